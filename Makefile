@@ -1,0 +1,62 @@
+# Every target does its own set-up; a second run reuses what the first installed.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STUDY ?=
+
+.PHONY: help setup demo test check format lint types imports parity clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.engine ## make .venv with the node, the engine and the command voxtell-dicom
+
+demo: $(VENV)/.engine ## send a CT through the whole node and show what comes back (STUDY=dir for your own)
+	@$(BIN)/voxtell-dicom demo $(if $(STUDY),"$(STUDY)")
+
+test: $(VENV)/.dev $(VENV)/.peers ## all tests, against real peers (Orthanc, DCMTK)
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev $(VENV)/.peers format-check lint types imports test ## format, lint, types, import contract, tests
+
+format: $(VENV)/.dev ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+format-check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev ## ruff
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev ## mypy --strict
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev ## the import contract between the rooms
+	$(BIN)/lint-imports
+
+parity: $(VENV)/.dev ## compare with voxtell 0.1.2 from PyPI at full size (slow; needs 16 GB of memory)
+	scripts/parity.sh
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-out
+
+# torch goes first and alone: with it in place no dependency pulls another build.
+$(VENV)/.engine: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the engine into $(VENV) (once; a few minutes)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gpu]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.engine
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gpu,dev]'
+	@touch $@
+
+# The tests' peers are Debian packages: real PACS and tools that nobody here wrote.
+$(VENV)/.peers: tests/debian-packages.txt $(VENV)/.engine
+	scripts/debian-packages.sh tests/debian-packages.txt
+	@touch $@

@@ -1,0 +1,47 @@
+"""What can go wrong between DICOM objects, the disk and the peers; `retry` says whether trying again makes sense.
+
+`final`: the same input fails again. `later`: a peer or a disk may recover. `usage`: the caller's words are off.
+"""
+
+from typing import ClassVar, Literal
+
+Retry = Literal["final", "later", "usage"]
+
+
+class DicomNodeError(Exception):
+    """The DICOM side could not do what it was asked."""
+
+    retry: ClassVar[Retry] = "final"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class SeriesError(DicomNodeError):
+    """The series is not one regular volume."""
+
+
+class StoreError(DicomNodeError):
+    """The store could not keep or find an object."""
+
+    retry: ClassVar[Retry] = "later"
+
+
+class ListenerError(DicomNodeError):
+    """The listener could not start."""
+
+    retry: ClassVar[Retry] = "usage"
+
+
+class PeerError(DicomNodeError):
+    """The peer does not answer."""
+
+    retry: ClassVar[Retry] = "later"
+
+
+class PeerRefusedError(DicomNodeError):
+    """The peer answered and refused."""
+
+
+class ResultError(DicomNodeError):
+    """The result object could not be written or does not agree with its mask."""

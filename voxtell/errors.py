@@ -1,0 +1,43 @@
+"""What can go wrong in the engine, one class each; `retry` says whether trying again makes sense.
+
+`final`: the same call fails again. `later`: it may work when memory or a download is there. `usage`: the caller's words are off.
+"""
+
+from typing import ClassVar, Literal
+
+Retry = Literal["final", "later", "usage"]
+
+
+class VoxTellError(Exception):
+    """The engine could not do what it was asked."""
+
+    retry: ClassVar[Retry] = "final"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class ModelError(VoxTellError):
+    """The model cannot be loaded: its files are missing, truncated, of other shapes, or not what they claim."""
+
+
+class PromptError(VoxTellError):
+    """The prompts cannot be turned into embeddings."""
+
+    retry: ClassVar[Retry] = "usage"
+
+
+class ImageError(VoxTellError):
+    """The image array is not a float32 volume (S, A, R) of finite numbers."""
+
+    retry: ClassVar[Retry] = "usage"
+
+
+class OutOfMemoryError(VoxTellError):
+    """The device has too little free memory for this volume and these prompts."""
+
+    retry: ClassVar[Retry] = "later"
+
+
+class CancelledError(VoxTellError):
+    """The caller cancelled the segmentation."""
