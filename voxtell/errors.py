@@ -1,6 +1,7 @@
 """What can go wrong in the engine, one class each; `retry` says whether trying again makes sense.
 
-`final`: the same call fails again. `later`: it may work when memory or a download is there. `usage`: the caller's words are off.
+`final`: the same call fails again. `later`: it may work when memory or a download is there. `usage`: the caller's
+words are off.
 """
 
 from typing import ClassVar, Literal

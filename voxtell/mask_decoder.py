@@ -1,0 +1,157 @@
+"""From coarse to fine: the encoder's features and each prompt's guidance become that prompt's logits.
+
+Everything up to the first guided features, and of every later stage the part that reads the encoder's skip, is the
+same for all prompts of an image and is computed once. What remains for each prompt is smaller than it looks, because
+between two activations all is linear:
+
+- a transposed convolution followed by a convolution is one transposed convolution with a larger kernel (`_compose`);
+- the guidance maps are a matrix times the features, so they fold into that kernel (`_guided`).
+
+Both are exact up to the order of summation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
+from torch import Tensor, nn
+from torch.nn import functional
+
+from voxtell.encoder import LEAKY_SLOPE, hide_aliases
+from voxtell.plans import Plans
+
+
+@dataclass(frozen=True)
+class StageKernels:
+    """One stage's up-sampling and convolution as linear maps.
+
+    up: (C_in, C, *k) kernel of the transposed convolution that stands for both; C_in: features, then guidance maps.
+    skip: (C, C, *k) the half of the convolution that reads the encoder's skip, with its bias (C,) or None.
+    offset: (C, 1, *k) the convolution applied to the up-sampling's bias, which zero padding bends at the border.
+    """
+
+    up: Tensor
+    skip: Tensor
+    bias: Tensor | None
+    offset: Tensor
+
+
+class MaskDecoder(nn.Module):
+    """Stages run from the coarsest to the finest; stage i has the resolution of encoder stage `n_stages - 2 - i`."""
+
+    def __init__(self, plans: Plans) -> None:
+        super().__init__()
+        encoder, prompt = plans.encoder, plans.prompt
+        depth = plans.decoder_stages
+        self.first_guided = depth - prompt.fusion_stages
+        self.guidance_channels = prompt.guidance_channels
+        self.norm_eps = encoder.norm_eps
+        self.channels = encoder.features[-2::-1]
+        maps = [prompt.guidance_channels if self.first_guided <= i < depth - 1 else 0 for i in range(depth)]
+        widths = [encoder.features[-1]] + [c + m for c, m in zip(self.channels, maps, strict=True)]
+        self.strides = encoder.strides[:0:-1]
+        self.transpconvs = nn.ModuleList(
+            nn.ConvTranspose3d(widths[i], c, self.strides[i], self.strides[i], bias=encoder.conv_bias)
+            for i, c in enumerate(self.channels)
+        )
+        self.stages = nn.ModuleList(
+            StackedConvBlocks(
+                1, nn.Conv3d, 2 * c, c, encoder.kernel_sizes[-2 - i], 1, encoder.conv_bias,
+                nn.InstanceNorm3d, {"eps": encoder.norm_eps, "affine": True}, nonlin=nn.LeakyReLU,
+            )
+            for i, c in enumerate(self.channels)
+        )  # fmt: skip
+        # Deep-supervision heads. The last one exists in every published checkpoint and is never used.
+        last = self.channels[-1] + (prompt.guidance_channels if prompt.fusion_stages > 1 else 0)
+        self.seg_layers = nn.ModuleList(nn.Conv3d(w, 1, 1) for w in [*widths[1:-1], last])
+        for i, head in enumerate(self.seg_layers):
+            head.requires_grad_(self.first_guided <= i < depth - 1)
+        hide_aliases(self)
+
+    def kernels(self) -> list[StageKernels]:
+        """Every stage's linear maps; they depend on the weights alone, so inference computes them once per model."""
+        return [self._compose(i) for i in range(len(self.stages))]
+
+    def forward(
+        self, skips: list[Tensor], guidance: list[Tensor], kernels: list[StageKernels]
+    ) -> Iterator[list[Tensor]]:
+        """Decode one image, prompt after prompt.
+
+        skips: encoder features (1, C_s, ...) finest first; guidance: per scale (P, values), finest first.
+        Yields for each prompt its logits (1, 1, s, a, r) per scale: finest first, the coarser only in training mode.
+        """
+        shared = skips[-1]
+        for i in range(self.first_guided + 1):
+            shared = self._activate(i, self._lift(i, shared, kernels[i].up) + self._constant(i, skips, kernels[i]))
+        rest = range(self.first_guided + 1, len(self.stages))
+        constants = {i: self._constant(i, skips, kernels[i]) for i in rest}
+        if rest:
+            first = rest[0]
+            constants[first] = constants[first] + self._lift(first, shared, kernels[first].up[: shared.shape[1]])
+        for p in range(guidance[0].shape[0]):
+            yield self._decode(shared, [g[p] for g in guidance], constants, kernels)
+
+    def _decode(
+        self, shared: Tensor, guidance: list[Tensor], constants: dict[int, Tensor], kernels: list[StageKernels]
+    ) -> list[Tensor]:
+        features, heads = shared, []
+        for i, constant in constants.items():
+            channels = features.shape[1]
+            weights = guidance[len(self.stages) - i].view(self.guidance_channels, channels)
+            if self.training:
+                heads.append(self._head(i - 1, features, weights))
+            if features is shared:  # its own way up is part of the constant
+                maps = functional.conv3d(features, weights[:, :, None, None, None])
+                lifted = self._lift(i, maps, kernels[i].up[channels:])
+            else:
+                lifted = self._lift(i, features, _guided(kernels[i].up, weights))
+            features = self._activate(i, lifted + constant)
+        logits = functional.conv3d(features, guidance[0].view(1, -1, 1, 1, 1))
+        return [logits, *reversed(heads)]
+
+    def _head(self, i: int, features: Tensor, weights: Tensor) -> Tensor:
+        """Deep-supervision logits of stage i: the 1x1x1 head on features and guidance maps."""
+        head = cast(nn.Conv3d, self.seg_layers[i])
+        return functional.conv3d(features, _guided(head.weight.transpose(0, 1), weights).transpose(0, 1), head.bias)
+
+    def _compose(self, i: int) -> StageKernels:
+        """up-sampling then convolution: y[v] = sum_d K[d] sum_c x[c] T[v + d - pad - stride * c]."""
+        up, conv = cast(nn.ConvTranspose3d, self.transpconvs[i]), self._block(i).conv
+        of_up, of_skip = conv.weight.chunk(2, dim=1)
+        full = [k - 1 for k in of_up.shape[2:]]
+        bias = up.bias if up.bias is not None else of_up.new_zeros(of_up.shape[1])
+        return StageKernels(
+            up=functional.conv3d(up.weight, of_up, padding=full),
+            skip=of_skip,
+            bias=conv.bias,
+            offset=torch.einsum("ocxyz,c->oxyz", of_up, bias)[:, None],
+        )
+
+    def _block(self, i: int) -> Any:
+        """The parts `conv` and `norm` of stage i's only convolution block."""
+        return cast(Any, self.stages[i]).convs[0]
+
+    def _lift(self, i: int, features: Tensor, kernel: Tensor) -> Tensor:
+        padding = [(k - s) // 2 for k, s in zip(kernel.shape[2:], self.strides[i], strict=True)]
+        return functional.conv_transpose3d(features, kernel, stride=self.strides[i], padding=padding)
+
+    def _constant(self, i: int, skips: list[Tensor], kernels: StageKernels) -> Tensor:
+        """What stage i adds for every prompt alike: the skip's half of the convolution, the bias of the up-sampling."""
+        skip = skips[-2 - i]
+        padding = [k // 2 for k in kernels.skip.shape[2:]]
+        ones = skip.new_ones((1, 1, *skip.shape[2:]))
+        offset = functional.conv3d(ones, kernels.offset, padding=padding)
+        return functional.conv3d(skip, kernels.skip, kernels.bias, padding=padding) + offset
+
+    def _activate(self, i: int, x: Tensor) -> Tensor:
+        norm = self._block(i).norm
+        x = functional.instance_norm(x, weight=norm.weight, bias=norm.bias, eps=self.norm_eps)
+        return functional.leaky_relu_(x, LEAKY_SLOPE)
+
+
+def _guided(kernel: Tensor, weights: Tensor) -> Tensor:
+    """Fold guidance `weights` (G, C) into a kernel (C + G, ...) that reads features and their maps: (C, ...)."""
+    channels = weights.shape[1]
+    return kernel[:channels] + torch.einsum("gc,g...->c...", weights, kernel[channels:])
