@@ -1,0 +1,50 @@
+"""What can go wrong between the rooms; `retry` says whether trying again makes sense (see the rooms' own `errors`)."""
+
+from typing import ClassVar, Literal
+
+Retry = Literal["final", "later", "usage"]
+
+
+class WorkerError(Exception):
+    """The worker could not do what it was asked."""
+
+    retry: ClassVar[Retry] = "final"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class SettingsError(WorkerError):
+    """The settings are not valid."""
+
+    retry: ClassVar[Retry] = "usage"
+
+
+class ProtocolError(WorkerError):
+    """The protocol file is not valid."""
+
+    retry: ClassVar[Retry] = "usage"
+
+
+class BrokerError(WorkerError):
+    """The queue does not answer."""
+
+    retry: ClassVar[Retry] = "later"
+
+
+class LedgerError(WorkerError):
+    """The ledger does not answer."""
+
+    retry: ClassVar[Retry] = "later"
+
+
+class UnknownJobError(WorkerError):
+    """The ledger has no such job."""
+
+    retry: ClassVar[Retry] = "usage"
+
+
+class EngineMissingError(WorkerError):
+    """This installation has no segmentation engine; install it with: pip install "voxtell-dicom[gpu]"."""
+
+    retry: ClassVar[Retry] = "usage"

@@ -1,0 +1,21 @@
+"""The ledger: the facts about series, jobs and deliveries. Only this package writes them.
+
+Several processes work on it at once. Each transition is one UPDATE guarded by the state it leaves, so of any number of
+workers that try to claim a job exactly one sees a changed row. The queue may be lost: `to_segment` and `to_deliver` say
+what to enqueue again.
+"""
+
+from worker.ledger.deliveries import DeliveryFacts
+from worker.ledger.records import Decision, Delivery, Job, Series
+from worker.ledger.series import SeriesFacts
+from worker.ledger.states import DeliveryState, JobState, SeriesState
+
+__all__ = ["Decision", "Delivery", "DeliveryState", "Job", "JobState", "Ledger", "Series", "SeriesState"]
+
+
+class Ledger(SeriesFacts, DeliveryFacts):
+    """Facts in SQLite or PostgreSQL. Safe to use from several threads and processes.
+
+    Raises:
+        LedgerError: the database does not answer.
+    """

@@ -1,0 +1,63 @@
+"""Opens the ledger's database: SQLite for one machine, PostgreSQL by URL; brings its tables up to date."""
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from worker.errors import LedgerError
+
+BUSY_SECONDS = 30  # SQLite: how long a writer waits for another; each holds the lock for about a millisecond
+MIGRATION_LOCK = 0x766F78  # any number, the same in every process: PostgreSQL's advisory lock during an upgrade
+
+
+def open_engine(url: str) -> Engine:
+    """An engine whose tables are up to date.
+
+    Raises:
+        LedgerError: the database does not answer or is not ours.
+    """
+    try:
+        engine = sa.create_engine(url, pool_pre_ping=True)
+        if engine.dialect.name == "sqlite":
+            _prepare_sqlite(engine)
+        _upgrade(engine)
+    except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
+        cause = str(error).splitlines()[0]
+        raise LedgerError(
+            f"ledger {sa.make_url(url).render_as_string()}: {cause}; check VOXTELL_DATABASE_URL"
+        ) from None
+    return engine
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    database = engine.url.database
+    if database and database != ":memory:":
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN would start as a reader
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")  # a committed fact survives a power cut
+        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # a reader that later writes would fail with SQLITE_BUSY
+
+
+def _upgrade(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    with engine.begin() as connection:  # several processes may start at once: one upgrades, the others wait
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,67 @@
+"""The rows of the ledger as values. Times are seconds since 1970-01-01 UTC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from worker.jobs import Work
+from worker.ledger.states import DeliveryState, JobState, SeriesState
+
+
+@dataclass(frozen=True)
+class Series:
+    """A received series."""
+
+    study_uid: str
+    series_uid: str
+    state: SeriesState
+    calling_ae: str
+    called_ae: str
+    address: str
+    first_at: float
+    last_at: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the ledger knows it."""
+
+    id: str
+    study_uid: str
+    series_uid: str
+    protocol: str
+    work: Work
+    state: JobState
+    attempts: int
+    reason: str
+    result: Mapping[str, Any]
+    created_at: float
+    updated_at: float
+    next_try_at: float
+    lease_until: float
+    superseded_by: str | None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One job's results on their way to one destination."""
+
+    job_id: str
+    destination: str
+    state: DeliveryState
+    attempts: int
+    reason: str
+    next_try_at: float
+    lease_until: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Why a protocol took a series or did not."""
+
+    study_uid: str
+    series_uid: str
+    protocol: str
+    taken: bool
+    reason: str
+    at: float

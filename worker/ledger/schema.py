@@ -1,0 +1,60 @@
+"""The ledger's tables. Times are seconds since 1970-01-01 UTC; UIDs are DICOM UIDs (PS3.5 9.1)."""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+series = sa.Table(
+    "series",
+    metadata,
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("series_uid", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("calling_ae", sa.String(16), nullable=False),  # of the last association that brought an image
+    sa.Column("called_ae", sa.String(16), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("first_at", sa.Float, nullable=False),
+    sa.Column("last_at", sa.Float, nullable=False),  # last image; quiet time counts from here
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),  # derived from the work: the same work is the same job
+    sa.Column("study_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("series_uid", sa.String(64), nullable=False, index=True),
+    sa.Column("protocol", sa.String(64), nullable=False),
+    sa.Column("work", sa.JSON, nullable=False),  # worker.jobs.Work: prompts, instances, model, outputs, destinations
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),  # counted before the work
+    sa.Column("reason", sa.Text, nullable=False, default=""),  # why it is FAILED, CANCELLED, or waits
+    sa.Column("result", sa.JSON, nullable=False, default=dict),  # what was found, with volumes; what was not
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("updated_at", sa.Float, nullable=False),
+    sa.Column("next_try_at", sa.Float, nullable=False),
+    sa.Column("lease_until", sa.Float, nullable=False, default=0.0),  # SEGMENTING only
+    sa.Column("superseded_by", sa.String(32), nullable=True),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("job_id", sa.String(32), sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("destination", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("next_try_at", sa.Float, nullable=False),
+    sa.Column("lease_until", sa.Float, nullable=False, default=0.0),
+)
+
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("series_uid", sa.String(64), primary_key=True),
+    sa.Column("protocol", sa.String(64), primary_key=True),
+    sa.Column("taken", sa.Boolean, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),  # the answer to "why did this study not run?"
+    sa.Column("at", sa.Float, nullable=False),
+)

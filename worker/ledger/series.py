@@ -1,0 +1,51 @@
+"""Facts about series: what arrived, what is settled, and why a protocol took it or not."""
+
+import sqlalchemy as sa
+
+from worker.ledger.records import Decision, Series
+from worker.ledger.schema import decisions, series
+from worker.ledger.states import SeriesState
+from worker.ledger.tables import Tables
+
+
+class SeriesFacts(Tables):
+    """Series and the decisions on them."""
+
+    def image_arrived(self, study_uid: str, series_uid: str, *, calling_ae: str, called_ae: str, address: str) -> None:
+        """Notes that the series got an image; a settled series is open again."""
+        now = self._clock()
+        row = {
+            "study_uid": study_uid,
+            "series_uid": series_uid,
+            "state": SeriesState.RECEIVING,
+            "calling_ae": calling_ae,
+            "called_ae": called_ae,
+            "address": address,
+            "first_at": now,
+            "last_at": now,
+        }
+        renewed = {name: row[name] for name in ("state", "calling_ae", "called_ae", "address", "last_at")}
+        self._upsert(series, row, renewed)
+
+    def receiving(self) -> list[Series]:
+        """Series that are not settled yet."""
+        return self._select(Series, sa.select(series).where(series.c.state == SeriesState.RECEIVING))
+
+    def settle(self, found: Series) -> bool:
+        """Marks the series settled unless an image has arrived since it was read; says whether it did."""
+        return self._changed(
+            sa.update(series)
+            .where(series.c.study_uid == found.study_uid, series.c.series_uid == found.series_uid)
+            .where(series.c.state == SeriesState.RECEIVING, series.c.last_at == found.last_at)
+            .values(state=SeriesState.SETTLED)
+        )
+
+    def decide(self, study_uid: str, series_uid: str, protocol: str, *, taken: bool, reason: str) -> None:
+        """Writes down why a protocol took a series or did not; the newest decision stands."""
+        key = {"study_uid": study_uid, "series_uid": series_uid, "protocol": protocol}
+        values = {"taken": taken, "reason": reason, "at": self._clock()}
+        self._upsert(decisions, key | values, values)
+
+    def decisions_on(self, study_uid: str) -> list[Decision]:
+        """What the protocols said about each series of a study."""
+        return self._select(Decision, sa.select(decisions).where(decisions.c.study_uid == study_uid))

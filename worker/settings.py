@@ -1,0 +1,128 @@
+"""The settings of a node: one frozen object, read once, from variables named `VOXTELL_*`.
+
+The defaults serve one machine. pydantic-settings ignores a misspelt variable even with `extra="forbid"`, so `load`
+checks the names itself: a misspelt `VOXTELL_` variable stops the start.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.errors import SettingsError
+
+PREFIX = "VOXTELL_"
+NOT_SETTINGS = {"VOXTELL_TEST_DATA"}  # where the tests find their data
+
+AeTitle = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
+]
+"""PS3.5 6.2, VR AE: at most 16 characters, no backslash, no control characters."""
+
+
+def default_home() -> Path:
+    """The user's data folder, by the XDG base directory specification."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "voxtell-dicom"
+
+
+class Destination(BaseModel):
+    """A PACS that results go to; protocols name it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("pacs", description="The name protocols use.")
+    ae_title: AeTitle
+    host: str
+    port: int = Field(104, ge=1, le=65535)
+
+
+class Settings(BaseSettings):
+    """Everything an administrator can set, each by the variable VOXTELL_<NAME IN CAPITALS>."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    home: Path = Field(default_factory=default_home, description="Folder of store, ledger and queue.")
+    protocols: Path | None = Field(None, description="Folder of protocol files; default HOME/protocols.")
+    database_url: str | None = Field(None, description="SQLAlchemy URL of the ledger; default SQLite in HOME.")
+    redis_url: str | None = Field(None, description="URL of the queue; default an embedded server in HOME.")
+
+    ae_title: AeTitle = Field("VOXTELL", description="AE title of the node, called and calling.")
+    host: str = Field("127.0.0.1", description="Address the listener binds to.")
+    port: int = Field(11112, ge=0, le=65535, description="TCP port of the listener; 0 picks a free one.")
+    allowed_calling_aets: tuple[AeTitle, ...] = Field((), description="Who may send; empty means everybody.")
+    allowed_addresses: tuple[str, ...] = Field((), description="Addresses that may connect; empty means all.")
+    max_associations: int = Field(50, ge=1, description="Associations at one time.")
+    max_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU the listener accepts, in bytes.")
+    min_free_bytes: int = Field(2 * 1024**3, ge=0, description="Free disk in bytes under which 0xA700 is answered.")
+
+    destinations: tuple[Destination, ...] = Field((), description="PACS that results go to, as a JSON list.")
+
+    model: str | None = Field(None, description="Folder of a model; default the bundled small one.")
+    bank: Path | None = Field(None, description="File of text embeddings (.npz), asked before the text model.")
+    device: str = Field("auto", description="cpu, cuda, cuda:N, or auto: the first GPU if there is one.")
+
+    quiet_seconds: float = Field(10.0, gt=0, description="A series is settled after this long without an image, in s.")
+    tick_seconds: float = Field(1.0, gt=0, description="How often the listener looks for settled series, in s.")
+    sweep_seconds: float = Field(60.0, gt=0, description="How often unfinished jobs are put on the queue again, in s.")
+    job_time_limit_seconds: int = Field(3600, gt=0, description="A segmentation that takes longer is ended, in s.")
+    lease_seconds: float = Field(
+        60.0, gt=0, description="A worker that is silent for this long has lost its job, in s."
+    )
+    max_attempts: int = Field(3, ge=1, description="Attempts at a segmentation before it is FAILED.")
+    max_deliveries: int = Field(20, ge=1, description="Attempts at a delivery before it is FAILED.")
+    backoff_seconds: float = Field(10.0, gt=0, description="Wait before the second attempt; doubles each time, in s.")
+    max_backoff_seconds: float = Field(1800.0, gt=0, description="Longest wait between two attempts, in s.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="Lines for people or for machines.")
+
+    @property
+    def protocols_folder(self) -> Path:
+        """Where protocol files lie."""
+        return self.protocols or self.home / "protocols"
+
+    @property
+    def ledger_url(self) -> str:
+        """The SQLAlchemy URL of the ledger."""
+        return self.database_url or f"sqlite:///{self.home / 'ledger.sqlite'}"
+
+    def destination(self, name: str) -> Destination:
+        """The destination of that name.
+
+        Raises:
+            SettingsError: no destination is called so.
+        """
+        for destination in self.destinations:
+            if destination.name == name:
+                return destination
+        known = ", ".join(d.name for d in self.destinations) or "none is set"
+        raise SettingsError(f"destination '{name}' is not in VOXTELL_DESTINATIONS ({known}); add it there")
+
+
+def load(**overrides: object) -> Settings:
+    """Reads the settings from the environment; keyword arguments win.
+
+    Raises:
+        SettingsError: a value is not valid, or a VOXTELL_ variable is no setting.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | NOT_SETTINGS
+    for variable in sorted(os.environ):
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            raise SettingsError(f"{variable} is no setting of this node{_nearest(variable.upper(), known)}")
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"setting {PREFIX}{field.upper()}: {first['msg']} (got {first['input']!r})") from None
+    except ValueError as error:  # pydantic-settings could not parse a JSON value
+        raise SettingsError(f"a {PREFIX} variable is not valid JSON: {error.__cause__ or error}") from None
+
+
+def _nearest(variable: str, known: set[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(variable, known, n=1)
+    return f"; did you mean {near[0]}?" if near else "; unset it"
