@@ -1,0 +1,65 @@
+"""Which instance an encoded data set is: its four UIDs, read without touching the rest of it."""
+
+import io
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
+
+from dicom_node.errors import DicomNodeError
+from dicom_node.uids import is_uid
+
+_KEYWORDS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_LAST_TAG: Final = 0x0020000E  # Series Instance UID; elements come in the order of their tags (PS3.5 section 7.1)
+
+# What precedes the pixel data of a deflated data set lies in here; bounded, so that a few bytes cannot fill the memory.
+_INFLATED_BYTES: Final = 16 * 2**20
+
+
+class HeaderError(DicomNodeError):
+    """The data set does not say which instance it is."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Which instance of which series of which study; every one a checked UID (PS3.5 section 9.1)."""
+
+    sop_class_uid: str
+    sop_uid: str
+    study_uid: str
+    series_uid: str
+
+
+def read_header(data_set: bytes, transfer_syntax: UID) -> Header:
+    """Read the UIDs of a data set (no preamble, no file meta information) that is encoded in `transfer_syntax`.
+
+    Raises HeaderError naming the attribute that is missing or no UID. Bytes that are no data set make pydicom raise
+    exceptions of many kinds, which pass through.
+    """
+    # Of private transfer syntaxes nothing is known; in practice their headers are explicit little endian.
+    known = transfer_syntax.is_transfer_syntax
+    if known and transfer_syntax.is_deflated:
+        data_set = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data_set, _INFLATED_BYTES)
+    elements = read_dataset(
+        io.BytesIO(data_set),
+        is_implicit_VR=known and transfer_syntax.is_implicit_VR,
+        is_little_endian=not known or transfer_syntax.is_little_endian,
+        stop_when=_is_behind_uids,
+        specific_tags=[Tag(keyword) for keyword in _KEYWORDS],
+    )
+    return Header(*(_uid(elements, keyword) for keyword in _KEYWORDS))
+
+
+def _is_behind_uids(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return int(tag) > _LAST_TAG
+
+
+def _uid(elements: Dataset, keyword: str) -> str:
+    text = str(elements.get(keyword, ""))
+    if not is_uid(text):
+        raise HeaderError(f"{keyword} is {text[:80]!r}, which is no UID (PS3.5 section 9.1)")
+    return text

@@ -1,0 +1,292 @@
+"""C-STORE in: an instance is on disk and fsynced before the sender hears Success (PS3.4 annex B, PS3.7 section 9.1.1).
+
+Concurrency. pynetdicom gives each association two threads: its own, which runs the C-STORE handler, and that of the
+upper layer (PS3.8), which sees the connection end. They share one `_Session`. An association is over when its line
+is closed (release, abort and a dropped line alike) and its last handler has returned: a line may drop while a handler
+still waits for the disk. `on_arrival` runs in the association's thread, `on_association_end` in whichever of the two
+comes last; several associations may call them at the same time.
+"""
+
+import ipaddress
+import logging
+import ssl
+import threading
+import uuid
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.pdu_primitives import A_RELEASE
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import Verification
+
+from dicom_node.contexts import is_private_class, register_storage_class, storage_classes, storage_context
+from dicom_node.errors import ListenerError
+from dicom_node.reception import RefusedError, StoreStatus, keep
+from dicom_node.server import Server, SharedContexts
+from dicom_node.store import Outcome, Store
+
+_log = logging.getLogger(__name__)
+
+_ERROR_COMMENT_CHARACTERS: Final = 64  # value representation LO of (0000,0902), PS3.7 annex C
+_STOP_SECONDS: Final = 10.0  # an association that does not end by then is left to the end of the process
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An instance that is durable and about to be acknowledged."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class_uid: str
+    path: Path
+    calling_ae: str
+    called_ae: str
+    address: str
+    association_id: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class AssociationEnd:
+    """An association is over; `series` holds (study UID, series UID) of every instance that it brought."""
+
+    association_id: str
+    series: frozenset[tuple[str, str]]
+    aborted: bool  # anything but an orderly release
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may open an association; an empty tuple allows everybody."""
+
+    called_ae_must_match: bool = False
+    calling_aes: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()  # addresses or networks such as 10.1.0.0/16
+    private_classes: bool = False  # take SOP classes that vendors made up
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one listener process lends to its peers."""
+
+    associations: int = 64
+    pdu_bytes: int = 131072  # largest P-DATA a sender may use; a large one is what makes C-STORE fast
+    free_bytes: int = 2**30  # with less room left on the disk nothing is accepted
+    idle_seconds: float = 300.0  # an association without a message for so long is aborted
+    request_seconds: float = 30.0  # from connection to A-ASSOCIATE-RQ
+
+
+@dataclass
+class _Session:
+    """One connection, from its first byte until it is reported as ended."""
+
+    association_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    series: set[tuple[str, str]] = field(default_factory=set)
+    established: bool = False
+    released: bool = False
+    closed: bool = False
+    reported: bool = False
+    handlers: int = 0  # C-STORE requests being worked on
+
+
+class Listener:
+    """A Storage and Verification SCP; `with Listener(...) as listener:` runs it, `listener.port` is where."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ae_title: str,
+        host: str,
+        port: int,
+        on_arrival: Callable[[Arrival], None],
+        on_association_end: Callable[[AssociationEnd], None] | None = None,
+        access: Access = Access(),
+        limits: Limits = Limits(),
+        tls: ssl.SSLContext | None = None,
+        share_port: bool = False,
+    ) -> None:
+        """Prepare a listener on `host`:`port` (0: any free port).
+
+        `on_arrival` is called after the instance is durable and before Success is sent; when it raises, the sender is
+        told to try again later and the instance stays in the store. `share_port` lets several processes listen on one
+        port (SO_REUSEPORT). Raises ListenerError for an AE title or a network that is none.
+        """
+        self._store = store
+        self._on_arrival = on_arrival
+        self._on_association_end = on_association_end
+        self._access = access
+        self._limits = limits
+        self._address = (host, port)
+        self._tls = tls
+        self._share_port = share_port
+        self._server: Server | None = None
+        self._lock = threading.Lock()
+        self._sessions: weakref.WeakKeyDictionary[Any, _Session] = weakref.WeakKeyDictionary()
+        try:
+            self._networks = [ipaddress.ip_network(text) for text in access.networks]
+            self._ae = AE(ae_title)
+            self._ae.require_calling_aet = list(access.calling_aes)
+        except (ValueError, TypeError) as error:
+            raise ListenerError(f"The listener's settings are wrong: {error}.") from error
+        self._ae.require_called_aet = access.called_ae_must_match
+        self._ae.maximum_associations = limits.associations
+        self._ae.maximum_pdu_size = limits.pdu_bytes
+        self._ae.network_timeout = limits.idle_seconds
+        self._ae.acse_timeout = limits.request_seconds
+
+    @property
+    def port(self) -> int:
+        """The port that peers connect to."""
+        return int(self._server.server_address[1]) if self._server else self._address[1]
+
+    def start(self) -> None:
+        """Accept associations from now on, in threads of its own. Raises ListenerError when the port cannot be had."""
+        contexts = [build_context(Verification), *(storage_context(uid) for uid in storage_classes())]
+        handlers = [
+            (evt.EVT_CONN_OPEN, self._connection_opened),
+            (evt.EVT_REQUESTED, self._association_requested),
+            (evt.EVT_ESTABLISHED, self._association_established),
+            (evt.EVT_ACSE_RECV, self._control_received),
+            (evt.EVT_C_STORE, self._instance_received),
+            (evt.EVT_CONN_CLOSE, self._connection_closed),
+        ]
+        host, port = self._address
+        try:
+            self._server = Server(
+                self._ae, self._address, SharedContexts(contexts), handlers, tls=self._tls, share_port=self._share_port
+            )
+        except OSError as error:
+            raise ListenerError(
+                f"Port {port} on {host} cannot be listened on ({error.strerror}); "
+                "stop the program that uses it or set another host and port."
+            ) from error
+        threading.Thread(target=self._server.serve_forever, name=f"listener:{self.port}", daemon=True).start()
+
+    def stop(self) -> None:
+        """Accept no more, abort what is open, wait until every association has been reported as ended."""
+        if self._server is None:
+            return
+        self._server.shutdown()
+        for association in self._server.active_associations:
+            association.abort()
+            association.join(_STOP_SECONDS)
+        self._server = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def open_series(self) -> set[tuple[str, str]]:
+        """(study UID, series UID) of every instance that an association brought which is still open."""
+        with self._lock:
+            return {series for session in self._sessions.values() if not session.reported for series in session.series}
+
+    # an association's life, as pynetdicom tells it
+
+    def _connection_opened(self, event: evt.Event) -> None:
+        with self._lock:
+            self._sessions[event.assoc] = _Session()
+
+    def _association_requested(self, event: evt.Event) -> None:
+        """Refuse a peer by its address; offer the private classes that a welcome one asks for."""
+        association = event.assoc
+        if not self._may_talk(association.requestor.address):
+            _log.warning("association from %s refused: the address is not in the list", association.requestor.address)
+            # Rejected permanent by the service user, no reason given (PS3.8 table 9-21); kill() waits until it is sent.
+            association.acse.send_reject(0x01, 0x01, 0x01)
+            association.kill()
+            return
+        if self._access.private_classes:
+            proposed = {context.abstract_syntax for context in association.requestor.requested_contexts}
+            private = [uid for uid in proposed if is_private_class(uid)]
+            for uid in private:
+                register_storage_class(uid)
+            contexts = [*association.acceptor.supported_contexts, *(storage_context(uid) for uid in private)]
+            association.acceptor.supported_contexts = contexts
+
+    def _may_talk(self, address: str) -> bool:
+        peer = ipaddress.ip_address(address)
+        peer = getattr(peer, "ipv4_mapped", None) or peer
+        return not self._networks or any(peer in network for network in self._networks)
+
+    def _association_established(self, event: evt.Event) -> None:
+        self._sessions[event.assoc].established = True
+
+    def _control_received(self, event: evt.Event) -> None:
+        if isinstance(event.primitive, A_RELEASE):
+            self._sessions[event.assoc].released = True
+
+    def _connection_closed(self, event: evt.Event) -> None:
+        session = self._sessions[event.assoc]
+        with self._lock:
+            session.closed = True
+        self._report_end(session)
+
+    def _report_end(self, session: _Session) -> None:
+        """Tell once that an association is over, when it is."""
+        with self._lock:
+            if session.reported or not session.closed or session.handlers:
+                return
+            session.reported = True
+        if session.established and self._on_association_end:
+            end = AssociationEnd(session.association_id, frozenset(session.series), aborted=not session.released)
+            try:
+                self._on_association_end(end)
+            except Exception:  # noqa: BLE001 (a door: pynetdicom's thread goes on)
+                _log.exception("the end of association %s was not taken", session.association_id)
+
+    # an instance
+
+    def _instance_received(self, event: evt.Event) -> Dataset:
+        """The door of C-STORE: whatever happens becomes a status."""
+        session = self._sessions[event.assoc]
+        with self._lock:
+            session.handlers += 1
+        response = Dataset()
+        try:
+            self._keep_and_tell(event, session)
+            response.Status = StoreStatus.SUCCESS
+        except RefusedError as refusal:
+            response.Status = refusal.status
+            response.ErrorComment = str(refusal)[:_ERROR_COMMENT_CHARACTERS]
+        except Exception:  # noqa: BLE001 (a door)
+            _log.exception("an instance of association %s was not taken", session.association_id)
+            response.Status = StoreStatus.OUT_OF_RESOURCES
+        finally:
+            with self._lock:
+                session.handlers -= 1
+            self._report_end(session)
+        return response
+
+    def _keep_and_tell(self, event: evt.Event, session: _Session) -> None:
+        header, receipt = keep(event, self._store, self._limits.free_bytes)
+        with self._lock:
+            session.series.add((header.study_uid, header.series_uid))
+        peer = event.assoc.requestor
+        self._on_arrival(
+            Arrival(
+                study_uid=header.study_uid,
+                series_uid=header.series_uid,
+                sop_uid=header.sop_uid,
+                sop_class_uid=header.sop_class_uid,
+                path=receipt.path,
+                calling_ae=peer.ae_title,
+                called_ae=peer.primitive.called_ae_title,
+                address=peer.address,
+                association_id=session.association_id,
+                outcome=receipt.outcome,
+            )
+        )

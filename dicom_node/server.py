@@ -1,0 +1,68 @@
+"""pynetdicom's association server, with what a node that is never to stand still needs besides."""
+
+import logging
+import socket
+import socketserver
+import ssl
+from typing import Any, Self
+
+from pynetdicom import AE
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import ThreadedAssociationServer
+
+_log = logging.getLogger(__name__)
+
+
+class SharedContexts(list[PresentationContext]):
+    """Presentation contexts that all associations look at; pynetdicom would copy them deeply for each."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class Server(ThreadedAssociationServer):  # type: ignore[misc]
+    """Accepts connections; each one gets its association threads."""
+
+    def __init__(
+        self,
+        ae: AE,
+        address: tuple[str, int],
+        contexts: SharedContexts,
+        handlers: list[tuple[Any, Any]],
+        *,
+        tls: ssl.SSLContext | None,
+        share_port: bool,
+    ) -> None:
+        """Listen on `address`; `share_port` lets other processes do so too, and the kernel deals connections out."""
+        self._share_port = share_port
+        self._handshake_seconds = ae.acse_timeout
+        super().__init__(ae, address, ae.ae_title, contexts, tls, handlers)
+
+    def server_bind(self) -> None:
+        """Bind, as one of several when the port is shared."""
+        if self._share_port:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take a connection as it is; here a TLS handshake would let one silent peer hold up all others."""
+        connection, address = self.socket.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection, address
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Shake hands, in the connection's own thread, then start its association."""
+        if self.ssl_context:
+            request.settimeout(self._handshake_seconds)
+            request = self.ssl_context.wrap_socket(request, server_side=True)
+            request.settimeout(None)
+        super().finish_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (socketserver's signature)
+        """A connection that never became an association, such as a peer without the certificate it needs."""
+        _log.warning("connection from %s failed before an association", client_address[0], exc_info=True)
+
+    def shutdown(self) -> None:
+        """Accept no more; open associations go on. (The base class expects that its AE started it.)"""
+        socketserver.BaseServer.shutdown(self)
+        self.server_close()

@@ -1,0 +1,315 @@
+"""Bytes on disk: every instance that was acknowledged, every result, everything that was put aside.
+
+```
+home/
+  studies/<study uid>/<series uid>/<sop uid>.dcm    as received, DICOM File Format (PS3.10), never changed
+  results/<job>/                                    what a job made; appears and is replaced as a whole
+  quarantine/<digest>.dcm                           what could not become an instance
+             <sop uid>.conflict-<digest>.dcm        same SOP Instance UID, other content than in studies/
+             *.json                                 beside each: the reason
+  incoming/<process>/                               unfinished writes of a living process; locked while it lives
+```
+
+How a file gets its name: it is written in incoming/, fsynced, hard linked to its final name (a link never replaces what
+is there, so the first of several writers wins whatever process it is in), and the folder of the final name is fsynced.
+A crash at any moment leaves either nothing or the whole file under the final name, and a rest in incoming/ that the
+next start sweeps away. Several processes and threads may use one home.
+"""
+
+import contextlib
+import ctypes
+import enum
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dicom_node.errors import StoreError
+from dicom_node.uids import is_uid
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+
+_REMEMBERED_FOLDERS: Final = 4096  # series whose folder needs no further fsync in its parents; about 1 MB
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2  # renameat2(2)
+
+
+class Outcome(enum.Enum):
+    """What became of an instance that was handed to the store."""
+
+    NEW = "new"
+    SAME = "same"  # already there, byte for byte
+    CONFLICT = "conflict"  # its UID is there with other content; this one lies in quarantine
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Where the bytes now lie, durable."""
+
+    path: Path
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One instance of the store."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    path: Path
+
+
+class Store:
+    """The folder tree of this module's docstring."""
+
+    def __init__(self, home: Path) -> None:
+        """Make the tree under `home` and remove what dead processes left in incoming/.
+
+        Raises StoreError when `home` cannot be made or written.
+        """
+        self.home = home
+        self.studies = home / "studies"
+        self._results = home / "results"
+        self._quarantine = home / "quarantine"
+        self._incoming = home / "incoming"
+        self._durable_folders: set[Path] = set()
+        try:
+            for folder in (self.studies, self._results, self._quarantine, self._incoming):
+                folder.mkdir(parents=True, exist_ok=True)
+            _fsync(home)
+            self._workspace = self._open_workspace()
+        except OSError as error:
+            raise StoreError(
+                f"The store {home} cannot be used ({error.strerror}); give a writable folder on a local disk."
+            ) from error
+
+    # instances
+
+    def put(self, part10: bytes, *, study_uid: str, series_uid: str, sop_uid: str) -> Receipt:
+        """Keep one instance; when this returns, a power failure does not lose it.
+
+        `part10` is the whole file: preamble, file meta information, data set. Raises StoreError ("later") when the disk
+        does not take it; ValueError when one of the UIDs is none.
+        """
+        final = self._series_folder(study_uid, series_uid) / f"{_checked_uid(sop_uid)}.dcm"
+        with self._as_store_error(final):
+            if not final.exists() and self._place(part10, final):
+                return Receipt(final, Outcome.NEW)
+            if _has_content(final, part10):
+                _fsync(final.parent)  # its first writer may have died before it came to this
+                return Receipt(final, Outcome.SAME)
+        reason = f"the SOP Instance UID {sop_uid} was received again with other content; the first one stands"
+        kept = self.quarantine(part10, reason, name=f"{sop_uid}.conflict-{_digest(part10)[:16]}")
+        return Receipt(kept, Outcome.CONFLICT)
+
+    def series_paths(self, study_uid: str, series_uid: str) -> list[Path]:
+        """The instances of a series by file name; empty when the series is unknown."""
+        return sorted(self._series_folder(study_uid, series_uid).glob("*.dcm"))
+
+    def series_of(self, study_uid: str) -> list[str]:
+        """The Series Instance UIDs of a study; empty when the study is unknown."""
+        return _names(self.studies / _checked_uid(study_uid))
+
+    def walk(self) -> Iterator[Stored]:
+        """Every instance, study by study and series by series."""
+        for study_uid in _names(self.studies):
+            for series_uid in _names(self.studies / study_uid):
+                for path in self.series_paths(study_uid, series_uid):
+                    yield Stored(study_uid, series_uid, path.stem, path)
+
+    def quarantine(self, content: bytes, reason: str, *, name: str | None = None, **facts: str) -> Path:
+        """Put bytes aside with `reason` and `facts` in a JSON file beside them; the same bytes again take no more room.
+
+        Raises StoreError ("later") when the disk does not take them.
+        """
+        path = self._quarantine / f"{name or _digest(content)[:32]}.dcm"
+        note = json.dumps({"reason": reason, **facts}, indent=2).encode()
+        with self._as_store_error(path):
+            self._place(note, path.with_suffix(".json"))
+            self._place(content, path)
+        return path
+
+    # results
+
+    @contextlib.contextmanager
+    def results(self, job_id: str) -> Iterator[Path]:
+        """A folder to write a job's results into; on leaving without an error it becomes results/<job> as a whole.
+
+        An earlier result of the job is replaced in the same instant. On an error nothing of it remains.
+        """
+        final = self._results / _checked_name(job_id)
+        folder = self._workspace / uuid.uuid4().hex
+        try:
+            with self._as_store_error(final):
+                folder.mkdir()
+            yield folder
+            with self._as_store_error(final):
+                for path in folder.rglob("*"):
+                    _fsync(path)
+                _fsync(folder)
+                _publish(folder, final)
+                _fsync(final.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def result_paths(self, job_id: str) -> list[Path]:
+        """The files of a job's result by name; empty when it has none."""
+        folder = self._results / _checked_name(job_id)
+        return sorted(path for path in folder.rglob("*") if path.is_file())
+
+    # the disk
+
+    def free_bytes(self) -> int:
+        """Bytes that may still be written."""
+        return shutil.disk_usage(self.home).free
+
+    # the way of one file
+
+    def _series_folder(self, study_uid: str, series_uid: str) -> Path:
+        return self.studies / _checked_uid(study_uid) / _checked_uid(series_uid)
+
+    def _place(self, content: bytes, final: Path) -> bool:
+        """Give `content` its final name, durable; False when that name is taken."""
+        temporary = self._workspace / uuid.uuid4().hex
+        try:
+            with temporary.open("xb", buffering=0) as file:
+                _write_all(file.fileno(), content)
+                os.fsync(file.fileno())
+            self._make_folder(final.parent)
+            try:
+                os.link(temporary, final)
+            except FileExistsError:
+                return False
+            _fsync(final.parent)
+            return True
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make `folder` with its parents; its entry in them is durable on return, whichever process made them."""
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if folder in self._durable_folders:
+                return
+        for parent in folder.parents:
+            _fsync(parent)
+            if parent == self.home:
+                break
+        if len(self._durable_folders) >= _REMEMBERED_FOLDERS:
+            self._durable_folders.clear()
+        self._durable_folders.add(folder)
+
+    @contextlib.contextmanager
+    def _as_store_error(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            free = self.free_bytes() // 2**20
+            raise StoreError(
+                f"{path} could not be written ({error.strerror}; {free} MiB free); make room or check the disk."
+            ) from error
+
+    def _open_workspace(self) -> Path:
+        """A folder of this process in incoming/, after removing those whose process is gone.
+
+        A living process holds a lock on its folder. The lock ends with the process, in another container too, which a
+        process id in a file name could not tell. The lock on incoming/ itself keeps two starting processes apart.
+        """
+        with _locked(self._incoming):
+            for name in _names(self._incoming):
+                if (lock := _lock(self._incoming / name)) is not None:
+                    shutil.rmtree(self._incoming / name, ignore_errors=True)
+                    os.close(lock)
+            workspace = self._incoming / uuid.uuid4().hex
+            workspace.mkdir()
+            lock = _lock(workspace)
+        if lock is not None:
+            weakref.finalize(self, os.close, lock)
+        return workspace
+
+
+def _checked_uid(uid: str) -> str:
+    if not is_uid(uid):
+        raise ValueError(f"{uid!r} is not a UID (PS3.5 section 9.1)")
+    return uid
+
+
+def _checked_name(name: str) -> str:
+    if not _SAFE_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot name a folder: letters, digits, '-', '_' and '.', at most 128")
+    return name
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _has_content(path: Path, content: bytes) -> bool:
+    return path.stat().st_size == len(content) and path.read_bytes() == content
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _fsync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _publish(folder: Path, final: Path) -> None:
+    """Rename `folder` to `final`; when there is one already, the two change places in one step."""
+    try:
+        folder.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        if renameat2(_AT_FDCWD, bytes(folder), _AT_FDCWD, bytes(final), _RENAME_EXCHANGE) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(final)) from error
+
+
+def _lock(folder: Path) -> int | None:
+    """A descriptor that holds the lock of `folder` until it is closed; None when another holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

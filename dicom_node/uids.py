@@ -1,0 +1,32 @@
+"""Unique identifiers (PS3.5 section 9): which strings are one, and how a result always gets the same one."""
+
+import hashlib
+import json
+import re
+from typing import Final
+
+MAX_LENGTH: Final = 64  # characters, PS3.5 section 9.1
+
+# Leading zeros in a component break PS3.5 section 9.1 but are common in the field and harmless as a file name.
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+
+_VARIANT_BITS: Final = 0xC000 << 48
+_VERSION_BITS: Final = 0xF000 << 64
+
+
+def is_uid(text: str) -> bool:
+    """True for digits and dots, at most 64 characters, no empty component: such a string is also a safe file name."""
+    return len(text) <= MAX_LENGTH and _UID.fullmatch(text) is not None
+
+
+def derived_uid(*parts: str) -> str:
+    """The UID that belongs to `parts`: the same parts in the same order always give the same UID.
+
+    The form is `2.25.<integer>` of a UUID (PS3.5 section B.2); the UUID is version 8 of RFC 9562, made of the first
+    128 bits of SHA-256 over the parts.
+    """
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    number = int.from_bytes(digest[:16], "big")
+    number = (number & ~_VERSION_BITS) | (8 << 76)
+    number = (number & ~_VARIANT_BITS) | (0x8000 << 48)
+    return f"2.25.{number}"
