@@ -1,0 +1,182 @@
+"""Frames: every image of a series as one flat list, single-frame files and enhanced multi-frame files alike.
+
+A classic file is one frame whose facts stand at the top of its header (PS3.3 C.7.6.2). An enhanced file holds many, and
+their facts stand in its functional groups, per frame or shared by all (PS3.3 C.7.6.16).
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
+
+from dicom_node.errors import SeriesError
+
+THREADS: Final = min(8, os.cpu_count() or 1)
+
+# What may tell two volumes of one series apart, most telling first: name, classic keyword, functional group and its
+# keyword. PS3.3 C.8.13 (enhanced MR), C.8.15 (enhanced CT), C.7.6.16.2 (frame content, cardiac and temporal position).
+_FACTS: Final = (
+    ("DiffusionBValue", "DiffusionBValue", "MRDiffusionSequence", "DiffusionBValue"),
+    ("EchoTime", "EchoTime", "MREchoSequence", "EffectiveEchoTime"),
+    ("InversionTime", "InversionTime", "MRModifierSequence", "InversionTimes"),
+    ("ImageType", "ImageType", "MRImageFrameTypeSequence", "FrameType"),
+    ("ImageType", "ImageType", "CTImageFrameTypeSequence", "FrameType"),
+    ("ComplexImageComponent", "ComplexImageComponent", "MRImageFrameTypeSequence", "ComplexImageComponent"),
+    ("TemporalPosition", "TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
+    (
+        "CardiacPhase",
+        "NominalPercentageOfCardiacPhase",
+        "CardiacSynchronizationSequence",
+        "NominalPercentageOfCardiacPhase",
+    ),
+    ("TriggerTime", "TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+    ("ConvolutionKernel", "ConvolutionKernel", "CTReconstructionSequence", "ConvolutionKernel"),
+    ("AcquisitionNumber", "AcquisitionNumber", "FrameContentSequence", "FrameAcquisitionNumber"),
+    ("StackID", "StackID", "FrameContentSequence", "StackID"),
+    (
+        "DiffusionDirection",
+        "DiffusionGradientOrientation",
+        "DiffusionGradientDirectionSequence",
+        "DiffusionGradientOrientation",
+    ),
+)
+FACT_NAMES: Final = tuple(dict.fromkeys(name for name, *_ in _FACTS))
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image plane and where it lies; millimetres in the patient frame, LPS (PS3.3 C.7.6.2.1.1)."""
+
+    path: Path
+    header: Dataset  # of the whole file, without pixels; frames of one file share it
+    number: int | None  # 1-based frame number in a multi-frame file, None in a single-frame file
+    position: NDArray[np.float64]  # (3,) centre of the first pixel
+    orientation: NDArray[np.float64]  # (2, 3) unit vectors: along a row (growing column), along a column (growing row)
+    spacing: tuple[float, float]  # between rows, between columns
+    slope: float
+    intercept: float
+    facts: dict[str, str] = field(default_factory=dict)  # of FACT_NAMES, those the header gives
+    acquired: str = ""  # date and time of acquisition as far as the header tells
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return int(self.header.Rows), int(self.header.Columns)
+
+    @property
+    def sop_class_uid(self) -> str:
+        """From the header, or from the file meta information where an anonymiser emptied the header."""
+        return str(self.header.get("SOPClassUID") or self.header.file_meta.get("MediaStorageSOPClassUID", ""))
+
+    @property
+    def sop_uid(self) -> str:
+        """From the header, or from the file meta information where an anonymiser emptied the header."""
+        return str(self.header.get("SOPInstanceUID") or self.header.file_meta.get("MediaStorageSOPInstanceUID", ""))
+
+    def __str__(self) -> str:
+        frame = "" if self.number is None else f" frame {self.number}"
+        place = ", ".join(f"{value:.2f}" for value in self.position)
+        return f"{self.path.name}{frame} at ({place}) mm"
+
+
+def read_header(path: Path) -> Dataset:
+    """The header of one file without its pixels; SeriesError names a file that is not DICOM or cannot be read."""
+    try:
+        return dcmread(path, stop_before_pixels=True)
+    except (InvalidDicomError, EOFError, ValueError) as error:
+        raise SeriesError(f"{path.name} is not a readable DICOM file ({error}); send it again") from error
+    except OSError as error:
+        raise SeriesError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def read_headers(paths: Iterable[Path]) -> list[tuple[Path, Dataset]]:
+    """Headers of all files, in the order of `paths`."""
+    listed = list(paths)
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(zip(listed, pool.map(read_header, listed), strict=True))
+
+
+def frames_of(path: Path, header: Dataset) -> list[Frame]:
+    """The frames of one image file; SeriesError when a frame has no place in the patient."""
+    if "PerFrameFunctionalGroupsSequence" not in header:
+        return [_frame(path, header, None, [header])]
+    shared = list(header.get("SharedFunctionalGroupsSequence") or [])
+    return [
+        _frame(path, header, index + 1, [groups, *shared])
+        for index, groups in enumerate(header.PerFrameFunctionalGroupsSequence)
+    ]
+
+
+def _frame(path: Path, header: Dataset, number: int | None, groups: Sequence[Dataset]) -> Frame:
+    name = path.name if number is None else f"{path.name} frame {number}"
+    position = _numbers(groups, "PlanePositionSequence", "ImagePositionPatient", 3, name)
+    orientation = _numbers(groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6, name).reshape(2, 3)
+    spacing = _numbers(groups, "PixelMeasuresSequence", "PixelSpacing", 2, name)
+    lengths = np.linalg.norm(orientation, axis=1)
+    if not np.allclose(lengths, 1, atol=1e-2) or abs(orientation[0] @ orientation[1]) > 1e-2 or spacing.min() <= 0:
+        raise SeriesError(
+            f"{name} has no valid geometry: orientation {orientation.tolist()}, spacing {spacing.tolist()}"
+        )
+    slope = _value(groups, "PixelValueTransformationSequence", "RescaleSlope")
+    intercept = _value(groups, "PixelValueTransformationSequence", "RescaleIntercept")
+    return Frame(
+        path=path,
+        header=header,
+        number=number,
+        position=position,
+        orientation=orientation / lengths[:, None],
+        spacing=(float(spacing[0]), float(spacing[1])),
+        slope=1.0 if slope is None else float(slope),
+        intercept=0.0 if intercept is None else float(intercept),
+        facts=_facts(groups),
+        acquired=_acquired(groups),
+    )
+
+
+def _value(groups: Sequence[Dataset], sequence: str, keyword: str) -> Any:
+    """The first non-empty `keyword` in the functional group `sequence`, or at the top level; None without one."""
+    for group in groups:
+        for item in [*(group.get(sequence) or []), group]:
+            value = item.get(keyword)
+            if value is not None and value != "":
+                return value
+    return None
+
+
+def _numbers(groups: Sequence[Dataset], sequence: str, keyword: str, count: int, name: str) -> NDArray[np.float64]:
+    value = _value(groups, sequence, keyword)
+    if not isinstance(value, MultiValue) or len(value) != count:
+        raise SeriesError(f"{name} has no {keyword}: it is no slice of a volume")
+    numbers = np.array(value, dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        raise SeriesError(f"{name} has a {keyword} that is not finite: {list(value)}")
+    return numbers
+
+
+def _facts(groups: Sequence[Dataset]) -> dict[str, str]:
+    facts: dict[str, str] = {}
+    for name, classic, sequence, keyword in _FACTS:
+        outer = [*groups]
+        if sequence == "DiffusionGradientDirectionSequence":
+            outer = [item for group in groups for item in group.get("MRDiffusionSequence") or []] + outer
+        value = _value(outer, sequence, keyword)
+        if value is None:
+            value = groups[0].get(classic)
+        if value not in (None, "") and name not in facts:
+            facts[name] = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+    return facts
+
+
+def _acquired(groups: Sequence[Dataset]) -> str:
+    moment = _value(groups, "FrameContentSequence", "FrameAcquisitionDateTime")
+    if moment is None:
+        moment = "".join(str(groups[0].get(key) or "") for key in ("AcquisitionDate", "AcquisitionTime", "ContentTime"))
+    return str(moment)

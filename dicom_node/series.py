@@ -1,0 +1,215 @@
+"""Series: files of one DICOM series in, one exact grid of values out, or one sentence that names the wrong slice.
+
+What is handled exactly: any order of files, CT, MR and PET (rescale per slice), every orientation, non-square pixels,
+enhanced multi-frame files, compressed pixels, gantry tilt, doubled files, jitter of positions within the tolerances of
+`dicom_node.grid`. What is left out of a series is written into `ImageSeries.notes`: localizers, secondary captures and
+objects without pixels. That can hide no slice, because what remains must be one gapless regular grid.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import highdicom
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicom_node.errors import SeriesError
+from dicom_node.frames import FACT_NAMES, Frame, frames_of, read_headers
+from dicom_node.grid import Grid, arrange, levels_of, require_uniform
+from dicom_node.pixels import decode
+
+_SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds below it, PS3.4 B.5
+
+
+@dataclass(frozen=True)
+class FrameReference:
+    """The source frame of one slice (PS3.3 10.3, SOP Instance Reference Macro)."""
+
+    sop_class_uid: str
+    sop_uid: str
+    frame_number: int | None  # 1-based in a multi-frame image, None otherwise
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSeries:
+    """One volume of a series; slices lie in order along the normal (row direction x column direction).
+
+    `volume` holds float32 (slices, rows, columns) in rescaled units (HU for CT) with its LPS affine. A volume cannot
+    hold the shear of a tilted gantry: there `volume` is the same array on the grid made upright, which is what the
+    network sees, and `affine` (4, 4) is the truth. Without tilt both are equal.
+    """
+
+    study_uid: str
+    series_uid: str
+    modality: str
+    frame_of_reference_uid: str
+    headers: list[Dataset]  # without pixels: one per slice in slice order, or the only one of a multi-frame image
+    references: list[FrameReference]  # one per slice
+    volume: highdicom.Volume
+    affine: NDArray[np.float64]
+    tilt_degrees: float = 0.0
+    name: str = ""  # what tells this volume from the others of its series ("EchoTime=90"); "" when it is the only one
+    notes: tuple[str, ...] = ()
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """(slices, 3) LPS millimetres: the centre of each slice's first pixel on the grid."""
+        slices = np.arange(self.volume.spatial_shape[0])[:, None]
+        return np.asarray(self.affine[:3, 3] + slices * self.affine[:3, 0], dtype=np.float64)
+
+
+def read_series(paths: Sequence[Path]) -> ImageSeries:
+    """The one volume that the files of a series hold.
+
+    SeriesError when they hold none or several, and when slices are missing, uneven, or do not belong together.
+    """
+    volumes, notes = _volumes(paths)
+    if len(volumes) > 1:
+        names = "; ".join(f"{name}: {len(frames)} slices" for name, frames in volumes)
+        raise SeriesError(f"the series holds {len(volumes)} volumes ({names}); choose one of them")
+    ((name, frames),) = volumes
+    return _series(name, arrange(frames), notes)
+
+
+def split_series(paths: Sequence[Path]) -> list[ImageSeries]:
+    """Every volume of a series of several phases, echoes or b-values, each named by what tells it from the others.
+
+    SeriesError when one of them is no regular grid: a slice missing in one phase is not passed over.
+    """
+    volumes, notes = _volumes(paths)
+    grids = [(name, arrange(frames)) for name, frames in volumes]
+    return [_series(name, grid, notes) for name, grid in grids]
+
+
+def _volumes(paths: Sequence[Path]) -> tuple[list[tuple[str, list[Frame]]], list[str]]:
+    frames, notes = _images(paths)
+    require_uniform(frames)
+    frames = _without_doubles(frames, notes)
+    return _separate(frames), notes
+
+
+def _series(name: str, grid: Grid, notes: Sequence[str]) -> ImageSeries:
+    first = grid.frames[0].header
+    notes = list(notes)
+    if grid.tilt_degrees:
+        notes.append(f"gantry tilt {grid.tilt_degrees:.2f} degrees: the network sees the sheared grid as it is")
+    if grid.jitter_mm > 0.01:
+        notes.append(f"slice positions jitter by up to {grid.jitter_mm:.3f} mm around a regular grid")
+    headers = [frame.header for frame in grid.frames] if grid.frames[0].number is None else [first]
+    frame_of_reference = str(first.get("FrameOfReferenceUID") or "")
+    return ImageSeries(
+        study_uid=str(first.get("StudyInstanceUID", "")),
+        series_uid=str(first.get("SeriesInstanceUID", "")),
+        modality=str(first.get("Modality", "")),
+        frame_of_reference_uid=frame_of_reference,
+        headers=headers,
+        references=[FrameReference(frame.sop_class_uid, frame.sop_uid, frame.number) for frame in grid.frames],
+        volume=highdicom.Volume(
+            decode(grid.frames), grid.upright, "PATIENT", frame_of_reference_uid=frame_of_reference or None
+        ),
+        affine=grid.affine,
+        tilt_degrees=grid.tilt_degrees,
+        name=name,
+        notes=tuple(notes),
+    )
+
+
+def _images(paths: Sequence[Path]) -> tuple[list[Frame], list[str]]:
+    """The frames that may be slices, and a note for each file that is none."""
+    if not paths:
+        raise SeriesError("the series has no files")
+    frames: list[Frame] = []
+    notes: list[str] = []
+    uids: set[str] = set()
+    for path, header in read_headers(paths):
+        if reason := _no_slice(header):
+            notes.append(f"{path.name} is left out: it is {reason}")
+            continue
+        uids.add(str(header.get("SeriesInstanceUID", "")))
+        frames += frames_of(path, header)
+    if not frames:
+        more = f" (and {len(notes) - 1} more files)" if len(notes) > 1 else ""
+        raise SeriesError(f"no file of the series is a slice of a volume: {notes[0]}{more}")
+    if len(uids) > 1:
+        raise SeriesError(f"the files belong to {len(uids)} series: {', '.join(sorted(uids))}")
+    return frames, notes
+
+
+def _no_slice(header: Dataset) -> str:
+    """Why an object is no slice of a volume; "" if it may be one."""
+    if "Rows" not in header:
+        return f"an object without pixels ({header.get('Modality', 'no modality')})"
+    if str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
+        return "a secondary capture"
+    if header.get("SamplesPerPixel", 1) != 1:
+        return f"a colour image ({header.get('PhotometricInterpretation', '')})"
+    if "LOCALIZER" in (header.get("ImageType") or []):
+        return "a localizer"
+    if "ModalityLUTSequence" in header:
+        return "an image whose values need a Modality LUT"
+    return ""
+
+
+def _without_doubles(frames: Sequence[Frame], notes: list[str]) -> list[Frame]:
+    """Frames without those that repeat one at the same place: the same instance, or the same facts and pixels."""
+    kept: list[Frame] = []
+    for level in levels_of(frames):
+        here: list[Frame] = []
+        for frame in level:
+            twin = next((other for other in here if _alike(frame, other)), None)
+            if twin is None:
+                here.append(frame)
+            elif np.array_equal(*decode([frame, twin])):
+                notes.append(f"{frame} is left out: the same image as {twin.path.name}")
+            elif frame.sop_uid and frame.sop_uid == twin.sop_uid:
+                raise SeriesError(f"{frame} and {twin.path.name} carry one SOP Instance UID but different pixels")
+            else:
+                here.append(frame)
+        kept += here
+    return kept
+
+
+def _alike(one: Frame, other: Frame) -> bool:
+    return one.facts == other.facts or (
+        bool(one.sop_uid) and (one.sop_uid, one.number) == (other.sop_uid, other.number)
+    )
+
+
+def _separate(frames: Sequence[Frame], name: str = "") -> list[tuple[str, list[Frame]]]:
+    """(name, frames) of each volume: frames at the same place are told apart by the first fact in which they differ."""
+    levels = levels_of(frames)
+    doubled = [level for level in levels if len(level) > 1]
+    if not doubled:
+        return [(name, list(frames))]
+    for fact in FACT_NAMES:
+        if any(len({frame.facts.get(fact, "") for frame in level}) > 1 for level in doubled):
+            values = sorted({frame.facts.get(fact, "") for frame in frames}, key=_numeric)
+            return [
+                part
+                for value in values
+                for part in _separate(
+                    [frame for frame in frames if frame.facts.get(fact, "") == value],
+                    f"{name}, {fact}={value}".removeprefix(", "),
+                )
+            ]
+    moments = [sorted(level, key=lambda frame: frame.acquired) for level in levels]
+    counts = {len({frame.acquired for frame in level}) for level in levels} | {len(level) for level in levels}
+    if len(counts) > 1:
+        raise SeriesError(
+            f"two images at one place and nothing in their headers tells them apart: {doubled[0][0]}, {doubled[0][1]}"
+        )
+    return [
+        (f"{name}, repetition={turn + 1}".removeprefix(", "), [level[turn] for level in moments])
+        for turn in range(counts.pop())
+    ]
+
+
+def _numeric(text: str) -> tuple[float, str]:
+    """Sorts numbers by value and words after them."""
+    try:
+        return float(text), text
+    except ValueError:
+        return float("inf"), text
