@@ -1,0 +1,161 @@
+"""Associations that the node opens: with whom, and in one sentence why one did not come about (PS3.8 section 9.3)."""
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import Verification
+
+from dicom_node.errors import PeerError, PeerRefusedError
+
+# Rejections by (source, diagnostic), PS3.8 table 9-21: what the peer says, and what to check.
+_REJECTIONS: Final = {
+    (1, 3): "it does not know our AE title {calling_ae}: enter {calling_ae} in its list of AE titles",
+    (1, 7): "it is not called {peer.ae_title}: check the peer's AE title",
+    (1, 1): "it gives no reason: check its list of AE titles and addresses",
+    (1, 2): "it does not support the DICOM application context: check that the port is a DICOM port",
+    (2, 2): "it does not support this protocol version: check that the port is a DICOM port",
+    (3, 1): "it is congested",
+    (3, 2): "it has reached its limit of associations",
+}
+_TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ, PS3.8 table 9-21
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A DICOM application entity elsewhere; with `tls` the connection is encrypted by that context."""
+
+    ae_title: str
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+
+    def __str__(self) -> str:
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long to wait for a peer, in seconds."""
+
+    connect: float = 10.0
+    association: float = 30.0  # for the answer to A-ASSOCIATE-RQ and A-RELEASE-RQ
+    response: float = 300.0  # for the response to one message
+
+
+DEFAULT_TIMEOUTS: Final = Timeouts()
+
+
+@dataclass(frozen=True)
+class EchoReport:
+    """A peer that answered a C-ECHO."""
+
+    peer: Peer
+    seconds: float  # from the connection's start to the end of the association
+    implementation: str  # the name or UID that the peer gives its software
+    pdu_bytes: int  # the largest P-DATA it takes; 0: any
+
+
+@contextlib.contextmanager
+def associated(
+    peer: Peer, contexts: Sequence[PresentationContext], *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> Iterator[Association]:
+    """An association with `peer` that is released at the end.
+
+    Raises PeerError when the peer does not answer or is busy, PeerRefusedError when it refuses the association or every
+    context; both say who, why and what to check.
+    """
+    ae = AE(calling_ae)
+    ae.connection_timeout = timeouts.connect
+    ae.acse_timeout = timeouts.association
+    ae.dimse_timeout = timeouts.response
+    ae.network_timeout = timeouts.response
+    events: set[str] = set()
+
+    def connected(event: evt.Event) -> None:
+        events.add("connected")
+        event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    try:
+        association = ae.associate(
+            peer.host,
+            peer.port,
+            contexts=list(contexts),
+            ae_title=peer.ae_title,
+            tls_args=(peer.tls, peer.host) if peer.tls else None,
+            evt_handlers=[(evt.EVT_CONN_OPEN, connected), (evt.EVT_ACCEPTED, lambda _event: events.add("accepted"))],
+        )
+    except socket.gaierror as error:
+        raise PeerError(f"{peer} cannot be reached: the host name {peer.host} is unknown; check it.") from error
+    if not association.is_established:
+        raise _failure(association, events, peer, contexts, calling_ae, timeouts)
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def echo(peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> EchoReport:
+    """Ask `peer` by C-ECHO whether it is there (PS3.4 annex A). Raises like `associated`."""
+    started = time.monotonic()
+    with associated(peer, [build_context(Verification)], calling_ae=calling_ae, timeouts=timeouts) as association:
+        status = association.send_c_echo()
+        if "Status" not in status:
+            raise PeerError(f"{peer} accepted the association but did not answer the C-ECHO; try again later.")
+        if status.Status != 0x0000:
+            raise PeerRefusedError(f"{peer} answered the C-ECHO with status 0x{status.Status:04X}.")
+        acceptor = association.acceptor
+        name = acceptor.implementation_version_name or str(acceptor.implementation_class_uid)
+    return EchoReport(peer, time.monotonic() - started, name, acceptor.maximum_length)
+
+
+def _failure(
+    association: Association,
+    events: set[str],
+    peer: Peer,
+    contexts: Sequence[PresentationContext],
+    calling_ae: str,
+    timeouts: Timeouts,
+) -> PeerError | PeerRefusedError:
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        reason = _REJECTIONS.get((answer.result_source, answer.diagnostic), f"it says {answer.reason_str!r}")
+        kind = PeerError if answer.result == _TRANSIENT else PeerRefusedError
+        return kind(
+            f"{peer} rejected the association of {calling_ae}: {reason.format(peer=peer, calling_ae=calling_ae)}."
+        )
+    if "accepted" in events:
+        classes = ", ".join(sorted({UID(context.abstract_syntax).name for context in contexts}))
+        return PeerRefusedError(f"{peer} accepted the association of {calling_ae} but nothing of it: {classes}.")
+    if "connected" in events:
+        return PeerError(
+            f"{peer} took the connection but did not answer the association request of {calling_ae}; "
+            "check that it is a DICOM port, and whether it expects TLS."
+        )
+    return PeerError(f"{peer} cannot be reached: {_obstacle(peer, timeouts)}.")
+
+
+def _obstacle(peer: Peer, timeouts: Timeouts) -> str:
+    """What a connection meets; pynetdicom only logs it."""
+    try:
+        with socket.create_connection((peer.host, peer.port), timeouts.connect) as connection:
+            if peer.tls:
+                peer.tls.wrap_socket(connection, server_hostname=peer.host).close()
+    except TimeoutError:
+        return f"no answer within {timeouts.connect:g} s; check host, port and firewall"
+    except ConnectionRefusedError:
+        return "nothing listens there; check host and port, and that the peer runs"
+    except ssl.SSLError as error:
+        return f"TLS fails ({error.reason}); check the certificates of both sides"
+    except OSError as error:
+        return f"{error.strerror or error}; check host and port"
+    return "the connection failed and works now; try again"
