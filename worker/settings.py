@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the listener binds to.")
     port: int = Field(11112, ge=0, le=65535, description="TCP port of the listener; 0 picks a free one.")
     allowed_calling_aets: tuple[AeTitle, ...] = Field((), description="Who may send; empty means everybody.")
-    allowed_addresses: tuple[str, ...] = Field((), description="Addresses that may connect; empty means all.")
+    allowed_addresses: tuple[str, ...] = Field((), description="Addresses or networks (10.1.0.0/16); empty means all.")
+    require_called_ae: bool = Field(False, description="Reject peers that call this node by another AE title.")
+    private_classes: bool = Field(False, description="Take SOP classes that vendors made up.")
     max_associations: int = Field(50, ge=1, description="Associations at one time.")
     max_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU the listener accepts, in bytes.")
     min_free_bytes: int = Field(2 * 1024**3, ge=0, description="Free disk in bytes under which 0xA700 is answered.")
@@ -70,6 +72,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         60.0, gt=0, description="A worker that is silent for this long has lost its job, in s."
     )
+    delivery_lease_seconds: float = Field(600.0, gt=0, description="A delivery that takes longer is tried again, in s.")
     max_attempts: int = Field(3, ge=1, description="Attempts at a segmentation before it is FAILED.")
     max_deliveries: int = Field(20, ge=1, description="Attempts at a delivery before it is FAILED.")
     backoff_seconds: float = Field(10.0, gt=0, description="Wait before the second attempt; doubles each time, in s.")
