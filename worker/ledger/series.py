@@ -27,6 +27,12 @@ class SeriesFacts(Tables):
         renewed = {name: row[name] for name in ("state", "calling_ae", "called_ae", "address", "last_at")}
         self._upsert(series, row, renewed)
 
+    def quiet_from_now(self, study_uid: str, series_uid: str) -> None:
+        """An association that brought this series has ended: its quiet time starts."""
+        mine = (series.c.study_uid == study_uid) & (series.c.series_uid == series_uid)
+        receiving = series.c.state == SeriesState.RECEIVING
+        self._changed(sa.update(series).where(mine, receiving).values(last_at=self._clock()))
+
     def receiving(self) -> list[Series]:
         """Series that are not settled yet."""
         return self._select(Series, sa.select(series).where(series.c.state == SeriesState.RECEIVING))

@@ -1,0 +1,137 @@
+"""From images to jobs: notes what arrives, settles a series when it is quiet, asks the protocols, enqueues.
+
+Concurrency: `arrived` and `association_ended` run on the listener's association threads, `tick` and `sweep` on the one
+intake thread. The ledger is the only thing they share, apart from a small table of when each series was last noted.
+
+A series is settled after `quiet_seconds` without an image and with no open association that brought it images. Jobs are
+written before the series is marked settled, and their id derives from the work: a crash in between only repeats the
+question. A late image opens the series again and leads to a new job that supersedes the old one.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Set
+
+import structlog
+
+from dicom_node.listener import Arrival, AssociationEnd
+from dicom_node.store import Outcome, Store
+from worker.broker import Broker
+from worker.candidates import read_headers
+from worker.errors import BrokerError
+from worker.jobs import Work
+from worker.ledger import Ledger, Series
+from worker.protocols import Candidate, Protocol, ProtocolFolder
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+SeriesKey = tuple[str, str]
+"""Study Instance UID, Series Instance UID."""
+
+NOTES_PER_QUIET_TIME = 4  # how often the ledger hears of a series that keeps arriving
+
+
+class Intake:
+    """The listener's memory and its decisions."""
+
+    def __init__(self, settings: Settings, store: Store, ledger: Ledger, broker: Broker) -> None:
+        self._settings, self._store, self._ledger, self._broker = settings, store, ledger, broker
+        self._protocols = ProtocolFolder(settings.protocols_folder)
+        self._noted: dict[tuple[str, SeriesKey], float] = {}
+        self._lock = threading.Lock()
+
+    # -- on the association threads -------------------------------------------------------------------------
+
+    def arrived(self, arrival: Arrival) -> None:
+        """Notes a stored instance before its C-STORE is answered.
+
+        The first image of a series in an association is written at once, whatever became of it: an image that was
+        stored just before a crash comes again as SAME. Later ones only renew the quiet time.
+        """
+        key = (arrival.study_uid, arrival.series_uid)
+        if arrival.outcome is Outcome.CONFLICT:
+            log.warning("same SOP Instance UID with other content, kept aside", sop_uid=arrival.sop_uid)
+        now = time.monotonic()
+        with self._lock:
+            due = now - self._noted.get((arrival.association_id, key), float("-inf"))
+            if due < self._settings.quiet_seconds / NOTES_PER_QUIET_TIME:
+                return
+            self._noted[arrival.association_id, key] = now
+        self._note(key, arrival.calling_ae, arrival.called_ae, arrival.address)
+
+    def association_ended(self, end: AssociationEnd) -> None:
+        """Forgets the association; the quiet time of its series starts now."""
+        with self._lock:
+            for series in end.series:
+                self._noted.pop((end.association_id, series), None)
+        for study_uid, series_uid in end.series:
+            self._ledger.quiet_from_now(study_uid, series_uid)
+
+    def _note(self, key: SeriesKey, calling_ae: str, called_ae: str, address: str) -> None:
+        self._ledger.image_arrived(*key, calling_ae=calling_ae, called_ae=called_ae, address=address)
+
+    # -- on the intake thread -------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event, open_series: Callable[[], Set[SeriesKey]]) -> None:
+        """Ticks and sweeps until told to stop. A door: what goes wrong is logged, and tried again at the next tick."""
+        next_sweep = 0.0
+        while not stop.is_set():
+            try:
+                self.tick(open_series())
+                if time.monotonic() >= next_sweep:
+                    next_sweep = time.monotonic() + self._settings.sweep_seconds
+                    self.sweep()
+            except Exception:
+                log.exception("intake")
+            stop.wait(self._settings.tick_seconds)
+
+    def tick(self, open_series: Set[SeriesKey]) -> None:
+        """Settles every series that has been quiet long enough and that no open association still brings."""
+        quiet_since = time.time() - self._settings.quiet_seconds
+        for series in self._ledger.receiving():
+            if series.last_at <= quiet_since and (series.study_uid, series.series_uid) not in open_series:
+                self._settle(series)
+
+    def sweep(self) -> None:
+        """Frees what dead workers held and puts waiting jobs on the queue again if the queue lost them."""
+        for job in self._ledger.free_lost_leases(self._settings.max_attempts):
+            log.error("job failed", job=job.id, reason=job.reason)
+        try:
+            self._broker.top_up(self._ledger.to_segment(), self._ledger.to_deliver())
+        except BrokerError as error:
+            log.warning("queue", problem=str(error))
+
+    def _settle(self, series: Series) -> None:
+        _, headers = read_headers(self._store.series_paths(series.study_uid, series.series_uid))
+        candidate = Candidate(headers, series.calling_ae, series.called_ae, series.address)
+        added = [job_id for protocol in self._protocols.current() if (job_id := self._ask(protocol, series, candidate))]
+        settled = self._ledger.settle(series)
+        log.info("series settled", series=series.series_uid, images=len(headers), jobs=added, again=not settled)
+        if not added:
+            return
+        try:
+            self._broker.segment(added)
+        except BrokerError as error:  # the next sweep enqueues them
+            log.warning("queue", problem=str(error))
+
+    def _ask(self, protocol: Protocol, series: Series, candidate: Candidate) -> str | None:
+        """The id of the new job, if this protocol takes the series and the work is not known yet."""
+        taken, findings = protocol.ask(candidate)
+        reason = "; ".join(str(finding) for finding in findings if taken or not finding.holds) or "no conditions"
+        self._ledger.decide(series.study_uid, series.series_uid, protocol.name, taken=taken, reason=reason)
+        if not taken:
+            return None
+        every = tuple(destination.name for destination in self._settings.destinations)
+        work = Work.of(
+            study_uid=series.study_uid,
+            series_uid=series.series_uid,
+            instances=[str(header.SOPInstanceUID) for header in candidate.headers],
+            protocol=protocol.name,
+            protocol_digest=protocol.digest,
+            prompts=protocol.prompts,
+            model=self._settings.model,
+            outputs=protocol.outputs,
+            destinations=every if protocol.destinations is None else protocol.destinations,
+        )
+        return work.job_id if self._ledger.add_job(work) else None
