@@ -122,8 +122,8 @@ class Store:
 
     def walk(self) -> Iterator[Stored]:
         """Every instance, study by study and series by series."""
-        for study_uid in _names(self.studies):
-            for series_uid in _names(self.studies / study_uid):
+        for study_uid in filter(is_uid, _names(self.studies)):
+            for series_uid in filter(is_uid, _names(self.studies / study_uid)):
                 for path in self.series_paths(study_uid, series_uid):
                     yield Stored(study_uid, series_uid, path.stem, path)
 
