@@ -1,1 +1,27 @@
-"""Array in, masks out: the free-text-prompted 3-D segmentation network."""
+"""Array in, masks out: the free-text-prompted 3-D segmentation network.
+
+segmenter = voxtell.load()                                  # the bundled model; or a directory of published weights
+masks = segmenter(image, ["liver", "left kidney"])          # float32 (S, A, R) -> bool (P, S, A, R)
+"""
+
+from voxtell.errors import (
+    CancelledError,
+    ImageError,
+    ModelError,
+    OutOfMemoryError,
+    PromptError,
+    VoxTellError,
+)
+from voxtell.segmenter import ModelInfo, Segmenter, load
+
+__all__ = [
+    "CancelledError",
+    "ImageError",
+    "ModelError",
+    "ModelInfo",
+    "OutOfMemoryError",
+    "PromptError",
+    "Segmenter",
+    "VoxTellError",
+    "load",
+]

@@ -12,8 +12,8 @@ from voxtell.plans import PromptPlans, Triple
 class PromptDecoderLayer(nn.Module):
     """q + attention to the memory, then q + feed-forward, each on the normalized q.
 
-    `self_attn` and `norm1` are part of every published checkpoint and take no part in the computation: prompts never see
-    each other, so any split of the prompts into batches gives the same result.
+    `self_attn` and `norm1` are part of every published checkpoint and take no part in the computation: prompts never
+    see each other, so any split of the prompts into batches gives the same result.
     """
 
     def __init__(self, plans: PromptPlans) -> None:

@@ -1,10 +1,17 @@
 """Models small enough to run in milliseconds."""
 
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from torch import Tensor
 
 from voxtell.network import VoxTell
 from voxtell.plans import EncoderPlans, Plans, PromptPlans
+from voxtell.segmenter import Segmenter
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +44,36 @@ def tiny_network(tiny_plans: Plans) -> VoxTell:
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return network
+
+
+class Spelling:
+    """A text encoder for tests: an embedding is drawn from the letters of the prompt; counts what it is asked."""
+
+    name = "spelling"
+
+    def __init__(self, dim: int = 10) -> None:
+        self.dim = dim
+        self.asked: list[str] = []
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        self.asked.extend(prompts)
+        seeds = [zlib.crc32(prompt.encode()) for prompt in prompts]
+        return torch.stack([torch.randn(self.dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+@pytest.fixture
+def text() -> Spelling:
+    return Spelling()
+
+
+@pytest.fixture
+def segmenter(tiny_network: VoxTell, text: Spelling) -> Segmenter:
+    return Segmenter(tiny_network, text, "sha256:test")
+
+
+@pytest.fixture
+def image() -> npt.NDArray[np.float32]:
+    """A body of noise with a border of zeros; larger than the tiny patch in two axes, smaller in one."""
+    volume = np.zeros((30, 14, 40), np.float32)
+    volume[3:28, 1:13, 2:37] = np.random.default_rng(0).normal(100, 20, (25, 12, 35)).astype(np.float32)
+    return volume

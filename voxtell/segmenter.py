@@ -1,0 +1,182 @@
+"""Segmentation in four calls: embed the prompts, prepare the image, run the windows, threshold.
+
+`load` gives a `Segmenter`; it is used from one thread at a time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from voxtell import checkpoint, preprocess
+from voxtell.errors import ModelError, OutOfMemoryError
+from voxtell.inference import Cancelled, Convert, Precision, Progress, Runner, pick_device
+from voxtell.network import VoxTell
+from voxtell.ngrams import NgramEncoder
+from voxtell.plans import Plans
+from voxtell.preprocess import Spacing
+from voxtell.prompts import Bank, QwenEncoder, TextEncoder, check_prompts
+
+BUNDLED_MODEL = Path(__file__).parent / "weights"
+BANK = "text_embeddings.npz"  # an embedding bank beside the weights is used without being named
+
+REMEMBERED_PROMPTS = 4096  # embeddings kept between calls; 10 kB each
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a result must say about the model that made it."""
+
+    name: str
+    version: str
+    digest: str  # "sha256:..." of the weights file
+    licence: str
+    notice: str  # one sentence: what it is not for
+    text_encoder: str
+
+
+def load(
+    model: str | Path | None = None,
+    device: str = "cpu",
+    bank: str | Path | None = None,
+    *,
+    precision: Precision = "auto",
+) -> "Segmenter":
+    """The model of a directory (the bundled one without), ready on a device.
+
+    bank: an .npz of embeddings that is asked before the text model; without it, one beside the weights is used.
+    precision: "auto" is float16 on CUDA and float32 elsewhere.
+    Raises `ModelError` when a file is missing, damaged or describes another network.
+    """
+    directory = Path(model) if model is not None else BUNDLED_MODEL
+    place = pick_device(device)
+    network = checkpoint.load_network(directory)
+    plans = network.plans
+    text = _text_encoder(plans, device)
+    beside = directory / BANK
+    if bank is not None or beside.is_file():
+        text = Bank(Path(bank) if bank is not None else beside, text)
+    digest = checkpoint.weights_digest(checkpoint.weights_path(directory))
+    return Segmenter(network.to(place), text, digest, precision=precision)
+
+
+class Segmenter:
+    """Free-text prompts and an image in, masks out."""
+
+    def __init__(self, network: VoxTell, text: TextEncoder, digest: str, *, precision: Precision = "auto") -> None:
+        if text.dim != network.plans.prompt.text_dim:
+            raise ModelError(
+                f"{text.name} gives {text.dim} numbers per prompt, the network takes {network.plans.prompt.text_dim}"
+            )
+        card = network.plans.card
+        self.plans = network.plans
+        self.info = ModelInfo(card.name, card.version, digest, card.licence, card.notice, card.text_encoder)
+        self._runner = Runner(network, precision)
+        self._text = text
+        self._embeddings: dict[str, Tensor] = {}
+
+    def __call__(
+        self,
+        image: npt.NDArray[np.float32],
+        prompts: Sequence[str],
+        *,
+        spacing: Spacing | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> npt.NDArray[np.bool_]:
+        """Masks bool (P, S, A, R) of the prompts, in their order, on the grid of the image.
+
+        image: float32 (S, A, R), index 0 growing to superior, 1 to anterior, 2 to right. spacing: millimetres per voxel
+        (S, A, R); models that were trained at one spacing resample by it. progress is called with 0 to 1; `cancelled`
+        is asked before every window. Raises `ImageError`, `PromptError`, `CancelledError`, `OutOfMemoryError`.
+        """
+        image, texts = preprocess.check_image(image), check_prompts(prompts)
+        unique = list(dict.fromkeys(texts))
+        masks = np.zeros((len(unique), *image.shape), dtype=np.bool_)
+        self._segment(image, unique, masks, _positive, spacing, progress, cancelled)
+        return _in_order(masks, unique, texts)
+
+    def logits(
+        self,
+        image: npt.NDArray[np.float32],
+        prompts: Sequence[str],
+        *,
+        spacing: Spacing | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Logits float32 (P, S, A, R) whose positive voxels are the masks; -inf outside the crop to the foreground."""
+        image, texts = preprocess.check_image(image), check_prompts(prompts)
+        unique = list(dict.fromkeys(texts))
+        logits = np.full((len(unique), *image.shape), -np.inf, dtype=np.float32)
+        self._segment(image, unique, logits, _as_is, spacing, progress, cancelled)
+        return _in_order(logits, unique, texts)
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """Embeddings float32 (P, E) of prompts in lower case; those of earlier calls are remembered."""
+        new = [text for text in dict.fromkeys(prompts) if text not in self._embeddings]
+        found = {text: self._embeddings[text] for text in prompts if text in self._embeddings}
+        if new:
+            found.update(zip(new, self._text.embed(new), strict=True))
+            self._embeddings.update((text, found[text]) for text in new)
+            while len(self._embeddings) > REMEMBERED_PROMPTS:
+                del self._embeddings[next(iter(self._embeddings))]
+        return torch.stack([found[text] for text in prompts])
+
+    def _segment(
+        self,
+        image: npt.NDArray[np.float32],
+        texts: list[str],
+        out: npt.NDArray[Any],
+        convert: Convert,
+        spacing: Spacing | None,
+        progress: Progress | None,
+        cancelled: Cancelled | None,
+    ) -> None:
+        """Fill `out` (P, S, A, R) inside the crop with the converted logits."""
+        report = progress or _ignore
+        field = preprocess.prepare(image, self.plans, preprocess.check_spacing(spacing))
+        if field is not None:
+            embeddings = self.embed(texts)
+            try:
+                inside = out[(slice(None), *field.crop)]
+                self._runner.fill(field, embeddings, inside, convert, report, cancelled or _never)
+            except torch.OutOfMemoryError as error:
+                raise OutOfMemoryError(
+                    f"the device has too little free memory for windows of {self.plans.patch_size}; "
+                    "try again when other work on it has ended, or use the CPU"
+                ) from error
+        report(1.0)
+
+
+def _positive(logits: Tensor) -> Tensor:
+    """sigmoid(x) > 0.5 is x > 0."""
+    return logits > 0
+
+
+def _as_is(logits: Tensor) -> Tensor:
+    return logits
+
+
+def _ignore(_: float) -> None:
+    """Progress that nobody asked for."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _in_order(values: npt.NDArray[Any], unique: list[str], texts: list[str]) -> npt.NDArray[Any]:
+    """Values of the unique prompts (U, ...) as those of all prompts (P, ...); no copy when none is repeated."""
+    return values if len(unique) == len(texts) else values[[unique.index(text) for text in texts]]
+
+
+def _text_encoder(plans: Plans, device: str) -> TextEncoder:
+    if plans.card.text_encoder == "ngrams":
+        return NgramEncoder(plans.prompt.text_dim)
+    return QwenEncoder(device=device, dim=plans.prompt.text_dim)
