@@ -29,7 +29,8 @@ class FolderSeries:
 
 def read_headers(paths: Sequence[Path]) -> tuple[list[Path], list[pydicom.Dataset]]:
     """The readable files and their data sets without pixel data; what is no DICOM is left out, and logged."""
-    readable, headers = [], []
+    readable: list[Path] = []
+    headers: list[pydicom.Dataset] = []
     for path in paths:
         try:
             headers.append(pydicom.dcmread(path, stop_before_pixels=True))

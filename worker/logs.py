@@ -34,7 +34,7 @@ def configure(settings: Settings, role: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    for chatty in ("pynetdicom", "pydicom", "celery", "kombu", "amqp", "redis"):
+    for chatty in ("alembic", "celery", "highdicom", "kombu", "pydicom", "pynetdicom", "redis"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

