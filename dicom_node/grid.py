@@ -37,6 +37,7 @@ class Grid:
     frames: tuple[Frame, ...]
     affine: NDArray[np.float64]
     upright: NDArray[np.float64]
+    orientation: NDArray[np.float64]  # (2, 3) of most frames
     tilt_degrees: float  # between the slice axis and the normal: the gantry tilt; 0.0 if below what positions resolve
     jitter_mm: float  # the largest distance of a slice from its place on the grid
 
@@ -109,7 +110,7 @@ def arrange(frames: Sequence[Frame]) -> Grid:
     if tilted:
         affine[:3, 0] = step
     tilt = float(np.degrees(np.arctan2(np.linalg.norm(drift), spacing))) if tilted else 0.0
-    return Grid(ordered, affine, upright, tilt, float(off[worst]))
+    return Grid(ordered, affine, upright, orientation, tilt, float(off[worst]))
 
 
 def _require_no_gap(ordered: Sequence[Frame], depths: NDArray[np.float64]) -> None:

@@ -15,6 +15,7 @@ import highdicom
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 
 from dicom_node.errors import SeriesError
 from dicom_node.frames import FACT_NAMES, Frame, frames_of, read_headers
@@ -50,15 +51,11 @@ class ImageSeries:
     references: list[FrameReference]  # one per slice
     volume: highdicom.Volume
     affine: NDArray[np.float64]
+    positions: NDArray[np.float64]  # (slices, 3) LPS mm: centre of each slice's first pixel, as its own header says
+    orientation: NDArray[np.float64]  # (2, 3) unit vectors in LPS: along a row, along a column
     tilt_degrees: float = 0.0
     name: str = ""  # what tells this volume from the others of its series ("EchoTime=90"); "" when it is the only one
     notes: tuple[str, ...] = ()
-
-    @property
-    def positions(self) -> NDArray[np.float64]:
-        """(slices, 3) LPS millimetres: the centre of each slice's first pixel on the grid."""
-        slices = np.arange(self.volume.spatial_shape[0])[:, None]
-        return np.asarray(self.affine[:3, 3] + slices * self.affine[:3, 0], dtype=np.float64)
 
 
 def read_series(paths: Sequence[Path]) -> ImageSeries:
@@ -111,6 +108,8 @@ def _series(name: str, grid: Grid, notes: Sequence[str]) -> ImageSeries:
             decode(grid.frames), grid.upright, "PATIENT", frame_of_reference_uid=frame_of_reference or None
         ),
         affine=grid.affine,
+        positions=np.array([frame.position for frame in grid.frames]),
+        orientation=grid.orientation,
         tilt_degrees=grid.tilt_degrees,
         name=name,
         notes=tuple(notes),
@@ -129,7 +128,8 @@ def _images(paths: Sequence[Path]) -> tuple[list[Frame], list[str]]:
             notes.append(f"{path.name} is left out: it is {reason}")
             continue
         uids.add(str(header.get("SeriesInstanceUID", "")))
-        frames += frames_of(path, header)
+        with disable_value_validation():  # a Decimal String of 17 characters is still a number
+            frames += frames_of(path, header)
     if not frames:
         more = f" (and {len(notes) - 1} more files)" if len(notes) > 1 else ""
         raise SeriesError(f"no file of the series is a slice of a volume: {notes[0]}{more}")

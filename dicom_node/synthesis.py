@@ -140,5 +140,7 @@ def _describe(header: Dataset, subject: Subject) -> None:
     header.StudyDescription = subject.study_description
     header.SeriesDescription = subject.series_description
     header.SeriesNumber = subject.series_number
-    header.BodyPartExamined = subject.body_part
-    header.Laterality = ""
+    if subject.body_part:
+        header.BodyPartExamined = subject.body_part
+    else:
+        header.Laterality = ""

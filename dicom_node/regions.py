@@ -1,0 +1,208 @@
+"""Regions: what a free-text prompt is called in DICOM: codes, laterality, names, colour.
+
+A prompt is matched as a whole, word by word, after its side is taken off: "left kidney" is the kidney, on the left;
+"liver vessel" is not the liver. What the table does not know gets the generic code Tissue and says so (`coded`): a
+wrong specific code would be believed. Codes are SNOMED CT from pydicom's dictionary (PS3.16 CID 7150, 7151, 247).
+"""
+
+import colorsys
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+LABEL_LENGTH: Final = 64  # characters of Segment Label, VR LO (PS3.5 6.2)
+
+_TISSUE: Final = Code("85756007", "SCT", "Tissue")
+_SIDES: Final = {
+    "left": Code("7771000", "SCT", "Left"),
+    "right": Code("24028007", "SCT", "Right"),
+    "both": Code("51440002", "SCT", "Right and left"),
+}
+_SIDE_WORDS: Final = {
+    "left": "left",
+    "lt": "left",
+    "right": "right",
+    "rt": "right",
+    "both": "both",
+    "bilateral": "both",
+}
+# After one of these words, or just before one or "of", a side tells where something else lies: "cyst near the left
+# kidney", "mass left of the liver".
+_RELATIONS: Final = frozenset(
+    {
+        "near",
+        "beside",
+        "behind",
+        "above",
+        "below",
+        "under",
+        "between",
+        "adjacent",
+        "next",
+        "around",
+        "along",
+        "from",
+        "to",
+    }
+)
+_SPELLING: Final = {"tumour": "tumor", "oesophagus": "esophagus", "haematoma": "hematoma", "oedema": "edema"}
+_SILENT: Final = frozenset(("the", "a", "an", "side", "sided"))
+
+_BOTH: Final = (("both",), ("bilateral",), ("left", "and", "right"), ("right", "and", "left"))
+
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Region:
+    """What a prompt names, in the words that SEG (segment), RTSTRUCT (ROI) and SR (finding site) need.
+
+    `label` is the prompt, at most 64 characters; `shortened` says that it was cut there and the whole stands in
+    `prompt`. `site` is the structure in which a finding lies. `tg263` is the AAPM TG-263 name with its side, "" where
+    there is none. `colour` is red, green, blue, 0 to 255. `coded` is False when the codes are the generic ones.
+    """
+
+    prompt: str
+    label: str
+    category: Code
+    type: Code
+    laterality: Code | None
+    colour: tuple[int, int, int]
+    site: Code | None = None
+    tg263: str = ""
+    interpreted_type: str = "ORGAN"  # RT ROI Interpreted Type, PS3.3 C.8.8.8.1
+    coded: bool = True
+
+    @property
+    def shortened(self) -> bool:
+        return self.label != self.prompt
+
+    @property
+    def side(self) -> str:
+        """ "left", "right", "both" or "": for names and checks."""
+        return next((side for side, code in _SIDES.items() if code == self.laterality), "")
+
+
+def region_for(prompt: str) -> Region:
+    """The region that `prompt` names; any text has one. Nothing is guessed from parts of words."""
+    words = _words(prompt)
+    return replace(_match(words) or _unknown(words), prompt=prompt, label=_label(prompt))
+
+
+def _words(text: str) -> Words:
+    words = re.sub(r"[\W_]+", " ", text.casefold()).split()
+    return tuple(_SPELLING.get(word, word) for word in words if word not in _SILENT)
+
+
+def _label(prompt: str) -> str:
+    """The prompt as LO: one line without backslash; a longer one ends with three points (PS3.5 6.2)."""
+    line = " ".join(prompt.replace("\\", "/").split())
+    return line if len(line) <= LABEL_LENGTH else line[: LABEL_LENGTH - 3].rstrip() + "..."
+
+
+def _match(words: Words) -> Region | None:
+    structures, _ = _tables()
+    if found := structures.get(words) or _finding(words):
+        return found
+    side = _side(words)
+    found = _finding(tuple(word for word in words if word not in _SIDE_WORDS)) if side else None
+    return replace(found, laterality=_SIDES[side]) if found else None
+
+
+def _finding(words: Words) -> Region | None:
+    """ "cyst", "cyst in the left kidney", "left kidney cyst"; None for anything that says more."""
+    _, findings = _tables()
+    if words in findings:
+        return findings[words]
+    for split, word in enumerate(words):
+        if word in ("of", "in") and words[:split] in findings and (site := _match(words[split + 1 :])):
+            return _located(findings[words[:split]], site)
+        if split and words[split:] in findings and (site := _match(words[:split])):
+            return _located(findings[words[split:]], site)
+    return None
+
+
+def _located(finding: Region, site: Region) -> Region:
+    return replace(finding, site=site.type if site.coded else None, laterality=site.laterality)
+
+
+def _unknown(words: Words) -> Region:
+    hue = hashlib.sha256(" ".join(words).encode()).digest()[0] / 256
+    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.6, 0.9))
+    return Region(
+        prompt="",
+        label="",
+        category=_TISSUE,
+        type=_TISSUE,
+        laterality=_SIDES.get(_side(words)),
+        colour=(red, green, blue),
+        interpreted_type="",
+        coded=False,
+    )
+
+
+def _side(words: Words) -> str:
+    """The one side that the words give to what they name; "" without one or when it belongs to something else."""
+    places = [index for index, word in enumerate(words) if word in _SIDE_WORDS]
+    sides = {_SIDE_WORDS[words[index]] for index in places}
+    if len(sides) != 1 or _RELATIONS & set(words[: places[-1]]):
+        return ""
+    following = words[places[-1] + 1 : places[-1] + 2]
+    return "" if _RELATIONS & set(following) or "of" in following else sides.pop()
+
+
+@cache
+def _tables() -> tuple[dict[Words, Region], dict[Words, Region]]:
+    """Structures and findings of regions.toml under every name they go by."""
+    text = files("dicom_node").joinpath("regions.toml").read_text(encoding="utf-8")
+    table = tomllib.loads(text)
+    structures: dict[Words, Region] = {}
+    for name, entry in table["structures"].items():
+        region = _region(entry, "AnatomicalStructure", entry.get("type", "ORGAN"))
+        for alias in (name, *entry.get("also", ())):
+            structures[_words(alias)] = region
+            if entry.get("paired"):
+                structures |= _sided(alias, entry, region)
+    findings: dict[Words, Region] = {}
+    for name, entry in table["findings"].items():
+        region = _region(entry, "MorphologicallyAbnormalStructure", "")
+        findings |= {_words(alias): region for alias in (name, *entry.get("also", ()))}
+    return structures, findings
+
+
+def _region(entry: dict[str, Any], category: str, interpreted_type: str) -> Region:
+    red, green, blue = entry["colour"]
+    known = "code" in entry
+    return Region(
+        prompt="",
+        label="",
+        category=getattr(codes.SCT, entry.get("category", category)) if known else _TISSUE,
+        type=getattr(codes.SCT, entry["code"]) if known else _TISSUE,
+        laterality=_SIDES.get(entry.get("side", "")),
+        colour=(red, green, blue),
+        tg263=entry.get("tg263", ""),
+        interpreted_type=interpreted_type,
+        coded=known,
+    )
+
+
+def _sided(name: str, entry: dict[str, Any], region: Region) -> Iterator[tuple[Words, Region]]:
+    """Every way to name one side of a paired structure or both."""
+    one, many = _words(name), _words(entry.get("plural", name + "s"))
+    tg263 = region.tg263
+    for side, letter in (("left", "l"), ("right", "r")):
+        region_there = replace(region, laterality=_SIDES[side], tg263=tg263 and f"{tg263}_{letter.upper()}")
+        for word in (side, side[0] + "t", letter):
+            yield (word, *one), region_there
+            yield (*one, word), region_there
+    both = replace(region, laterality=_SIDES["both"], tg263=entry.get("tg263_both", ""))
+    for names in (many, *(((*words, *noun)) for words in _BOTH for noun in (one, many))):
+        yield names, both

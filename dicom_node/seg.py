@@ -1,0 +1,235 @@
+"""SEG: masks as a DICOM Segmentation, BINARY (PS3.3 A.51, C.8.20).
+
+Frames lie on the source frames: position, orientation and SOP reference of each come from its own source slice, so a
+tilted, jittering or multi-frame source needs no regular grid here. Codes, algorithm and colour are highdicom's building
+blocks; frames are assembled here, because highdicom's own constructor wants one orientation and shared pixel measures
+from the source and takes several times as long.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import highdicom
+import numpy as np
+from highdicom.seg import SegmentDescription
+from numpy.typing import NDArray
+from pydicom import DataElement, Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import SegmentationStorage
+from pydicom.valuerep import format_number_as_ds
+
+from dicom_node.errors import ResultError
+from dicom_node.regions import Region
+from dicom_node.results import Work, coded, describe, result_dataset
+from dicom_node.series import ImageSeries
+from dicom_node.uids import derived_uid
+
+_SEGMENT_NUMBER: Final = 0x0062000B
+_POSITION: Final = 0x00200032
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """`dataset` is None when no mask holds a voxel: an empty segment hangs viewers, so none is ever written."""
+
+    dataset: Dataset | None
+    found: tuple[Region, ...]  # in segment order, segment numbers 1, 2, ...
+    not_found: tuple[Region, ...]  # looked for, empty mask
+
+
+def write_seg(
+    series: ImageSeries, masks: NDArray[np.bool_], regions: Sequence[Region], work: Work, *, deflated: bool = False
+) -> Segmentation:
+    """Masks bool (P, slices, rows, columns) on the slices of `series`, one region each, as one Segmentation.
+
+    A segment per non-empty mask in the order given; per segment only the frames that hold it. The same work gives the
+    same UIDs, and the same bytes but for dates and times. ResultError when masks, regions and slices do not match.
+    """
+    shape = (len(regions), *series.volume.spatial_shape)
+    if masks.shape != shape or masks.dtype != np.bool_:
+        raise ResultError(f"masks are {masks.dtype} {masks.shape}; the series and its regions need bool {shape}")
+    held = [np.flatnonzero(mask.any(axis=(1, 2))) for mask in masks]
+    found = [index for index, slices in enumerate(held) if len(slices)]
+    result = Segmentation(
+        dataset=None,
+        found=tuple(regions[index] for index in found),
+        not_found=tuple(region for index, region in enumerate(regions) if index not in found),
+    )
+    if not found:
+        return result
+    sop_uid = work.uid("SEG", series, regions)
+    dataset = result_dataset(
+        series,
+        work,
+        sop_class_uid=SegmentationStorage,
+        modality="SEG",
+        sop_uid=sop_uid,
+        series_uid=work.uid("SEG series", series, regions),
+        deflated=deflated,
+    )
+    _describe(dataset, result, series, work)
+    dataset.SegmentSequence = [
+        _segment(number, region, work, sop_uid) for number, region in enumerate(result.found, start=1)
+    ]
+    dataset.SegmentsOverlap = "YES" if _overlap([masks[index] for index in found]) else "NO"
+    _refer(dataset, series)
+    _lay_frames(dataset, series, [held[index] for index in found])
+    dataset.PixelData = _pack([masks[index][held[index]] for index in found])
+    return Segmentation(dataset, result.found, result.not_found)
+
+
+def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work: Work) -> None:
+    """Series, frame of reference, general image, image pixel and segmentation image modules (PS3.3 C.8.20.2)."""
+    looked_for = "; ".join(region.prompt for region in result.not_found)
+    dataset.SeriesDescription = "Segmentation, UNAPPROVED"
+    dataset.ImageType = ["DERIVED", "PRIMARY"]
+    dataset.ContentLabel = "SEGMENTATION"
+    dataset.ContentDescription = "Automatic segmentation, UNAPPROVED"
+    dataset.ContentCreatorName = ""
+    dataset.ContentDate, dataset.ContentTime = f"{work.made:%Y%m%d}", f"{work.made:%H%M%S}"
+    dataset.ImageComments = describe(work) + (f" Looked for, not found: {looked_for}." if looked_for else "")
+    dataset.FrameOfReferenceUID = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
+    dataset.PositionReferenceIndicator = series.headers[0].get("PositionReferenceIndicator") or ""
+    dataset.LossyImageCompression = series.headers[0].get("LossyImageCompression") or "00"
+    if dataset.LossyImageCompression == "01":
+        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            if value := series.headers[0].get(keyword):
+                setattr(dataset, keyword, value)
+    dataset.SegmentationType = "BINARY"
+    _, dataset.Rows, dataset.Columns = series.volume.spatial_shape
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PixelRepresentation = 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 1, 1, 0
+
+
+def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
+    algorithm = work.algorithm
+    parameters = {"prompt": region.prompt, "weights": algorithm.digest}
+    if work.protocol:
+        parameters["protocol"] = f"{work.protocol} {work.protocol_digest}".strip()
+    item = SegmentDescription(
+        segment_number=number,
+        segment_label=region.label,
+        segmented_property_category=region.category,
+        segmented_property_type=region.type,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=algorithm.name[:64],
+            family=codes.DCM.ArtificialIntelligence,
+            version=algorithm.version[:64],
+            source="voxtell-dicom",
+            parameters=parameters,
+        ),
+        tracking_uid=derived_uid("segment", sop_uid, str(number)),
+        tracking_id=region.label,
+        anatomic_regions=[region.site] if region.site else None,
+        display_color=highdicom.color.CIELabColor.from_rgb(*region.colour),
+    )
+    if region.laterality is not None:
+        kind = item.SegmentedPropertyTypeCodeSequence[0]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [coded(region.laterality)]
+    uncoded = "" if region.coded else " No code is known for this prompt: the type is the generic one."
+    item.SegmentDescription = f"UNAPPROVED. Prompt: {region.prompt}.{uncoded}"[:1024]
+    return item
+
+
+def _refer(dataset: Dataset, series: ImageSeries) -> None:
+    """Every source image, once, at the top level: Common Instance Reference (C.12.2) and General Image (C.7.6.1)."""
+    uids = dict.fromkeys((reference.sop_class_uid, reference.sop_uid) for reference in series.references)
+    images = [_reference(sop_class_uid, sop_uid) for sop_class_uid, sop_uid in uids]
+    of_series = Dataset()
+    of_series.SeriesInstanceUID = series.series_uid
+    of_series.ReferencedInstanceSequence = images
+    dataset.ReferencedSeriesSequence = [of_series]
+
+
+def _reference(sop_class_uid: str, sop_uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_uid
+    return item
+
+
+def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[NDArray[np.intp]]) -> None:
+    """Multi-frame functional groups and dimensions (C.7.6.16, C.7.6.17); `held` lists the slices of each segment."""
+    organization = derived_uid("dimensions", str(dataset.SOPInstanceUID))
+    dataset.DimensionOrganizationSequence = [_item(DimensionOrganizationUID=organization)]
+    dataset.DimensionIndexSequence = [
+        _item(
+            DimensionOrganizationUID=organization,
+            DimensionIndexPointer=pointer,
+            FunctionalGroupPointer=group,
+            DimensionDescriptionLabel=label,
+        )
+        for pointer, group, label in (
+            (_SEGMENT_NUMBER, 0x0062000A, "Segment"),
+            (_POSITION, 0x00209113, "Position"),
+        )
+    ]
+    spacing = [format_number_as_ds(value) for value in series.volume.spacing]
+    cosines = [format_number_as_ds(float(value)) for value in series.orientation.ravel()]
+    shared = _item(
+        PlaneOrientationSequence=[_item(ImageOrientationPatient=cosines)],
+        PixelMeasuresSequence=[
+            _item(SliceThickness=spacing[0], SpacingBetweenSlices=spacing[0], PixelSpacing=spacing[1:])
+        ],
+    )
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    places = {int(place): rank for rank, place in enumerate(np.unique(np.concatenate(held)), start=1)}
+    planes = {place: _plane(series, place) for place in places}
+    frames = []
+    for number, slices in enumerate(held, start=1):
+        segment = DataElement(0x0062000A, "SQ", [_item(ReferencedSegmentNumber=number)])
+        for place in map(int, slices):
+            content = Dataset()
+            content.add(DataElement(0x00209157, "UL", [number, places[place]]))  # Dimension Index Values
+            frame = Dataset()
+            frame.add(DataElement(0x00209111, "SQ", [content]))  # Frame Content Sequence
+            for element in (*planes[place], segment):
+                frame.add(element)
+            frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence = frames
+    dataset.NumberOfFrames = len(frames)
+
+
+def _plane(series: ImageSeries, place: int) -> tuple[DataElement, DataElement]:
+    """Plane position and derivation image of the frames on one slice; all segments share them."""
+    reference = series.references[place]
+    source = _reference(reference.sop_class_uid, reference.sop_uid)
+    if reference.frame_number is not None:
+        source.ReferencedFrameNumber = reference.frame_number
+    source.SpatialLocationsPreserved = "YES"
+    source.PurposeOfReferenceCodeSequence = [coded(codes.DCM.SourceImageForImageProcessingOperation)]
+    derivation = _item(SourceImageSequence=[source], DerivationCodeSequence=[coded(codes.DCM.Segmentation)])
+    position = [format_number_as_ds(float(value)) for value in series.positions[place]]
+    return (
+        DataElement(0x00209113, "SQ", [_item(ImagePositionPatient=position)]),  # Plane Position Sequence
+        DataElement(0x00089124, "SQ", [derivation]),  # Derivation Image Sequence
+    )
+
+
+def _item(**values: Any) -> Dataset:
+    item = Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def _overlap(masks: Sequence[NDArray[np.bool_]]) -> bool:
+    union = masks[0].copy()
+    for mask in masks[1:]:
+        if (union & mask).any():
+            return True
+        union |= mask
+    return False
+
+
+def _pack(frames: Sequence[NDArray[np.bool_]]) -> bytes:
+    """Frames one after the other, eight pixels a byte, first pixel in the lowest bit, no gap between (PS3.5 8.1.1)."""
+    if frames[0][0].size % 8 == 0:
+        packed = b"".join(np.packbits(part.ravel(), bitorder="little").tobytes() for part in frames)
+    else:
+        packed = np.packbits(np.concatenate([part.ravel() for part in frames]), bitorder="little").tobytes()
+    return packed + b"\x00" * (len(packed) % 2)
