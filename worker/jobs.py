@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-Output = Literal["seg", "rtstruct", "sr", "nifti"]
+Output = Literal["seg", "nifti"]
 
 
 class Prompt(BaseModel):
@@ -16,7 +16,7 @@ class Prompt(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: str  # what the network reads
-    name: str | None = None  # label in the results, if not the text
+    name: str | None = Field(None, min_length=1, max_length=64)  # label in the results, if not the text
     sentence: str | None = None  # the report's sentence that asked for it
 
     @property

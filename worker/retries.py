@@ -10,5 +10,5 @@ def backoff(settings: Settings, attempts: int) -> float:
 
     The random half keeps a hundred jobs that failed together from coming back together.
     """
-    longest = min(settings.backoff_seconds * 2 ** max(0, attempts - 1), settings.max_backoff_seconds)
+    longest: float = min(settings.backoff_seconds * 2 ** max(0, attempts - 1), settings.max_backoff_seconds)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing

@@ -1,0 +1,101 @@
+"""The command line `voxtell-dicom`. Exit codes: 0 done, 1 something failed and said why on stderr, 2 wrong usage.
+
+The only place where errors become messages for people; `--debug` before the command shows the traceback instead.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+from click.exceptions import ClickException
+from click.exceptions import Exit as ClickExit
+
+from worker.commands import demo, doctor, jobs, ledger, offline, peers, protocols
+from worker.settings import load
+
+app = typer.Typer(
+    name="voxtell-dicom",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A DICOM node that contours by itself: C-STORE in, free-text-prompted segmentation, DICOM-SEG out.",
+)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(protocols.app, name="protocols")
+app.command()(offline.run)
+app.command()(offline.predict)
+app.command()(offline.volume)
+app.add_typer(ledger.app, name="ledger")
+app.command()(peers.echo)
+app.command()(doctor.doctor)
+app.command()(demo.demo)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one sentence.")] = False,
+) -> None:
+    """Options before the command; `--debug` is read by `main`, which must know it also when parsing fails."""
+
+
+@app.command()
+def up() -> None:
+    """All in one: embedded queue, listener, segmentation worker, delivery worker."""
+    from worker import roles
+
+    roles.up(load())
+
+
+@app.command()
+def listen() -> None:
+    """The listener: receives, stores, decides, enqueues."""
+    from worker import roles
+
+    roles.listen(load())
+
+
+@app.command("segment-worker")
+def segment_worker() -> None:
+    """The segmentation worker; needs the engine."""
+    from worker import roles
+
+    roles.segment_worker(load())
+
+
+@app.command("deliver-worker")
+def deliver_worker() -> None:
+    """The delivery worker: sends results to the PACS."""
+    from worker import roles
+
+    roles.deliver_worker(load())
+
+
+def main() -> None:
+    """The door of every command."""
+    debug = "--debug" in sys.argv
+    try:
+        code = app(standalone_mode=False)
+    except ClickExit as end:
+        code = end.exit_code
+    except ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as error:
+        if debug:
+            raise
+        print(f"voxtell-dicom: {_sentence(error)}", file=sys.stderr)  # noqa: T201
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _sentence(error: Exception) -> str:
+    """Errors of the rooms are sentences; others are named, with the way to more."""
+    if hasattr(error, "retry"):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}; run it again with --debug for the traceback"
+
+
+if __name__ == "__main__":
+    main()

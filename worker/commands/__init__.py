@@ -1,0 +1,1 @@
+"""The commands of `voxtell-dicom`, a module per group."""

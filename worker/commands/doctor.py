@@ -1,0 +1,107 @@
+"""`doctor`: is everything in place? One line per thing, with what to do about each that is not."""
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from dicom_node.errors import DicomNodeError
+from dicom_node.sender import echo
+from worker.commands.peers import peer_of
+from worker.commands.printing import print_json
+from worker.errors import BrokerError, EngineMissingError, WorkerError
+from worker.ledger import JobState, Ledger
+from worker.protocols import read_folder, ship_protocols
+from worker.queue_server import queue_answers, socket_path
+from worker.settings import Settings, load
+
+GIB = 1024**3
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Checks disk, ledger, queue, protocols, engine, listener and destinations; exit code 1 if one is not in place."""
+    settings = load()
+    checks: dict[str, Callable[[Settings], str]] = {
+        "home": _home,
+        "ledger": _ledger,
+        "queue": _queue,
+        "protocols": _protocols,
+        "engine": _engine,
+        "listener": _listener,
+    }
+    results = [_checked(name, check, settings) for name, check in checks.items()]
+    results += [_checked(one.name, partial(_peer, name=one.name), settings) for one in settings.destinations]
+    if as_json:
+        print_json([{"check": name, "ok": ok, "message": message} for name, ok, message in results])
+    else:
+        for name, ok, message in results:
+            typer.echo(f"{'ok  ' if ok else 'FAIL'} {name:<12} {message}")
+    if not all(ok for _, ok, _ in results):
+        raise typer.Exit(1)
+
+
+def _checked(name: str, check: Callable[[Settings], str], settings: Settings) -> tuple[str, bool, str]:
+    try:
+        return name, True, check(settings)
+    except (WorkerError, DicomNodeError, OSError) as error:
+        return name, False, str(error)
+
+
+def _home(settings: Settings) -> str:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=settings.home):
+        free = shutil.disk_usage(settings.home).free
+    if free < settings.min_free_bytes:
+        least = settings.min_free_bytes / GIB
+        raise WorkerError(
+            f"{settings.home} has {free / GIB:.1f} GiB free, images are refused below {least:.1f}; free some"
+        )
+    return f"{settings.home} is writable, {free / GIB:.1f} GiB free"
+
+
+def _ledger(settings: Settings) -> str:
+    failed = len(Ledger(settings.ledger_url).jobs(JobState.FAILED))
+    return f"{settings.ledger_url.split('@')[-1]} answers; {failed} failed jobs"
+
+
+def _queue(settings: Settings) -> str:
+    if queue_answers(settings):
+        return f"{settings.redis_url or socket_path(settings.home)} answers"
+    if settings.redis_url:
+        raise BrokerError(f"no queue answers at {settings.redis_url}; start it")
+    return "embedded, not running; `voxtell-dicom up` starts it"
+
+
+def _protocols(settings: Settings) -> str:
+    ship_protocols(settings.protocols_folder)
+    names = [protocol.name for protocol in read_folder(settings.protocols_folder)]
+    if not names:
+        raise WorkerError(f"{settings.protocols_folder} holds no protocol: nothing will be segmented; add a YAML file")
+    return f"{settings.protocols_folder}: {', '.join(names)}"
+
+
+def _engine(settings: Settings) -> str:
+    if importlib.util.find_spec("torch") is None:
+        raise EngineMissingError
+    from voxtell.errors import VoxTellError
+    from worker.segmentation import load_segmenter
+
+    try:
+        model = load_segmenter(settings).info
+    except VoxTellError as error:
+        raise WorkerError(str(error)) from None
+    return f"{model.name} {model.version} ({model.digest[:19]})"
+
+
+def _listener(settings: Settings) -> str:
+    peer = peer_of(f"{settings.ae_title}@{settings.host}:{settings.port}", settings)
+    return f"{echo(peer, calling_ae=settings.ae_title).peer} answers"
+
+
+def _peer(settings: Settings, name: str) -> str:
+    report = echo(peer_of(name, settings), calling_ae=settings.ae_title)
+    return f"{report.peer} answers in {report.seconds * 1000:.0f} ms ({report.implementation})"

@@ -1,0 +1,92 @@
+"""`run`, `predict`, `volume`: one study or file, no network, no queue."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker.commands.printing import print_json
+from worker.errors import WorkerError
+from worker.jobs import Output
+from worker.settings import load
+
+Out = Annotated[Path, typer.Option("--output", "-o", help="Where results go.")]
+Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="What to segment; may be given many times.")]
+
+
+class UsageError(WorkerError):
+    """The command's words do not fit together."""
+
+    retry = "usage"
+
+
+def run(
+    study: Annotated[Path, typer.Argument(help="A folder with the DICOM files of a study or series.")],
+    output: Out,
+    prompts: Prompts = None,
+    protocol: Annotated[Path | None, typer.Option(help="A protocol file that chooses series and prompts.")] = None,
+    seg: Annotated[bool, typer.Option("--seg", help="Write DICOM-SEG (the default).")] = False,
+    nifti: Annotated[bool, typer.Option("--nifti", help="Write masks as NIfTI.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Segments one study: every series that a protocol takes, or every series that is a volume."""
+    from worker.offline import run_study
+
+    flags: dict[Output, bool] = {"seg": seg, "nifti": nifti}
+    outputs = tuple(name for name, wanted in flags.items() if wanted)
+    if bool(prompts) == (protocol is not None):
+        raise UsageError("give prompts (-p TEXT, may be repeated) or a protocol (--protocol FILE), one of the two")
+    done = run_study(load(), study, output, prompts or (), protocol, outputs)
+    if as_json:
+        print_json(done)
+        return
+    for series in done:
+        for found in series["found"]:
+            typer.echo(f"{found['label']}: {found['volume_ml']:.1f} ml")
+        for label in series["not_found"]:
+            typer.echo(f"{label}: looked for, not found")
+        for file in series["files"]:
+            typer.echo(f"wrote {file}")
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="NIfTI files, or folders of them.")],
+    output: Out,
+    prompts: Annotated[list[str], typer.Option("--prompt", "-p", help="What to segment; may be given many times.")],
+    save_combined: Annotated[bool, typer.Option("--save-combined", help="One file with labels 1, 2, ...")] = False,
+    no_overwrite: Annotated[bool, typer.Option("--no-overwrite", help="Leave results that exist.")] = False,
+    model: Annotated[str | None, typer.Option(help="Folder of a model; default the node's.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto.")] = None,
+    bank: Annotated[Path | None, typer.Option(help="File of text embeddings (.npz).")] = None,
+) -> None:
+    """Segments NIfTI files with upstream's file names: IMAGE_PROMPT.nii.gz."""
+    from worker.segmentation import load_segmenter
+
+    given = {"model": model, "device": device, "bank": bank}
+    settings = load(**{name: value for name, value in given.items() if value is not None})
+    segmenter = load_segmenter(settings)
+    from voxtell.nifti import predict_files
+
+    written = predict_files(segmenter, images, prompts, output, save_combined=save_combined, overwrite=not no_overwrite)
+    for path in written:
+        typer.echo(f"wrote {path}")
+
+
+def volume(
+    series: Annotated[Path, typer.Argument(help="A folder with the DICOM files of one series.")],
+    output: Out,
+) -> None:
+    """Writes exactly the volume that the network would see, as NIfTI."""
+    from dicom_node.series import read_series
+    from dicom_node.volume import to_network, write_nifti
+    from worker.candidates import series_in
+
+    found = series_in(series)
+    if len(found) > 1:
+        raise UsageError(f"{series} holds {len(found)} series; name the folder of one")
+    read = read_series(found[0].paths)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_nifti(to_network(read), output)
+    for note in read.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"wrote {output}")

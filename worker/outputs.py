@@ -1,0 +1,101 @@
+"""Masks to objects: what a job leaves in its results folder, and what the ledger keeps of it.
+
+```
+results/<job>/seg.dcm                     DICOM-SEG, one segment per prompt that was found
+              <label>.nii.gz              masks on the network's grid, uint8, if asked for
+              result.json                 what was found and what was not; the same facts as in the ledger
+```
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import highdicom
+import numpy as np
+from pydicom import Dataset
+
+from dicom_node import results
+from dicom_node.seg import write_seg
+from dicom_node.series import ImageSeries
+from dicom_node.volume import to_network, write_nifti
+from worker.errors import WorkerError
+from worker.jobs import Output, Work
+
+if TYPE_CHECKING:
+    from worker.segmentation import Segmented
+
+
+class OutputError(WorkerError):
+    """The kind of output is not known."""
+
+    retry = "usage"
+
+
+def write_outputs(done: "Segmented", work: Work, folder: Path) -> dict[str, Any]:
+    """Writes the outputs that the work asks for into `folder` and says what was found.
+
+    Returns {"found": [{"label", "prompt", "volume_ml", "sentence"}], "not_found": [label], "files": [name],
+    "model": {...}, "seconds": {step: s}, "notes": [sentence]}; all of it goes into the ledger as JSON.
+    """
+    facts = results.Work(
+        algorithm=results.Algorithm(done.model.name, done.model.version, done.model.digest, done.model.notice),
+        made=datetime.now().astimezone(),
+        protocol=work.protocol,
+        protocol_digest=work.protocol_digest,
+        software_version=version("voxtell-dicom"),
+    )
+    files = [path for output in work.outputs for path in WRITERS[output](done, facts, folder)]
+    result = {
+        "found": [
+            {"label": prompt.label, "prompt": prompt.text, "volume_ml": round(ml, 3), "sentence": prompt.sentence}
+            for prompt, ml in zip(done.prompts, done.volumes_ml, strict=True)
+            if ml
+        ],
+        "not_found": [prompt.label for prompt, ml in zip(done.prompts, done.volumes_ml, strict=True) if not ml],
+        "files": [path.name for path in files],
+        "model": {"name": done.model.name, "version": done.model.version, "digest": done.model.digest}
+        | {"notice": done.model.notice},
+        "seconds": {step: round(seconds, 3) for step, seconds in done.seconds.items()},
+        "notes": list(done.series.notes),
+    }
+    (folder / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+    return result
+
+
+def _seg(done: "Segmented", facts: results.Work, folder: Path) -> list[Path]:
+    written = write_seg(done.series, done.masks, done.regions, facts)
+    return [_saved(written.dataset, folder / "seg.dcm")] if written.dataset is not None else []
+
+
+def _nifti(done: "Segmented", _facts: results.Work, folder: Path) -> list[Path]:
+    """One file per mask that is not empty, one mask at a time in memory."""
+    paths = []
+    for prompt, mask in zip(done.prompts, done.masks, strict=True):
+        if not mask.any():
+            continue
+        paths.append(folder / f"{_file_name(prompt.label)}.nii.gz")
+        write_nifti(mask_on_network(done.series, mask), paths[-1])
+    return paths
+
+
+def mask_on_network(series: ImageSeries, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> highdicom.Volume:
+    """A mask bool (slices, rows, columns) as uint8 (S, A, R), on the grid that the network saw."""
+    return to_network(replace(series, volume=series.volume.with_array(mask.astype(np.uint8))))
+
+
+def _saved(dataset: Dataset, path: Path) -> Path:
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def _file_name(label: str) -> str:
+    return re.sub(r"[^\w-]+", "_", label).strip("_") or "mask"
+
+
+WRITERS: dict[Output, Callable[["Segmented", results.Work, Path], list[Path]]] = {"seg": _seg, "nifti": _nifti}

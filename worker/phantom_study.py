@@ -1,0 +1,110 @@
+"""CT series for the demo, with what is known to be in them: the built-in phantom, or a NIfTI CT with its contours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import numpy as np
+import SimpleITK as sitk
+
+from dicom_node.synthesis import Subject, ct_series, write_slices
+from worker.errors import WorkerError
+
+OPENKBP_LABELS = {
+    "brainstem": 1,
+    "spinal cord": 2,
+    "right parotid gland": 3,
+    "left parotid gland": 4,
+    "esophagus": 5,
+    "larynx": 6,
+    "mandible": 7,
+}
+"""Values of `*_oar.nii.gz` beside a `*_ct.nii.gz`."""
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+class NiftiError(WorkerError):
+    """The file is no three-dimensional NIfTI image."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A series on disk and the contours that are known, as volumes with their own geometry."""
+
+    paths: tuple[Path, ...]
+    truth: Mapping[str, highdicom.Volume]
+
+    def truth_on(self, grid: highdicom.Volume) -> dict[str, Mask]:
+        """The known contours on the voxels of `grid`, which is the same grid in another axis order."""
+        return {
+            name: np.asarray(
+                highdicom.Volume(known.array, known.affine, "PATIENT").match_geometry(_without_frame(grid)).array, bool
+            )
+            for name, known in self.truth.items()
+        }
+
+
+def phantom_case(folder: Path, seed: int = 0) -> Case:
+    """The built-in head and neck phantom as a CT series."""
+    from voxtell.phantom import head_and_neck
+
+    phantom = head_and_neck(seed)
+    paths = ct_series(phantom.image, phantom.spacing, folder, subject=Subject(body_part="HEADNECK"), seed=seed)
+    affine = _affine_of(paths)
+    truth = {
+        name: highdicom.Volume(np.ascontiguousarray(mask[:, ::-1, ::-1]), affine, "PATIENT")
+        for name, mask in phantom.labels.items()
+    }
+    return Case(tuple(paths), truth)
+
+
+def case_from_nifti(path: Path, folder: Path) -> Case:
+    """A NIfTI CT as a series; contours are known if `*_oar.nii.gz` lies beside `*_ct.nii.gz`.
+
+    Raises:
+        NiftiError: the file cannot be read or is not three-dimensional.
+    """
+    image, affine = read_nifti(path)
+    paths = write_slices(image, affine, folder, subject=Subject(body_part="HEADNECK", study_description=path.name[:64]))
+    contours = path.with_name(path.name.replace("_ct.nii", "_oar.nii"))
+    if contours == path or not contours.exists():
+        return Case(tuple(paths), {})
+    labels, labels_affine = read_nifti(contours)
+    truth = {
+        name: highdicom.Volume(labels == value, labels_affine, "PATIENT")
+        for name, value in OPENKBP_LABELS.items()
+        if (labels == value).any()
+    }
+    return Case(tuple(paths), truth)
+
+
+def read_nifti(path: Path) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float64]]]:
+    """The voxels (slices, rows, columns) of a NIfTI file and the affine (4, 4) from their indices to LPS millimetres.
+
+    Raises:
+        NiftiError: the file cannot be read or is not three-dimensional.
+    """
+    try:
+        image = sitk.ReadImage(str(path), sitk.sitkFloat32)
+    except RuntimeError:
+        raise NiftiError(f"{path} cannot be read as NIfTI; name a DICOM folder or a three-dimensional NIfTI") from None
+    if image.GetDimension() != 3:
+        raise NiftiError(f"{path} has {image.GetDimension()} dimensions, not three")
+    affine = np.eye(4)
+    directions = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    affine[:3, :3] = directions[:, ::-1]
+    affine[:3, 3] = image.GetOrigin()
+    return sitk.GetArrayFromImage(image), affine
+
+
+def _affine_of(paths: list[Path]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    from dicom_node.series import read_series
+
+    return read_series(paths).affine
+
+
+def _without_frame(grid: highdicom.Volume) -> highdicom.VolumeGeometry:
+    return highdicom.VolumeGeometry(grid.affine, grid.spatial_shape, "PATIENT")

@@ -1,0 +1,158 @@
+"""One process each: listener, segmentation worker, delivery worker; and `up`, all of them on this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import structlog
+
+from dicom_node.listener import Access, Limits, Listener
+from dicom_node.store import Store
+from worker import logs
+from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
+from worker.errors import WorkerError
+from worker.intake import Intake
+from worker.ledger import Ledger
+from worker.protocols import ship_protocols
+from worker.queue_server import running_queue
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+ROLES = ("listen", "segment-worker", "deliver-worker")
+SETTLING_SECONDS = 15.0  # a role that ends within this time of the start has settings that cannot work
+RESTART_SECONDS = 2.0  # a role that dies is started again after this long
+STOP_SECONDS = 20.0  # how long a role may take to end before it is killed
+
+
+class RoleError(WorkerError):
+    """A role of the node ended at once."""
+
+    retry = "usage"
+
+
+def listen(settings: Settings) -> None:
+    """Receives until SIGTERM or SIGINT.
+
+    Raises:
+        ListenerError: the port is in use. ProtocolError: a protocol is not valid.
+    """
+    logs.configure(settings, "listen")
+    ship_protocols(settings.protocols_folder)
+    store, ledger = Store(settings.home), Ledger(settings.ledger_url)
+    intake = Intake(settings, store, ledger, Broker(celery_app(settings)))
+    listener = Listener(
+        store,
+        ae_title=settings.ae_title,
+        host=settings.host,
+        port=settings.port,
+        on_arrival=intake.arrived,
+        on_association_end=intake.association_ended,
+        access=Access(
+            called_ae_must_match=settings.require_called_ae,
+            calling_aes=settings.allowed_calling_aets,
+            networks=settings.allowed_addresses,
+            private_classes=settings.private_classes,
+        ),
+        limits=Limits(
+            associations=settings.max_associations,
+            pdu_bytes=settings.max_pdu_bytes,
+            free_bytes=settings.min_free_bytes,
+        ),
+    )
+    with _stop_on_signal() as stop, running_queue(settings), listener:
+        log.info("listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
+        intake.run(stop, listener.open_series)
+    ledger.close()
+
+
+def segment_worker(settings: Settings) -> None:
+    """Segments until told to stop: one child process, so that one that dies is replaced and takes nothing along."""
+    _celery_worker(settings, "segment-worker", SEGMENT_QUEUE, "worker.segmentation", concurrency=1)
+
+
+def deliver_worker(settings: Settings) -> None:
+    """Delivers until told to stop; two children, so that a slow PACS does not hold up the others."""
+    _celery_worker(settings, "deliver-worker", DELIVER_QUEUE, "worker.delivery", concurrency=2)
+
+
+def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, concurrency: int) -> None:
+    logs.configure(settings, role)
+    with running_queue(settings):
+        app = celery_app(settings)
+        app.conf.include = [module]
+        app.worker_main(
+            [
+                "worker",
+                "--pool=prefork",
+                f"--concurrency={concurrency}",
+                f"--queues={queue}",
+                f"--hostname={role}-{os.getpid()}@%h",
+                f"--loglevel={settings.log_level}",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+            ]
+        )
+
+
+def up(settings: Settings) -> None:
+    """All roles as child processes until SIGTERM or SIGINT; a role that dies is started again.
+
+    Raises:
+        BrokerError: the embedded queue did not start.
+        RoleError: a role ended before the node had settled: its own message, above this one, says why.
+    """
+    logs.configure(settings, "up")
+    with _stop_on_signal() as stop, running_queue(settings):
+        children = {role: _start_role(role) for role in ROLES}
+        settled_at = time.monotonic() + SETTLING_SECONDS
+        try:
+            while not stop.wait(RESTART_SECONDS):
+                for role, child in children.items():
+                    if child.poll() is None:
+                        continue
+                    if time.monotonic() < settled_at:
+                        raise RoleError(f"{role} ended at once (exit code {child.returncode}): see its message above")
+                    log.error("role ended, starting it again", child=role, exit_code=child.returncode)
+                    children[role] = _start_role(role)
+        finally:
+            _end(list(children.values()))
+
+
+def _start_role(role: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "worker", role])
+
+
+def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ends the roles in the order given: the listener first, so that nothing new comes in."""
+    for child in children:
+        child.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    for child in children:
+        try:
+            child.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
