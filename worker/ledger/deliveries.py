@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from worker.errors import UnknownJobError
 from worker.ledger.jobs import JobFacts
 from worker.ledger.records import Delivery, Job
 from worker.ledger.schema import deliveries, jobs
@@ -19,18 +20,19 @@ class DeliveryFacts(JobFacts):
         """Takes a PENDING delivery of a SENDING job and counts the attempt; None if it is not to be had."""
         now = self._clock()
         alive = sa.select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state == JobState.SENDING).exists()
-        claimed = self._changed(
-            self._delivery(job_id, destination)
+        claimed = self._change(
+            Delivery,
+            sa.update(deliveries)
+            .where(deliveries.c.job_id == job_id, deliveries.c.destination == destination)
             .where(deliveries.c.state == DeliveryState.PENDING, deliveries.c.next_try_at <= now, alive)
             .values(
                 state=DeliveryState.SENDING,
                 attempts=deliveries.c.attempts + 1,
+                claims=deliveries.c.claims + 1,
                 lease_until=now + lease_seconds,
-            )
+            ),
         )
-        if not claimed:
-            return None
-        return next(d for d in self.deliveries(job_id) if d.destination == destination)
+        return claimed[0] if claimed else None
 
     def renew_delivery(self, delivery: Delivery, lease_seconds: float) -> bool:
         """Keeps the claim on a delivery; False if it was taken back."""
@@ -45,53 +47,49 @@ class DeliveryFacts(JobFacts):
 
     def end_delivery(self, delivery: Delivery, state: DeliveryState, reason: str = "") -> JobState:
         """SENDING -> DELIVERED or FAILED; the job follows when its last delivery has ended. Returns the job's state."""
-        now = self._clock()
-        mine = deliveries.c.job_id == delivery.job_id
-        open_ones = sa.select(deliveries.c.job_id).where(
-            mine, deliveries.c.state.in_([DeliveryState.PENDING, DeliveryState.SENDING])
-        )
-        failed = sa.select(deliveries.c.job_id).where(mine, deliveries.c.state == DeliveryState.FAILED)
         with self._engine.begin() as connection:
+            _lock_job(connection, delivery.job_id)
             connection.execute(self._sending(delivery).values(state=state, reason=reason))
-            ended = sa.update(jobs).where(jobs.c.id == delivery.job_id, jobs.c.state == JobState.SENDING)
-            ended = ended.where(~open_ones.exists())
-            if state is DeliveryState.FAILED:
-                connection.execute(
-                    ended.values(state=JobState.FAILED, reason=f"{delivery.destination}: {reason}", updated_at=now)
-                )
-            else:
-                connection.execute(
-                    ended.values(
-                        state=sa.case((failed.exists(), JobState.FAILED), else_=JobState.DELIVERED), updated_at=now
-                    )
-                )
+            self._follow_deliveries(connection, delivery.job_id)
         return self.job(delivery.job_id).state
+
+    def retry(self, job_id: str) -> Job:
+        """Starts a FAILED or CANCELLED job again: the deliveries that have not been made, or else the segmentation.
+
+        Raises:
+            UnknownJobError: no such job, or it is not in one of these states.
+        """
+        job, now = self.job(job_id), self._clock()
+        state = JobState.SENDING if job.result and job.work.destinations else JobState.QUEUED
+        ended = jobs.c.state.in_([JobState.FAILED, JobState.CANCELLED])
+        with self._engine.begin() as connection:
+            fresh = {"state": state, "attempts": 0, "reason": "", "next_try_at": now, "updated_at": now}
+            if not connection.execute(sa.update(jobs).where(jobs.c.id == job.id, ended).values(fresh)).rowcount:
+                raise UnknownJobError(f"job {job.id} is {job.state}; only failed and cancelled jobs are started again")
+            connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.job_id == job.id, deliveries.c.state == DeliveryState.FAILED)
+                .values(state=DeliveryState.PENDING, attempts=0, reason="", next_try_at=now)
+            )
+            self._follow_deliveries(connection, job.id)  # all may have been made before it was cancelled
+        return self.job(job.id)
 
     def free_lost_leases(self, max_attempts: int) -> list[Job]:
         """Jobs whose worker fell silent: QUEUED again, or FAILED after the last attempt. Returns those that FAILED."""
         now = self._clock()
         silent = (jobs.c.state == JobState.SEGMENTING) & (jobs.c.lease_until < now)
-        spent = silent & (jobs.c.attempts >= max_attempts)
         reason = sa.literal("the worker died or fell silent during attempt ") + sa.cast(jobs.c.attempts, sa.String)
+        freed = sa.update(jobs).where(silent).values(reason=reason, updated_at=now)
+        failed = self._change(Job, freed.where(jobs.c.attempts >= max_attempts).values(state=JobState.FAILED))
         with self._engine.begin() as connection:
-            failed = [str(row.id) for row in connection.execute(sa.select(jobs.c.id).where(spent))]
-            connection.execute(
-                sa.update(jobs)
-                .where(jobs.c.id.in_(failed))
-                .where(spent)
-                .values(state=JobState.FAILED, reason=reason, updated_at=now)
-            )
-            connection.execute(
-                sa.update(jobs)
-                .where(silent)
-                .values(state=JobState.QUEUED, reason=reason, next_try_at=now, updated_at=now)
-            )
+            waiting = freed.where(jobs.c.attempts < max_attempts)
+            connection.execute(waiting.values(state=JobState.QUEUED, next_try_at=now))
             connection.execute(
                 sa.update(deliveries)
                 .where(deliveries.c.state == DeliveryState.SENDING, deliveries.c.lease_until < now)
                 .values(state=DeliveryState.PENDING, reason="the sender died or fell silent", next_try_at=now)
             )
-        return [self.job(job_id) for job_id in failed]
+        return failed
 
     def to_deliver(self) -> list[tuple[str, str]]:
         """(job id, destination) of PENDING deliveries whose time has come."""
@@ -105,9 +103,28 @@ class DeliveryFacts(JobFacts):
         with self._engine.connect() as connection:
             return [(str(row.job_id), str(row.destination)) for row in connection.execute(query)]
 
-    def _delivery(self, job_id: str, destination: str) -> sa.Update:
-        return sa.update(deliveries).where(deliveries.c.job_id == job_id, deliveries.c.destination == destination)
-
     def _sending(self, delivery: Delivery) -> sa.Update:
-        mine = (deliveries.c.state == DeliveryState.SENDING) & (deliveries.c.attempts == delivery.attempts)
-        return self._delivery(delivery.job_id, delivery.destination).where(mine)
+        """The UPDATE by the sender that made claim `delivery.claims`; one that lost its lease changes nothing."""
+        return (
+            sa.update(deliveries)
+            .where(deliveries.c.job_id == delivery.job_id, deliveries.c.destination == delivery.destination)
+            .where(deliveries.c.state == DeliveryState.SENDING, deliveries.c.claims == delivery.claims)
+        )
+
+    def _follow_deliveries(self, connection: sa.Connection, job_id: str) -> None:
+        """SENDING -> DELIVERED or FAILED if no delivery of the job is open any more."""
+        ended = connection.execute(sa.select(deliveries).where(deliveries.c.job_id == job_id)).all()
+        if any(row.state in (DeliveryState.PENDING, DeliveryState.SENDING) for row in ended):
+            return
+        refused = [f"{row.destination}: {row.reason}" for row in ended if row.state == DeliveryState.FAILED]
+        state = JobState.FAILED if refused else JobState.DELIVERED
+        connection.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.state == JobState.SENDING)
+            .values(state=state, reason="; ".join(refused), updated_at=self._clock())
+        )
+
+
+def _lock_job(connection: sa.Connection, job_id: str) -> None:
+    """One at a time: of two last deliveries that end together, the second must see the first (PostgreSQL)."""
+    connection.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())

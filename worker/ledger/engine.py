@@ -6,9 +6,10 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from worker.errors import LedgerError
 
@@ -27,7 +28,9 @@ def open_engine(url: str) -> Engine:
         if engine.dialect.name == "sqlite":
             _prepare_sqlite(engine)
         _upgrade(engine)
-    except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
+    except ArgumentError:
+        raise LedgerError("VOXTELL_DATABASE_URL is no SQLAlchemy URL, such as postgresql+psycopg://HOST/NAME") from None
+    except (SQLAlchemyError, CommandError, OSError, ModuleNotFoundError) as error:
         cause = str(error).splitlines()[0]
         raise LedgerError(
             f"ledger {sa.make_url(url).render_as_string()}: {cause}; check VOXTELL_DATABASE_URL"
@@ -43,9 +46,9 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver's own BEGIN would start as a reader
+        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")  # first: to turn to WAL needs the lock
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")  # a committed fact survives a power cut
-        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
@@ -55,7 +58,7 @@ def _prepare_sqlite(engine: Engine) -> None:
 
 def _upgrade(engine: Engine) -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     with engine.begin() as connection:  # several processes may start at once: one upgrades, the others wait
         if engine.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))

@@ -19,8 +19,8 @@ class JobFacts(Tables):
     def add_job(self, work: Work) -> bool:
         """Writes a QUEUED job unless the same work is known; says whether it is new.
 
-        Unfinished jobs of the same series and protocol are CANCELLED, finished ones say what superseded them: their
-        input has changed.
+        Jobs on the same series and protocol are superseded, because their input has changed: those without results yet
+        are CANCELLED, also while a worker is at it; results that exist still go where they belong.
         """
         now = self._clock()
         row = {
@@ -31,6 +31,7 @@ class JobFacts(Tables):
             "work": work.model_dump(mode="json"),
             "state": JobState.QUEUED,
             "attempts": 0,
+            "claims": 0,
             "reason": "",
             "result": {},
             "created_at": now,
@@ -46,12 +47,14 @@ class JobFacts(Tables):
             & jobs.c.superseded_by.is_(None)
         )
         with self._engine.begin() as connection:
-            if not connection.execute(self._insert(jobs).values(row).on_conflict_do_nothing()).rowcount:
+            insert = self._insert(jobs).values(row).on_conflict_do_nothing().returning(jobs.c.id)
+            if connection.execute(insert).first() is None:
                 return False
             connection.execute(sa.update(jobs).where(predecessors).values(superseded_by=work.job_id, updated_at=now))
             connection.execute(
                 sa.update(jobs)
-                .where(jobs.c.superseded_by == work.job_id, jobs.c.state == JobState.QUEUED)
+                .where(jobs.c.superseded_by == work.job_id)
+                .where(jobs.c.state.in_([JobState.QUEUED, JobState.SEGMENTING]))
                 .values(state=JobState.CANCELLED, reason=f"superseded by job {work.job_id}: later images arrived")
             )
         return True
@@ -74,25 +77,32 @@ class JobFacts(Tables):
         return self._jobs(query if state is None else query.where(jobs.c.state == state))
 
     def predecessor(self, job: Job) -> Job | None:
-        """The job on the same series and protocol that this one superseded, if it came to results."""
-        query = sa.select(jobs).where(jobs.c.superseded_by == job.id, jobs.c.state != JobState.CANCELLED)
-        found = self._jobs(query.order_by(jobs.c.created_at.desc()).limit(1))
-        return found[0] if found else None
+        """The newest older job on the same series and protocol that came to results: its objects are replaced."""
+        query = (
+            sa.select(jobs)
+            .where(jobs.c.study_uid == job.study_uid, jobs.c.series_uid == job.series_uid)
+            .where(jobs.c.protocol == job.protocol, jobs.c.created_at < job.created_at)
+            .where(jobs.c.state != JobState.CANCELLED)
+            .order_by(jobs.c.created_at.desc())
+        )
+        return next((older for older in self._jobs(query) if older.result), None)
 
     def claim(self, job_id: str, lease_seconds: float) -> Job | None:
         """Takes a QUEUED job for this worker and counts the attempt; None if it is not to be had (any more)."""
         now = self._clock()
-        claimed = self._changed(
+        claimed = self._change(
+            Job,
             sa.update(jobs)
             .where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.next_try_at <= now)
             .values(
                 state=JobState.SEGMENTING,
                 attempts=jobs.c.attempts + 1,
+                claims=jobs.c.claims + 1,
                 lease_until=now + lease_seconds,
                 updated_at=now,
-            )
+            ),
         )
-        return self.job(job_id) if claimed else None
+        return claimed[0] if claimed else None
 
     def renew(self, job: Job, lease_seconds: float) -> bool:
         """Keeps the claim; False if the job was cancelled or taken back meanwhile."""
@@ -107,8 +117,8 @@ class JobFacts(Tables):
             if not connection.execute(statement).rowcount:
                 return False
             for destination in destinations:
-                row = {"job_id": job.id, "destination": destination, "attempts": 0, "lease_until": 0.0}
-                fresh = {"state": DeliveryState.PENDING, "reason": "", "next_try_at": now}
+                row = {"job_id": job.id, "destination": destination, "attempts": 0, "claims": 0}
+                fresh = {"state": DeliveryState.PENDING, "reason": "", "next_try_at": now, "lease_until": 0.0}
                 insert = self._insert(deliveries).values(row | fresh)
                 connection.execute(insert.on_conflict_do_nothing())
         return True
@@ -120,28 +130,6 @@ class JobFacts(Tables):
     def fail(self, job: Job, reason: str) -> bool:
         """SEGMENTING -> FAILED."""
         return self._leave(job, state=JobState.FAILED, reason=reason)
-
-    def retry(self, job_id: str) -> Job:
-        """Starts a FAILED or CANCELLED job again: its deliveries if the results exist, else the segmentation.
-
-        Raises:
-            UnknownJobError: no such job, or it is not in one of these states.
-        """
-        job, now = self.job(job_id), self._clock()
-        segmented = bool(job.result)
-        state = JobState.SENDING if segmented and job.work.destinations else JobState.QUEUED
-        ended = jobs.c.state.in_([JobState.FAILED, JobState.CANCELLED])
-        update = sa.update(jobs).where(jobs.c.id == job.id, ended)
-        with self._engine.begin() as connection:
-            fresh = {"state": state, "attempts": 0, "reason": "", "next_try_at": now, "updated_at": now}
-            if not connection.execute(update.values(fresh)).rowcount:
-                raise UnknownJobError(f"job {job.id} is {job.state}; only failed and cancelled jobs are started again")
-            connection.execute(
-                sa.update(deliveries)
-                .where(deliveries.c.job_id == job.id, deliveries.c.state == DeliveryState.FAILED)
-                .values(state=DeliveryState.PENDING, attempts=0, reason="", next_try_at=now)
-            )
-        return self.job(job.id)
 
     def cancel(self, job_id: str) -> Job:
         """Ends an unfinished job; a worker that is at it stops at its next window.
@@ -163,8 +151,8 @@ class JobFacts(Tables):
             return [str(row.id) for row in connection.execute(query)]
 
     def _leaving(self, job: Job, **values: Any) -> sa.Update:
-        """The UPDATE by the worker that holds attempt `job.attempts`; a worker that lost its lease changes nothing."""
-        mine = (jobs.c.id == job.id) & (jobs.c.state == JobState.SEGMENTING) & (jobs.c.attempts == job.attempts)
+        """The UPDATE by the worker that made claim `job.claims`; a worker that lost its lease changes nothing."""
+        mine = (jobs.c.id == job.id) & (jobs.c.state == JobState.SEGMENTING) & (jobs.c.claims == job.claims)
         return sa.update(jobs).where(mine).values(updated_at=self._clock(), **values)
 
     def _leave(self, job: Job, **values: Any) -> bool:

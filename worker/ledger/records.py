@@ -33,6 +33,7 @@ class Job:
     work: Work
     state: JobState
     attempts: int
+    claims: int
     reason: str
     result: Mapping[str, Any]
     created_at: float
@@ -50,6 +51,7 @@ class Delivery:
     destination: str
     state: DeliveryState
     attempts: int
+    claims: int
     reason: str
     next_try_at: float
     lease_until: float

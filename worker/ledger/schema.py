@@ -26,7 +26,8 @@ jobs = sa.Table(
     sa.Column("protocol", sa.String(64), nullable=False),
     sa.Column("work", sa.JSON, nullable=False),  # worker.jobs.Work: prompts, instances, model, outputs, destinations
     sa.Column("state", sa.String(16), nullable=False, index=True),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),  # counted before the work
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),  # counted before the work; from 0 again by a retry
+    sa.Column("claims", sa.Integer, nullable=False, default=0),  # only ever grows: its value names the holder
     sa.Column("reason", sa.Text, nullable=False, default=""),  # why it is FAILED, CANCELLED, or waits
     sa.Column("result", sa.JSON, nullable=False, default=dict),  # what was found, with volumes; what was not
     sa.Column("created_at", sa.Float, nullable=False),
@@ -42,7 +43,8 @@ deliveries = sa.Table(
     sa.Column("job_id", sa.String(32), sa.ForeignKey("jobs.id"), primary_key=True),
     sa.Column("destination", sa.String(64), primary_key=True),
     sa.Column("state", sa.String(16), nullable=False, index=True),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),  # as in jobs
+    sa.Column("claims", sa.Integer, nullable=False, default=0),  # as in jobs
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("next_try_at", sa.Float, nullable=False),
     sa.Column("lease_until", sa.Float, nullable=False, default=0.0),

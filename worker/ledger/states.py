@@ -31,4 +31,4 @@ class DeliveryState(StrEnum):
     FAILED = "failed"  # refused for good, or too many attempts
 
 
-UNFINISHED = (JobState.QUEUED, JobState.SEGMENTING, JobState.SEGMENTED, JobState.SENDING)
+UNFINISHED = (JobState.QUEUED, JobState.SEGMENTING, JobState.SENDING)

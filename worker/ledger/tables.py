@@ -44,6 +44,12 @@ class Tables:
         with self._engine.begin() as connection:
             return connection.execute(statement).rowcount == 1
 
+    def _change(self, kind: type[Record], statement: sa.Update) -> list[Record]:
+        """The rows that the UPDATE changed, as that very statement left them."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(statement.returning(*statement.table.columns)).mappings().all()
+        return [kind(**self._typed(row)) for row in rows]
+
     def _select(self, kind: type[Record], query: sa.Select[Any]) -> list[Record]:
         with self._engine.connect() as connection:
             rows = connection.execute(query).mappings().all()
