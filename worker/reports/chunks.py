@@ -1,0 +1,83 @@
+"""A sentence as chunks: each the longest term of the lexicon, a measure, a number, a mark or another word."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .lexicon import Kind, Lexicon
+from .tokens import Token
+
+_BETWEEN_NUMBERS = frozenset({"x", "×", "by", "to", "-", "–", "*"})
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens `start` to `end` (exclusive) of the sentence and what they are."""
+
+    start: int
+    end: int
+    kind: Kind
+    concept: str
+    drawable: bool = True
+    side: str = ""
+
+
+def chunk(tokens: Sequence[Token], lexicon: Lexicon) -> list[Chunk]:
+    """The chunks of a sentence in order, without a gap."""
+    chunks: list[Chunk] = []
+    position = 0
+    while position < len(tokens):
+        found = _measure(tokens, position, lexicon) or _term(tokens, position, lexicon) or _other(tokens, position)
+        chunks.append(found)
+        position = found.end
+    return _compounds(chunks)
+
+
+def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | None:
+    found = lexicon.longest(tokens, position)
+    if found is None:
+        return None
+    end, entry = found
+    return Chunk(position, end, entry.kind, entry.concept, entry.drawable, entry.side)
+
+
+def _other(tokens: Sequence[Token], position: int) -> Chunk:
+    norm = tokens[position].norm
+    kind = Kind.NUMBER if norm[0].isdigit() else Kind.WORD if norm[0].isalpha() else Kind.MARK
+    return Chunk(position, position + 1, kind, norm)
+
+
+def _measure(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | None:
+    """`8 mm`, `2 x 3 cm`, `2 cm x 3 cm`, `5 to 6 mm`; None for a number without a unit."""
+    end, at, expect_number = 0, position, True
+    while at < len(tokens):
+        norm = tokens[at].norm
+        if expect_number:
+            if not norm[0].isdigit():
+                break
+        elif _is_unit(tokens, at, lexicon):
+            end = at + 1
+            at += 1
+            continue
+        elif norm not in _BETWEEN_NUMBERS and not tokens[at].joined:
+            break
+        else:
+            at += 1 if norm in _BETWEEN_NUMBERS else 0
+            expect_number = True
+            continue
+        expect_number = False
+        at += 1
+    return Chunk(position, end, Kind.MEASURE, "") if end else None
+
+
+def _is_unit(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> bool:
+    found = lexicon.longest(tokens, position)
+    return found is not None and found[1].kind is Kind.UNIT
+
+
+def _compounds(chunks: list[Chunk]) -> list[Chunk]:
+    """Two findings side by side are one ("calcification focus"): the first describes the second."""
+    for i in range(len(chunks) - 1):
+        first, second = chunks[i], chunks[i + 1]
+        if first.kind is second.kind is Kind.FINDING and first.drawable:
+            chunks[i] = Chunk(first.start, first.end, Kind.MODIFIER, first.concept)
+    return chunks

@@ -1,0 +1,137 @@
+"""From report text to prompts: the story of the package on one screen.
+
+    text -> tokens -> sentences in their section -> findings with their place -> context -> prompts, and the rest
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .chunks import Chunk, chunk
+from .context import reaches, reason_for
+from .lexicon import Lexicon, bundled_lexicon
+from .phrases import Mention, borrow_place, mentions
+from .rules import Reason, Rules, bundled_rules
+from .sentences import REPORT, Sentence, sentences
+from .tokens import tokenize, visible
+from .wording import Wording
+
+# A report of more distinct findings than this is rare, and each prompt costs the network a pass of its decoder.
+DEFAULT_LIMIT = 32
+
+_LONGEST_HEADING = 8  # chunks before a colon
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A finding to segment: the phrase for the network and where in the report it comes from."""
+
+    prompt: str
+    sentence: str  # verbatim
+    finding: str  # concept of the lexicon: "nodule"
+    site: str  # in the report's words: "right upper lobe"; empty when the report names none
+    side: str  # left, right, bilateral or empty
+    status: str  # present or uncertain
+    span: tuple[int, int]  # of the sentence: characters of the text from, to (exclusive)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A finding that the report names and that gives no prompt."""
+
+    text: str
+    sentence: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPrompts:
+    """What a report gives."""
+
+    prompts: tuple[Prompt, ...]
+    left_out: tuple[LeftOut, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain lists and dictionaries."""
+        return {"prompts": [asdict(one) for one in self.prompts], "left_out": [asdict(one) for one in self.left_out]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A finding of the report before the choice."""
+
+    prompt: Prompt
+    reason: Reason | None
+    key: frozenset[str]  # concepts of site and side, for the comparison with other mentions
+
+
+def prompts_from_text(
+    text: str,
+    *,
+    lexicon: Lexicon | None = None,
+    rules: Rules | None = None,
+    limit: int = DEFAULT_LIMIT,
+    include_uncertain: bool = False,
+) -> ReportPrompts:
+    """The positive findings of a report that can be drawn, as phrases in its own words, and what is left out.
+
+    `limit` is the largest number of prompts; `include_uncertain` makes prompts of "possible" findings too. Raises
+    ReportTooLargeError. The work is linear in the length of the text.
+    """
+    lexicon, rules = lexicon or bundled_lexicon(), rules or bundled_rules()
+    chosen: list[_Found] = []
+    left_out: list[LeftOut] = []
+    for found in _findings(visible(text), text, lexicon, rules):
+        reason = found.reason
+        if reason is Reason.UNCERTAIN and include_uncertain:
+            reason = None
+        if reason is None and any(_repeats(found, earlier) for earlier in chosen):
+            reason = Reason.REPEATED
+        if reason is None and len(chosen) == limit:
+            reason = Reason.OVER_LIMIT
+        if reason is None:
+            chosen.append(found)
+        else:
+            left_out.append(LeftOut(found.prompt.prompt, found.prompt.sentence, reason.value))
+    return ReportPrompts(tuple(found.prompt for found in chosen), tuple(left_out))
+
+
+def _repeats(found: _Found, earlier: _Found) -> bool:
+    """Whether a finding names again what an earlier one named as precisely ("The nodule ...", the impression)."""
+    same = found.prompt.finding == earlier.prompt.finding
+    return same and (found.key <= earlier.key or found.prompt.prompt == earlier.prompt.prompt)
+
+
+def _findings(shown: str, text: str, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
+    tokens = tokenize(shown, lexicon.spelling)
+    for sentence in sentences(shown, tokens, lexicon, rules):
+        yield from _of_sentence(text, sentence, lexicon, rules)
+
+
+def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
+    chunks = chunk(sentence.tokens, lexicon)
+    found = mentions(chunks, lexicon)
+    borrow_place(chunks, found, lexicon)
+    reached = reaches(sentence.tokens, rules)
+    wording = Wording(text, sentence, chunks, lexicon)
+    for mention in found:
+        if _is_heading(mention, found, chunks):
+            continue
+        head = chunks[mention.head]
+        if sentence.section == REPORT:
+            phrase = (chunks[mention.start].start, chunks[mention.end - 1].end)
+            reason = reason_for((head.start, head.end), phrase, reached)
+        else:
+            reason = Reason(sentence.section)
+        if not head.drawable and reason in (None, Reason.UNCERTAIN):
+            reason = Reason.NO_VOLUME
+        worded = wording.of(mention)
+        status = "uncertain" if reason is Reason.UNCERTAIN else "present"
+        prompt = Prompt(worded.prompt, wording.sentence, head.concept, worded.site, worded.side, status, wording.span)
+        yield _Found(prompt, reason, worded.key)
+
+
+def _is_heading(mention: Mention, found: Sequence[Mention], chunks: Sequence[Chunk]) -> bool:
+    """Whether the finding only heads others: "Masses or nodules: 5 mm nodule in the left lung"."""
+    colon = next((i for i in range(min(_LONGEST_HEADING, len(chunks))) if chunks[i].concept == ":"), 0)
+    return mention.head < colon and any(other.head > colon for other in found)

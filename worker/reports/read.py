@@ -1,0 +1,192 @@
+"""Report files: plain text, DICOM SR, HL7 v2 ORU and FHIR DiagnosticReport, each as report text.
+
+The kind is told by the content, not by the file name. Error messages name the file and never quote the report.
+"""
+
+import base64
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+
+from .errors import NotAReportError, ReportError, ReportTooLargeError
+from .tokens import MAX_CHARACTERS
+
+# An HL7 or FHIR report may carry its PDF along (a few MB); nothing larger is a report.
+MAX_BYTES = 8 * 1024 * 1024
+_MAX_CONTROL_SHARE = 0.01  # of the characters: text from old systems holds some, binary data many
+_MARKUP = re.compile(r"<(?:br|p|div)\b", re.IGNORECASE)  # some systems put HTML into text values
+_SR_DEPTH = 32  # nested containers; templates in use stay below 10
+
+
+def read_report(path: Path | str) -> str:
+    """The report text of a file; ReportError says in one sentence why there is none."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ReportTooLargeError(f"{path}: {size} bytes, and at most {MAX_BYTES} are read; send the report alone")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror or 'cannot be read'}; check path and permissions") from error
+    return report_text(content, name=str(path))
+
+
+def report_text(content: bytes, *, name: str = "the report") -> str:
+    """The report text of a file's bytes; `name` stands for it in error messages."""
+    if content[128:132] == b"DICM":
+        text = _from_sr(content, name)
+    else:
+        raw = _decoded(content, name)
+        if raw.startswith(("MSH|", "\x0bMSH|")):
+            text = from_hl7(raw)
+        elif raw.lstrip()[:1] == "{":
+            text = _from_fhir(raw, name)
+        else:
+            text = raw
+    if not text.strip():
+        raise NotAReportError(f"{name}: holds no report text; give a text, DICOM SR, HL7 v2 ORU or FHIR file")
+    if len(text) > MAX_CHARACTERS:
+        raise ReportTooLargeError(f"{name}: {len(text)} characters, and at most {MAX_CHARACTERS} are read")
+    return text
+
+
+def _decoded(content: bytes, name: str) -> str:
+    """UTF-8 or UTF-16 with its mark, Windows-1252 otherwise; binary data is refused."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = content.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("cp1252", errors="replace")
+    if sum(map(_is_control, text)) > _MAX_CONTROL_SHARE * len(text):
+        raise NotAReportError(f"{name}: is binary data; give a text, DICOM SR, HL7 v2 ORU or FHIR file")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_control(char: str) -> bool:
+    return char == "\ufffd" or (unicodedata.category(char) == "Cc" and char not in "\t\n\r\f\x0b\x1c")
+
+
+def _from_sr(content: bytes, name: str) -> str:
+    """The text of an SR document: concept names as titles, text and code values as sentences (PS3.3 A.35, C.17.3)."""
+    try:
+        document = dcmread(BytesIO(content))
+    except (InvalidDicomError, ValueError, KeyError, AttributeError, NotImplementedError, EOFError) as error:
+        raise NotAReportError(f"{name}: is a damaged DICOM file; send it again") from error
+    if document.get("Modality") != "SR" and "ContentSequence" not in document:
+        raise NotAReportError(f"{name}: is a DICOM file but no structured report; give the SR of the study")
+    return "\n".join(_sr_lines(document, 0))
+
+
+def _sr_lines(item: Dataset, depth: int) -> Iterator[str]:
+    for child in item.get("ContentSequence", None) or [] if depth < _SR_DEPTH else []:
+        title = _meaning(child.get("ConceptNameCodeSequence"))
+        value_type = child.get("ValueType", "")
+        if value_type == "CONTAINER":
+            if title:
+                yield f"\n{title}:"
+        elif value_type in ("TEXT", "CODE", "NUM") and child.get("RelationshipType") != "HAS CONCEPT MOD":
+            yield from _sr_value(child, value_type, title)
+        yield from _sr_lines(child, depth + 1)
+
+
+def _sr_value(item: Dataset, value_type: str, title: str) -> Iterator[str]:
+    if value_type == "TEXT":
+        # Basic Text SR names its paragraphs "Finding", "Impression": titles whose text may have several lines.
+        text = str(item.get("TextValue", ""))
+        text = _plain(text) if _MARKUP.search(text) else text
+        yield f"{title}: {text}" if title else text
+    elif value_type == "CODE":
+        yield f"{title}: {_meaning(item.get('ConceptCodeSequence'))}."
+    else:
+        for measured in item.get("MeasuredValueSequence", None) or []:
+            unit = _meaning(measured.get("MeasurementUnitsCodeSequence"))
+            yield f"{title}: {measured.get('NumericValue', '')} {unit}."
+
+
+def _meaning(sequence: Any) -> str:
+    return str(sequence[0].get("CodeMeaning", "")) if sequence else ""
+
+
+_LINE_BREAKS = dict.fromkeys((".br", ".sp", "X0A", "X0D", "X0D0A"), "\n")
+_HL7_ESCAPES = {"F": "|", "S": "^", "T": "&", "R": "~", "E": "\\", **_LINE_BREAKS}
+_HL7_TEXT_TYPES = frozenset({"TX", "FT", "ST", ""})
+
+
+def from_hl7(message: str) -> str:
+    """The report text of an HL7 v2 ORU: the text observations (OBX-5) in order, a line each (HL7 v2.5.1, 7.4.2)."""
+    lines: list[str] = []
+    previous = ""
+    for segment in re.split(r"[\r\n]+", message.strip("\x0b\x1c\r\n")):
+        fields = segment.split("|")
+        if fields[0] != "OBX" or len(fields) < 6 or fields[2] not in _HL7_TEXT_TYPES:
+            continue
+        observation = fields[3].split("^")
+        title = observation[1] if len(observation) > 1 else ""
+        if title != previous and lines:
+            lines.append("")
+        previous = title
+        lines.extend(re.sub(r"\\([^\\\s]{1,6})\\", _unescaped, part) for part in fields[5].split("~"))
+    return "\n".join(lines)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return _HL7_ESCAPES.get(match.group(1), " ")
+
+
+def _from_fhir(raw: str, name: str) -> str:
+    """The text of a FHIR DiagnosticReport, alone or in a Bundle: attached text, else narrative, then the conclusion."""
+    try:
+        resource = json.loads(raw)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise NotAReportError(f"{name}: is no valid JSON; give a FHIR DiagnosticReport") from error
+    try:
+        resources = [resource, *(entry["resource"] for entry in resource.get("entry") or [] if "resource" in entry)]
+        reports = [one for one in resources if one.get("resourceType") == "DiagnosticReport"]
+        text = "\n\n".join(part for report in reports for part in _fhir_parts(report))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise NotAReportError(f"{name}: is no valid FHIR DiagnosticReport; send it again") from error
+    if not reports:
+        raise NotAReportError(f"{name}: is JSON but no FHIR DiagnosticReport; give the DiagnosticReport resource")
+    return text
+
+
+def _fhir_parts(report: dict[str, Any]) -> Iterator[str]:
+    forms = [form for form in report.get("presentedForm") or [] if str(form.get("contentType", "")).startswith("text/")]
+    for form in forms:
+        text = base64.b64decode(form.get("data") or "", validate=True).decode("utf-8", errors="replace")
+        yield _plain(text) if "html" in form["contentType"] else text
+    if not forms and report.get("text", {}).get("div"):
+        yield _plain(report["text"]["div"])
+    if report.get("conclusion"):
+        yield f"CONCLUSION: {report['conclusion']}"
+
+
+class _Paragraphs(HTMLParser):
+    """Collects the text of XHTML, a line per block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002 - the signature is the library's
+        if tag in ("p", "br", "div", "li", "tr", "h1", "h2", "h3", "h4"):
+            self.parts.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+
+def _plain(html: str) -> str:
+    parser = _Paragraphs()
+    parser.feed(html)
+    return "".join(parser.parts)

@@ -1,0 +1,185 @@
+"""Sentences of a report: where they end, which section they stand in, and the title before them.
+
+Radiology text has bullets, lists without full stops, lines broken inside a sentence, and titles in front of sentences
+("Lungs: No nodules."). A sentence ends at a full stop, at a quotation mark, before a bullet, before a title, at a blank
+line, and at a line break when the next line starts a new item.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .lexicon import Kind, Lexicon
+from .rules import Rules
+from .tokens import Token
+
+REPORT = "report"  # the section kind whose findings count
+_BULLETS = frozenset("•*-–—·▪●○◦>‣")
+_ENDS = frozenset('.!"“”')
+_LONGEST_TITLE = 8  # words before a colon
+# Text without full stops is cut here, which keeps the work per sentence bounded; real sentences stay under 100 tokens.
+_LONGEST_SENTENCE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """Tokens of one sentence without its title; `section` is `report` or the reason why it gives no prompts."""
+
+    tokens: Sequence[Token]
+    title: Sequence[Token]
+    section: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What the line breaks of the text say, per token."""
+
+    text: str
+    tokens: Sequence[Token]
+    width: int  # of the longest line: a line is full when the next word would not have fitted
+
+    def breaks_before(self, i: int) -> int:
+        """Line breaks between token i - 1 and token i."""
+        return self.text.count("\n", self.tokens[i - 1].end, self.tokens[i].start) if i else 1
+
+    def word(self, i: int) -> str:
+        return self.text[self.tokens[i].start : self.tokens[i].end]
+
+    def line_is_full(self, i: int) -> bool:
+        """Whether token i, the first of its line, would not have fitted on the line before."""
+        end = self.tokens[i - 1].end if i else 0
+        line = end - (self.text.rfind("\n", max(0, end - self.width - 1), end) + 1)
+        return line + 1 + len(self.word(i)) > self.width
+
+
+def sentences(text: str, tokens: Sequence[Token], lexicon: Lexicon, rules: Rules) -> Iterator[Sentence]:
+    """The sentences of `text` in order; `tokens` are those of the whole text."""
+    layout = _Layout(text, tokens, max((len(line) for line in text.split("\n")), default=0))
+    section, title, has_content = REPORT, (0, 0), False
+    for start, end, colon in _pieces(layout, lexicon, rules):
+        first = colon if colon else start
+        breaks = layout.breaks_before(start)
+        if breaks > 1 or (breaks and not layout.line_is_full(start)):
+            title = (0, 0)
+        if has_content and (breaks > 1 or (breaks and section in rules.one_line)):
+            section = REPORT
+        if colon:
+            kind = _section(tokens[start:colon], rules)
+            site = _has_site(tokens[start:colon], lexicon)
+            has_content = False
+            section = kind or (REPORT if site else section)
+            title = (0, 0) if kind else (start, colon)
+        if first < end:
+            has_content = True
+            yield Sentence(tokens[first:end], tokens[title[0] : title[1]], section)
+
+
+def _pieces(layout: _Layout, lexicon: Lexicon, rules: Rules) -> Iterator[tuple[int, int, int]]:
+    """(start, end, after the title or 0) of each sentence as positions in the tokens, end marks left out."""
+    tokens = layout.tokens
+    start = 0
+    while start < len(tokens):
+        if _is_bullet(layout, start):
+            start += 1
+            continue
+        colon = _title_end(layout, start, lexicon, rules)
+        end = max(colon, start)
+        while end < len(tokens) and not (end > start and end > colon and _starts_sentence(layout, end, rules)):
+            end += 1
+            if _ends_sentence(layout, end - 1, rules) or end - start == _LONGEST_SENTENCE:
+                break
+        content = end - 1 if end > start and tokens[end - 1].norm in _ENDS else end
+        if content > start:
+            yield start, content, colon
+        start = max(end, start + 1)
+
+
+def _is_bullet(layout: _Layout, i: int) -> bool:
+    """A bullet or a list number ("2." or "2)") at the start of a sentence, or its dot."""
+    norm = layout.tokens[i].norm
+    if norm in _BULLETS or norm in _ENDS or norm == ")":
+        return True
+    after = layout.tokens[i + 1].norm if i + 1 < len(layout.tokens) else ""
+    return norm.isdigit() and len(norm) < 3 and after in (".", ")")
+
+
+def _ends_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
+    """Whether token i is the last of its sentence."""
+    tokens, norm = layout.tokens, layout.tokens[i].norm
+    if norm not in _ENDS:
+        return False
+    if norm != "." or i + 1 == len(tokens):
+        return True
+    spaced = tokens[i + 1].start > tokens[i].end
+    before = layout.word(i - 1) if i else ""
+    if before.casefold() in rules.abbreviations or (len(before) == 1 and before.isalpha()):
+        return layout.breaks_before(i + 1) > 1
+    return spaced or (layout.word(i + 1)[0].isupper() and not before.isupper())
+
+
+def _starts_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
+    """Whether a new sentence starts at token i although no mark ended the one before."""
+    if _known_title_end(layout, i, rules):
+        return True
+    breaks = layout.breaks_before(i)
+    if breaks == 0:
+        return layout.tokens[i].norm in "•▪●"
+    if breaks > 1 or _is_bullet(layout, i):
+        return True
+    word, before = layout.word(i), layout.tokens[i - 1].norm
+    if before in rules.connectors or before in (",", "/", "("):
+        return False
+    if word[:1].isupper() and not word.isupper():
+        return True
+    return not word[:1].islower() and not layout.line_is_full(i)
+
+
+def _known_title_end(layout: _Layout, i: int, rules: Rules) -> int:
+    """The position after the colon (or after a bare title on its own line) of a known title at token i, or 0."""
+    found = rules.sections.longest(layout.tokens, i)
+    if found is None:
+        return 0
+    end = found[0]
+    tokens = layout.tokens
+    if end < len(tokens) and tokens[end].norm == ":":
+        return end + 1
+    alone = layout.breaks_before(i) and (end == len(tokens) or layout.breaks_before(end))
+    dashed = layout.breaks_before(i) and end < len(tokens) and tokens[end].norm in "-–—" and layout.word(i).isupper()
+    return end + 1 if dashed else end if alone else 0
+
+
+def _title_end(layout: _Layout, start: int, lexicon: Lexicon, rules: Rules) -> int:
+    """The position after the colon of the title at token `start`, or 0 when the sentence has none."""
+    known = _known_title_end(layout, start, rules)
+    if known:
+        return known
+    tokens = layout.tokens
+    for end in range(start, min(start + _LONGEST_TITLE, len(tokens))):
+        norm = tokens[end].norm
+        if norm == ":":
+            is_title = end > start and not _names_finding(tokens[start:end], lexicon)
+            return end + 1 if is_title else 0
+        if norm in rules.title_breakers or norm in ".;,?" or (end > start and layout.breaks_before(end)):
+            return 0
+    return 0
+
+
+def _names_finding(title: Sequence[Token], lexicon: Lexicon) -> bool:
+    """Whether a title names a finding ("Pleural effusion: none"): then it belongs to the sentence."""
+    i = 0
+    while i < len(title):
+        found = lexicon.longest(title, i)
+        if found and found[1].kind is Kind.FINDING and found[1].concept not in lexicon.title_findings:
+            return True
+        i = found[0] if found else i + 1
+    return False
+
+
+def _has_site(title: Sequence[Token], lexicon: Lexicon) -> bool:
+    found = (lexicon.longest(title, i) for i in range(len(title)))
+    return any(hit is not None and hit[1].kind in (Kind.SITE, Kind.SITE_ADJECTIVE) for hit in found)
+
+
+def _section(title: Sequence[Token], rules: Rules) -> str | None:
+    """The kind of the known section title within `title`, the longest of several, or None."""
+    found = [(hit[0] - i, hit[1]) for i in range(len(title)) if (hit := rules.sections.longest(title, i))]
+    return max(found)[1] if found else None

@@ -1,0 +1,141 @@
+"""The words of a prompt: the finding's phrase and place as the report wrote them, in one line."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .chunks import Chunk, chunk
+from .lexicon import Kind, Lexicon
+from .phrases import Mention, Span, names_site
+from .sentences import Sentence
+from .tokens import Token
+
+_OF_PLACE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE})
+_WHERE = _OF_PLACE | {Kind.PLACE}
+_LEADING = frozenset({Kind.PREPOSITION, Kind.ARTICLE})
+_LONGEST_ABBREVIATION = 5
+BILATERAL = "bilateral"  # the name that every lexicon gives to both sides
+
+
+@dataclass(frozen=True, slots=True)
+class Worded:
+    """A finding in words."""
+
+    prompt: str
+    site: str  # "right upper lobe", empty when none is named
+    side: str  # left, right, bilateral or empty
+    key: frozenset[str]  # concepts of site and side: equal for "RUL nodule" and "nodule in the right upper lobe"
+
+
+class Wording:
+    """Words the findings of one sentence."""
+
+    def __init__(self, text: str, sentence: Sentence, chunks: Sequence[Chunk], lexicon: Lexicon) -> None:
+        self.span = (sentence.tokens[0].start, sentence.tokens[-1].end)
+        self.sentence = text[slice(*self.span)]
+        self._text, self._tokens, self._chunks, self._lexicon = text, sentence.tokens, chunks, lexicon
+        self._title = sentence.title
+
+    def of(self, mention: Mention) -> Worded:
+        """The prompt of a finding, its place and its side."""
+        organ = _organ(self._title, self._lexicon) if mention.borrowed is None else None
+        if organ is not None and not names_site(self._chunks, mention):
+            return self._in_titled_organ(mention, organ)
+        finding = self._words([*mention.kept, *mention.place])
+        if organ is not None and self._is_part(mention):
+            title = self._title_words(organ)
+            finding = self._lexicon.file.part_of.format(finding=finding, site=title)
+        place = _merged(mention.place)
+        if mention.borrowed is not None:
+            place = [mention.borrowed]
+            finding = self._located(mention, finding, self._words(place))
+        own = [(i, i + 1) for start, end in mention.kept for i in range(start, end) if self._kind(i) in _WHERE]
+        site = self._words([self._bare(span) for span in place] or _merged(own))
+        named = [self._chunks[i] for start, end in [*mention.kept, *place] for i in range(start, end)]
+        return Worded(finding, site, _side(named), _key(named))
+
+    def _located(self, mention: Mention, finding: str, site: str) -> str:
+        file = self._lexicon.file
+        if self._kind(mention.head) is Kind.STATE:
+            return file.state_of.format(state=finding, site=site)
+        code = self._lexicon.is_code(re.split(r"[-/ ]", site.casefold())[0])
+        return (file.located_at if code else file.located).format(finding=finding, site=site)
+
+    def _is_part(self, mention: Mention) -> bool:
+        """Whether the finding's place is only a part of some organ: "in the right lobe"."""
+        pieces = [self._chunks[i] for start, end in [*mention.kept, *mention.place] for i in range(start, end)]
+        sites = [piece.concept for piece in pieces if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
+        return bool(mention.place) and all(site in self._lexicon.parts for site in sites)
+
+    def _title_words(self, organ: Chunk) -> str:
+        words = self._text[self._title[organ.start].start : self._title[organ.end - 1].end]
+        return words if self._lexicon.is_code(organ.concept) else " ".join(words.lower().split())
+
+    def _in_titled_organ(self, mention: Mention, organ: Chunk) -> Worded:
+        """"KIDNEYS: 3 mm stone on the left" is a stone in the left kidney."""
+        words = self._title_words(organ).split()
+        named = [self._chunks[i] for start, end in [*mention.kept, *mention.place] for i in range(start, end)]
+        side = _side(named)
+        kept = list(mention.kept)
+        singular = self._lexicon.singular(words[-1])
+        if side not in ("", BILATERAL) and singular != words[-1] and mention.place:
+            told = next(piece for piece in named if piece.side)
+            side_word = self._text[self._tokens[told.start].start : self._tokens[told.end - 1].end]
+            words = [side_word.lower(), *words[:-1], singular]
+        else:
+            kept += mention.place
+        site = " ".join(words)
+        return Worded(self._located(mention, self._words(kept), site), site, side, _key([*named, organ]))
+
+    def _kind(self, i: int) -> Kind:
+        return self._chunks[i].kind
+
+    def _bare(self, span: Span) -> Span:
+        """A place without the preposition and article before it."""
+        start, end = span
+        while start < end - 1 and self._kind(start) in _LEADING:
+            start += 1
+        return start, end
+
+    def _words(self, spans: Sequence[Span]) -> str:
+        """The report's own words of the spans in one line, in lower case except for abbreviations."""
+        words: list[str] = []
+        for start, end in spans:
+            first, last = self._tokens[self._chunks[start].start], self._tokens[self._chunks[end - 1].end - 1]
+            words.extend(self._text[first.start : last.end].split())
+        return " ".join(word if self._is_abbreviation(word) else word.lower() for word in words)
+
+    def _is_abbreviation(self, word: str) -> bool:
+        return word.isupper() and 1 < len(word) <= _LONGEST_ABBREVIATION and not self.sentence.isupper()
+
+
+def _organ(title: Sequence[Token], lexicon: Lexicon) -> Chunk | None:
+    """The one organ that a title names ("Liver:"), None when it names none, several or a whole region."""
+    organs: list[Chunk] = []
+    for piece in chunk(title, lexicon):
+        if piece.kind is Kind.SITE and organs and organs[-1].end == piece.start:
+            organs[-1] = replace(organs[-1], end=piece.end)  # "L4-L5"
+        elif piece.kind is Kind.SITE:
+            organs.append(piece)
+    return organs[0] if len(organs) == 1 and organs[0].concept not in lexicon.regions else None
+
+
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    """Spans that touch made one."""
+    merged: list[Span] = []
+    for start, end in spans:
+        if merged and merged[-1][1] == start:
+            merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _side(chunks: Sequence[Chunk]) -> str:
+    sides = {piece.side for piece in chunks if piece.side}
+    return BILATERAL if len(sides) > 1 else next(iter(sides), "")
+
+
+def _key(chunks: Sequence[Chunk]) -> frozenset[str]:
+    named = (piece for piece in chunks if piece.kind in _OF_PLACE)
+    return frozenset(word for piece in named for word in (*piece.concept.split(), piece.side) if word)
