@@ -34,6 +34,7 @@ from dicom_node.store import Outcome, Store
 _log = logging.getLogger(__name__)
 
 _ERROR_COMMENT_CHARACTERS: Final = 64  # value representation LO of (0000,0902), PS3.7 annex C
+_POLL_SECONDS: Final = 0.05  # how late the accepting thread sees that it is to stop
 _STOP_SECONDS: Final = 10.0  # an association that does not end by then is left to the end of the process
 
 
@@ -168,7 +169,9 @@ class Listener:
                 f"Port {port} on {host} cannot be listened on ({error.strerror}); "
                 "stop the program that uses it or set another host and port."
             ) from error
-        threading.Thread(target=self._server.serve_forever, name=f"listener:{self.port}", daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name=f"listener:{self.port}", daemon=True
+        ).start()
 
     def stop(self) -> None:
         """Accept no more, abort what is open, wait until every association has been reported as ended."""

@@ -73,35 +73,17 @@ def associated(
     Raises PeerError when the peer does not answer or is busy, PeerRefusedError when it refuses the association or every
     context; both say who, why and what to check.
     """
-    ae = AE(calling_ae)
-    ae.connection_timeout = timeouts.connect
-    ae.acse_timeout = timeouts.association
-    ae.dimse_timeout = timeouts.response
-    ae.network_timeout = timeouts.response
-    events: set[str] = set()
-
-    def connected(event: evt.Event) -> None:
-        events.add("connected")
-        event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
+    attempt = _Attempt(peer, calling_ae, contexts, timeouts)
+    association = attempt.associate()
     try:
-        association = ae.associate(
-            peer.host,
-            peer.port,
-            contexts=list(contexts),
-            ae_title=peer.ae_title,
-            tls_args=(peer.tls, peer.host) if peer.tls else None,
-            evt_handlers=[(evt.EVT_CONN_OPEN, connected), (evt.EVT_ACCEPTED, lambda _event: events.add("accepted"))],
-        )
-    except socket.gaierror as error:
-        raise PeerError(f"{peer} cannot be reached: the host name {peer.host} is unknown; check it.") from error
-    if not association.is_established:
-        raise _failure(association, events, peer, contexts, calling_ae, timeouts)
-    try:
+        if not association.is_established:
+            raise attempt.failure(association)
         yield association
     finally:
         if association.is_established:
             association.release()
+        if attempt.connection:
+            attempt.connection.close()  # pynetdicom leaves it open when the peer closes first
 
 
 def echo(peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> EchoReport:
@@ -118,30 +100,62 @@ def echo(peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) 
     return EchoReport(peer, time.monotonic() - started, name, acceptor.maximum_length)
 
 
-def _failure(
-    association: Association,
-    events: set[str],
-    peer: Peer,
-    contexts: Sequence[PresentationContext],
-    calling_ae: str,
-    timeouts: Timeouts,
-) -> PeerError | PeerRefusedError:
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        reason = _REJECTIONS.get((answer.result_source, answer.diagnostic), f"it says {answer.reason_str!r}")
-        kind = PeerError if answer.result == _TRANSIENT else PeerRefusedError
-        return kind(
-            f"{peer} rejected the association of {calling_ae}: {reason.format(peer=peer, calling_ae=calling_ae)}."
-        )
-    if "accepted" in events:
-        classes = ", ".join(sorted({UID(context.abstract_syntax).name for context in contexts}))
-        return PeerRefusedError(f"{peer} accepted the association of {calling_ae} but nothing of it: {classes}.")
-    if "connected" in events:
-        return PeerError(
-            f"{peer} took the connection but did not answer the association request of {calling_ae}; "
-            "check that it is a DICOM port, and whether it expects TLS."
-        )
-    return PeerError(f"{peer} cannot be reached: {_obstacle(peer, timeouts)}.")
+@dataclass
+class _Attempt:
+    """One request for an association, and how far it came."""
+
+    peer: Peer
+    calling_ae: str
+    contexts: Sequence[PresentationContext]
+    timeouts: Timeouts
+    connection: socket.socket | None = None
+    accepted: bool = False
+
+    def associate(self) -> Association:
+        """An association, established or not. Raises PeerError for an unknown host name."""
+        ae = AE(self.calling_ae)
+        ae.connection_timeout = self.timeouts.connect
+        ae.acse_timeout = self.timeouts.association
+        ae.dimse_timeout = self.timeouts.response
+        ae.network_timeout = self.timeouts.response
+        peer = self.peer
+        try:
+            return ae.associate(
+                peer.host,
+                peer.port,
+                contexts=list(self.contexts),
+                ae_title=peer.ae_title,
+                tls_args=(peer.tls, peer.host) if peer.tls else None,
+                evt_handlers=[(evt.EVT_CONN_OPEN, self._connected), (evt.EVT_ACCEPTED, self._accepted)],
+            )
+        except socket.gaierror as error:
+            raise PeerError(f"{peer} cannot be reached: the host name {peer.host} is unknown; check it.") from error
+
+    def _connected(self, event: evt.Event) -> None:
+        self.connection = event.assoc.dul.socket.socket
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _accepted(self, _event: evt.Event) -> None:
+        self.accepted = True
+
+    def failure(self, association: Association) -> PeerError | PeerRefusedError:
+        """Why `association` was not established, and what to check."""
+        peer, calling_ae = self.peer, self.calling_ae
+        if association.is_rejected:
+            answer = association.acceptor.primitive
+            reason = _REJECTIONS.get((answer.result_source, answer.diagnostic), f"it says {answer.reason_str!r}")
+            reason = reason.format(peer=peer, calling_ae=calling_ae)
+            kind = PeerError if answer.result == _TRANSIENT else PeerRefusedError
+            return kind(f"{peer} rejected the association of {calling_ae}: {reason}.")
+        if self.accepted:
+            classes = ", ".join(sorted({UID(context.abstract_syntax).name for context in self.contexts}))
+            return PeerRefusedError(f"{peer} accepted the association of {calling_ae} but nothing of it: {classes}.")
+        if self.connection:
+            return PeerError(
+                f"{peer} took the connection but did not answer the association request of {calling_ae}; "
+                "check that it is a DICOM port, and whether it expects TLS."
+            )
+        return PeerError(f"{peer} cannot be reached: {_obstacle(peer, self.timeouts)}.")
 
 
 def _obstacle(peer: Peer, timeouts: Timeouts) -> str:

@@ -7,8 +7,9 @@ import ssl
 from typing import Any, Self
 
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         """Listen on `address`; `share_port` lets other processes do so too, and the kernel deals connections out."""
         self._share_port = share_port
         self._handshake_seconds = ae.acse_timeout
-        super().__init__(ae, address, ae.ae_title, contexts, tls, handlers)
+        super().__init__(ae, address, ae.ae_title, contexts, tls, handlers, _Handler)
 
     def server_bind(self) -> None:
         """Bind, as one of several when the port is shared."""
@@ -62,7 +63,51 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         """A connection that never became an association, such as a peer without the certificate it needs."""
         _log.warning("connection from %s failed before an association", client_address[0], exc_info=True)
 
+    def service_actions(self) -> None:
+        """Nothing to do between connections: the base class collects garbage here, for the sockets it left open."""
+
     def shutdown(self) -> None:
         """Accept no more; open associations go on. (The base class expects that its AE started it.)"""
         socketserver.BaseServer.shutdown(self)
         self.server_close()
+
+
+class _Handler(RequestHandler):  # type: ignore[misc]
+    """Starts the association of a connection."""
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        association.dul.socket = _Transport.of(association.dul.socket)
+        return association
+
+
+class _Transport(AssociationSocket):  # type: ignore[misc]
+    """An association's socket that reads in large pieces and is closed when its peer went first."""
+
+    @classmethod
+    def of(cls, original: AssociationSocket) -> Self:
+        """Take the place of `original`, which has already announced the connection to the association."""
+        transport = cls.__new__(cls)
+        transport.__dict__.update(original.__dict__)
+        return transport
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read `nr_bytes`, or fewer when the peer closes; pynetdicom asks the kernel for 4 kB at a time."""
+        buffer = bytearray(nr_bytes)
+        view = memoryview(buffer)
+        filled = 0
+        while filled < nr_bytes:
+            count = self.socket.recv_into(view[filled:])
+            if count == 0:
+                break
+            filled += count
+        view.release()
+        del buffer[filled:]
+        return buffer
+
+    def _shutdown_socket(self) -> None:
+        """Close also where shutting down fails because the peer is gone; pynetdicom leaves that to the garbage."""
+        connection = self.socket
+        super()._shutdown_socket()
+        if connection is not None:
+            connection.close()
