@@ -88,7 +88,7 @@ class Region:
     @property
     def side(self) -> str:
         """ "left", "right", "both" or "": for names and checks."""
-        return next((side for side, code in _SIDES.items() if code == self.laterality), "")
+        return next((side for side, code in _SIDES.items() if code is self.laterality), "")
 
 
 def region_for(prompt: str) -> Region:
@@ -103,8 +103,9 @@ def _words(text: str) -> Words:
 
 
 def _label(prompt: str) -> str:
-    """The prompt as LO: one line without backslash; a longer one ends with three points (PS3.5 6.2)."""
-    line = " ".join(prompt.replace("\\", "/").split())
+    """The prompt as LO: one printable line without backslash; a longer one ends with three points (PS3.5 6.2)."""
+    printable = (character if character.isprintable() else " " for character in prompt.replace("\\", "/"))
+    line = " ".join("".join(printable).split())
     return line if len(line) <= LABEL_LENGTH else line[: LABEL_LENGTH - 3].rstrip() + "..."
 
 

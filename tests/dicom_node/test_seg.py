@@ -1,0 +1,227 @@
+"""The SEG: valid for dciodvfy, equal voxel by voxel for dcmqi and highdicom, the same for the same work."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+
+from dicom_node.errors import ResultError
+from dicom_node.regions import region_for
+from dicom_node.seg import Segmentation, write_seg
+from dicom_node.series import ImageSeries, read_series, split_series
+from dicom_node.synthesis import ct_series
+from tests.images import WORK, edit, iod_errors, series_files, tool
+
+Data = Callable[..., Path]
+PROMPTS = ("liver", "left kidney", "spleen", "a thing without a code")
+REAL = (
+    "ct_abdomen_crlm1004/dicom",
+    "ct_gantry_tilt_phantom/S2010",
+    "mr_brain_t1sag/HFDR/dicom",
+    "fruit_pacs/1005/20200705_165100_MR_SR/t2_tse_tra_5mm",
+    "fruit_pacs/1005/20200705_173347_CT_SR/Kopf_nativ__2.0__H70h",
+    "mr_enhanced/siemens_anat_8frames/dicom",
+    "mr_enhanced/philips_anat_8frames/dicom",
+    "mr_enhanced/philips_fieldmap",
+    "rtstruct_sts/STS_003/MR_T1/dicom",
+    "tiny_cases/failing__gantrytilting__001/dicom",
+    "tiny_cases/generic__anatomical__002_non_isotropic/dicom",
+    "tiny_cases/generic__compressed_jpegls__001/dicom",
+    "tiny_cases/hitachi__anatomical__001/dicom",
+)
+
+
+def masks_on(series: ImageSeries) -> NDArray[np.bool_]:
+    """Four masks: noise in a block, noise everywhere (they overlap), nothing, one voxel in a corner."""
+    rng = np.random.default_rng(7)
+    slices, rows, columns = series.volume.spatial_shape
+    masks = np.zeros((4, slices, rows, columns), dtype=bool)
+    block = masks[0, : slices // 2 + 1, rows // 4 : rows // 2, columns // 5 : columns // 2]
+    block[...] = rng.random(block.shape) > 0.4
+    masks[1] = rng.random(masks[1].shape) > 0.9
+    masks[3, -1, 0, -1] = True
+    return masks
+
+
+def written(series: ImageSeries, masks: NDArray[np.bool_], prompts: tuple[str, ...] = PROMPTS) -> Segmentation:
+    return write_seg(series, masks, [region_for(prompt) for prompt in prompts], WORK)
+
+
+def dataset_of(result: Segmentation) -> Dataset:
+    assert result.dataset is not None
+    return result.dataset
+
+
+@pytest.fixture
+def ct(tmp_path: Path) -> ImageSeries:
+    image = np.arange(6 * 5 * 7, dtype=np.float32).reshape(6, 5, 7)
+    return read_series(ct_series(image, (3.0, 2.0, 1.0), tmp_path / "ct"))
+
+
+@pytest.mark.parametrize("case", REAL)
+def test_over_real_series_the_seg_is_valid_and_highdicom_reads_the_same_masks(
+    shared_data: Data, tmp_path: Path, case: str
+) -> None:
+    for series in split_series(series_files(shared_data(case))):
+        masks = masks_on(series)
+        dataset = dataset_of(written(series, masks))
+        assert iod_errors(dataset, tmp_path) == []
+        seg = highdicom.seg.segread(tmp_path / f"{dataset.SOPInstanceUID}.dcm")
+        uids = [reference.sop_uid for reference in series.references]
+        if series.references[0].frame_number is None:
+            read = seg.get_pixels_by_source_instance(uids)
+        else:
+            numbers = [reference.frame_number for reference in series.references]
+            read = seg.get_pixels_by_source_frame(uids[0], numbers)
+        assert np.array_equal(np.moveaxis(read, -1, 0).astype(bool), masks[[0, 1, 3]])
+
+
+@pytest.mark.parametrize("case", [case for case in REAL if "tilt" not in case and "fieldmap" not in case])
+def test_dcmqi_reads_the_same_voxels_at_the_same_millimetres(shared_data: Data, tmp_path: Path, case: str) -> None:
+    series = read_series(series_files(shared_data(case)))
+    masks = masks_on(series)
+    dataset_of(written(series, masks)).save_as(tmp_path / "seg.dcm", enforce_file_format=True)
+    made = tool(
+        *("segimage2itkimage", "--inputDICOM", tmp_path / "seg.dcm", "--outputDirectory", tmp_path),
+        *("--outputType", "nrrd"),
+    )
+    assert made.returncode == 0, made.stdout
+    labels = json.loads((tmp_path / "meta.json").read_text())["segmentAttributes"]
+    assert [segment["SegmentLabel"] for group in labels for segment in group] == ["liver", "left kidney", PROMPTS[3]]
+    for number, mask in ((1, masks[0]), (2, masks[1]), (3, masks[3])):
+        image = SimpleITK.ReadImage(tmp_path / f"{number}.nrrd")
+        places = np.argwhere(SimpleITK.GetArrayFromImage(image))
+        points = np.array([image.TransformIndexToPhysicalPoint(place[::-1].tolist()) for place in places[:2000]])
+        inverse = np.linalg.inv(series.affine)
+        indices = points @ inverse[:3, :3].T + inverse[:3, 3]
+        rounded = np.rint(indices).astype(int)
+        assert len(places) == mask.sum()
+        assert np.abs(indices - rounded).max() < 1e-2, "voxels lie on our voxels"
+        assert mask[tuple(rounded.T)].all()
+
+
+def test_the_same_work_gives_the_same_bytes_and_other_work_another_object(ct: ImageSeries) -> None:
+    masks = masks_on(ct)
+
+    def content(work: object = WORK, prompts: tuple[str, ...] = PROMPTS) -> tuple[str, bytes]:
+        dataset = dataset_of(write_seg(ct, masks, [region_for(prompt) for prompt in prompts], work))
+        buffer = io.BytesIO()
+        dataset.save_as(buffer, enforce_file_format=True)
+        return str(dataset.SOPInstanceUID), buffer.getvalue()
+
+    assert content() == content()
+    later, _ = content(replace(WORK, made=datetime(2027, 1, 1)))
+    assert later == content()[0]
+    others = [
+        content(prompts=("liver", "right kidney", "spleen", "thing"))[0],
+        content(replace(WORK, protocol_digest="sha256:34"))[0],
+        content(replace(WORK, algorithm=replace(WORK.algorithm, digest="sha256:00")))[0],
+    ]
+    assert len({content()[0], *others}) == 4
+
+
+def test_empty_masks_are_reported_and_never_written(ct: ImageSeries) -> None:
+    masks = masks_on(ct)
+    result = written(ct, masks)
+    assert [region.prompt for region in result.not_found] == ["spleen"]
+    dataset = dataset_of(result)
+    assert [item.SegmentLabel for item in dataset.SegmentSequence] == ["liver", "left kidney", PROMPTS[3]]
+    assert [item.SegmentNumber for item in dataset.SegmentSequence] == [1, 2, 3]
+    assert "Looked for, not found: spleen." in dataset.ImageComments
+    nothing = written(ct, np.zeros_like(masks))
+    assert nothing.dataset is None
+    assert len(nothing.not_found) == 4
+
+
+def test_only_frames_that_hold_the_segment_are_written(ct: ImageSeries) -> None:
+    masks = np.zeros((1, 6, 5, 7), dtype=bool)
+    masks[0, [1, 4], 2, 2] = True
+    dataset = dataset_of(written(ct, masks, ("liver",)))
+    positions = [
+        frame.PlanePositionSequence[0].ImagePositionPatient[2] for frame in dataset.PerFrameFunctionalGroupsSequence
+    ]
+    assert dataset.NumberOfFrames == 2
+    assert positions == [ct.positions[1, 2], ct.positions[4, 2]]
+    assert len(dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 6
+
+
+def test_a_segment_says_what_it_is_and_how_it_was_made(ct: ImageSeries) -> None:
+    liver, kidney, thing = dataset_of(written(ct, masks_on(ct))).SegmentSequence
+    assert liver.SegmentedPropertyTypeCodeSequence[0].CodeValue == "10200004"
+    modifier = kidney.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence[0]
+    assert modifier.CodeMeaning == "Left"
+    assert thing.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Tissue"
+    assert "No code is known" in thing.SegmentDescription
+    assert "No code is known" not in liver.SegmentDescription
+    algorithm = kidney.SegmentationAlgorithmIdentificationSequence[0]
+    assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("VoxTell", "0.1")
+    assert f"prompt=left kidney,weights={WORK.algorithm.digest}" in algorithm.AlgorithmParameters
+    assert len({segment.TrackingUID for segment in (liver, kidney, thing)}) == 3
+    assert all(len(segment.RecommendedDisplayCIELabValue) == 3 for segment in (liver, kidney, thing))
+
+
+def test_long_and_foreign_prompts_survive_next_to_foreign_names(tmp_path: Path) -> None:
+    files = ct_series(np.zeros((2, 8, 8)), (3, 1, 1), tmp_path / "ct")
+    for path in files:
+        edit(path, SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jörg")
+    series = read_series(files)
+    prompt = "Läsion 肝臓 " * 12
+    dataset_of(written(series, np.ones((1, 2, 8, 8), dtype=bool), (prompt,))).save_as(
+        tmp_path / "seg.dcm", enforce_file_format=True
+    )
+    seg = dcmread(tmp_path / "seg.dcm")
+    assert seg.PatientName == "Müller^Jörg"
+    assert seg.SegmentSequence[0].SegmentLabel == region_for(prompt).label
+    assert prompt.strip() in seg.SegmentSequence[0].SegmentDescription
+
+
+def test_results_call_themselves_unapproved(ct: ImageSeries) -> None:
+    dataset = dataset_of(written(ct, masks_on(ct)))
+    for text in (dataset.SeriesDescription, dataset.ContentDescription, dataset.ImageComments):
+        assert "UNAPPROVED" in text
+    equipment = dataset.ContributingEquipmentSequence[0]
+    assert WORK.algorithm.digest in equipment.ContributionDescription
+
+
+def test_overlap_is_stated(ct: ImageSeries) -> None:
+    masks = np.zeros((2, 6, 5, 7), dtype=bool)
+    masks[0, :3], masks[1, 3:] = True, True
+    assert dataset_of(written(ct, masks, PROMPTS[:2])).SegmentsOverlap == "NO"
+    masks[1, 2] = True
+    assert dataset_of(written(ct, masks, PROMPTS[:2])).SegmentsOverlap == "YES"
+
+
+def test_masks_of_another_shape_and_sources_without_uids_are_refused(ct: ImageSeries, shared_data: Data) -> None:
+    with pytest.raises(ResultError, match=r"need bool \(4, 6, 5, 7\)"):
+        written(ct, np.zeros((4, 6, 5, 8), dtype=bool))
+    anonymous = read_series(series_files(shared_data("ct_totalseg_j2k/dicom")))
+    with pytest.raises(ResultError, match="no Study or SOP Instance UIDs"):
+        written(anonymous, np.ones((1, *anonymous.volume.spatial_shape), dtype=bool), ("liver",))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shape=st.tuples(st.integers(2, 5), st.integers(1, 9), st.integers(1, 9)), seed=st.integers(0, 2**32 - 1))
+def test_any_small_seg_is_valid_and_reads_back(tmp_path: Path, shape: tuple[int, int, int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    folder = tmp_path / "-".join(map(str, (*shape, seed)))
+    series = read_series(ct_series(rng.normal(0, 300, shape), (3.0, 2.0, 1.0), folder))
+    masks = rng.random((3, *shape)) > rng.random(3).reshape(3, 1, 1, 1)
+    result = written(series, masks, PROMPTS[:3])
+    kept = masks[masks.any(axis=(1, 2, 3))]
+    assert len(result.found) == len(kept)
+    if result.dataset is not None:
+        assert iod_errors(result.dataset, folder) == []
+        seg = highdicom.seg.segread(folder / f"{result.dataset.SOPInstanceUID}.dcm")
+        read = seg.get_pixels_by_source_instance([reference.sop_uid for reference in series.references])
+        assert np.array_equal(np.moveaxis(read, -1, 0).astype(bool), kept)

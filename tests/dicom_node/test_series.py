@@ -1,0 +1,252 @@
+"""A series is read whole and exactly, or refused with the slice named."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from dicom_node.errors import SeriesError
+from dicom_node.series import read_series, split_series
+from dicom_node.synthesis import ct_series, write_slices
+from tests.images import affine_of, edit, rotation, series_files
+
+Data = Callable[..., Path]
+
+
+@pytest.fixture
+def ct(tmp_path: Path) -> list[Path]:
+    """Eight slices of 6 x 5 pixels, 2 mm apart; each slice has its own values."""
+    image = np.arange(8 * 6 * 5, dtype=np.float32).reshape(8, 6, 5)
+    return ct_series(image, (2.0, 1.5, 1.0), tmp_path / "ct")
+
+
+def test_slices_come_in_the_order_of_their_positions_whatever_the_order_of_the_files(ct: list[Path]) -> None:
+    expected = read_series(ct)
+    shuffled = [ct[index] for index in (5, 0, 7, 2, 6, 1, 4, 3)]
+    series = read_series(shuffled)
+    assert np.array_equal(series.volume.array, expected.volume.array)
+    assert [reference.sop_uid for reference in series.references] == [str(dcmread(path).SOPInstanceUID) for path in ct]
+    assert series.volume.spacing == pytest.approx((2.0, 1.5, 1.0))
+    assert series.volume.array.dtype == np.float32
+
+
+def test_every_slice_is_rescaled_by_its_own_slope_and_intercept(ct: list[Path]) -> None:
+    before = read_series(ct).volume.array
+    for index, path in enumerate(ct):
+        edit(path, RescaleSlope=str(1 + index / 4), RescaleIntercept=str(-index))
+    after = read_series(ct).volume.array
+    for index in range(8):
+        assert np.allclose(after[index], before[index] * (1 + index / 4) - index)
+
+
+def test_a_first_slice_without_negative_values_decides_nothing(tmp_path: Path) -> None:
+    image = np.full((4, 3, 3), -1000.0)
+    image[0] = 50
+    assert read_series(ct_series(image, (1, 1, 1), tmp_path)).volume.array.min() == -1000
+
+
+def test_a_missing_slice_is_refused_with_its_neighbours_and_the_gap(ct: list[Path]) -> None:
+    with pytest.raises(SeriesError, match=r"missing between 0004\.dcm .* and 0006\.dcm .* 4\.000 mm .* usually 2\.000"):
+        read_series([path for path in ct if path.name != "0005.dcm"])
+
+
+def test_uneven_spacing_is_refused_with_the_slice_and_the_figure(ct: list[Path]) -> None:
+    position = list(dcmread(ct[3]).ImagePositionPatient)
+    edit(ct[3], ImagePositionPatient=[*position[:2], position[2] + 0.5])
+    with pytest.raises(SeriesError, match=r"uneven spacing: 0004\.dcm .* lies 0\.\d+ mm off .* 0\.100 mm is accepted"):
+        read_series(ct)
+
+
+def test_positions_rounded_by_the_scanner_are_accepted_and_noted(ct: list[Path]) -> None:
+    for index, path in enumerate(ct):
+        position = list(dcmread(path).ImagePositionPatient)
+        edit(path, ImagePositionPatient=[*position[:2], position[2] + (0.03 if index % 2 else -0.03)])
+    series = read_series(ct)
+    assert any("jitter by up to 0.03" in note for note in series.notes)
+    assert series.positions[1, 2] - series.positions[0, 2] == pytest.approx(2.06)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, r"mixed orientations: 0003\.dcm"),
+        ({"FrameOfReferenceUID": "1.2.3"}, r"mixed frame of reference: 0003\.dcm .* has 1\.2\.3"),
+        ({"PixelSpacing": [1.5, 1.1]}, r"mixed pixel spacing: 0003\.dcm"),
+        ({"Rows": 5, "Columns": 6}, r"mixed size .*: 0003\.dcm .* has \(5, 6\)"),
+        ({"ImagePositionPatient": None}, r"0003\.dcm has no ImagePositionPatient"),
+        ({"PixelSpacing": [0, 0]}, r"0003\.dcm has no valid geometry"),
+        ({"PixelData": b"12"}, r"the pixels of 0003\.dcm cannot be decoded"),
+        ({"SeriesInstanceUID": "1.2.3"}, r"the files belong to 2 series"),
+    ],
+)
+def test_the_slice_that_does_not_belong_is_named(ct: list[Path], change: dict[str, object], message: str) -> None:
+    edit(ct[2], **change)
+    with pytest.raises(SeriesError, match=message):
+        read_series(ct)
+
+
+def test_files_that_are_no_dicom_and_single_slices_are_refused(ct: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(SeriesError, match=r"notes\.txt is not a readable DICOM file"):
+        read_series([*ct, tmp_path / "notes.txt"])
+    with pytest.raises(SeriesError, match=r"a single slice is no volume: 0001\.dcm"):
+        read_series(ct[:1])
+    with pytest.raises(SeriesError, match="no files"):
+        read_series([])
+
+
+def test_localizers_and_secondary_captures_are_left_out_with_a_note(ct: list[Path]) -> None:
+    expected = read_series(ct[:-2]).volume.array
+    edit(ct[-1], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
+    edit(ct[-2], SOPClassUID=SecondaryCaptureImageStorage)
+    series = read_series(ct)
+    assert np.array_equal(series.volume.array, expected)
+    assert series.notes == (
+        "0007.dcm is left out: it is a secondary capture",
+        "0008.dcm is left out: it is a localizer",
+    )
+
+
+def test_doubled_files_count_once_and_different_pixels_under_one_uid_are_refused(ct: list[Path]) -> None:
+    copy = ct[2].with_name("copy.dcm")
+    shutil.copy(ct[2], copy)
+    series = read_series([*ct, copy])
+    assert series.volume.spatial_shape == (8, 6, 5)
+    assert "the same image" in series.notes[0]
+    edit(copy, PixelData=bytes(60))
+    with pytest.raises(SeriesError, match="carry one SOP Instance UID but different pixels"):
+        read_series([*ct, copy])
+
+
+def test_the_same_image_sent_again_under_a_new_uid_counts_once(ct: list[Path]) -> None:
+    copy = ct[2].with_name("copy.dcm")
+    shutil.copy(ct[2], copy)
+    edit(copy, SOPInstanceUID="2.25.1")
+    assert read_series([copy, *ct]).volume.spatial_shape == (8, 6, 5)
+
+
+def _second_volume(ct: list[Path], **values: object) -> list[Path]:
+    """Copies of all slices with other pixels and other attributes."""
+    others = []
+    for index, path in enumerate(ct):
+        others.append(path.with_name(f"other{index}.dcm"))
+        shutil.copy(path, others[-1])
+        pixels = (dcmread(path).pixel_array + 500).tobytes()
+        edit(others[-1], PixelData=pixels, SOPInstanceUID=f"2.25.{index + 10}", **values)
+    return others
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [
+        ({"EchoTime": "90"}, {"EchoTime": "5.5"}, ["EchoTime=5.5", "EchoTime=90"]),
+        ({"DiffusionBValue": 0.0}, {"DiffusionBValue": 800.0}, ["DiffusionBValue=0.0", "DiffusionBValue=800.0"]),
+        (
+            {"TemporalPositionIdentifier": 1},
+            {"TemporalPositionIdentifier": 2},
+            ["TemporalPosition=1", "TemporalPosition=2"],
+        ),
+        ({"AcquisitionNumber": 3}, {"AcquisitionNumber": 4}, ["AcquisitionNumber=3", "AcquisitionNumber=4"]),
+        ({"AcquisitionTime": "101010"}, {"AcquisitionTime": "101011"}, ["repetition=1", "repetition=2"]),
+    ],
+)
+def test_several_volumes_of_one_series_are_split_and_named(
+    ct: list[Path], first: dict[str, object], second: dict[str, object], names: list[str]
+) -> None:
+    for path in ct:
+        edit(path, **first)
+    files = [*_second_volume(ct, **second), *ct]
+    with pytest.raises(SeriesError, match=r"holds 2 volumes \(.*8 slices; .*8 slices\)"):
+        read_series(files)
+    volumes = split_series(files)
+    assert [volume.name for volume in volumes] == names
+    means = {volume.name: float(volume.volume.array.mean()) for volume in volumes}
+    assert abs(means[names[0]] - means[names[1]]) == pytest.approx(500)
+
+
+def test_images_at_one_place_that_nothing_tells_apart_are_refused(ct: list[Path]) -> None:
+    with pytest.raises(SeriesError, match=r"two images at one place and nothing in their headers tells them apart"):
+        read_series([*ct, *_second_volume(ct)])
+
+
+def test_a_slice_missing_in_one_echo_is_not_passed_over(ct: list[Path]) -> None:
+    others = _second_volume(ct, EchoTime="90")
+    with pytest.raises(SeriesError, match="missing between"):
+        split_series([*ct, *others[:3], *others[4:]])
+
+
+def test_a_tilted_gantry_keeps_its_shear(tmp_path: Path) -> None:
+    image = np.arange(6 * 4 * 4, dtype=np.float32).reshape(6, 4, 4)
+    affine = affine_of(rotation(18.5, 0, 0) @ np.eye(3)[:, ::-1], (3.0, 1.0, 1.0), (0, 0, 0))
+    affine[:3, 0] = (0, 0, 3.0)
+    series = read_series(write_slices(image, affine, tmp_path))
+    assert series.tilt_degrees == pytest.approx(18.5, abs=1e-3)
+    assert np.allclose(series.affine, affine, atol=1e-6)
+    assert series.volume.spacing[0] == pytest.approx(3 * np.cos(np.radians(18.5)), abs=1e-6)
+    assert np.array_equal(series.volume.array, image)
+    assert any("gantry tilt 18.50 degrees" in note for note in series.notes)
+
+
+# Real cases: what comes out, from the folder's own description or as figures that others' tools found.
+READ = {
+    "ct_abdomen_crlm1004/dicom": (41, 512, 512),
+    "ct_totalseg_j2k/dicom": (20, 512, 512),
+    "ct_gantry_tilt_phantom/S2010": (54, 512, 512),
+    "mr_brain_t1sag/HFDR/dicom": (35, 256, 256),
+    "mr_enhanced/siemens_anat_8frames/dicom": (8, 256, 256),
+    "mr_enhanced/philips_anat_8frames/dicom": (8, 256, 256),
+    "mr_enhanced/hyperfine_anat_8frames/dicom": (8, 138, 112),
+    "tiny_cases/failing__gantrytilting__001/dicom": (4, 512, 512),
+    "tiny_cases/generic__anatomical__002_non_isotropic/dicom": (4, 28, 64),
+    "tiny_cases/hitachi__anatomical__001/dicom": (4, 64, 64),
+}
+REFUSED = {
+    "ct_gantry_tilt_phantom/S1000": "I10 is left out: it is a localizer",
+    "ct_gantry_tilt_phantom/S4010": "it is a secondary capture",
+    "tiny_cases/failing__sliceincrement__001/dicom": r"-0009-0001\.dcm .* and IM-0001-0010-0001\.dcm .* 10\.000 mm",
+    "tiny_cases/failing__sliceincrement__002/dicom": r"IM-0001-0003\.dcm .* and IM-0001-0005\.dcm .* 1\.499 mm",
+    "tiny_cases/failing__sliceorientation__001/dicom": "mixed orientations",
+    "tiny_cases/generic__rgb__001/dicom": "secondary capture",
+    "mr_enhanced/philips_fieldmap": "holds 2 volumes",
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_real_series_are_read(shared_data: Data, case: str) -> None:
+    assert read_series(series_files(shared_data(case))).volume.spatial_shape == READ[case]
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_real_series_that_are_no_volume_are_refused(shared_data: Data, case: str) -> None:
+    with pytest.raises(SeriesError, match=REFUSED[case]):
+        read_series(series_files(shared_data(case)))
+
+
+def test_all_compressions_of_one_image_give_the_same_values(shared_data: Data) -> None:
+    plain = read_series(series_files(shared_data("tiny_cases/generic__compressed__001/dicom"))).volume.array
+    for kind in ("_j2k", "_jpeg", "_jpegls", "_rle"):
+        files = series_files(shared_data(f"tiny_cases/generic__compressed{kind}__001/dicom"))
+        assert np.array_equal(read_series(files).volume.array, plain), kind
+
+
+def test_the_tilt_of_a_real_gantry_is_measured_from_positions(shared_data: Data) -> None:
+    files = series_files(shared_data("ct_gantry_tilt_phantom/S2010"))
+    series = read_series(files)
+    assert series.tilt_degrees == pytest.approx(abs(float(dcmread(files[0]).GantryDetectorTilt)), abs=0.01)
+    assert series.volume.spacing[0] == pytest.approx(2.371, abs=1e-3)
+
+
+def test_the_two_echoes_of_a_real_enhanced_file_come_apart(shared_data: Data) -> None:
+    volumes = split_series(series_files(shared_data("mr_enhanced/philips_fieldmap")))
+    assert [volume.volume.spatial_shape for volume in volumes] == [(32, 64, 64), (32, 64, 64)]
+    expected = json.loads(shared_data("expected_dcm2niix.json").read_text())["mr_enhanced/philips_fieldmap"]["outputs"]
+    for volume in volumes:
+        assert volume.volume.spatial_shape[0] == expected[0]["shape"][2]
+        assert {reference.sop_uid for reference in volume.references} == {str(volume.headers[0].SOPInstanceUID)}
+    numbers = [reference.frame_number for volume in volumes for reference in volume.references]
+    assert sorted(number for number in numbers if number) == list(range(1, 65))
