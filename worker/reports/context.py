@@ -89,9 +89,10 @@ def _reach(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, stop
         return [Reach(start, end, reason, touching=True)]
     found = []
     if direction in (Direction.FORWARD, Direction.AROUND, Direction.BEFORE):
-        found.append(Reach(end, _forward(tokens, end, trigger.stops, stops), reason))
+        # From the trigger's own start: a phrase with a gap may hold a finding.
+        found.append(Reach(start, _forward(tokens, end, trigger.stops, stops), reason))
     if direction in (Direction.BACKWARD, Direction.AROUND):
-        found.append(Reach(_backward(tokens, start, trigger.stops, stops), start, reason))
+        found.append(Reach(_backward(tokens, start, trigger.stops, stops), end, reason))
     return found
 
 

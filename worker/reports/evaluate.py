@@ -83,10 +83,12 @@ def _labels(rows: list[dict[str, str]], name: str) -> Score:
     meanings = tomllib.loads(Path(__file__).with_name("evaluation.toml").read_text("utf-8"))["labels"]
     for row in rows:
         result = prompts_from_text(row["report_text"], limit=1000)
+        denied = {one.text.lower() for one in result.left_out if one.reason == "negated"}
+        score.negated += len(denied)
+        contradicted = [one.prompt for one in result.prompts if one.prompt.lower() in denied]
+        score.let_through.extend(f"{row['AccessionNo']}: {prompt}" for prompt in contradicted)
         for label, meaning in meanings.items():
             meant = [prompt for prompt in result.prompts if _means(prompt, meaning)]
-            denied = [one for one in result.left_out if one.reason == "negated" and _means_text(one.text, meaning)]
-            score.negated += bool(denied) and row[label] == "0"
             if row[label] == "1" and meant:
                 score.right += 1
             elif row[label] == "1":
@@ -97,12 +99,12 @@ def _labels(rows: list[dict[str, str]], name: str) -> Score:
 
 
 def _means(prompt: Prompt, meaning: dict[str, list[str]]) -> bool:
-    return prompt.finding in meaning["findings"] and _means_text(prompt.prompt, meaning)
+    return prompt.finding in meaning["findings"] and _means_text(prompt.prompt.lower(), meaning)
 
 
 def _means_text(phrase: str, meaning: dict[str, list[str]]) -> bool:
-    words = meaning.get("words")
-    return (not words or any(word in phrase for word in words)) and not any(word in phrase for word in meaning.get("without", []))
+    words = meaning.get("words", [""])
+    return any(word in phrase for word in words) and not any(re.search(no, phrase) for no in meaning.get("unless", []))
 
 
 def _gold(texts: dict[str, str], marked: dict[str, list[dict[str, Any]]], name: str) -> Score:

@@ -83,6 +83,7 @@ class LexiconFile(BaseModel):
 
     language: str
     located: str  # template of a finding with a site taken from elsewhere in the sentence: "{finding} in the {site}"
+    located_bilateral: str  # the same for a site on both sides: "{finding} in {site}"
     located_at: str  # the same for a site code: "{finding} at {site}"
     part_of: str  # template of a finding in a part of an organ that the title names: "{finding} of the {site}"
     state_of: str  # template of a state told of a site: "{state} {site}"
@@ -93,6 +94,7 @@ class LexiconFile(BaseModel):
     site_codes: list[str] = []
     numbered_sites: list[str] = []  # concepts that a number may follow: "segment 7"
     counted_sites: list[str] = []  # concepts that a number may precede: "7th rib"
+    self_located: list[str] = []  # findings whose name says where they are
     parts: list[str] = []
     regions: list[str] = []
     title_findings: list[str] = []  # findings that are also organs: they may stand in a title ("Lymph nodes:")
@@ -114,6 +116,7 @@ class Lexicon:
         self.spelling = tuple(file.spelling)
         self.numbered = frozenset(file.numbered_sites)
         self.counted = frozenset(file.counted_sites)
+        self.self_located = frozenset(file.self_located)
         self.parts = frozenset(file.parts)
         self.regions = frozenset(file.regions)
         self.title_findings = frozenset(file.title_findings)

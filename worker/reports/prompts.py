@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .borrowing import borrow_place
 from .chunks import Chunk, chunk
 from .context import reaches, reason_for
 from .lexicon import Lexicon, bundled_lexicon
-from .phrases import Mention, borrow_place, mentions
+from .phrases import mentions
+from .places import Mention
 from .rules import Reason, Rules, bundled_rules
 from .sentences import REPORT, Sentence, sentences
 from .tokens import tokenize, visible
@@ -98,8 +100,10 @@ def prompts_from_text(
 
 def _repeats(found: _Found, earlier: _Found) -> bool:
     """Whether a finding names again what an earlier one named as precisely ("The nodule ...", the impression)."""
-    same = found.prompt.finding == earlier.prompt.finding
-    return same and (found.key <= earlier.key or found.prompt.prompt == earlier.prompt.prompt)
+    if found.prompt.finding != earlier.prompt.finding:
+        return False
+    elsewhere = found.prompt.span != earlier.prompt.span
+    return found.prompt.prompt == earlier.prompt.prompt or (elsewhere and found.key <= earlier.key)
 
 
 def _findings(shown: str, text: str, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
@@ -114,6 +118,8 @@ def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) 
     borrow_place(chunks, found, lexicon)
     reached = reaches(sentence.tokens, rules)
     wording = Wording(text, sentence, chunks, lexicon)
+    if not found and sentence.section == REPORT and any(reach.reason is Reason.NORMAL for reach in reached):
+        yield from _normal(wording)
     for mention in found:
         if _is_heading(mention, found, chunks):
             continue
@@ -129,6 +135,14 @@ def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) 
         status = "uncertain" if reason is Reason.UNCERTAIN else "present"
         prompt = Prompt(worded.prompt, wording.sentence, head.concept, worded.site, worded.side, status, wording.span)
         yield _Found(prompt, reason, worded.key)
+
+
+def _normal(wording: Wording) -> Iterator[_Found]:
+    """The site that a sentence calls normal, to be listed among what is left out."""
+    site = wording.first_site()
+    if site:
+        prompt = Prompt(site, wording.sentence, "", site, "", "present", wording.span)
+        yield _Found(prompt, Reason.NORMAL, frozenset())
 
 
 def _is_heading(mention: Mention, found: Sequence[Mention], chunks: Sequence[Chunk]) -> bool:

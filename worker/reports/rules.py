@@ -65,6 +65,7 @@ class RulesFile(BaseModel):
     one_line_sections: list[str] = []  # kinds that end with their line when no title follows
     title_breakers: list[str] = []  # words that no title holds
     title_answers: list[str] = []  # "none" in "Pneumothorax: none"
+    gap_breakers: list[str] = []  # words that `...` never stands for
     pseudo: list[str] = []
     stops: list[str] = []
     backward_stops: list[str] = []

@@ -15,6 +15,7 @@ from .tokens import Token
 REPORT = "report"  # the section kind whose findings count
 _BULLETS = frozenset("•*-–—·▪●○◦>‣")
 _ENDS = frozenset('.!"“”')
+_QUESTION = "?"  # ends a sentence and stays in it: it makes the finding before it uncertain
 _LONGEST_TITLE = 8  # words before a colon
 # Text without full stops is cut here, which keeps the work per sentence bounded; real sentences stay under 100 tokens.
 _LONGEST_SENTENCE = 300
@@ -105,6 +106,8 @@ def _is_bullet(layout: _Layout, i: int) -> bool:
 def _ends_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
     """Whether token i is the last of its sentence."""
     tokens, norm = layout.tokens, layout.tokens[i].norm
+    if norm == _QUESTION:
+        return i + 1 < len(tokens) and layout.word(i + 1)[0].isupper()
     if norm not in _ENDS:
         return False
     if norm != "." or i + 1 == len(tokens):

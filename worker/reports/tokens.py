@@ -13,7 +13,7 @@ MAX_CHARACTERS = 200_000
 
 # Alternatives start with different characters and none nests a quantifier over another: every character is read once.
 _TOKEN = re.compile(
-    r"\d+(?:st|nd|rd|th)(?![^\W_])"  # 7th
+    r"\d+(?:st|nd|rd|th|[a-dA-D])(?![^\W_])"  # 7th, 4A
     r"|\d+(?:[.,]\d+)*"  # 8, 2.5, 18.02.2019
     r"|[xX×](?=\d)"  # the x of 2x3
     r"|[^\W\d_]/[^\W\d_](?![^\W_])"  # s/p, h/o, r/o

@@ -4,14 +4,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from .borrowing import names_site
 from .chunks import Chunk, chunk
 from .lexicon import Kind, Lexicon
-from .phrases import Mention, Span, names_site
+from .places import WHERE, Mention, Span
 from .sentences import Sentence
 from .tokens import Token
 
 _OF_PLACE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE})
-_WHERE = _OF_PLACE | {Kind.PLACE}
 _LEADING = frozenset({Kind.PREPOSITION, Kind.ARTICLE})
 _LONGEST_ABBREVIATION = 5
 BILATERAL = "bilateral"  # the name that every lexicon gives to both sides
@@ -48,18 +48,36 @@ class Wording:
         place = _merged(mention.place)
         if mention.borrowed is not None:
             place = [mention.borrowed]
-            finding = self._located(mention, finding, self._words(place))
-        own = [(i, i + 1) for start, end in mention.kept for i in range(start, end) if self._kind(i) in _WHERE]
+            finding = self._with_place(mention, finding)
+        own = [(i, i + 1) for start, end in mention.kept for i in range(start, end) if self._kind(i) in WHERE]
         site = self._words([self._bare(span) for span in place] or _merged(own))
         named = [self._chunks[i] for start, end in [*mention.kept, *place] for i in range(start, end)]
         return Worded(finding, site, _side(named), _key(named))
 
-    def _located(self, mention: Mention, finding: str, site: str) -> str:
+    def first_site(self) -> str:
+        """The first site that the sentence or else its title names, empty when there is none."""
+        for at, piece in enumerate(self._chunks):
+            if piece.kind is Kind.SITE:
+                return self._words([(at, at + 1)])
+        organ = _organ(self._title, self._lexicon)
+        return self._title_words(organ) if organ else ""
+
+    def _with_place(self, mention: Mention, finding: str) -> str:
+        """The finding with the place borrowed from elsewhere in the sentence."""
+        start, end = mention.borrowed or (0, 0)
+        site = self._words([self._bare((start, end))])
+        if self._kind(mention.head) is Kind.STATE or self._kind(start) is not Kind.PREPOSITION:
+            both = self._chunks[start].side == BILATERAL
+            return self._located(mention, finding, site, both=both)
+        return f"{finding} {self._words([(start, end)])}"
+
+    def _located(self, mention: Mention, finding: str, site: str, *, both: bool = False) -> str:
         file = self._lexicon.file
         if self._kind(mention.head) is Kind.STATE:
             return file.state_of.format(state=finding, site=site)
         code = self._lexicon.is_code(re.split(r"[-/ ]", site.casefold())[0])
-        return (file.located_at if code else file.located).format(finding=finding, site=site)
+        template = file.located_bilateral if both else file.located_at if code else file.located
+        return template.format(finding=finding, site=site)
 
     def _is_part(self, mention: Mention) -> bool:
         """Whether the finding's place is only a part of some organ: "in the right lobe"."""

@@ -1,0 +1,137 @@
+"""Places in a sentence: "in the right upper and left lower lobes", and which finding they belong to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .chunks import Chunk
+from .lexicon import Kind, Lexicon
+
+Span = tuple[int, int]  # chunks from, to (exclusive)
+
+DROPPED = frozenset({Kind.SIZE, Kind.CHANGE, Kind.QUANTITY, Kind.MEASURE})
+DESCRIPTION = frozenset({Kind.MODIFIER, Kind.STATE})
+WHERE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE, Kind.PLACE})
+NAMES_PLACE = frozenset({Kind.SIDE, Kind.SITE, Kind.SITE_ADJECTIVE})
+PASSED_OVER = DROPPED | {Kind.FILLER, Kind.NUMBER}
+_WITHIN_PLACE = frozenset({Kind.ARTICLE, Kind.MODIFIER, Kind.PARTITIVE, Kind.SIZE, Kind.QUANTITY, Kind.CHANGE})
+_LONGEST_ASIDE = 12  # chunks in a parenthesis that may stand between a finding and its place
+
+
+@dataclass(slots=True)
+class Mention:
+    """A finding named in a sentence; spans count the chunks of the sentence."""
+
+    head: int
+    start: int  # of the words before the head that belong to it
+    end: int  # after its place
+    kept: list[Span] = field(default_factory=list)  # what the prompt shows, the place left out
+    place: list[Span] = field(default_factory=list)  # "in the right upper lobe", each with its preposition
+    borrowed: Span | None = None  # a place from elsewhere in the sentence
+
+
+def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> None:
+    """Draw in the places after the head: "(image 4) is seen in the lower pole of the left kidney"."""
+    at = mention.end
+    while at < len(chunks):
+        piece = chunks[at]
+        aside = _aside_end(chunks, at)
+        if aside:
+            at = aside
+        elif piece.kind in PASSED_OVER or piece.concept == ":":
+            at += 1
+        elif piece.kind is Kind.PREPOSITION or (piece.kind is Kind.SIDE and piece.side):
+            end = _place_end(chunks, at + (piece.kind is Kind.PREPOSITION), lexicon)
+            if not end:
+                return
+            mention.place.append((at, end))
+            at = mention.end = end
+        else:
+            if not mention.place:
+                _add_bare_place(chunks, mention, at, lexicon)
+            return
+
+
+def _add_bare_place(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) -> None:
+    """Draw in a place without a preposition: "4 mm nodule RUL", "infarct, left thalamus", "effusion: small, left"."""
+    if chunks[at].kind is Kind.SITE and chunks[at].side:
+        start = at
+    elif chunks[at].concept == "," and _is_list_place(chunks, at + 1, lexicon):
+        start = at + 1
+    else:
+        return
+    mention.end = _place_end(chunks, start, lexicon)
+    if chunks[mention.end - 1].kind is Kind.SIDE:
+        mention.place.append((start, mention.end))
+    else:
+        mention.borrowed = (start, mention.end)
+
+
+def _aside_end(chunks: Sequence[Chunk], at: int) -> int:
+    """The position after a short parenthesis without a finding at `at`, or 0."""
+    if chunks[at].concept != "(":
+        return 0
+    for end in range(at + 1, min(at + _LONGEST_ASIDE, len(chunks))):
+        if chunks[end].kind is Kind.FINDING:
+            return 0
+        if chunks[end].concept == ")":
+            return end + 1
+    return 0
+
+
+def _is_list_place(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
+    """Whether "acute infarct, left thalamus" goes on with a bare place: it must end its clause."""
+    end = _place_end(chunks, at, lexicon)
+    if not end or chunks[end - 1].kind not in (Kind.SITE, Kind.PLACE, Kind.SIDE) or chunks[at].kind is Kind.ARTICLE:
+        return False
+    return end == len(chunks) or chunks[end].concept in (",", ";", "(", ")", ".", ":")
+
+
+def _place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
+    """Where the place that starts at `at` ends ("the right upper and left lower lobes"), or 0 when it is none."""
+    end, named = run_end(chunks, at, lexicon)
+    if end < len(chunks) and chunks[end].kind is Kind.FINDING:
+        return 0
+    while end < len(chunks) and chunks[end].kind is Kind.JOIN and end > at:
+        step = 2 if end + 1 < len(chunks) and chunks[end].concept == "," and chunks[end + 1].kind is Kind.JOIN else 1
+        after, also = run_end(chunks, end + step, lexicon)
+        if after == end + step or not (also or not named) or _starts_clause(chunks, after):
+            break
+        end, named = after, named or also
+    if not named and at < end < len(chunks) and chunks[end].kind is Kind.PREPOSITION:
+        return _place_end(chunks, end + 1, lexicon)  # "the floor and medial wall of the left orbit"
+    return end if named else 0
+
+
+def run_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> tuple[int, bool]:
+    """(end of the words of place from `at`, whether they name a place)."""
+    end, named = at, False
+    while end < len(chunks):
+        kind = chunks[end].kind
+        if kind in NAMES_PLACE:
+            named = True
+        elif (kind is Kind.FINDING and chunks[end].concept in lexicon.title_findings and end > at) or (
+            kind not in WHERE | {Kind.ARTICLE, Kind.MODIFIER, Kind.PARTITIVE}
+            and not is_numbered(chunks, end, lexicon)
+        ):
+            break
+        end += 1
+    while end > at and chunks[end - 1].kind in _WITHIN_PLACE:
+        end -= 1
+    return end, named
+
+
+def _starts_clause(chunks: Sequence[Chunk], at: int) -> bool:
+    """Whether the place before `at` is the subject or the adjective of what follows, and no second place."""
+    if at == len(chunks) or chunks[at].kind is not Kind.FILLER:
+        return at < len(chunks) and chunks[at].kind in (Kind.FINDING, Kind.STATE)
+    return at + 1 < len(chunks) and chunks[at + 1].kind in (Kind.WORD, Kind.STATE, Kind.MODIFIER)
+
+
+def is_numbered(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
+    """Whether a number counts a site: the 7 of "segment 7", the 5 of "L4-5", "7th rib"."""
+    if chunks[at].kind is not Kind.NUMBER:
+        return False
+    if at + 1 < len(chunks) and chunks[at + 1].concept in lexicon.counted:
+        return True
+    before = chunks[at - 1]
+    return at > 0 and before.kind is Kind.SITE and (before.concept in lexicon.numbered or before.concept[-1:].isdigit())
