@@ -6,6 +6,7 @@ masks = segmenter(image, ["liver", "left kidney"])          # float32 (S, A, R) 
 
 from voxtell.errors import (
     CancelledError,
+    FileError,
     ImageError,
     ModelError,
     OutOfMemoryError,
@@ -16,6 +17,7 @@ from voxtell.segmenter import ModelInfo, Segmenter, load
 
 __all__ = [
     "CancelledError",
+    "FileError",
     "ImageError",
     "ModelError",
     "ModelInfo",

@@ -24,6 +24,7 @@ from torch import Tensor
 from voxtell.errors import ModelError
 from voxtell.network import VoxTell
 from voxtell.plans import Plans
+from voxtell.prompt_decoder import from_published_order
 
 PLANS = "plans.json"
 PUBLISHED_WEIGHTS = Path("fold_0", "checkpoint_final.pth")
@@ -69,6 +70,8 @@ def load_network(directory: Path) -> VoxTell:
     with torch.device("meta"):
         network = VoxTell(plans)
     check_keys(path, {key: tensor.shape for key, tensor in network.state_dict().items()}, state)
+    if path.suffix != ".safetensors":
+        state["pos_embed"] = from_published_order(state["pos_embed"], plans.memory_grid)
     network.load_state_dict(state, strict=True, assign=True)
     return network.float().eval().requires_grad_(False)
 

@@ -42,3 +42,9 @@ class OutOfMemoryError(VoxTellError):
 
 class CancelledError(VoxTellError):
     """The caller cancelled the segmentation."""
+
+
+class FileError(VoxTellError):
+    """An image file cannot be read, or two results would have the same name."""
+
+    retry: ClassVar[Retry] = "usage"

@@ -22,12 +22,12 @@ class VoxTell(nn.Module):
         self.plans = plans
         prompt = plans.prompt
         self.encoder = build_encoder(plans.encoder)
-        self.project_bottleneck_embed = _mlp(plans.memory_channels, prompt.query_dim, prompt.query_dim)
-        self.project_text_embed = _mlp(prompt.text_dim, prompt.query_dim, prompt.query_dim)
+        self.project_bottleneck_embed = mlp(plans.memory_channels, prompt.query_dim, prompt.query_dim)
+        self.project_text_embed = mlp(prompt.text_dim, prompt.query_dim, prompt.query_dim)
         self.register_buffer("pos_embed", sine_positions(plans.memory_grid, prompt.query_dim))
         self.transformer_decoder = PromptDecoder(prompt)
         self.project_to_decoder_channels = nn.ModuleList(
-            _mlp(prompt.query_dim, prompt.query_dim, channels * (prompt.guidance_channels if scale else 1))
+            mlp(prompt.query_dim, prompt.query_dim, channels * (prompt.guidance_channels if scale else 1))
             for scale, channels in enumerate(plans.encoder.features[: prompt.fusion_stages])
         )
         self.decoder = MaskDecoder(plans)
@@ -59,5 +59,6 @@ class VoxTell(nn.Module):
         return self.decoder.kernels()
 
 
-def _mlp(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
+def mlp(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
+    """Two linear layers with a GELU between: every projection of the network."""
     return nn.Sequential(nn.Linear(n_in, n_hidden), nn.GELU(), nn.Linear(n_hidden, n_out))

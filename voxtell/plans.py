@@ -61,7 +61,7 @@ class PromptPlans:
     text_dim: int = 2560
     query_dim: int = 2048
     ffn_dim: int = 2048
-    heads: int = 32
+    heads: int = 8
     layers: int = 6
     guidance_channels: int = 32
     fusion_stages: int = 5  # finest mask-decoder stages that see the guidance

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from voxtell.plans import PromptPlans, Triple
 
+PUBLISHED_ORDER = (1, 2, 0)  # axes of the array (S, A, R) in the order in which published weights number the tokens
+
 
 class PromptDecoderLayer(nn.Module):
     """q + attention to the memory, then q + feed-forward, each on the normalized q.
@@ -55,18 +57,29 @@ class PromptDecoder(nn.Module):
 
 
 def sine_positions(grid: Triple, width: int) -> Tensor:
-    """Sinusoidal position encoding (N, 1, width) of the N voxels of a grid, the last axis running fastest.
+    """Sinusoidal position encoding (N, 1, width) of the N voxels of a grid (S, A, R), R running fastest.
 
-    Each axis has a third of the width (rounded up to an even number; the end is cut off), sine and cosine alternating,
-    with wavelengths in geometric progression from 2 pi to 10000 * 2 pi voxels (Vaswani et al. 2017, section 3.5).
+    A third of the width (rounded up to an even number; the end is cut off) each tells the place along A, R and S, in
+    this order, sine and cosine alternating, with wavelengths in geometric progression from 2 pi to 10000 * 2 pi voxels
+    (Vaswani et al. 2017, section 3.5).
     """
     per_axis = 2 * ceil(width / 6)
     frequencies = 10000.0 ** (-torch.arange(0, per_axis, 2, dtype=torch.float32) / per_axis)
     parts = []
-    for axis, size in enumerate(grid):
-        angles = torch.arange(size, dtype=torch.float32)[:, None] * frequencies
-        waves = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+    for axis in PUBLISHED_ORDER:
+        angles = torch.arange(grid[axis], dtype=torch.float32)[:, None] * frequencies
         shape = [1, 1, 1, per_axis]
-        shape[axis] = size
-        parts.append(waves.view(shape).expand(*grid, per_axis))
+        shape[axis] = grid[axis]
+        waves = torch.stack((angles.sin(), angles.cos()), dim=-1).view(shape)
+        parts.append(waves.expand(*grid, per_axis))
     return torch.cat(parts, dim=-1)[..., :width].reshape(-1, 1, width).contiguous()
+
+
+def from_published_order(positions: Tensor, grid: Triple) -> Tensor:
+    """A published position table (N, 1, width), whose tokens run over (A, R, S), in the order of the array (S, A, R).
+
+    Attention does not ask for the order of its memory; only each voxel's own encoding matters.
+    """
+    published = [grid[axis] for axis in PUBLISHED_ORDER]
+    back = [PUBLISHED_ORDER.index(axis) for axis in range(3)]
+    return positions.view(*published, -1).permute(*back, 3).reshape(positions.shape)

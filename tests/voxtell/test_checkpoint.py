@@ -15,6 +15,7 @@ from voxtell import checkpoint
 from voxtell.errors import ModelError
 from voxtell.network import VoxTell
 from voxtell.plans import Plans
+from voxtell.prompt_decoder import from_published_order
 
 
 def aliases(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -29,8 +30,11 @@ def published(tiny_network: VoxTell, tmp_path: Path) -> Path:
     """A model directory as nnU-Net's trainer leaves it, its log of numpy numbers included."""
     (tmp_path / "fold_0").mkdir()
     (tmp_path / "plans.json").write_text(json.dumps(tiny_network.plans.document()))
+    state = tiny_network.state_dict()
+    s, a, r = tiny_network.plans.memory_grid
+    table = state["pos_embed"].view(s, a, r, -1).permute(1, 2, 0, 3).reshape(state["pos_embed"].shape)
     content = {
-        "network_weights": aliases(tiny_network.state_dict()),
+        "network_weights": aliases(state | {"pos_embed": table}),
         "_best_ema": np.float64(0.5),
         "logging": {"dice": [np.float32(0.1)], "curve": np.arange(3.0)},
         "current_epoch": 7,
@@ -44,6 +48,14 @@ def bundled(tiny_network: VoxTell, tmp_path: Path) -> Path:
     (tmp_path / "plans.json").write_text(json.dumps(tiny_network.plans.document()))
     save_file(tiny_network.state_dict(), tmp_path / checkpoint.BUNDLED_WEIGHTS)
     return tmp_path
+
+
+def test_the_published_position_table_is_brought_to_the_order_of_the_array() -> None:
+    grid = (2, 3, 4)
+    published = torch.arange(3 * 4 * 2.0).view(-1, 1, 1)  # tokens numbered over (A, R, S)
+    ours = from_published_order(published, grid).view(grid)
+    for s, a, r in [(0, 0, 0), (1, 0, 0), (0, 2, 1), (1, 2, 3)]:
+        assert ours[s, a, r] == (a * 4 + r) * 2 + s
 
 
 @pytest.mark.parametrize("layout", ["published", "bundled"])

@@ -1,0 +1,172 @@
+"""NIfTI in, NIfTI out: images as nnU-Net reads them, masks back on the source grid, upstream's file names."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+from nibabel.filebasedimages import ImageFileError
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
+
+from voxtell.errors import FileError, PromptError
+from voxtell.preprocess import Spacing
+
+ENDINGS = (".nii.gz", ".nii")
+NAME_BYTES = 150  # of a prompt in a file name; a longer one is cut and ends in a hash of the whole
+HASH_DIGITS = 8
+
+Masks = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class NiftiImage:
+    """array: float32 (S, A, R); spacing: millimetres (S, A, R); properties: what nnU-Net's writer needs of its grid."""
+
+    array: npt.NDArray[np.float32]
+    spacing: Spacing
+    properties: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image file and the prompts to segment in it."""
+
+    image: Path
+    prompts: tuple[str, ...]
+
+    @property
+    def case(self) -> str:
+        """The file's name without its ending."""
+        for ending in ENDINGS:
+            if self.image.name.endswith(ending):
+                return self.image.name.removesuffix(ending)
+        raise FileError(f"{self.image} is no NIfTI file: its name must end in .nii or .nii.gz")
+
+
+class Segment(Protocol):
+    """What `predict_files` needs of a `Segmenter`."""
+
+    def __call__(
+        self,
+        image: npt.NDArray[np.float32],
+        prompts: Sequence[str],
+        *,
+        spacing: Spacing | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Masks: ...
+
+
+def jobs_for(inputs: Sequence[Path], prompts: Sequence[str]) -> list[Job]:
+    """The same prompts for every image: `inputs` is one folder (all NIfTI files in it) or any number of files."""
+    files = list(inputs)
+    if len(files) == 1 and files[0].is_dir():
+        files = sorted(path for path in files[0].iterdir() if path.name.endswith(ENDINGS))
+        if not files:
+            raise FileError(f"there is no .nii or .nii.gz file in {inputs[0]}")
+    return [Job(path, tuple(prompts)) for path in files]
+
+
+def read_jobs(source: str) -> list[Job]:
+    """Jobs from JSON, given as text or as the name of a .json file: a list of {"image": path, "prompts": [...]}."""
+    try:
+        text = source if source.lstrip().startswith("[") else Path(source).read_text(encoding="utf-8")
+        return [Job(Path(entry["image"]), tuple(entry["prompts"])) for entry in json.loads(text)]
+    except OSError as error:
+        raise FileError(f"the jobs file {source} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(f'jobs must be a JSON list of {{"image": path, "prompts": [...]}}: {error!r}') from error
+
+
+def predict_files(
+    segment: Segment,
+    jobs: Sequence[Job],
+    output: Path,
+    *,
+    save_combined: bool = False,
+    overwrite: bool = True,
+    progress: Callable[[Job, float], None] | None = None,
+) -> list[Path]:
+    """Segment every job's image and write its masks; returns all result files, in the order of the jobs.
+
+    One `<case>_<prompt>.nii.gz` per prompt (0 and 1), or with `save_combined` one `<case>.nii.gz` with 1, 2, ... in the
+    order of the prompts, later prompts over earlier ones. With `overwrite` off, a job whose files all exist is left out.
+    A file is whole or not there. Raises `FileError`, and `PromptError` where two prompts would share a file.
+    """
+    targets = [output_files(job, output, save_combined) for job in jobs]
+    _check_distinct(jobs, targets)
+    output.mkdir(parents=True, exist_ok=True)
+    for job, paths in zip(jobs, targets, strict=True):
+        if overwrite or not all(path.exists() for path in paths):
+            image = read_image(job.image)
+
+            def report(done: float, job: Job = job) -> None:
+                if progress is not None:
+                    progress(job, done)
+
+            masks = segment(image.array, job.prompts, spacing=image.spacing, progress=report)
+            for path, values in zip(paths, [combined(masks)] if save_combined else masks, strict=True):
+                write_mask(path, values, image)
+    return [path for paths in targets for path in paths]
+
+
+def output_files(job: Job, output: Path, save_combined: bool) -> list[Path]:
+    """Where the results of a job go: one file per prompt, or one for all."""
+    if save_combined:
+        return [output / f"{job.case}.nii.gz"]
+    return [output / f"{job.case}_{file_safe(prompt)}.nii.gz" for prompt in job.prompts]
+
+
+def file_safe(prompt: str) -> str:
+    """A prompt as part of a file name: letters, digits and underscores stay, all else becomes an underscore."""
+    safe = "".join(letter if letter.isalnum() else "_" for letter in prompt)
+    if len(safe.encode()) <= NAME_BYTES:
+        return safe
+    digest = hashlib.sha1(prompt.encode(), usedforsecurity=False).hexdigest()[:HASH_DIGITS]
+    return safe.encode()[: NAME_BYTES - HASH_DIGITS - 1].decode(errors="ignore") + "_" + digest
+
+
+def combined(masks: Masks) -> npt.NDArray[np.uint16]:
+    """Masks (P, S, A, R) as one label map (S, A, R): prompt number 1, 2, ..., 0 where there is none."""
+    labels = np.zeros(masks.shape[1:], np.uint16)
+    for number, mask in enumerate(masks, start=1):
+        labels[mask] = number
+    return labels
+
+
+def read_image(path: Path) -> NiftiImage:
+    """A 3-D NIfTI file, reoriented to (S, A, R) by nnU-Net's reader, or `FileError`."""
+    try:
+        shape = nibabel.load(path).shape
+        if len(shape) != 3:
+            raise FileError(f"{path} has {len(shape)} axes {shape}; it must be one 3-D volume")
+        arrays, properties = NibabelIOWithReorient().read_images((str(path),))
+    except FileNotFoundError:
+        raise FileError(f"{path} does not exist") from None
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
+        raise FileError(f"{path} cannot be read as NIfTI: {error}") from error
+    s, a, r = properties["spacing"]
+    return NiftiImage(arrays[0], (s, a, r), properties)
+
+
+def write_mask(path: Path, values: npt.NDArray[Any], image: NiftiImage) -> None:
+    """Write a mask or label map (S, A, R) onto the grid of the image's file, under its name only when it is whole."""
+    temporary = path.with_name(f".{path.name}")
+    NibabelIOWithReorient().write_seg(values, str(temporary), image.properties)
+    temporary.replace(path)
+
+
+def _check_distinct(jobs: Sequence[Job], targets: Sequence[Iterable[Path]]) -> None:
+    """Refuse work in which one result would overwrite another."""
+    writers: dict[Path, tuple[Path, str]] = {}
+    for job, paths in zip(jobs, targets, strict=True):
+        for path, prompt in zip(paths, job.prompts, strict=False):
+            image, other = writers.setdefault(path, (job.image, prompt))
+            if image != job.image:
+                raise FileError(f"{image} and {job.image} would both write {path.name}; use two output folders")
+            if other.lower() != prompt.lower():
+                raise PromptError(f"the prompts {other!r} and {prompt!r} would both write {path.name}; rename one")
