@@ -1,0 +1,104 @@
+"""Runs `voxtell` 0.1.2 from PyPI, in its own environment, as a black box: weights, logits, masks, embeddings to files.
+
+upstream.py weights MODEL_DIR          a full-size checkpoint of the published layout, with seeded weights
+upstream.py window  MODEL_DIR IN OUT   IN: window, embeddings           OUT: logits, seconds
+upstream.py volume  MODEL_DIR IN OUT   IN: image, embeddings            OUT: logits (blended, of the crop), seconds
+upstream.py masks   MODEL_DIR IN OUT   IN: image, embeddings            OUT: masks, seconds
+upstream.py embed   MODEL_DIR IN OUT   IN: prompts, text_model          OUT: embeddings
+upstream.py small   OUT                sampled logits of a network small enough for the tests (data/upstream_small.npz)
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from seeded import seeded_embeddings, seeded_weights
+from torch import nn
+from voxtell.inference.predictor import VoxTellPredictor
+from voxtell.model.voxtell_model import VoxTellModel
+
+SEED = 2026
+
+
+def model(features, strides, blocks, query_dim, text_dim, heads):
+    """Upstream's network with the layer classes of the published plans."""
+    n = len(features)
+    return VoxTellModel(
+        input_channels=1, n_stages=n, features_per_stage=features, conv_op=nn.Conv3d, kernel_sizes=[[3] * 3] * n,
+        strides=strides, n_blocks_per_stage=blocks, n_conv_per_stage_decoder=[1] * (n - 1), conv_bias=True,
+        norm_op=nn.InstanceNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True}, nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True}, decoder_layer=4, text_embedding_dim=text_dim, num_maskformer_stages=5,
+        num_heads=heads, query_dim=query_dim, project_to_decoder_hidden_dim=query_dim, deep_supervision=False,
+    )  # fmt: skip
+
+
+def set_weights(network: nn.Module, seed: int) -> nn.Module:
+    """Give every tensor its seeded value; aliases share storage with what they repeat."""
+    state = network.state_dict()
+    for name, values in seeded_weights(state, seed).items():
+        state[name].copy_(values)
+    return network.eval()
+
+
+def write_weights(directory: Path) -> None:
+    plans = json.loads((directory / "plans.json").read_text())
+    encoder = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    network = model(
+        encoder["features_per_stage"],
+        encoder["strides"],
+        encoder["n_blocks_per_stage"],
+        query_dim=2048,
+        text_dim=2560,
+        heads=32,
+    )
+    checkpoint = directory / "fold_0" / "checkpoint_final.pth"
+    checkpoint.parent.mkdir(exist_ok=True)
+    torch.save({"network_weights": set_weights(network, SEED).state_dict()}, checkpoint)
+
+
+def write_small(out: Path) -> None:
+    """One block per stage and few strides: the published widths on a window of 24 x 24 x 24."""
+    strides = [[1] * 3, [2] * 3, [1] * 3, [1] * 3, [1] * 3, [2] * 3]
+    network = model([32, 64, 128, 256, 320, 320], strides, [1] * 6, query_dim=64, text_dim=16, heads=32)
+    set_weights(network, SEED)
+    window = np.random.default_rng([SEED, 2]).standard_normal((24, 24, 24), dtype=np.float32)
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(window)[None, None], seeded_embeddings(3, 16, SEED)[None])[0].numpy()
+    where = np.random.default_rng([SEED, 3]).integers(0, 24, (200, 3))
+    np.savez(out, seed=SEED, where=where.astype(np.int16), logits=logits[(slice(None), *where.T)], range=np.ptp(logits))
+
+
+def main(command: str, *arguments: str) -> None:
+    # transformers imports torchvision where it is installed, and one built for another torch would stop it.
+    sys.modules.setdefault("torchvision", None)
+    if command == "weights":
+        return write_weights(Path(arguments[0]))
+    if command == "small":
+        return write_small(Path(arguments[0]))
+    directory, source, target = arguments
+    given = dict(np.load(source))
+    text_model = {"text_encoding_model": str(given["text_model"])} if "text_model" in given else {}
+    predictor = VoxTellPredictor(directory, torch.device("cpu"), use_precomputed_embeddings=False, **text_model)
+    embeddings = torch.from_numpy(given["embeddings"])[None] if "embeddings" in given else None
+    start = time.perf_counter()
+    with torch.inference_mode():
+        if command == "embed":
+            result = {"embeddings": predictor.embed_text_prompts(given["prompts"].tolist()).float().numpy()}
+        elif command == "window":
+            result = {"logits": predictor.network(torch.from_numpy(given["window"])[None, None], embeddings)[0].numpy()}
+        elif command == "volume":
+            crop = predictor.preprocess(given["image"][None])[0]
+            logits = predictor.predict_sliding_window_return_logits(crop, embeddings)
+            result = {"logits": logits.float().numpy()}
+        else:
+            result = {"masks": predictor.predict_single_image(given["image"][None], text_embeddings=embeddings)}
+    seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    np.savez(target, seconds=seconds, peak=peak, **result)
+    return None
+
+
+main(*sys.argv[1:])
