@@ -236,6 +236,8 @@ class Listener:
         session = self._sessions[event.assoc]
         with self._lock:
             session.closed = True
+        if not session.established:
+            event.assoc.dul.to_user_queue.put(None)  # or its thread goes on waiting for the association request
         self._report_end(session)
 
     def _report_end(self, session: _Session) -> None:

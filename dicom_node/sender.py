@@ -123,6 +123,7 @@ def _send_one(association: Association, item: _Item, peer: Peer) -> SendOutcome:
     except (OSError, ValueError, AttributeError) as error:
         return _failed(item, None, "final", f"{item.path} could not be sent to {peer} ({error}).")
     if "Status" not in response:
+        association.abort()  # pynetdicom notices a peer's A-ABORT only later; until then it would go on sending
         return _failed(item, None, "later", f"{peer} did not answer when {item.sop_uid} was sent.")
     return _judged(item, response, peer)
 

@@ -138,6 +138,7 @@ def orthanc(folder: Path, ae_title: str = "ORTHANC", *, port: int | None = None,
         "AuthenticationEnabled": False,
         "Plugins": [],
         "DicomModalitiesInDatabase": True,
+        "MaximumPduLength": 131072,
         **settings,
     }
     folder.mkdir(parents=True, exist_ok=True)
