@@ -6,6 +6,7 @@ masks = segmenter(image, ["liver", "left kidney"])          # float32 (S, A, R) 
 
 from voxtell.errors import (
     CancelledError,
+    FetchError,
     FileError,
     ImageError,
     ModelError,
@@ -17,6 +18,7 @@ from voxtell.segmenter import ModelInfo, Segmenter, load
 
 __all__ = [
     "CancelledError",
+    "FetchError",
     "FileError",
     "ImageError",
     "ModelError",

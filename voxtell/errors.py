@@ -48,3 +48,9 @@ class FileError(VoxTellError):
     """An image file cannot be read, or two results would have the same name."""
 
     retry: ClassVar[Retry] = "usage"
+
+
+class FetchError(VoxTellError):
+    """The published weights cannot be fetched now."""
+
+    retry: ClassVar[Retry] = "later"

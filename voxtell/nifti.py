@@ -94,7 +94,7 @@ def predict_files(
     """Segment every job's image and write its masks; returns all result files, in the order of the jobs.
 
     One `<case>_<prompt>.nii.gz` per prompt (0 and 1), or with `save_combined` one `<case>.nii.gz` with 1, 2, ... in the
-    order of the prompts, later prompts over earlier ones. With `overwrite` off, a job whose files all exist is left out.
+    order of the prompts, later ones over earlier ones. With `overwrite` off, a job whose files all exist is left out.
     A file is whole or not there. Raises `FileError`, and `PromptError` where two prompts would share a file.
     """
     targets = [output_files(job, output, save_combined) for job in jobs]

@@ -186,7 +186,8 @@ class Plans:
             "nonlin_kwargs": {"inplace": True},
             **LAYERS,
         }
-        configuration = {"patch_size": self.patch_size, "architecture": {"arch_kwargs": encoder}}
+        architecture = {"arch_kwargs": encoder, "_kw_requires_import": list(LAYERS)}
+        configuration = {"patch_size": self.patch_size, "architecture": architecture}
         section = {f.name: getattr(part, f.name) for part in (self.prompt, self.input, self.card) for f in fields(part)}
         return {"configurations": {CONFIGURATION: configuration}, "voxtell": section}
 

@@ -1,7 +1,9 @@
 """Models small enough to run in milliseconds."""
 
+import json
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from voxtell import checkpoint
 from voxtell.network import VoxTell
 from voxtell.plans import EncoderPlans, Plans, PromptPlans
 from voxtell.segmenter import Segmenter
@@ -77,3 +80,28 @@ def image() -> npt.NDArray[np.float32]:
     volume = np.zeros((30, 14, 40), np.float32)
     volume[3:28, 1:13, 2:37] = np.random.default_rng(0).normal(100, 20, (25, 12, 35)).astype(np.float32)
     return volume
+
+
+def aliases(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state dict as published: the encoder again inside the decoder, convolution blocks' parts again."""
+    again = {f"decoder.{key}": value for key, value in state.items() if key.startswith("encoder.")}
+    again.update({"decoder.stages.0.convs.0.all_modules.0.weight": state["decoder.stages.0.convs.0.conv.weight"]})
+    return state | again
+
+
+@pytest.fixture
+def published(tiny_network: VoxTell, tmp_path: Path) -> Path:
+    """A model directory as nnU-Net's trainer leaves it, its log of numpy numbers included."""
+    (tmp_path / "fold_0").mkdir()
+    (tmp_path / "plans.json").write_text(json.dumps(tiny_network.plans.document()))
+    state = tiny_network.state_dict()
+    s, a, r = tiny_network.plans.memory_grid
+    table = state["pos_embed"].view(s, a, r, -1).permute(1, 2, 0, 3).reshape(state["pos_embed"].shape)
+    content = {
+        "network_weights": aliases(state | {"pos_embed": table}),
+        "_best_ema": np.float64(0.5),
+        "logging": {"dice": [np.float32(0.1)], "curve": np.arange(3.0)},
+        "current_epoch": 7,
+    }
+    torch.save(content, tmp_path / checkpoint.PUBLISHED_WEIGHTS)
+    return tmp_path

@@ -1,0 +1,150 @@
+"""Published weights: fetched at a recorded revision, checked, usable offline. The hub itself is stood in for by a folder."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from voxtell import checkpoint, hub
+from voxtell.errors import FetchError, ModelError
+from voxtell.network import VoxTell
+
+
+class FolderHub:
+    """Answers `model_info` and `snapshot_download` from a folder, as huggingface_hub 1.x answers from the network."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sha = "a" * 40
+        self.downloads: list[str] = []
+
+    def model_info(self, repository: str, *, revision: str | None, files_metadata: bool) -> SimpleNamespace:
+        assert (repository, files_metadata) == (hub.REPOSITORY, True)
+        files = [path for path in sorted(self.root.rglob("*")) if path.is_file()]
+        siblings = [
+            SimpleNamespace(
+                rfilename=str(path.relative_to(self.root)),
+                lfs=SimpleNamespace(sha256=hashlib.sha256(path.read_bytes()).hexdigest()),
+            )
+            for path in files
+        ]
+        return SimpleNamespace(sha=revision or self.sha, card_data={"license": "cc-by-nc-4.0"}, siblings=siblings)
+
+    def snapshot_download(self, repository: str, *, revision: str, local_dir: Path, allow_patterns: list[str]) -> None:
+        self.downloads.append(revision)
+        for path in self.root.rglob("*"):
+            name = path.relative_to(self.root)
+            if path.is_file() and any(
+                name.match(pattern) or str(name).startswith(pattern[:-1]) for pattern in allow_patterns
+            ):
+                (local_dir / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, local_dir / name)
+
+
+@pytest.fixture
+def remote(published: Path, tmp_path_factory, monkeypatch) -> FolderHub:
+    root = tmp_path_factory.mktemp("remote")
+    shutil.copytree(published, root / "voxtell_v1.1")
+    shutil.copytree(published, root / "voxtell_v1.0")
+    bank = root / "embeddings" / "voxtell_v1.1" / "text_embeddings.npz"
+    bank.parent.mkdir(parents=True)
+    np.savez(bank, labels=np.array(["liver"]), embeddings=np.zeros((1, 10), np.float16))
+    (root / "LICENSE").write_text("not for commercial use")
+    folder_hub = FolderHub(root)
+    monkeypatch.setattr(hub, "HfApi", lambda: folder_hub)
+    monkeypatch.setattr(hub, "snapshot_download", folder_hub.snapshot_download)
+    return folder_hub
+
+
+def test_fetching_shows_the_licence_and_leaves_a_model_that_needs_no_network(
+    remote: FolderHub, tmp_path, monkeypatch
+) -> None:
+    said: list[str] = []
+    directory = hub.fetch(tmp_path / "models", announce=said.append)
+    assert directory == tmp_path / "models" / "voxtell_v1.1"
+    assert "cc-by-nc-4.0" in said[0]
+    assert not (tmp_path / "models" / "voxtell_v1.0").exists()
+    assert (directory / "text_embeddings.npz").is_file()
+    monkeypatch.setattr(hub, "HfApi", None)
+    assert hub.verify(directory)["fold_0/checkpoint_final.pth"].startswith("sha256:")
+    facts = hub.describe(directory)
+    assert (facts["licence"], facts["revision"], facts["bank"]) == ("cc-by-nc-4.0", "a" * 40, True)
+
+
+def test_fetching_again_stays_at_the_recorded_revision(remote: FolderHub, tmp_path) -> None:
+    hub.fetch(tmp_path, announce=lambda _: None)
+    remote.sha = "b" * 40
+    hub.fetch(tmp_path, announce=lambda _: None)
+    hub.fetch(tmp_path, revision="b" * 40, announce=lambda _: None)
+    assert remote.downloads == ["a" * 40, "a" * 40, "b" * 40]
+
+
+def test_a_file_that_is_not_what_the_hub_says_is_refused(remote: FolderHub, tmp_path, monkeypatch) -> None:
+    download = remote.snapshot_download
+
+    def damaged(*arguments: object, **options: object) -> None:
+        download(*arguments, **options)
+        path = tmp_path / "voxtell_v1.1" / "fold_0" / "checkpoint_final.pth"
+        path.write_bytes(path.read_bytes()[:-1])
+
+    monkeypatch.setattr(hub, "snapshot_download", damaged)
+    with pytest.raises(ModelError, match=r"checkpoint_final\.pth has sha256:.*expected sha256:"):
+        hub.fetch(tmp_path, announce=lambda _: None)
+
+
+def test_a_hub_that_cannot_be_reached_is_worth_trying_later(remote: FolderHub, tmp_path, monkeypatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(hub, "snapshot_download", unreachable)
+    with pytest.raises(FetchError, match="no route to host.*copy a model directory") as raised:
+        hub.fetch(tmp_path, announce=lambda _: None)
+    assert raised.value.retry == "later"
+    with pytest.raises(FetchError, match="Qwen"):
+        hub.fetch_text_model(lambda _: None)
+
+
+def test_an_unknown_version_is_refused(tmp_path) -> None:
+    with pytest.raises(ModelError, match=r"published are v1\.1, v1\.0"):
+        hub.fetch(tmp_path, "v9", announce=lambda _: None)
+
+
+def test_verifying_names_what_changed_since_the_model_was_fetched(remote: FolderHub, tmp_path) -> None:
+    directory = hub.fetch(tmp_path, announce=lambda _: None)
+    plans = directory / "plans.json"
+    plans.write_text(plans.read_text() + " ")
+    with pytest.raises(ModelError, match=r"plans\.json has sha256:"):
+        hub.verify(directory)
+    plans.unlink()
+    with pytest.raises(ModelError, match=r"plans\.json is missing"):
+        hub.verify(directory)
+    (directory / hub.RECORD).write_text("{")
+    with pytest.raises(ModelError, match="is damaged"):
+        hub.verify(directory)
+
+
+def test_the_self_test_finds_broken_weights(tiny_network: VoxTell) -> None:
+    network = tiny_network.eval()
+    hub.self_test(network)
+    with torch.no_grad():
+        network.project_to_decoder_channels[0][2].weight.zero_()
+        network.project_to_decoder_channels[0][2].bias.zero_()
+    with pytest.raises(ModelError, match="do not depend"):
+        hub.self_test(network)
+    with torch.no_grad():
+        network.encoder.stem.convs[0].conv.weight[0] = float("nan")
+    with pytest.raises(ModelError, match="not finite"):
+        hub.self_test(network)
+
+
+def test_a_model_without_a_record_is_described_by_its_own_card(published: Path) -> None:
+    facts = hub.describe(published)
+    assert facts["revision"] is None
+    assert facts["digest"] == checkpoint.weights_digest(published / checkpoint.PUBLISHED_WEIGHTS)
+    assert facts["parameters"] > 1000
+    assert json.dumps(facts)

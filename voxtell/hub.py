@@ -1,0 +1,165 @@
+"""The published weights: fetched once from the Hugging Face hub, checked, then used without a network.
+
+A fetched model is a directory of the published layout with the embedding bank and a record beside its weights:
+
+    <folder>/voxtell_v1.1/plans.json
+    <folder>/voxtell_v1.1/fold_0/checkpoint_final.pth
+    <folder>/voxtell_v1.1/text_embeddings.npz
+    <folder>/voxtell_v1.1/fetched.json        repository, revision, licence, sha256 of every file
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+
+from voxtell.checkpoint import PLANS, load_network, weights_digest, weights_path
+from voxtell.errors import FetchError, ModelError
+from voxtell.network import VoxTell
+from voxtell.plans import Plans
+from voxtell.prompts import QWEN
+from voxtell.segmenter import BANK
+
+REPOSITORY = "mrokuss/VoxTell"
+VERSIONS = ("v1.1", "v1.0")
+RECORD = "fetched.json"
+
+
+def fetch(
+    folder: Path,
+    version: str = VERSIONS[0],
+    *,
+    revision: str | None = None,
+    announce: Callable[[str], None],
+) -> Path:
+    """Fetch published weights into a folder, or what of them is missing; returns the model directory.
+
+    revision: a commit, tag or branch of the repository; without it, the one fetched before, or the newest, which is
+    then recorded: a model never changes under its name. `announce` is told the licence before anything is downloaded.
+    An interrupted download goes on where it stopped. Raises `FetchError` (later) when the hub cannot be reached and
+    `ModelError` when a file is not what the hub says it is.
+    """
+    if version not in VERSIONS:
+        raise ModelError(f"version {version!r} is unknown; published are {', '.join(VERSIONS)}")
+    directory = folder / f"voxtell_{version}"
+    bank = f"embeddings/voxtell_{version}/{BANK}"
+    try:
+        info = HfApi().model_info(
+            REPOSITORY, revision=revision or _record(directory).get("revision"), files_metadata=True
+        )
+        licence = info.card_data.get("license", "unstated") if info.card_data else "unstated"
+        announce(f"{REPOSITORY} at {info.sha}: the licence of the weights is {licence}")
+        snapshot_download(
+            REPOSITORY, revision=info.sha, local_dir=folder, allow_patterns=[f"{directory.name}/*", bank, "LICENSE*"]
+        )
+    except OSError as error:
+        raise FetchError(
+            f"{REPOSITORY} cannot be fetched ({type(error).__name__}: {error}); try again when the hub can be reached, "
+            f"or copy a model directory to {directory}"
+        ) from error
+    for file in info.siblings or []:
+        if file.lfs is not None and (folder / file.rfilename).is_file():
+            _check_digest(folder / file.rfilename, f"sha256:{file.lfs.sha256}")
+    if (folder / bank).is_file():
+        (directory / BANK).unlink(missing_ok=True)
+        os.link(folder / bank, directory / BANK)
+    record = {
+        "repository": REPOSITORY,
+        "revision": info.sha,
+        "licence": licence,
+        "files": {str(path.relative_to(directory)): weights_digest(path) for path in _files(directory)},
+    }
+    (directory / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return directory
+
+
+def fetch_text_model(announce: Callable[[str], None]) -> None:
+    """Fetch the 4-billion-parameter text model (8 GB) into the hub's own cache, for prompts that no bank knows."""
+    announce(f"{QWEN} is fetched into the cache of huggingface_hub; its licence is Apache-2.0")
+    try:
+        snapshot_download(QWEN)
+    except OSError as error:
+        raise FetchError(f"{QWEN} cannot be fetched ({type(error).__name__}: {error}); try again later") from error
+
+
+def verify(directory: Path) -> dict[str, str]:
+    """Recompute the digests of a model's files and run its self-test; returns file -> "sha256:...".
+
+    Raises `ModelError` naming the file that changed since it was fetched, or what the self-test found.
+    """
+    for name, digest in _record(directory).get("files", {}).items():
+        if not (directory / name).is_file():
+            raise ModelError(f"{directory / name} is missing; fetch the model again")
+        _check_digest(directory / name, digest)
+    self_test(load_network(directory))
+    files = (directory / PLANS, weights_path(directory))
+    return {str(path.relative_to(directory)): weights_digest(path) for path in files}
+
+
+def self_test(network: VoxTell) -> None:
+    """Run every part of a network on noise, a window of two voxels at the coarsest stage.
+
+    Raises `ModelError` when logits are not finite, are the same everywhere, or do not depend on the prompt.
+    """
+    plans = network.plans
+    noise = torch.Generator().manual_seed(0)
+    coarsest = plans.encoder.reduction(len(plans.encoder.features) - 1)
+    with torch.inference_mode():
+        skips = network.encoder(torch.randn(1, 1, *(2 * step for step in coarsest), generator=noise))
+        memory = torch.randn(1, plans.memory_channels, *plans.memory_grid, generator=noise)
+        text = torch.randn(1, 2, plans.prompt.text_dim, generator=noise)
+        seen = list(skips)
+        seen[plans.prompt.memory_stage] = memory
+        guidance = [scale[0] for scale in network.guidance(seen, text)]
+        first, second = (scales[0] for scales in network.decoder(skips, guidance, network.kernels()))
+    if not bool(torch.isfinite(first).all() and torch.isfinite(second).all()):
+        raise ModelError("the self-test of the model failed: its logits are not finite")
+    if float(first.std()) == 0 or torch.equal(first, second):
+        raise ModelError("the self-test of the model failed: its logits do not depend on image and prompt")
+
+
+def describe(directory: Path) -> dict[str, Any]:
+    """What a model directory holds, for people: name, version, licence, digest, sizes, where it came from."""
+    plans, record = Plans.read(directory / PLANS), _record(directory)
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in VoxTell(plans).parameters())
+    return {
+        "name": plans.card.name,
+        "version": plans.card.version,
+        "licence": record.get("licence", plans.card.licence),
+        "notice": plans.card.notice,
+        "digest": weights_digest(weights_path(directory)),
+        "weights": str(weights_path(directory)),
+        "parameters": parameters,
+        "patch_size": list(plans.patch_size),
+        "text_encoder": plans.card.text_encoder,
+        "bank": (directory / BANK).is_file(),
+        "repository": record.get("repository"),
+        "revision": record.get("revision"),
+    }
+
+
+def _record(directory: Path) -> Mapping[str, Any]:
+    """What `fetch` wrote down, or nothing for a model that came another way."""
+    path = directory / RECORD
+    if not path.is_file():
+        return {}
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged ({error}); remove it and fetch the model again") from error
+    return record
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file() and path.name != RECORD)
+
+
+def _check_digest(path: Path, expected: str) -> None:
+    found = weights_digest(path)
+    if found != expected:
+        raise ModelError(f"{path} has {found}, expected {expected}; remove it and fetch the model again")
