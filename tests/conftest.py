@@ -6,6 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
+from pydicom.uid import UID
+
+from dicom_node.uids import derived_uid
 
 DATA = Path(os.environ.get("VOXTELL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -26,9 +30,31 @@ def shared_data() -> Callable[..., Path]:
     return find
 
 
-@pytest.fixture()
+@pytest.fixture
 def free_port() -> int:
     """A TCP port on 127.0.0.1 that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def ct_paths(shared_data: Callable[..., Path]) -> list[Path]:
+    """A real CT: GE, 41 slices, explicit VR little endian."""
+    return sorted(shared_data("ct_abdomen_crlm1004", "dicom").glob("*.dcm"))
+
+
+@pytest.fixture(scope="session")
+def j2k_paths(shared_data: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A real CT in JPEG 2000, 20 slices. Its empty UIDs, which C-STORE cannot send, are filled."""
+    folder = tmp_path_factory.mktemp("j2k")
+    paths = []
+    for path in sorted(shared_data("ct_totalseg_j2k", "dicom").glob("*.dcm")):
+        instance = dcmread(path)
+        instance.SOPClassUID = instance.file_meta.MediaStorageSOPClassUID
+        instance.SOPInstanceUID = instance.file_meta.MediaStorageSOPInstanceUID
+        instance.StudyInstanceUID = UID(derived_uid("study of", path.parent.name))
+        instance.SeriesInstanceUID = UID(derived_uid("series of", path.parent.name))
+        instance.save_as(folder / path.name)
+        paths.append(folder / path.name)
+    return paths

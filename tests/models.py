@@ -15,16 +15,16 @@ COARSE = InputPlans(
     mean=0.0,
     std=500.0,
     foreground_above=-500.0,
-    spacing=(5.0, 4.0, 4.0),
-    spacing_min=(4.9, 3.9, 3.9),
-    spacing_max=(5.1, 4.1, 4.1),
+    spacing=(10.0, 8.0, 8.0),
+    spacing_min=(9.9, 7.9, 7.9),
+    spacing_max=(10.1, 8.1, 8.1),
 )
 
 
 def write_random_model(folder: Path, seed: int = 0) -> Path:
-    """A small network that computes in about a second on a clinical CT, because it resamples to 4 x 4 x 5 mm."""
+    """A small network that computes in about a second on a clinical CT, because it resamples to 8 x 8 x 10 mm."""
     plans = Plans(
-        patch_size=(32, 64, 64),
+        patch_size=(24, 48, 48),
         encoder=EncoderPlans(
             features=(4, 6, 8, 12),
             strides=((1, 1, 1),) + ((2, 2, 2),) * 3,

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from dicom_node.listener import Arrival, AssociationEnd, Listener
 from dicom_node.peer import Peer
 from dicom_node.store import Store
-from dicom_node.uids import derived_uid
 
 WAIT_SECONDS = 20.0
 
@@ -90,25 +88,3 @@ def site(tmp_path: Path) -> Callable[..., Any]:
         assert left == [], "associations outlived their listener"
 
     return run
-
-
-@pytest.fixture(scope="session")
-def ct_paths(shared_data: Callable[..., Path]) -> list[Path]:
-    """A real CT: GE, 41 slices, explicit VR little endian."""
-    return sorted(shared_data("ct_abdomen_crlm1004", "dicom").glob("*.dcm"))
-
-
-@pytest.fixture(scope="session")
-def j2k_paths(shared_data: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A real CT in JPEG 2000, 20 slices. Its empty UIDs, which C-STORE cannot send, are filled."""
-    folder = tmp_path_factory.mktemp("j2k")
-    paths = []
-    for path in sorted(shared_data("ct_totalseg_j2k", "dicom").glob("*.dcm")):
-        instance = dcmread(path)
-        instance.SOPClassUID = instance.file_meta.MediaStorageSOPClassUID
-        instance.SOPInstanceUID = instance.file_meta.MediaStorageSOPInstanceUID
-        instance.StudyInstanceUID = UID(derived_uid("study of", path.parent.name))
-        instance.SeriesInstanceUID = UID(derived_uid("series of", path.parent.name))
-        instance.save_as(folder / path.name)
-        paths.append(folder / path.name)
-    return paths
