@@ -32,6 +32,7 @@ def celery_app(settings: Settings) -> Celery:
     hard_limit = settings.job_time_limit_seconds + TIME_LIMIT_GRACE_SECONDS
     app.conf.update(
         task_ignore_result=True,
+        accept_content=["json"],
         task_acks_late=True,
         task_default_queue=SEGMENT_QUEUE,
         task_soft_time_limit=settings.job_time_limit_seconds,

@@ -61,7 +61,7 @@ def _plane(
     grey: Grey, masks: Masks, spacing: Sequence[float], colours: Sequence[Rgb], axis: int, at: int
 ) -> Image.Image:
     """One plane across `axis`, both remaining axes growing to the top and to the left of the picture."""
-    flipped = np.ascontiguousarray(grey.take(at, axis)[::-1, ::-1])
+    flipped: Grey = np.ascontiguousarray(np.take(grey, at, axis)[::-1, ::-1])
     height_mm, width_mm = (size * mm for size, mm in zip(flipped.shape, np.delete(spacing, axis), strict=True))
     size = (max(1, round(width_mm / PIXEL_MM)), max(1, round(height_mm / PIXEL_MM)))
     picture = np.array(Image.fromarray(flipped).resize(size, Image.Resampling.BILINEAR).convert("RGB"))

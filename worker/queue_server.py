@@ -7,7 +7,7 @@ parent was killed goes on running: the next start adopts it.
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
@@ -40,25 +40,28 @@ def embedded_url(home: Path) -> str:
 
 
 @contextmanager
-def running_queue(settings: Settings) -> Iterator[None]:
+def running_queue(settings: Settings, *, ours: bool = False) -> Iterator[None]:
     """Sees to it that a queue answers: the one at VOXTELL_REDIS_URL, one that runs already, or an embedded one.
+
+    At the end an embedded one that was started here is stopped; with `ours` also one that was adopted.
 
     Raises:
         BrokerError: no queue answers and none could be started.
     """
-    started = None
+    started = False
     if not queue_answers(settings):
         if settings.redis_url:
             raise BrokerError(f"no queue answers at {settings.redis_url}; start Redis or check VOXTELL_REDIS_URL")
-        started = _start(settings.home, socket_path(settings.home))
+        _start(settings.home, socket_path(settings.home))
+        started = True
     try:
         yield
     finally:
-        if started is not None:
-            started.stop()
+        if started or (ours and not settings.redis_url):
+            _stop(settings.home)
 
 
-def _start(home: Path, path: Path) -> ValkeyServer:
+def _start(home: Path, path: Path) -> None:
     server = ValkeyServer(
         port=0,
         data_dir=home.resolve() / "queue",
@@ -71,7 +74,12 @@ def _start(home: Path, path: Path) -> ValkeyServer:
     except (ValkeyServerError, OSError) as error:
         cause = str(error).splitlines()[0]
         raise BrokerError(f"the embedded queue in {home / 'queue'} did not start: {cause}") from None
-    return server
+
+
+def _stop(home: Path) -> None:
+    """By the protocol, which works for a server that another process started too; it writes its file first."""
+    with redis.Redis(unix_socket_path=str(socket_path(home)), retry=AT_ONCE) as client, suppress(RedisError, OSError):
+        client.shutdown()
 
 
 def queue_answers(settings: Settings) -> bool:

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 import structlog
+from celery.platforms import SecurityWarning
 
 from dicom_node.listener import Access, Limits, Listener
 from dicom_node.store import Store
@@ -84,11 +86,13 @@ def deliver_worker(settings: Settings) -> None:
 
 def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, concurrency: int) -> None:
     logs.configure(settings, role)
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # root and pickle: only JSON is accepted here
     with running_queue(settings):
         app = celery_app(settings)
         app.conf.include = [module]
         app.worker_main(
             [
+                "--quiet",
                 "worker",
                 "--pool=prefork",
                 f"--concurrency={concurrency}",
@@ -110,7 +114,7 @@ def up(settings: Settings) -> None:
         RoleError: a role ended before the node had settled: its own message, above this one, says why.
     """
     logs.configure(settings, "up")
-    with _stop_on_signal() as stop, running_queue(settings):
+    with _stop_on_signal() as stop, running_queue(settings, ours=True):
         children = {role: _start_role(role) for role in ROLES}
         settled_at = time.monotonic() + SETTLING_SECONDS
         try:

@@ -37,6 +37,12 @@ class SeriesFacts(Tables):
         """Series that are not settled yet."""
         return self._select(Series, sa.select(series).where(series.c.state == SeriesState.RECEIVING))
 
+    def known_series(self) -> set[tuple[str, str]]:
+        """(study UID, series UID) of every series that ever arrived."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(series.c.study_uid, series.c.series_uid))
+            return {(str(row.study_uid), str(row.series_uid)) for row in rows}
+
     def settle(self, found: Series) -> bool:
         """Marks the series settled unless an image has arrived since it was read; says whether it did."""
         return self._changed(

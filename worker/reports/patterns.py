@@ -2,8 +2,8 @@
 
 A phrase is words separated by blanks. `a|b` is either word, a trailing `?` makes a word optional, `<number>` is any
 number, `<end>` the end of the sentence, and `...` stands for up to three words, never over a mark or a word such as
-"or" that may join a finding to the phrase. A phrase is tried only where its first word stands, and has a bounded length,
-so that matching is linear in the number of tokens.
+"or" that may join a finding to the phrase. A phrase is tried only where its first word stands, and its length is
+bounded, so that matching is linear in the number of tokens.
 """
 
 from collections.abc import Iterable, Sequence

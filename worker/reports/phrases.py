@@ -8,7 +8,20 @@ from collections.abc import Sequence
 
 from .chunks import Chunk
 from .lexicon import Kind, Lexicon
-from .places import DESCRIPTION, DROPPED, NAMES_PLACE, PASSED_OVER, WHERE, Mention, Span, add_place, is_numbered, run_end
+from .places import (
+    DESCRIPTION,
+    DROPPED,
+    NAMES_PLACE,
+    PASSED_OVER,
+    WHERE,
+    Mention,
+    Span,
+    add_place,
+    run_end,
+)
+
+_BEFORE_HEAD = DROPPED | DESCRIPTION | WHERE | {Kind.PARTITIVE}
+_COUNTED = DESCRIPTION | WHERE | {Kind.FINDING}
 
 
 def mentions(chunks: Sequence[Chunk], lexicon: Lexicon) -> list[Mention]:
@@ -27,32 +40,36 @@ def mentions(chunks: Sequence[Chunk], lexicon: Lexicon) -> list[Mention]:
 
 
 def _around(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> Mention:
-    start = _start(chunks, head, taken, lexicon)
+    start = _start(chunks, head, taken)
     mention = Mention(head, start, head + 1)
     mention.kept = _kept(chunks, start, head)
     add_place(chunks, mention, lexicon)
     return mention
 
 
-def _start(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> int:
+def _start(chunks: Sequence[Chunk], head: int, taken: int) -> int:
     """Where the words that describe the head begin; `taken` chunks belong to the finding before."""
     at = head
     while at > taken:
         before = chunks[at - 1]
-        if (
-            before.kind in DROPPED | DESCRIPTION | WHERE
-            or is_numbered(chunks, at - 1, lexicon)
-            or (before.kind is Kind.NUMBER and chunks[at].kind in DESCRIPTION | WHERE | {Kind.FINDING})
-            or before.kind is Kind.PARTITIVE
-        ):
+        counts = before.kind is Kind.NUMBER and chunks[at].kind in _COUNTED  # "2 nodules", "5th rib"
+        if before.kind in _BEFORE_HEAD or counts:
             at -= 1
-        elif (before.kind is Kind.ARTICLE and at - 2 >= taken and chunks[at - 2].kind is Kind.PARTITIVE) or (
-            before.kind is Kind.JOIN and at - 2 >= taken and _alike(chunks[at - 2], chunks[at])
-        ):
+        elif before.kind is Kind.ARTICLE and at - 2 >= taken and chunks[at - 2].kind is Kind.PARTITIVE:
             at -= 2
+        elif before.kind is Kind.JOIN and _joined(chunks, at, taken) < at:
+            at = _joined(chunks, at, taken)
         else:
             break
     return at
+
+
+def _joined(chunks: Sequence[Chunk], at: int, taken: int) -> int:
+    """Where "hilar, or" begins in "hilar, or axillary nodes" when `at` is "axillary"; `at` when nothing is joined."""
+    before = at - 1
+    while before >= taken and chunks[before].kind is Kind.JOIN and at - before < 3:
+        before -= 1
+    return before if before >= taken and _alike(chunks[before], chunks[at]) else at
 
 
 def _alike(first: Chunk, second: Chunk) -> bool:
@@ -93,7 +110,7 @@ def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> 
     """A state with the site it is told of: "dilated bile duct", "the spleen is enlarged"; None without a site."""
     end, _ = run_end(chunks, head + 1, lexicon)
     if any(chunks[i].kind is Kind.SITE for i in range(head + 1, end)):
-        start = _start(chunks, head, taken, lexicon)
+        start = _start(chunks, head, taken)
         mention = Mention(head, start, end)
         mention.kept = [*_kept(chunks, start, head), (head + 1, end)]
         add_place(chunks, mention, lexicon)

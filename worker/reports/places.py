@@ -14,6 +14,7 @@ WHERE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE, Kin
 NAMES_PLACE = frozenset({Kind.SIDE, Kind.SITE, Kind.SITE_ADJECTIVE})
 PASSED_OVER = DROPPED | {Kind.FILLER, Kind.NUMBER}
 _WITHIN_PLACE = frozenset({Kind.ARTICLE, Kind.MODIFIER, Kind.PARTITIVE, Kind.SIZE, Kind.QUANTITY, Kind.CHANGE})
+_LONGEST_COUNT = 6  # chunks of "4th, 5th and 6th"
 _LONGEST_ASIDE = 12  # chunks in a parenthesis that may stand between a finding and its place
 
 
@@ -37,11 +38,15 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
         aside = _aside_end(chunks, at)
         if aside:
             at = aside
-        elif piece.kind in PASSED_OVER or piece.concept == ":":
+        elif piece.kind in PASSED_OVER or piece.concept == ":" or (piece.kind is Kind.MODIFIER and at > mention.end):
             at += 1
         elif piece.kind is Kind.PREPOSITION or (piece.kind is Kind.SIDE and piece.side):
             end = _place_end(chunks, at + (piece.kind is Kind.PREPOSITION), lexicon)
             if not end:
+                return
+            organ = any(chunks[i].kind is Kind.SITE for i in range(at, end))
+            if piece.kind is Kind.SIDE and organ and not mention.place:  # "cyst left kidney"
+                mention.borrowed, mention.end = (at, end), end
                 return
             mention.place.append((at, end))
             at = mention.end = end
@@ -109,10 +114,7 @@ def run_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> tuple[int, bo
         kind = chunks[end].kind
         if kind in NAMES_PLACE:
             named = True
-        elif (kind is Kind.FINDING and chunks[end].concept in lexicon.title_findings and end > at) or (
-            kind not in WHERE | {Kind.ARTICLE, Kind.MODIFIER, Kind.PARTITIVE}
-            and not is_numbered(chunks, end, lexicon)
-        ):
+        elif kind not in WHERE | _WITHIN_PLACE and not is_numbered(chunks, end, lexicon):
             break
         end += 1
     while end > at and chunks[end - 1].kind in _WITHIN_PLACE:
@@ -128,10 +130,14 @@ def _starts_clause(chunks: Sequence[Chunk], at: int) -> bool:
 
 
 def is_numbered(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
-    """Whether a number counts a site: the 7 of "segment 7", the 5 of "L4-5", "7th rib"."""
+    """Whether a number counts a site: the 7 of "segment 7", the 5 of "L4-5", the 4th of "4th through 6th ribs"."""
     if chunks[at].kind is not Kind.NUMBER:
         return False
-    if at + 1 < len(chunks) and chunks[at + 1].concept in lexicon.counted:
-        return True
-    before = chunks[at - 1]
-    return at > 0 and before.kind is Kind.SITE and (before.concept in lexicon.numbered or before.concept[-1:].isdigit())
+    if at > 0 and chunks[at - 1].kind is Kind.SITE:
+        before = chunks[at - 1].concept
+        if before in lexicon.numbered or before[-1].isdigit():
+            return True
+    after = at + 1
+    while after < min(at + _LONGEST_COUNT, len(chunks)) and chunks[after].kind in (Kind.JOIN, Kind.NUMBER):
+        after += 1
+    return after < len(chunks) and chunks[after].concept in lexicon.counted

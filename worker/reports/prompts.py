@@ -1,6 +1,6 @@
 """From report text to prompts: the story of the package on one screen.
 
-    text -> tokens -> sentences in their section -> findings with their place -> context -> prompts, and the rest
+text -> tokens -> sentences in their section -> findings with their place -> context -> prompts, and the rest
 """
 
 from collections.abc import Iterator, Sequence

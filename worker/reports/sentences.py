@@ -16,6 +16,7 @@ REPORT = "report"  # the section kind whose findings count
 _BULLETS = frozenset("•*-–—·▪●○◦>‣")
 _ENDS = frozenset('.!"“”')
 _QUESTION = "?"  # ends a sentence and stays in it: it makes the finding before it uncertain
+_NARROWEST = 40  # characters: nobody breaks lines at less
 _LONGEST_TITLE = 8  # words before a colon
 # Text without full stops is cut here, which keeps the work per sentence bounded; real sentences stay under 100 tokens.
 _LONGEST_SENTENCE = 300
@@ -54,7 +55,8 @@ class _Layout:
 
 def sentences(text: str, tokens: Sequence[Token], lexicon: Lexicon, rules: Rules) -> Iterator[Sentence]:
     """The sentences of `text` in order; `tokens` are those of the whole text."""
-    layout = _Layout(text, tokens, max((len(line) for line in text.split("\n")), default=0))
+    longest = max(len(line) for line in text.split("\n"))
+    layout = _Layout(text, tokens, max(longest, _NARROWEST))
     section, title, has_content = REPORT, (0, 0), False
     for start, end, colon in _pieces(layout, lexicon, rules):
         first = colon if colon else start

@@ -49,8 +49,7 @@ class Wording:
         if mention.borrowed is not None:
             place = [mention.borrowed]
             finding = self._with_place(mention, finding)
-        own = [(i, i + 1) for start, end in mention.kept for i in range(start, end) if self._kind(i) in WHERE]
-        site = self._words([self._bare(span) for span in place] or _merged(own))
+        site = self._words([self._bare(span) for span in place] or self._own_place(mention))
         named = [self._chunks[i] for start, end in [*mention.kept, *place] for i in range(start, end)]
         return Worded(finding, site, _side(named), _key(named))
 
@@ -90,7 +89,7 @@ class Wording:
         return words if self._lexicon.is_code(organ.concept) else " ".join(words.lower().split())
 
     def _in_titled_organ(self, mention: Mention, organ: Chunk) -> Worded:
-        """"KIDNEYS: 3 mm stone on the left" is a stone in the left kidney."""
+        """A finding in the organ of the title: "KIDNEYS: 3 mm stone on the left" is a stone in the left kidney."""
         words = self._title_words(organ).split()
         named = [self._chunks[i] for start, end in [*mention.kept, *mention.place] for i in range(start, end)]
         side = _side(named)
@@ -104,6 +103,13 @@ class Wording:
             kept += mention.place
         site = " ".join(words)
         return Worded(self._located(mention, self._words(kept), site), site, side, _key([*named, organ]))
+
+    def _own_place(self, mention: Mention) -> list[Span]:
+        """The words of place before the finding, with the "and" between them: "hilar and mediastinal"."""
+        kept = [i for start, end in mention.kept for i in range(start, end)]
+        place = [i for i in kept if self._kind(i) in WHERE]
+        joins = [i for i in kept if self._kind(i) is Kind.JOIN and place and place[0] < i < place[-1]]
+        return _merged([(i, i + 1) for i in sorted([*place, *joins])])
 
     def _kind(self, i: int) -> Kind:
         return self._chunks[i].kind
