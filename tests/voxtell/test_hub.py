@@ -1,8 +1,9 @@
-"""Published weights: fetched at a recorded revision, checked, usable offline. The hub itself is stood in for by a folder."""
+"""Published weights: fetched at a recorded revision, checked, usable offline. A folder stands in for the hub."""
 
 import hashlib
 import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,9 +40,7 @@ class FolderHub:
         self.downloads.append(revision)
         for path in self.root.rglob("*"):
             name = path.relative_to(self.root)
-            if path.is_file() and any(
-                name.match(pattern) or str(name).startswith(pattern[:-1]) for pattern in allow_patterns
-            ):
+            if path.is_file() and any(fnmatch(str(name), pattern) for pattern in allow_patterns):
                 (local_dir / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, local_dir / name)
 
@@ -61,9 +60,7 @@ def remote(published: Path, tmp_path_factory, monkeypatch) -> FolderHub:
     return folder_hub
 
 
-def test_fetching_shows_the_licence_and_leaves_a_model_that_needs_no_network(
-    remote: FolderHub, tmp_path, monkeypatch
-) -> None:
+def test_a_fetched_model_shows_its_licence_and_needs_no_network(remote: FolderHub, tmp_path, monkeypatch) -> None:
     said: list[str] = []
     directory = hub.fetch(tmp_path / "models", announce=said.append)
     assert directory == tmp_path / "models" / "voxtell_v1.1"
@@ -102,7 +99,7 @@ def test_a_hub_that_cannot_be_reached_is_worth_trying_later(remote: FolderHub, t
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(hub, "snapshot_download", unreachable)
-    with pytest.raises(FetchError, match="no route to host.*copy a model directory") as raised:
+    with pytest.raises(FetchError, match=r"no route to host.*copy a model directory") as raised:
         hub.fetch(tmp_path, announce=lambda _: None)
     assert raised.value.retry == "later"
     with pytest.raises(FetchError, match="Qwen"):
