@@ -7,7 +7,8 @@ their facts stand in its functional groups, per frame or shared by all (PS3.3 C.
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ _FACTS: Final = (
     (
         "DiffusionDirection",
         "DiffusionGradientOrientation",
-        "DiffusionGradientDirectionSequence",
+        "MRDiffusionSequence/DiffusionGradientDirectionSequence",
         "DiffusionGradientOrientation",
     ),
 )
@@ -52,19 +53,55 @@ FACT_NAMES: Final = tuple(dict.fromkeys(name for name, *_ in _FACTS))
 
 
 @dataclass(frozen=True, eq=False)
+class File:
+    """A DICOM file as far as its header: `pixels_at` is the byte where the Pixel Data element begins."""
+
+    path: Path
+    header: Dataset  # without pixels
+    pixels_at: int
+
+
+@dataclass(frozen=True, eq=False)
 class Frame:
     """One image plane and where it lies; millimetres in the patient frame, LPS (PS3.3 C.7.6.2.1.1)."""
 
-    path: Path
-    header: Dataset  # of the whole file, without pixels; frames of one file share it
+    file: File  # frames of one file share it
     number: int | None  # 1-based frame number in a multi-frame file, None in a single-frame file
     position: NDArray[np.float64]  # (3,) centre of the first pixel
     orientation: NDArray[np.float64]  # (2, 3) unit vectors: along a row (growing column), along a column (growing row)
     spacing: tuple[float, float]  # between rows, between columns
     slope: float
     intercept: float
-    facts: dict[str, str] = field(default_factory=dict)  # of FACT_NAMES, those the header gives
-    acquired: str = ""  # date and time of acquisition as far as the header tells
+    groups: tuple[Dataset, ...]  # where its facts stand: the header, or its functional groups and the shared ones
+
+    @property
+    def path(self) -> Path:
+        return self.file.path
+
+    @property
+    def header(self) -> Dataset:
+        return self.file.header
+
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """Of FACT_NAMES, those that the header gives."""
+        facts: dict[str, str] = {}
+        for name, classic, sequence, keyword in _FACTS:
+            value = _value(self.groups, sequence, keyword)
+            if value is None:
+                value = self.groups[0].get(classic)
+            if value not in (None, "") and name not in facts:
+                facts[name] = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+        return facts
+
+    @cached_property
+    def acquired(self) -> str:
+        """Date and time of acquisition as far as the header tells."""
+        moment = _value(self.groups, "FrameContentSequence", "FrameAcquisitionDateTime")
+        if moment is None:
+            keys = ("AcquisitionDate", "AcquisitionTime", "ContentTime")
+            moment = "".join(str(self.groups[0].get(key) or "") for key in keys)
+        return str(moment)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,64 +124,66 @@ class Frame:
         return f"{self.path.name}{frame} at ({place}) mm"
 
 
-def read_header(path: Path) -> Dataset:
-    """The header of one file without its pixels; SeriesError names a file that is not DICOM or cannot be read."""
+def read_files(paths: Iterable[Path]) -> list[File]:
+    """All files as far as their headers, in the order of `paths`; SeriesError names one that cannot be read."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(_read_file, paths))
+
+
+def _read_file(path: Path) -> File:
     try:
-        return dcmread(path, stop_before_pixels=True)
+        with path.open("rb") as stream:
+            header = dcmread(stream, stop_before_pixels=True)
+            return File(path, header, stream.tell())
     except (InvalidDicomError, EOFError, ValueError) as error:
         raise SeriesError(f"{path.name} is not a readable DICOM file ({error}); send it again") from error
     except OSError as error:
         raise SeriesError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def read_headers(paths: Iterable[Path]) -> list[tuple[Path, Dataset]]:
-    """Headers of all files, in the order of `paths`."""
-    listed = list(paths)
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(zip(listed, pool.map(read_header, listed), strict=True))
-
-
-def frames_of(path: Path, header: Dataset) -> list[Frame]:
+def frames_of(file: File) -> list[Frame]:
     """The frames of one image file; SeriesError when a frame has no place in the patient."""
+    header = file.header
     if "PerFrameFunctionalGroupsSequence" not in header:
-        return [_frame(path, header, None, [header])]
-    shared = list(header.get("SharedFunctionalGroupsSequence") or [])
+        return [_frame(file, None, (header,))]
+    shared = tuple(header.get("SharedFunctionalGroupsSequence") or ())
     return [
-        _frame(path, header, index + 1, [groups, *shared])
-        for index, groups in enumerate(header.PerFrameFunctionalGroupsSequence)
+        _frame(file, index, (groups, *shared))
+        for index, groups in enumerate(header.PerFrameFunctionalGroupsSequence, start=1)
     ]
 
 
-def _frame(path: Path, header: Dataset, number: int | None, groups: Sequence[Dataset]) -> Frame:
-    name = path.name if number is None else f"{path.name} frame {number}"
+def _frame(file: File, number: int | None, groups: tuple[Dataset, ...]) -> Frame:
+    name = file.path.name if number is None else f"{file.path.name} frame {number}"
     position = _numbers(groups, "PlanePositionSequence", "ImagePositionPatient", 3, name)
     orientation = _numbers(groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6, name).reshape(2, 3)
     spacing = _numbers(groups, "PixelMeasuresSequence", "PixelSpacing", 2, name)
     lengths = np.linalg.norm(orientation, axis=1)
-    if not np.allclose(lengths, 1, atol=1e-2) or abs(orientation[0] @ orientation[1]) > 1e-2 or spacing.min() <= 0:
+    if np.abs(lengths - 1).max() > 1e-2 or abs(orientation[0] @ orientation[1]) > 1e-2 or spacing.min() <= 0:
         raise SeriesError(
             f"{name} has no valid geometry: orientation {orientation.tolist()}, spacing {spacing.tolist()}"
         )
     slope = _value(groups, "PixelValueTransformationSequence", "RescaleSlope")
     intercept = _value(groups, "PixelValueTransformationSequence", "RescaleIntercept")
     return Frame(
-        path=path,
-        header=header,
+        file=file,
         number=number,
         position=position,
         orientation=orientation / lengths[:, None],
         spacing=(float(spacing[0]), float(spacing[1])),
         slope=1.0 if slope is None else float(slope),
         intercept=0.0 if intercept is None else float(intercept),
-        facts=_facts(groups),
-        acquired=_acquired(groups),
+        groups=groups,
     )
 
 
-def _value(groups: Sequence[Dataset], sequence: str, keyword: str) -> Any:
-    """The first non-empty `keyword` in the functional group `sequence`, or at the top level; None without one."""
+def _value(groups: Sequence[Dataset], sequences: str, keyword: str) -> Any:
+    """The first non-empty `keyword` under `sequences` ("Outer/Inner") or at the top level; None without one."""
     for group in groups:
-        for item in [*(group.get(sequence) or []), group]:
+        items = [group]
+        for sequence in sequences.split("/"):
+            items = [inner for item in items for inner in item.get(sequence) or ()]
+        for item in (*items, group):
             value = item.get(keyword)
             if value is not None and value != "":
                 return value
@@ -159,24 +198,3 @@ def _numbers(groups: Sequence[Dataset], sequence: str, keyword: str, count: int,
     if not np.isfinite(numbers).all():
         raise SeriesError(f"{name} has a {keyword} that is not finite: {list(value)}")
     return numbers
-
-
-def _facts(groups: Sequence[Dataset]) -> dict[str, str]:
-    facts: dict[str, str] = {}
-    for name, classic, sequence, keyword in _FACTS:
-        outer = [*groups]
-        if sequence == "DiffusionGradientDirectionSequence":
-            outer = [item for group in groups for item in group.get("MRDiffusionSequence") or []] + outer
-        value = _value(outer, sequence, keyword)
-        if value is None:
-            value = groups[0].get(classic)
-        if value not in (None, "") and name not in facts:
-            facts[name] = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
-    return facts
-
-
-def _acquired(groups: Sequence[Dataset]) -> str:
-    moment = _value(groups, "FrameContentSequence", "FrameAcquisitionDateTime")
-    if moment is None:
-        moment = "".join(str(groups[0].get(key) or "") for key in ("AcquisitionDate", "AcquisitionTime", "ContentTime"))
-    return str(moment)

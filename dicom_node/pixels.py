@@ -4,13 +4,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.pixels.utils import iter_pixels, pixel_array
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
-from dicom_node.frames import THREADS, Frame
+from dicom_node.frames import THREADS, File, Frame
+
+# Bytes of tag, VR and length before the value of Pixel Data (PS3.5 7.1).
+_PLAIN: Final = {ImplicitVRLittleEndian: 8, ExplicitVRLittleEndian: 12}
+_PIXEL_DATA: Final = b"\xe0\x7f\x10\x00"
 
 
 def decode(frames: Sequence[Frame]) -> NDArray[np.float32]:
@@ -32,13 +38,37 @@ def _decode_file(path: Path, frames: Sequence[Frame], places: Sequence[int], out
     numbers = [frames[place].number for place in places]
     try:
         if numbers == [None]:
-            _rescale(pixel_array(path), frames[places[0]], out[places[0]])
+            frame = frames[places[0]]
+            stored = _stored_plainly(frame.file)
+            _rescale(pixel_array(path) if stored is None else stored, frame, out[places[0]])
         else:
             indices = [number - 1 for number in numbers if number is not None]
             for place, stored in zip(places, iter_pixels(path, indices=indices), strict=True):
                 _rescale(stored, frames[place], out[place])
     except (AttributeError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
         raise SeriesError(f"the pixels of {path.name} cannot be decoded: {error}") from error
+
+
+def _stored_plainly(file: File) -> NDArray[np.integer] | None:
+    """Stored values (rows, columns) straight from a file where they lie as such; None leaves the file to pydicom.
+
+    Little endian words are the case of most CT and MR, and several times as fast.
+    """
+    header = file.header
+    syntax = header.file_meta.TransferSyntaxUID
+    if syntax not in _PLAIN or header.BitsAllocated != 16 or header.HighBit != header.BitsStored - 1:
+        return None
+    count = int(header.Rows) * int(header.Columns)
+    with file.path.open("rb") as stream:
+        stream.seek(file.pixels_at)
+        start = stream.read(_PLAIN[syntax])
+        if start[:4] != _PIXEL_DATA or int.from_bytes(start[-4:], "little") < 2 * count:
+            return None
+        values = np.fromfile(stream, dtype="<i2" if header.PixelRepresentation else "<u2", count=count)
+    if len(values) < count:
+        return None
+    unused = 16 - int(header.BitsStored)  # PS3.5 8.1.1: what stands above the high bit is no part of the value
+    return ((values << unused) >> unused).reshape(header.Rows, header.Columns)
 
 
 def _rescale(stored: NDArray[np.integer], frame: Frame, out: NDArray[np.float32]) -> None:

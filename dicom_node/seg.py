@@ -28,6 +28,8 @@ from dicom_node.uids import derived_uid
 _SEGMENT_NUMBER: Final = 0x0062000B
 _POSITION: Final = 0x00200032
 
+Slices = tuple[NDArray[np.bool_], NDArray[np.intp]]  # one mask (slices, rows, columns) and the slices that hold it
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -49,7 +51,7 @@ def write_seg(
     shape = (len(regions), *series.volume.spatial_shape)
     if masks.shape != shape or masks.dtype != np.bool_:
         raise ResultError(f"masks are {masks.dtype} {masks.shape}; the series and its regions need bool {shape}")
-    held = [np.flatnonzero(mask.any(axis=(1, 2))) for mask in masks]
+    held = [np.flatnonzero([plane.any() for plane in mask]) for mask in masks]  # per plane stops at the first voxel
     found = [index for index, slices in enumerate(held) if len(slices)]
     result = Segmentation(
         dataset=None,
@@ -72,10 +74,11 @@ def write_seg(
     dataset.SegmentSequence = [
         _segment(number, region, work, sop_uid) for number, region in enumerate(result.found, start=1)
     ]
-    dataset.SegmentsOverlap = "YES" if _overlap([masks[index] for index in found]) else "NO"
+    segments = [(masks[index], held[index]) for index in found]
+    dataset.SegmentsOverlap = "YES" if _overlap(segments) else "NO"
     _refer(dataset, series)
-    _lay_frames(dataset, series, [held[index] for index in found])
-    dataset.PixelData = _pack([masks[index][held[index]] for index in found])
+    _lay_frames(dataset, series, [slices for _, slices in segments])
+    dataset.PixelData = _pack(segments)
     return Segmentation(dataset, result.found, result.not_found)
 
 
@@ -217,19 +220,20 @@ def _item(**values: Any) -> Dataset:
     return item
 
 
-def _overlap(masks: Sequence[NDArray[np.bool_]]) -> bool:
-    union = masks[0].copy()
-    for mask in masks[1:]:
-        if (union & mask).any():
-            return True
-        union |= mask
+def _overlap(segments: Sequence[Slices]) -> bool:
+    union = np.zeros_like(segments[0][0])
+    for mask, slices in segments:
+        for place in slices:
+            if (union[place] & mask[place]).any():
+                return True
+            union[place] |= mask[place]
     return False
 
 
-def _pack(frames: Sequence[NDArray[np.bool_]]) -> bytes:
+def _pack(segments: Sequence[Slices]) -> bytes:
     """Frames one after the other, eight pixels a byte, first pixel in the lowest bit, no gap between (PS3.5 8.1.1)."""
-    if frames[0][0].size % 8 == 0:
-        packed = b"".join(np.packbits(part.ravel(), bitorder="little").tobytes() for part in frames)
-    else:
-        packed = np.packbits(np.concatenate([part.ravel() for part in frames]), bitorder="little").tobytes()
+    frames = [mask[place].ravel() for mask, slices in segments for place in slices]
+    if frames[0].size % 8:
+        frames = [np.concatenate(frames)]  # a frame does not end with a byte: small, odd images only
+    packed = b"".join(np.packbits(frame, bitorder="little").tobytes() for frame in frames)
     return packed + b"\x00" * (len(packed) % 2)

@@ -18,7 +18,7 @@ from pydicom import Dataset
 from pydicom.config import disable_value_validation
 
 from dicom_node.errors import SeriesError
-from dicom_node.frames import FACT_NAMES, Frame, frames_of, read_headers
+from dicom_node.frames import FACT_NAMES, Frame, frames_of, read_files
 from dicom_node.grid import Grid, arrange, levels_of, require_uniform
 from dicom_node.pixels import decode
 
@@ -123,13 +123,13 @@ def _images(paths: Sequence[Path]) -> tuple[list[Frame], list[str]]:
     frames: list[Frame] = []
     notes: list[str] = []
     uids: set[str] = set()
-    for path, header in read_headers(paths):
-        if reason := _no_slice(header):
-            notes.append(f"{path.name} is left out: it is {reason}")
+    for file in read_files(paths):
+        if reason := _no_slice(file.header):
+            notes.append(f"{file.path.name} is left out: it is {reason}")
             continue
-        uids.add(str(header.get("SeriesInstanceUID", "")))
+        uids.add(str(file.header.get("SeriesInstanceUID", "")))
         with disable_value_validation():  # a Decimal String of 17 characters is still a number
-            frames += frames_of(path, header)
+            frames += frames_of(file)
     if not frames:
         more = f" (and {len(notes) - 1} more files)" if len(notes) > 1 else ""
         raise SeriesError(f"no file of the series is a slice of a volume: {notes[0]}{more}")
