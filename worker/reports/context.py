@@ -88,7 +88,7 @@ def _reach(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, stop
     if direction is Direction.BETWEEN:
         return [Reach(start, end, reason, touching=True)]
     found = []
-    if direction in (Direction.FORWARD, Direction.AROUND, Direction.BEFORE):
+    if direction in (Direction.FORWARD, Direction.AROUND):
         # From the trigger's own start: a phrase with a gap may hold a finding.
         found.append(Reach(start, _forward(tokens, end, trigger.stops, stops), reason))
     if direction in (Direction.BACKWARD, Direction.AROUND):

@@ -36,7 +36,6 @@ class Direction(StrEnum):
 
     FORWARD = "forward"  # those after it, up to a stop
     BACKWARD = "backward"  # those before it, back to a stop
-    BEFORE = "before"  # the one right after it: "resolved pneumonia"
     BETWEEN = "between"  # the two that touch it: "atelectasis or pneumonia"
     AROUND = "around"  # both directions, up to stops
     SENTENCE = "sentence"
