@@ -7,8 +7,7 @@ import sys
 from typing import Annotated
 
 import typer
-from click.exceptions import ClickException
-from click.exceptions import Exit as ClickExit
+from typer.exceptions import TyperException
 
 from worker.commands import demo, doctor, jobs, ledger, offline, peers, protocols
 from worker.settings import load
@@ -75,10 +74,10 @@ def main() -> None:
     debug = "--debug" in sys.argv
     try:
         code = app(standalone_mode=False)
-    except ClickExit as end:
+    except typer.Exit as end:
         code = end.exit_code
-    except ClickException as error:
-        error.show()
+    except TyperException as error:  # wrong words: exit code 2
+        print(f"voxtell-dicom: {error.format_message()} See voxtell-dicom --help.", file=sys.stderr)  # noqa: T201
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130

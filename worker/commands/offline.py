@@ -6,18 +6,11 @@ from typing import Annotated
 import typer
 
 from worker.commands.printing import print_json
-from worker.errors import WorkerError
 from worker.jobs import Output
 from worker.settings import load
 
 Out = Annotated[Path, typer.Option("--output", "-o", help="Where results go.")]
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="What to segment; may be given many times.")]
-
-
-class UsageError(WorkerError):
-    """The command's words do not fit together."""
-
-    retry = "usage"
 
 
 def run(
@@ -35,7 +28,9 @@ def run(
     flags: dict[Output, bool] = {"seg": seg, "nifti": nifti}
     outputs = tuple(name for name, wanted in flags.items() if wanted)
     if bool(prompts) == (protocol is not None):
-        raise UsageError("give prompts (-p TEXT, may be repeated) or a protocol (--protocol FILE), one of the two")
+        raise typer.BadParameter(
+            "give prompts (-p TEXT, may be repeated) or a protocol (--protocol FILE), one of the two"
+        )
     done = run_study(load(), study, output, prompts or (), protocol, outputs)
     if as_json:
         print_json(done)
@@ -83,7 +78,7 @@ def volume(
 
     found = series_in(series)
     if len(found) > 1:
-        raise UsageError(f"{series} holds {len(found)} series; name the folder of one")
+        raise typer.BadParameter(f"{series} holds {len(found)} series; name the folder of one.")
     read = read_series(found[0].paths)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_nifti(to_network(read), output)

@@ -1,0 +1,163 @@
+"""The command line as people meet it: one sentence when something is missing, and the exit codes of the contract."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from dicom_node.synthesis import ct_series
+from tests.models import write_random_model
+
+
+def voxtell_dicom(*words: str | Path, home: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Runs the command in a process of its own, with a home of its own."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXTELL_")}
+    environment |= {"VOXTELL_HOME": str(home)} | {f"VOXTELL_{k.upper()}": str(v) for k, v in settings.items()}
+    command = [sys.executable, "-m", "worker", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """What a failed command says: exactly one line, no traceback, exit code 1."""
+    assert done.returncode == 1, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("voxtell-dicom: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_model(tmp_path_factory.mktemp("models") / "random")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CT of 12 slices with a ball of bone in water."""
+    folder = tmp_path_factory.mktemp("study")
+    s, a, r = np.ogrid[:12, :32, :32]
+    image = np.where((s - 6) ** 2 + (a - 16) ** 2 + (r - 16) ** 2 < 25, 700.0, 0.0)
+    ct_series(image, (3.0, 2.0, 2.0), folder)
+    return folder
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    done = voxtell_dicom("run", tmp_path / "nowhere", "-p", "liver", "-o", tmp_path / "out", home=tmp_path)
+    assert "nowhere is not a folder that can be read" in sentence(done)
+
+
+def test_a_folder_without_dicom(tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("dear colleague")
+    done = voxtell_dicom("run", tmp_path / "letters", "-p", "liver", "-o", tmp_path / "out", home=tmp_path)
+    assert "holds no DICOM series" in sentence(done)
+
+
+def test_a_model_that_is_not_there(tmp_path: Path, study: Path) -> None:
+    done = voxtell_dicom("run", study, "-p", "liver", "-o", tmp_path / "out", home=tmp_path, model=tmp_path / "none")
+    assert str(tmp_path / "none") in sentence(done)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = voxtell_dicom("listen", home=tmp_path, port=port)
+    assert f"{port}" in sentence(done)
+    assert "use" in sentence(done)
+
+
+def test_up_with_a_port_in_use_ends_and_says_so(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = voxtell_dicom("up", home=tmp_path, port=port)
+    assert done.returncode == 1
+    assert f"{port}" in done.stderr
+    assert "listen ended at once" in done.stderr
+
+
+def test_a_pacs_that_is_down(tmp_path: Path, free_port: int) -> None:
+    done = voxtell_dicom("echo", f"PACS@127.0.0.1:{free_port}", home=tmp_path)
+    assert "nothing listens there" in sentence(done)
+
+
+def test_a_misspelt_setting_stops_the_start(tmp_path: Path) -> None:
+    done = voxtell_dicom("jobs", home=tmp_path, ae_titel="X")
+    assert "did you mean VOXTELL_AE_TITLE?" in sentence(done)
+
+
+def test_a_job_that_is_not_there(tmp_path: Path) -> None:
+    assert "no job with id 'abc'" in sentence(voxtell_dicom("jobs", "show", "abc", home=tmp_path))
+
+
+def test_a_protocol_that_is_not_valid(tmp_path: Path, study: Path) -> None:
+    protocol = tmp_path / "bad.yaml"
+    protocol.write_text("name: bad\nmatch:\n  Modalty: CT\nprompts: [liver]\n")
+    done = voxtell_dicom("run", study, "--protocol", protocol, "-o", tmp_path / "out", home=tmp_path)
+    assert "bad.yaml, line" in sentence(done)
+    assert "did you mean Modality?" in sentence(done)
+
+
+def test_words_that_make_no_command_are_usage(tmp_path: Path) -> None:
+    assert voxtell_dicom("segment-everything", home=tmp_path).returncode == 2
+    assert voxtell_dicom("run", home=tmp_path).returncode == 2
+    assert voxtell_dicom("run", tmp_path, "-o", tmp_path / "out", home=tmp_path).returncode == 2
+    assert voxtell_dicom("jobs", "--state", "lost", home=tmp_path).returncode == 2
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = voxtell_dicom("--debug", "jobs", "show", "abc", home=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_run_writes_what_it_says(tmp_path: Path, study: Path, model: Path) -> None:
+    out = tmp_path / "out"
+    done = voxtell_dicom(
+        "run", study, "-p", "left kidney", "-o", out, "--seg", "--nifti", "--json", home=tmp_path, model=model
+    )
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)
+    assert [found["label"] for found in result["found"]] == ["left kidney"]
+    assert sorted(map(Path, result["files"])) == [out / "left_kidney.nii.gz", out / "seg.dcm"]
+    assert all(Path(file).exists() for file in result["files"])
+    mask = np.asarray(nibabel.load(out / "left_kidney.nii.gz").dataobj)
+    voxel_ml = 3.0 * 2.0 * 2.0 / 1000
+    assert np.count_nonzero(mask) * voxel_ml == pytest.approx(result["found"][0]["volume_ml"], abs=1e-3)
+
+
+def test_run_leaves_out_what_is_no_volume_and_says_why(tmp_path: Path, study: Path, model: Path) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    first = sorted(study.iterdir())[0]
+    (one / first.name).write_bytes(first.read_bytes())
+    done = voxtell_dicom("run", one, "-p", "liver", "-o", tmp_path / "out", home=tmp_path, model=model)
+    assert "a single slice is no volume" in sentence(done)
+
+
+def test_volume_is_what_the_network_sees(tmp_path: Path, study: Path) -> None:
+    out = tmp_path / "volume.nii.gz"
+    done = voxtell_dicom("volume", study, "-o", out, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    image = nibabel.load(out)
+    assert nibabel.aff2axcodes(image.affine) == ("R", "A", "S")
+    values = np.asarray(image.dataobj)
+    assert values.shape == (32, 32, 12)
+    assert values[16, 16, 6] == 700.0
+
+
+def test_ledger_rebuild_finds_the_series_of_the_store(tmp_path: Path, study: Path) -> None:
+    folder = tmp_path / "studies" / "1.2.3" / "1.2.3.4"
+    folder.mkdir(parents=True)
+    for index, path in enumerate(sorted(study.iterdir())):
+        (folder / f"1.2.3.4.{index}.dcm").write_bytes(path.read_bytes())
+    done = voxtell_dicom("ledger", "rebuild", home=tmp_path)
+    assert "1 series in the store, 1 of them were not in the ledger" in done.stdout
+    again = voxtell_dicom("ledger", "rebuild", home=tmp_path)
+    assert "0 of them were not in the ledger" in again.stdout
