@@ -7,6 +7,7 @@ from .lexicon import Kind, Lexicon
 from .tokens import Token
 
 _BETWEEN_NUMBERS = frozenset({"x", "×", "by", "to", "-", "–", "*"})
+_LONGEST_MEASURE = 12  # tokens: "2.1 cm x 1.4 cm x 0.9 cm" has eight
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def _other(tokens: Sequence[Token], position: int) -> Chunk:
 def _measure(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | None:
     """`8 mm`, `2 x 3 cm`, `2 cm x 3 cm`, `5 to 6 mm`; None for a number without a unit."""
     end, at, expect_number = 0, position, True
-    while at < len(tokens):
+    while at < min(position + _LONGEST_MEASURE, len(tokens)):
         norm = tokens[at].norm
         if expect_number:
             if not norm[0].isdigit():

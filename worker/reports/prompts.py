@@ -29,7 +29,7 @@ class Prompt:
     """A finding to segment: the phrase for the network and where in the report it comes from."""
 
     prompt: str
-    sentence: str  # verbatim
+    sentence: str  # verbatim, control characters as blanks
     finding: str  # concept of the lexicon: "nodule"
     site: str  # in the report's words: "right upper lobe"; empty when the report names none
     side: str  # left, right, bilateral or empty
@@ -83,7 +83,7 @@ def prompts_from_text(
     lexicon, rules = lexicon or bundled_lexicon(), rules or bundled_rules()
     chosen: list[_Found] = []
     left_out: list[LeftOut] = []
-    for found in _findings(visible(text), text, lexicon, rules):
+    for found in _findings(visible(text), lexicon, rules):
         reason = found.reason
         if reason is Reason.UNCERTAIN and include_uncertain:
             reason = None
@@ -106,9 +106,9 @@ def _repeats(found: _Found, earlier: _Found) -> bool:
     return found.prompt.prompt == earlier.prompt.prompt or (elsewhere and found.key <= earlier.key)
 
 
-def _findings(shown: str, text: str, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
-    tokens = tokenize(shown, lexicon.spelling)
-    for sentence in sentences(shown, tokens, lexicon, rules):
+def _findings(text: str, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
+    tokens = tokenize(text, lexicon.spelling)
+    for sentence in sentences(text, tokens, lexicon, rules):
         yield from _of_sentence(text, sentence, lexicon, rules)
 
 

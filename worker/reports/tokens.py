@@ -8,8 +8,8 @@ from functools import lru_cache
 
 from .errors import ReportTooLargeError
 
-# A long CT report of a trauma patient has about 10,000 characters; twenty times that is not one report.
-MAX_CHARACTERS = 200_000
+# A long CT report of a trauma patient has about 10,000 characters; ten times that is not one report.
+MAX_CHARACTERS = 100_000
 
 # Alternatives start with different characters and none nests a quantifier over another: every character is read once.
 _TOKEN = re.compile(

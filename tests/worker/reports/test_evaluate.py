@@ -1,0 +1,51 @@
+"""The evaluation counts what is right, wrong, missed and let through, and holds its aim on the shared reports."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from worker.reports.__main__ import main
+from worker.reports.evaluate import evaluate
+
+
+def test_real_chest_ct_reports_hold_the_aim(shared_data: Callable[..., Path]) -> None:
+    labels, gold = evaluate(shared_data("reports_chestct"))
+    assert labels.precision >= 0.93  # the labels call some consolidations no opacity; every miss is printed
+    assert labels.recall >= 0.95
+    assert gold.precision >= 0.95
+    assert gold.recall >= 0.95
+    assert (labels.let_through, gold.let_through) == ([], [])
+
+
+def test_real_annotated_mentions(shared_data: Callable[..., Path]) -> None:
+    scores = evaluate(shared_data("reports_negbio"))
+    assert sum(score.negated for score in scores) == 2
+    assert [miss for score in scores for miss in (*score.missed, *score.let_through)] == []
+
+
+def test_a_folder_of_labelled_reports_is_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "labels.csv").write_text(
+        "AccessionNo,report_text,Medical material,Arterial wall calcification,Cardiomegaly,Pericardial effusion,"
+        "Coronary artery wall calcification,Hiatal hernia,Lymphadenopathy,Emphysema,Atelectasis,Lung nodule,"
+        "Lung opacity,Pulmonary fibrotic sequela,Pleural effusion,Mosaic attenuation pattern,Peribronchial thickening,"
+        "Consolidation,Bronchiectasis,Interlobular septal thickening\n"
+        'a,"Nodule in the left lung. No pleural effusion. Emphysema.",' + ",".join("000000100100000000") + "\n",
+        "utf-8",
+    )
+    gold = [
+        {"finding": "lung nodule", "status": "positive", "evidence": "Nodule in the left lung"},
+        {"finding": "pleural effusion", "status": "negated", "evidence": "No pleural effusion"},
+    ]
+    (tmp_path / "prompt_gold.json").write_text(json.dumps({"reports": {"a": gold}}), "utf-8")
+    assert main(["evaluate", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("labels.csv: precision 0.500 recall 0.500 (1 right, 1 wrong, 1 missed")
+    assert "  missed: a: Lymphadenopathy" in printed
+    assert "prompt_gold.json: precision 0.500 recall 1.000" in "\n".join(printed)
+
+
+def test_a_folder_without_labels_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tmp_path)]) == 1
+    assert "holds no labelled reports" in capsys.readouterr().err
