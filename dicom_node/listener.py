@@ -7,29 +7,31 @@ still waits for the disk. `on_arrival` runs in the association's thread, `on_ass
 comes last; several associations may call them at the same time.
 """
 
-import ipaddress
 import logging
 import ssl
 import threading
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.pdu_primitives import A_RELEASE
-from pynetdicom.presentation import build_context
+from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification
 
+from dicom_node.access import DEFAULT_LIMITS, EVERYBODY, Access, Limits
 from dicom_node.contexts import is_private_class, register_storage_class, storage_classes, storage_context
 from dicom_node.errors import ListenerError
 from dicom_node.reception import RefusedError, StoreStatus, keep
 from dicom_node.server import Server, SharedContexts
 from dicom_node.store import Outcome, Store
+
+__all__ = ["Access", "Arrival", "AssociationEnd", "Limits", "Listener", "Service"]
 
 _log = logging.getLogger(__name__)
 
@@ -63,27 +65,6 @@ class AssociationEnd:
     aborted: bool  # anything but an orderly release
 
 
-@dataclass(frozen=True)
-class Access:
-    """Who may open an association; an empty tuple allows everybody."""
-
-    called_ae_must_match: bool = False
-    calling_aes: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()  # addresses or networks such as 10.1.0.0/16
-    private_classes: bool = False  # take SOP classes that vendors made up
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one listener process lends to its peers."""
-
-    associations: int = 64
-    pdu_bytes: int = 131072  # largest P-DATA a sender may use; a large one is what makes C-STORE fast
-    free_bytes: int = 2**30  # with less room left on the disk nothing is accepted
-    idle_seconds: float = 300.0  # an association without a message for so long is aborted
-    request_seconds: float = 30.0  # from connection to A-ASSOCIATE-RQ
-
-
 @dataclass
 class _Session:
     """One connection, from its first byte until it is reported as ended."""
@@ -95,6 +76,16 @@ class _Session:
     closed: bool = False
     reported: bool = False
     handlers: int = 0  # C-STORE requests being worked on
+
+
+class Service(Protocol):
+    """Something else that peers may ask of the listener, such as storage commitment."""
+
+    def contexts(self) -> list[PresentationContext]:
+        """What it offers to take."""
+
+    def handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
+        """Its pynetdicom events, each with the function to call."""
 
 
 class Listener:
@@ -109,16 +100,18 @@ class Listener:
         port: int,
         on_arrival: Callable[[Arrival], None],
         on_association_end: Callable[[AssociationEnd], None] | None = None,
-        access: Access = Access(),
-        limits: Limits = Limits(),
+        access: Access = EVERYBODY,
+        limits: Limits = DEFAULT_LIMITS,
         tls: ssl.SSLContext | None = None,
         share_port: bool = False,
+        services: Sequence[Service] = (),
     ) -> None:
         """Prepare a listener on `host`:`port` (0: any free port).
 
         `on_arrival` is called after the instance is durable and before Success is sent; when it raises, the sender is
         told to try again later and the instance stays in the store. `share_port` lets several processes listen on one
-        port (SO_REUSEPORT). Raises ListenerError for an AE title or a network that is none.
+        port (SO_REUSEPORT). `services` are offered besides storage and verification. Raises ListenerError for an AE
+        title or a network that is none.
         """
         self._store = store
         self._on_arrival = on_arrival
@@ -128,11 +121,12 @@ class Listener:
         self._address = (host, port)
         self._tls = tls
         self._share_port = share_port
+        self._services = services
         self._server: Server | None = None
         self._lock = threading.Lock()
         self._sessions: weakref.WeakKeyDictionary[Any, _Session] = weakref.WeakKeyDictionary()
         try:
-            self._networks = [ipaddress.ip_network(text) for text in access.networks]
+            access.check()
             self._ae = AE(ae_title)
             self._ae.require_calling_aet = list(access.calling_aes)
         except (ValueError, TypeError) as error:
@@ -151,7 +145,7 @@ class Listener:
     def start(self) -> None:
         """Accept associations from now on, in threads of its own. Raises ListenerError when the port cannot be had."""
         contexts = [build_context(Verification), *(storage_context(uid) for uid in storage_classes())]
-        handlers = [
+        handlers: list[tuple[Any, Callable[[evt.Event], Any]]] = [
             (evt.EVT_CONN_OPEN, self._connection_opened),
             (evt.EVT_REQUESTED, self._association_requested),
             (evt.EVT_ESTABLISHED, self._association_established),
@@ -159,6 +153,9 @@ class Listener:
             (evt.EVT_C_STORE, self._instance_received),
             (evt.EVT_CONN_CLOSE, self._connection_closed),
         ]
+        for service in self._services:
+            contexts += service.contexts()
+            handlers += service.handlers()
         host, port = self._address
         try:
             self._server = Server(
@@ -206,7 +203,7 @@ class Listener:
     def _association_requested(self, event: evt.Event) -> None:
         """Refuse a peer by its address; offer the private classes that a welcome one asks for."""
         association = event.assoc
-        if not self._may_talk(association.requestor.address):
+        if not self._access.allows(association.requestor.address):
             _log.warning("association from %s refused: the address is not in the list", association.requestor.address)
             # Rejected permanent by the service user, no reason given (PS3.8 table 9-21); kill() waits until it is sent.
             association.acse.send_reject(0x01, 0x01, 0x01)
@@ -219,11 +216,6 @@ class Listener:
                 register_storage_class(uid)
             contexts = [*association.acceptor.supported_contexts, *(storage_context(uid) for uid in private)]
             association.acceptor.supported_contexts = contexts
-
-    def _may_talk(self, address: str) -> bool:
-        peer = ipaddress.ip_address(address)
-        peer = getattr(peer, "ipv4_mapped", None) or peer
-        return not self._networks or any(peer in network for network in self._networks)
 
     def _association_established(self, event: evt.Event) -> None:
         self._sessions[event.assoc].established = True

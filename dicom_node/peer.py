@@ -11,6 +11,7 @@ from typing import Final
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification
 
@@ -66,14 +67,19 @@ class EchoReport:
 
 @contextlib.contextmanager
 def associated(
-    peer: Peer, contexts: Sequence[PresentationContext], *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    peer: Peer,
+    contexts: Sequence[PresentationContext],
+    *,
+    calling_ae: str,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
-    """An association with `peer` that is released at the end.
+    """An association with `peer` that is released at the end; `roles` as pynetdicom's build_role makes them.
 
     Raises PeerError when the peer does not answer or is busy, PeerRefusedError when it refuses the association or every
     context; both say who, why and what to check.
     """
-    attempt = _Attempt(peer, calling_ae, contexts, timeouts)
+    attempt = _Attempt(peer, calling_ae, contexts, timeouts, roles)
     association = attempt.associate()
     try:
         if not association.is_established:
@@ -108,6 +114,7 @@ class _Attempt:
     calling_ae: str
     contexts: Sequence[PresentationContext]
     timeouts: Timeouts
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation]
     connection: socket.socket | None = None
     accepted: bool = False
 
@@ -125,6 +132,7 @@ class _Attempt:
                 peer.port,
                 contexts=list(self.contexts),
                 ae_title=peer.ae_title,
+                ext_neg=list(self.roles),
                 tls_args=(peer.tls, peer.host) if peer.tls else None,
                 evt_handlers=[(evt.EVT_CONN_OPEN, self._connected), (evt.EVT_ACCEPTED, self._accepted)],
             )

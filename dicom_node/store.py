@@ -17,10 +17,7 @@ next start sweeps away. Several processes and threads may use one home.
 """
 
 import contextlib
-import ctypes
 import enum
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -28,19 +25,20 @@ import re
 import shutil
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pydicom.filereader import read_file_meta_info
+
+from dicom_node.durable import fsync, locked, publish, try_lock, write_new
 from dicom_node.errors import StoreError
 from dicom_node.uids import is_uid
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 _REMEMBERED_FOLDERS: Final = 4096  # series whose folder needs no further fsync in its parents; about 1 MB
-_AT_FDCWD: Final = -100
-_RENAME_EXCHANGE: Final = 2  # renameat2(2)
 
 
 class Outcome(enum.Enum):
@@ -86,7 +84,7 @@ class Store:
         try:
             for folder in (self.studies, self._results, self._quarantine, self._incoming):
                 folder.mkdir(parents=True, exist_ok=True)
-            _fsync(home)
+            fsync(home)
             self._workspace = self._open_workspace()
         except OSError as error:
             raise StoreError(
@@ -106,7 +104,7 @@ class Store:
             if not final.exists() and self._place(part10, final):
                 return Receipt(final, Outcome.NEW)
             if _has_content(final, part10):
-                _fsync(final.parent)  # its first writer may have died before it came to this
+                fsync(final.parent)  # its first writer may have died before it came to this
                 return Receipt(final, Outcome.SAME)
         reason = f"the SOP Instance UID {sop_uid} was received again with other content; the first one stands"
         kept = self.quarantine(part10, reason, name=f"{sop_uid}.conflict-{_digest(part10)[:16]}")
@@ -126,6 +124,11 @@ class Store:
             for series_uid in filter(is_uid, _names(self.studies / study_uid)):
                 for path in self.series_paths(study_uid, series_uid):
                     yield Stored(study_uid, series_uid, path.stem, path)
+
+    def classes_of(self, sop_uids: Collection[str]) -> dict[str, str]:
+        """The SOP Class UIDs of those of `sop_uids` that the store holds, by SOP Instance UID."""
+        held = (stored for stored in self.walk() if stored.sop_uid in sop_uids)
+        return {stored.sop_uid: str(read_file_meta_info(stored.path).MediaStorageSOPClassUID) for stored in held}
 
     def quarantine(self, content: bytes, reason: str, *, name: str | None = None, **facts: str) -> Path:
         """Put bytes aside with `reason` and `facts` in a JSON file beside them; the same bytes again take no more room.
@@ -155,10 +158,10 @@ class Store:
             yield folder
             with self._as_store_error(final):
                 for path in folder.rglob("*"):
-                    _fsync(path)
-                _fsync(folder)
-                _publish(folder, final)
-                _fsync(final.parent)
+                    fsync(path)
+                fsync(folder)
+                publish(folder, final)
+                fsync(final.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -182,15 +185,13 @@ class Store:
         """Give `content` its final name, durable; False when that name is taken."""
         temporary = self._workspace / uuid.uuid4().hex
         try:
-            with temporary.open("xb", buffering=0) as file:
-                _write_all(file.fileno(), content)
-                os.fsync(file.fileno())
+            write_new(temporary, content)
             self._make_folder(final.parent)
             try:
                 os.link(temporary, final)
             except FileExistsError:
                 return False
-            _fsync(final.parent)
+            fsync(final.parent)
             return True
         finally:
             temporary.unlink(missing_ok=True)
@@ -203,7 +204,7 @@ class Store:
             if folder in self._durable_folders:
                 return
         for parent in folder.parents:
-            _fsync(parent)
+            fsync(parent)
             if parent == self.home:
                 break
         if len(self._durable_folders) >= _REMEMBERED_FOLDERS:
@@ -226,14 +227,14 @@ class Store:
         A living process holds a lock on its folder. The lock ends with the process, in another container too, which a
         process id in a file name could not tell. The lock on incoming/ itself keeps two starting processes apart.
         """
-        with _locked(self._incoming):
+        with locked(self._incoming):
             for name in _names(self._incoming):
-                if (lock := _lock(self._incoming / name)) is not None:
+                if (lock := try_lock(self._incoming / name)) is not None:
                     shutil.rmtree(self._incoming / name, ignore_errors=True)
                     os.close(lock)
             workspace = self._incoming / uuid.uuid4().hex
             workspace.mkdir()
-            lock = _lock(workspace)
+            lock = try_lock(workspace)
         if lock is not None:
             weakref.finalize(self, os.close, lock)
         return workspace
@@ -264,52 +265,3 @@ def _digest(content: bytes) -> str:
 
 def _has_content(path: Path, content: bytes) -> bool:
     return path.stat().st_size == len(content) and path.read_bytes() == content
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def _fsync(path: Path) -> None:
-    """Wait until a file's content, or a folder's entries, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _publish(folder: Path, final: Path) -> None:
-    """Rename `folder` to `final`; when there is one already, the two change places in one step."""
-    try:
-        folder.rename(final)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-        if renameat2(_AT_FDCWD, bytes(folder), _AT_FDCWD, bytes(final), _RENAME_EXCHANGE) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), str(final)) from error
-
-
-def _lock(folder: Path) -> int | None:
-    """A descriptor that holds the lock of `folder` until it is closed; None when another holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

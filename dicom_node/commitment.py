@@ -1,0 +1,232 @@
+"""Storage commitment, push model (PS3.4 annex J): asked of a peer, and given to those who store here.
+
+The asker sends an N-ACTION with a transaction UID and the instances it means; the answer is an N-EVENT-REPORT, on the
+same association or, as most peers do it, on a new one to the asker's listener. So a `Commitment` is a service of the
+listener. As provider it answers on a new association when it knows the asker's address, else on the one that the
+question came by.
+"""
+
+import enum
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as ItemSequence
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext, build_context, build_role
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+
+from dicom_node.errors import DicomNodeError, PeerError, PeerRefusedError
+from dicom_node.peer import DEFAULT_TIMEOUTS, Peer, Timeouts, associated
+from dicom_node.store import Store
+
+_log = logging.getLogger(__name__)
+
+_REQUEST: Final = 1  # the only action type, PS3.4 table J.3-1
+_SUCCESS: Final = 0x0000
+_PROCESSING_FAILURE: Final = 0x0110
+_INVALID_ARGUMENT: Final = 0x0115
+_RECOVERABLE: Final = (0x0110, 0x0213)  # processing failure, resource limitation: PS3.7 annex C
+
+
+class _Event(enum.IntEnum):
+    """Event types of the report (PS3.4 table J.3-2)."""
+
+    ALL_COMMITTED = 1
+    SOME_FAILED = 2
+
+
+class FailureReason(enum.IntEnum):
+    """Why an instance is not committed (PS3.3 section C.14.1.1)."""
+
+    NO_SUCH_INSTANCE = 0x0112
+    CLASS_INSTANCE_CONFLICT = 0x0119
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An instance that commitment is asked for."""
+
+    sop_class_uid: str
+    sop_uid: str
+
+
+@dataclass(frozen=True)
+class CommitmentReport:
+    """What a peer commits itself to keep; `failed` gives a reason (FailureReason or another code) per instance."""
+
+    transaction_uid: str
+    committed: frozenset[str]
+    failed: Mapping[str, int]
+
+
+def request_commitment(
+    peer: Peer,
+    references: Iterable[Reference],
+    *,
+    transaction_uid: str,
+    calling_ae: str,
+    wait_seconds: float = 0.0,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+) -> CommitmentReport | None:
+    """Ask `peer` to commit itself to `references`; the report when it comes within `wait_seconds` on this association.
+
+    None: it will come to the listener, under `transaction_uid`. Raises PeerError ("later") when the peer does not
+    answer or is short of something, PeerRefusedError when it does not do commitment.
+    """
+    inbox: list[CommitmentReport] = []
+    arrived = threading.Event()
+
+    def take(event: evt.Event) -> tuple[int, None]:
+        inbox.append(_read_report(event.event_information))
+        arrived.set()
+        return _SUCCESS, None
+
+    question = Dataset()
+    question.TransactionUID = transaction_uid
+    question.ReferencedSOPSequence = ItemSequence(
+        _item(reference.sop_class_uid, reference.sop_uid) for reference in references
+    )
+    context = build_context(StorageCommitmentPushModel)
+    with associated(peer, [context], calling_ae=calling_ae, timeouts=timeouts) as association:
+        association.bind(evt.EVT_N_EVENT_REPORT, take)
+        response, _ = association.send_n_action(
+            question, _REQUEST, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
+        _check(response, f"{peer} was asked for storage commitment {transaction_uid}")
+        arrived.wait(wait_seconds)
+    return inbox[0] if inbox else None
+
+
+class Commitment:
+    """The listener's part in storage commitment: takes reports, and answers questions from what the store holds."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ae_title: str,
+        on_report: Callable[[CommitmentReport], None] | None = None,
+        peer_of: Callable[[str], Peer | None] = lambda _ae_title: None,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    ) -> None:
+        """`on_report` takes the reports about what was asked of others; `peer_of` finds an asker by its AE title."""
+        self._store = store
+        self._ae_title = ae_title
+        self._on_report = on_report
+        self._peer_of = peer_of
+        self._timeouts = timeouts
+        self._questions: weakref.WeakKeyDictionary[Association, Dataset] = weakref.WeakKeyDictionary()
+
+    def contexts(self) -> list[PresentationContext]:
+        """The offer in both roles: a peer that reports to us comes as provider."""
+        context = build_context(StorageCommitmentPushModel)
+        context.scu_role = context.scp_role = True
+        return [context]
+
+    def handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
+        """What pynetdicom is to call."""
+        return [
+            (evt.EVT_N_EVENT_REPORT, self._report_received),
+            (evt.EVT_N_ACTION, self._question_received),
+            (evt.EVT_PDU_SENT, self._answer_sent),
+        ]
+
+    def _report_received(self, event: evt.Event) -> tuple[int, None]:
+        """A door: what goes wrong becomes a status, after which the peer may report again."""
+        try:
+            report = _read_report(event.event_information)
+            if self._on_report:
+                self._on_report(report)
+        except Exception:  # noqa: BLE001 (a door)
+            _log.exception("a storage commitment report from %s was not taken", event.assoc.requestor.ae_title)
+            return _PROCESSING_FAILURE, None
+        return _SUCCESS, None
+
+    def _question_received(self, event: evt.Event) -> tuple[int, None]:
+        question = event.action_information
+        if "TransactionUID" not in question or not question.get("ReferencedSOPSequence"):
+            return _INVALID_ARGUMENT, None
+        self._questions[event.assoc] = question
+        return _SUCCESS, None
+
+    def _answer_sent(self, event: evt.Event) -> None:
+        """The response to the question is on its way, so the report may follow."""
+        question = self._questions.pop(event.assoc, None)
+        if question is not None:
+            threading.Thread(target=self._report, args=(event.assoc, question), name="commitment", daemon=True).start()
+
+    def _report(self, association: Association, question: Dataset) -> None:
+        asker = association.requestor.ae_title
+        report = self._answer(question)
+        try:
+            peer = self._peer_of(asker)
+            if peer is None:
+                _send_report(association, report, f"{asker}, on its association,")
+                return
+            role = build_role(StorageCommitmentPushModel, scp_role=True)
+            context = build_context(StorageCommitmentPushModel)
+            with associated(
+                peer, [context], calling_ae=self._ae_title, timeouts=self._timeouts, roles=[role]
+            ) as reporting:
+                _send_report(reporting, report, str(peer))
+        except (DicomNodeError, RuntimeError, ValueError) as error:
+            _log.warning("storage commitment %s could not be reported: %s", question.TransactionUID, error)
+
+    def _answer(self, question: Dataset) -> Dataset:
+        """Which of the instances asked for the store holds, under the class asked for (PS3.4 section J.3.3)."""
+        wanted = {item.ReferencedSOPInstanceUID: item.ReferencedSOPClassUID for item in question.ReferencedSOPSequence}
+        held = self._store.classes_of(wanted)
+        committed, failed = [], []
+        for sop_uid, sop_class_uid in wanted.items():
+            item = _item(sop_class_uid, sop_uid)
+            if held.get(sop_uid) == sop_class_uid:
+                committed.append(item)
+                continue
+            known = sop_uid in held
+            item.FailureReason = FailureReason.CLASS_INSTANCE_CONFLICT if known else FailureReason.NO_SUCH_INSTANCE
+            failed.append(item)
+        report = Dataset()
+        report.TransactionUID = question.TransactionUID
+        if committed:
+            report.ReferencedSOPSequence = ItemSequence(committed)
+        if failed:
+            report.FailedSOPSequence = ItemSequence(failed)
+        return report
+
+
+def _send_report(association: Association, report: Dataset, whom: str) -> None:
+    event = _Event.SOME_FAILED if "FailedSOPSequence" in report else _Event.ALL_COMMITTED
+    response, _ = association.send_n_event_report(
+        report, event, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+    )
+    _check(response, f"{whom} was told about storage commitment {report.TransactionUID}")
+
+
+def _check(response: Dataset, what: str) -> None:
+    if "Status" not in response:
+        raise PeerError(f"{what} but did not answer.")
+    if response.Status != _SUCCESS:
+        kind = PeerError if response.Status in _RECOVERABLE else PeerRefusedError
+        raise kind(f"{what} but answered 0x{response.Status:04X}.")
+
+
+def _item(sop_class_uid: str, sop_uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class_uid
+    item.ReferencedSOPInstanceUID = sop_uid
+    return item
+
+
+def _read_report(information: Dataset) -> CommitmentReport:
+    committed = (item.ReferencedSOPInstanceUID for item in information.get("ReferencedSOPSequence") or [])
+    failed = {
+        str(item.ReferencedSOPInstanceUID): int(item.get("FailureReason", _PROCESSING_FAILURE))
+        for item in information.get("FailedSOPSequence") or []
+    }
+    return CommitmentReport(str(information.TransactionUID), frozenset(map(str, committed)), failed)
