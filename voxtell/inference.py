@@ -66,11 +66,13 @@ class Runner:
 
         def of(part: slice) -> Predict:
             def predict(start: Triple) -> Iterator[Tensor]:
+                if cancelled():
+                    raise CancelledError
                 for logits in self._window(field.volume, start, embeddings[part].to(self._device)):
-                    if cancelled():
-                        raise CancelledError
                     yield logits
                     progress(min(1.0, next(done) / steps))
+                    if cancelled():
+                        raise CancelledError
 
             return predict
 

@@ -10,7 +10,7 @@ between two activations all is linear:
 Both are exact up to the order of summation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -107,7 +107,7 @@ class MaskDecoder(nn.Module):
                 lifted = self._lift(i, maps, kernels[i].up[channels:])
             else:
                 lifted = self._lift(i, features, _guided(kernels[i].up, weights))
-            features = self._activate(i, lifted + constant)
+            features = self._activate(i, lifted.add_(constant))
         logits = functional.conv3d(features, guidance[0].view(1, -1, 1, 1, 1))
         return [logits, *reversed(heads)]
 
@@ -141,14 +141,27 @@ class MaskDecoder(nn.Module):
         """What stage i adds for every prompt alike: the skip's half of the convolution, the bias of the up-sampling."""
         skip = skips[-2 - i]
         padding = [k // 2 for k in kernels.skip.shape[2:]]
-        ones = skip.new_ones((1, 1, *skip.shape[2:]))
-        offset = functional.conv3d(ones, kernels.offset, padding=padding)
-        return functional.conv3d(skip, kernels.skip, kernels.bias, padding=padding) + offset
+        offset = _at_every_voxel(kernels.offset, skip.shape[2:])
+        return functional.conv3d(skip, kernels.skip, kernels.bias, padding=padding).add_(offset)
 
     def _activate(self, i: int, x: Tensor) -> Tensor:
         norm = self._block(i).norm
         x = functional.instance_norm(x, weight=norm.weight, bias=norm.bias, eps=self.norm_eps)
         return functional.leaky_relu_(x, LEAKY_SLOPE)
+
+
+def _at_every_voxel(kernel: Tensor, shape: Sequence[int]) -> Tensor:
+    """A one-channel kernel (C, 1, *k) convolved with ones of `shape` between zeros: (1, C, *shape).
+
+    Away from the border all voxels are alike, so a grid of the kernel's size has every value that there is.
+    """
+    sizes = [min(n, k) for n, k in zip(shape, kernel.shape[2:], strict=True)]
+    values = functional.conv3d(kernel.new_ones(1, 1, *sizes), kernel, padding=[k // 2 for k in kernel.shape[2:]])
+    for axis, (n, size) in enumerate(zip(shape, sizes, strict=True), start=2):
+        places = torch.arange(n, device=kernel.device)
+        from_end = places - (n - size)
+        values = values.index_select(axis, torch.where(places < size // 2, places, from_end.clamp(min=size // 2)))
+    return values
 
 
 def _guided(kernel: Tensor, weights: Tensor) -> Tensor:

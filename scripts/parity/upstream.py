@@ -5,6 +5,7 @@ upstream.py window  MODEL_DIR IN OUT   IN: window, embeddings           OUT: log
 upstream.py volume  MODEL_DIR IN OUT   IN: image, embeddings            OUT: logits (blended, of the crop), seconds
 upstream.py masks   MODEL_DIR IN OUT   IN: image, embeddings            OUT: masks, seconds
 upstream.py embed   MODEL_DIR IN OUT   IN: prompts, text_model          OUT: embeddings
+    upstream.py flops   MODEL_DIR IN OUT   IN: window, embeddings           OUT: flops, counted without computing
 upstream.py small   OUT                sampled logits of a network small enough for the tests (data/upstream_small.npz)
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from seeded import seeded_embeddings, seeded_weights
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from voxtell.inference.predictor import VoxTellPredictor
 from voxtell.model.voxtell_model import VoxTellModel
 
@@ -88,6 +90,12 @@ def main(command: str, *arguments: str) -> None:
     with torch.inference_mode():
         if command == "embed":
             result = {"embeddings": predictor.embed_text_prompts(given["prompts"].tolist()).float().numpy()}
+        elif command == "flops":
+            with FlopCounterMode(display=False) as counter:
+                predictor.network.to("meta")(
+                    torch.from_numpy(given["window"])[None, None].to("meta"), embeddings.to("meta")
+                )
+            result = {"flops": counter.get_total_flops()}
         elif command == "window":
             result = {"logits": predictor.network(torch.from_numpy(given["window"])[None, None], embeddings)[0].numpy()}
         elif command == "volume":
