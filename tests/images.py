@@ -81,3 +81,19 @@ def edit(path: Path, **values: object) -> None:
         setattr(dataset, keyword, value)
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.save_as(path, enforce_file_format=True)
+
+
+def segment_points(path: Path) -> NDArray[np.float64]:
+    """LPS millimetres (voxels, 3) of a one-segment SEG, from its own frame geometry and nothing else."""
+    seg = dcmread(path)
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    along_row, along_column = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float).reshape(2, 3)
+    between_rows, between_columns = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+    points = []
+    for frame, pixels in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array, strict=True):
+        rows, columns = np.nonzero(pixels)
+        origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+        points.append(
+            origin + rows[:, None] * between_rows * along_column + columns[:, None] * between_columns * along_row
+        )
+    return np.concatenate(points)

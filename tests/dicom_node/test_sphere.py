@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import dcmread
 
 from dicom_node.regions import region_for
 from dicom_node.seg import write_seg
 from dicom_node.series import read_series
 from dicom_node.synthesis import write_slices
 from dicom_node.volume import from_network, to_network
-from tests.images import WORK, affine_of, axis_orders, rotation
+from tests.images import WORK, affine_of, axis_orders, rotation, segment_points
 
 SHAPE = (13, 18, 27)
 SPACING = (2.0, 1.3, 0.8)  # millimetres between slices, rows, columns
@@ -23,22 +22,6 @@ def _voxels(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """LPS millimetres (slices, rows, columns, 3) of every voxel."""
     indices = np.moveaxis(np.indices(SHAPE), 0, -1)
     return np.asarray(indices @ affine[:3, :3].T + affine[:3, 3])
-
-
-def _segment_points(path: Path) -> NDArray[np.float64]:
-    """LPS millimetres (voxels, 3) of a one-segment SEG, from its own frame geometry and nothing else."""
-    seg = dcmread(path)
-    shared = seg.SharedFunctionalGroupsSequence[0]
-    along_row, along_column = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float).reshape(2, 3)
-    between_rows, between_columns = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
-    points = []
-    for frame, pixels in zip(seg.PerFrameFunctionalGroupsSequence, seg.pixel_array, strict=True):
-        rows, columns = np.nonzero(pixels)
-        origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
-        points.append(
-            origin + rows[:, None] * between_rows * along_column + columns[:, None] * between_columns * along_row
-        )
-    return np.concatenate(points)
 
 
 def _there_and_back(affine: NDArray[np.float64], folder: Path) -> None:
@@ -53,7 +36,7 @@ def _there_and_back(affine: NDArray[np.float64], folder: Path) -> None:
     assert result.dataset is not None
     result.dataset.save_as(folder / "seg.dcm", enforce_file_format=True)
 
-    points = _segment_points(folder / "seg.dcm")
+    points = segment_points(folder / "seg.dcm")
     assert len(points) == inside.sum()
     off = np.linalg.solve(affine[:3, :3], points.mean(axis=0) - centre)
     assert np.abs(off).max() < 0.1, f"{off} voxels off"

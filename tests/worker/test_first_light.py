@@ -1,6 +1,5 @@
 """The whole way with real peers: DCMTK sends a real CT, the node segments it, Orthanc gets the SEG, others judge it."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from dicom_node.series import ImageSeries
+from tests.images import tool
 from tests.models import write_random_model
 from tests.node import node
 from tests.peers import orthanc, storescu
@@ -86,17 +86,15 @@ def test_the_same_study_again_makes_no_second_job_and_no_second_object(
 
 def assert_no_error(seg: Path) -> None:
     """dciodvfy, which nobody here wrote, finds nothing that the standard forbids."""
-    judged = subprocess.run(["dciodvfy", str(seg)], capture_output=True, text=True, check=False)
-    errors = [line for line in (judged.stdout + judged.stderr).splitlines() if line.startswith("Error")]
-    assert errors == []
+    assert [line for line in tool("dciodvfy", seg).stderr.splitlines() if line.startswith("Error")] == []
 
 
 def by_dcmqi(seg: Path, number: int, series: ImageSeries, folder: Path) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """The mask that dcmqi reads, voxel by voxel at the millimetre where it says it lies, on the series' slices."""
     out = folder / "dcmqi"
     out.mkdir(exist_ok=True)
-    command = ["segimage2itkimage", "--inputDICOM", seg, "--outputDirectory", out, "--outputType", "nrrd"]
-    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    read = tool("segimage2itkimage", "--inputDICOM", seg, "--outputDirectory", out, "--outputType", "nrrd")
+    assert read.returncode == 0, read.stderr
     image = sitk.ReadImage(str(out / f"{number}.nrrd"))
     inside = np.argwhere(sitk.GetArrayFromImage(image))[:, ::-1]
     directions = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
