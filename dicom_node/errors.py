@@ -33,6 +33,12 @@ class ListenerError(DicomNodeError):
     retry: ClassVar[Retry] = "usage"
 
 
+class TlsError(DicomNodeError):
+    """A certificate or key cannot be used."""
+
+    retry: ClassVar[Retry] = "usage"
+
+
 class PeerError(DicomNodeError):
     """The peer does not answer."""
 

@@ -161,7 +161,7 @@ class _Attempt:
         if self.connection:
             return PeerError(
                 f"{peer} took the connection but did not answer the association request of {calling_ae}; "
-                "check that it is a DICOM port, and whether it expects TLS."
+                "check that it is a DICOM port, and whether it expects TLS or a certificate."
             )
         return PeerError(f"{peer} cannot be reached: {_obstacle(peer, self.timeouts)}.")
 

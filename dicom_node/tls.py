@@ -1,0 +1,76 @@
+"""TLS by the BCP 195 profile (PS3.15 annex B.9, RFC 8996, RFC 9325): version 1.2 or 1.3, forward secrecy only."""
+
+import ssl
+from pathlib import Path
+from typing import Final
+
+from dicom_node.errors import TlsError
+
+# Suites for TLS 1.2: RFC 9325 section 4.2 and those of PS3.15 annex B.9 for older peers. TLS 1.3 brings its own.
+_CIPHERS: Final = ":".join(
+    [
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "DHE-RSA-AES128-GCM-SHA256",
+        "DHE-RSA-AES256-GCM-SHA384",
+    ]
+)
+
+
+def server_context(certificate: Path, key: Path, *, client_authorities: Path | None = None) -> ssl.SSLContext:
+    """For a listener. With `client_authorities` only peers with a certificate that one of them signed may connect.
+
+    All files are PEM. Raises TlsError for a file that is missing or does not fit.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER)
+    _load_identity(context, certificate, key)
+    if client_authorities is not None:
+        _load_authorities(context, client_authorities)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(
+    authorities: Path | None = None, *, certificate: Path | None = None, key: Path | None = None
+) -> ssl.SSLContext:
+    """For a peer that is reached by TLS; its certificate must carry its host name and be signed by `authorities`.
+
+    Without `authorities` those of the operating system are trusted. `certificate` and `key` identify this node to peers
+    that ask for it. Raises TlsError for a file that is missing or does not fit.
+    """
+    context = _context(ssl.PROTOCOL_TLS_CLIENT)
+    if authorities is not None:
+        _load_authorities(context, authorities)
+    else:
+        context.load_default_certs()
+    if certificate is not None:
+        _load_identity(context, certificate, key or certificate)
+    return context
+
+
+def _context(protocol: int) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    return context
+
+
+def _load_identity(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror
+        raise TlsError(
+            f"The certificate {certificate} with the key {key} cannot be used ({reason}); give two PEM files that fit."
+        ) from error
+
+
+def _load_authorities(context: ssl.SSLContext, authorities: Path) -> None:
+    try:
+        context.load_verify_locations(authorities)
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror
+        raise TlsError(f"The authorities in {authorities} cannot be used ({reason}); give a PEM file.") from error
