@@ -1,0 +1,130 @@
+"""The ledger's databases: made, upgraded, shared by several processes; and one sentence when they do not answer."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from tests.worker.conftest import work
+from worker.errors import LedgerError
+from worker.ledger import JobState, Ledger
+from worker.ledger.engine import open_engine
+from worker.ledger.schema import metadata
+
+ROOT = Path(__file__).parents[2]
+CLAIM_ALL = """
+import sys
+from worker.ledger import Ledger
+ledger = Ledger(sys.argv[1])
+print("open", flush=True)
+sys.stdin.readline()
+for job_id in ledger.to_segment():
+    if job := ledger.claim(job_id, 60.0):
+        print(job.id)
+"""
+
+
+@pytest.fixture
+def processes(ledger_url):
+    """Four processes that open the ledger and then wait for a line before they claim all they can."""
+    command = [sys.executable, "-c", CLAIM_ALL, ledger_url]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VOXTELL_")}
+    started = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(4)
+    ]
+    yield started
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_of_several_processes_that_race_for_200_jobs_each_gets_its_own(processes, ledger_url):
+    for process in processes:  # all four met an empty database at once
+        assert process.stdout.readline() == b"open\n", process.stderr.read().decode()
+    ledger = Ledger(ledger_url)
+    ids = [work(series=f"1.2.{number}").job_id for number in range(200)]
+    for number in range(200):
+        ledger.add_job(work(series=f"1.2.{number}"))
+    outputs = [process.communicate(timeout=60) for process in _told_to_go(processes)]
+    claims = Counter(line for output, _ in outputs for line in output.decode().split())
+    assert claims == Counter(ids)
+    assert {job.attempts for job in ledger.jobs(JobState.SEGMENTING)} == {1}
+    ledger.close()
+
+
+def _told_to_go(processes):
+    """Writes to all before anything is read from one, so that they race."""
+    for process in processes:
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    return processes
+
+
+def test_the_migrations_make_the_schema_that_the_code_uses(ledger_url):
+    engine = open_engine(ledger_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_a_ledger_that_is_up_to_date_opens_again_with_its_facts(ledger_url):
+    first = Ledger(ledger_url)
+    first.add_job(work())
+    first.close()
+    again = Ledger(ledger_url)
+    assert [job.id for job in again.jobs()] == [work().job_id]
+    again.close()
+
+
+def test_a_committed_fact_in_sqlite_survives_a_power_cut(tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path}/new/folder/ledger.sqlite")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    engine.dispose()
+
+
+def test_a_ledger_of_a_newer_version_is_left_alone(ledger_url):
+    engine = open_engine(ledger_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(LedgerError, match=r"^ledger \S+: Can't locate revision.*'9999'; check VOXTELL_DATABASE_URL$"):
+        Ledger(ledger_url)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("ledger.sqlite", r"VOXTELL_DATABASE_URL is no SQLAlchemy URL, such as postgresql\+psycopg://HOST/NAME"),
+        ("nosuch://host/name", "VOXTELL_DATABASE_URL is no SQLAlchemy URL"),
+        (
+            "postgresql+psycopg://me:secret@127.0.0.1:1/name",
+            r"ledger postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/name: ",
+        ),
+        ("sqlite:////proc/nowhere/ledger.sqlite", "ledger sqlite:////proc/nowhere/ledger.sqlite: "),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_one_sentence_without_the_password(url, sentence):
+    with pytest.raises(LedgerError, match=sentence) as raised:
+        Ledger(url)
+    assert "\n" not in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_file_that_is_no_database_is_one_sentence(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    path.write_text("this is a letter, not a database; it is longer than the header of one. " * 20)
+    with pytest.raises(LedgerError, match=f"ledger sqlite:///{path}: .*file is not a database"):
+        Ledger(f"sqlite:///{path}")
