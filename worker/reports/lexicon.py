@@ -36,6 +36,7 @@ class Kind(StrEnum):
     NUMBER = "number"
     UNIT = "unit"
     PREPOSITION = "preposition"
+    RELATION = "relation"  # abutting, adjacent to: tells a neighbour
     ARTICLE = "article"
     JOIN = "join"  # and, or, comma, slash
     PARTITIVE = "partitive"  # "area of": as in "areas of consolidation"
@@ -70,6 +71,7 @@ class Words(BaseModel):
     quantities: list[str] = []
     units: list[str] = []
     prepositions: list[str] = []
+    relations: list[str] = []
     articles: list[str] = []
     joins: list[str] = []
     partitives: list[str] = []
@@ -94,6 +96,7 @@ class LexiconFile(BaseModel):
     site_codes: list[str] = []
     numbered_sites: list[str] = []  # concepts that a number may follow: "segment 7"
     counted_sites: list[str] = []  # concepts that a number may precede: "7th rib"
+    told_apart: list[str] = []  # findings that only their own words tell apart
     self_located: list[str] = []  # findings whose name says where they are
     parts: list[str] = []
     regions: list[str] = []
@@ -116,6 +119,7 @@ class Lexicon:
         self.spelling = tuple(file.spelling)
         self.numbered = frozenset(file.numbered_sites)
         self.counted = frozenset(file.counted_sites)
+        self.told_apart = frozenset(file.told_apart)
         self.self_located = frozenset(file.self_located)
         self.parts = frozenset(file.parts)
         self.regions = frozenset(file.regions)
@@ -192,7 +196,8 @@ def _entries(file: LexiconFile) -> Iterator[tuple[str, Entry]]:
     lists = (
         (Kind.PLACE, words.places), (Kind.POSITION, words.positions), (Kind.MODIFIER, words.modifiers),
         (Kind.SIZE, words.sizes), (Kind.CHANGE, words.changes), (Kind.QUANTITY, words.quantities),
-        (Kind.UNIT, words.units), (Kind.PREPOSITION, words.prepositions), (Kind.ARTICLE, words.articles),
+        (Kind.UNIT, words.units), (Kind.PREPOSITION, words.prepositions),
+        (Kind.RELATION, words.relations), (Kind.ARTICLE, words.articles),
         (Kind.JOIN, words.joins), (Kind.PARTITIVE, words.partitives), (Kind.FILLER, words.fillers),
     )  # fmt: skip
     for kind, terms in lists:

@@ -40,15 +40,12 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
             at = aside
         elif piece.kind in PASSED_OVER or piece.concept == ":" or (piece.kind is Kind.MODIFIER and at > mention.end):
             at += 1
-        elif piece.kind is Kind.PREPOSITION or (piece.kind is Kind.SIDE and piece.side):
-            end = _place_end(chunks, at + (piece.kind is Kind.PREPOSITION), lexicon)
+        elif piece.kind in (Kind.PREPOSITION, Kind.RELATION):
+            end = _place_end(chunks, at + 1, lexicon)
             if not end:
                 return
-            organ = any(chunks[i].kind is Kind.SITE for i in range(at, end))
-            if piece.kind is Kind.SIDE and organ and not mention.place:  # "cyst left kidney"
-                mention.borrowed, mention.end = (at, end), end
-                return
-            mention.place.append((at, end))
+            if piece.kind is Kind.PREPOSITION or not mention.place:
+                mention.place.append((at, end))
             at = mention.end = end
         else:
             if not mention.place:
@@ -58,17 +55,20 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
 
 def _add_bare_place(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) -> None:
     """Draw in a place without a preposition: "4 mm nodule RUL", "infarct, left thalamus", "effusion: small, left"."""
-    if chunks[at].kind is Kind.SITE and chunks[at].side:
+    if chunks[at].side:
         start = at
     elif chunks[at].concept == "," and _is_list_place(chunks, at + 1, lexicon):
         start = at + 1
     else:
         return
-    mention.end = _place_end(chunks, start, lexicon)
-    if chunks[mention.end - 1].kind is Kind.SIDE:
-        mention.place.append((start, mention.end))
+    end = _place_end(chunks, start, lexicon)
+    if not end:
+        return
+    mention.end = end
+    if any(chunks[i].kind is Kind.SITE for i in range(start, end)):
+        mention.borrowed = (start, end)
     else:
-        mention.borrowed = (start, mention.end)
+        mention.place.append((start, end))
 
 
 def _aside_end(chunks: Sequence[Chunk], at: int) -> int:
@@ -99,7 +99,8 @@ def _place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
     while end < len(chunks) and chunks[end].kind is Kind.JOIN and end > at:
         step = 2 if end + 1 < len(chunks) and chunks[end].concept == "," and chunks[end + 1].kind is Kind.JOIN else 1
         after, also = run_end(chunks, end + step, lexicon)
-        if after == end + step or not (also or not named) or _starts_clause(chunks, after):
+        aside = named and all(chunks[i].kind is Kind.SIDE for i in range(end + step, after))  # ", right more than left"
+        if after == end + step or aside or (named and not also) or _starts_clause(chunks, after):
             break
         end, named = after, named or also
     if not named and at < end < len(chunks) and chunks[end].kind is Kind.PREPOSITION:

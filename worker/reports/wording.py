@@ -12,7 +12,7 @@ from .sentences import Sentence
 from .tokens import Token
 
 _OF_PLACE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE})
-_LEADING = frozenset({Kind.PREPOSITION, Kind.ARTICLE})
+_LEADING = frozenset({Kind.PREPOSITION, Kind.RELATION, Kind.ARTICLE})
 _LONGEST_ABBREVIATION = 5
 BILATERAL = "bilateral"  # the name that every lexicon gives to both sides
 
@@ -38,20 +38,19 @@ class Wording:
 
     def of(self, mention: Mention) -> Worded:
         """The prompt of a finding, its place and its side."""
-        organ = _organ(self._title, self._lexicon) if mention.borrowed is None else None
-        if organ is not None and not names_site(self._chunks, mention):
+        organ = _organ(self._title, self._lexicon)
+        if organ is not None and mention.borrowed is None and not names_site(self._chunks, mention):
             return self._in_titled_organ(mention, organ)
         finding = self._words([*mention.kept, *mention.place])
-        if organ is not None and self._is_part(mention):
-            title = self._title_words(organ)
-            finding = self._lexicon.file.part_of.format(finding=finding, site=title)
         place = _merged(mention.place)
         if mention.borrowed is not None:
             place = [mention.borrowed]
             finding = self._with_place(mention, finding)
+        if organ is not None and place and self._is_part([*mention.kept, *place]):
+            finding = self._lexicon.file.part_of.format(finding=finding, site=self._title_words(organ))
         site = self._words([self._bare(span) for span in place] or self._own_place(mention))
-        named = [self._chunks[i] for start, end in [*mention.kept, *place] for i in range(start, end)]
-        return Worded(finding, site, _side(named), _key(named))
+        named = self._pieces([*mention.kept, *place])
+        return Worded(finding, site, _side(named), self._key(mention, named))
 
     def first_site(self) -> str:
         """The first site that the sentence or else its title names, empty when there is none."""
@@ -78,11 +77,19 @@ class Wording:
         template = file.located_bilateral if both else file.located_at if code else file.located
         return template.format(finding=finding, site=site)
 
-    def _is_part(self, mention: Mention) -> bool:
+    def _is_part(self, spans: Sequence[Span]) -> bool:
         """Whether the finding's place is only a part of some organ: "in the right lobe"."""
-        pieces = [self._chunks[i] for start, end in [*mention.kept, *mention.place] for i in range(start, end)]
-        sites = [piece.concept for piece in pieces if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
-        return bool(mention.place) and all(site in self._lexicon.parts for site in sites)
+        sites = [piece.concept for piece in self._pieces(spans) if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
+        return bool(sites) and all(site in self._lexicon.parts for site in sites)
+
+    def _pieces(self, spans: Sequence[Span]) -> list[Chunk]:
+        return [self._chunks[i] for start, end in spans for i in range(start, end)]
+
+    def _key(self, mention: Mention, named: Sequence[Chunk]) -> frozenset[str]:
+        head = self._chunks[mention.head]
+        own = [self._words([(mention.head, mention.head + 1)])] if head.concept in self._lexicon.told_apart else []
+        placed = (piece for piece in named if piece.kind in _OF_PLACE)
+        return frozenset([*own, *(word for piece in placed for word in (*piece.concept.split(), piece.side) if word)])
 
     def _title_words(self, organ: Chunk) -> str:
         words = self._text[self._title[organ.start].start : self._title[organ.end - 1].end]
@@ -91,7 +98,7 @@ class Wording:
     def _in_titled_organ(self, mention: Mention, organ: Chunk) -> Worded:
         """A finding in the organ of the title: "KIDNEYS: 3 mm stone on the left" is a stone in the left kidney."""
         words = self._title_words(organ).split()
-        named = [self._chunks[i] for start, end in [*mention.kept, *mention.place] for i in range(start, end)]
+        named = self._pieces([*mention.kept, *mention.place])
         side = _side(named)
         kept = list(mention.kept)
         singular = self._lexicon.singular(words[-1])
@@ -102,7 +109,7 @@ class Wording:
         else:
             kept += mention.place
         site = " ".join(words)
-        return Worded(self._located(mention, self._words(kept), site), site, side, _key([*named, organ]))
+        return Worded(self._located(mention, self._words(kept), site), site, side, self._key(mention, [*named, organ]))
 
     def _own_place(self, mention: Mention) -> list[Span]:
         """The words of place before the finding, with the "and" between them: "hilar and mediastinal"."""
@@ -158,8 +165,3 @@ def _merged(spans: Sequence[Span]) -> list[Span]:
 def _side(chunks: Sequence[Chunk]) -> str:
     sides = {piece.side for piece in chunks if piece.side}
     return BILATERAL if len(sides) > 1 else next(iter(sides), "")
-
-
-def _key(chunks: Sequence[Chunk]) -> frozenset[str]:
-    named = (piece for piece in chunks if piece.kind in _OF_PLACE)
-    return frozenset(word for piece in named for word in (*piece.concept.split(), piece.side) if word)
