@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from worker.errors import LedgerError
 
 BUSY_SECONDS = 30  # SQLite: how long a writer waits for another; each holds the lock for about a millisecond
+EXAMPLE_URL = "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
 MIGRATION_LOCK = 0x766F78  # any number, the same in every process: PostgreSQL's advisory lock during an upgrade
 
 
@@ -25,16 +26,16 @@ def open_engine(url: str) -> Engine:
     """
     try:
         engine = sa.create_engine(url, pool_pre_ping=True)
+    except (ArgumentError, ModuleNotFoundError) as error:
+        raise LedgerError(f"VOXTELL_DATABASE_URL cannot be used ({error}); such a URL is {EXAMPLE_URL}") from None
+    try:
         if engine.dialect.name == "sqlite":
             _prepare_sqlite(engine)
         _upgrade(engine)
-    except ArgumentError:
-        raise LedgerError("VOXTELL_DATABASE_URL is no SQLAlchemy URL, such as postgresql+psycopg://HOST/NAME") from None
-    except (SQLAlchemyError, CommandError, OSError, ModuleNotFoundError) as error:
+    except (SQLAlchemyError, CommandError, OSError) as error:
+        engine.dispose()
         cause = str(error).splitlines()[0]
-        raise LedgerError(
-            f"ledger {sa.make_url(url).render_as_string()}: {cause}; check VOXTELL_DATABASE_URL"
-        ) from None
+        raise LedgerError(f"ledger {engine.url}: {cause}; check VOXTELL_DATABASE_URL") from None
     return engine
 
 
