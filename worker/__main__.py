@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from worker.commands import demo, doctor, jobs, ledger, offline, peers, protocols
+from worker.commands import demo, doctor, jobs, ledger, model, offline, peers, protocols, report
 from worker.settings import load
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.add_typer(protocols.app, name="protocols")
 app.command()(offline.run)
 app.command()(offline.predict)
 app.command()(offline.volume)
+app.add_typer(report.app, name="report")
+app.add_typer(model.app, name="model")
 app.add_typer(ledger.app, name="ledger")
 app.command()(peers.echo)
 app.command()(doctor.doctor)

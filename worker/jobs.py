@@ -43,7 +43,7 @@ class Work(BaseModel):
     @classmethod
     def of(cls, *, instances: Sequence[str], **facts: object) -> Self:
         """The work on these instances, in an order that does not depend on how they arrived."""
-        return cls(instances=tuple(sorted(instances)), **facts)  # type: ignore[arg-type]
+        return cls(instances=tuple(sorted(instances)), **facts)
 
     @property
     def job_id(self) -> str:

@@ -5,6 +5,7 @@ name them, write the objects.
 folder with one rename, say how it ended. Only this module's process loads torch, and only when the first job comes.
 """
 
+import importlib.util
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -105,16 +106,16 @@ def load_segmenter(settings: Settings) -> "voxtell.Segmenter":
         EngineMissingError: the node was installed without the engine.
         ModelError: the model's files are missing or not what they should be.
     """
-    try:
-        import torch
+    require_engine()
+    import voxtell
 
-        import voxtell
-    except ModuleNotFoundError:
-        raise EngineMissingError from None
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return voxtell.load(settings.model, device=device, bank=settings.bank)
+    return voxtell.load(settings.model, device=settings.device, bank=settings.bank)
+
+
+def require_engine() -> None:
+    """Raises EngineMissingError if the node was installed without the engine."""
+    if importlib.util.find_spec("torch") is None:
+        raise EngineMissingError
 
 
 @shared_task(name=SEGMENT_TASK)

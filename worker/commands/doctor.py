@@ -1,6 +1,5 @@
 """`doctor`: is everything in place? One line per thing, with what to do about each that is not."""
 
-import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -13,10 +12,11 @@ from dicom_node.errors import DicomNodeError
 from dicom_node.sender import echo
 from worker.commands.peers import peer_of
 from worker.commands.printing import print_json
-from worker.errors import BrokerError, EngineMissingError, WorkerError
+from worker.errors import BrokerError, WorkerError
 from worker.ledger import JobState, Ledger
 from worker.protocols import read_folder, ship_protocols
 from worker.queue_server import queue_answers, socket_path
+from worker.segmentation import load_segmenter, require_engine
 from worker.settings import Settings, load
 
 GIB = 1024**3
@@ -85,10 +85,8 @@ def _protocols(settings: Settings) -> str:
 
 
 def _engine(settings: Settings) -> str:
-    if importlib.util.find_spec("torch") is None:
-        raise EngineMissingError
+    require_engine()
     from voxtell.errors import VoxTellError
-    from worker.segmentation import load_segmenter
 
     try:
         model = load_segmenter(settings).info

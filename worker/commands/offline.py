@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from worker.commands.printing import print_json
 from worker.jobs import Output
+from worker.segmentation import load_segmenter
 from worker.settings import load
 
 Out = Annotated[Path, typer.Option("--output", "-o", help="Where results go.")]
@@ -45,9 +48,10 @@ def run(
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="NIfTI files, or folders of them.")],
     output: Out,
-    prompts: Annotated[list[str], typer.Option("--prompt", "-p", help="What to segment; may be given many times.")],
+    images: Annotated[list[Path] | None, typer.Argument(help="NIfTI files, or a folder of them.")] = None,
+    prompts: Prompts = None,
+    jobs: Annotated[str | None, typer.Option(help='JSON file: [{"image": ..., "prompts": [...]}, ...].')] = None,
     save_combined: Annotated[bool, typer.Option("--save-combined", help="One file with labels 1, 2, ...")] = False,
     no_overwrite: Annotated[bool, typer.Option("--no-overwrite", help="Leave results that exist.")] = False,
     model: Annotated[str | None, typer.Option(help="Folder of a model; default the node's.")] = None,
@@ -55,14 +59,23 @@ def predict(
     bank: Annotated[Path | None, typer.Option(help="File of text embeddings (.npz).")] = None,
 ) -> None:
     """Segments NIfTI files with upstream's file names: IMAGE_PROMPT.nii.gz."""
-    from worker.segmentation import load_segmenter
-
+    if (jobs is None) == (not images or not prompts):
+        raise typer.BadParameter("give images and prompts (-p TEXT, may be repeated), or --jobs FILE.")
     given = {"model": model, "device": device, "bank": bank}
-    settings = load(**{name: value for name, value in given.items() if value is not None})
-    segmenter = load_segmenter(settings)
-    from voxtell.nifti import predict_files
+    segmenter = load_segmenter(load(**{name: value for name, value in given.items() if value is not None}))
+    from voxtell.nifti import jobs_for, predict_files, read_jobs
 
-    written = predict_files(segmenter, images, prompts, output, save_combined=save_combined, overwrite=not no_overwrite)
+    work = read_jobs(jobs) if jobs is not None else jobs_for(images or [], prompts or [])
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks = {job.image: bar.add_task(job.image.name, total=1.0) for job in work}
+        written = predict_files(
+            segmenter,
+            work,
+            output,
+            save_combined=save_combined,
+            overwrite=not no_overwrite,
+            progress=lambda job, done: bar.update(tasks[job.image], completed=done),
+        )
     for path in written:
         typer.echo(f"wrote {path}")
 
