@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from httpx import HTTPError
 from huggingface_hub import HfApi, snapshot_download
 
 from voxtell.checkpoint import PLANS, load_network, weights_digest, weights_path
@@ -56,7 +57,7 @@ def fetch(
         snapshot_download(
             REPOSITORY, revision=info.sha, local_dir=folder, allow_patterns=[f"{directory.name}/*", bank, "LICENSE*"]
         )
-    except OSError as error:
+    except (OSError, HTTPError) as error:
         raise FetchError(
             f"{REPOSITORY} cannot be fetched ({type(error).__name__}: {error}); try again when the hub can be reached, "
             f"or copy a model directory to {directory}"
@@ -82,7 +83,7 @@ def fetch_text_model(announce: Callable[[str], None]) -> None:
     announce(f"{QWEN} is fetched into the cache of huggingface_hub; its licence is Apache-2.0")
     try:
         snapshot_download(QWEN)
-    except OSError as error:
+    except (OSError, HTTPError) as error:
         raise FetchError(f"{QWEN} cannot be fetched ({type(error).__name__}: {error}); try again later") from error
 
 

@@ -129,7 +129,12 @@ def free_bytes(device: torch.device) -> int:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name such as "cpu", "cuda" or "cuda:1", or `ModelError` when it is not there."""
+    """The device of a name: "cpu", "cuda", "cuda:1", or "auto", the first GPU if there is one.
+
+    Raises `ModelError` when it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -57,7 +57,7 @@ def load(
     place = pick_device(device)
     network = checkpoint.load_network(directory)
     plans = network.plans
-    text = _text_encoder(plans, device)
+    text = _text_encoder(plans, str(place))
     beside = directory / BANK
     if bank is not None or beside.is_file():
         text = Bank(Path(bank) if bank is not None else beside, text)
