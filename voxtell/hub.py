@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from httpx import HTTPError
 from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of whichever HTTP client the hub uses
 
 from voxtell.checkpoint import PLANS, load_network, weights_digest, weights_path
 from voxtell.errors import FetchError, ModelError
