@@ -1,17 +1,14 @@
 """What can go wrong with a report: one sentence each, and whether trying again makes sense."""
 
-from typing import Literal
+from typing import ClassVar
 
-Retry = Literal["final", "later", "usage"]
+from worker.errors import Retry, WorkerError
 
 
-class ReportError(Exception):
+class ReportError(WorkerError):
     """The report cannot be read."""
 
-    retry: Retry = "final"
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or self.__doc__)
+    retry: ClassVar[Retry] = "final"
 
 
 class ReportTooLargeError(ReportError):
@@ -25,4 +22,10 @@ class NotAReportError(ReportError):
 class LexiconError(ReportError):
     """The lexicon or rules file is not valid; correct the field that the message names."""
 
-    retry: Retry = "usage"
+    retry: ClassVar[Retry] = "usage"
+
+
+class ReceiverError(ReportError):
+    """Reports cannot be received; correct the address or the folder that the message names."""
+
+    retry: ClassVar[Retry] = "usage"

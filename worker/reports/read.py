@@ -17,6 +17,7 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
 from .errors import NotAReportError, ReportError, ReportTooLargeError
+from .oru import observed_text
 from .tokens import MAX_CHARACTERS
 
 # An HL7 or FHIR report may carry its PDF along (a few MB); nothing larger is a report.
@@ -44,9 +45,9 @@ def report_text(content: bytes, *, name: str = "the report") -> str:
     if content[128:132] == b"DICM":
         text = _from_sr(content, name)
     else:
-        raw = _decoded(content, name)
+        raw = decoded(content, name)
         if raw.startswith(("MSH|", "\x0bMSH|")):
-            text = from_hl7(raw)
+            text = observed_text(raw)
         elif raw.lstrip()[:1] == "{":
             text = _from_fhir(raw, name)
         else:
@@ -58,7 +59,7 @@ def report_text(content: bytes, *, name: str = "the report") -> str:
     return text
 
 
-def _decoded(content: bytes, name: str) -> str:
+def decoded(content: bytes, name: str) -> str:
     """UTF-8 or UTF-16 with its mark, Windows-1252 otherwise; binary data is refused."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = content.decode("utf-16", errors="replace")
@@ -115,32 +116,6 @@ def _sr_value(item: Dataset, value_type: str, title: str) -> Iterator[str]:
 
 def _meaning(sequence: Any) -> str:
     return str(sequence[0].get("CodeMeaning", "")) if sequence else ""
-
-
-_LINE_BREAKS = dict.fromkeys((".br", ".sp", "X0A", "X0D", "X0D0A"), "\n")
-_HL7_ESCAPES = {"F": "|", "S": "^", "T": "&", "R": "~", "E": "\\", **_LINE_BREAKS}
-_HL7_TEXT_TYPES = frozenset({"TX", "FT", "ST", ""})
-
-
-def from_hl7(message: str) -> str:
-    """The report text of an HL7 v2 ORU: the text observations (OBX-5) in order, a line each (HL7 v2.5.1, 7.4.2)."""
-    lines: list[str] = []
-    previous = ""
-    for segment in re.split(r"[\r\n]+", message.strip("\x0b\x1c\r\n")):
-        fields = segment.split("|")
-        if fields[0] != "OBX" or len(fields) < 6 or fields[2] not in _HL7_TEXT_TYPES:
-            continue
-        observation = fields[3].split("^")
-        title = observation[1] if len(observation) > 1 else ""
-        if title != previous and lines:
-            lines.append("")
-        previous = title
-        lines.extend(re.sub(r"\\([^\\\s]{1,6})\\", _unescaped, part) for part in fields[5].split("~"))
-    return "\n".join(lines)
-
-
-def _unescaped(match: re.Match[str]) -> str:
-    return _HL7_ESCAPES.get(match.group(1), " ")
 
 
 def _from_fhir(raw: str, name: str) -> str:

@@ -1,0 +1,149 @@
+"""Receives reports as HL7 v2 result messages over MLLP (HL7 v2.5.1 Implementation Guide, Minimal Lower Layer Protocol).
+
+A message is answered AA only when it lies on the disk (written, fsynced, renamed, its folder fsynced) and `on_report`
+has returned. A file is named by the SHA-256 of its bytes, so a message sent twice is one file and is answered AA twice.
+One thread runs an asyncio loop with a task per connection; disk and callback work runs in the loop's thread pool.
+
+    <folder>/<sha256>.hl7            the message as received, without the MLLP frame
+    <folder>/.<sha256>.<random>      an unfinished write; may be deleted at any time
+"""
+
+import asyncio
+import hashlib
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import hl7
+from hl7.mllp import InvalidBlockError, start_hl7_server
+
+from dicom_node.durable import fsync, write_new
+
+from .errors import NotAReportError, ReceiverError
+from .oru import ReportLinks, links, parsed
+from .read import MAX_BYTES, decoded
+
+ACCEPTED, ERROR, REJECTED = "AA", "AE", "AR"  # HL7 table 0008: stored; try again; never send this again
+_STOP_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedReport:
+    """A report on the disk and what links it to its study."""
+
+    path: Path
+    links: ReportLinks
+
+
+class ReportReceiver:
+    """An MLLP server; a context manager. `on_report` is called from another thread, once per message sent."""
+
+    def __init__(
+        self, folder: Path, on_report: Callable[[ReceivedReport], None], *, host: str = "127.0.0.1", port: int = 2575
+    ) -> None:
+        self.folder, self._on_report, self._address = folder, on_report, (host, port)
+        self.port = port
+        self._failure: OSError | None = None
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="mllp", daemon=True)
+
+    def start(self) -> None:
+        """Listen; returns when connections are taken. Raises ReceiverError."""
+        host, port = self._address
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReceiverError(f"{self.folder}: {error.strerror}; give a writable folder for reports") from error
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            raise ReceiverError(f"{host}:{port}: {self._failure.strerror}; give a free address") from self._failure
+
+    def stop(self) -> None:
+        """Take no more connections and end those that are open."""
+        if self._loop is not None and self._stopping is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(_STOP_SECONDS)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def _serve(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        host, port = self._address
+        try:
+            server = await start_hl7_server(self._converse, host, port, limit=MAX_BYTES)
+        except OSError as error:
+            self._failure = error
+            self._started.set()
+            return
+        self.port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        async with server:
+            await self._stopping.wait()
+
+    async def _converse(self, reader: Any, writer: Any) -> None:
+        """One connection: a message, its answer, the next message; ends with the peer or with what is no message."""
+        peer = writer.get_extra_info("peername")
+        try:
+            while True:
+                block = await reader.readblock()
+                writer.writeblock((await asyncio.to_thread(self.receive, block)).encode())
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the peer is done
+        except (InvalidBlockError, NotAReportError, ValueError) as error:
+            log.warning("connection of %s ended: %s", peer, type(error).__name__)
+        finally:
+            writer.close()
+
+    def receive(self, content: bytes) -> str:
+        """Keep one message and give its acknowledgement; NotAReportError when it cannot even be answered."""
+        message = parsed(decoded(content, "the message"))
+        if _type(message) != "ORU":
+            return _answer(message, REJECTED)
+        try:
+            path = self._keep(content)
+            self._on_report(ReceivedReport(path, links(message)))
+        except Exception as error:  # noqa: BLE001 - a door: whatever failed, the sender is told to send again
+            log.error("report %s not taken: %s", links(message).control_id, type(error).__name__)
+            return _answer(message, ERROR)
+        return _answer(message, ACCEPTED)
+
+    def _keep(self, content: bytes) -> Path:
+        digest = hashlib.sha256(content).hexdigest()
+        final = self.folder / f"{digest}.hl7"
+        if not final.exists():
+            unfinished = self.folder / f".{digest}.{uuid.uuid4().hex}"
+            write_new(unfinished, content)
+            unfinished.rename(final)
+        fsync(self.folder)
+        return final
+
+
+def _type(message: hl7.Message) -> str:
+    """MSH-9.1; NotAReportError when MSH-9 lacks the trigger that an answer must repeat."""
+    try:
+        kind, trigger = str(message.segment("MSH")(9)).split("^")[:2]
+    except (KeyError, IndexError, ValueError) as error:
+        raise NotAReportError("the message has no message type and trigger; send an ORU^R01") from error
+    return kind if trigger else ""
+
+
+def _answer(message: hl7.Message, code: str) -> str:
+    return str(message.create_ack(code))
