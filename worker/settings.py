@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
@@ -33,9 +33,9 @@ class Destination(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field("pacs", description="The name protocols use.")
-    ae_title: AeTitle
-    host: str
-    port: int = Field(104, ge=1, le=65535)
+    ae_title: AeTitle = Field(description="Its AE title.")
+    host: str = Field(description="Its host name or address.")
+    port: int = Field(104, ge=1, le=65535, description="Its TCP port.")
 
 
 class Settings(BaseSettings):
@@ -81,6 +81,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["text", "json"] = Field("text", description="Lines for people or for machines.")
 
+    @field_validator("destinations")
+    @classmethod
+    def _distinct(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        if len({destination.name for destination in value}) != len(value):
+            raise ValueError("two destinations have one name; protocols and the ledger tell them apart by it")
+        return value
+
     @property
     def protocols_folder(self) -> Path:
         """Where protocol files lie."""
@@ -118,10 +125,12 @@ def load(**overrides: object) -> Settings:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"setting {PREFIX}{field.upper()}: {first['msg']} (got {first['input']!r})") from None
-    except ValueError as error:  # pydantic-settings could not parse a JSON value
-        raise SettingsError(f"a {PREFIX} variable is not valid JSON: {error.__cause__ or error}") from None
+        field, *inside = (str(part) for part in first["loc"])
+        where = PREFIX + field.upper() + (f", {'.'.join(inside)}" if inside else "")
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"setting {where}: {message} (got {first['input']!r})") from None
+    except ValueError as error:  # pydantic-settings could not parse a JSON value, and says of which field
+        raise SettingsError(f"not valid JSON: {error}: {error.__cause__}; quote the variable's value") from None
 
 
 def _nearest(variable: str, known: set[str]) -> str:

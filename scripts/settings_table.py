@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Writes docs/settings.md from the fields of `worker.settings`: run it after changing one (a test compares)."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+from pydantic.fields import FieldInfo
+
+from worker.settings import PREFIX, Destination, Settings
+
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+
+HEAD = f"""# Settings
+
+<!-- made by scripts/settings_table.py -->
+
+Every setting is an environment variable, read once at the start. A variable that begins with `{PREFIX}` and is none of
+these stops the start, so that a misspelt one is never ignored. The defaults serve one machine.
+
+| variable | value | default | what it is |
+|---|---|---|---|
+"""
+
+DESTINATIONS = f"""
+`{PREFIX}DESTINATIONS` is a JSON list of objects:
+
+| field | value | default | what it is |
+|---|---|---|---|
+"""
+
+EXAMPLE = f"""
+```
+export {PREFIX}DESTINATIONS='[{{"name": "pacs", "ae_title": "ORTHANC", "host": "10.1.0.5", "port": 4242}}]'
+```
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    settings = (_row(PREFIX + name.upper(), field) for name, field in Settings.model_fields.items())
+    destination = (_row(name, field) for name, field in Destination.model_fields.items())
+    return HEAD + "".join(settings) + DESTINATIONS + "".join(destination) + EXAMPLE
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    return f"| `{name}` | {_kind(field)} | {_default(field)} | {field.description} |\n"
+
+
+def _kind(field: FieldInfo) -> str:
+    """The type in words: choices by name, others by what is written in the variable."""
+    written = str(field.annotation)
+    if written.startswith("typing.Literal"):
+        return ", ".join(get_args(field.annotation))
+    if "tuple[" in written:
+        return "JSON list"
+    names = {"Path": "path", "bool": "true or false", "int": "whole number", "float": "number"}
+    return next((words for name, words in names.items() if re.search(rf"\b{name}\b", written)), "text")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory is not None:
+        return "`~/.local/share/voxtell-dicom`"
+    empty = field.default is None or field.default == ()
+    return "" if empty else f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

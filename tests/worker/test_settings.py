@@ -1,0 +1,119 @@
+"""Settings: one frozen object; what is misspelt or makes no sense stops the start with one sentence."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from worker.errors import SettingsError
+from worker.settings import PREFIX, Destination, Settings, load
+
+ROOT = Path(__file__).parents[2]
+PACS = '[{"name": "pacs", "ae_title": "ORTHANC", "host": "10.1.0.5", "port": 4242}]'
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    """No setting of whoever runs the tests."""
+    import os
+
+    for variable in list(os.environ):
+        if variable.startswith(PREFIX):
+            monkeypatch.delenv(variable)
+
+
+def test_the_defaults_serve_one_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    settings = load()
+    assert (settings.ae_title, settings.host, settings.port) == ("VOXTELL", "127.0.0.1", 11112)
+    assert settings.home == tmp_path / "voxtell-dicom"
+    assert settings.protocols_folder == settings.home / "protocols"
+    assert settings.ledger_url == f"sqlite:///{settings.home}/ledger.sqlite"
+
+
+def test_a_misspelt_variable_stops_the_start_with_the_near_name(monkeypatch):
+    monkeypatch.setenv("VOXTELL_QUIET_SECOND", "3")
+    with pytest.raises(
+        SettingsError, match=r"^VOXTELL_QUIET_SECOND is no setting .*; did you mean VOXTELL_QUIET_SECONDS\?$"
+    ):
+        load()
+
+
+def test_a_variable_like_no_setting_is_to_be_unset(monkeypatch):
+    monkeypatch.setenv("VOXTELL_ZZZZZZZZZZZZZ", "3")
+    with pytest.raises(SettingsError, match="VOXTELL_ZZZZZZZZZZZZZ is no setting of this node; unset it"):
+        load()
+
+
+def test_destinations_are_json_and_found_by_name(monkeypatch):
+    monkeypatch.setenv("VOXTELL_DESTINATIONS", PACS)
+    settings = load()
+    assert settings.destination("pacs") == Destination(name="pacs", ae_title="ORTHANC", host="10.1.0.5", port=4242)
+    with pytest.raises(
+        SettingsError, match=r"destination 'archive' is not in VOXTELL_DESTINATIONS \(pacs\); add it there"
+    ):
+        settings.destination("archive")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("VOXTELL_PORT", "70000", "setting VOXTELL_PORT: Input should be less than or equal to 65535 (got '70000')"),
+        ("VOXTELL_QUIET_SECONDS", "0", "setting VOXTELL_QUIET_SECONDS: Input should be greater than 0 (got '0')"),
+        ("VOXTELL_AE_TITLE", "A" * 17, "setting VOXTELL_AE_TITLE: String should have at most 16 characters"),
+        ("VOXTELL_AE_TITLE", "A\\B", "setting VOXTELL_AE_TITLE: String should match pattern"),
+        (
+            "VOXTELL_LOG_LEVEL",
+            "loud",
+            "setting VOXTELL_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'",
+        ),
+        ("VOXTELL_DESTINATIONS", "[{", 'not valid JSON: error parsing value for field "destinations"'),
+        (
+            "VOXTELL_DESTINATIONS",
+            '[{"ae_title": "A", "host": "h", "prt": 104}]',
+            "setting VOXTELL_DESTINATIONS, 0.prt: Extra inputs are not permitted (got 104)",
+        ),
+        ("VOXTELL_DESTINATIONS", '[{"ae_title": "A"}]', "setting VOXTELL_DESTINATIONS, 0.host: Field required"),
+        (
+            "VOXTELL_DESTINATIONS",
+            '[{"ae_title": "A", "host": "h"}, {"ae_title": "B", "host": "h"}]',
+            "setting VOXTELL_DESTINATIONS: two destinations have one name",
+        ),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_one_sentence(monkeypatch, variable, value, sentence):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as raised:
+        load()
+    assert str(raised.value).startswith(sentence)
+    assert "\n" not in str(raised.value)
+
+
+def test_nobody_changes_settings_after_the_start():
+    with pytest.raises(ValidationError):
+        load().port = 104
+
+
+def test_arguments_win_over_variables(monkeypatch):
+    monkeypatch.setenv("VOXTELL_PORT", "104")
+    assert load().port == 104
+    assert load(port=105).port == 105
+
+
+@pytest.mark.parametrize("model", [Settings, Destination])
+def test_every_field_says_what_it_is_and_times_and_sizes_say_their_unit(model):
+    for name, field in model.model_fields.items():
+        assert field.description is not None, name
+        assert field.description.endswith("."), name
+        if name.endswith("_seconds"):
+            assert "in s." in field.description, name
+        if name.endswith("_bytes"):
+            assert "in bytes" in field.description, name
+
+
+def test_the_page_of_settings_is_up_to_date():
+    spec = importlib.util.spec_from_file_location("settings_table", ROOT / "scripts" / "settings_table.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.PAGE.read_text() == script.page(), "run scripts/settings_table.py"
