@@ -1,0 +1,174 @@
+"""One attempt at a job: claim, segment, publish, and what becomes of every kind of failure."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+
+from dicom_node.synthesis import ct_series
+from tests.twins import ThresholdSegmenter
+from voxtell import OutOfMemoryError
+from worker import segmentation
+from worker.jobs import Prompt, Work
+from worker.ledger import Job, JobState
+from worker.queue_server import running_queue
+from worker.segmentation import Desk
+from worker.settings import Settings, load
+
+SPACING = (3.0, 2.0, 1.5)
+
+
+class Failing(ThresholdSegmenter):
+    """Raises what it is given, as often as it is asked."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, *_args: Any, **_options: Any) -> Any:
+        raise self.error
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name in ("VOXTELL_MODEL", "VOXTELL_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return load(home=tmp_path / "home", max_attempts=2, backoff_seconds=0.001)
+
+
+@pytest.fixture
+def desk(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    with running_queue(settings):
+        desk = Desk(settings)
+        monkeypatch.setattr(Desk, "_mine", desk)
+        desk.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
+        yield desk
+        desk.ledger.close()
+
+
+@pytest.fixture
+def queued(desk: Desk, tmp_path: Path) -> Callable[..., Job]:
+    """A job on a stored series: a box of 4 x 6 x 8 voxels at 700 HU in water."""
+
+    def queue(*prompts: str, instances: int = 9, **facts: Any) -> Job:
+        image = np.zeros((9, 16, 20), np.float32)
+        image[2:6, 5:11, 4:12] = 700
+        files = ct_series(image, SPACING, tmp_path / "series")
+        uids = [(path, _uids(path)) for path in files]
+        for path, (study_uid, series_uid, sop_uid) in uids[:instances]:
+            desk.store.put(path.read_bytes(), study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid)
+        study_uid, series_uid, _ = uids[0][1]
+        work = Work.of(
+            study_uid=study_uid,
+            series_uid=series_uid,
+            instances=[sop_uid for _, (_, _, sop_uid) in uids[:instances]],
+            protocol="test",
+            protocol_digest="d",
+            prompts=tuple(Prompt(text=text) for text in prompts),
+            model=None,
+            **facts,
+        )
+        desk.ledger.add_job(work)
+        return desk.ledger.job(work.job_id)
+
+    return queue
+
+
+def test_a_job_becomes_a_folder_of_results_and_a_line_in_the_ledger(desk: Desk, queued: Callable[..., Job]) -> None:
+    job = queued("above 300", "nothing")
+    segmentation.run(job.id)
+    done = desk.ledger.job(job.id)
+    assert done.state is JobState.SEGMENTED
+    (found,) = done.result["found"]
+    assert found["volume_ml"] == pytest.approx(4 * 6 * 8 * np.prod(SPACING) / 1000, abs=1e-3)
+    assert done.result["not_found"] == ["nothing"]
+    assert {path.name for path in desk.store.result_paths(job.id)} == {"seg.dcm", "result.json"}
+
+
+def test_a_message_that_comes_twice_does_nothing_the_second_time(desk: Desk, queued: Callable[..., Job]) -> None:
+    job = queued("above 300")
+    segmentation.run(job.id)
+    first = desk.ledger.job(job.id)
+    segmentation.run(job.id)
+    assert desk.ledger.job(job.id) == first
+
+
+def test_results_with_a_destination_wait_for_their_delivery(desk: Desk, queued: Callable[..., Job]) -> None:
+    job = queued("above 300", destinations=("pacs", "planning"))
+    segmentation.run(job.id)
+    assert desk.ledger.job(job.id).state is JobState.SENDING
+    assert desk.ledger.to_deliver() == [(job.id, "pacs"), (job.id, "planning")]
+
+
+def test_a_prompt_that_finds_nothing_is_a_result_and_sends_nothing(desk: Desk, queued: Callable[..., Job]) -> None:
+    job = queued("nothing", destinations=("pacs",))
+    segmentation.run(job.id)
+    done = desk.ledger.job(job.id)
+    assert (done.state, done.result["not_found"], done.result["files"]) == (JobState.SEGMENTED, ["nothing"], [])
+    assert desk.ledger.deliveries(job.id) == []
+
+
+def test_a_bad_series_is_final_and_the_reason_names_what_is_wrong(desk: Desk, queued: Callable[..., Job]) -> None:
+    job = queued("above 300", instances=1)
+    segmentation.run(job.id)
+    failed = desk.ledger.job(job.id)
+    assert (failed.state, failed.attempts) == (JobState.FAILED, 1)
+    assert "single slice" in failed.reason
+
+
+def test_too_little_memory_is_tried_again_and_then_fails(desk: Desk, queued: Callable[..., Job]) -> None:
+    desk.segmenter = Failing(OutOfMemoryError("no room"))  # type: ignore[assignment]
+    job = queued("above 300")
+    segmentation.run(job.id)
+    waiting = desk.ledger.job(job.id)
+    assert (waiting.state, waiting.reason) == (JobState.QUEUED, "no room")
+    while desk.ledger.job(job.id).state is JobState.QUEUED:
+        segmentation.run(job.id)
+    failed = desk.ledger.job(job.id)
+    assert (failed.state, failed.attempts, failed.reason) == (JobState.FAILED, 2, "no room")
+    assert list(desk.store.home.glob("results/*")) == []
+
+
+def test_the_unexpected_fails_the_job_and_not_the_worker(desk: Desk, queued: Callable[..., Job]) -> None:
+    desk.segmenter = Failing(ZeroDivisionError("oops"))  # type: ignore[assignment]
+    job = queued("above 300")
+    segmentation.run(job.id)
+    failed = desk.ledger.job(job.id)
+    assert failed.state is JobState.FAILED
+    assert "ZeroDivisionError: oops" in failed.reason
+
+
+def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(desk: Desk, queued: Callable[..., Job]) -> None:
+    job = queued("above 300", destinations=("pacs",))
+
+    class Cancelling(ThresholdSegmenter):
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            desk.ledger.cancel(job.id)
+            return super().__call__(*args, **options)
+
+    desk.segmenter = Cancelling()  # type: ignore[assignment]
+    segmentation.run(job.id)
+    assert desk.ledger.job(job.id).state is JobState.CANCELLED
+    assert desk.ledger.to_deliver() == []
+
+
+def test_the_same_work_gives_the_same_uids(desk: Desk, queued: Callable[..., Job], tmp_path: Path) -> None:
+    job = queued("above 300")
+    segmentation.run(job.id)
+    (seg,) = [path for path in desk.store.result_paths(job.id) if path.name == "seg.dcm"]
+    first = _uids(seg)
+    other = Desk(load(home=desk.settings.home, database_url=f"sqlite:///{tmp_path / 'other.sqlite'}"))
+    other.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
+    other.ledger.add_job(job.work)
+    claimed = other.ledger.claim(job.id, 60)
+    assert claimed is not None
+    other.attempt(claimed)
+    other.ledger.close()
+    assert _uids(seg) == first
+
+
+def _uids(path: Path) -> tuple[str, str, str]:
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    return str(header.StudyInstanceUID), str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
