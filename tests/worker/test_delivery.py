@@ -1,0 +1,127 @@
+"""Results on their way to a PACS: taken, not there, refused, unknown."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_node.listener import Access, Listener
+from dicom_node.store import Store
+from dicom_node.synthesis import ct_series
+from worker import delivery
+from worker.delivery import Sender
+from worker.jobs import Prompt, Work
+from worker.ledger import DeliveryState, Job, JobState
+from worker.settings import load
+
+# pynetdicom shuts its socket down and never closes it when nobody listens.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
+
+
+def pacs(folder: Path, port: int, *, knows: tuple[str, ...] = ()) -> Listener:
+    """A PACS that keeps what it is sent, from callers that it knows."""
+    access = Access(calling_aes=knows)
+    settings = {"ae_title": "PACS", "host": "127.0.0.1", "port": port, "on_arrival": lambda _arrival: None}
+    return Listener(Store(folder), access=access, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int) -> Iterator[Sender]:
+    monkeypatch.delenv("VOXTELL_DESTINATIONS", raising=False)
+    peer = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port}
+    sender = Sender(load(home=tmp_path / "home", destinations=[peer], backoff_seconds=0.001, max_deliveries=3))
+    monkeypatch.setattr(Sender, "_mine", sender)
+    yield sender
+    sender.ledger.close()
+
+
+def segmented(sender: Sender, *destinations: str) -> Job:
+    """A job whose results, two objects, lie in the store."""
+    work = Work.of(
+        study_uid="1.2.3",
+        series_uid="1.2.3.4",
+        instances=["1.2.3.4.1"],
+        protocol="test",
+        protocol_digest="d",
+        prompts=(Prompt(text="liver"),),
+        model=None,
+        destinations=destinations,
+    )
+    sender.ledger.add_job(work)
+    claimed = sender.ledger.claim(work.job_id, 60)
+    assert claimed is not None
+    with sender.store.results(work.job_id) as folder:
+        ct_series(np.zeros((2, 8, 8)), (1.0, 1.0, 1.0), folder)
+        (folder / "result.json").write_text(json.dumps({}))
+    sender.ledger.segmented(claimed, {"files": ["0001.dcm", "0002.dcm"]}, destinations)
+    return sender.ledger.job(work.job_id)
+
+
+def test_every_object_arrives_and_the_job_is_delivered(sender: Sender, tmp_path: Path, free_port: int) -> None:
+    job = segmented(sender, "pacs")
+    with pacs(tmp_path / "pacs", free_port):
+        delivery.run(job.id, "pacs")
+    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+    assert len(list(Store(tmp_path / "pacs").walk())) == 2
+
+
+def test_a_message_that_comes_twice_sends_once(
+    sender: Sender, tmp_path: Path, free_port: int
+) -> None:
+    job = segmented(sender, "pacs")
+    with pacs(tmp_path / "pacs", free_port):
+        delivery.run(job.id, "pacs")
+    delivery.run(job.id, "pacs")
+    (line,) = sender.ledger.deliveries(job.id)
+    assert (line.state, line.attempts) == (DeliveryState.DELIVERED, 1)
+
+
+def test_a_pacs_that_is_down_is_tried_again_until_it_is_up(sender: Sender, tmp_path: Path, free_port: int) -> None:
+    job = segmented(sender, "pacs")
+    delivery.run(job.id, "pacs")
+    (line,) = sender.ledger.deliveries(job.id)
+    assert line.state is DeliveryState.PENDING
+    assert "nothing listens there" in line.reason
+    with pacs(tmp_path / "pacs", free_port):
+        while sender.ledger.job(job.id).state is JobState.SENDING:
+            delivery.run(job.id, "pacs")
+    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+
+
+def test_a_pacs_that_stays_down_fails_the_job_and_a_retry_delivers_it(
+    sender: Sender, tmp_path: Path, free_port: int
+) -> None:
+    job = segmented(sender, "pacs")
+    while sender.ledger.job(job.id).state is JobState.SENDING:
+        delivery.run(job.id, "pacs")
+    failed = sender.ledger.job(job.id)
+    assert failed.state is JobState.FAILED
+    assert failed.reason.startswith("pacs: PACS@127.0.0.1")
+    sender.ledger.retry(job.id)
+    with pacs(tmp_path / "pacs", free_port):
+        delivery.run(job.id, "pacs")
+    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+
+
+def test_a_pacs_that_does_not_know_us_is_final(sender: Sender, tmp_path: Path, free_port: int) -> None:
+    job = segmented(sender, "pacs")
+    with pacs(tmp_path / "pacs", free_port, knows=("SOMEBODY",)):
+        delivery.run(job.id, "pacs")
+    failed = sender.ledger.job(job.id)
+    assert failed.state is JobState.FAILED
+    assert "enter VOXTELL in its list of AE titles" in failed.reason
+
+
+def test_a_destination_that_is_down_holds_its_own_results_only(sender: Sender, tmp_path: Path, free_port: int) -> None:
+    job = segmented(sender, "planning", "pacs")
+    with pacs(tmp_path / "pacs", free_port):
+        delivery.run(job.id, "planning")
+        delivery.run(job.id, "pacs")
+    states = {line.destination: line.state for line in sender.ledger.deliveries(job.id)}
+    assert states["pacs"] is DeliveryState.DELIVERED
+    assert len(list(Store(tmp_path / "pacs").walk())) == 2
+    while sender.ledger.job(job.id).state is JobState.SENDING:
+        delivery.run(job.id, "planning")
+    assert "destination 'planning' is not in VOXTELL_DESTINATIONS" in sender.ledger.job(job.id).reason
