@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydicom.datadict import dictionary_keyword, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -75,9 +75,18 @@ class Condition(BaseModel):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not self.model_fields_set:
-            raise ValueError("a condition needs equals, regex, min, max or present")
+        if not self.model_dump(exclude_none=True) or self.equals == ():
+            raise ValueError("a condition needs a value, or equals, regex, min, max or present with a value")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"nothing is at least {self.min:g} and at most {self.max:g}")
         return self
+
+    @field_validator("equals", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: Any) -> Any:
+        if any(isinstance(one, bool) for one in (value if isinstance(value, (list, tuple)) else [value])):
+            raise ValueError("YAML reads a bare YES or NO as true or false; write it in quotes")
+        return value
 
     @field_validator("regex")
     @classmethod
@@ -113,14 +122,24 @@ class Condition(BaseModel):
         return bool(numbers) and all(low <= number <= high for number in numbers)
 
 
+def _known(name: str) -> str:
+    if name not in SERIES_FACTS and _tag(name) is None:
+        raise ValueError(f"'{name}' is no DICOM keyword or tag{_did_you_mean(name)}")
+    return name
+
+
+AttributeName = Annotated[str, AfterValidator(_known)]
+"""A DICOM keyword, a tag as gggg,eeee, or one of SERIES_FACTS."""
+
+
 class Match(BaseModel):
     """Conditions by attribute (keyword, or tag as gggg,eeee), with `all`, `any` and `not` for groups of them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    attributes: dict[str, Condition] = {}
-    all: tuple["Match", ...] = ()
-    any: tuple["Match", ...] = ()
+    attributes: dict[AttributeName, Condition] = {}
+    all: tuple["Match", ...] = Field((), min_length=1)
+    any: tuple["Match", ...] = Field((), min_length=1)
     not_: "Match | None" = None
 
     @model_validator(mode="before")
@@ -130,14 +149,6 @@ class Match(BaseModel):
             raise ValueError("conditions are a mapping, such as Modality: CT")
         groups = {"not_" if key == "not" else key: value[key] for key in _GROUPS if key in value}
         return {"attributes": {str(k): v for k, v in value.items() if k not in _GROUPS}, **groups}
-
-    @field_validator("attributes")
-    @classmethod
-    def _known(cls, value: dict[str, Condition]) -> dict[str, Condition]:
-        for name in value:
-            if name not in SERIES_FACTS and _tag(name) is None:
-                raise ValueError(f"'{name}' is no DICOM keyword or tag{_did_you_mean(name)}")
-        return value
 
     def ask(self, candidate: Candidate) -> tuple[bool, list[Finding]]:
         """Whether the series matches, and each condition with what was there."""

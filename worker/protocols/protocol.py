@@ -74,22 +74,28 @@ def read_protocol(path: Path) -> Protocol:
         return Protocol.model_validate(content)
     except ValidationError as invalid:
         first = invalid.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if part != "attributes") or "the file"
+        line, field = _place(root, first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise ProtocolError(f"{path}, line {_line(root, first['loc'])}, {field}: {message}") from None
+        raise ProtocolError(f"{path}, line {line}, {field}: {message}") from None
 
 
-def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
-    """The line (from 1) of the deepest node on the way to a field; pydantic's own steps are not in the file."""
-    line = node.start_mark.line if node else 0
+def _place(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int, str]:
+    """The line (from 1) and the name of the deepest field on the way that is in the file; pydantic's own steps are not.
+
+    A field that is missing is named with the line of what lacks it.
+    """
+    line, found = node.start_mark.line if node else 0, []
     for part in location:
+        step = "not" if part == "not_" else part
         if isinstance(node, yaml.MappingNode):
-            pairs = {str(key.value): (key, value) for key, value in node.value}
-            found = pairs.get(str(part)) or (pairs.get("not") if part == "not_" else None)
-            if found is None:
-                continue
-            line, node = found[0].start_mark.line, found[1]
+            key, value = next(((k, v) for k, v in node.value if str(k.value) == str(step)), (None, None))
+            if key is not None:
+                line, node = key.start_mark.line, value
+                found.append(str(step))
+            elif part == location[-1] and step in Protocol.model_fields | Prompt.model_fields:
+                found.append(str(step))
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line
-    return line + 1
+            found.append(str(part + 1))
+    return line + 1, ".".join(found) or "the file"

@@ -1,0 +1,324 @@
+"""Protocols: what a file may say, what a series answers, and what happens when a file is edited badly."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
+
+from worker.candidates import FolderError, candidates_in, series_in
+from worker.errors import ProtocolError
+from worker.protocols import (
+    Candidate,
+    Condition,
+    Match,
+    ProtocolFolder,
+    read_folder,
+    read_protocol,
+    ship_protocols,
+)
+
+LIVER = """\
+name: liver
+match:
+  Modality: CT
+  not:
+    ImageType: LOCALIZER
+prompts:
+  - liver
+  - {text: right kidney, name: Kidney_R}
+"""
+
+
+def header(**attributes) -> Dataset:
+    made = Dataset()
+    for keyword, value in attributes.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def series(*headers: Dataset, **facts: str) -> Candidate:
+    return Candidate(list(headers), **facts)
+
+
+def takes(conditions: object, candidate: Candidate) -> bool:
+    return Match.model_validate(conditions).ask(candidate)[0]
+
+
+def written(tmp_path: Path, text: str, name: str = "liver.yaml") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+# -- files
+
+
+def test_a_protocol_is_read_with_its_defaults(tmp_path):
+    protocol = read_protocol(written(tmp_path, LIVER))
+    assert (protocol.name, protocol.outputs, protocol.destinations) == ("liver", ("seg",), None)
+    assert [(prompt.text, prompt.label) for prompt in protocol.prompts] == [
+        ("liver", "liver"),
+        ("right kidney", "Kidney_R"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "field", "message"),
+    [
+        (("match:\n", "match: [\n"), 4, None, "not valid YAML"),
+        (("name: liver", "name: liver\nprompt: [x]"), 2, "prompt", "Extra inputs are not permitted"),
+        (("Modality", "Modalty"), 3, "match.Modalty", "'Modalty' is no DICOM keyword or tag; did you mean Modality?"),
+        (("Modality: CT", "Modality: {equal: CT}"), 3, "match.Modality.equal", "Extra inputs are not permitted"),
+        (("Modality: CT", "Modality:"), 3, "match.Modality", "a condition needs a value"),
+        (("Modality: CT", "Modality: []"), 3, "match.Modality", "Extra|needs a value"),
+        (("Modality: CT", "Modality: {regex: '('}"), 3, "match.Modality.regex", "not a regular expression"),
+        (("Modality: CT", "KVP: {min: low}"), 3, "match.KVP.min", "valid number"),
+        (("Modality: CT", "KVP: {min: 3, max: 2}"), 3, "match.KVP", "nothing is at least 3 and at most 2"),
+        (("Modality: CT", "BurnedInAnnotation: NO"), 3, "match.BurnedInAnnotation", "write it in quotes"),
+        (("ImageType", "ImageTyp"), 5, "match.not.ImageTyp", "did you mean ImageType?"),
+        (("ImageType: LOCALIZER", "[]"), 4, "match.not", "conditions are a mapping"),
+        (("  Modality: CT\n", "  any:\n    - Modality: CT\n    - KVP: {mn: 3}\n"), 5, "match.any.2.KVP.mn", "Extra"),
+        (("  Modality: CT\n", "  all:\n    - not:\n        Foo: 1\n"), 5, "match.all.1.not.Foo", "'Foo' is no DICOM"),
+        (("  Modality: CT\n", "  any: []\n"), 3, "match.any", "at least 1"),
+        (("name: Kidney_R", "nme: Kidney_R"), 8, "prompts.2.nme", "Extra inputs are not permitted"),
+        (("text: right kidney, ", ""), 8, "prompts.2.text", "Field required"),
+        (("  - liver\n", "  - ' '\n"), 6, "prompts", "a prompt is empty"),
+        (("Kidney_R", "liver"), 6, "prompts", "two prompts have the same name"),
+        (("name: liver", "name: liver\noutputs: [dvd]"), 2, "outputs.1", "Input should be"),
+        (("name: liver\n", ""), 1, "name", "Field required"),
+        (("name: liver", "name: ../liver"), 1, "name", "String should match pattern"),
+    ],
+)
+def test_a_bad_file_is_named_with_line_and_field(tmp_path, change, line, field, message):
+    assert change[0] in LIVER
+    path = written(tmp_path, LIVER.replace(*change, 1))
+    where = f", line {line}" + (f", {field}: " if field else ": ")
+    with pytest.raises(ProtocolError) as raised:
+        read_protocol(path)
+    assert str(raised.value).startswith(f"{path}{where}")
+    assert any(part in str(raised.value) for part in message.split("|"))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"liver", b"\xff\xfe", b"name: \x07", b"- a\n- b"])
+def test_a_file_that_is_no_protocol_at_all_is_one_sentence(tmp_path, content):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ProtocolError, match=r"^\S+bad\.yaml") as raised:
+        read_protocol(path)
+    assert len(str(raised.value)) < 400
+
+
+def test_two_files_with_one_name_are_refused(tmp_path):
+    written(tmp_path, LIVER)
+    written(tmp_path, LIVER, "other.yml")
+    with pytest.raises(
+        ProtocolError, match=r"other\.yml: another file already has a protocol named 'liver'; rename one"
+    ):
+        read_folder(tmp_path)
+
+
+def test_the_digest_changes_with_what_decides_a_result_only(tmp_path):
+    digest = read_protocol(written(tmp_path, LIVER)).digest
+    for text, same in [
+        (LIVER + "description: words\n", True),
+        (LIVER + "destinations: [pacs]\n", True),
+        (LIVER + "outputs: [seg, nifti]\n", False),
+        (LIVER.replace("right", "left"), False),
+    ]:
+        assert (read_protocol(written(tmp_path, text)).digest == digest) is same
+
+
+def test_the_shipped_protocols_are_valid_and_never_replace_a_sites_own(tmp_path):
+    folder = tmp_path / "protocols"
+    ship_protocols(folder)
+    assert [protocol.name for protocol in read_folder(folder)] == ["head-and-neck-oar"]
+    (folder / "head-and-neck-oar.yaml").unlink()
+    ship_protocols(folder)
+    assert read_folder(folder) == []
+
+
+# -- edits while the node runs
+
+
+def test_an_edit_is_in_force_at_the_next_look(tmp_path):
+    path = written(tmp_path, LIVER)
+    protocols = ProtocolFolder(tmp_path)
+    path.write_text(LIVER.replace("- liver", "- spleen, the organ"))
+    assert protocols.current()[0].prompts[0].text == "spleen, the organ"
+    path.unlink()
+    assert protocols.current() == []
+
+
+def test_a_bad_edit_keeps_the_last_good_version_and_says_so_once(tmp_path):
+    path = written(tmp_path, LIVER)
+    said: list[ProtocolError] = []
+    protocols = ProtocolFolder(tmp_path, said.append)
+    good = protocols.current()
+    path.write_text(LIVER.replace("Modality", "Modalty"))
+    assert protocols.current() == protocols.current() == good
+    assert [str(error) for error in said] == [
+        f"{path}, line 3, match.Modalty: 'Modalty' is no DICOM keyword or tag; did you mean Modality?"
+    ]
+    path.write_text(LIVER.replace("liver", "spleen"))
+    assert [protocol.name for protocol in protocols.current()] == ["spleen"]
+
+
+def test_a_node_does_not_start_with_a_protocol_that_it_cannot_read(tmp_path):
+    written(tmp_path, "name: [")
+    with pytest.raises(ProtocolError, match="line 1"):
+        ProtocolFolder(tmp_path)
+
+
+# -- what a condition means
+
+WORDS = st.sampled_from(["CT", "MR", "PT", "LOCALIZER", "HEAD", "NECK"])
+NUMBERS = st.floats(-1000, 1000, allow_nan=False).map(lambda number: round(number, 3))
+
+
+@given(WORDS, WORDS)
+def test_equals_is_the_value_and_nothing_else(there, wanted):
+    assert takes({"SeriesDescription": wanted.lower()}, series(header(SeriesDescription=there))) is (there == wanted)
+
+
+@given(WORDS, st.lists(WORDS, min_size=1))
+def test_a_list_of_values_is_any_of_them(there, wanted):
+    assert takes({"SeriesDescription": {"equals": wanted}}, series(header(SeriesDescription=there))) is (
+        there in wanted
+    )
+
+
+@given(NUMBERS, NUMBERS, NUMBERS)
+def test_min_and_max_are_a_closed_range(there, one, other):
+    low, high = sorted((one, other))
+    candidate = series(header(SliceLocation=str(there)))
+    assert takes({"SliceLocation": {"min": low, "max": high}}, candidate) is (low <= there <= high)
+
+
+def test_numbers_are_compared_as_numbers():
+    candidate = series(header(SliceThickness="2.50", KVP="120", Rows=512))
+    assert takes({"SliceThickness": 2.5, "KVP": 120.0, "Rows": {"equals": "512"}}, candidate)
+
+
+@pytest.mark.parametrize("header_", [header(), header(SliceThickness=None), header(StudyDescription="thin")])
+def test_what_is_absent_or_empty_satisfies_nothing_but_absence(header_):
+    candidate = series(header_)
+    for condition in (3.0, {"min": 0}, {"regex": ""}, {"present": True}):
+        assert not takes({"SliceThickness": condition}, candidate)
+    assert takes({"SliceThickness": {"present": False}}, candidate)
+
+
+def test_one_of_several_values_is_enough():
+    candidate = series(header(ImageType=["ORIGINAL", "PRIMARY", "AXIAL"]))
+    assert takes({"ImageType": "axial"}, candidate)
+    assert takes({"ImageType": {"regex": "^AX"}}, candidate)
+    assert not takes({"ImageType": "SECONDARY"}, candidate)
+
+
+def test_attributes_have_tags_and_series_have_facts():
+    candidate = series(header(Modality="CT"), header(Modality="CT"), calling_ae="SCANNER", address="10.0.0.1")
+    assert takes({"0008,0060": "CT", "(0008,0060)": "CT", "CallingAE": "SCANNER"}, candidate)
+    assert takes({"Instances": {"min": 2, "max": 2}, "SenderAddress": {"regex": r"^10\."}}, candidate)
+
+
+@given(st.data())
+def test_nothing_is_decided_from_the_first_slice(data):
+    """One image that differs, wherever it lies, makes a condition fail; the order of images makes no difference."""
+    images = data.draw(st.lists(WORDS, min_size=1, max_size=6))
+    candidate = series(*[header(SeriesDescription=word) for word in images])
+    wanted = data.draw(WORDS)
+    assert takes({"SeriesDescription": wanted}, candidate) is (set(images) == {wanted})
+    shuffled = series(*[header(SeriesDescription=word) for word in data.draw(st.permutations(images))])
+    assert takes({"SeriesDescription": wanted}, candidate) is takes({"SeriesDescription": wanted}, shuffled)
+
+
+LEAVES = st.builds(lambda name, value: {name: value}, st.sampled_from(["SeriesDescription", "Modality"]), WORDS)
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.builds(lambda parts: {"all": parts}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda parts: {"any": parts}, st.lists(inner, min_size=1, max_size=3)),
+        st.builds(lambda part: {"not": part}, inner),
+    ),
+    max_leaves=6,
+)
+
+
+def logic(tree: dict, modality: str, description: str) -> bool:
+    """What a tree of conditions means, said in Python."""
+    (key, value), *_ = tree.items()
+    if key in ("all", "any"):
+        return {"all": all, "any": any}[key](logic(part, modality, description) for part in value)
+    if key == "not":
+        return not logic(value, modality, description)
+    return value == (modality if key == "Modality" else description)
+
+
+@given(TREES, WORDS, WORDS)
+def test_groups_of_conditions_are_logic(tree, modality, description):
+    candidate = series(header(Modality=modality, SeriesDescription=description))
+    assert takes(tree, candidate) is logic(tree, modality, description)
+
+
+@given(TREES, WORDS)
+def test_every_answer_has_its_findings(tree, word):
+    taken, findings = Match.model_validate(tree).ask(series(header(Modality=word, SeriesDescription=word)))
+    assert findings
+    assert any(finding.holds is taken for finding in findings)
+
+
+def test_findings_say_what_was_asked_and_what_was_there():
+    match = Match.model_validate({"Modality": "CT", "SliceThickness": {"max": 3}, "not": {"ImageType": "LOCALIZER"}})
+    headers = [header(Modality="CT", SliceThickness=mm, ImageType=["DERIVED", "LOCALIZER"]) for mm in ("2", "5", "2")]
+    taken, findings = match.ask(series(*headers))
+    assert not taken
+    assert [str(finding) for finding in findings] == [
+        "Modality equals 'CT': yes, it is CT",
+        "SliceThickness max 3.0: no, it is 5",
+        "not ImageType equals 'LOCALIZER': no, it is DERIVED\\LOCALIZER",
+    ]
+
+
+def test_a_series_with_no_image_is_taken_by_no_condition():
+    assert not takes({"Modality": "CT"}, series())
+
+
+def test_a_condition_from_python_is_as_strict_as_from_a_file():
+    with pytest.raises(ValueError, match="a condition needs a value"):
+        Condition.model_validate({"equals": None})
+
+
+# -- real headers
+
+
+def test_a_real_study_of_a_localizer_a_volume_and_a_summary(shared_data):
+    folder = shared_data("ct_gantry_tilt_phantom")
+    conditions = {"Modality": "CT", "Instances": {"min": 20}, "not": {"ImageType": "LOCALIZER"}}
+    taken = [candidate for candidate in candidates_in(folder) if takes(conditions, candidate)]
+    assert [len(candidate.headers) for candidate in taken] == [54]
+    assert all(tag_for_keyword("PixelData") not in head for head in taken[0].headers)
+
+
+def test_real_headers_answer_numbers_dates_and_multiple_values(shared_data):
+    (found,) = series_in(shared_data("ct_abdomen_crlm1004"))
+    assert len(found.paths) == len(found.candidate.headers) == 41
+    conditions = {
+        "SliceThickness": {"equals": 5},
+        "PixelSpacing": {"min": 0.79, "max": 0.80},
+        "PatientPosition": "FFS",
+        "Manufacturer": {"regex": "^ge"},
+        "InstanceNumber": {"min": 1},
+    }
+    taken, findings = Match.model_validate(conditions).ask(found.candidate)
+    assert taken, [str(finding) for finding in findings if not finding.holds]
+
+
+def test_a_folder_without_dicom_is_one_sentence(tmp_path):
+    (tmp_path / "letter.txt").write_text("no image")
+    with pytest.raises(FolderError, match="holds no DICOM series; name a folder of DICOM files"):
+        series_in(tmp_path)
+    with pytest.raises(FolderError, match="is not a folder"):
+        series_in(tmp_path / "letter.txt")
