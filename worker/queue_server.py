@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
+from kombu.utils.url import maybe_sanitize_url
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -51,7 +52,8 @@ def running_queue(settings: Settings, *, ours: bool = False) -> Iterator[None]:
     started = False
     if not queue_answers(settings):
         if settings.redis_url:
-            raise BrokerError(f"no queue answers at {settings.redis_url}; start Redis or check VOXTELL_REDIS_URL")
+            url = maybe_sanitize_url(settings.redis_url)
+            raise BrokerError(f"no queue answers at {url}; start Redis or check VOXTELL_REDIS_URL")
         _start(settings.home, socket_path(settings.home))
         started = True
     try:
@@ -62,14 +64,16 @@ def running_queue(settings: Settings, *, ours: bool = False) -> Iterator[None]:
 
 
 def _start(home: Path, path: Path) -> None:
-    server = ValkeyServer(
-        port=0,
-        data_dir=home.resolve() / "queue",
-        persist=True,
-        unix_socket_path=path,
-        config={"appendonly": "yes", "appendfsync": "everysec", "save": ""},
-    )
+    folder = home.resolve() / "queue"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        server = ValkeyServer(
+            port=0,
+            data_dir=folder,
+            persist=True,
+            unix_socket_path=path,
+            config={"appendonly": "yes", "appendfsync": "everysec", "save": ""},
+        )
         server.start(timeout=30)
     except (ValkeyServerError, OSError) as error:
         cause = str(error).splitlines()[0]

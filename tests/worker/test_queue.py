@@ -1,0 +1,191 @@
+"""The queue: a real embedded server that may be killed or flushed at any moment; the ledger fills it again."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.worker.conftest import work
+from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
+from worker.errors import BrokerError
+from worker.ledger import Ledger
+from worker.queue_server import LONGEST_SOCKET_PATH, queue_answers, running_queue, socket_path
+from worker.retries import backoff
+from worker.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+OWN_A_QUEUE = """
+import sys
+from pathlib import Path
+from worker.queue_server import running_queue
+from worker.settings import Settings
+with running_queue(Settings(home=Path(sys.argv[1]))):
+    print("running", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(home=tmp_path / "home")
+
+
+def client(settings: Settings) -> redis.Redis:
+    return redis.Redis(unix_socket_path=str(socket_path(settings.home)))
+
+
+def server_pid(settings: Settings) -> int:
+    with client(settings) as connection:
+        return int(connection.info("server")["process_id"])
+
+
+def waiting(settings: Settings) -> tuple[int, int]:
+    """Messages on the two queues."""
+    with client(settings) as connection:
+        return connection.llen(SEGMENT_QUEUE), connection.llen(DELIVER_QUEUE)
+
+
+@pytest.fixture
+def broker(settings):
+    """The embedded queue runs, and nothing is on it."""
+    with running_queue(settings):
+        app = celery_app(settings)
+        yield Broker(app)
+        app.close()
+
+
+# -- the server
+
+
+def test_the_embedded_queue_keeps_its_messages_over_a_restart(settings):
+    assert not queue_answers(settings)
+    with running_queue(settings):
+        app = celery_app(settings)
+        Broker(app).segment(["a", "b"])
+        app.close()
+    assert not queue_answers(settings)
+    with running_queue(settings):
+        assert waiting(settings) == (2, 0)
+
+
+def test_the_embedded_queue_listens_for_this_user_only(settings):
+    with running_queue(settings), client(settings) as connection:
+        assert connection.config_get("port") == {"port": "0"}
+        assert socket_path(settings.home).stat().st_mode & 0o077 == 0
+
+
+def test_a_second_process_of_the_node_uses_the_queue_that_runs(settings):
+    with running_queue(settings):
+        first = server_pid(settings)
+        with running_queue(settings):
+            assert server_pid(settings) == first
+        assert queue_answers(settings)
+
+
+def test_a_queue_whose_owner_was_killed_is_adopted(settings):
+    command = [sys.executable, "-c", OWN_A_QUEUE, str(settings.home)]
+    owner = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert owner.stdout.readline() == b"running\n"
+    orphan = server_pid(settings)
+    owner.kill()
+    owner.communicate()
+    try:
+        with running_queue(settings):
+            assert server_pid(settings) == orphan
+        assert queue_answers(settings)
+    finally:
+        os.kill(orphan, signal.SIGTERM)
+
+
+def test_a_server_that_was_killed_leaves_a_socket_that_does_not_matter(settings):
+    with running_queue(settings):
+        os.kill(server_pid(settings), signal.SIGKILL)
+        os.waitpid(-1, 0)
+    assert socket_path(settings.home).exists()
+    with running_queue(settings):
+        assert queue_answers(settings)
+
+
+def test_a_long_path_of_the_home_is_no_hindrance(tmp_path):
+    settings = Settings(home=tmp_path / ("long" * 30) / "home")
+    assert len(str(socket_path(settings.home)).encode()) <= LONGEST_SOCKET_PATH
+    assert socket_path(settings.home) != socket_path(tmp_path / ("long" * 30) / "other")
+    with running_queue(settings):
+        assert queue_answers(settings)
+        assert (settings.home / "queue" / "appendonlydir").is_dir()
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "home").write_text("a file, not a folder")
+    with (
+        pytest.raises(BrokerError, match=r"the embedded queue in .* did not start: "),
+        running_queue(Settings(home=tmp_path / "home")),
+    ):
+        pass
+
+
+def test_a_redis_that_does_not_answer_is_one_sentence_without_the_password(free_port):
+    settings = Settings(redis_url=f"redis://me:secret@127.0.0.1:{free_port}/0")
+    with pytest.raises(BrokerError) as raised, running_queue(settings):
+        pass
+    url = f"redis://me:**@127.0.0.1:{free_port}/0"
+    assert str(raised.value) == f"no queue answers at {url}; start Redis or check VOXTELL_REDIS_URL"
+
+
+# -- what is put on it
+
+
+def test_each_queue_gets_its_own_messages(broker, settings):
+    broker.segment(["a", "b"])
+    broker.deliver([("a", "pacs"), ("a", "archive"), ("b", "pacs")])
+    assert waiting(settings) == (2, 3)
+
+
+def test_a_flushed_queue_is_filled_again_from_the_ledger(broker, settings, tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    for number in range(5):
+        ledger.add_job(work(series=f"1.2.{number}", destinations=("pacs",)))
+    done = ledger.claim(ledger.to_segment()[0], 60.0)
+    ledger.segmented(done, {"files": ["a.dcm"]}, ["pacs"])
+    broker.top_up(ledger.to_segment(), ledger.to_deliver())
+    assert waiting(settings) == (4, 1)
+    with client(settings) as connection:
+        connection.flushall()
+    broker.top_up(ledger.to_segment(), ledger.to_deliver())
+    assert waiting(settings) == (4, 1)
+    ledger.close()
+
+
+def test_a_queue_that_holds_enough_is_left_alone(broker, settings):
+    broker.segment(["a", "b"])
+    broker.top_up(["a", "b"], [])
+    assert waiting(settings) == (2, 0)
+
+
+def test_a_queue_that_is_down_is_one_sentence_and_soon(settings):
+    app = celery_app(settings)
+    for enqueue in (lambda: Broker(app).segment(["a"]), lambda: Broker(app).top_up(["a"], [])):
+        with pytest.raises(BrokerError, match=r"^the queue at \S+ does not answer \(.*\); start it or check") as raised:
+            enqueue()
+        assert "\n" not in str(raised.value)
+    app.close()
+
+
+def test_a_message_outlives_every_job_that_keeps_to_its_time_limit(settings):
+    """Redis gives a message to a second worker after the visibility timeout: not while the first may be at it."""
+    app = celery_app(settings)
+    assert app.conf.broker_transport_options["visibility_timeout"] > app.conf.task_time_limit
+    assert app.conf.task_time_limit > app.conf.task_soft_time_limit == settings.job_time_limit_seconds
+    app.close()
+
+
+def test_waits_double_up_to_a_limit_and_differ():
+    settings = Settings(backoff_seconds=10.0, max_backoff_seconds=60.0)
+    for attempts, longest in ((1, 10.0), (2, 20.0), (3, 40.0), (4, 60.0), (50, 60.0)):
+        waits = {backoff(settings, attempts) for _ in range(50)}
+        assert len(waits) > 1
+        assert all(longest / 2 <= wait <= longest for wait in waits)
