@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .chunks import Chunk
 from .lexicon import Kind, Lexicon
-from .places import WHERE, Mention, Span
+from .places import WHERE, Mention, Span, is_numbered
 
 
 def names_site(chunks: Sequence[Chunk], mention: Mention) -> bool:
@@ -38,7 +38,7 @@ def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention],
             while chunks[first].kind is Kind.ARTICLE:
                 first += 1
             first = _with_preposition(chunks, first)
-            return None if chunks[at].concept in lexicon.regions else (first, _after_place(chunks, at + 1))
+            return None if chunks[at].concept in lexicon.regions else (first, _after_place(chunks, at + 1, lexicon))
         at -= 1
     return None
 
@@ -64,7 +64,7 @@ def _ends_clause(chunks: Sequence[Chunk], at: int) -> bool:
     return comma or chunks[at].concept == ";"
 
 
-def _after_place(chunks: Sequence[Chunk], end: int) -> int:
-    while end < len(chunks) and chunks[end].kind in WHERE:
+def _after_place(chunks: Sequence[Chunk], end: int, lexicon: Lexicon) -> int:
+    while end < len(chunks) and (chunks[end].kind in WHERE or is_numbered(chunks, end, lexicon)):
         end += 1
     return end

@@ -96,6 +96,7 @@ class LexiconFile(BaseModel):
     site_codes: list[str] = []
     numbered_sites: list[str] = []  # concepts that a number may follow: "segment 7"
     counted_sites: list[str] = []  # concepts that a number may precede: "7th rib"
+    wide_sites: list[str] = []  # concepts of sites that cover many places: only the same words are the same place
     told_apart: list[str] = []  # findings that only their own words tell apart
     self_located: list[str] = []  # findings whose name says where they are
     parts: list[str] = []
@@ -119,6 +120,7 @@ class Lexicon:
         self.spelling = tuple(file.spelling)
         self.numbered = frozenset(file.numbered_sites)
         self.counted = frozenset(file.counted_sites)
+        self.wide_sites = frozenset(file.wide_sites)
         self.told_apart = frozenset(file.told_apart)
         self.self_located = frozenset(file.self_located)
         self.parts = frozenset(file.parts)

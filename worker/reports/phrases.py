@@ -42,7 +42,7 @@ def mentions(chunks: Sequence[Chunk], lexicon: Lexicon) -> list[Mention]:
 def _around(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> Mention:
     start = _start(chunks, head, taken)
     mention = Mention(head, start, head + 1)
-    mention.kept = _kept(chunks, start, head)
+    mention.kept = _kept(chunks, start, head, lexicon)
     add_place(chunks, mention, lexicon)
     return mention
 
@@ -78,14 +78,14 @@ def _alike(first: Chunk, second: Chunk) -> bool:
     return any(first.kind in group and second.kind in group for group in groups)
 
 
-def _kept(chunks: Sequence[Chunk], start: int, head: int) -> list[Span]:
+def _kept(chunks: Sequence[Chunk], start: int, head: int, lexicon: Lexicon) -> list[Span]:
     """The words before and of the head that the prompt keeps."""
     kept: list[Span] = []
     for at in range(start, head + 1):
         piece = chunks[at]
         if piece.kind in DROPPED | {Kind.PARTITIVE, Kind.ARTICLE}:
             continue
-        if piece.kind is Kind.NUMBER and (at == 0 or chunks[at - 1].kind is not Kind.SITE):
+        if piece.kind is Kind.NUMBER and not is_numbered(chunks, at, lexicon):
             continue
         if piece.kind is Kind.JOIN and (not kept or kept[-1][1] != at or chunks[at + 1].kind in DROPPED):
             continue
@@ -112,7 +112,7 @@ def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> 
     if any(chunks[i].kind is Kind.SITE for i in range(head + 1, end)):
         start = _start(chunks, head, taken)
         mention = Mention(head, start, end)
-        mention.kept = [*_kept(chunks, start, head), (head + 1, end)]
+        mention.kept = [*_kept(chunks, start, head, lexicon), (head + 1, end)]
         add_place(chunks, mention, lexicon)
         return mention
     subject = _subject(chunks, head, taken)

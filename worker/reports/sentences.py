@@ -58,19 +58,21 @@ def sentences(text: str, tokens: Sequence[Token], lexicon: Lexicon, rules: Rules
     longest = max(len(line) for line in text.split("\n"))
     layout = _Layout(text, tokens, max(longest, _NARROWEST))
     section, title, has_content = REPORT, (0, 0), False
-    for start, end, colon in _pieces(layout, lexicon, rules):
-        first = colon if colon else start
+    pieces = [(*piece, _section(tokens[piece[0] : piece[2]], rules)) for piece in _pieces(layout, lexicon, rules)]
+    titled = any(kind == REPORT for *_, kind in pieces)
+    for start, end, colon, kind in pieces:
         breaks = layout.breaks_before(start)
         if breaks > 1 or (breaks and not layout.line_is_full(start)):
             title = (0, 0)
-        if has_content and (breaks > 1 or (breaks and section in rules.one_line)):
+        # Without a title that opens the findings, a history or technique ends with its first sentence.
+        if has_content and (breaks > 1 or not titled or (breaks and section in rules.one_line)):
             section = REPORT
         if colon:
-            kind = _section(tokens[start:colon], rules)
             site = _has_site(tokens[start:colon], lexicon)
             has_content = False
             section = kind or (REPORT if site else section)
             title = (0, 0) if kind else (start, colon)
+        first = max(start, colon)
         if first < end:
             has_content = True
             yield Sentence(tokens[first:end], tokens[title[0] : title[1]], section)

@@ -46,10 +46,11 @@ class Wording:
         if mention.borrowed is not None:
             place = [mention.borrowed]
             finding = self._with_place(mention, finding)
-        if organ is not None and place and self._is_part([*mention.kept, *place]):
-            finding = self._lexicon.file.part_of.format(finding=finding, site=self._title_words(organ))
         site = self._words([self._bare(span) for span in place] or self._own_place(mention))
         named = self._pieces([*mention.kept, *place])
+        if organ is not None and place and self._are_parts(named):
+            finding = self._lexicon.file.part_of.format(finding=finding, site=self._title_words(organ))
+            return Worded(finding, site, _side([*named, organ]), self._key(mention, named, organ))
         return Worded(finding, site, _side(named), self._key(mention, named))
 
     def first_site(self) -> str:
@@ -77,19 +78,31 @@ class Wording:
         template = file.located_bilateral if both else file.located_at if code else file.located
         return template.format(finding=finding, site=site)
 
-    def _is_part(self, spans: Sequence[Span]) -> bool:
+    def _are_parts(self, named: Sequence[Chunk]) -> bool:
         """Whether the finding's place is only a part of some organ: "in the right lobe"."""
-        sites = [piece.concept for piece in self._pieces(spans) if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
+        sites = [piece.concept for piece in named if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
         return bool(sites) and all(site in self._lexicon.parts for site in sites)
 
     def _pieces(self, spans: Sequence[Span]) -> list[Chunk]:
         return [self._chunks[i] for start, end in spans for i in range(start, end)]
 
-    def _key(self, mention: Mention, named: Sequence[Chunk]) -> frozenset[str]:
+    def _key(self, mention: Mention, named: Sequence[Chunk], organ: Chunk | None = None) -> frozenset[str]:
         head = self._chunks[mention.head]
-        own = [self._words([(mention.head, mention.head + 1)])] if head.concept in self._lexicon.told_apart else []
-        placed = (piece for piece in named if piece.kind in _OF_PLACE)
-        return frozenset([*own, *(word for piece in placed for word in (*piece.concept.split(), piece.side) if word)])
+        words = [self._words([(mention.head, mention.head + 1)])] if head.concept in self._lexicon.told_apart else []
+        for piece in named:
+            words += self._place_key(piece, self._tokens)
+        if organ is not None:
+            words += self._place_key(organ, self._title)
+        return frozenset(words)
+
+    def _place_key(self, piece: Chunk, tokens: Sequence[Token]) -> list[str]:
+        """The concept of a place and its side; its own words where a concept covers many places ("bone")."""
+        if piece.kind not in _OF_PLACE | {Kind.NUMBER}:
+            return []
+        words = piece.concept.split()
+        if piece.concept in self._lexicon.wide_sites:
+            words = [self._lexicon.singular(token.norm) for token in tokens[piece.start : piece.end]]
+        return [*words, piece.side] if piece.side else words
 
     def _title_words(self, organ: Chunk) -> str:
         words = self._text[self._title[organ.start].start : self._title[organ.end - 1].end]
@@ -99,17 +112,17 @@ class Wording:
         """A finding in the organ of the title: "KIDNEYS: 3 mm stone on the left" is a stone in the left kidney."""
         words = self._title_words(organ).split()
         named = self._pieces([*mention.kept, *mention.place])
-        side = _side(named)
         kept = list(mention.kept)
         singular = self._lexicon.singular(words[-1])
-        if side not in ("", BILATERAL) and singular != words[-1] and mention.place:
+        if _side(named) not in ("", BILATERAL) and singular != words[-1] and mention.place:
             told = next(piece for piece in named if piece.side)
             side_word = self._text[self._tokens[told.start].start : self._tokens[told.end - 1].end]
             words = [side_word.lower(), *words[:-1], singular]
         else:
             kept += mention.place
         site = " ".join(words)
-        return Worded(self._located(mention, self._words(kept), site), site, side, self._key(mention, [*named, organ]))
+        finding = self._located(mention, self._words(kept), site)
+        return Worded(finding, site, _side([*named, organ]), self._key(mention, named, organ))
 
     def _own_place(self, mention: Mention) -> list[Span]:
         """The words of place before the finding, with the "and" between them: "hilar and mediastinal"."""
@@ -143,11 +156,14 @@ class Wording:
 def _organ(title: Sequence[Token], lexicon: Lexicon) -> Chunk | None:
     """The one organ that a title names ("Liver:"), None when it names none, several or a whole region."""
     organs: list[Chunk] = []
+    before: Chunk | None = None
     for piece in chunk(title, lexicon):
         if piece.kind is Kind.SITE and organs and organs[-1].end == piece.start:
             organs[-1] = replace(organs[-1], end=piece.end)  # "L4-L5"
         elif piece.kind is Kind.SITE:
-            organs.append(piece)
+            sided = before is not None and before.kind is Kind.SIDE
+            organs.append(replace(piece, start=before.start, side=before.side) if sided and before else piece)
+        before = piece
     return organs[0] if len(organs) == 1 and organs[0].concept not in lexicon.regions else None
 
 

@@ -212,6 +212,27 @@ def test_the_impression_repeats_the_findings_and_adds_no_prompt() -> None:
     assert left_out(text) == {"nodule": "repeated", "RUL nodule": "repeated"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Fracture of the left femur. Fracture of the left tibia.",
+        "Cyst in segment 4 of the liver. Cyst in segment 7 of the liver.",
+        "Acute infarct in the left frontal lobe. Acute infarct in the left cerebellum.",
+        "Left 4th rib fracture. Left 7th rib fracture.",
+        "ET tube in place. NG tube in place.",
+        "Left lung: mass in the upper lobe. Right lung: mass in the upper lobe.",
+        "Disc protrusion at L3-L4. Disc protrusion at L4-L5.",
+    ],
+)
+def test_the_same_finding_in_another_place_is_another_prompt(text: str) -> None:
+    assert len(phrases(text)) == 2
+
+
+def test_a_side_in_the_title_is_kept() -> None:
+    (prompt,) = prompts_from_text("Right kidney: 2 cm cyst in the upper pole.").prompts
+    assert (prompt.prompt, prompt.side) == ("cyst in the upper pole of the right kidney", "right")
+
+
 def test_the_limit_says_what_it_leaves_out() -> None:
     organs = ["liver", "spleen", "pancreas", "left kidney", "right kidney"]
     text = "\n".join(f"- Cyst in the {organ}." for organ in organs)
