@@ -17,6 +17,7 @@ from .places import (
     Mention,
     Span,
     add_place,
+    is_numbered,
     run_end,
 )
 
