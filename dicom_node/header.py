@@ -5,6 +5,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
@@ -13,7 +14,7 @@ from pydicom.uid import UID
 from dicom_node.errors import DicomNodeError
 from dicom_node.uids import is_uid
 
-_KEYWORDS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_TAGS: Final = tuple(map(Tag, ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")))
 _LAST_TAG: Final = 0x0020000E  # Series Instance UID; elements come in the order of their tags (PS3.5 section 7.1)
 
 # What precedes the pixel data of a deflated data set lies in here; bounded, so that a few bytes cannot fill the memory.
@@ -49,17 +50,17 @@ def read_header(data_set: bytes, transfer_syntax: UID) -> Header:
         is_implicit_VR=known and transfer_syntax.is_implicit_VR,
         is_little_endian=not known or transfer_syntax.is_little_endian,
         stop_when=_is_behind_uids,
-        specific_tags=[Tag(keyword) for keyword in _KEYWORDS],
+        specific_tags=list(_TAGS),
     )
-    return Header(*(_uid(elements, keyword) for keyword in _KEYWORDS))
+    return Header(*(_uid(elements, tag) for tag in _TAGS))
 
 
 def _is_behind_uids(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return int(tag) > _LAST_TAG
 
 
-def _uid(elements: Dataset, keyword: str) -> str:
-    text = str(elements.get(keyword, ""))
+def _uid(elements: Dataset, tag: BaseTag) -> str:
+    text = str(elements[tag].value) if tag in elements else ""
     if not is_uid(text):
-        raise HeaderError(f"{keyword} is {text[:80]!r}, which is no UID (PS3.5 section 9.1)")
+        raise HeaderError(f"{keyword_for_tag(tag)} is {text[:80]!r}, which is no UID (PS3.5 section 9.1)")
     return text

@@ -27,6 +27,7 @@ from pynetdicom.sop_class import Verification
 from dicom_node.access import DEFAULT_LIMITS, EVERYBODY, Access, Limits
 from dicom_node.contexts import is_private_class, register_storage_class, storage_classes, storage_context
 from dicom_node.errors import ListenerError
+from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.reception import RefusedError, StoreStatus, keep
 from dicom_node.server import Server, SharedContexts
 from dicom_node.store import Outcome, Store
@@ -133,6 +134,8 @@ class Listener:
             raise ListenerError(f"The listener's settings are wrong: {error}.") from error
         self._ae.require_called_aet = access.called_ae_must_match
         self._ae.maximum_associations = limits.associations
+        self._ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._ae.maximum_pdu_size = limits.pdu_bytes
         self._ae.network_timeout = limits.idle_seconds
         self._ae.acse_timeout = limits.request_seconds
@@ -247,7 +250,7 @@ class Listener:
 
     # an instance
 
-    def _instance_received(self, event: evt.Event) -> Dataset:
+    def _instance_received(self, event: evt.Event) -> Dataset | int:
         """The door of C-STORE: whatever happens becomes a status."""
         session = self._sessions[event.assoc]
         with self._lock:
@@ -255,7 +258,7 @@ class Listener:
         response = Dataset()
         try:
             self._keep_and_tell(event, session)
-            response.Status = StoreStatus.SUCCESS
+            return StoreStatus.SUCCESS
         except RefusedError as refusal:
             response.Status = refusal.status
             response.ErrorComment = str(refusal)[:_ERROR_COMMENT_CHARACTERS]

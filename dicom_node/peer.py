@@ -16,6 +16,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import PeerError, PeerRefusedError
+from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 # Rejections by (source, diagnostic), PS3.8 table 9-21: what the peer says, and what to check.
 _REJECTIONS: Final = {
@@ -121,6 +122,8 @@ class _Attempt:
     def associate(self) -> Association:
         """An association, established or not. Raises PeerError for an unknown host name."""
         ae = AE(self.calling_ae)
+        ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         ae.connection_timeout = self.timeouts.connect
         ae.acse_timeout = self.timeouts.association
         ae.dimse_timeout = self.timeouts.response

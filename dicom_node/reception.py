@@ -7,6 +7,7 @@ from pynetdicom import evt
 
 from dicom_node.errors import StoreError
 from dicom_node.header import Header, read_header
+from dicom_node.part10 import file_start
 from dicom_node.store import Receipt, Store
 
 _log = logging.getLogger(__name__)
@@ -35,11 +36,18 @@ def keep(event: evt.Event, store: Store, required_bytes: int) -> tuple[Header, R
     Raises RefusedError: out of resources when less than `required_bytes` would be left on the disk or the disk fails;
     otherwise for a data set that cannot be kept, after putting it into quarantine.
     """
-    part10 = event.encoded_dataset()
+    request = event.request
+    data_set = request.DataSet.getvalue()
+    start = file_start(
+        sop_class_uid=request.AffectedSOPClassUID,
+        sop_uid=request.AffectedSOPInstanceUID,
+        transfer_syntax=event.context.transfer_syntax,
+    )
+    part10 = start + data_set
     if store.free_bytes() < required_bytes + len(part10):
         raise RefusedError(StoreStatus.OUT_OF_RESOURCES, "too little free disk space")
     try:
-        header = _checked_header(event)
+        header = _checked_header(event, data_set)
         receipt = store.put(part10, study_uid=header.study_uid, series_uid=header.series_uid, sop_uid=header.sop_uid)
     except RefusedError as refusal:
         peer = event.assoc.requestor
@@ -51,10 +59,10 @@ def keep(event: evt.Event, store: Store, required_bytes: int) -> tuple[Header, R
     return header, receipt
 
 
-def _checked_header(event: evt.Event) -> Header:
+def _checked_header(event: evt.Event, data_set: bytes) -> Header:
     """The UIDs of the data set, which must be those of the command (PS3.4 section B.2.3, status A9xx)."""
     try:
-        header = read_header(event.encoded_dataset(include_meta=False), event.context.transfer_syntax)
+        header = read_header(data_set, event.context.transfer_syntax)
     except Exception as error:  # pydicom meets foreign bytes with exceptions of many kinds
         raise RefusedError(StoreStatus.CANNOT_UNDERSTAND, f"{error}") from error
     request = event.request

@@ -9,7 +9,9 @@ from typing import Any, Self
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from dicom_node.reactor import make_event_driven
 
 _log = logging.getLogger(__name__)
 
@@ -73,41 +75,9 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
 
 
 class _Handler(RequestHandler):  # type: ignore[misc]
-    """Starts the association of a connection."""
+    """Makes the association of a connection."""
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        association.dul.socket = _Transport.of(association.dul.socket)
+        make_event_driven(association)
         return association
-
-
-class _Transport(AssociationSocket):  # type: ignore[misc]
-    """An association's socket that reads in large pieces and is closed when its peer went first."""
-
-    @classmethod
-    def of(cls, original: AssociationSocket) -> Self:
-        """Take the place of `original`, which has already announced the connection to the association."""
-        transport = cls.__new__(cls)
-        transport.__dict__.update(original.__dict__)
-        return transport
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read `nr_bytes`, or fewer when the peer closes; pynetdicom asks the kernel for 4 kB at a time."""
-        buffer = bytearray(nr_bytes)
-        view = memoryview(buffer)
-        filled = 0
-        while filled < nr_bytes:
-            count = self.socket.recv_into(view[filled:])
-            if count == 0:
-                break
-            filled += count
-        view.release()
-        del buffer[filled:]
-        return buffer
-
-    def _shutdown_socket(self) -> None:
-        """Close also where shutting down fails because the peer is gone; pynetdicom leaves that to the garbage."""
-        connection = self.socket
-        super()._shutdown_socket()
-        if connection is not None:
-            connection.close()
