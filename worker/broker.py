@@ -45,6 +45,8 @@ def celery_app(settings: Settings) -> Celery:
             "visibility_timeout": VISIBILITY_FACTOR * hard_limit,
             "unacked_restore_interval": 10,
             "socket_connect_timeout": RECONNECT_SECONDS,
+            "connect_retries_timeout": RECONNECT_SECONDS,
+            "interval_start": 0.1,
         },
     )
     return app
