@@ -48,11 +48,17 @@ def ct_series(
     `image` holds HU (S, A, R), rounded to whole HU; `spacing` is millimetres (S, A, R). The middle of the image lies at
     the origin of the frame of reference. The same image, subject and seed give the same files.
     """
-    extent = (np.array(image.shape) - 1) * spacing / 2
+    affine = centred_affine(image.shape, spacing)
+    return write_slices(image[:, ::-1, ::-1], affine, folder, subject=subject, seed=seed)
+
+
+def centred_affine(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> NDArray[np.float64]:
+    """(4, 4) from (slice, row, column) to LPS mm: axial, head first supine, the middle of the image at the origin."""
+    extent = (np.array(shape) - 1) * spacing / 2
     affine = np.eye(4)
     affine[:3, :3] = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0]]) * spacing
     affine[:3, 3] = -extent[::-1]
-    return write_slices(image[:, ::-1, ::-1], affine, folder, subject=subject, seed=seed)
+    return affine
 
 
 def write_slices(

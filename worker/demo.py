@@ -29,22 +29,22 @@ from dicom_node.series import ImageSeries, read_series
 from dicom_node.store import Store
 from dicom_node.volume import to_network
 from worker.candidates import read_headers, series_in
+from worker.cases import Case, Mask, case_from_nifti, phantom_case
 from worker.errors import WorkerError
 from worker.ledger import Job, JobState, Ledger
 from worker.outputs import mask_on_network
 from worker.overlay import overlay
-from worker.phantom_study import Case, Mask, case_from_nifti, phantom_case
 from worker.received import masks_received
 
 NODE_AE, PACS_AE, MODALITY_AE = "VOXTELL", "DEMO-PACS", "DEMO-CT"
 QUIET_SECONDS = 2.0  # the demo sends one study in one association: no need to wait longer
-START_SECONDS = 60.0  # for the node's processes to come up
+START_SECONDS = 180.0  # for the node's processes to come up
 ENDED = (JobState.DELIVERED, JobState.SEGMENTED, JobState.FAILED, JobState.CANCELLED)
 PROMPTS = (
     "brainstem",
     "spinal cord",
-    "right parotid gland",
-    "left parotid gland",
+    "right parotid",
+    "left parotid",
     "esophagus",
     "larynx",
     "mandible",
@@ -176,10 +176,12 @@ class Demo:
                     if seen.get(job.id) is not job.state:
                         seen[job.id] = job.state
                         status.update(f"job {job.id} is {job.state}")
-                if jobs and all(job.state in ENDED for job in jobs) and not ledger.receiving():
+                if ledger.known_series() and not ledger.receiving() and all(job.state in ENDED for job in jobs):
                     break
                 time.sleep(0.2)
         ledger.close()
+        if not jobs:
+            raise DemoError("no series of the study is a CT, MR or PET image series, so nothing was segmented")
         done = [job for job in jobs if job.state in (JobState.DELIVERED, JobState.SEGMENTED)]
         for job in jobs:
             if job.state is JobState.FAILED:

@@ -80,6 +80,16 @@ def predict(
         typer.echo(f"wrote {path}")
 
 
+def nifti_to_dicom(
+    image: Annotated[Path, typer.Argument(help="A three-dimensional NIfTI CT in Hounsfield units.")],
+    output: Out,
+) -> None:
+    """Writes a NIfTI CT as a CT series with proper headers, on the same grid in the same place."""
+    from worker.cases import case_from_nifti
+
+    typer.echo(f"wrote {len(case_from_nifti(image, output).paths)} slices to {output}")
+
+
 def volume(
     series: Annotated[Path, typer.Argument(help="A folder with the DICOM files of one series.")],
     output: Out,

@@ -9,14 +9,14 @@ import highdicom
 import numpy as np
 import SimpleITK as sitk
 
-from dicom_node.synthesis import Subject, ct_series, write_slices
+from dicom_node.synthesis import Subject, centred_affine, ct_series, write_slices
 from worker.errors import WorkerError
 
 OPENKBP_LABELS = {
     "brainstem": 1,
     "spinal cord": 2,
-    "right parotid gland": 3,
-    "left parotid gland": 4,
+    "right parotid": 3,
+    "left parotid": 4,
     "esophagus": 5,
     "larynx": 6,
     "mandible": 7,
@@ -53,7 +53,7 @@ def phantom_case(folder: Path, seed: int = 0) -> Case:
 
     phantom = head_and_neck(seed)
     paths = ct_series(phantom.image, phantom.spacing, folder, subject=Subject(body_part="HEADNECK"), seed=seed)
-    affine = _affine_of(paths)
+    affine = centred_affine(phantom.image.shape, phantom.spacing)
     truth = {
         name: highdicom.Volume(np.ascontiguousarray(mask[:, ::-1, ::-1]), affine, "PATIENT")
         for name, mask in phantom.labels.items()
@@ -98,12 +98,6 @@ def read_nifti(path: Path) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.nd
     affine[:3, :3] = directions[:, ::-1]
     affine[:3, 3] = image.GetOrigin()
     return sitk.GetArrayFromImage(image), affine
-
-
-def _affine_of(paths: list[Path]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    from dicom_node.series import read_series
-
-    return read_series(paths).affine
 
 
 def _without_frame(grid: highdicom.Volume) -> highdicom.VolumeGeometry:
