@@ -10,8 +10,9 @@ results/<job>/seg.dcm                     DICOM-SEG, one segment per prompt that
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,23 +22,38 @@ import numpy as np
 from pydicom import Dataset
 
 from dicom_node import results
+from dicom_node.regions import Region
 from dicom_node.seg import write_seg
 from dicom_node.series import ImageSeries
 from dicom_node.volume import to_network, write_nifti
-from worker.errors import WorkerError
-from worker.jobs import Output, Work
+from worker.jobs import Output, Prompt, Work
 
 if TYPE_CHECKING:
-    from worker.segmentation import Segmented
+    import voxtell
 
 
-class OutputError(WorkerError):
-    """The kind of output is not known."""
+@dataclass(frozen=True)
+class Segmented:
+    """One series and its masks, in the series' own frames.
 
-    retry = "usage"
+    masks: bool (P, slices, rows, columns), P in prompt order, slices as `series` orders them.
+    """
+
+    series: ImageSeries
+    prompts: tuple[Prompt, ...]
+    regions: tuple[Region, ...]
+    masks: np.ndarray[Any, np.dtype[np.bool_]]
+    model: "voxtell.ModelInfo"
+    seconds: dict[str, float]
+
+    @cached_property
+    def volumes_ml(self) -> tuple[float, ...]:
+        """The volume of each mask in millilitres; 0.0 where the prompt was looked for and not found."""
+        voxel_ml = float(np.abs(np.linalg.det(self.series.volume.affine[:3, :3]))) / 1000.0
+        return tuple(float(np.count_nonzero(mask)) * voxel_ml for mask in self.masks)
 
 
-def write_outputs(done: "Segmented", work: Work, folder: Path) -> dict[str, Any]:
+def write_outputs(done: Segmented, work: Work, folder: Path) -> dict[str, Any]:
     """Writes the outputs that the work asks for into `folder` and says what was found.
 
     Returns {"found": [{"label", "prompt", "volume_ml", "sentence"}], "not_found": [label], "files": [name],
@@ -68,12 +84,12 @@ def write_outputs(done: "Segmented", work: Work, folder: Path) -> dict[str, Any]
     return result
 
 
-def _seg(done: "Segmented", facts: results.Work, folder: Path) -> list[Path]:
+def _seg(done: Segmented, facts: results.Work, folder: Path) -> list[Path]:
     written = write_seg(done.series, done.masks, done.regions, facts)
     return [_saved(written.dataset, folder / "seg.dcm")] if written.dataset is not None else []
 
 
-def _nifti(done: "Segmented", _facts: results.Work, folder: Path) -> list[Path]:
+def _nifti(done: Segmented, _facts: results.Work, folder: Path) -> list[Path]:
     """One file per mask that is not empty, one mask at a time in memory."""
     paths = []
     for prompt, mask in zip(done.prompts, done.masks, strict=True):
@@ -98,4 +114,4 @@ def _file_name(label: str) -> str:
     return re.sub(r"[^\w-]+", "_", label).strip("_") or "mask"
 
 
-WRITERS: dict[Output, Callable[["Segmented", results.Work, Path], list[Path]]] = {"seg": _seg, "nifti": _nifti}
+WRITERS: dict[Output, Callable[[Segmented, results.Work, Path], list[Path]]] = {"seg": _seg, "nifti": _nifti}

@@ -10,25 +10,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import structlog
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import shared_task
 
 from dicom_node.regions import Region, region_for
-from dicom_node.series import ImageSeries, read_series
+from dicom_node.series import read_series
 from dicom_node.store import Store
 from dicom_node.volume import from_network, to_network
 from worker.broker import SEGMENT_TASK, Broker, celery_app
 from worker.errors import BrokerError, EngineMissingError
 from worker.jobs import Prompt
 from worker.ledger import Job, Ledger
-from worker.outputs import write_outputs
+from worker.outputs import Segmented, write_outputs
 from worker.retries import backoff
 from worker.settings import Settings, load
 
@@ -38,27 +37,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LEASE_RENEWALS = 3  # how often a lease is renewed before it would run out
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """One series and its masks, in the series' own frames.
-
-    masks: bool (P, slices, rows, columns), P in prompt order, slices as `series` orders them.
-    """
-
-    series: ImageSeries
-    prompts: tuple[Prompt, ...]
-    regions: tuple[Region, ...]
-    masks: np.ndarray[Any, np.dtype[np.bool_]]
-    model: "voxtell.ModelInfo"
-    seconds: dict[str, float]
-
-    @cached_property
-    def volumes_ml(self) -> tuple[float, ...]:
-        """The volume of each mask in millilitres; 0.0 where the prompt was looked for and not found."""
-        voxel_ml = float(np.abs(np.linalg.det(self.series.volume.affine[:3, :3]))) / 1000.0
-        return tuple(float(np.count_nonzero(mask)) * voxel_ml for mask in self.masks)
 
 
 def segment(
