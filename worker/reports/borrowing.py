@@ -7,22 +7,23 @@ from .lexicon import Kind, Lexicon
 from .places import WHERE, Mention, Span, is_numbered
 
 
-def names_site(chunks: Sequence[Chunk], mention: Mention) -> bool:
-    """Whether the finding's own words say in which organ it is; a side alone does not."""
+def sites_named(chunks: Sequence[Chunk], mention: Mention) -> list[str]:
+    """The concepts of the sites in the finding's own words; a side alone is none."""
     spans = [*mention.kept, *mention.place]
-    return any(chunks[i].kind in (Kind.SITE, Kind.SITE_ADJECTIVE) for start, end in spans for i in range(start, end))
+    own = [chunks[i] for start, end in spans for i in range(start, end)]
+    return [piece.concept for piece in own if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
 
 
 def borrow_place(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
     """Give findings without a place the one named before them: "The left kidney contains a cyst"."""
     for mention in found:
-        own = any(
-            chunks[i].kind in (Kind.SITE, Kind.SITE_ADJECTIVE)
-            for a, b in mention.kept + mention.place
-            for i in range(a, b)
-        )
-        if not own and mention.borrowed is None:
+        if mention.borrowed is not None or chunks[mention.head].concept in lexicon.self_located:
+            continue
+        sites = sites_named(chunks, mention)
+        if not sites:
             mention.borrowed = _place_before(chunks, mention.start, found, lexicon)
+        elif mention.place and lexicon.parts.issuperset(sites):
+            mention.whole = _place_before(chunks, mention.start, found, lexicon)
 
 
 def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention], lexicon: Lexicon) -> Span | None:

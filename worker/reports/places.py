@@ -28,6 +28,7 @@ class Mention:
     kept: list[Span] = field(default_factory=list)  # what the prompt shows, the place left out
     place: list[Span] = field(default_factory=list)  # "in the right upper lobe", each with its preposition
     borrowed: Span | None = None  # a place from elsewhere in the sentence
+    whole: Span | None = None  # the organ, named elsewhere, that the place is a part of
 
 
 def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> None:
@@ -99,8 +100,12 @@ def _place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
     while end < len(chunks) and chunks[end].kind is Kind.JOIN and end > at:
         step = 2 if end + 1 < len(chunks) and chunks[end].concept == "," and chunks[end + 1].kind is Kind.JOIN else 1
         after, also = run_end(chunks, end + step, lexicon)
-        aside = named and all(chunks[i].kind is Kind.SIDE for i in range(end + step, after))  # ", right more than left"
-        if after == end + step or aside or (named and not also) or _starts_clause(chunks, after):
+        run = chunks[end + step : after]
+        aside = named and all(piece.kind is Kind.SIDE for piece in run)  # ", right more than left"
+        counted = chunks[end - 1].kind is Kind.POSITION and all(
+            piece.kind is Kind.POSITION for piece in run
+        )  # "V/VIII"
+        if not run or aside or (named and not also and not counted) or _starts_clause(chunks, after):
             break
         end, named = after, named or also
     if not named and at < end < len(chunks) and chunks[end].kind is Kind.PREPOSITION:

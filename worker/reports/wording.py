@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .borrowing import names_site
+from .borrowing import sites_named
 from .chunks import Chunk, chunk
 from .lexicon import Kind, Lexicon
 from .places import WHERE, Mention, Span
@@ -38,8 +38,8 @@ class Wording:
 
     def of(self, mention: Mention) -> Worded:
         """The prompt of a finding, its place and its side."""
-        organ = _organ(self._title, self._lexicon)
-        if organ is not None and mention.borrowed is None and not names_site(self._chunks, mention):
+        organ = self._titled_organ(mention)
+        if organ is not None and mention.borrowed is None and not sites_named(self._chunks, mention):
             return self._in_titled_organ(mention, organ)
         finding = self._words([*mention.kept, *mention.place])
         place = _merged(mention.place)
@@ -48,10 +48,19 @@ class Wording:
             finding = self._with_place(mention, finding)
         site = self._words([self._bare(span) for span in place] or self._own_place(mention))
         named = self._pieces([*mention.kept, *place])
-        if organ is not None and place and self._are_parts(named):
+        if mention.whole is not None:
+            whole = self._words([self._bare(mention.whole)])
+            finding = self._lexicon.file.part_of.format(finding=finding, site=whole)
+            named += self._pieces([mention.whole])
+        elif organ is not None and place and self._are_parts(named):
             finding = self._lexicon.file.part_of.format(finding=finding, site=self._title_words(organ))
             return Worded(finding, site, _side([*named, organ]), self._key(mention, named, organ))
         return Worded(finding, site, _side(named), self._key(mention, named))
+
+    def _titled_organ(self, mention: Mention) -> Chunk | None:
+        """The organ of the title, unless the finding's own name says where it is."""
+        located = self._chunks[mention.head].concept in self._lexicon.self_located
+        return None if located else _organ(self._title, self._lexicon)
 
     def first_site(self) -> str:
         """The first site that the sentence or else its title names, empty when there is none."""
