@@ -6,12 +6,11 @@ association. The classes here take the places of its objects before an associati
 """
 
 import contextlib
-import os
 import queue
 import select
+import socket
 import ssl
 import time
-import weakref
 from typing import Any, Final
 
 from pynetdicom.association import Association
@@ -71,20 +70,30 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
     def prepare(self) -> None:
         """What a new object would do on creation."""
         self._run_loop_delay = 0.0
-        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        weakref.finalize(self, os.close, self._alarm)
+        self._bell, self._button = socket.socketpair()
+        self._bell.setblocking(False)
+        self._button.setblocking(False)
+
+    def run(self) -> None:
+        """Serve the connection, then free what `prepare` took."""
+        with self._bell, self._button:
+            super().run()
 
     def send_pdu(self, primitive: Any) -> None:
         """Hand something over to be sent, and say so."""
         super().send_pdu(primitive)
-        os.eventfd_write(self._alarm, 1)
+        self._ring()
 
     def stop_dul(self) -> bool:
         """End the thread if the connection is over."""
         if self.state_machine.current_state == "Sta1":
             self._kill_thread = True
-            os.eventfd_write(self._alarm, 1)
+            self._ring()
         return bool(super().stop_dul())
+
+    def _ring(self) -> None:
+        with contextlib.suppress(OSError):  # rung often enough, or over
+            self._button.send(b"\0")
 
     def _is_transport_event(self) -> bool:
         if self.event_queue.empty():
@@ -95,10 +104,10 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
         connection = self.socket.socket if self.socket else None
         if isinstance(connection, ssl.SSLSocket) and connection.pending():
             return
-        sources = [self._alarm] if connection is None else [self._alarm, connection]
+        sources = [self._bell] if connection is None else [self._bell, connection]
         try:
             select.select(sources, [], [], _UPPER_LAYER_SECONDS)
         except (OSError, ValueError):  # the socket was closed meanwhile
             time.sleep(0.001)
         with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._alarm)
+            self._bell.recv(1024)
