@@ -373,6 +373,7 @@ def test_a_late_image_opens_a_settled_series(ledger):
     ledger.settle(ledger.receiving()[0])
     ledger.image_arrived("1.2", "1.2.3", **ARRIVAL)
     assert [series.series_uid for series in ledger.receiving()] == ["1.2.3"]
+    assert ledger.known_series() == {("1.2", "1.2.3")}
 
 
 def test_decisions_are_kept_and_the_newest_stands(ledger, clock):

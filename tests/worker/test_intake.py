@@ -1,0 +1,358 @@
+"""From images to jobs, with the real store, ledger and embedded queue; the arrivals are made by hand."""
+
+import itertools
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+from pydicom import dcmread
+from structlog.testing import capture_logs
+
+from dicom_node.listener import Arrival, AssociationEnd
+from dicom_node.store import Store
+from dicom_node.synthesis import Subject, ct_series
+from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
+from worker.errors import LedgerError
+from worker.intake import Intake
+from worker.ledger import Job, JobState, Ledger
+from worker.queue_server import running_queue, socket_path
+from worker.settings import Destination, Settings
+
+QUIET = 10.0
+LIVER = """\
+name: liver
+match:
+  Modality: CT
+  Instances: {min: 2}
+prompts: [liver]
+"""
+
+
+class Node:
+    """A listener's memory without its network: a store, a ledger whose clock can lag, a queue, and the intake."""
+
+    def __init__(self, home: Path, **settings) -> None:
+        self.settings = Settings(home=home, quiet_seconds=QUIET, **settings)
+        self.lag = 0.0  # how long ago the ledger believes to be
+        self.store = Store(home)
+        self.ledger = Ledger(self.settings.ledger_url, lambda: time.time() - self.lag)
+        self.app = celery_app(self.settings)
+        self.restart()
+
+    def restart(self) -> None:
+        self.intake = Intake(self.settings, self.store, self.ledger, Broker(self.app))
+
+    def receives(self, *paths: Path, ago: float, association: str = "a1", calling_ae: str = "SCANNER") -> None:
+        """These images arrived that many seconds ago."""
+        self.lag = ago
+        for path in paths:
+            header = dcmread(path, stop_before_pixels=True)
+            uids = {
+                "study_uid": str(header.StudyInstanceUID),
+                "series_uid": str(header.SeriesInstanceUID),
+                "sop_uid": str(header.SOPInstanceUID),
+            }
+            receipt = self.store.put(path.read_bytes(), **uids)
+            self.intake.arrived(
+                Arrival(
+                    **uids,
+                    sop_class_uid=str(header.SOPClassUID),
+                    path=receipt.path,
+                    calling_ae=calling_ae,
+                    called_ae="VOXTELL",
+                    address="127.0.0.1",
+                    association_id=association,
+                    outcome=receipt.outcome,
+                )
+            )
+        self.lag = 0.0
+
+    def tick(self, *open_series: tuple[str, str]) -> list[Job]:
+        """The jobs after one look, oldest first."""
+        self.intake.tick(frozenset(open_series))
+        return self.ledger.jobs()[::-1]
+
+    def close(self) -> None:
+        self.app.close()
+        self.ledger.close()
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Messages for segmentation and for delivery."""
+        with redis.Redis(unix_socket_path=str(socket_path(self.settings.home))) as client:
+            return client.llen(SEGMENT_QUEUE), client.llen(DELIVER_QUEUE)
+
+
+@pytest.fixture
+def home(tmp_path):
+    folder = tmp_path / "home"
+    (folder / "protocols").mkdir(parents=True)
+    (folder / "protocols" / "liver.yaml").write_text(LIVER)
+    return folder
+
+
+@pytest.fixture
+def node(home):
+    made = Node(home)
+    with running_queue(made.settings):
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Four slices of a CT."""
+    return ct_series(np.zeros((4, 8, 8), np.float32), (3.0, 1.0, 1.0), tmp_path / "ct")
+
+
+def key(path: Path) -> tuple[str, str]:
+    header = dcmread(path, stop_before_pixels=True)
+    return str(header.StudyInstanceUID), str(header.SeriesInstanceUID)
+
+
+# -- when is a series complete
+
+
+def test_a_quiet_series_becomes_a_job_on_the_queue(node, images):
+    node.receives(*images, ago=QUIET + 1)
+    (job,) = node.tick()
+    assert (job.state, job.protocol, (job.study_uid, job.series_uid)) == (JobState.QUEUED, "liver", key(images[0]))
+    assert job.work.instances == tuple(sorted(path.stem for path in node.store.series_paths(*key(images[0]))))
+    assert [prompt.text for prompt in job.work.prompts] == ["liver"]
+    assert node.queued == (1, 0)
+    assert node.ledger.receiving() == []
+    assert node.tick() == [job]
+
+
+def test_a_series_that_still_arrives_waits(node, images):
+    node.receives(*images, ago=QUIET - 1)
+    assert node.tick() == []
+
+
+def test_an_open_association_holds_its_series_back_however_long_it_is_silent(node, images):
+    node.receives(*images, ago=100 * QUIET)
+    assert node.tick(key(images[0])) == []
+    assert len(node.tick()) == 1
+
+
+def test_the_quiet_time_starts_when_the_association_ends(node, images):
+    node.receives(*images, ago=100 * QUIET)
+    node.intake.association_ended(AssociationEnd("a1", frozenset({key(images[0])}), aborted=False))
+    assert node.tick() == []
+
+
+def test_a_series_over_two_associations_is_one_job(node, images):
+    node.receives(*images[:2], ago=2 * QUIET, association="a1")
+    node.receives(*images[2:], ago=QUIET + 1, association="a2")
+    (job,) = node.tick()
+    assert len(job.work.instances) == 4
+
+
+def test_a_stream_of_images_is_noted_now_and_then_only(node, images, monkeypatch):
+    noted = []
+    monkeypatch.setattr(node.ledger, "image_arrived", lambda *key, **facts: noted.append(key))
+    clock = itertools.count(0.0, QUIET / 8)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    for _ in range(4):
+        node.receives(*images, ago=0)
+    assert len(noted) == 8  # 16 images in two quiet times, four notes each
+
+
+def test_a_series_that_no_protocol_takes_is_settled_without_a_job(node, images):
+    node.receives(images[0], ago=QUIET + 1)
+    assert node.tick() == []
+    assert node.ledger.receiving() == []
+
+
+# -- what comes later
+
+
+def test_a_late_image_makes_a_new_job_that_supersedes_the_old(node, images):
+    node.receives(*images[:3], ago=3 * QUIET)
+    (first,) = node.tick()
+    node.receives(images[3], ago=QUIET + 1, association="a2")
+    jobs = {len(job.work.instances): job for job in node.tick()}
+    assert jobs[3].id == first.id
+    assert (jobs[3].state, jobs[3].superseded_by) == (JobState.CANCELLED, jobs[4].id)
+    assert jobs[4].state is JobState.QUEUED
+
+
+def test_the_same_images_again_make_no_second_job(node, images):
+    node.receives(*images, ago=3 * QUIET)
+    before = node.tick()
+    node.receives(*images, ago=QUIET + 1, association="a2")
+    assert len(node.ledger.receiving()) == 1
+    assert node.tick() == before
+    assert node.queued == (1, 0)
+
+
+def test_the_same_uid_with_other_content_is_kept_aside_and_changes_no_job(node, images, tmp_path):
+    node.receives(*images, ago=3 * QUIET)
+    before = node.tick()
+    other = dcmread(images[0])
+    other.SeriesDescription = "not the same"
+    other.save_as(tmp_path / "other.dcm")
+    with capture_logs() as logs:
+        node.receives(tmp_path / "other.dcm", ago=QUIET + 1, association="a2")
+    assert [line["event"] for line in logs] == ["same SOP Instance UID with other content, kept aside"]
+    assert node.tick() == before
+
+
+# -- protocols
+
+
+def test_why_a_series_was_not_taken_is_written_down(node, images):
+    node.receives(images[0], ago=QUIET + 1)
+    node.tick()
+    (decision,) = node.ledger.decisions_on(key(images[0])[0])
+    assert (decision.protocol, decision.taken) == ("liver", False)
+    assert decision.reason == "Instances min 2.0: no, it is 1"
+
+
+def test_why_a_series_was_taken_is_written_down(node, images):
+    node.receives(*images, ago=QUIET + 1)
+    node.tick()
+    (decision,) = node.ledger.decisions_on(key(images[0])[0])
+    assert decision.taken
+    assert decision.reason == "Modality equals 'CT': yes, it is CT; Instances min 2.0: yes, it is 4"
+
+
+def test_every_protocol_that_takes_a_series_makes_its_own_job(node, home, images):
+    (home / "protocols" / "scanner.yaml").write_text(
+        "name: scanner\nmatch: {CallingAE: SCANNER}\nprompts: [spleen]\ndestinations: []\n"
+    )
+    (home / "protocols" / "other.yaml").write_text("name: other\nmatch: {CallingAE: PACS}\nprompts: [spleen]\n")
+    node.receives(*images, ago=QUIET + 1)
+    assert {job.protocol for job in node.tick()} == {"liver", "scanner"}
+
+
+def test_results_go_to_every_destination_unless_the_protocol_names_some(home, images):
+    pacs = (Destination(name="pacs", ae_title="A", host="h"), Destination(name="plan", ae_title="B", host="h"))
+    (home / "protocols" / "plan.yaml").write_text(LIVER.replace("name: liver", "name: plan") + "destinations: [plan]\n")
+    node = Node(home, destinations=pacs)
+    with running_queue(node.settings):
+        node.receives(*images, ago=QUIET + 1)
+        found = {job.protocol: job.work.destinations for job in node.tick()}
+        assert found == {"liver": ("pacs", "plan"), "plan": ("plan",)}
+        node.close()
+
+
+def test_a_bad_edit_of_a_protocol_keeps_the_node_going(node, home, images):
+    (home / "protocols" / "liver.yaml").write_text(LIVER.replace("Modality", "Modalty"))
+    node.receives(*images, ago=QUIET + 1)
+    with capture_logs() as logs:
+        (job,) = node.tick()
+    assert job.protocol == "liver"
+    assert [line["problem"] for line in logs if line["log_level"] == "error"] == [
+        f"{home}/protocols/liver.yaml, line 3, match.Modalty: "
+        "'Modalty' is no DICOM keyword or tag; did you mean Modality?"
+    ]
+
+
+def test_a_good_edit_makes_a_new_job_when_images_come_again(node, home, images):
+    node.receives(*images, ago=3 * QUIET)
+    (first,) = node.tick()
+    (home / "protocols" / "liver.yaml").write_text(LIVER.replace("[liver]", "[liver, spleen]"))
+    assert node.tick() == [first]
+    node.receives(images[0], ago=QUIET + 1, association="a2")
+    assert sorted(len(job.work.prompts) for job in node.tick()) == [1, 2]
+    assert node.ledger.job(first.id).state is JobState.CANCELLED
+
+
+# -- what may break
+
+
+def test_a_queue_that_is_down_delays_and_loses_nothing(home, images):
+    node = Node(home)
+    node.receives(*images, ago=QUIET + 1)
+    with capture_logs() as logs:
+        (job,) = node.tick()
+    assert job.state is JobState.QUEUED
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["queue"]
+    with running_queue(node.settings):
+        assert node.queued == (0, 0)
+        node.intake.sweep()
+        assert node.queued == (1, 0)
+        node.intake.sweep()
+        assert node.queued == (1, 0)
+        node.close()
+
+
+def test_a_crash_between_the_job_and_the_settled_series_only_repeats_the_question(node, images, monkeypatch):
+    node.receives(*images, ago=QUIET + 1)
+    with monkeypatch.context() as crash:
+        crash.setattr(node.ledger, "settle", _fails)
+        with pytest.raises(LedgerError):
+            node.intake.tick(frozenset())
+    node.restart()
+    (job,) = node.tick()
+    assert node.ledger.receiving() == []
+    node.intake.sweep()
+    assert node.queued == (1, 0)
+    assert job.state is JobState.QUEUED
+
+
+def test_a_crash_before_the_ledger_heard_of_an_image_is_mended_when_it_comes_again(node, images):
+    """The sender got no answer, so it sends again: the store says SAME, the ledger hears of it all the same."""
+    for path in images:
+        header = dcmread(path, stop_before_pixels=True)
+        node.store.put(
+            path.read_bytes(), study_uid=key(path)[0], series_uid=key(path)[1], sop_uid=header.SOPInstanceUID
+        )
+    node.receives(images[0], ago=QUIET + 1)
+    (job,) = node.tick()
+    assert len(job.work.instances) == 4
+
+
+def test_a_file_that_cannot_be_read_any_more_is_left_out_and_logged(node, images):
+    node.receives(*images, ago=QUIET + 1)
+    broken = node.store.series_paths(*key(images[0]))[0]
+    broken.write_bytes(b"")
+    with capture_logs() as logs:
+        (job,) = node.tick()
+    assert broken.stem not in job.work.instances
+    assert [line["file"] for line in logs if line["event"] == "not readable as DICOM"] == [str(broken)]
+
+
+def test_a_lost_worker_is_noticed_by_the_sweep(node, images):
+    node.receives(*images, ago=QUIET + 1000)
+    node.lag = 2 * node.settings.lease_seconds
+    (job,) = node.tick()
+    assert node.ledger.claim(job.id, node.settings.lease_seconds) is not None
+    node.lag = 0.0
+    node.intake.sweep()
+    freed = node.ledger.job(job.id)
+    assert (freed.state, freed.reason) == (JobState.QUEUED, "the worker died or fell silent during attempt 1")
+
+
+def test_the_intake_thread_outlives_an_error(node, images, monkeypatch):
+    node.receives(*images, ago=QUIET + 1)
+    stop, ticks = threading.Event(), itertools.count()
+
+    def open_series():
+        if next(ticks) == 0:
+            raise LedgerError("the database is restarting")
+        stop.set()
+        return frozenset()
+
+    with capture_logs() as logs:
+        node.intake.run(stop, open_series)
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["intake"]
+    assert len(node.ledger.jobs()) == 1
+
+
+def test_two_series_of_one_study_are_two_jobs(node, tmp_path):
+    for number in (1, 2):
+        subject = Subject(series_number=number)
+        image = np.full((3, 8, 8), number, np.float32)
+        node.receives(*ct_series(image, (3.0, 1.0, 1.0), tmp_path / str(number), subject=subject), ago=QUIET + 1)
+    first, second = node.tick()
+    assert first.study_uid == second.study_uid
+    assert first.series_uid != second.series_uid
+
+
+def _fails(*_args):
+    raise LedgerError("the database is restarting")
