@@ -67,6 +67,7 @@ def listen(settings: Settings) -> None:
             pdu_bytes=settings.max_pdu_bytes,
             free_bytes=settings.min_free_bytes,
         ),
+        share_port=settings.share_port,
     )
     with _stop_on_signal() as stop, running_queue(settings), listener:
         log.info("listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     allowed_addresses: tuple[str, ...] = Field((), description="Addresses or networks (10.1.0.0/16); empty means all.")
     require_called_ae: bool = Field(False, description="Reject peers that call this node by another AE title.")
     private_classes: bool = Field(False, description="Take SOP classes that vendors made up.")
+    share_port: bool = Field(False, description="Let several listener processes take turns on the port.")
     max_associations: int = Field(50, ge=1, description="Associations at one time.")
     max_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU the listener accepts, in bytes.")
     min_free_bytes: int = Field(2 * 1024**3, ge=0, description="Free disk in bytes under which 0xA700 is answered.")
