@@ -3,9 +3,10 @@
 import io
 import zlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from pydicom.datadict import keyword_for_tag
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
@@ -60,7 +61,12 @@ def _is_behind_uids(tag: BaseTag, _vr: str | None, _length: int) -> bool:
 
 
 def _uid(elements: Dataset, tag: BaseTag) -> str:
-    text = str(elements[tag].value) if tag in elements else ""
+    """The value as it stands there: pydicom's conversion would not notice that the data set ends within it."""
+    raw = cast(RawDataElement, elements.get_item(tag)) if tag in elements else None
+    value = (raw.value if raw else None) or b""
+    if raw and len(value) != raw.length:
+        raise HeaderError(f"the data set ends within {keyword_for_tag(tag)}")
+    text = value.decode("ascii", "replace").rstrip("\0 ")
     if not is_uid(text):
         raise HeaderError(f"{keyword_for_tag(tag)} is {text[:80]!r}, which is no UID (PS3.5 section 9.1)")
     return text

@@ -36,7 +36,6 @@ __all__ = ["Access", "Arrival", "AssociationEnd", "Limits", "Listener", "Service
 
 _log = logging.getLogger(__name__)
 
-_ERROR_COMMENT_CHARACTERS: Final = 64  # value representation LO of (0000,0902), PS3.7 annex C
 _POLL_SECONDS: Final = 0.05  # how late the accepting thread sees that it is to stop
 _STOP_SECONDS: Final = 10.0  # an association that does not end by then is left to the end of the process
 
@@ -195,7 +194,12 @@ class Listener:
     def open_series(self) -> set[tuple[str, str]]:
         """(study UID, series UID) of every instance that an association brought which is still open."""
         with self._lock:
-            return {series for session in self._sessions.values() if not session.reported for series in session.series}
+            return {
+                series
+                for association, session in self._sessions.items()
+                if association.is_alive() and not session.reported
+                for series in session.series
+            }
 
     # an association's life, as pynetdicom tells it
 
@@ -261,7 +265,7 @@ class Listener:
             return StoreStatus.SUCCESS
         except RefusedError as refusal:
             response.Status = refusal.status
-            response.ErrorComment = str(refusal)[:_ERROR_COMMENT_CHARACTERS]
+            response.ErrorComment = refusal.comment()
         except Exception:  # noqa: BLE001 (a door)
             _log.exception("an instance of association %s was not taken", session.association_id)
             response.Status = StoreStatus.OUT_OF_RESOURCES

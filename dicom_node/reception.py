@@ -2,6 +2,7 @@
 
 import enum
 import logging
+from typing import Final
 
 from pynetdicom import evt
 
@@ -10,6 +11,7 @@ from dicom_node.header import Header, read_header
 from dicom_node.part10 import file_start
 from dicom_node.store import Receipt, Store
 
+_ERROR_COMMENT_CHARACTERS: Final = 64
 _log = logging.getLogger(__name__)
 
 
@@ -23,11 +25,16 @@ class StoreStatus(enum.IntEnum):
 
 
 class RefusedError(Exception):
-    """A request that gets a failure status; the text goes to the sender as Error Comment."""
+    """A request that gets a failure status."""
 
     def __init__(self, status: StoreStatus, reason: str) -> None:
         super().__init__(reason)
         self.status = status
+
+    def comment(self) -> str:
+        """The reason as an Error Comment (0000,0902): one line of ASCII without a backslash (LO, PS3.5 section 6.2)."""
+        kept = (letter if " " <= letter <= "~" and letter != "\\" else "?" for letter in str(self))
+        return "".join(kept)[:_ERROR_COMMENT_CHARACTERS]
 
 
 def keep(event: evt.Event, store: Store, required_bytes: int) -> tuple[Header, Receipt]:

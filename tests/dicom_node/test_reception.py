@@ -1,0 +1,121 @@
+"""One C-STORE request at a time, without a network: whatever bytes come, the outcome is a status."""
+
+import contextlib
+import json
+import zlib
+from io import BytesIO
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+from pynetdicom.dsutils import encode
+
+from dicom_node.header import HeaderError, read_header
+from dicom_node.reception import RefusedError, StoreStatus, keep
+from dicom_node.store import Outcome, Store
+from tests.dicom_node.conftest import small_instance
+
+SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+
+
+def request(data_set: bytes, syntax: UID = ExplicitVRLittleEndian, sop_uid: str = "1.2.3.4.1") -> SimpleNamespace:
+    """A C-STORE request as pynetdicom presents it."""
+    return SimpleNamespace(
+        request=SimpleNamespace(
+            DataSet=BytesIO(data_set), AffectedSOPClassUID=CTImageStorage, AffectedSOPInstanceUID=sop_uid
+        ),
+        context=SimpleNamespace(transfer_syntax=syntax),
+        assoc=SimpleNamespace(requestor=SimpleNamespace(ae_title="SCU", address="127.0.0.1")),
+    )
+
+
+def encoded(syntax: UID = ExplicitVRLittleEndian, **attributes: str) -> bytes:
+    """A small instance as it goes over the network."""
+    data_set = encode(
+        small_instance(**attributes), syntax.is_implicit_VR, syntax.is_little_endian, deflated=syntax.is_deflated
+    )
+    assert data_set is not None
+    return data_set
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("home"))
+
+
+@given(st.binary(max_size=300), st.sampled_from(SYNTAXES))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_refused_and_kept(store, content, syntax):
+    with pytest.raises(RefusedError) as refused:
+        keep(request(content, syntax), store, 0)
+    assert refused.value.status is StoreStatus.CANNOT_UNDERSTAND
+    assert list(store.walk()) == []
+
+
+@given(st.integers(min_value=0, max_value=400), st.sampled_from(SYNTAXES))
+@settings(deadline=None)
+def test_a_cut_data_set_is_refused_or_has_all_its_uids(cut, syntax):
+    found = []
+    with contextlib.suppress(Exception):  # of many kinds, as the door of C-STORE expects
+        header = read_header(encoded(syntax)[:cut], syntax)
+        found.append((header.study_uid, header.series_uid, header.sop_uid))
+    assert found in ([], [("1.2.3", "1.2.3.4", "1.2.3.4.1")])
+
+
+@given(st.text(alphabet=st.characters(codec="latin-1"), max_size=40))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_only_uids_become_paths_and_every_reason_can_be_sent(store, text):
+    try:
+        keep(request(encoded(SeriesInstanceUID=text)), store, 0)
+    except RefusedError as refusal:
+        comment = refusal.comment()
+        assert len(comment) <= 64
+        assert comment.isascii()
+        assert comment.isprintable()
+        assert "\\" not in comment
+    for stored in store.walk():
+        assert set(stored.series_uid) <= set("0123456789.")
+
+
+def test_the_kinds_of_arrivals(tmp_path):
+    store = Store(tmp_path)
+    outcomes = [
+        keep(request(encoded(PatientName=name)), store, 0)[1].outcome for name in ("First", "First", "Second", "First")
+    ]
+    assert outcomes == [Outcome.NEW, Outcome.SAME, Outcome.CONFLICT, Outcome.SAME]
+
+
+def test_the_reason_lies_beside_what_was_put_aside(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(RefusedError) as refused:
+        keep(request(encoded(), sop_uid="1.2.3.4.77"), store, 0)
+    assert refused.value.status is StoreStatus.DATA_SET_DOES_NOT_MATCH
+    (note,) = (tmp_path / "quarantine").glob("*.json")
+    assert json.loads(note.read_text()) == {"reason": str(refused.value), "calling_ae": "SCU", "address": "127.0.0.1"}
+
+
+def test_nothing_is_taken_when_the_disk_would_be_too_full(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(RefusedError) as refused:
+        keep(request(encoded()), store, store.free_bytes() * 2)
+    assert refused.value.status is StoreStatus.OUT_OF_RESOURCES
+    assert list((tmp_path / "quarantine").iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:Expected explicit VR:UserWarning")
+def test_a_deflated_data_set_is_not_inflated_without_end():
+    """16 MiB of header are looked at; a gigabyte of zeros in a few kilobytes is not."""
+    squeezer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = b"".join(squeezer.compress(bytes(2**20)) for _ in range(256)) + squeezer.flush()
+    with pytest.raises(HeaderError, match="SOPClassUID"):
+        read_header(bomb, DeflatedExplicitVRLittleEndian)
