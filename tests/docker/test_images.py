@@ -1,0 +1,150 @@
+"""The images and the compose file, as far as they can be judged without a container engine."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from worker.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(sys.executable).parent
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+SET_BY_THE_IMAGE = {"HOME", "HOST", "LOG_FORMAT"}
+FIXED_INSIDE = {"PORT", "PROTOCOLS"}  # the published port is the host's; protocols lie in the home
+
+
+def compose(*arguments: str, **environment: str) -> dict:
+    """What `docker compose config` makes of the file; needs no running Docker."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "COMPOSE_", "NODE_"))}
+    command = [PROGRAMS / "docker-compose", *arguments, "config", "--format", "json"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr.lower(), done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_hadolint_has_nothing_to_say(path):
+    done = subprocess.run([PROGRAMS / "hadolint", path], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_runs_as_nobody_in_particular_with_tested_versions(path):
+    text = path.read_text()
+    assert "USER 10001:10001" in text
+    installs = [line for line in text.splitlines() if "pip install" in line]
+    assert installs
+    assert all("--constraint constraints.txt" in line for line in installs)
+
+
+def test_the_node_image_is_installed_without_the_engine():
+    assert "'.[postgres]'" in (ROOT / "docker" / "node.Dockerfile").read_text()
+    assert "'.[gpu,postgres]'" in (ROOT / "docker" / "gpu.Dockerfile").read_text()
+
+
+def test_what_the_build_context_keeps_is_enough_to_install(tmp_path):
+    """Builds the wheel from what .dockerignore lets through, and looks for the files that are no Python."""
+    context = tmp_path / "context"
+    context.mkdir()
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            kept = ROOT / line[1:]
+            copy = shutil.copytree if kept.is_dir() else shutil.copy
+            copy(kept, context / line[1:])
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        tmp_path,
+        context,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        "worker/protocols/shipped/head-and-neck-oar.yaml",
+        "worker/ledger/migrations/env.py",
+        "worker/ledger/migrations/versions/0001_series_jobs_deliveries.py",
+        "dicom_node/regions.toml",
+        "voxtell/py.typed",
+    } <= names
+
+
+def test_the_compose_file_has_one_container_per_role():
+    services = compose()["services"]
+    assert set(services) == {"redis", "listener", "segment-worker", "deliver-worker"}
+    assert services["listener"]["command"] == ["listen"]
+    assert services["segment-worker"]["build"]["dockerfile"] == "docker/gpu.Dockerfile"
+    assert services["deliver-worker"]["image"] == services["listener"]["image"]
+    for name in ("listener", "segment-worker", "deliver-worker"):
+        assert [volume["target"] for volume in services[name]["volumes"]] == ["/var/lib/voxtell"]
+        assert services[name]["depends_on"]["redis"]["condition"] == "service_healthy"
+
+
+def test_the_queue_keeps_its_messages_and_is_not_published():
+    redis = compose()["services"]["redis"]
+    assert redis["command"][1:3] == ["--appendonly", "yes"]
+    assert redis["volumes"][0]["target"] == "/data"
+    assert "ports" not in redis
+
+
+def test_nothing_listens_beyond_this_machine_unless_asked_for():
+    for arguments, address in (((), "127.0.0.1"), (("--env-file", "docker/demo.env"), "127.0.0.1")):
+        services = compose(*arguments)["services"].values()
+        assert {port["host_ip"] for service in services for port in service.get("ports", ())} == {address}
+    (port,) = compose(NODE_ADDRESS="10.1.0.7", NODE_PORT="104")["services"]["listener"]["ports"]
+    assert (port["host_ip"], port["published"], port["target"]) == ("10.1.0.7", "104", 11112)
+
+
+def test_every_setting_reaches_every_role():
+    passed_on = {PREFIX + name.upper() for name in Settings.model_fields}
+    passed_on -= {PREFIX + name for name in SET_BY_THE_IMAGE | FIXED_INSIDE}
+    services = compose(VOXTELL_QUIET_SECONDS="7")["services"]
+    for name in ("listener", "segment-worker", "deliver-worker"):
+        environment = services[name]["environment"]
+        assert set(environment) == passed_on
+        assert environment["VOXTELL_QUIET_SECONDS"] == "7"
+        assert environment["VOXTELL_REDIS_URL"] == "redis://redis:6379/0"
+
+
+def test_a_gpu_is_reserved_when_asked_for():
+    plain = compose()["services"]["segment-worker"]
+    assert "resources" not in plain.get("deploy", {})
+    reserved = compose("-f", "compose.yaml", "-f", "docker/gpu.yaml")["services"]["segment-worker"]
+    (device,) = reserved["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+
+
+def test_the_demonstration_sends_results_to_its_orthanc(monkeypatch):
+    services = compose("--env-file", "docker/demo.env")["services"]
+    monkeypatch.setenv("VOXTELL_DESTINATIONS", services["deliver-worker"]["environment"]["VOXTELL_DESTINATIONS"])
+    (destination,) = Settings().destinations
+    assert destination.host in services
+    assert destination.ae_title == services["orthanc"]["environment"]["ORTHANC__DICOM_AET"]
+    assert services["orthanc"]["ports"][0]["target"] == destination.port
+
+
+def test_images_are_named_without_a_registry_host():
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].values()
+    bases = [
+        line.split()[1] for path in DOCKERFILES for line in path.read_text().splitlines() if line.startswith("FROM")
+    ]
+    for image in [service["image"] for service in services if "image" in service] + bases:
+        first, *_ = image.split("/")
+        assert "." not in first.split(":")[0], image
