@@ -40,11 +40,11 @@ class Score:
 
     @property
     def precision(self) -> float:
-        return self.right / max(1, self.right + len(self.wrong))
+        return self.right / found if (found := self.right + len(self.wrong)) else 1.0
 
     @property
     def recall(self) -> float:
-        return self.right / max(1, self.right + len(self.missed))
+        return self.right / there if (there := self.right + len(self.missed)) else 1.0
 
     def lines(self) -> Iterator[str]:
         """The score for people, then every miss."""

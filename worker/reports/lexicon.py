@@ -88,6 +88,7 @@ class LexiconFile(BaseModel):
     located_bilateral: str  # the same for a site on both sides: "{finding} in {site}"
     located_at: str  # the same for a site code: "{finding} at {site}"
     part_of: str  # template of a finding in a part of an organ that the title names: "{finding} of the {site}"
+    sided: str  # template of a finding on the side that the title names: "{side} {finding}"
     state_of: str  # template of a state told of a site: "{state} {site}"
     plurals: list[tuple[str, str]] = []
     spelling: list[tuple[str, str]] = []

@@ -70,12 +70,19 @@ def _joined(chunks: Sequence[Chunk], at: int, taken: int) -> int:
     before = at - 1
     while before >= taken and chunks[before].kind is Kind.JOIN and at - before < 3:
         before -= 1
-    return before if before >= taken and _alike(chunks[before], chunks[at]) else at
+    return before if before >= taken and _alike(chunks[before], _next_kept(chunks, at)) else at
+
+
+def _next_kept(chunks: Sequence[Chunk], at: int) -> Chunk:
+    """The first chunk from `at` that is not dropped from a phrase: "right" in "small right effusion"."""
+    while chunks[at].kind in DROPPED and at + 1 < len(chunks):
+        at += 1
+    return chunks[at]
 
 
 def _alike(first: Chunk, second: Chunk) -> bool:
     """Whether `first and second` describe the same thing: two sides, two positions, two looks."""
-    groups = ({Kind.MODIFIER, Kind.STATE, Kind.SIZE, Kind.CHANGE}, {Kind.SIDE}, {Kind.POSITION, Kind.SITE_ADJECTIVE})
+    groups = (DESCRIPTION | DROPPED, {Kind.SIDE}, {Kind.POSITION, Kind.SITE_ADJECTIVE})
     return any(first.kind in group and second.kind in group for group in groups)
 
 
@@ -88,13 +95,22 @@ def _kept(chunks: Sequence[Chunk], start: int, head: int, lexicon: Lexicon) -> l
             continue
         if piece.kind is Kind.NUMBER and not is_numbered(chunks, at, lexicon):
             continue
-        if piece.kind is Kind.JOIN and (not kept or kept[-1][1] != at or chunks[at + 1].kind in DROPPED):
+        if piece.kind is Kind.JOIN and not (kept and _still_joins(chunks, at, kept[-1][1] - 1)):
             continue
         if kept and kept[-1][1] == at:
             kept[-1] = (kept[-1][0], at + 1)
         else:
             kept.append((at, at + 1))
     return kept
+
+
+def _still_joins(chunks: Sequence[Chunk], at: int, last: int) -> bool:
+    """Whether the join at `at` has like words on both sides once others are dropped; `last` is what was kept before."""
+    while chunks[last].kind is Kind.JOIN:
+        last -= 1
+    while chunks[at].kind is Kind.JOIN:
+        at += 1
+    return _alike(chunks[last], _next_kept(chunks, at))
 
 
 def _describes_finding(chunks: Sequence[Chunk], at: int) -> bool:

@@ -56,7 +56,8 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
 
 def _add_bare_place(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) -> None:
     """Draw in a place without a preposition: "4 mm nodule RUL", "infarct, left thalamus", "effusion: small, left"."""
-    if chunks[at].side:
+    sided = any(chunks[i].side for first, last in mention.kept for i in range(first, last))
+    if chunks[at].side and not sided:
         start = at
     elif chunks[at].concept == "," and _is_list_place(chunks, at + 1, lexicon):
         start = at + 1
@@ -101,10 +102,9 @@ def _place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
         step = 2 if end + 1 < len(chunks) and chunks[end].concept == "," and chunks[end + 1].kind is Kind.JOIN else 1
         after, also = run_end(chunks, end + step, lexicon)
         run = chunks[end + step : after]
-        aside = named and all(piece.kind is Kind.SIDE for piece in run)  # ", right more than left"
-        counted = chunks[end - 1].kind is Kind.POSITION and all(
-            piece.kind is Kind.POSITION for piece in run
-        )  # "V/VIII"
+        kinds = {piece.kind for piece in run}
+        aside = named and kinds == {Kind.SIDE}  # "both lobes, right more than left"
+        counted = chunks[end - 1].kind is Kind.POSITION and kinds == {Kind.POSITION}  # "segment V/VIII"
         if not run or aside or (named and not also and not counted) or _starts_clause(chunks, after):
             break
         end, named = after, named or also

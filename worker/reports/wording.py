@@ -35,6 +35,7 @@ class Wording:
         self.sentence = text[slice(*self.span)]
         self._text, self._tokens, self._chunks, self._lexicon = text, sentence.tokens, chunks, lexicon
         self._title = sentence.title
+        self._title_chunks = chunk(sentence.title, lexicon)
 
     def of(self, mention: Mention) -> Worded:
         """The prompt of a finding, its place and its side."""
@@ -55,19 +56,28 @@ class Wording:
         elif organ is not None and place and self._are_parts(named):
             finding = self._lexicon.file.part_of.format(finding=finding, site=self._title_words(organ))
             return Worded(finding, site, _side([*named, organ]), self._key(mention, named, organ))
+        told = self._title_chunks[0] if self._title_chunks else None
+        if told is not None and told.kind is Kind.SIDE and not _side(named):  # "LEFT: small effusion"
+            side_word = self._title_words(told)
+            return Worded(
+                self._lexicon.file.sided.format(side=side_word, finding=finding),
+                site or side_word,
+                told.side,
+                self._key(mention, named, told),
+            )
         return Worded(finding, site, _side(named), self._key(mention, named))
 
     def _titled_organ(self, mention: Mention) -> Chunk | None:
         """The organ of the title, unless the finding's own name says where it is."""
         located = self._chunks[mention.head].concept in self._lexicon.self_located
-        return None if located else _organ(self._title, self._lexicon)
+        return None if located else _organ(self._title_chunks, self._lexicon)
 
     def first_site(self) -> str:
         """The first site that the sentence or else its title names, empty when there is none."""
         for at, piece in enumerate(self._chunks):
             if piece.kind is Kind.SITE:
                 return self._words([(at, at + 1)])
-        organ = _organ(self._title, self._lexicon)
+        organ = _organ(self._title_chunks, self._lexicon)
         return self._title_words(organ) if organ else ""
 
     def _with_place(self, mention: Mention, finding: str) -> str:
@@ -162,17 +172,17 @@ class Wording:
         return word.isupper() and 1 < len(word) <= _LONGEST_ABBREVIATION and not self.sentence.isupper()
 
 
-def _organ(title: Sequence[Token], lexicon: Lexicon) -> Chunk | None:
-    """The one organ that a title names ("Liver:"), None when it names none, several or a whole region."""
+def _organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
+    """The one organ of a title with its side ("Left kidney:"); None when there is none, several or a whole region."""
     organs: list[Chunk] = []
-    before: Chunk | None = None
-    for piece in chunk(title, lexicon):
-        if piece.kind is Kind.SITE and organs and organs[-1].end == piece.start:
-            organs[-1] = replace(organs[-1], end=piece.end)  # "L4-L5"
+    start = 0
+    for i, piece in enumerate(title):
+        if piece.kind not in WHERE:
+            start = i + 1
         elif piece.kind is Kind.SITE:
-            sided = before is not None and before.kind is Kind.SIDE
-            organs.append(replace(piece, start=before.start, side=before.side) if sided and before else piece)
-        before = piece
+            whole = replace(piece, start=title[start].start, side=_side(title[start : i + 1]))
+            joined = organs and organs[-1].start == whole.start  # "L4-L5"
+            organs[-1:] = [whole] if joined else [*organs[-1:], whole]
     return organs[0] if len(organs) == 1 and organs[0].concept not in lexicon.regions else None
 
 

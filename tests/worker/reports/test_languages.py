@@ -12,6 +12,7 @@ located = "{finding} in {site}"
 located_bilateral = "{finding} in {site}"
 located_at = "{finding} in Höhe {site}"
 part_of = "{finding}, {site}"
+sided = "{finding} {side}"
 state_of = "{site} {state}"
 plurals = [["e", "en"], ["", "e"]]
 site_codes = ["[hb]wk\\\\d{1,2}", "lwk\\\\d"]
