@@ -97,6 +97,12 @@ def region_for(prompt: str) -> Region:
     return replace(_match(words) or _unknown(words), prompt=prompt, label=_label(prompt))
 
 
+def without_side(prompt: str) -> str:
+    """The words of a prompt without the side that they give it: "left hand" is "hand"."""
+    words = _words(prompt)
+    return " ".join(word for word in words if not (_side(words) and word in _SIDE_WORDS))
+
+
 def _words(text: str) -> Words:
     words = re.sub(r"[\W_]+", " ", text.casefold()).split()
     return tuple(_SPELLING.get(word, word) for word in words if word not in _SILENT)

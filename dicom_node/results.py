@@ -8,7 +8,7 @@ no Approval Status, its description says UNAPPROVED.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import highdicom
 from highdicom.sr import CodedConcept
@@ -103,7 +103,14 @@ class Work:
 
 
 def result_dataset(
-    series: ImageSeries, work: Work, *, sop_class_uid: str, modality: str, sop_uid: str, series_uid: str, deflated: bool
+    series: ImageSeries,
+    work: Work,
+    *,
+    sop_class_uid: str,
+    modality: str,
+    sop_uid: str,
+    series_uid: str,
+    deflated: bool = False,
 ) -> Dataset:
     """A new object in the source's study with patient, study, series, equipment and SOP common modules filled.
 
@@ -175,3 +182,19 @@ def describe(work: Work) -> str:
 def coded(code: Code) -> CodedConcept:
     """A code as a sequence item."""
     return CodedConcept.from_code(code)
+
+
+def item(**values: Any) -> Dataset:
+    """A sequence item of keywords and values."""
+    made = Dataset()
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def reference_item(sop_class_uid: str, sop_uid: str, frame_number: int | None = None) -> Dataset:
+    """An item of the SOP Instance or Image SOP Instance Reference Macro (PS3.3 10.8, 10.3)."""
+    made = item(ReferencedSOPClassUID=sop_class_uid, ReferencedSOPInstanceUID=sop_uid)
+    if frame_number is not None:
+        made.ReferencedFrameNumber = frame_number
+    return made

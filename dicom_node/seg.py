@@ -8,7 +8,7 @@ from the source and takes several times as long.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import highdicom
 import numpy as np
@@ -21,7 +21,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ResultError
 from dicom_node.regions import Region
-from dicom_node.results import Work, coded, describe, result_dataset
+from dicom_node.results import Work, coded, describe, item, reference_item, result_dataset
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
@@ -112,7 +112,7 @@ def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
     parameters = {"prompt": region.prompt, "weights": algorithm.digest}
     if work.protocol:
         parameters["protocol"] = f"{work.protocol} {work.protocol_digest}".strip()
-    item = SegmentDescription(
+    segment = SegmentDescription(
         segment_number=number,
         segment_label=region.label,
         segmented_property_category=region.category,
@@ -131,36 +131,29 @@ def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
         display_color=highdicom.color.CIELabColor.from_rgb(*region.colour),
     )
     if region.laterality is not None:
-        kind = item.SegmentedPropertyTypeCodeSequence[0]
+        kind = segment.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [coded(region.laterality)]
     uncoded = "" if region.coded else " No code is known for this prompt: the type is the generic one."
-    item.SegmentDescription = f"UNAPPROVED. Prompt: {region.prompt}.{uncoded}"[:1024]
-    return item
+    segment.SegmentDescription = f"UNAPPROVED. Prompt: {region.prompt}.{uncoded}"[:1024]
+    return segment
 
 
 def _refer(dataset: Dataset, series: ImageSeries) -> None:
     """Every source image, once, at the top level: Common Instance Reference (C.12.2) and General Image (C.7.6.1)."""
     uids = dict.fromkeys((reference.sop_class_uid, reference.sop_uid) for reference in series.references)
-    images = [_reference(sop_class_uid, sop_uid) for sop_class_uid, sop_uid in uids]
+    images = [reference_item(sop_class_uid, sop_uid) for sop_class_uid, sop_uid in uids]
     of_series = Dataset()
     of_series.SeriesInstanceUID = series.series_uid
     of_series.ReferencedInstanceSequence = images
     dataset.ReferencedSeriesSequence = [of_series]
 
 
-def _reference(sop_class_uid: str, sop_uid: str) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = sop_class_uid
-    item.ReferencedSOPInstanceUID = sop_uid
-    return item
-
-
 def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[NDArray[np.intp]]) -> None:
     """Multi-frame functional groups and dimensions (C.7.6.16, C.7.6.17); `held` lists the slices of each segment."""
     organization = derived_uid("dimensions", str(dataset.SOPInstanceUID))
-    dataset.DimensionOrganizationSequence = [_item(DimensionOrganizationUID=organization)]
+    dataset.DimensionOrganizationSequence = [item(DimensionOrganizationUID=organization)]
     dataset.DimensionIndexSequence = [
-        _item(
+        item(
             DimensionOrganizationUID=organization,
             DimensionIndexPointer=pointer,
             FunctionalGroupPointer=group,
@@ -173,10 +166,10 @@ def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[NDArray[np
     ]
     spacing = [format_number_as_ds(value) for value in series.volume.spacing]
     cosines = [format_number_as_ds(float(value)) for value in series.orientation.ravel()]
-    shared = _item(
-        PlaneOrientationSequence=[_item(ImageOrientationPatient=cosines)],
+    shared = item(
+        PlaneOrientationSequence=[item(ImageOrientationPatient=cosines)],
         PixelMeasuresSequence=[
-            _item(SliceThickness=spacing[0], SpacingBetweenSlices=spacing[0], PixelSpacing=spacing[1:])
+            item(SliceThickness=spacing[0], SpacingBetweenSlices=spacing[0], PixelSpacing=spacing[1:])
         ],
     )
     dataset.SharedFunctionalGroupsSequence = [shared]
@@ -184,7 +177,7 @@ def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[NDArray[np
     planes = {place: _plane(series, place) for place in places}
     frames = []
     for number, slices in enumerate(held, start=1):
-        segment = DataElement(0x0062000A, "SQ", [_item(ReferencedSegmentNumber=number)])
+        segment = DataElement(0x0062000A, "SQ", [item(ReferencedSegmentNumber=number)])
         for place in map(int, slices):
             content = Dataset()
             content.add(DataElement(0x00209157, "UL", [number, places[place]]))  # Dimension Index Values
@@ -200,24 +193,15 @@ def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[NDArray[np
 def _plane(series: ImageSeries, place: int) -> tuple[DataElement, DataElement]:
     """Plane position and derivation image of the frames on one slice; all segments share them."""
     reference = series.references[place]
-    source = _reference(reference.sop_class_uid, reference.sop_uid)
-    if reference.frame_number is not None:
-        source.ReferencedFrameNumber = reference.frame_number
+    source = reference_item(reference.sop_class_uid, reference.sop_uid, reference.frame_number)
     source.SpatialLocationsPreserved = "YES"
     source.PurposeOfReferenceCodeSequence = [coded(codes.DCM.SourceImageForImageProcessingOperation)]
-    derivation = _item(SourceImageSequence=[source], DerivationCodeSequence=[coded(codes.DCM.Segmentation)])
+    derivation = item(SourceImageSequence=[source], DerivationCodeSequence=[coded(codes.DCM.Segmentation)])
     position = [format_number_as_ds(float(value)) for value in series.positions[place]]
     return (
-        DataElement(0x00209113, "SQ", [_item(ImagePositionPatient=position)]),  # Plane Position Sequence
+        DataElement(0x00209113, "SQ", [item(ImagePositionPatient=position)]),  # Plane Position Sequence
         DataElement(0x00089124, "SQ", [derivation]),  # Derivation Image Sequence
     )
-
-
-def _item(**values: Any) -> Dataset:
-    item = Dataset()
-    for keyword, value in values.items():
-        setattr(item, keyword, value)
-    return item
 
 
 def _overlap(segments: Sequence[Slices]) -> bool:
