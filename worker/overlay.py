@@ -53,7 +53,8 @@ def _middle(masks: Masks) -> tuple[int, int, int]:
     if not masks.any():
         s, a, r = masks.shape[1:]
         return s // 2, a // 2, r // 2
-    s, a, r = (int(np.mean(np.flatnonzero(count == count.max()))) for count in counts)
+    most = [np.flatnonzero(count == count.max()) for count in counts]
+    s, a, r = (int(planes[len(planes) // 2]) for planes in most)
     return s, a, r
 
 
