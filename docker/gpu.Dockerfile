@@ -2,10 +2,11 @@
 #   docker build -f docker/gpu.Dockerfile -t voxtell-dicom-gpu .
 FROM python:3.11-slim AS build
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md ./
+COPY constraints.txt ./
 # torch first and alone, before the sources: gigabytes that change with constraints.txt only.
 RUN python -m venv /opt/voxtell \
     && /opt/voxtell/bin/pip install --no-cache-dir --constraint constraints.txt torch
+COPY pyproject.toml README.md ./
 COPY dicom_node dicom_node
 COPY voxtell voxtell
 COPY worker worker
