@@ -49,24 +49,17 @@ def _other(tokens: Sequence[Token], position: int) -> Chunk:
 
 def _measure(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | None:
     """`8 mm`, `2 x 3 cm`, `2 cm x 3 cm`, `5 to 6 mm`; None for a number without a unit."""
-    end, at, expect_number = 0, position, True
-    while at < min(position + _LONGEST_MEASURE, len(tokens)):
-        norm = tokens[at].norm
-        if expect_number:
-            if not norm[0].isdigit():
-                break
-        elif _is_unit(tokens, at, lexicon):
-            end = at + 1
-            at += 1
-            continue
-        elif norm not in _BETWEEN_NUMBERS and not tokens[at].joined:
-            break
-        else:
-            at += 1 if norm in _BETWEEN_NUMBERS else 0
-            expect_number = True
-            continue
-        expect_number = False
+    end, at = 0, position
+    limit = min(position + _LONGEST_MEASURE, len(tokens))
+    while at < limit and tokens[at].norm[0].isdigit():
         at += 1
+        if at < limit and _is_unit(tokens, at, lexicon):
+            at += 1
+            end = at
+        if at < limit and tokens[at].norm in _BETWEEN_NUMBERS:
+            at += 1
+        elif at == limit or not tokens[at].joined:  # "5-6 mm"
+            break
     return Chunk(position, end, Kind.MEASURE, "") if end else None
 
 

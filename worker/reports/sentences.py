@@ -14,7 +14,8 @@ from .tokens import Token
 
 REPORT = "report"  # the section kind whose findings count
 _BULLETS = frozenset("•*-–—·▪●○◦>‣")
-_ENDS = frozenset('.!"“”')
+_FULL_STOPS = frozenset(".!")
+_ENDS = _FULL_STOPS | frozenset('"“”')
 _QUESTION = "?"  # ends a sentence and stays in it: it makes the finding before it uncertain
 _NARROWEST = 40  # characters: nobody breaks lines at less
 _LONGEST_TITLE = 8  # words before a colon
@@ -29,6 +30,7 @@ class Sentence:
     tokens: Sequence[Token]
     title: Sequence[Token]
     section: str
+    span: tuple[int, int]  # characters of the text from, to (exclusive), with the full stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ def sentences(text: str, tokens: Sequence[Token], lexicon: Lexicon, rules: Rules
         first = max(start, colon)
         if first < end:
             has_content = True
-            yield Sentence(tokens[first:end], tokens[title[0] : title[1]], section)
+            last = end if end < len(tokens) and tokens[end].norm in _FULL_STOPS else end - 1
+            span = (tokens[first].start, tokens[last].end)
+            yield Sentence(tokens[first:end], tokens[title[0] : title[1]], section, span)
 
 
 def _pieces(layout: _Layout, lexicon: Lexicon, rules: Rules) -> Iterator[tuple[int, int, int]]:

@@ -31,7 +31,7 @@ class Wording:
     """Words the findings of one sentence."""
 
     def __init__(self, text: str, sentence: Sentence, chunks: Sequence[Chunk], lexicon: Lexicon) -> None:
-        self.span = (sentence.tokens[0].start, sentence.tokens[-1].end)
+        self.span = sentence.span
         self.sentence = text[slice(*self.span)]
         self._text, self._tokens, self._chunks, self._lexicon = text, sentence.tokens, chunks, lexicon
         self._title = sentence.title

@@ -18,7 +18,7 @@ def test_the_report_of_the_contract_gives_exactly_two_phrases() -> None:
     result = prompts_from_text(text)
     assert [prompt.prompt for prompt in result.prompts] == ["solid nodule in the right upper lobe", "hepatic cysts"]
     nodule = result.prompts[0]
-    assert nodule.sentence == "8 mm solid nodule in the right upper lobe"
+    assert nodule.sentence == "8 mm solid nodule in the right upper lobe."
     assert text[slice(*nodule.span)] == nodule.sentence
     assert (nodule.finding, nodule.site, nodule.side, nodule.status) == (
         "nodule",
@@ -250,4 +250,4 @@ def test_findings_that_share_a_place_both_get_it() -> None:
 def test_plain_structures_for_json() -> None:
     result = prompts_from_text("Cyst in the left kidney. No mass.").to_json()
     assert result["prompts"][0]["prompt"] == "cyst in the left kidney"
-    assert result["left_out"] == [{"text": "mass", "sentence": "No mass", "reason": "negated"}]
+    assert result["left_out"] == [{"text": "mass", "sentence": "No mass.", "reason": "negated"}]
