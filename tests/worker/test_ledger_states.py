@@ -17,6 +17,7 @@ from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
 
 LEASE, WAIT = 60.0, 30.0
 MAX_ATTEMPTS = 2
+PATIENCE = 4  # how often people meddle in one run: else the search does little but cancel and retry
 RESULT = {"files": ["a.dcm"], "found": []}
 UNFINISHED = (JobState.QUEUED, JobState.SEGMENTING, JobState.SENDING)
 DESTINATIONS: dict[int, tuple[str, ...]] = {1: ("pacs", "archive"), 2: (), 3: ("pacs",)}  # by number of images
@@ -43,6 +44,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.senders: dict[tuple[str, str], Hold] = {}
         self.job_claims: list[Job] = []  # every one that was ever made
         self.delivery_claims: list[Delivery] = []
+        self.patience = PATIENCE
 
     def teardown(self):
         self.ledger.close()
@@ -157,22 +159,30 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.ledger.job(job_id).state is (JobState.FAILED if job_id in failed else JobState.QUEUED)
         self.senders = {key: hold for key, hold in self.senders.items() if hold.until >= self.clock.now}
 
-    @precondition(lambda self: self.jobs)
+    @precondition(lambda self: self.patience and self._ids(*UNFINISHED))
     @rule(data=st.data(), starts_again=st.booleans())
-    def person_cancels_or_retries(self, data, starts_again):
-        job_id = data.draw(st.sampled_from(self.jobs))
-        state = self.ledger.job(job_id).state
-        if state in UNFINISHED:
-            with pytest.raises(UnknownJobError):
-                self.ledger.retry(job_id)
-            assert self.ledger.cancel(job_id).state is JobState.CANCELLED
-            self.holders.pop(job_id, None)
-        else:
-            with pytest.raises(UnknownJobError):
-                self.ledger.cancel(job_id)
-        if starts_again and state not in (JobState.SEGMENTED, JobState.DELIVERED):
-            assert self.ledger.retry(job_id).attempts == 0
-            self.attempts[job_id] = 0
+    def person_cancels(self, data, starts_again):
+        self.patience -= 1
+        job_id = data.draw(st.sampled_from(self._ids(*UNFINISHED)))
+        with pytest.raises(UnknownJobError):
+            self.ledger.retry(job_id)
+        assert self.ledger.cancel(job_id).state is JobState.CANCELLED
+        self.holders.pop(job_id, None)
+        if starts_again:
+            self._retry(job_id)
+
+    @precondition(lambda self: self.patience and self._ids(JobState.FAILED, JobState.CANCELLED))
+    @rule(data=st.data())
+    def person_retries(self, data):
+        self.patience -= 1
+        job_id = data.draw(st.sampled_from(self._ids(JobState.FAILED, JobState.CANCELLED)))
+        with pytest.raises(UnknownJobError):
+            self.ledger.cancel(job_id)
+        self._retry(job_id)
+
+    def _retry(self, job_id):
+        assert self.ledger.retry(job_id).attempts == 0
+        self.attempts[job_id] = 0
 
     # -- what holds always
 
@@ -196,6 +206,9 @@ class LedgerMachine(RuleBasedStateMachine):
         for job in self.ledger.jobs():
             assert job.reason or job.state not in (JobState.FAILED, JobState.CANCELLED)
 
+    def _ids(self, *states):
+        return sorted(job.id for job in self.ledger.jobs() if job.state in states)
+
     def _facts(self, job_id):
         return self.ledger.job(job_id), self.ledger.deliveries(job_id)
 
@@ -208,5 +221,5 @@ def _rather(preferred, others):
 
 TestLedgerStates = LedgerMachine.TestCase
 TestLedgerStates.settings = settings(
-    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
