@@ -1,26 +1,13 @@
-"""What the tests of the worker share: a clock that stands still, and the ledger on both of its databases."""
+"""What the tests of the worker share: the ledger on both of its databases, with a clock that stands still."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.worker.ledger_stories import Clock
 from tests.worker.postgres import Postgres, postgres
-from worker.jobs import Prompt, Work
 from worker.ledger import Ledger
-
-
-class Clock:
-    """Seconds since 1970 that pass only when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def passes(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture(scope="session")
@@ -50,19 +37,3 @@ def ledger(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
     opened = Ledger(ledger_url, clock)
     yield opened
     opened.close()
-
-
-def work(
-    *, series: str = "1.2.3.4", images: int = 3, protocol: str = "liver", destinations: tuple[str, ...] = ()
-) -> Work:
-    """The work on the first `images` images of a series."""
-    return Work.of(
-        study_uid="1.2.3",
-        series_uid=series,
-        instances=[f"{series}.{number}" for number in range(images)],
-        protocol=protocol,
-        protocol_digest="0" * 16,
-        prompts=(Prompt(text="liver"),),
-        model=None,
-        destinations=destinations,
-    )

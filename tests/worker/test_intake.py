@@ -7,21 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import redis
 from pydicom import dcmread
 from structlog.testing import capture_logs
 
-from dicom_node.listener import Arrival, AssociationEnd
-from dicom_node.store import Store
+from dicom_node.listener import AssociationEnd
 from dicom_node.synthesis import Subject, ct_series
-from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
+from tests.worker.listening import QUIET, Node
 from worker.errors import LedgerError
-from worker.intake import Intake
-from worker.ledger import Job, JobState, Ledger
-from worker.queue_server import running_queue, socket_path
-from worker.settings import Destination, Settings
+from worker.ledger import JobState
+from worker.queue_server import running_queue
+from worker.settings import Destination
 
-QUIET = 10.0
 LIVER = """\
 name: liver
 match:
@@ -29,61 +25,6 @@ match:
   Instances: {min: 2}
 prompts: [liver]
 """
-
-
-class Node:
-    """A listener's memory without its network: a store, a ledger whose clock can lag, a queue, and the intake."""
-
-    def __init__(self, home: Path, **settings) -> None:
-        self.settings = Settings(home=home, quiet_seconds=QUIET, **settings)
-        self.lag = 0.0  # how long ago the ledger believes to be
-        self.store = Store(home)
-        self.ledger = Ledger(self.settings.ledger_url, lambda: time.time() - self.lag)
-        self.app = celery_app(self.settings)
-        self.restart()
-
-    def restart(self) -> None:
-        self.intake = Intake(self.settings, self.store, self.ledger, Broker(self.app))
-
-    def receives(self, *paths: Path, ago: float, association: str = "a1", calling_ae: str = "SCANNER") -> None:
-        """These images arrived that many seconds ago."""
-        self.lag = ago
-        for path in paths:
-            header = dcmread(path, stop_before_pixels=True)
-            uids = {
-                "study_uid": str(header.StudyInstanceUID),
-                "series_uid": str(header.SeriesInstanceUID),
-                "sop_uid": str(header.SOPInstanceUID),
-            }
-            receipt = self.store.put(path.read_bytes(), **uids)
-            self.intake.arrived(
-                Arrival(
-                    **uids,
-                    sop_class_uid=str(header.SOPClassUID),
-                    path=receipt.path,
-                    calling_ae=calling_ae,
-                    called_ae="VOXTELL",
-                    address="127.0.0.1",
-                    association_id=association,
-                    outcome=receipt.outcome,
-                )
-            )
-        self.lag = 0.0
-
-    def tick(self, *open_series: tuple[str, str]) -> list[Job]:
-        """The jobs after one look, oldest first."""
-        self.intake.tick(frozenset(open_series))
-        return self.ledger.jobs()[::-1]
-
-    def close(self) -> None:
-        self.app.close()
-        self.ledger.close()
-
-    @property
-    def queued(self) -> tuple[int, int]:
-        """Messages for segmentation and for delivery."""
-        with redis.Redis(unix_socket_path=str(socket_path(self.settings.home))) as client:
-            return client.llen(SEGMENT_QUEUE), client.llen(DELIVER_QUEUE)
 
 
 @pytest.fixture

@@ -1,40 +1,11 @@
-"""The ledger told as stories: on SQLite and on PostgreSQL alike, with a clock that stands still."""
-
-import threading
+"""Jobs in the ledger, told as stories: on SQLite and on PostgreSQL alike, with a clock that stands still."""
 
 import pytest
 from sqlalchemy import event
 
-from tests.worker.conftest import work
+from tests.worker.ledger_stories import LEASE, RESULT, claimed, deliver, sending, work
 from worker.errors import UnknownJobError
-from worker.ledger import DeliveryState, Job, JobState, Ledger, SeriesState
-
-LEASE = 60.0
-RESULT = {"files": ["a.dcm"], "found": []}
-ARRIVAL = {"calling_ae": "CT", "called_ae": "VOXTELL", "address": "10.0.0.1"}
-
-
-def claimed(ledger: Ledger, **facts) -> Job:
-    """A new job that one worker holds."""
-    task = work(**facts)
-    assert ledger.add_job(task)
-    job = ledger.claim(task.job_id, LEASE)
-    assert job is not None
-    return job
-
-
-def sending(ledger: Ledger, *destinations: str) -> Job:
-    """A job whose results wait for their destinations."""
-    job = claimed(ledger, destinations=destinations)
-    assert ledger.segmented(job, RESULT, destinations)
-    return ledger.job(job.id)
-
-
-def deliver(ledger: Ledger, job: Job, destination: str, state: DeliveryState, reason: str = "") -> JobState:
-    delivery = ledger.claim_delivery(job.id, destination, LEASE)
-    assert delivery is not None
-    return ledger.end_delivery(delivery, state, reason)
-
+from worker.ledger import DeliveryState, Job, JobState, Ledger
 
 # -- a job
 
@@ -275,113 +246,3 @@ def test_a_retry_after_everything_was_delivered_is_done_at_once(ledger):
     ledger.cancel(job.id)
     assert ledger.end_delivery(delivery, DeliveryState.DELIVERED) is JobState.CANCELLED
     assert ledger.retry(job.id).state is JobState.DELIVERED
-
-
-# -- deliveries
-
-
-def test_a_destination_that_is_down_holds_its_own_results_only(ledger, clock):
-    job = sending(ledger, "down", "up")
-    delivery = ledger.claim_delivery(job.id, "down", LEASE)
-    assert ledger.postpone_delivery(delivery, "cannot be reached", 30.0)
-    assert ledger.to_deliver() == [(job.id, "up")]
-    assert deliver(ledger, job, "up", DeliveryState.DELIVERED) is JobState.SENDING
-    assert ledger.claim_delivery(job.id, "down", LEASE) is None
-    clock.passes(30.0)
-    assert deliver(ledger, job, "down", DeliveryState.DELIVERED) is JobState.DELIVERED
-
-
-def test_the_job_ends_with_its_last_delivery_and_says_what_failed(ledger):
-    job = sending(ledger, "one", "two")
-    assert deliver(ledger, job, "one", DeliveryState.FAILED, "refused") is JobState.SENDING
-    assert deliver(ledger, job, "two", DeliveryState.DELIVERED) is JobState.FAILED
-    assert ledger.job(job.id).reason == "one: refused"
-
-
-def test_a_silent_sender_loses_its_delivery_and_changes_nothing_later(ledger, clock):
-    job = sending(ledger, "pacs")
-    late = ledger.claim_delivery(job.id, "pacs", LEASE)
-    assert ledger.renew_delivery(late, LEASE)
-    clock.passes(LEASE + 1)
-    ledger.free_lost_leases(max_attempts=3)
-    assert ledger.to_deliver() == [(job.id, "pacs")]
-    now = ledger.claim_delivery(job.id, "pacs", LEASE)
-    assert now.attempts == 2
-    assert not ledger.renew_delivery(late, LEASE)
-    assert not ledger.postpone_delivery(late, "late", 1.0)
-    assert ledger.end_delivery(late, DeliveryState.FAILED, "late") is JobState.SENDING
-    assert ledger.deliveries(job.id) == [now]
-
-
-def test_nothing_is_sent_for_a_cancelled_job(ledger):
-    job = sending(ledger, "pacs")
-    ledger.cancel(job.id)
-    assert ledger.to_deliver() == []
-    assert ledger.claim_delivery(job.id, "pacs", LEASE) is None
-
-
-def test_two_last_deliveries_that_end_at_the_same_moment_end_the_job(ledger_url):
-    ledger = Ledger(ledger_url)
-    for number in range(20):
-        job = claimed(ledger, series=f"1.2.{number}")
-        ledger.segmented(job, RESULT, ["one", "two"])
-        deliveries = [ledger.claim_delivery(job.id, name, LEASE) for name in ("one", "two")]
-        together = threading.Barrier(2)
-
-        def end(delivery, together=together):
-            together.wait()
-            ledger.end_delivery(delivery, DeliveryState.DELIVERED)
-
-        threads = [threading.Thread(target=end, args=(delivery,)) for delivery in deliveries]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert ledger.job(job.id).state is JobState.DELIVERED
-    ledger.close()
-
-
-# -- series and decisions
-
-
-def test_a_series_is_settled_unless_an_image_came_meanwhile(ledger, clock):
-    ledger.image_arrived("1.2", "1.2.3", **ARRIVAL)
-    (seen,) = ledger.receiving()
-    assert (seen.state, seen.calling_ae, seen.first_at) == (SeriesState.RECEIVING, "CT", clock.now)
-    clock.passes(5)
-    ledger.image_arrived("1.2", "1.2.3", **(ARRIVAL | {"calling_ae": "PACS"}))
-    assert not ledger.settle(seen)
-    (seen,) = ledger.receiving()
-    assert (seen.calling_ae, seen.last_at - seen.first_at) == ("PACS", 5)
-    assert ledger.settle(seen)
-    assert ledger.receiving() == []
-
-
-def test_quiet_time_starts_again_when_an_association_ends_but_only_for_open_series(ledger, clock):
-    ledger.image_arrived("1.2", "1.2.3", **ARRIVAL)
-    clock.passes(5)
-    ledger.quiet_from_now("1.2", "1.2.3")
-    (seen,) = ledger.receiving()
-    assert seen.last_at == clock.now
-    ledger.settle(seen)
-    ledger.quiet_from_now("1.2", "1.2.3")
-    assert ledger.receiving() == []
-
-
-def test_a_late_image_opens_a_settled_series(ledger):
-    ledger.image_arrived("1.2", "1.2.3", **ARRIVAL)
-    ledger.settle(ledger.receiving()[0])
-    ledger.image_arrived("1.2", "1.2.3", **ARRIVAL)
-    assert [series.series_uid for series in ledger.receiving()] == ["1.2.3"]
-    assert ledger.known_series() == {("1.2", "1.2.3")}
-
-
-def test_decisions_are_kept_and_the_newest_stands(ledger, clock):
-    ledger.decide("1.2", "1.2.3", "liver", taken=False, reason="Modality equals 'CT': no, it is MR")
-    ledger.decide("1.2", "1.2.3", "brain", taken=True, reason="Modality equals 'MR': yes, it is MR")
-    clock.passes(5)
-    ledger.decide("1.2", "1.2.3", "liver", taken=True, reason="no conditions")
-    found = {decision.protocol: decision for decision in ledger.decisions_on("1.2")}
-    assert found["brain"].reason == "Modality equals 'MR': yes, it is MR"
-    assert (found["liver"].taken, found["liver"].at) == (True, clock.now)
-    assert ledger.decisions_on("1.3") == []

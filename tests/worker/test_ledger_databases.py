@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from tests.worker.conftest import work
+from tests.worker.ledger_stories import work
 from worker.errors import LedgerError
 from worker.ledger import JobState, Ledger
 from worker.ledger.engine import open_engine

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.worker.conftest import Clock, work
+from tests.worker.ledger_stories import Clock, work
 from worker.errors import UnknownJobError
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
 

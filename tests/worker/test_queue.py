@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.worker.conftest import work
+from tests.worker.ledger_stories import work
 from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
 from worker.errors import BrokerError
 from worker.ledger import Ledger
