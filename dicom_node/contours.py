@@ -5,6 +5,7 @@ within `TOLERANCE` pixels; no pixel centre lies nearer to an outline than 0.35 p
 the mask back pixel for pixel.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -81,6 +82,22 @@ def keyhole(polygon: Polygon) -> Points:
         edge = int(crosses[nearest]) + 1
         ring = np.vstack([ring[:edge], door, turned, turned[:1], door, ring[edge:]])
     return ring
+
+
+def filled(rings: Iterable[Points], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask bool (rows, columns) of the pixels whose centres lie in an odd number of `rings`: undoes `outline`.
+
+    Every edge flips, on each row that it crosses, all pixels from the crossing on.
+    """
+    flips = np.zeros((shape[0], shape[1] + 1), dtype=bool)
+    for ring in rings:
+        for (row, column), (to_row, to_column) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+            low, high = sorted((row, to_row))
+            crossed = np.arange(max(0, int(np.ceil(low))), min(shape[0], int(np.ceil(high))))
+            if len(crossed):
+                columns = column + (crossed - row) / (to_row - row) * (to_column - column)
+                flips[crossed, np.clip(np.ceil(columns), 0, shape[1]).astype(int)] ^= True
+    return np.logical_xor.accumulate(flips, axis=1)[:, :-1]
 
 
 def _squared_distances(points: Points, start: Points, stop: Points) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from dicom_node.contours import TOLERANCE, keyhole, outline, thinned
+from dicom_node.contours import TOLERANCE, filled, keyhole, outline, thinned
 
 
 def blobs(seed: int, smooth: float, size: int = 48) -> NDArray[np.bool_]:
@@ -29,6 +29,8 @@ def test_filling_the_outlines_gives_the_mask_back(seed: int, smooth: float) -> N
             by_xor ^= polygon2mask(mask.shape, ring)
     assert np.array_equal(by_xor, mask)
     assert np.array_equal(by_keyhole, mask)
+    assert np.array_equal(filled([keyhole(polygon) for polygon in polygons], mask.shape), mask)
+    assert np.array_equal(filled([ring for one in polygons for ring in (one.outer, *one.holes)], mask.shape), mask)
 
 
 def test_a_ring_has_one_hole_and_a_keyhole_encloses_the_area_between() -> None:

@@ -1,0 +1,115 @@
+"""The node checks itself: a result is decoded again and must lie where the mask lies, in patient space.
+
+What is compared is the centroid, the extent on each patient axis (so a swap of sides shows) and the volume. Expected
+figures that come from the mask on the network's grid put the whole way back to DICOM under test, not only the encoding;
+under a tilted gantry, where that grid is upright, they must come from the mask on the slices and their sheared affine.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicom_node.contours import filled
+from dicom_node.errors import ResultError
+from dicom_node.measures import Extent, extent, extent_of
+from dicom_node.series import ImageSeries
+
+# Half the least voxel side: a shift by one voxel on any axis is beyond it. Slices may jitter by a twentieth of their
+# spacing, which is accepted even where pixels are far smaller than that.
+TOLERANCE_VOXELS: Final = 0.5
+TOLERANCE_SPACINGS: Final = 0.06
+TOLERANCE_VOLUME: Final = 0.01
+
+
+def check_seg(dataset: Dataset, expected: Sequence[Extent], spacing: Sequence[float]) -> None:
+    """Decodes a BINARY Segmentation by its own frame geometry; `expected` in segment order, `spacing` mm per voxel.
+
+    ResultError names the segment and the figure that differ.
+    """
+    voxels = _voxels(dataset)
+    labels = [segment.SegmentLabel for segment in dataset.SegmentSequence]
+    _require_count("segments", len(voxels), len(expected))
+    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    volume = float(measures.SpacingBetweenSlices) * float(np.prod([float(part) for part in measures.PixelSpacing]))
+    for number, (label, wanted) in enumerate(zip(labels, expected, strict=True), start=1):
+        _compare(f"segment {label!r}", extent_of(np.concatenate(voxels[number]), volume), wanted, spacing)
+
+
+def check_rtstruct(dataset: Dataset, expected: Sequence[Extent], series: ImageSeries) -> None:
+    """Fills the contours of a structure set on the source's planes; `expected` in the order of ROIs with contours.
+
+    ResultError names the ROI and the figure that differ, or a contour that does not lie on its plane.
+    """
+    names = {roi.ROINumber: str(roi.ROIName) for roi in dataset.StructureSetROISequence}
+    drawn = [structure for structure in dataset.ROIContourSequence if "ContourSequence" in structure]
+    _require_count("ROIs", len(drawn), len(expected))
+    for structure, wanted in zip(drawn, expected, strict=True):
+        name = f"ROI {names[structure.ReferencedROINumber]!r}"
+        found = extent(_filled(structure, series, name), series.affine)
+        _compare(name, found, wanted, series.volume.spacing)
+
+
+def _voxels(dataset: Dataset) -> defaultdict[int, list[NDArray[np.float64]]]:
+    """LPS millimetres of the voxels of each segment number, frame by frame."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    across, down = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+    row_mm, column_mm = (float(value) for value in shared.PixelMeasuresSequence[0].PixelSpacing)
+    size = int(dataset.Rows) * int(dataset.Columns)
+    packed = np.frombuffer(dataset.PixelData, dtype=np.uint8)
+    voxels: defaultdict[int, list[NDArray[np.float64]]] = defaultdict(list)
+    for index, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        start = index * size
+        bits = np.unpackbits(packed[start // 8 : (start + size + 7) // 8], bitorder="little")[start % 8 :][:size]
+        rows, columns = np.divmod(np.flatnonzero(bits), int(dataset.Columns))
+        origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        number = int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        voxels[number].append(origin + rows[:, None] * row_mm * down + columns[:, None] * column_mm * across)
+    return voxels
+
+
+def _filled(structure: Dataset, series: ImageSeries, name: str) -> NDArray[np.bool_]:
+    """The mask (slices, rows, columns) that the contours of an ROI enclose."""
+    places = {(reference.sop_uid, reference.frame_number): place for place, reference in enumerate(series.references)}
+    inverse = np.linalg.inv(series.affine[:3, :3])
+    rings: defaultdict[int, list[NDArray[np.float64]]] = defaultdict(list)
+    for contour in structure.ContourSequence:
+        image = contour.ContourImageSequence[0]
+        place = places[image.ReferencedSOPInstanceUID, image.get("ReferencedFrameNumber")]
+        points = np.array(contour.ContourData, dtype=float).reshape(-1, 3)
+        indices = (points - series.positions[place]) @ inverse.T
+        if np.abs(indices[:, 0]).max() > 0.01:
+            raise ResultError(f"{name} has a contour {np.abs(indices[:, 0]).max():.3f} slices off its image plane")
+        rings[place].append(indices[:, 1:])
+    mask = np.zeros(series.volume.spatial_shape, dtype=bool)
+    for place, drawn in rings.items():
+        mask[place] = filled(drawn, mask[place].shape)
+    return mask
+
+
+def _compare(name: str, found: Extent, wanted: Extent, spacing: Sequence[float]) -> None:
+    allowed = max(TOLERANCE_VOXELS * min(spacing), TOLERANCE_SPACINGS * max(spacing))
+    for what in ("centroid", "lowest", "highest"):
+        here, there = getattr(found, what), getattr(wanted, what)
+        off = float(np.abs(np.subtract(here, there)).max())
+        if off > allowed:
+            raise ResultError(
+                f"{name} does not lie where its mask lies: {what} is {_place(here)}, not {_place(there)}, "
+                f"{off:.2f} mm off where {allowed:.2f} mm is accepted; the result is not sent"
+            )
+    if abs(found.volume_ml - wanted.volume_ml) > TOLERANCE_VOLUME * wanted.volume_ml:
+        raise ResultError(
+            f"{name} holds {found.volume_ml:.3f} ml where its mask holds {wanted.volume_ml:.3f} ml; it is not sent"
+        )
+
+
+def _require_count(what: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise ResultError(f"the result holds {found} {what} where {wanted} masks are not empty; it is not sent")
+
+
+def _place(point: tuple[float, float, float]) -> str:
+    return "(" + ", ".join(f"{value:.2f}" for value in point) + ") mm"

@@ -1,0 +1,90 @@
+"""Measures of a mask in patient space: where it lies, its volume, intensity and longest diameter."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Directions in which outermost voxels are sought: about 7 degrees apart, and the search goes on from the best pair.
+_DIRECTIONS: Final = 400
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a set of voxels lies; millimetres in LPS, of the voxel centres."""
+
+    volume_ml: float
+    centroid: tuple[float, float, float]
+    lowest: tuple[float, float, float]  # per patient axis
+    highest: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Of one non-empty mask."""
+
+    volume_ml: float
+    mean: float  # of the image under the mask, in its units (HU for CT)
+    deviation: float
+    diameter_mm: float  # longest distance between two voxel centres
+
+
+def extent(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Extent:
+    """Where `mask` (three axes, at least one voxel) lies; `affine` (4, 4) maps its indices to LPS millimetres."""
+    return extent_of(_points(mask, affine), abs(float(np.linalg.det(affine[:3, :3]))))
+
+
+def extent_of(points: NDArray[np.float64], voxel_mm3: float) -> Extent:
+    """Where the voxels centred at `points` (N, 3) lie, each of `voxel_mm3` cubic millimetres."""
+    return Extent(
+        volume_ml=len(points) * voxel_mm3 / 1000,
+        centroid=_triple(points.mean(axis=0)),
+        lowest=_triple(points.min(axis=0)),
+        highest=_triple(points.max(axis=0)),
+    )
+
+
+def measure(mask: NDArray[np.bool_], affine: NDArray[np.float64], image: NDArray[np.float32]) -> Measures:
+    """Measures of `mask` on `image` of the same three axes, with `affine` (4, 4) and at least one voxel as `extent`."""
+    values = image[mask].astype(np.float64)
+    return Measures(
+        volume_ml=len(values) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
+        mean=float(values.mean()),
+        deviation=float(values.std()),
+        diameter_mm=longest_diameter(_points(mask, affine)),
+    )
+
+
+def _points(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3])
+
+
+def longest_diameter(points: NDArray[np.float64]) -> float:
+    """The longest distance between two of the points (N, 3).
+
+    Candidates are the outermost points in some hundred directions; from the best pair the search goes on to the point
+    farthest from either end until none is farther.
+    """
+    turns = np.arange(_DIRECTIONS) * np.pi * (3 - np.sqrt(5))  # a Fibonacci lattice on the half sphere
+    height = (np.arange(_DIRECTIONS) + 0.5) / _DIRECTIONS
+    radius = np.sqrt(1 - height**2)
+    directions = np.stack([radius * np.cos(turns), radius * np.sin(turns), height])
+    outermost: set[int] = set()
+    for direction in directions.T:
+        along = points @ direction
+        outermost |= {int(along.argmin()), int(along.argmax())}
+    ends = points[sorted(outermost)]
+    gaps = np.linalg.norm(ends[:, None] - ends[None], axis=-1)
+    end = ends[int(gaps.max(axis=1).argmax())]
+    longest = float(gaps.max())
+    while True:
+        distances = np.linalg.norm(points - end, axis=1)
+        far = int(distances.argmax())
+        if distances[far] <= longest:
+            return longest
+        longest, end = float(distances[far]), points[far]
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])

@@ -1,0 +1,74 @@
+"""The report: valid, readable for dcmqi, with the numbers that the masks have."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicom_node.measures import longest_diameter, measure
+from dicom_node.regions import region_for
+from dicom_node.seg import write_seg
+from dicom_node.series import read_series
+from dicom_node.sr import write_sr
+from dicom_node.synthesis import ct_series
+from tests.images import WORK, iod_errors, series_files, tool
+
+PROMPTS = ("left kidney", "spleen", "tumor in the right kidney", "odd thing")
+
+
+@pytest.mark.parametrize(
+    "case", ["rtstruct_sts/STS_002/CT/dicom", "mr_brain_t1sag/HFDR/dicom", "mr_enhanced/siemens_anat_8frames/dicom"]
+)
+def test_dcmqi_reads_the_numbers_of_every_segment(shared_data: Callable[..., Path], tmp_path: Path, case: str) -> None:
+    series = read_series(series_files(shared_data(case)))
+    masks = np.zeros((4, *series.volume.spatial_shape), dtype=bool)
+    masks[0, 1:4, 20:40, 20:50] = True
+    masks[2, 2:5, 50:60, 50:70] = True
+    masks[3, 2, 2, 2] = True
+    segmentation = write_seg(series, masks, [region_for(prompt) for prompt in PROMPTS], WORK)
+    report = write_sr(series, masks, segmentation, WORK)
+    assert report is not None
+    assert iod_errors(report, tmp_path) == []
+    read = tool(
+        *("tid1500reader", "--inputDICOM", tmp_path / f"{report.SOPInstanceUID}.dcm"),
+        *("--outputMetadata", tmp_path / "report.json"),
+    )
+    assert read.returncode == 0, read.stderr
+    groups = json.loads((tmp_path / "report.json").read_text())["Measurements"]
+    assert [group["TrackingIdentifier"] for group in groups] == [PROMPTS[0], PROMPTS[2], PROMPTS[3]]
+    assert [group["ReferencedSegment"] for group in groups] == [1, 2, 3]
+    assert [group.get("Laterality", {}).get("CodeMeaning") for group in groups] == ["Left", "Right", None]
+    for group, mask in zip(groups, masks[[0, 2, 3]], strict=True):
+        wanted = measure(mask, series.affine, series.volume.array)
+        numbers = [float(item["value"]) for item in group["measurementItems"]]
+        assert numbers == pytest.approx([wanted.volume_ml, wanted.diameter_mm, wanted.mean, wanted.deviation], rel=1e-4)
+
+
+def test_no_segment_no_report(tmp_path: Path) -> None:
+    series = read_series(ct_series(np.zeros((3, 4, 5)), (1, 1, 1), tmp_path))
+    masks = np.zeros((1, 3, 4, 5), dtype=bool)
+    assert write_sr(series, masks, write_seg(series, masks, [region_for("liver")], WORK), WORK) is None
+
+
+def test_a_box_has_the_measures_of_a_box() -> None:
+    mask = np.zeros((10, 20, 30), dtype=bool)
+    mask[2:5, 3:9, 10:20] = True
+    image = np.full(mask.shape, -1000, dtype=np.float32)
+    image[mask] = 40
+    image[2, 3, 10] = 58
+    found = measure(mask, np.diag([3.0, 2.0, 1.0, 1.0]), image)
+    assert found.volume_ml == pytest.approx(3 * 6 * 10 * 6 / 1000)
+    assert found.mean == pytest.approx(40 + 18 / 180)
+    assert found.diameter_mm == pytest.approx(np.sqrt(6**2 + 10**2 + 9**2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 200))
+def test_the_longest_diameter_is_the_longest(seed: int, count: int) -> None:
+    points = np.random.default_rng(seed).normal(size=(count, 3)) * (30, 10, 5)
+    gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    assert longest_diameter(points) == pytest.approx(gaps.max(), rel=2e-3)
