@@ -41,6 +41,7 @@ class Kind(StrEnum):
     JOIN = "join"  # and, or, comma, slash
     PARTITIVE = "partitive"  # "area of": as in "areas of consolidation"
     FILLER = "filler"  # is seen, measuring: may stand between a finding and its site
+    OUTSIDE = "outside"  # shows, possible: never an adjective of the finding after it
     WORD = "word"
     MARK = "mark"
 
@@ -76,6 +77,7 @@ class Words(BaseModel):
     joins: list[str] = []
     partitives: list[str] = []
     fillers: list[str] = []
+    outside: list[str] = []
 
 
 class LexiconFile(BaseModel):
@@ -202,6 +204,7 @@ def _entries(file: LexiconFile) -> Iterator[tuple[str, Entry]]:
         (Kind.UNIT, words.units), (Kind.PREPOSITION, words.prepositions),
         (Kind.RELATION, words.relations), (Kind.ARTICLE, words.articles),
         (Kind.JOIN, words.joins), (Kind.PARTITIVE, words.partitives), (Kind.FILLER, words.fillers),
+        (Kind.OUTSIDE, words.outside),
     )  # fmt: skip
     for kind, terms in lists:
         yield from ((term, Entry(kind, term)) for term in terms)

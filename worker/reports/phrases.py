@@ -22,19 +22,24 @@ from .places import (
 )
 
 _BEFORE_HEAD = DROPPED | DESCRIPTION | WHERE | {Kind.PARTITIVE}
+# An unknown word between one of these and a finding is its adjective: "left epididymal cyst", "2 cm interloop abscess".
+_BEFORE_ADJECTIVE = DROPPED | DESCRIPTION | {Kind.SIDE, Kind.ARTICLE}
 _COUNTED = DESCRIPTION | WHERE | {Kind.FINDING}
 
 
-def mentions(chunks: Sequence[Chunk], lexicon: Lexicon) -> list[Mention]:
-    """The findings of a sentence in order, each with its own words and place."""
+def mentions(chunks: Sequence[Chunk], lexicon: Lexicon, *, titled: bool = False) -> list[Mention]:
+    """The findings of a sentence in order, each with its own words and place; `titled`: its title names an organ."""
     found: list[Mention] = []
+    of_title = titled and not any(piece.kind is Kind.SITE for piece in chunks)  # "Spleen: mildly enlarged"
     for head, piece in enumerate(chunks):
         taken = found[-1].end if found else 0
         if piece.kind is Kind.FINDING:
             found.append(_around(chunks, head, taken, lexicon))
         elif piece.kind is Kind.STATE and not _describes_finding(chunks, head):
             mention = _state(chunks, head, taken, lexicon)
-            if mention:
+            if mention is None and of_title:
+                mention = Mention(head, head, head + 1, kept=[(head, head + 1)])
+            if mention is not None:
                 found.append(mention)
     _share_places(chunks, found)
     return found
@@ -54,7 +59,8 @@ def _start(chunks: Sequence[Chunk], head: int, taken: int) -> int:
     while at > taken:
         before = chunks[at - 1]
         counts = before.kind is Kind.NUMBER and chunks[at].kind in _COUNTED  # "2 nodules", "5th rib"
-        if before.kind in _BEFORE_HEAD or counts:
+        unknown = before.kind is Kind.WORD and at - 2 >= taken and chunks[at - 2].kind in _BEFORE_ADJECTIVE
+        if before.kind in _BEFORE_HEAD or counts or (unknown and at == head):
             at -= 1
         elif before.kind is Kind.ARTICLE and at - 2 >= taken and chunks[at - 2].kind is Kind.PARTITIVE:
             at -= 2
@@ -82,6 +88,8 @@ def _next_kept(chunks: Sequence[Chunk], at: int) -> Chunk:
 
 def _alike(first: Chunk, second: Chunk) -> bool:
     """Whether `first and second` describe the same thing: two sides, two positions, two looks."""
+    if first.kind is Kind.SITE_ADJECTIVE and second.kind is Kind.SIDE:  # "subcarinal and right hilar nodes"
+        return True
     groups = (DESCRIPTION | DROPPED, {Kind.SIDE}, {Kind.POSITION, Kind.SITE_ADJECTIVE})
     return any(first.kind in group and second.kind in group for group in groups)
 

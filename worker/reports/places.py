@@ -39,7 +39,7 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
         aside = _aside_end(chunks, at)
         if aside:
             at = aside
-        elif piece.kind in PASSED_OVER or piece.concept == ":" or (piece.kind is Kind.MODIFIER and at > mention.end):
+        elif piece.kind in PASSED_OVER or piece.concept == ":" or _is_predicate(chunks, at, mention):
             at += 1
         elif piece.kind in (Kind.PREPOSITION, Kind.RELATION):
             end = _place_end(chunks, at + 1, lexicon)
@@ -52,6 +52,13 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
             if not mention.place:
                 _add_bare_place(chunks, mention, at, lexicon)
             return
+
+
+def _is_predicate(chunks: Sequence[Chunk], at: int, mention: Mention) -> bool:
+    """Whether a look after the head leads to its place: "hemorrhage layering in the sinus"."""
+    if chunks[at].kind is not Kind.MODIFIER:
+        return False
+    return at > mention.end or (at + 1 < len(chunks) and chunks[at + 1].kind is Kind.PREPOSITION)
 
 
 def _add_bare_place(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) -> None:

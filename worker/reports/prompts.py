@@ -16,7 +16,7 @@ from .places import Mention
 from .rules import Reason, Rules, bundled_rules
 from .sentences import REPORT, Sentence, sentences
 from .tokens import tokenize, visible
-from .wording import Wording
+from .wording import Wording, titled_organ
 
 # A report of more distinct findings than this is rare, and each prompt costs the network a pass of its decoder.
 DEFAULT_LIMIT = 32
@@ -114,7 +114,8 @@ def _findings(text: str, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
 
 def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
     chunks = chunk(sentence.tokens, lexicon)
-    found = mentions(chunks, lexicon)
+    titled = titled_organ(chunk(sentence.title, lexicon), lexicon) is not None
+    found = mentions(chunks, lexicon, titled=titled)
     borrow_place(chunks, found, lexicon)
     reached = reaches(sentence.tokens, rules)
     wording = Wording(text, sentence, chunks, lexicon)

@@ -39,7 +39,7 @@ class Wording:
 
     def of(self, mention: Mention) -> Worded:
         """The prompt of a finding, its place and its side."""
-        organ = self._titled_organ(mention)
+        organ = self._organ_for(mention)
         if organ is not None and mention.borrowed is None and not sites_named(self._chunks, mention):
             return self._in_titled_organ(mention, organ)
         finding = self._words([*mention.kept, *mention.place])
@@ -67,17 +67,17 @@ class Wording:
             )
         return Worded(finding, site, _side(named), self._key(mention, named))
 
-    def _titled_organ(self, mention: Mention) -> Chunk | None:
+    def _organ_for(self, mention: Mention) -> Chunk | None:
         """The organ of the title, unless the finding's own name says where it is."""
         located = self._chunks[mention.head].concept in self._lexicon.self_located
-        return None if located else _organ(self._title_chunks, self._lexicon)
+        return None if located else titled_organ(self._title_chunks, self._lexicon)
 
     def first_site(self) -> str:
         """The first site that the sentence or else its title names, empty when there is none."""
         for at, piece in enumerate(self._chunks):
             if piece.kind is Kind.SITE:
                 return self._words([(at, at + 1)])
-        organ = _organ(self._title_chunks, self._lexicon)
+        organ = titled_organ(self._title_chunks, self._lexicon)
         return self._title_words(organ) if organ else ""
 
     def _with_place(self, mention: Mention, finding: str) -> str:
@@ -172,7 +172,7 @@ class Wording:
         return word.isupper() and 1 < len(word) <= _LONGEST_ABBREVIATION and not self.sentence.isupper()
 
 
-def _organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
+def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
     """The one organ of a title with its side ("Left kidney:"); None when there is none, several or a whole region."""
     organs: list[Chunk] = []
     start = 0
