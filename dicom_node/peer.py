@@ -66,6 +66,16 @@ class EchoReport:
     pdu_bytes: int  # the largest P-DATA it takes; 0: any
 
 
+@dataclass(frozen=True)
+class ContextAnswer:
+    """What a peer said to one presentation context (PS3.8 table 9-18)."""
+
+    sop_class: str
+    transfer_syntax: str  # the accepted one, or the first one offered
+    accepted: bool
+    reason: str
+
+
 @contextlib.contextmanager
 def associated(
     peer: Peer,
@@ -91,6 +101,25 @@ def associated(
             association.release()
         if attempt.connection:
             attempt.connection.close()  # pynetdicom leaves it open when the peer closes first
+
+
+def probe(
+    peer: Peer,
+    contexts: Sequence[PresentationContext],
+    *,
+    calling_ae: str,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+) -> list[ContextAnswer]:
+    """What `peer` would take of `contexts`, one answer for each, without sending anything. Raises like `associated`."""
+    offer = [*contexts, build_context(Verification)]
+    with associated(peer, offer, calling_ae=calling_ae, timeouts=timeouts) as association:
+        answers = sorted(
+            [*association.accepted_contexts, *association.rejected_contexts], key=lambda answer: answer.context_id
+        )
+    return [
+        ContextAnswer(answer.abstract_syntax.name, answer.transfer_syntax[0].name, answer.result == 0, answer.status)
+        for answer in answers[: len(contexts)]
+    ]
 
 
 def echo(peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> EchoReport:

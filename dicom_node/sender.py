@@ -15,9 +15,9 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.errors import PeerError, PeerRefusedError
-from dicom_node.peer import DEFAULT_TIMEOUTS, EchoReport, Peer, Timeouts, associated, echo
+from dicom_node.peer import DEFAULT_TIMEOUTS, ContextAnswer, EchoReport, Peer, Timeouts, associated, echo, probe
 
-__all__ = ["EchoReport", "Peer", "SendOutcome", "Timeouts", "echo", "send"]
+__all__ = ["ContextAnswer", "EchoReport", "Peer", "SendOutcome", "Timeouts", "echo", "probe", "send"]
 
 # A file goes out as it lies on the disk, without being decoded. Only this module gives pynetdicom a path to send.
 _config.STORE_SEND_CHUNKED_DATASET = True

@@ -216,9 +216,8 @@ class Store:
         try:
             yield
         except OSError as error:
-            free = self.free_bytes() // 2**20
             raise StoreError(
-                f"{path} could not be written ({error.strerror}; {free} MiB free); make room or check the disk."
+                f"{path} could not be written ({error.strerror}); make room on its disk or check it."
             ) from error
 
     def _open_workspace(self) -> Path:

@@ -318,10 +318,10 @@ def _listen(home: Path, pipe: Connection, *, share_port: bool = False, port: int
 class ListenerProcess:
     """A listener in a process of its own."""
 
-    def __init__(self, home: Path, **options) -> None:
+    def __init__(self, home: Path, target=_listen, **options) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_listen, args=(home, theirs), kwargs=options)
+        self.process = context.Process(target=target, args=(home, theirs), kwargs=options)
         self.process.start()
         theirs.close()
         self.port = self.pipe.recv()
@@ -354,6 +354,27 @@ def test_a_listener_killed_right_after_its_answer_has_the_instance(tmp_path):
         node.process.join()
         association.abort()
     assert [dcmread(stored.path).InstanceNumber for stored in Store(tmp_path).walk()] == [1, 2, 3]
+
+
+def _die(_arrival: Arrival) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _listen_and_die(home: Path, pipe: Connection) -> None:
+    with Listener(Store(home), ae_title="VOXTELL", host="127.0.0.1", port=0, on_arrival=_die) as listener:
+        pipe.send(listener.port)
+        pipe.recv()
+
+
+def test_a_listener_killed_before_its_answer_knows_the_instance_when_it_comes_again(tmp_path, site):
+    with ListenerProcess(tmp_path, target=_listen_and_die) as node:
+        with associated(node.peer, CT, calling_ae="SCU") as association:
+            assert "Status" not in association.send_c_store(small_instance())
+        node.process.join()
+    with site(home=tmp_path) as here:
+        (response,) = send_data_sets(here.peer, small_instance())
+        assert response.Status == 0x0000
+        assert [arrival.outcome for arrival in here.arrivals] == [Outcome.SAME]
 
 
 def test_two_processes_share_a_port_and_a_store(tmp_path):

@@ -17,9 +17,10 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
+from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import PeerError, PeerRefusedError
-from dicom_node.sender import Peer, Timeouts, send
+from dicom_node.sender import Peer, Timeouts, probe, send
 from dicom_node.server import Server, SharedContexts
 from tests.dicom_node.conftest import data_set, small_instance
 from tests.peers import orthanc, storescp
@@ -41,6 +42,7 @@ class Answering:
     def __init__(self, *statuses: int | Dataset, contexts=AllStoragePresentationContexts, abort_at: int = -1) -> None:
         self.received: list[Dataset] = []
         ae = AE("PACS")
+        contexts = [*contexts, build_context(Verification)]
 
         def store(event: evt.Event) -> int | Dataset:
             if len(self.received) == abort_at:
@@ -217,3 +219,21 @@ def test_dcmtk_takes_a_segmentation(tmp_path):
         (outcome,) = send([tmp_path / "seg.dcm"], peer, calling_ae="A")
     assert outcome.result == "ok"
     assert len(list((tmp_path / "scp").iterdir())) == 1
+
+
+def test_a_probe_says_what_a_peer_would_take():
+    offered = [
+        build_context(CTImageStorage, ExplicitVRLittleEndian),
+        build_context(MRImageStorage, ExplicitVRLittleEndian),
+        build_context(CTImageStorage, DeflatedExplicitVRLittleEndian),
+    ]
+    with Answering(0x0000, contexts=offered[:1]) as pacs:
+        answers = probe(pacs.peer, offered, calling_ae="A")
+    assert [(answer.sop_class, answer.accepted) for answer in answers] == [
+        ("CT Image Storage", True),
+        ("MR Image Storage", False),
+        ("CT Image Storage", False),
+    ]
+    assert answers[0].transfer_syntax == "Explicit VR Little Endian"
+    assert "Abstract Syntax Not Supported" in answers[1].reason
+    assert "Transfer Syntax" in answers[2].reason
