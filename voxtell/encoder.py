@@ -6,6 +6,7 @@ from dynamic_network_architectures.building_blocks.residual_encoders import Resi
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import nn
 
+from voxtell.normalization import InstanceNorm
 from voxtell.plans import EncoderPlans
 
 LEAKY_SLOPE = 0.01  # torch's default, with which the published weights were trained
@@ -22,7 +23,7 @@ def build_encoder(plans: EncoderPlans) -> nn.Module:
         strides=plans.strides,
         n_blocks_per_stage=plans.blocks,
         conv_bias=plans.conv_bias,
-        norm_op=nn.InstanceNorm3d,
+        norm_op=InstanceNorm,
         norm_op_kwargs={"eps": plans.norm_eps, "affine": True},
         nonlin=nn.LeakyReLU,
         nonlin_kwargs={"inplace": True, "negative_slope": LEAKY_SLOPE},

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from voxtell.encoder import LEAKY_SLOPE, hide_aliases
+from voxtell.normalization import normalize
 from voxtell.plans import Plans
 
 
@@ -108,7 +109,7 @@ class MaskDecoder(nn.Module):
             else:
                 lifted = self._lift(i, features, _guided(kernels[i].up, weights))
             features = self._activate(i, lifted.add_(constant))
-        logits = functional.conv3d(features, guidance[0].view(1, -1, 1, 1, 1))
+        logits = torch.einsum("bcsar,c->bsar", features, guidance[0])[:, None]
         return [logits, *reversed(heads)]
 
     def _head(self, i: int, features: Tensor, weights: Tensor) -> Tensor:
@@ -146,8 +147,7 @@ class MaskDecoder(nn.Module):
 
     def _activate(self, i: int, x: Tensor) -> Tensor:
         norm = self._block(i).norm
-        x = functional.instance_norm(x, weight=norm.weight, bias=norm.bias, eps=self.norm_eps)
-        return functional.leaky_relu_(x, LEAKY_SLOPE)
+        return normalize(x, norm.weight, norm.bias, self.norm_eps, LEAKY_SLOPE)
 
 
 def _at_every_voxel(kernel: Tensor, shape: Sequence[int]) -> Tensor:
