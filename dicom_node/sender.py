@@ -120,8 +120,11 @@ def _send_one(association: Association, item: _Item, peer: Peer) -> SendOutcome:
         return _failed(item, None, "final", reason)
     try:
         response = association.send_c_store(item.path if item.wanted in accepted else dcmread(item.path))
-    except (OSError, ValueError, AttributeError) as error:
-        return _failed(item, None, "final", f"{item.path} could not be sent to {peer} ({error}).")
+    except (InvalidDicomError, ValueError, AttributeError) as error:
+        return _failed(item, None, "final", f"{item.path} cannot be sent to {peer} ({error}).")
+    except OSError as error:
+        association.abort()  # part of the message may have gone out
+        return _failed(item, None, "later", f"{item.path} could not be read while it was sent to {peer} ({error}).")
     if "Status" not in response:
         association.abort()  # pynetdicom notices a peer's A-ABORT only later; until then it would go on sending
         return _failed(item, None, "later", f"{peer} did not answer when {item.sop_uid} was sent.")

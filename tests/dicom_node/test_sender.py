@@ -237,3 +237,19 @@ def test_a_probe_says_what_a_peer_would_take():
     assert answers[0].transfer_syntax == "Explicit VR Little Endian"
     assert "Abstract Syntax Not Supported" in answers[1].reason
     assert "Transfer Syntax" in answers[2].reason
+
+
+def test_a_file_that_goes_away_while_others_are_sent_is_for_later(small_paths):
+    def store(_event: evt.Event) -> int:
+        small_paths[1].unlink(missing_ok=True)
+        return 0x0000
+
+    with Answering(0x0000) as pacs:
+        pacs.server.bind(evt.EVT_C_STORE, store)
+        outcomes = send(small_paths[:3], pacs.peer, calling_ae="A")
+    assert [(outcome.result, outcome.retry) for outcome in outcomes] == [
+        ("ok", None),
+        ("failed", "later"),
+        ("failed", "later"),
+    ]
+    assert "2.dcm could not be read" in outcomes[1].message
