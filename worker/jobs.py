@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Output = Literal["seg", "nifti"]
+Output = Literal["seg", "rtstruct", "sr", "nifti"]
 
 
 class Prompt(BaseModel):

@@ -1,15 +1,17 @@
 """Masks to objects: what a job leaves in its results folder, and what the ledger keeps of it.
 
 ```
-results/<job>/seg.dcm                     DICOM-SEG, one segment per prompt that was found
-              <label>.nii.gz              masks on the network's grid, uint8, if asked for
-              result.json                 what was found and what was not; the same facts as in the ledger
+results/<job>/seg.dcm           DICOM-SEG, one segment per prompt that was found
+              rtstruct.dcm      RT Structure Set, one ROI per prompt that was found
+              sr.dcm            TID 1500 report of volumes, intensities and diameters of the segments
+              <label>.nii.gz    masks on the network's grid, uint8
+              result.json       what was found and what was not; the same facts as in the ledger
 ```
 """
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -23,8 +25,10 @@ from pydicom import Dataset
 
 from dicom_node import results
 from dicom_node.regions import Region
+from dicom_node.rtstruct import write_rtstruct
 from dicom_node.seg import write_seg
 from dicom_node.series import ImageSeries
+from dicom_node.sr import write_sr
 from dicom_node.volume import to_network, write_nifti
 from worker.jobs import Output, Prompt, Work
 
@@ -66,7 +70,12 @@ def write_outputs(done: Segmented, work: Work, folder: Path) -> dict[str, Any]:
         protocol_digest=work.protocol_digest,
         software_version=version("voxtell-dicom"),
     )
-    files = [path for output in work.outputs for path in WRITERS[output](done, facts, folder)]
+    files = []
+    for name, dataset in _objects(done, work.outputs, facts):
+        dataset.save_as(folder / name, enforce_file_format=True)
+        files.append(folder / name)
+    if "nifti" in work.outputs:
+        files += _nifti(done, folder)
     result = {
         "found": [
             {"label": prompt.label, "prompt": prompt.text, "volume_ml": round(ml, 3), "sentence": prompt.sentence}
@@ -84,12 +93,23 @@ def write_outputs(done: Segmented, work: Work, folder: Path) -> dict[str, Any]:
     return result
 
 
-def _seg(done: Segmented, facts: results.Work, folder: Path) -> list[Path]:
-    written = write_seg(done.series, done.masks, done.regions, facts)
-    return [_saved(written.dataset, folder / "seg.dcm")] if written.dataset is not None else []
+def _objects(done: Segmented, outputs: tuple[Output, ...], facts: results.Work) -> Iterator[tuple[str, Dataset]]:
+    """File name and DICOM object of each output asked for; none of a kind when no prompt was found.
+
+    A report refers to the segments it measures, so it brings the SEG with it.
+    """
+    if not any(done.volumes_ml):
+        return
+    segmentation = write_seg(done.series, done.masks, done.regions, facts)
+    if segmentation.dataset is not None and {"seg", "sr"} & set(outputs):
+        yield "seg.dcm", segmentation.dataset
+    if "rtstruct" in outputs:
+        yield "rtstruct.dcm", write_rtstruct(done.series, done.masks, done.regions, facts)
+    if "sr" in outputs and (report := write_sr(done.series, done.masks, segmentation, facts)) is not None:
+        yield "sr.dcm", report
 
 
-def _nifti(done: Segmented, _facts: results.Work, folder: Path) -> list[Path]:
+def _nifti(done: Segmented, folder: Path) -> list[Path]:
     """One file per mask that is not empty, one mask at a time in memory."""
     paths = []
     for prompt, mask in zip(done.prompts, done.masks, strict=True):
@@ -105,13 +125,5 @@ def mask_on_network(series: ImageSeries, mask: np.ndarray[Any, np.dtype[np.bool_
     return to_network(replace(series, volume=series.volume.with_array(mask.astype(np.uint8))))
 
 
-def _saved(dataset: Dataset, path: Path) -> Path:
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
 def _file_name(label: str) -> str:
     return re.sub(r"[^\w-]+", "_", label).strip("_") or "mask"
-
-
-WRITERS: dict[Output, Callable[[Segmented, results.Work, Path], list[Path]]] = {"seg": _seg, "nifti": _nifti}

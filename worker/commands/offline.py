@@ -22,13 +22,15 @@ def run(
     prompts: Prompts = None,
     protocol: Annotated[Path | None, typer.Option(help="A protocol file that chooses series and prompts.")] = None,
     seg: Annotated[bool, typer.Option("--seg", help="Write DICOM-SEG (the default).")] = False,
+    rtstruct: Annotated[bool, typer.Option("--rtstruct", help="Write RTSTRUCT.")] = False,
+    sr: Annotated[bool, typer.Option("--sr", help="Write a TID 1500 report of measurements, and its SEG.")] = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write masks as NIfTI.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Segments one study: every series that a protocol takes, or every series that is a volume."""
     from worker.offline import run_study
 
-    flags: dict[Output, bool] = {"seg": seg, "nifti": nifti}
+    flags: dict[Output, bool] = {"seg": seg, "rtstruct": rtstruct, "sr": sr, "nifti": nifti}
     outputs = tuple(name for name, wanted in flags.items() if wanted)
     if bool(prompts) == (protocol is not None):
         raise typer.BadParameter(
