@@ -31,7 +31,7 @@ def file_start(*, sop_class_uid: str, sop_uid: str, transfer_syntax: str) -> byt
 
 
 def _element(element: int, vr: bytes, text: str) -> bytes:
-    value = text.encode("ascii")
+    value = text.encode("ascii", "replace")  # a peer's UID may be anything; what is none goes to quarantine
     if len(value) % 2:
         value += b"\x00" if vr == b"UI" else b" "  # PS3.5 section 6.2
     return _SHORT_ELEMENT.pack(0x0002, element, vr, len(value)) + value

@@ -95,6 +95,16 @@ def test_the_kinds_of_arrivals(tmp_path):
     assert outcomes == [Outcome.NEW, Outcome.SAME, Outcome.CONFLICT, Outcome.SAME]
 
 
+@pytest.mark.parametrize("sop_uid", ["1.2.\xe9", "../../../etc/passwd", "", "1.2\\1.3", "x" * 64])
+def test_a_command_with_a_uid_that_is_none_is_refused_and_kept(tmp_path, sop_uid):
+    store = Store(tmp_path)
+    with pytest.raises(RefusedError) as refused:
+        keep(request(encoded(), sop_uid=sop_uid), store, 0)
+    assert refused.value.status is StoreStatus.DATA_SET_DOES_NOT_MATCH
+    assert len(list((tmp_path / "quarantine").glob("*.dcm"))) == 1
+    assert list(store.walk()) == []
+
+
 def test_the_reason_lies_beside_what_was_put_aside(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(RefusedError) as refused:
