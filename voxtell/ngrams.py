@@ -1,0 +1,207 @@
+"""The bundled model's text encoder: free text to a vector, from a word list, hashing and a fixed random projection.
+
+Nothing is learnt and nothing is downloaded. Of a prompt's words, names of anatomy weigh most: `lexicon.toml` maps names,
+Latin and everyday words to concepts, so that "voice box" lands on "larynx". Words are brought to one form first (case,
+accents, joined and camel-case names, plural s), misspelt ones to the closest known word. Words that the lexicon lacks
+are told apart by hashing: whole words and character trigrams. The order of the words does not matter. A side (left,
+right, both) with a name is a direction of its own, so that left and right of one organ are far apart; a paired organ
+without a side means both.
+"""
+
+import hashlib
+import re
+import tomllib
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+LEXICON = Path(__file__).with_name("lexicon.toml")
+
+NAME_WEIGHT = 0.7
+SIDE_WEIGHT = 0.5
+SIDED_NAME_WEIGHT = 0.8
+"""A side together with a name: the largest, so that right and left of one organ are as far apart as two organs."""
+HINT_WEIGHT = 0.45
+"""A descriptive word ("saliva") counts less than a name in the same prompt."""
+WORD_WEIGHT = 0.25
+TRIGRAM_WEIGHT = 0.15
+UNKNOWN_WEIGHT = 0.8
+"""Total weight of the words the lexicon lacks when no name was found: they must not vanish beside a side."""
+
+
+@cache
+def _lexicon() -> "_Lexicon":
+    return _Lexicon(tomllib.loads(LEXICON.read_text(encoding="utf-8")))
+
+
+class _Lexicon:
+    """Look-up tables made from `lexicon.toml`."""
+
+    def __init__(self, raw: Mapping[str, Mapping[str, list[str]]]) -> None:
+        self.names = {tuple(name.split()): concept for concept, names in raw["concepts"].items() for name in names}
+        self.longest = max(map(len, self.names))
+        self.sides = {word: side for side, words in raw["side"].items() for word in words}
+        self.paired = frozenset(raw["paired"]["names"])
+        self.hints = raw["description"]
+        self.stop = frozenset(raw["words"]["stop"])
+        words = (
+            {word for name in self.names for word in name} | set(self.hints) | self.stop | set(raw["words"]["plain"])
+        )
+        words |= {word for word in self.sides if len(word) > 3}
+        self.words = frozenset(words | set(self.sides))
+        self.by_length: dict[int, list[str]] = {}
+        for word in sorted(words):
+            self.by_length.setdefault(len(word), []).append(word)
+
+
+def fold(prompt: str) -> list[str]:
+    """Words of `prompt` in one form: lower case, no accents, camel case and punctuation split, plural s removed."""
+    text = unicodedata.normalize("NFKD", prompt)
+    text = "".join(c for c in text if not unicodedata.combining(c))
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).casefold().replace("'s", "")
+    return [_singular(part) for word in re.findall(r"[^\W_]+", text) for part in _parts(word)]
+
+
+def _parts(word: str) -> tuple[str, ...]:
+    """Two known words written as one ("rightparotid") come apart."""
+    known = _lexicon().words
+    if word in known:
+        return (word,)
+    halves = ((word[:at], word[at:]) for at in range(3, len(word) - 2))
+    return next((pair for pair in halves if known.issuperset(pair)), (word,))
+
+
+def _singular(word: str) -> str:
+    known = _lexicon().words
+    if word in known or len(word) < 4:
+        return word
+    endings = (("ies", "y"), ("es", ""), ("s", ""))
+    return next((word[: -len(e)] + r for e, r in endings if word.endswith(e) and word[: -len(e)] + r in known), word)
+
+
+@lru_cache(maxsize=4096)
+def closest_word(word: str) -> str:
+    """The known word that `word` is most likely meant to be; `word` itself when none is near.
+
+    One slip (a letter missing, added, changed or two swapped) is allowed from four letters on, two from seven on; the
+    first letter must be right, except that it may have changed places with the second.
+    """
+    lexicon = _lexicon()
+    allowed = 0 if len(word) < 4 else 1 if len(word) < 7 else 2
+    if word in lexicon.words or not allowed or any(c.isdigit() for c in word):
+        return word
+    near = [w for n in range(len(word) - allowed, len(word) + allowed + 1) for w in lexicon.by_length.get(n, ())]
+    near = [w for w in near if len(w) > 3 and w[0] in word[:2] and word[0] in w[:2]]
+    slips, best = min(((edit_distance(word, w), w) for w in near), default=(99, word))
+    return best if slips <= allowed else word
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Letters to add, drop or change, or neighbours to swap, to turn `a` into `b` (optimal string alignment)."""
+    before: list[int] = []
+    last = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        row = [i]
+        for j, y in enumerate(b, 1):
+            cost = min(row[-1] + 1, last[j] + 1, last[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+        before, last = last, row
+    return last[-1]
+
+
+def _direction(feature: str, dim: int) -> npt.NDArray[np.float64]:
+    """A unit vector that depends on the text of `feature` alone, on every machine."""
+    digest = hashlib.sha256(feature.encode()).digest()
+    vector = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little"))).standard_normal(dim)
+    unit: npt.NDArray[np.float64] = vector / np.linalg.norm(vector)
+    return unit
+
+
+class NgramEncoder:
+    """Text encoder of the bundled model; see the module. `dim` numbers per prompt, of order one each (length
+    sqrt(dim))."""
+
+    name = "voxtell-ngrams-1"
+
+    def __init__(self, dim: int = 256) -> None:
+        self.dim = dim
+        self._cached_direction = lru_cache(maxsize=8192)(lambda feature: _direction(feature, dim))
+
+    def embed(self, prompts: Sequence[str]) -> torch.Tensor:
+        """float32 (P, dim), each of length sqrt(dim): shorter ones drown in the biases of the layer that reads them.
+
+        A prompt without a single letter or digit gives zeros.
+        """
+        rows = [self._embed(prompt) for prompt in prompts]
+        return torch.from_numpy(np.stack(rows).astype(np.float32)) if rows else torch.zeros(0, self.dim)
+
+    def _embed(self, prompt: str) -> npt.NDArray[np.float64]:
+        vector = np.zeros(self.dim)
+        for feature, weight in features(prompt).items():
+            vector += weight * self._cached_direction(feature)
+        vector *= self.dim**0.5 / max(float(np.linalg.norm(vector)), 1e-12)
+        return vector
+
+
+def features(prompt: str) -> dict[str, float]:
+    """What the vector is made of: named features of the text with their weights.
+
+    >>> features("the RIGHT parotid")["side:right"], features("voice box")["concept:larynx"]
+    (0.5, 0.7)
+    """
+    lexicon = _lexicon()
+    words = [closest_word(word) for word in fold(prompt)]
+    concepts, sides, rest = _find_names(words)
+    found: dict[str, float] = {}
+    _spread(found, {f"concept:{name}": 1 for name in concepts}, NAME_WEIGHT)
+    hints = Counter(f"concept:{concept}" for word in rest for concept in lexicon.hints.get(word, ()))
+    _spread(found, hints, HINT_WEIGHT if concepts else NAME_WEIGHT)
+    meant = concepts or {hint.removeprefix("concept:") for hint, count in hints.items() if count == max(hints.values())}
+    if len(sides) > 1 or (not sides and concepts & lexicon.paired):
+        sides = {"both"}
+    _spread(found, {f"side:{side}": 1 for side in sides}, SIDE_WEIGHT)
+    _spread(found, {f"{side}:{name}": 1 for side in sides for name in meant}, SIDED_NAME_WEIGHT)
+    content = sorted({word for word in rest if word not in lexicon.stop and word not in lexicon.hints})
+    unknown = not concepts and not hints
+    _spread(found, {f"word:{word}": 1 for word in content}, UNKNOWN_WEIGHT if unknown else WORD_WEIGHT)
+    trigrams = Counter(f"trigram:{padded[i : i + 3]}" for w in content for padded in (f"^{w}$",) for i in range(len(w)))
+    _spread(found, trigrams, TRIGRAM_WEIGHT)
+    return found
+
+
+def _spread(found: dict[str, float], counts: Mapping[str, int], weight: float) -> None:
+    """Share `weight` out over the counted features so that the length of their sum is `weight`, however many they
+    are."""
+    length = sum(count**2 for count in counts.values()) ** 0.5
+    for feature, count in counts.items():
+        found[feature] = found.get(feature, 0.0) + weight * count / length
+
+
+def _find_names(words: list[str]) -> tuple[set[str], set[str], list[str]]:
+    """Concepts and sides named in `words`, and the words that are left."""
+    lexicon = _lexicon()
+    concepts, sides, rest = set(), set(), []
+    at = 0
+    while at < len(words):
+        for length in range(min(lexicon.longest, len(words) - at), 0, -1):
+            concept = lexicon.names.get(tuple(words[at : at + length]))
+            if concept:
+                concepts.add(concept)
+                at += length
+                break
+        else:
+            word = words[at]
+            if word in lexicon.sides:
+                sides.add(lexicon.sides[word])
+            else:
+                rest.append(word)
+            at += 1
+    return concepts, sides, rest
