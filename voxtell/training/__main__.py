@@ -1,0 +1,123 @@
+"""`python -m voxtell.training`: prepare, train, export, report."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from voxtell.errors import VoxTellError
+from voxtell.training import cache, dataset, export, plot, setup
+from voxtell.training.checks import fixed_patches, patch_dice
+from voxtell.training.loop import Schedule, Trainer
+from voxtell.training.report import write_report
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Train or fine-tune the network on contoured volumes."
+)
+
+
+@app.command()
+def openkbp(
+    folder: Annotated[Path, typer.Argument(help="folder with index.json, <case>_ct.nii.gz and <case>_oar.nii.gz")],
+    out: Annotated[Path, typer.Argument(help="the data set file to write (JSON)")],
+) -> None:
+    """Describe the OpenKBP patients as a data set file."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(dataset.openkbp(folder), indent=1))
+
+
+@app.command()
+def prepare(
+    data: Annotated[Path, typer.Argument(help="data set file; its format is described in docs/training.md")],
+    folder: Annotated[Path, typer.Argument(help="the cache to write")],
+    phantoms: Annotated[int, typer.Option(help="phantoms to add under <cache>/phantoms")] = 0,
+) -> None:
+    """Cut every volume to the body and lay it out for fast reading."""
+    cases = dataset.read_dataset(data).cases
+    with _bar() as bar:
+        task = bar.add_task("volumes", total=len(cases) + phantoms)
+        advance = lambda _: bar.advance(task)  # noqa: E731
+        cache.write_index(folder, cache.fill_cache(cases, folder, advance))
+        if phantoms:
+            setup.add_phantoms(folder / "phantoms", phantoms, advance)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="data set file")],
+    folder: Annotated[Path, typer.Argument(help="cache made by `prepare`")],
+    run: Annotated[Path, typer.Argument(help="folder of the run; a state in it is continued")],
+    minutes: Annotated[float | None, typer.Option(help="length of the training in minutes of work")] = None,
+    steps: Annotated[int | None, typer.Option(help="length of the training in steps")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="model directory to fine-tune; the bundled architecture without")
+    ] = None,
+    bank: Annotated[Path | None, typer.Option(help="embedding bank (.npz) to ask before the text model")] = None,
+    prompts: Annotated[int, typer.Option(help="prompts per step")] = 7,
+    rate: Annotated[float, typer.Option(help="highest learning rate")] = 1e-3,
+    fusion_stages: Annotated[int | None, typer.Option(help="decoder stages that see the prompt (ablation)")] = None,
+    deep_supervision: Annotated[bool, typer.Option(help="a loss at every decoder scale")] = True,
+    threads: Annotated[int, typer.Option(help="CPU threads; more than free cores makes every step wait")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Train until the time or the steps are used up; a killed run continues where it was saved last."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    start = setup.starting_point(model, fusion_stages)
+    encoder = setup.text_encoder(start.plans, bank, device)
+    samplers = setup.samplers(dataset.read_dataset(data), folder, start.plans, encoder, prompts)
+    schedule = Schedule(steps=steps, minutes=minutes, learning_rate=rate, deep_supervision=deep_supervision)
+    trainer = Trainer(run, start.plans, samplers.train, schedule, device=device, start_from=start.weights)
+    patches = fixed_patches(samplers.check) if samplers.check else []
+    with _bar() as bar:
+        task = bar.add_task("training", total=1.0)
+
+        def show(entry: dict[str, Any]) -> None:
+            done = schedule.progress(entry["step"], entry["seconds"])
+            bar.update(task, completed=done, description=f"step {entry['step']}, loss {entry['loss']:.3f}")
+            plot.losses(run / "log.jsonl", run / "losses.png")
+
+        trainer.run(check=(lambda t: patch_dice(t, patches)) if patches else None, report=show)
+
+
+@app.command(name="export")
+def export_weights(run: Path, out: Path) -> None:
+    """Write the averaged weights of a run, finished or not, as a model directory."""
+    path = export.export(run, out)
+    typer.echo(f"{path} {path.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command()
+def report(
+    data: Annotated[Path, typer.Argument(help="data set file; its validation cases are measured")],
+    out: Annotated[Path, typer.Argument(help="the Markdown file to write; figures go beside it")],
+    model: Annotated[Path | None, typer.Option(help="model directory; the bundled one without")] = None,
+    log: Annotated[Path | None, typer.Option(help="log.jsonl of the run, for the plot of its losses")] = None,
+    robust: Annotated[int, typer.Option(help="patients for unseen phrasings and negative prompts")] = 8,
+    threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
+) -> None:
+    """Measure a model and write its card."""
+    torch.set_num_threads(threads)
+    write_report(dataset.read_dataset(data), out, model=model, log=log, robust=robust, say=typer.echo)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn()
+    )
+
+
+def main() -> None:
+    """Errors become one sentence and exit code 1."""
+    try:
+        app()
+    except VoxTellError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Random views of a volume: rotation, scale, shift, noise, contrast and cut fields of view. Never a mirror image:
+left is left."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Vector = npt.NDArray[np.float64]
+
+AIR_HU = -1000.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a view may depart from the volume; ranges are plus and minus, probabilities per patch."""
+
+    rotation_degrees: tuple[float, float, float] = (12.0, 6.0, 8.0)
+    """About the S, A and R axis: heads turn more than they tilt."""
+    scale_s: float = 0.25
+    """Relative change of the slice spacing (0.25: from 0.8 to 1.25 times)."""
+    scale_in_plane: float = 0.2
+    noise_probability: float = 0.3
+    noise_hu: float = 60.0
+    blur_probability: float = 0.1
+    contrast: float = 0.15
+    brightness_hu: float = 40.0
+    cut_probability: float = 0.15
+    """A field of view that ends inside the patch: air beyond a plane."""
+
+
+NONE = Augmentation((0, 0, 0), 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def random_matrix(augmentation: Augmentation, spacing: tuple[float, float, float], rng: np.random.Generator) -> Vector:
+    """3x3 matrix from steps in the patch to steps in the volume, both in voxels (S, A, R).
+
+    A rotation and positive scales in millimetres: its determinant is positive, so that nothing is ever mirrored.
+    """
+    rotation = np.eye(3)
+    for axis, limit in enumerate(augmentation.rotation_degrees):
+        angle = np.radians(rng.uniform(-limit, limit))
+        i, j = (a for a in range(3) if a != axis)
+        turn = np.eye(3)
+        turn[i, i] = turn[j, j] = np.cos(angle)
+        turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
+        rotation = rotation @ turn
+    in_plane, slices = np.log1p(augmentation.scale_in_plane), np.log1p(augmentation.scale_s)
+    both = rng.uniform(-in_plane, in_plane)
+    scale = np.exp([rng.uniform(-slices, slices), both + rng.uniform(-0.03, 0.03) * bool(in_plane), both])
+    return np.diag(1 / np.asarray(spacing)) @ rotation @ np.diag(np.asarray(spacing) * scale)
+
+
+def sample_view(
+    image: npt.NDArray[np.int16],
+    labels: npt.NDArray[np.bool_],
+    centre: Vector,
+    matrix: Vector,
+    patch: tuple[int, int, int],
+) -> tuple[Tensor, Tensor]:
+    """Read a patch around `centre` (voxels S, A, R of the volume) with linear interpolation.
+
+    Args:
+        image: (S, A, R) numbers of the scanner; labels: (K, S, A, R).
+        matrix: steps in the patch to steps in the volume.
+        patch: shape (s, a, r) of the result.
+
+    Returns:
+        float32 (s, a, r), continued by its border outside the volume, and float32 (K, s, a, r) in 0 to 1, zero outside.
+    """
+    reach = np.abs(matrix) @ (np.asarray(patch) / 2) + 2
+    low = np.clip(np.floor(centre - reach), 0, np.asarray(image.shape) - 2).astype(int)
+    high = np.clip(np.ceil(centre + reach) + 1, low + 2, image.shape).astype(int)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    source = torch.from_numpy(np.ascontiguousarray(image[box], dtype=np.float32))
+    masks = torch.from_numpy(np.ascontiguousarray(labels[(slice(None), *box)], dtype=np.float32))
+    # grid_sample counts from -1 to 1 over the box and wants the last axis first.
+    extent = (high - low - 1) / 2
+    offset = (centre - low) / extent - 1
+    linear = matrix * ((np.asarray(patch) - 1) / 2)[None, :] / extent[:, None]
+    theta = np.concatenate([linear[::-1, ::-1], offset[::-1, None]], axis=1)
+    grid = functional.affine_grid(torch.tensor(theta[None], dtype=torch.float32), [1, 1, *patch], align_corners=True)
+    view = functional.grid_sample(source[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
+    targets = functional.grid_sample(masks[None], grid, padding_mode="zeros", align_corners=True)[0]
+    return view, targets
+
+
+def change_intensity(view: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
+    """Noise, blur, contrast and brightness, in the scanner's numbers."""
+    if rng.random() < augmentation.blur_probability:
+        view = functional.avg_pool3d(functional.pad(view[None, None], (1,) * 6, mode="replicate"), 3, stride=1)[0, 0]
+    if rng.random() < augmentation.noise_probability:
+        noise = torch.randn(view.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**31))))
+        view = view + noise * float(rng.uniform(0, augmentation.noise_hu))
+    gain = 1 + rng.uniform(-augmentation.contrast, augmentation.contrast)
+    return view * float(gain) + float(rng.uniform(-augmentation.brightness_hu, augmentation.brightness_hu))
+
+
+def cut_field_of_view(
+    view: Tensor, targets: Tensor, augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Sometimes replace everything beyond a plane near an end of a random axis by air, in the image and in the
+    masks."""
+    if rng.random() >= augmentation.cut_probability:
+        return view, targets
+    axis = int(rng.integers(3))
+    length = view.shape[axis]
+    at = int(rng.integers(1, max(2, length // 3)))
+    start, count = (0, at) if rng.random() < 0.5 else (length - at, at)
+    view, targets = view.clone(), targets.clone()
+    view.narrow(axis, start, count).fill_(AIR_HU)
+    targets.narrow(axis + 1, start, count).zero_()
+    return view, targets

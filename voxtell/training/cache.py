@@ -1,0 +1,142 @@
+"""Volumes cut to the body and laid out as arrays on disk, so that drawing a patch reads only what it needs.
+
+    <cache>/cases.json             list of entries: case, split, spacing, structures, mean, deviation
+    <cache>/<case>_image.npy       int16 (S, A, R), Hounsfield units or the scanner's numbers
+    <cache>/<case>_labels.npy      bool (K, S, A, R), one channel per contoured structure in the order of `structures`
+
+The arrays are memory-mapped: a data set larger than the memory works, a small one stays in the page cache.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from voxtell.training.dataset import Case, DatasetError, read_volume
+
+BODY_HU = -400.0
+"""Denser than this is body (or couch): fat is at -100, lung at about -800, air at -1000."""
+MARGIN = 6
+"""Voxels of surroundings kept around the body on every side; beyond them the border value continues."""
+
+
+@dataclass(frozen=True)
+class CachedCase:
+    """One volume of the cache. `mean` and `deviation` are those of the whole volume, as inference computes them."""
+
+    folder: Path
+    case: str
+    split: str
+    spacing: tuple[float, float, float]
+    structures: tuple[str, ...]
+    mean: float
+    deviation: float
+
+    @cached_property
+    def image(self) -> npt.NDArray[np.int16]:
+        """int16 (S, A, R)."""
+        loaded: npt.NDArray[np.int16] = np.load(self.folder / f"{self.case}_image.npy", mmap_mode="r")
+        return loaded
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.bool_]:
+        """bool (K, S, A, R)."""
+        loaded: npt.NDArray[np.bool_] = np.load(self.folder / f"{self.case}_labels.npy", mmap_mode="r")
+        return loaded
+
+    @cached_property
+    def boxes(self) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """First and last voxel (S, A, R) of each structure that has any voxel."""
+        found = {}
+        for structure, mask in zip(self.structures, self.labels, strict=True):
+            voxels = np.argwhere(mask)
+            if len(voxels):
+                found[structure] = (voxels.min(0), voxels.max(0))
+        return found
+
+
+def add_case(
+    folder: Path,
+    name: str,
+    split: str,
+    image: npt.NDArray[np.float32],
+    masks: dict[str, npt.NDArray[np.bool_]],
+    spacing: tuple[float, float, float],
+) -> CachedCase:
+    """Cut the volume `image` (S, A, R) and its masks to the body and write them into the cache."""
+    box = _body_box(image)
+    np.save(folder / f"{name}_image.npy", np.clip(image[box], -32768, 32767).round().astype(np.int16))
+    stacked = np.stack([mask[box] for mask in masks.values()]) if masks else np.zeros((0, *image[box].shape), bool)
+    np.save(folder / f"{name}_labels.npy", stacked)
+    return CachedCase(folder, name, split, spacing, tuple(masks), float(image.mean()), float(image.std()))
+
+
+def _body_box(image: npt.NDArray[np.float32]) -> tuple[slice, slice, slice]:
+    body = image > BODY_HU
+    box = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        inside = np.flatnonzero(body.any(axis=others))
+        first, last = (inside[0], inside[-1]) if len(inside) else (0, image.shape[axis] - 1)
+        box.append(slice(max(0, first - MARGIN), last + 1 + MARGIN))
+    return box[0], box[1], box[2]
+
+
+def fill_cache(
+    cases: Iterable[Case], folder: Path, progress: Callable[[str], None] = lambda _: None
+) -> list[CachedCase]:
+    """Read every case and write it into the cache `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cached = []
+    for case in cases:
+        image, spacing = read_volume(case.image)
+        masks = {}
+        for structure, contour in case.contours.items():
+            if contour is None:
+                masks[structure] = np.zeros(image.shape, bool)
+                continue
+            labels, _ = read_volume(contour.file)
+            if labels.shape != image.shape:
+                raise DatasetError(f"{contour.file} is {labels.shape} (S, A, R) but {case.image} is {image.shape}")
+            masks[structure] = labels > 0 if contour.value is None else labels == contour.value
+        cached.append(add_case(folder, case.name, case.split, image, masks, spacing))
+        progress(case.name)
+    return cached
+
+
+def write_index(folder: Path, cases: Iterable[CachedCase]) -> None:
+    """Write `cases.json`; entries of cases that are there already are replaced."""
+    path = folder / "cases.json"
+    entries = {entry["case"]: entry for entry in (json.loads(path.read_text()) if path.exists() else [])}
+    for case in cases:
+        entries[case.case] = {key: value for key, value in asdict(case).items() if key != "folder"}
+    path.write_text(json.dumps(list(entries.values()), indent=1))
+
+
+def read_cache(folder: Path, split: str | None = None) -> list[CachedCase]:
+    """The cases of a cache, of one split or all.
+
+    Raises:
+        DatasetError: `folder` holds no cache.
+    """
+    path = folder / "cases.json"
+    if not path.is_file():
+        raise DatasetError(f"{folder} holds no cases.json; make it with `python -m voxtell.training prepare`")
+    entries = json.loads(path.read_text())
+    return [
+        CachedCase(
+            folder,
+            entry["case"],
+            entry["split"],
+            tuple(entry["spacing"]),
+            tuple(entry["structures"]),
+            entry["mean"],
+            entry["deviation"],
+        )
+        for entry in entries
+        if split is None or entry["split"] == split
+    ]

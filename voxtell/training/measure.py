@@ -1,0 +1,146 @@
+"""What a model can do, in figures: contours against planners', sides, unseen phrasings, negatives, time and memory."""
+
+import resource
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+
+from voxtell.phantom import head_and_neck
+from voxtell.segmenter import Segmenter
+from voxtell.training.dataset import Case, Dataset, read_volume
+from voxtell.training.scores import Mask, Scores, score
+from voxtell.training.vocabulary import HeldOut
+
+RIGHT, LEFT = "right parotid", "left parotid"
+PHANTOM_SEEDS = range(5)
+"""Not among the seeds of training phantoms; seed 0 is the demo's."""
+
+
+@dataclass
+class Measured:
+    """Everything that the report prints; lists are in the order of the cases."""
+
+    scores: dict[str, list[Scores]] = field(default_factory=dict)
+    swapped: list[str] = field(default_factory=list)
+    sided_cases: int = 0
+    phrasings: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """Structure to prompt to Dice per patient; the structure's own name is the first prompt."""
+    negatives: list[tuple[str, str, float]] = field(default_factory=list)
+    """Case, prompt, millilitres."""
+    seconds: list[float] = field(default_factory=list)
+    phantoms: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def median_seconds(self) -> float:
+        return median(self.seconds)
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """Largest memory of this process so far (Linux counts in kB)."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(
+    segmenter: Segmenter,
+    data: Dataset,
+    held_out: Mapping[str, HeldOut],
+    negatives: Sequence[str],
+    *,
+    robust: int,
+    say: Callable[[str], object] = lambda _: None,
+) -> Measured:
+    """Ask for every contoured structure in every validation patient, for held-out prompts in the first `robust` of
+    them."""
+    measured = Measured()
+    structures = tuple(data.structures)
+    for number, case in enumerate(c for c in data.cases if c.split == "validation"):
+        image, spacing = read_volume(case.image)
+        started = time.perf_counter()
+        masks = dict(zip(structures, segmenter(image, structures, spacing=spacing), strict=True))
+        measured.seconds.append(time.perf_counter() - started)
+        contours = read_contours(case)
+        for structure, contour in contours.items():
+            measured.scores.setdefault(structure, []).append(score(masks[structure], contour, spacing))
+        if RIGHT in contours and LEFT in contours:
+            measured.sided_cases += 1
+            if swapped(masks[RIGHT], masks[LEFT], contours[RIGHT], contours[LEFT]):
+                measured.swapped.append(case.name)
+        if number < robust:
+            _unseen(measured, segmenter, case, image, spacing, contours, held_out, negatives)
+        say(f"{case.name}: {measured.seconds[-1]:.1f} s")
+    _phantoms(measured, segmenter, structures)
+    return measured
+
+
+def read_contours(case: Case) -> dict[str, Mask]:
+    """The contours of a case as bool (S, A, R); those that are empty or known to be absent are left out."""
+    found = {}
+    for structure, contour in case.contours.items():
+        if contour is not None:
+            labels, _ = read_volume(contour.file)
+            mask = labels > 0 if contour.value is None else labels == contour.value
+            if mask.any():
+                found[structure] = mask
+    return found
+
+
+def swapped(right: Mask, left: Mask, right_contour: Mask, left_contour: Mask) -> bool:
+    """Whether either mask meets the other side's contour more than its own."""
+    meets = [[int((mask & contour).sum()) for contour in (right_contour, left_contour)] for mask in (right, left)]
+    return meets[0][1] > meets[0][0] or meets[1][0] > meets[1][1]
+
+
+def _unseen(
+    measured: Measured,
+    segmenter: Segmenter,
+    case: Case,
+    image: npt.NDArray[np.float32],
+    spacing: tuple[float, float, float],
+    contours: Mapping[str, Mask],
+    held_out: Mapping[str, HeldOut],
+    negatives: Sequence[str],
+) -> None:
+    asked = {
+        structure: (
+            structure,
+            *held_out[structure].phrasings,
+            *held_out[structure].typos,
+            *held_out[structure].descriptions,
+        )
+        for structure in contours
+        if structure in held_out
+    }
+    masks = masks_by_meaning(
+        segmenter, image, [p for prompts in asked.values() for p in prompts] + [*negatives], spacing
+    )
+    for structure, prompts in asked.items():
+        for prompt in prompts:
+            dice = score(masks[prompt], contours[structure], spacing).dice
+            measured.phrasings.setdefault(structure, {}).setdefault(prompt, []).append(dice)
+    voxel_ml = float(np.prod(spacing)) / 1000
+    measured.negatives += [(case.name, prompt, float(masks[prompt].sum()) * voxel_ml) for prompt in negatives]
+
+
+def masks_by_meaning(
+    segmenter: Segmenter, image: npt.NDArray[np.float32], prompts: Iterable[str], spacing: tuple[float, float, float]
+) -> dict[str, Mask]:
+    """Masks of many prompts; prompts with the same embedding have the same mask, which is computed once."""
+    texts = list(dict.fromkeys(prompts))
+    keys = [row.numpy().tobytes() for row in segmenter.embed([text.lower() for text in texts])]
+    first = {key: text for text, key in reversed(list(zip(texts, keys, strict=True)))}
+    masks = dict(zip(first, segmenter(image, list(first.values()), spacing=spacing), strict=True))
+    return {text: masks[key] for text, key in zip(texts, keys, strict=True)}
+
+
+def _phantoms(measured: Measured, segmenter: Segmenter, structures: Sequence[str]) -> None:
+    for seed in PHANTOM_SEEDS:
+        phantom = head_and_neck(seed)
+        asked = [structure for structure in structures if structure in phantom.labels]
+        masks = segmenter(phantom.image, asked, spacing=phantom.spacing)
+        for structure, mask in zip(asked, masks, strict=True):
+            dice = score(mask, phantom.labels[structure], phantom.spacing).dice
+            measured.phantoms.setdefault(structure, []).append(dice)

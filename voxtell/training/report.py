@@ -1,0 +1,187 @@
+"""The model card: measured figures as Markdown tables and plots."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import voxtell
+from voxtell.segmenter import Segmenter
+from voxtell.training import plot
+from voxtell.training.dataset import Dataset
+from voxtell.training.measure import PHANTOM_SEEDS, Measured, measure
+from voxtell.training.vocabulary import HeldOut, held_out
+
+EMPTY_ML = 0.1
+"""A negative prompt is answered well when its mask is smaller than this."""
+NOTES = Path(__file__).with_name("card.md")
+
+
+def write_report(
+    data: Dataset,
+    out: Path,
+    *,
+    model: Path | None = None,
+    log: Path | None = None,
+    robust: int = 8,
+    say: Callable[[str], object] = lambda _: None,
+) -> None:
+    """Measure a model on the validation cases of `data`; write Markdown to `out` and figures into a folder beside
+    it."""
+    segmenter = voxtell.load(model)
+    unseen, negatives = held_out()
+    measured = measure(segmenter, data, unseen, negatives, robust=robust, say=say)
+    figures = out.parent / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    plot.dice_boxes({name: [s.dice for s in scores] for name, scores in measured.scores.items()}, figures / "dice.png")
+    if log is not None:
+        plot.losses(log, figures / "losses.png")
+    parts = [
+        _head(segmenter, data),
+        _contours(measured),
+        _sides(measured),
+        _phrasings(measured, unseen),
+        _negatives(measured, negatives),
+        _phantoms(measured),
+        _cost(measured, segmenter),
+        _training(log),
+        NOTES.read_text(encoding="utf-8"),
+    ]
+    out.write_text("\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _head(segmenter: Segmenter, data: Dataset) -> str:
+    info = segmenter.info
+    cases = {split: sum(case.split == split for case in data.cases) for split in ("train", "validation")}
+    return f"""# {info.name} {info.version}
+
+{info.notice}
+
+`make model-report` measures the bundled model and writes this page.
+
+- Weights: `{info.digest}`
+- Licence: {info.licence}
+- Data: {data.name} ({data.source}, {data.licence}), {cases["train"]} patients for training, {cases["validation"]} for
+the
+  figures below; planners' contours on 128 x 128 x 128 voxels of 3.5 to 5 mm in plane and 1.5 to 3.3 mm along the body.
+  A structure that a planner did not contour is unlabelled: nothing was learnt from it, and it is not measured.
+- Structures: {", ".join(data.structures)}; and "parotid glands" for both."""
+
+
+def _contours(measured: Measured) -> str:
+    rows = []
+    for name, scores in measured.scores.items():
+        dice = np.array([s.dice for s in scores])
+        distance = np.array([s.hd95_mm for s in scores])
+        finite = distance[np.isfinite(distance)]
+        error = np.array([s.volume_error for s in scores])
+        rows.append(
+            (
+                name,
+                len(scores),
+                f"{dice.mean():.3f}",
+                " / ".join(f"{q:.3f}" for q in np.percentile(dice, [25, 50, 75])),
+                f"{np.median(finite):.1f} ({finite.mean():.1f})" if len(finite) else "-",
+                len(distance) - len(finite),
+                f"{100 * error.mean():+.0f} % ({100 * np.abs(error).mean():.0f} %)",
+            )
+        )
+    mean = np.mean([float(row[2]) for row in rows])
+    header = (
+        "structure",
+        "patients",
+        "Dice mean",
+        "quartiles",
+        "HD95 mm median (mean)",
+        "empty",
+        "volume error (absolute)",
+    )
+    return f"""## Validation patients
+
+Mean Dice over the structures: **{mean:.3f}**. One voxel is about 4 mm: HD95 of 4 mm is one voxel.
+
+{table(header, rows)}
+
+![Dice per structure](figures/dice.png)"""
+
+
+def _sides(measured: Measured) -> str:
+    names = f" ({', '.join(measured.swapped)})" if measured.swapped else ""
+    return f"""## Left and right
+
+A parotid is swapped when its mask meets the other side's contour more than its own: **{len(measured.swapped)} of
+{measured.sided_cases}** patients with both contours{names}."""
+
+
+def _phrasings(measured: Measured, unseen: dict[str, HeldOut]) -> str:
+    rows = []
+    for name, dice in measured.phrasings.items():
+        own = float(np.mean(dice[name]))
+        groups = (unseen[name].phrasings, unseen[name].typos, unseen[name].descriptions)
+        means = [[float(np.mean(dice[prompt])) for prompt in prompts] for prompts in groups]
+        worst = min(means[0] + means[1])
+        rows.append((name, f"{own:.3f}", *(f"{np.mean(m):.3f} ({len(m)})" for m in means), f"{worst - own:+.3f}"))
+    header = (
+        "structure",
+        "its name",
+        "unseen phrasings",
+        "unseen typos",
+        "unseen descriptions",
+        "worst phrasing or typo",
+    )
+    patients = max((len(next(iter(dice.values()))) for dice in measured.phrasings.values()), default=0)
+    return f"""## Words it has not seen
+
+Mean Dice over at most {patients} validation patients, number of prompts in parentheses; the last column is the worst
+single phrasing or typo against the structure's name. The prompts are in `voxtell/training/heldout.toml`; none was
+used in training. Synonyms among them may stand in the text encoder's word list (`voxtell/lexicon.toml`), which maps
+them to the same vector as the name: then the masks are equal by construction.
+
+{table(header, rows)}"""
+
+
+def _negatives(measured: Measured, negatives: Sequence[str]) -> str:
+    good = sum(ml < EMPTY_ML for _, _, ml in measured.negatives)
+    worst = sorted(measured.negatives, key=lambda entry: -entry[2])[:3]
+    listed = "; ".join(f'"{prompt}" {ml:.2f} ml in {case}' for case, prompt, ml in worst if ml >= EMPTY_ML)
+    return f"""## What is not there
+
+{len(negatives)} unseen prompts for organs outside head and neck ("{negatives[0]}", "{negatives[4]}", ...):
+{good} of {len(measured.negatives)} masks ({100 * good / max(1, len(measured.negatives)):.1f} %) are under {EMPTY_ML}
+ml.{" Worst: " + listed + "." if listed else ""}"""
+
+
+def _phantoms(measured: Measured) -> str:
+    rows = [(name, f"{np.mean(dice):.3f}", f"{min(dice):.3f}") for name, dice in measured.phantoms.items()]
+    return f"""## Built-in phantom
+
+Dice on {len(PHANTOM_SEEDS)} phantoms that the training has not seen, resampled from 2.5 x 2 x 2 mm and back.
+
+{table(("structure", "mean", "lowest"), rows)}"""
+
+
+def _cost(measured: Measured, segmenter: Segmenter) -> str:
+    return f"""## Cost
+
+{measured.median_seconds:.1f} s per patient for {len(measured.scores)} structures (median; {torch.get_num_threads()}
+CPU threads), peak memory of the whole measuring process {measured.peak_memory_mb:.0f} MB. Window
+{segmenter.plans.patch_size} voxels (S, A, R)."""
+
+
+def _training(log: Path | None) -> str:
+    if log is None:
+        return ""
+    last = json.loads(log.read_text().splitlines()[-1])
+    return f"""## Training
+
+{last["step"]} steps of one patch in {last["seconds"] / 60:.0f} minutes.
+
+![Losses](figures/losses.png)"""

@@ -1,0 +1,42 @@
+"""How well a mask agrees with a planner's contour."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import binary_erosion, distance_transform_edt
+
+Mask = npt.NDArray[np.bool_]
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Agreement of one mask with its reference."""
+
+    dice: float
+    hd95_mm: float
+    """95th percentile of the distances between the two surfaces, in millimetres; infinite when a mask is empty."""
+    volume_error: float
+    """(found - reference) / reference."""
+    ml: float
+    """Volume found."""
+
+
+def score(found: Mask, reference: Mask, spacing: Spacing) -> Scores:
+    """Compare two masks bool (S, A, R) on a grid of `spacing` millimetres; the reference is not empty."""
+    sizes = int(found.sum()), int(reference.sum())
+    dice = 2 * int((found & reference).sum()) / max(1, sum(sizes))
+    ml = sizes[0] * float(np.prod(spacing)) / 1000
+    return Scores(dice, hausdorff95(found, reference, spacing), (sizes[0] - sizes[1]) / max(1, sizes[1]), ml)
+
+
+def hausdorff95(one: Mask, other: Mask, spacing: Spacing) -> float:
+    """95th percentile of the surface distances in both directions together, in millimetres."""
+    if not one.any() or not other.any():
+        return float("inf")
+    occupied = np.argwhere(one | other)
+    box = tuple(slice(max(0, low - 1), high + 2) for low, high in zip(occupied.min(0), occupied.max(0), strict=True))
+    surfaces = [mask[box] & ~binary_erosion(mask[box]) for mask in (one, other)]
+    to_other, to_one = (distance_transform_edt(~surface, sampling=spacing) for surface in reversed(surfaces))
+    return float(np.percentile(np.concatenate([to_other[surfaces[0]], to_one[surfaces[1]]]), 95))

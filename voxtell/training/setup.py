@@ -1,0 +1,105 @@
+"""What a run is made of: plans and first weights, text encoder, samplers for training and for checking."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxtell.checkpoint import load_network
+from voxtell.ngrams import NgramEncoder
+from voxtell.phantom import head_and_neck
+from voxtell.plans import Plans
+from voxtell.prompts import Bank, QwenEncoder, TextEncoder
+from voxtell.training.architecture import bundled_plans
+from voxtell.training.augment import NONE, Augmentation
+from voxtell.training.cache import add_case, read_cache, write_index
+from voxtell.training.dataset import Dataset
+from voxtell.training.sampling import PatchSampler, SamplingPlan
+from voxtell.training.vocabulary import builtin
+
+FIRST_SEED = 1000
+"""Seeds of training phantoms start here; the demo and the tests use small ones."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Dimensions of the network, and the weights to start from (None: new ones)."""
+
+    plans: Plans
+    weights: dict[str, Tensor] | None
+
+
+def starting_point(model: Path | None, fusion_stages: int | None = None) -> Start:
+    """The model directory to fine-tune, published or bundled; the bundled model's architecture without weights if
+    None."""
+    if model is not None:
+        network = load_network(model)
+        return Start(network.plans, dict(network.state_dict()))
+    plans = bundled_plans()
+    if fusion_stages is not None:
+        plans = replace(plans, prompt=replace(plans.prompt, fusion_stages=fusion_stages))
+    return Start(plans, None)
+
+
+class Remembered:
+    """A text encoder that computes every prompt once: a language model is too slow to ask at each step."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self.dim, self.name = encoder.dim, encoder.name
+        self._encoder = encoder
+        self._known: dict[str, Tensor] = {}
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """float32 (P, dim)."""
+        texts = [prompt.lower() for prompt in prompts]
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._encoder.embed(new), strict=True))
+        return torch.stack([self._known[text] for text in texts])
+
+
+def text_encoder(plans: Plans, bank: Path | None = None, device: str = "cpu") -> TextEncoder:
+    """The encoder that the plans name."""
+    if plans.card.text_encoder == "ngrams":
+        return NgramEncoder(plans.prompt.text_dim)
+    qwen = QwenEncoder(device=device, dim=plans.prompt.text_dim)
+    return Remembered(Bank(bank, qwen) if bank is not None else qwen)
+
+
+@dataclass(frozen=True)
+class Samplers:
+    """`train` for the steps; `check` for patches of validation patients as they are, None where there are none."""
+
+    train: PatchSampler
+    check: PatchSampler | None
+
+
+def samplers(data: Dataset, folder: Path, plans: Plans, encoder: TextEncoder, prompts: int, seed: int = 1) -> Samplers:
+    """Samplers over the cache `folder`, in the words of the data set and of the built-in vocabulary."""
+    vocabulary = builtin().restricted_to(data.structures, data.negatives)
+    phantoms = read_cache(folder / "phantoms") if (folder / "phantoms" / "cases.json").is_file() else []
+    plan = SamplingPlan(plans.patch_size, prompts=prompts, typed=plans.card.text_encoder == "ngrams")
+    train = PatchSampler(
+        read_cache(folder, "train"), vocabulary, encoder, plan, Augmentation(), plans.input, seed, phantoms
+    )
+    validation = read_cache(folder, "validation")
+    if not validation:
+        return Samplers(train, None)
+    asked = replace(plan, negative_share=0.0, union_share=0.0, around_structures=1.0)
+    return Samplers(train, PatchSampler(validation, vocabulary, encoder, asked, NONE, plans.input, seed))
+
+
+def add_phantoms(folder: Path, count: int, progress: Callable[[str], None] = lambda _: None) -> None:
+    """Write `count` phantoms of different anatomy and voxel size into a cache of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    cases = []
+    for seed in range(FIRST_SEED, FIRST_SEED + count):
+        in_plane, slices = float(rng.uniform(3.4, 4.7)), float(rng.uniform(2, 3))
+        phantom = head_and_neck(seed, (slices, in_plane, in_plane))
+        cases.append(add_case(folder, f"phantom_{seed}", "train", phantom.image, phantom.labels, phantom.spacing))
+        progress(f"phantom {seed}")
+    write_index(folder, cases)

@@ -1,0 +1,113 @@
+"""The words for each structure: what the network is trained to understand, and what it is only measured on."""
+
+import random
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+VOCABULARY = Path(__file__).with_name("vocabulary.toml")
+HELDOUT = Path(__file__).with_name("heldout.toml")
+
+CARRIERS = (
+    "{}",
+    "{}",
+    "{}",
+    "segment the {}",
+    "the {}",
+    "{} contour",
+    "please contour the {}",
+    "{} (organ at risk)",
+    "{} on CT",
+)
+"""People wrap names in words; most often they do not."""
+SLIP_RATE = 0.25
+"""Share of training prompts that get one slip of the keyboard."""
+
+
+@dataclass(frozen=True)
+class Union:
+    """A prompt for several structures: the union of `parts`."""
+
+    parts: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Prompts by structure, unions of structures, and prompts whose answer is an empty mask."""
+
+    structures: dict[str, tuple[str, ...]]
+    unions: dict[str, Union] = field(default_factory=dict)
+    negatives: tuple[str, ...] = ()
+
+    def restricted_to(self, structures: Mapping[str, Sequence[str]], negatives: Sequence[str] = ()) -> "Vocabulary":
+        """The vocabulary of a data set: its own prompts where it has some, else the built-in ones, else the bare name.
+
+        `negatives` are asked for beside the built-in ones, from which the data set's own structures are taken out.
+        """
+        wanted = {name: tuple(prompts) or self.structures.get(name, (name,)) for name, prompts in structures.items()}
+        unions = {name: union for name, union in self.unions.items() if set(union.parts) <= set(wanted)}
+        taken = {prompt.casefold() for prompts in wanted.values() for prompt in prompts}
+        absent = tuple(p for p in (*self.negatives, *negatives) if p.casefold() not in taken)
+        return Vocabulary(wanted, unions, absent)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Unseen prompts of one structure."""
+
+    phrasings: tuple[str, ...]
+    typos: tuple[str, ...]
+    descriptions: tuple[str, ...]
+
+
+@cache
+def builtin() -> Vocabulary:
+    """The vocabulary shipped with the package (`vocabulary.toml`)."""
+    raw = tomllib.loads(VOCABULARY.read_text(encoding="utf-8"))
+    return Vocabulary(
+        structures={name: tuple(prompts) for name, prompts in raw["structures"].items()},
+        unions={name: Union(tuple(u["parts"]), tuple(u["prompts"])) for name, u in raw["unions"].items()},
+        negatives=(*raw["negatives"]["absent"], *raw["negatives"]["uncontoured"]),
+    )
+
+
+@cache
+def held_out() -> tuple[dict[str, HeldOut], tuple[str, ...]]:
+    """Unseen phrasings by structure, and unseen prompts for what is not in a head and neck CT (`heldout.toml`)."""
+    raw: dict[str, Any] = tomllib.loads(HELDOUT.read_text(encoding="utf-8"))
+    structures = {
+        name: HeldOut(**{key: tuple(words) for key, words in u.items()}) for name, u in raw["structures"].items()
+    }
+    return structures, tuple(raw["negatives"]["prompts"])
+
+
+def vary(prompt: str, rng: random.Random) -> str:
+    """`prompt` as somebody might type it: in a carrier phrase, in capitals, sometimes with a slip."""
+    if " " not in prompt or len(prompt) < 30:
+        prompt = rng.choice(CARRIERS).format(prompt)
+    if rng.random() < SLIP_RATE:
+        prompt = slip(prompt, rng)
+    return rng.choice((prompt, prompt, prompt.lower(), prompt.upper()))
+
+
+def slip(text: str, rng: random.Random) -> str:
+    """One letter of a longer word dropped, doubled, or swapped with the next one; the first letter stays."""
+    words = text.split(" ")
+    long = [i for i, word in enumerate(words) if len(word) > 4 and word.isalpha()]
+    if not long:
+        return text
+    which = rng.choice(long)
+    word = words[which]
+    at = rng.randrange(1, len(word) - 1)
+    words[which] = rng.choice(
+        (
+            word[:at] + word[at + 1 :],
+            word[:at] + word[at] + word[at:],
+            word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+        )
+    )
+    return " ".join(words)
