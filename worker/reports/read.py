@@ -6,6 +6,7 @@ The kind is told by the content, not by the file name. Error messages name the f
 import base64
 import json
 import re
+import struct
 import unicodedata
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from .errors import NotAReportError, ReportError, ReportTooLargeError
 from .oru import observed_text
@@ -24,6 +25,11 @@ from .tokens import MAX_CHARACTERS
 MAX_BYTES = 8 * 1024 * 1024
 _MAX_CONTROL_SHARE = 0.01  # of the characters: text from old systems holds some, binary data many
 _MARKUP = re.compile(r"<(?:br|p|div)\b", re.IGNORECASE)  # some systems put HTML into text values
+# What pydicom raises on damaged files, found by changing bytes of real ones.
+_DAMAGED = (
+    InvalidDicomError, BytesLengthException, ArithmeticError, AttributeError, EOFError, LookupError, OSError,
+    NotImplementedError, RecursionError, TypeError, ValueError, struct.error,
+)  # fmt: skip
 _SR_DEPTH = 32  # nested containers; templates in use stay below 10
 
 
@@ -81,11 +87,13 @@ def _from_sr(content: bytes, name: str) -> str:
     """The text of an SR document: concept names as titles, text and code values as sentences (PS3.3 A.35, C.17.3)."""
     try:
         document = dcmread(BytesIO(content))
-    except (InvalidDicomError, ValueError, KeyError, AttributeError, NotImplementedError, EOFError) as error:
+        is_report = document.get("Modality") == "SR" or "ContentSequence" in document
+        text = "\n".join(_sr_lines(document, 0))
+    except _DAMAGED as error:
         raise NotAReportError(f"{name}: is a damaged DICOM file; send it again") from error
-    if document.get("Modality") != "SR" and "ContentSequence" not in document:
+    if not is_report:
         raise NotAReportError(f"{name}: is a DICOM file but no structured report; give the SR of the study")
-    return "\n".join(_sr_lines(document, 0))
+    return text
 
 
 def _sr_lines(item: Dataset, depth: int) -> Iterator[str]:

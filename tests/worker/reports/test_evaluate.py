@@ -12,7 +12,7 @@ from worker.reports.evaluate import evaluate
 
 def test_real_chest_ct_reports_hold_the_aim(shared_data: Callable[..., Path]) -> None:
     labels, gold = evaluate(shared_data("reports_chestct"))
-    assert labels.precision >= 0.93  # the labels call some consolidations no opacity; every miss is printed
+    assert labels.precision >= 0.95
     assert labels.recall >= 0.95
     assert gold.precision >= 0.95
     assert gold.recall >= 0.95

@@ -1,11 +1,15 @@
 """Report files of every kind give their text; other files are refused in one sentence that quotes nothing."""
 
 import base64
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
@@ -159,3 +163,16 @@ def test_long_text_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"absent\.txt: No such file"):
         read_report(tmp_path / "absent.txt")
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=20))
+@settings(max_examples=150, deadline=None)
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_a_damaged_structured_report_is_read_or_refused(changes: list[tuple[int, int]]) -> None:
+    with TemporaryDirectory() as folder:
+        item = content("TEXT", code("121071", "DCM", "Finding"), TextValue=TEXT)
+        damaged = bytearray(structured_report(Path(folder) / "report.dcm", BasicTextSRStorage, item).read_bytes())
+    for position, value in changes:
+        damaged[132 + position % (len(damaged) - 132)] = value
+    with contextlib.suppress(ReportError):
+        assert report_text(bytes(damaged)).strip()
