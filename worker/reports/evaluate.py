@@ -3,9 +3,9 @@
 Three kinds of labels, told by the files of the folder:
 - `*labels.csv`: a report per row with 0/1 labels (the labels of evaluation.toml). A prompt counts for the labels it
   means; a label that no prompt means is missed.
-- `prompt_gold.json` next to it: findings marked by hand with status and verbatim evidence. A prompt is right when its
-  sentence holds the evidence of a positive finding of the same words; a negated finding comes through when a prompt of
-  its words comes from a sentence that holds its evidence.
+- `prompt_gold.json` next to it: findings marked by hand with status and verbatim evidence. A prompt is right when it
+  shares a word with a positive finding; a negated finding comes through when a prompt that shares a word with it comes
+  from a sentence that holds its evidence.
 - BioC XML: annotated mentions, `neg` true or not.
 """
 
