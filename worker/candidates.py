@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pydicom
 import structlog
-from pydicom.errors import InvalidDicomError
 
 from worker.errors import WorkerError
 from worker.protocols import Candidate
+from worker.protocols.matching import DAMAGE
 
 log = structlog.get_logger(__name__)
 
@@ -33,10 +33,13 @@ def read_headers(paths: Sequence[Path]) -> tuple[list[Path], list[pydicom.Datase
     headers: list[pydicom.Dataset] = []
     for path in paths:
         try:
-            headers.append(pydicom.dcmread(path, stop_before_pixels=True))
-            readable.append(path)
-        except (InvalidDicomError, OSError) as error:
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            _ = header.SOPInstanceUID, header.SeriesInstanceUID  # what has none is a DICOMDIR, or damaged
+        except DAMAGE as error:
             log.warning("not readable as DICOM", file=str(path), problem=str(error))
+            continue
+        headers.append(header)
+        readable.append(path)
     return readable, headers
 
 
@@ -50,8 +53,7 @@ def series_in(folder: Path) -> list[FolderSeries]:
         raise FolderError(f"{folder} is not a folder that can be read; name a folder of DICOM files")
     found: dict[str, list[tuple[Path, pydicom.Dataset]]] = defaultdict(list)
     for path, header in zip(*read_headers(sorted(p for p in folder.rglob("*") if p.is_file())), strict=True):
-        if "SeriesInstanceUID" in header:
-            found[str(header.SeriesInstanceUID)].append((path, header))
+        found[str(header.SeriesInstanceUID)].append((path, header))
     if not found:
         raise FolderError(f"{folder} holds no DICOM series; name a folder of DICOM files")
     return [

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom import Dataset, dcmread
 from structlog.testing import capture_logs
 
 from dicom_node.synthesis import Subject, ct_series
 from worker.candidates import FolderError, candidates_in, read_headers, series_in
+from worker.protocols import Candidate, Match
 
 
 def ct(folder, slices, **subject):
@@ -47,3 +51,54 @@ def test_a_folder_without_a_series_is_one_sentence(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FolderError, match=r"name a folder of DICOM files$"):
         series_in(tmp_path / name)
+
+
+EVERYTHING = Match.model_validate(
+    {
+        "Modality": "CT",
+        "SliceThickness": {"min": 1},
+        "Rows": 8,
+        "PatientName": {"regex": "phantom"},
+        "StudyDate": {"regex": "^2"},
+        "ImageType": "AXIAL",
+        "RequestAttributesSequence": {"present": False},
+    }
+)
+
+
+@given(st.data())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_a_damaged_file_never_stops_the_questions_about_the_others(tmp_path, data):
+    """Bytes overwritten, or cut off: the file is left out, or its values do not match; nothing raises."""
+    good, bad = (tmp_path / "good.dcm", tmp_path / "bad.dcm")
+    if not good.exists():
+        ct(tmp_path / "ct", 1)[0].rename(good)
+    content = bytearray(good.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(132, len(content) - 1))] = data.draw(st.integers(0, 255))
+    bad.write_bytes(content[: data.draw(st.integers(132, len(content)) | st.just(len(content)))])
+    readable, headers = read_headers([bad, good])
+    assert readable[-1] == good
+    taken, findings = EVERYTHING.ask(Candidate(headers))
+    assert len(findings) == 7
+    assert taken is all(finding.holds for finding in findings)
+    assert EVERYTHING.ask(Candidate(headers[-1:]))[0]
+
+
+def test_a_value_that_cannot_be_read_satisfies_nothing_and_is_said_to_be_so(tmp_path):
+    (path,) = ct(tmp_path, 1)
+    content = path.read_bytes()
+    at = content.index(b"\x10\x00\x10\x00PN")  # Patient's Name gets a value representation that there is not
+    path.write_bytes(content[: at + 4] + b"P\x07" + content[at + 6 :])
+    _, findings = Match.model_validate({"PatientName": {"regex": "."}}).ask(Candidate([dcmread(path)]))
+    assert str(findings[0]) == "PatientName regex '.': no, it is unreadable, the file is damaged"
+
+
+def test_sequences_are_there_or_not(tmp_path):
+    (path,) = ct(tmp_path, 1)
+    header = dcmread(path)
+    for items in (0, 2):
+        header.RequestAttributesSequence = [Dataset() for _ in range(items)]
+        match = Match.model_validate({"RequestAttributesSequence": {"present": True}})
+        assert match.ask(Candidate([header]))[0] is bool(items)

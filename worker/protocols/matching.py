@@ -5,6 +5,7 @@ slice. A multi-valued attribute (ImageType) satisfies `equals` and `regex` when 
 """
 
 import re
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,11 +14,22 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydicom.datadict import dictionary_keyword, tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence as Items
 from pydicom.tag import Tag
 
 SERIES_FACTS = ("CallingAE", "CalledAE", "SenderAddress", "Instances")
 """What a condition can name besides DICOM attributes."""
+
+DAMAGE = (
+    *(InvalidDicomError, BytesLengthException, OSError, EOFError, struct.error),
+    *(AttributeError, KeyError, NotImplementedError, TypeError, ValueError),
+)
+"""What pydicom raises on damaged files, at reading or when a value is first looked at."""
+
+UNREADABLE = "unreadable, the file is damaged"
+"""Stands for a value that cannot be decoded; it satisfies no condition."""
 
 _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?\s*([0-9A-Fa-f]{4})\)?")
 _GROUPS = ("all", "any", "not")
@@ -104,6 +116,8 @@ class Condition(BaseModel):
 
     def holds(self, values: tuple[Any, ...]) -> bool:
         """Whether one instance's values satisfy every operation."""
+        if UNREADABLE in values:
+            return False
         if self.present is not None and bool(values) is not self.present:
             return False
         wanted = self.equals if isinstance(self.equals, tuple) else (self.equals,)
@@ -182,10 +196,15 @@ def _shown(values: tuple[Any, ...]) -> str:
 
 def _content(header: Dataset, name: str) -> tuple[Any, ...]:
     tag = _tag(name)
-    element = header.get(tag) if tag is not None else None
+    try:
+        element = header.get(tag) if tag is not None else None
+    except DAMAGE:
+        return (UNREADABLE,)
     if element is None or element.is_empty:
         return ()
     value = element.value
+    if isinstance(value, Items):
+        return (f"a sequence of {len(value)}",)
     return tuple(value) if isinstance(value, (MultiValue, list)) else (value,)
 
 
