@@ -40,6 +40,9 @@ class RefusedError(Exception):
 def keep(event: evt.Event, store: Store, required_bytes: int) -> tuple[Header, Receipt]:
     """Make the instance of a C-STORE request durable, with the bytes and the transfer syntax it came in.
 
+    The data set comes from memory. pynetdicom can stream it to a temporary file instead, but flushes that with every
+    PDU, and the file must be read for its UIDs: 242 CT slices a second against 272, on a disk with the same fsyncs.
+
     Raises RefusedError: out of resources when less than `required_bytes` would be left on the disk or the disk fails;
     otherwise for a data set that cannot be kept, after putting it into quarantine.
     """

@@ -86,6 +86,8 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
             fsync(home)
             self._workspace = self._open_workspace()
+            self._place(b"", self._workspace / "probe")  # finds out here that a file system has no hard links
+            (self._workspace / "probe").unlink()
         except OSError as error:
             raise StoreError(
                 f"The store {home} cannot be used ({error.strerror}); give a writable folder on a local disk."
@@ -96,7 +98,8 @@ class Store:
     def put(self, part10: bytes, *, study_uid: str, series_uid: str, sop_uid: str) -> Receipt:
         """Keep one instance; when this returns, a power failure does not lose it.
 
-        `part10` is the whole file: preamble, file meta information, data set. Raises StoreError ("later") when the disk
+        `part10` is the whole file: preamble, file meta information, data set. "Other content" is any other byte, so an
+        instance that comes again in another transfer syntax is put aside too. Raises StoreError ("later") when the disk
         does not take it; ValueError when one of the UIDs is none.
         """
         final = self._series_folder(study_uid, series_uid) / f"{_checked_uid(sop_uid)}.dcm"

@@ -250,3 +250,14 @@ def test_every_file_and_folder_is_fsynced_before_put_returns(store, monkeypatch)
     put(store, b"two", "1.2.3.4.6")
     assert len(synced) == 2
     assert synced[1] == series
+
+
+def test_a_file_system_without_hard_links_is_said_at_the_start(tmp_path, monkeypatch):
+    def no_links(_source: Path, _target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with pytest.raises(
+        StoreError, match=r"cannot be used .Operation not permitted.; give a writable folder on a local"
+    ):
+        Store(tmp_path / "home")
