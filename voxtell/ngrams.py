@@ -1,11 +1,11 @@
 """The bundled model's text encoder: free text to a vector, from a word list, hashing and a fixed random projection.
 
-Nothing is learnt and nothing is downloaded. Of a prompt's words, names of anatomy weigh most: `lexicon.toml` maps names,
-Latin and everyday words to concepts, so that "voice box" lands on "larynx". Words are brought to one form first (case,
-accents, joined and camel-case names, plural s), misspelt ones to the closest known word. Words that the lexicon lacks
-are told apart by hashing: whole words and character trigrams. The order of the words does not matter. A side (left,
-right, both) with a name is a direction of its own, so that left and right of one organ are far apart; a paired organ
-without a side means both.
+Nothing is learnt and nothing is downloaded. Of a prompt's words, names of anatomy weigh most: `lexicon.toml` maps
+names, Latin and everyday words to concepts, so that "voice box" lands on "larynx". Words are brought to one form first
+(case, accents, joined and camel-case names, plural s), misspelt ones to the closest known word. Words that the lexicon
+lacks are told apart by hashing: whole words and character trigrams. The order of the words does not matter. A side
+(left, right, both) with a name is a direction of its own, so that left and right of one organ are far apart; a paired
+organ without a side means both.
 """
 
 import hashlib
