@@ -60,6 +60,16 @@ class File:
     header: Dataset  # without pixels
     pixels_at: int
 
+    @property
+    def sop_class_uid(self) -> str:
+        """From the header, or from the file meta information where an anonymiser emptied the header."""
+        return str(self.header.get("SOPClassUID") or self.header.file_meta.get("MediaStorageSOPClassUID", ""))
+
+    @property
+    def sop_uid(self) -> str:
+        """From the header, or from the file meta information where an anonymiser emptied the header."""
+        return str(self.header.get("SOPInstanceUID") or self.header.file_meta.get("MediaStorageSOPInstanceUID", ""))
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -107,16 +117,6 @@ class Frame:
     def size(self) -> tuple[int, int]:
         """Rows and columns."""
         return int(self.header.Rows), int(self.header.Columns)
-
-    @property
-    def sop_class_uid(self) -> str:
-        """From the header, or from the file meta information where an anonymiser emptied the header."""
-        return str(self.header.get("SOPClassUID") or self.header.file_meta.get("MediaStorageSOPClassUID", ""))
-
-    @property
-    def sop_uid(self) -> str:
-        """From the header, or from the file meta information where an anonymiser emptied the header."""
-        return str(self.header.get("SOPInstanceUID") or self.header.file_meta.get("MediaStorageSOPInstanceUID", ""))
 
     def __str__(self) -> str:
         frame = "" if self.number is None else f" frame {self.number}"

@@ -65,7 +65,7 @@ def require_uniform(frames: Sequence[Frame]) -> None:
 def levels_of(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Frames sorted along the normal, those at the same place together."""
     normal = normal_of(frames[0])
-    ordered = sorted(frames, key=lambda frame: (float(frame.position @ normal), frame.sop_uid, frame.number or 0))
+    ordered = sorted(frames, key=lambda frame: (float(frame.position @ normal), frame.file.sop_uid, frame.number or 0))
     levels: list[list[Frame]] = []
     for frame in ordered:
         if levels and np.linalg.norm(frame.position - levels[-1][0].position) < SAME_PLACE_MM:

@@ -3,7 +3,7 @@
 What is handled exactly: any order of files, CT, MR and PET (rescale per slice), every orientation, non-square pixels,
 enhanced multi-frame files, compressed pixels, gantry tilt, doubled files, jitter of positions within the tolerances of
 `dicom_node.grid`. What is left out of a series is written into `ImageSeries.notes`: localizers, secondary captures and
-objects without pixels. That can hide no slice, because what remains must be one gapless regular grid.
+other objects. That can hide no slice, because what remains must be one gapless regular grid.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,38 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
 
 from dicom_node.errors import SeriesError
-from dicom_node.frames import FACT_NAMES, Frame, frames_of, read_files
+from dicom_node.frames import FACT_NAMES, File, Frame, frames_of, read_files
 from dicom_node.grid import Grid, arrange, levels_of, require_uniform
 from dicom_node.pixels import decode
 
-_SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds below it, PS3.4 B.5
+# The images whose planes may form a volume (PS3.4 B.5).
+_IMAGES: Final = frozenset(
+    {
+        CTImageStorage,
+        EnhancedCTImageStorage,
+        LegacyConvertedEnhancedCTImageStorage,
+        MRImageStorage,
+        EnhancedMRImageStorage,
+        LegacyConvertedEnhancedMRImageStorage,
+        PositronEmissionTomographyImageStorage,
+        EnhancedPETImageStorage,
+        LegacyConvertedEnhancedPETImageStorage,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +72,7 @@ class ImageSeries:
     series_uid: str
     modality: str
     frame_of_reference_uid: str
-    headers: list[Dataset]  # without pixels: one per slice in slice order, or the only one of a multi-frame image
+    headers: list[Dataset]  # without pixels, one per file in slice order: a multi-frame image has one for its slices
     references: list[FrameReference]  # one per slice
     volume: highdicom.Volume
     affine: NDArray[np.float64]
@@ -95,15 +120,16 @@ def _series(name: str, grid: Grid, notes: Sequence[str]) -> ImageSeries:
         notes.append(f"gantry tilt {grid.tilt_degrees:.2f} degrees: the network sees the sheared grid as it is")
     if grid.jitter_mm > 0.01:
         notes.append(f"slice positions jitter by up to {grid.jitter_mm:.3f} mm around a regular grid")
-    headers = [frame.header for frame in grid.frames] if grid.frames[0].number is None else [first]
     frame_of_reference = str(first.get("FrameOfReferenceUID") or "")
     return ImageSeries(
         study_uid=str(first.get("StudyInstanceUID", "")),
         series_uid=str(first.get("SeriesInstanceUID", "")),
         modality=str(first.get("Modality", "")),
         frame_of_reference_uid=frame_of_reference,
-        headers=headers,
-        references=[FrameReference(frame.sop_class_uid, frame.sop_uid, frame.number) for frame in grid.frames],
+        headers=[file.header for file in dict.fromkeys(frame.file for frame in grid.frames)],
+        references=[
+            FrameReference(frame.file.sop_class_uid, frame.file.sop_uid, frame.number) for frame in grid.frames
+        ],
         volume=highdicom.Volume(
             decode(grid.frames), grid.upright, "PATIENT", frame_of_reference_uid=frame_of_reference or None
         ),
@@ -124,7 +150,7 @@ def _images(paths: Sequence[Path]) -> tuple[list[Frame], list[str]]:
     notes: list[str] = []
     uids: set[str] = set()
     for file in read_files(paths):
-        if reason := _no_slice(file.header):
+        if reason := _no_slice(file):
             notes.append(f"{file.path.name} is left out: it is {reason}")
             continue
         uids.add(str(file.header.get("SeriesInstanceUID", "")))
@@ -138,12 +164,11 @@ def _images(paths: Sequence[Path]) -> tuple[list[Frame], list[str]]:
     return frames, notes
 
 
-def _no_slice(header: Dataset) -> str:
+def _no_slice(file: File) -> str:
     """Why an object is no slice of a volume; "" if it may be one."""
-    if "Rows" not in header:
-        return f"an object without pixels ({header.get('Modality', 'no modality')})"
-    if str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
-        return "a secondary capture"
+    header, sop_class = file.header, UID(file.sop_class_uid)
+    if sop_class not in _IMAGES:
+        return f"a {sop_class.name.removesuffix(' Storage')} object, no CT, MR or PET image"
     if header.get("SamplesPerPixel", 1) != 1:
         return f"a colour image ({header.get('PhotometricInterpretation', '')})"
     if "LOCALIZER" in (header.get("ImageType") or []):
@@ -164,7 +189,7 @@ def _without_doubles(frames: Sequence[Frame], notes: list[str]) -> list[Frame]:
                 here.append(frame)
             elif np.array_equal(*decode([frame, twin])):
                 notes.append(f"{frame} is left out: the same image as {twin.path.name}")
-            elif frame.sop_uid and frame.sop_uid == twin.sop_uid:
+            elif frame.file.sop_uid and frame.file.sop_uid == twin.file.sop_uid:
                 raise SeriesError(f"{frame} and {twin.path.name} carry one SOP Instance UID but different pixels")
             else:
                 here.append(frame)
@@ -174,7 +199,7 @@ def _without_doubles(frames: Sequence[Frame], notes: list[str]) -> list[Frame]:
 
 def _alike(one: Frame, other: Frame) -> bool:
     return one.facts == other.facts or (
-        bool(one.sop_uid) and (one.sop_uid, one.number) == (other.sop_uid, other.number)
+        bool(one.file.sop_uid) and (one.file.sop_uid, one.number) == (other.file.sop_uid, other.number)
     )
 
 

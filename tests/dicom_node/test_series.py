@@ -107,7 +107,7 @@ def test_localizers_and_secondary_captures_are_left_out_with_a_note(ct: list[Pat
     series = read_series(ct)
     assert np.array_equal(series.volume.array, expected)
     assert series.notes == (
-        "0007.dcm is left out: it is a secondary capture",
+        "0007.dcm is left out: it is a Secondary Capture Image object, no CT, MR or PET image",
         "0008.dcm is left out: it is a localizer",
     )
 
@@ -207,12 +207,14 @@ READ = {
 }
 REFUSED = {
     "ct_gantry_tilt_phantom/S1000": "I10 is left out: it is a localizer",
-    "ct_gantry_tilt_phantom/S4010": "it is a secondary capture",
+    "ct_gantry_tilt_phantom/S4010": "it is a Secondary Capture Image object",
     "tiny_cases/failing__sliceincrement__001/dicom": r"-0009-0001\.dcm .* and IM-0001-0010-0001\.dcm .* 10\.000 mm",
     "tiny_cases/failing__sliceincrement__002/dicom": r"IM-0001-0003\.dcm .* and IM-0001-0005\.dcm .* 1\.499 mm",
     "tiny_cases/failing__sliceorientation__001/dicom": "mixed orientations",
-    "tiny_cases/generic__rgb__001/dicom": "secondary capture",
+    "tiny_cases/generic__rgb__001/dicom": "it is a Secondary Capture Image object",
     "mr_enhanced/philips_fieldmap": "holds 2 volumes",
+    "dicom_seg/dcmqi_24x38x3/seg": "it is a Segmentation object",
+    "rtstruct_sts/STS_002/CT": r"RS\.dcm is left out: it is a RT Structure Set object",
 }
 
 
