@@ -12,6 +12,8 @@ from worker.errors import WorkerError
 from worker.jobs import Output, Prompt, Work
 from worker.outputs import write_outputs
 from worker.protocols import read_protocol
+from worker.reports import prompts_from_text
+from worker.reports.read import read_report
 from worker.segmentation import load_segmenter, segment
 from worker.settings import Settings
 
@@ -22,11 +24,24 @@ class NothingToDoError(WorkerError):
     """No series of the study was segmented."""
 
 
+def prompts_of_report(path: Path) -> list[Prompt]:
+    """The findings of a radiology report that can be drawn, each with its sentence.
+
+    Raises:
+        ReportError: the file is no report. NothingToDoError: it names no such finding.
+    """
+    found = prompts_from_text(read_report(path))
+    if not found.prompts:
+        left = "; ".join(f"{one.text} ({one.reason})" for one in found.left_out) or "no finding is named"
+        raise NothingToDoError(f"{path} gives no prompt: {left}")
+    return [Prompt(text=one.prompt, sentence=one.sentence) for one in found.prompts]
+
+
 def run_study(
     settings: Settings,
     study: Path,
     output: Path,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     protocol: Path | None,
     outputs: tuple[Output, ...],
 ) -> list[dict[str, Any]]:
@@ -60,7 +75,7 @@ def run_study(
 
 
 def _choose(
-    found: Sequence[FolderSeries], prompts: Sequence[str], path: Path | None, outputs: tuple[Output, ...]
+    found: Sequence[FolderSeries], prompts: Sequence[Prompt], path: Path | None, outputs: tuple[Output, ...]
 ) -> tuple[list[tuple[FolderSeries, Work]], list[str]]:
     """The series to segment with their work, and why the others are left out."""
     protocol = read_protocol(path) if path else None
@@ -83,7 +98,7 @@ def _choose(
             instances=[str(header.SOPInstanceUID) for header in series.candidate.headers],
             protocol=protocol.name if protocol else "command line",
             protocol_digest=protocol.digest if protocol else "",
-            prompts=protocol.prompts if protocol else tuple(Prompt(text=text) for text in dict.fromkeys(prompts)),
+            prompts=protocol.prompts if protocol else tuple(prompts),
             model=None,
             outputs=outputs or (protocol.outputs if protocol else ("seg",)),
         )

@@ -133,6 +133,26 @@ def test_run_writes_what_it_says(tmp_path: Path, study: Path, model: Path) -> No
     assert np.count_nonzero(mask) * voxel_ml == pytest.approx(result["found"][0]["volume_ml"], abs=1e-3)
 
 
+def test_run_takes_its_prompts_from_a_report_and_keeps_the_sentence(tmp_path: Path, study: Path, model: Path) -> None:
+    report = tmp_path / "report.txt"
+    report.write_text("FINDINGS: 8 mm solid nodule in the right upper lobe. No pleural effusion.")
+    done = voxtell_dicom(
+        "run", study, "--report", report, "-o", tmp_path / "out", "--nifti", "--json", home=tmp_path, model=model
+    )
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)
+    asked = [found["label"] for found in result["found"]] + result["not_found"]
+    assert asked == ["solid nodule in the right upper lobe"]
+    assert all("8 mm solid nodule" in found["sentence"] for found in result["found"])
+
+
+def test_a_report_without_findings_says_what_was_left_out(tmp_path: Path, study: Path) -> None:
+    report = tmp_path / "report.txt"
+    report.write_text("FINDINGS: No pleural effusion.")
+    done = voxtell_dicom("run", study, "--report", report, "-o", tmp_path / "out", home=tmp_path)
+    assert "pleural effusion (negated)" in sentence(done)
+
+
 def test_run_leaves_out_what_is_no_volume_and_says_why(tmp_path: Path, study: Path, model: Path) -> None:
     one = tmp_path / "one"
     one.mkdir()

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from worker.commands.printing import print_json
-from worker.jobs import Output
+from worker.jobs import Output, Prompt
 from worker.segmentation import load_segmenter
 from worker.settings import load
 
@@ -20,6 +20,7 @@ def run(
     study: Annotated[Path, typer.Argument(help="A folder with the DICOM files of a study or series.")],
     output: Out,
     prompts: Prompts = None,
+    report: Annotated[Path | None, typer.Option(help="A radiology report that gives the prompts.")] = None,
     protocol: Annotated[Path | None, typer.Option(help="A protocol file that chooses series and prompts.")] = None,
     seg: Annotated[bool, typer.Option("--seg", help="Write DICOM-SEG (the default).")] = False,
     rtstruct: Annotated[bool, typer.Option("--rtstruct", help="Write RTSTRUCT.")] = False,
@@ -28,15 +29,14 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Segments one study: every series that a protocol takes, or every series that is a volume."""
-    from worker.offline import run_study
+    from worker.offline import prompts_of_report, run_study
 
     flags: dict[Output, bool] = {"seg": seg, "rtstruct": rtstruct, "sr": sr, "nifti": nifti}
     outputs = tuple(name for name, wanted in flags.items() if wanted)
-    if bool(prompts) == (protocol is not None):
-        raise typer.BadParameter(
-            "give prompts (-p TEXT, may be repeated) or a protocol (--protocol FILE), one of the two"
-        )
-    done = run_study(load(), study, output, prompts or (), protocol, outputs)
+    if [bool(prompts), report is not None, protocol is not None].count(True) != 1:
+        raise typer.BadParameter("give prompts (-p TEXT, may be repeated), a report (--report FILE) or a protocol.")
+    asked = prompts_of_report(report) if report else [Prompt(text=text) for text in dict.fromkeys(prompts or ())]
+    done = run_study(load(), study, output, asked, protocol, outputs)
     if as_json:
         print_json(done)
         return
