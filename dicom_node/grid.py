@@ -42,12 +42,6 @@ class Grid:
     jitter_mm: float  # the largest distance of a slice from its place on the grid
 
 
-def normal_of(frame: Frame) -> NDArray[np.float64]:
-    """Unit vector (3,) across the image plane, row direction x column direction (PS3.3 C.7.6.2.1.1)."""
-    normal = np.cross(*frame.orientation)
-    return np.asarray(normal / np.linalg.norm(normal), dtype=np.float64)
-
-
 def require_uniform(frames: Sequence[Frame]) -> None:
     """SeriesError naming the slice whose frame of reference, size, spacing or orientation is not that of the most."""
     _require_same(
@@ -64,7 +58,7 @@ def require_uniform(frames: Sequence[Frame]) -> None:
 
 def levels_of(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Frames sorted along the normal, those at the same place together."""
-    normal = normal_of(frames[0])
+    normal = _normal(_usual_orientation(frames))
     ordered = sorted(frames, key=lambda frame: (float(frame.position @ normal), frame.file.sop_uid, frame.number or 0))
     levels: list[list[Frame]] = []
     for frame in ordered:
@@ -80,8 +74,7 @@ def arrange(frames: Sequence[Frame]) -> Grid:
     if len(frames) < 2:
         raise SeriesError(f"a single slice is no volume: {frames[0]}")
     orientation = _usual_orientation(frames)
-    row, column = orientation
-    normal = normal_of(frames[0])
+    normal = _normal(orientation)
     ordered = tuple(sorted(frames, key=lambda frame: float(frame.position @ normal)))
     positions = np.array([frame.position for frame in ordered])
     depths = positions @ normal
@@ -98,13 +91,12 @@ def arrange(frames: Sequence[Frame]) -> Grid:
             f"uneven spacing: {ordered[worst]} lies {off[worst]:.3f} mm off the regular grid of {spacing:.3f} mm; "
             f"{allowed:.3f} mm is accepted"
         )
-    column = column - (column @ row) * row
     drift = step - spacing * normal
     tilted = np.linalg.norm(drift) * (len(ordered) - 1) > max(JITTER_MM, JITTER_PART * min(ordered[0].spacing))
     upright = np.eye(4)
     upright[:3, 0] = spacing * normal
-    upright[:3, 1] = column / np.linalg.norm(column) * ordered[0].spacing[0]
-    upright[:3, 2] = row * ordered[0].spacing[1]
+    upright[:3, 1] = np.cross(normal, orientation[0]) * ordered[0].spacing[0]
+    upright[:3, 2] = orientation[0] * ordered[0].spacing[1]
     upright[:3, 3] = origin
     affine = upright.copy()
     if tilted:
@@ -132,6 +124,12 @@ def _require_same(frames: Sequence[Frame], what: str, values: Sequence[Any]) -> 
     if others:
         frame = frames[values.index(others[-1][0])]
         raise SeriesError(f"mixed {what}: {frame} has {others[-1][0]}, {counts[usual]} of {len(frames)} have {usual}")
+
+
+def _normal(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vector (3,) across the image plane, row direction x column direction (PS3.3 C.7.6.2.1.1)."""
+    normal = np.cross(*orientation)
+    return np.asarray(normal / np.linalg.norm(normal), dtype=np.float64)
 
 
 def _usual_orientation(frames: Sequence[Frame]) -> NDArray[np.float64]:

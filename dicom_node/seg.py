@@ -94,11 +94,11 @@ def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work:
     dataset.ImageComments = describe(work) + (f" Looked for, not found: {looked_for}." if looked_for else "")
     dataset.FrameOfReferenceUID = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
     dataset.PositionReferenceIndicator = series.headers[0].get("PositionReferenceIndicator") or ""
-    dataset.LossyImageCompression = series.headers[0].get("LossyImageCompression") or "00"
-    if dataset.LossyImageCompression == "01":
-        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            if value := series.headers[0].get(keyword):
-                setattr(dataset, keyword, value)
+    lossy = [header for header in series.headers if header.get("LossyImageCompression") == "01"]
+    dataset.LossyImageCompression = "01" if lossy else "00"
+    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if lossy and (value := lossy[0].get(keyword)):
+            setattr(dataset, keyword, value)
     dataset.SegmentationType = "BINARY"
     _, dataset.Rows, dataset.Columns = series.volume.spatial_shape
     dataset.SamplesPerPixel = 1
@@ -139,13 +139,10 @@ def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
 
 
 def _refer(dataset: Dataset, series: ImageSeries) -> None:
-    """Every source image, once, at the top level: Common Instance Reference (C.12.2) and General Image (C.7.6.1)."""
+    """Every source image, once, at the top level: Common Instance Reference module (PS3.3 C.12.2)."""
     uids = dict.fromkeys((reference.sop_class_uid, reference.sop_uid) for reference in series.references)
     images = [reference_item(sop_class_uid, sop_uid) for sop_class_uid, sop_uid in uids]
-    of_series = Dataset()
-    of_series.SeriesInstanceUID = series.series_uid
-    of_series.ReferencedInstanceSequence = images
-    dataset.ReferencedSeriesSequence = [of_series]
+    dataset.ReferencedSeriesSequence = [item(SeriesInstanceUID=series.series_uid, ReferencedInstanceSequence=images)]
 
 
 def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[NDArray[np.intp]]) -> None:

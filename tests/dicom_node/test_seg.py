@@ -194,6 +194,21 @@ def test_results_call_themselves_unapproved(ct: ImageSeries) -> None:
     assert WORK.algorithm.digest in equipment.ContributionDescription
 
 
+def test_a_deflated_seg_is_smaller_and_holds_the_same(tmp_path: Path) -> None:
+    series = read_series(ct_series(np.zeros((4, 64, 64)), (1, 1, 1), tmp_path / "ct"))
+    masks = np.zeros((1, 4, 64, 64), dtype=bool)
+    masks[0, 1:3, 10:50, 10:50] = True
+    sizes, pixels = [], []
+    for deflated in (False, True):
+        result = write_seg(series, masks, [region_for("liver")], WORK, deflated=deflated)
+        path = tmp_path / f"{deflated}.dcm"
+        dataset_of(result).save_as(path, enforce_file_format=True)
+        sizes.append(path.stat().st_size)
+        pixels.append(dcmread(path).pixel_array)
+    assert sizes[1] < sizes[0]
+    assert np.array_equal(*pixels)
+
+
 def test_overlap_is_stated(ct: ImageSeries) -> None:
     masks = np.zeros((2, 6, 5, 7), dtype=bool)
     masks[0, :3], masks[1, 3:] = True, True

@@ -71,6 +71,14 @@ def test_positions_rounded_by_the_scanner_are_accepted_and_noted(ct: list[Path])
     assert series.positions[1, 2] - series.positions[0, 2] == pytest.approx(2.06)
 
 
+def test_an_odd_first_orientation_within_tolerance_does_not_turn_the_grid(ct: list[Path]) -> None:
+    expected = read_series(ct).volume.affine
+    edit(ct[0], ImageOrientationPatient=[1, 0.0008, 0, -0.0008, 1, 0])
+    series = read_series(ct)
+    assert np.allclose(series.volume.affine, expected, atol=1e-9)
+    assert series.tilt_degrees == 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
