@@ -28,12 +28,12 @@ class Postgres:
         self._count = 0
 
     def new_database(self) -> str:
-        """The SQLAlchemy URL of an empty database."""
+        """The SQLAlchemy URL of an empty schema of its own, which is all that a ledger sees of the database."""
         self._count += 1
         name = f"ledger{self._count}"
         with self.connect() as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return f"postgresql+psycopg://postgres@/{name}?host={self.folder}"
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"postgresql+psycopg://postgres@/postgres?host={self.folder}&options=-csearch_path%3D{name}"
 
     def connect(self) -> psycopg.Connection:
         """A connection for the administrator."""
@@ -60,7 +60,7 @@ def postgres() -> Iterator[Postgres]:
             _wait_for(server)
             yield server
         finally:
-            process.send_signal(signal.SIGINT)  # "fast shutdown": open connections are ended
+            process.send_signal(signal.SIGQUIT)  # "immediate shutdown": nothing is kept
             process.wait(START_SECONDS)
     finally:
         shutil.rmtree(folder)

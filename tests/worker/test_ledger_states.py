@@ -221,5 +221,5 @@ def _rather(preferred, others):
 
 TestLedgerStates = LedgerMachine.TestCase
 TestLedgerStates.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
