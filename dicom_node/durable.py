@@ -44,6 +44,13 @@ def publish(folder: Path, final: Path) -> None:
             raise OSError(code, os.strerror(code), str(final)) from error
 
 
+def lock(folder: Path) -> int:
+    """A descriptor that holds the lock of `folder` until it is closed; waits for whoever holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
 def try_lock(folder: Path) -> int | None:
     """A descriptor that holds the lock of `folder` until it is closed; None when another holds it."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -58,9 +65,8 @@ def try_lock(folder: Path) -> int | None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Wait for the lock of `folder` and hold it."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = lock(folder)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -14,23 +14,24 @@ import uuid
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.pdu_primitives import A_RELEASE
-from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 
 from dicom_node.access import DEFAULT_LIMITS, EVERYBODY, Access, Limits
+from dicom_node.arrivals import Arrival, AssociationEnd, Service
 from dicom_node.contexts import is_private_class, register_storage_class, storage_classes, storage_context
 from dicom_node.errors import ListenerError
 from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.reception import RefusedError, StoreStatus, keep
 from dicom_node.server import Server, SharedContexts
-from dicom_node.store import Outcome, Store
+from dicom_node.store import Store
+from dicom_node.workspace import SeriesKey
 
 __all__ = ["Access", "Arrival", "AssociationEnd", "Limits", "Listener", "Service"]
 
@@ -40,52 +41,17 @@ _POLL_SECONDS: Final = 0.05  # how late the accepting thread sees that it is to 
 _STOP_SECONDS: Final = 10.0  # an association that does not end by then is left to the end of the process
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """An instance that is durable and about to be acknowledged."""
-
-    study_uid: str
-    series_uid: str
-    sop_uid: str
-    sop_class_uid: str
-    path: Path
-    calling_ae: str
-    called_ae: str
-    address: str
-    association_id: str
-    outcome: Outcome
-
-
-@dataclass(frozen=True)
-class AssociationEnd:
-    """An association is over; `series` holds (study UID, series UID) of every instance that it brought."""
-
-    association_id: str
-    series: frozenset[tuple[str, str]]
-    aborted: bool  # anything but an orderly release
-
-
 @dataclass
 class _Session:
     """One connection, from its first byte until it is reported as ended."""
 
     association_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    series: set[tuple[str, str]] = field(default_factory=set)
+    series: set[SeriesKey] = field(default_factory=set)
     established: bool = False
     released: bool = False
     closed: bool = False
     reported: bool = False
     handlers: int = 0  # C-STORE requests being worked on
-
-
-class Service(Protocol):
-    """Something else that peers may ask of the listener, such as storage commitment."""
-
-    def contexts(self) -> list[PresentationContext]:
-        """What it offers to take."""
-
-    def handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
-        """Its pynetdicom events, each with the function to call."""
 
 
 class Listener:
@@ -124,6 +90,7 @@ class Listener:
         self._services = services
         self._server: Server | None = None
         self._lock = threading.Lock()
+        self._announcing = threading.Lock()
         self._sessions: weakref.WeakKeyDictionary[Any, _Session] = weakref.WeakKeyDictionary()
         try:
             access.check()
@@ -191,8 +158,14 @@ class Listener:
     ) -> None:
         self.stop()
 
-    def open_series(self) -> set[tuple[str, str]]:
-        """(study UID, series UID) of every instance that an association brought which is still open."""
+    def open_series(self) -> set[SeriesKey]:
+        """(study UID, series UID) of every instance that an association brought which is still open.
+
+        With a shared port this includes the associations of the other listener processes on the same store.
+        """
+        return self._open_here() | (self._store.workspace.announced_by_others() if self._share_port else set())
+
+    def _open_here(self) -> set[SeriesKey]:
         with self._lock:
             return {
                 series
@@ -200,6 +173,12 @@ class Listener:
                 if association.is_alive() and not session.reported
                 for series in session.series
             }
+
+    def _announce(self) -> None:
+        """Let the other processes on this port know; one at a time, so that the last word is the latest."""
+        if self._share_port:
+            with self._announcing:
+                self._store.workspace.announce(self._open_here())
 
     # an association's life, as pynetdicom tells it
 
@@ -245,10 +224,12 @@ class Listener:
             if session.reported or not session.closed or session.handlers:
                 return
             session.reported = True
-        if session.established and self._on_association_end:
-            end = AssociationEnd(session.association_id, frozenset(session.series), aborted=not session.released)
+        end = AssociationEnd(session.association_id, frozenset(session.series), aborted=not session.released)
+        if session.established:
             try:
-                self._on_association_end(end)
+                self._announce()
+                if self._on_association_end:
+                    self._on_association_end(end)
             except Exception:  # noqa: BLE001 (a door: pynetdicom's thread goes on)
                 _log.exception("the end of association %s was not taken", session.association_id)
 
@@ -277,8 +258,11 @@ class Listener:
 
     def _keep_and_tell(self, event: evt.Event, session: _Session) -> None:
         header, receipt = keep(event, self._store, self._limits.free_bytes)
-        with self._lock:
-            session.series.add((header.study_uid, header.series_uid))
+        key = (header.study_uid, header.series_uid)
+        if key not in session.series:
+            with self._lock:
+                session.series.add(key)
+            self._announce()
         peer = event.assoc.requestor
         self._on_arrival(
             Arrival(

@@ -7,7 +7,7 @@ home/
   quarantine/<digest>.dcm                           what could not become an instance
              <sop uid>.conflict-<digest>.dcm        same SOP Instance UID, other content than in studies/
              *.json                                 beside each: the reason
-  incoming/<process>/                               unfinished writes of a living process; locked while it lives
+  incoming/<process>/                               unfinished writes of a living process, and its open series
 ```
 
 How a file gets its name: it is written in incoming/, fsynced, hard linked to its final name (a link never replaces what
@@ -23,8 +23,6 @@ import json
 import os
 import re
 import shutil
-import uuid
-import weakref
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +30,10 @@ from typing import Final
 
 from pydicom.filereader import read_file_meta_info
 
-from dicom_node.durable import fsync, locked, publish, try_lock, write_new
+from dicom_node.durable import fsync, publish, write_new
 from dicom_node.errors import StoreError
 from dicom_node.uids import is_uid
+from dicom_node.workspace import Workspace
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
@@ -79,15 +78,15 @@ class Store:
         self.studies = home / "studies"
         self._results = home / "results"
         self._quarantine = home / "quarantine"
-        self._incoming = home / "incoming"
         self._durable_folders: set[Path] = set()
         try:
-            for folder in (self.studies, self._results, self._quarantine, self._incoming):
+            for folder in (self.studies, self._results, self._quarantine, home / "incoming"):
                 folder.mkdir(parents=True, exist_ok=True)
             fsync(home)
-            self._workspace = self._open_workspace()
-            self._place(b"", self._workspace / "probe")  # finds out here that a file system has no hard links
-            (self._workspace / "probe").unlink()
+            self.workspace = Workspace(home / "incoming")
+            probe = self.workspace.new_path()
+            self._place(b"", probe)  # finds out here that a file system has no hard links
+            probe.unlink()
         except OSError as error:
             raise StoreError(
                 f"The store {home} cannot be used ({error.strerror}); give a writable folder on a local disk."
@@ -154,7 +153,7 @@ class Store:
         An earlier result of the job is replaced in the same instant. On an error nothing of it remains.
         """
         final = self._results / _checked_name(job_id)
-        folder = self._workspace / uuid.uuid4().hex
+        folder = self.workspace.new_path()
         try:
             with self._as_store_error(final):
                 folder.mkdir()
@@ -186,7 +185,7 @@ class Store:
 
     def _place(self, content: bytes, final: Path) -> bool:
         """Give `content` its final name, durable; False when that name is taken."""
-        temporary = self._workspace / uuid.uuid4().hex
+        temporary = self.workspace.new_path()
         try:
             write_new(temporary, content)
             self._make_folder(final.parent)
@@ -222,24 +221,6 @@ class Store:
             raise StoreError(
                 f"{path} could not be written ({error.strerror}); make room on its disk or check it."
             ) from error
-
-    def _open_workspace(self) -> Path:
-        """A folder of this process in incoming/, after removing those whose process is gone.
-
-        A living process holds a lock on its folder. The lock ends with the process, in another container too, which a
-        process id in a file name could not tell. The lock on incoming/ itself keeps two starting processes apart.
-        """
-        with locked(self._incoming):
-            for name in _names(self._incoming):
-                if (lock := try_lock(self._incoming / name)) is not None:
-                    shutil.rmtree(self._incoming / name, ignore_errors=True)
-                    os.close(lock)
-            workspace = self._incoming / uuid.uuid4().hex
-            workspace.mkdir()
-            lock = try_lock(workspace)
-        if lock is not None:
-            weakref.finalize(self, os.close, lock)
-        return workspace
 
 
 def _checked_uid(uid: str) -> str:

@@ -390,6 +390,22 @@ def test_two_processes_share_a_port_and_a_store(tmp_path):
     assert len(list(Store(tmp_path).walk())) == 40
 
 
+def test_a_series_is_open_for_all_processes_until_its_association_ends(tmp_path, site):
+    """Also when the other process dies: nobody waits for an association that is no more."""
+    with site(home=tmp_path, share_port=True) as here, ListenerProcess(tmp_path, share_port=True) as other:
+        with associated(other.peer, CT, calling_ae="SCU") as association:
+            association.send_c_store(small_instance())
+            assert here.listener.open_series() == {("1.2.3", "1.2.3.4")}
+        wait_until(lambda: here.listener.open_series() == set())
+        with associated(other.peer, CT, calling_ae="SCU") as association:
+            association.send_c_store(small_instance(1, series="1.2.3.5"))
+            assert here.listener.open_series() == {("1.2.3", "1.2.3.5")}
+            os.kill(other.process.pid, signal.SIGKILL)
+            other.process.join()
+            assert here.listener.open_series() == set()
+            association.abort()
+
+
 def test_a_port_in_use_is_said_in_one_sentence(site):
     with site() as here:
         second = Listener(
