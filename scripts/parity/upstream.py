@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import no_torchvision  # noqa: F401 - first of all
 import numpy as np
 import torch
 from seeded import seeded_embeddings, seeded_weights
@@ -75,8 +76,6 @@ def write_small(out: Path) -> None:
 
 
 def main(command: str, *arguments: str) -> None:
-    # transformers imports torchvision where it is installed, and one built for another torch would stop it.
-    sys.modules.setdefault("torchvision", None)
     if command == "weights":
         return write_weights(Path(arguments[0]))
     if command == "small":
