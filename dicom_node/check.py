@@ -15,7 +15,7 @@ from pydicom import Dataset
 
 from dicom_node.contours import filled
 from dicom_node.errors import ResultError
-from dicom_node.measures import Extent, extent, extent_of
+from dicom_node.measures import Extent, extent, extent_of, joined
 from dicom_node.series import ImageSeries
 
 # Half the least voxel side: a shift by one voxel on any axis is beyond it. Slices may jitter by a twentieth of their
@@ -30,13 +30,11 @@ def check_seg(dataset: Dataset, expected: Sequence[Extent], spacing: Sequence[fl
 
     ResultError names the segment and the figure that differ.
     """
-    voxels = _voxels(dataset)
+    found = _decoded(dataset)
     labels = [segment.SegmentLabel for segment in dataset.SegmentSequence]
-    _require_count("segments", len(voxels), len(expected))
-    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    volume = float(measures.SpacingBetweenSlices) * float(np.prod([float(part) for part in measures.PixelSpacing]))
+    _require_count("segments", len(found), len(expected))
     for number, (label, wanted) in enumerate(zip(labels, expected, strict=True), start=1):
-        _compare(f"segment {label!r}", extent_of(np.concatenate(voxels[number]), volume), wanted, spacing)
+        _compare(f"segment {label!r}", found[number], wanted, spacing)
 
 
 def check_rtstruct(dataset: Dataset, expected: Sequence[Extent], series: ImageSeries) -> None:
@@ -53,22 +51,24 @@ def check_rtstruct(dataset: Dataset, expected: Sequence[Extent], series: ImageSe
         _compare(name, found, wanted, series.volume.spacing)
 
 
-def _voxels(dataset: Dataset) -> defaultdict[int, list[NDArray[np.float64]]]:
-    """LPS millimetres of the voxels of each segment number, frame by frame."""
+def _decoded(dataset: Dataset) -> dict[int, Extent]:
+    """Where the voxels of each segment number lie, by the geometry of their frames, one frame in memory at a time."""
     shared = dataset.SharedFunctionalGroupsSequence[0]
     across, down = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
-    row_mm, column_mm = (float(value) for value in shared.PixelMeasuresSequence[0].PixelSpacing)
+    measures = shared.PixelMeasuresSequence[0]
+    row_mm, column_mm = (float(value) for value in measures.PixelSpacing)
+    voxel_mm3 = float(measures.SpacingBetweenSlices) * row_mm * column_mm
     size = int(dataset.Rows) * int(dataset.Columns)
     packed = np.frombuffer(dataset.PixelData, dtype=np.uint8)
-    voxels: defaultdict[int, list[NDArray[np.float64]]] = defaultdict(list)
+    parts: defaultdict[int, list[Extent]] = defaultdict(list)
     for index, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
         start = index * size
         bits = np.unpackbits(packed[start // 8 : (start + size + 7) // 8], bitorder="little")[start % 8 :][:size]
         rows, columns = np.divmod(np.flatnonzero(bits), int(dataset.Columns))
         origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
-        number = int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        voxels[number].append(origin + rows[:, None] * row_mm * down + columns[:, None] * column_mm * across)
-    return voxels
+        points = origin + rows[:, None] * row_mm * down + columns[:, None] * column_mm * across
+        parts[int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)].append(extent_of(points, voxel_mm3))
+    return {number: joined(frames) for number, frames in parts.items()}
 
 
 def _filled(structure: Dataset, series: ImageSeries, name: str) -> NDArray[np.bool_]:

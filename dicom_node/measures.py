@@ -1,5 +1,6 @@
 """Measures of a mask in patient space: where it lies, its volume, intensity and longest diameter."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +33,16 @@ class Measures:
 
 def extent(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Extent:
     """Where `mask` (three axes, at least one voxel) lies; `affine` (4, 4) maps its indices to LPS millimetres."""
-    return extent_of(_points(mask, affine), abs(float(np.linalg.det(affine[:3, :3]))))
+    counts = [mask.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+    voxels = int(counts[0].sum())
+    middle = np.array([count @ np.arange(len(count)) / voxels for count in counts])
+    ends = _line_ends(mask, affine)
+    return Extent(
+        volume_ml=voxels * abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
+        centroid=_triple(affine[:3, :3] @ middle + affine[:3, 3]),
+        lowest=_triple(ends.min(axis=0)),
+        highest=_triple(ends.max(axis=0)),
+    )
 
 
 def extent_of(points: NDArray[np.float64], voxel_mm3: float) -> Extent:
@@ -45,6 +55,17 @@ def extent_of(points: NDArray[np.float64], voxel_mm3: float) -> Extent:
     )
 
 
+def joined(parts: Sequence[Extent]) -> Extent:
+    """Where several sets without common voxels lie together."""
+    volumes = np.array([part.volume_ml for part in parts])
+    return Extent(
+        volume_ml=float(volumes.sum()),
+        centroid=_triple(volumes @ np.array([part.centroid for part in parts]) / volumes.sum()),
+        lowest=_triple(np.min([part.lowest for part in parts], axis=0)),
+        highest=_triple(np.max([part.highest for part in parts], axis=0)),
+    )
+
+
 def measure(mask: NDArray[np.bool_], affine: NDArray[np.float64], image: NDArray[np.float32]) -> Measures:
     """Measures of `mask` on `image` of the same three axes, with `affine` (4, 4) and at least one voxel as `extent`."""
     values = image[mask].astype(np.float64)
@@ -52,12 +73,17 @@ def measure(mask: NDArray[np.bool_], affine: NDArray[np.float64], image: NDArray
         volume_ml=len(values) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
         mean=float(values.mean()),
         deviation=float(values.std()),
-        diameter_mm=longest_diameter(_points(mask, affine)),
+        diameter_mm=longest_diameter(_line_ends(mask, affine)),
     )
 
 
-def _points(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3])
+def _line_ends(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """LPS millimetres (N, 3) of the first and last voxel on each line of the third axis: every corner is among them."""
+    lines = np.argwhere(mask.any(axis=2))
+    across = mask[lines[:, 0], lines[:, 1]]
+    first, last = across.argmax(axis=1), across.shape[1] - 1 - across[:, ::-1].argmax(axis=1)
+    ends = np.vstack([np.column_stack([lines, first]), np.column_stack([lines, last])])
+    return np.asarray(ends @ affine[:3, :3].T + affine[:3, 3])
 
 
 def longest_diameter(points: NDArray[np.float64]) -> float:

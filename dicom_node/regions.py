@@ -65,8 +65,8 @@ Words = tuple[str, ...]
 class Region:
     """What a prompt names, in the words that SEG (segment), RTSTRUCT (ROI) and SR (finding site) need.
 
-    `label` is the prompt, at most 64 characters; `shortened` says that it was cut there and the whole stands in
-    `prompt`. `site` is the structure in which a finding lies. `tg263` is the AAPM TG-263 name with its side, "" where
+    `label` is the prompt, or the name that a protocol gives it; at most 64 characters, the whole stands in `prompt`.
+    `site` is the structure in which a finding lies. `tg263` is the AAPM TG-263 name with its side, "" where
     there is none. `colour` is red, green, blue, 0 to 255. `coded` is False when the codes are the generic ones.
     """
 
@@ -82,10 +82,6 @@ class Region:
     coded: bool = True
 
     @property
-    def shortened(self) -> bool:
-        return self.label != self.prompt
-
-    @property
     def side(self) -> str:
         """ "left", "right", "both" or "": for names and checks."""
         return next((side for side, code in _SIDES.items() if code is self.laterality), "")
@@ -94,7 +90,7 @@ class Region:
 def region_for(prompt: str) -> Region:
     """The region that `prompt` names; any text has one. Nothing is guessed from parts of words."""
     words = _words(prompt)
-    return replace(_match(words) or _unknown(words), prompt=prompt, label=_label(prompt))
+    return replace(_match(words) or _unknown(words), prompt=prompt, label=label_of(prompt))
 
 
 def without_side(prompt: str) -> str:
@@ -108,7 +104,7 @@ def _words(text: str) -> Words:
     return tuple(_SPELLING.get(word, word) for word in words if word not in _SILENT)
 
 
-def _label(prompt: str) -> str:
+def label_of(prompt: str) -> str:
     """The prompt as LO: one printable line without backslash; a longer one ends with three points (PS3.5 6.2)."""
     printable = (character if character.isprintable() else " " for character in prompt.replace("\\", "/"))
     line = " ".join("".join(printable).split())

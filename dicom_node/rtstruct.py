@@ -19,7 +19,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_node.contours import keyhole, outline
 from dicom_node.errors import ResultError
-from dicom_node.regions import Region, without_side
+from dicom_node.regions import Region, label_of, without_side
 from dicom_node.results import Work, coded, describe, item, reference_item, result_dataset
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
@@ -90,7 +90,7 @@ def write_rtstruct(
 def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
     """A name for each region, at most `limit` characters, no two alike in any case of letters.
 
-    TG-263's name where there is one, else the prompt's words; what is too long loses its end but never its side, and
+    The protocol's name, else TG-263's, else the prompt's words. What is too long loses its end but never its side, and
     what would be alike gets a number.
     """
     names: list[str] = []
@@ -107,9 +107,10 @@ def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
 
 def _stem(region: Region) -> tuple[str, str]:
     """A name without its side, and the suffix of the side."""
+    given = region.label if region.label != label_of(region.prompt) else region.tg263
+    if given:
+        return (given[:-2], given[-2:]) if given.endswith(("_L", "_R")) else (given, "")
     suffix = _SUFFIXES[region.side]
-    if region.tg263:
-        return (region.tg263[:-2], region.tg263[-2:]) if region.tg263.endswith(("_L", "_R")) else (region.tg263, "")
     plain = unicodedata.normalize("NFKD", without_side(region.prompt)).encode("ascii", "ignore").decode()
     return "_".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", plain)) or "ROI", suffix
 

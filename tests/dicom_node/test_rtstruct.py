@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -177,6 +178,8 @@ def test_short_names_keep_their_side_and_never_collide() -> None:
     prompts = ("left very long unusual structure", "right very long unusual structure", "left very long unusual strand")
     names = roi_names([region_for(prompt) for prompt in prompts], 16)
     assert names == ["Very_Long_Unus_L", "Very_Long_Unus_R", "Very_Long_Unu2_L"]
+    named = replace(region_for("left kidney"), label="Kidney_not_for_planning_L")
+    assert roi_names([named], 16) == ["Kidney_not_for_L"]
     assert roi_names([region_for("liver"), region_for("Liver"), region_for("hepar")]) == ["Liver", "Liver2", "Liver3"]
 
 
