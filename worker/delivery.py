@@ -51,7 +51,7 @@ class Sender:
         try:
             outcomes = self._send(delivery)
         except (DicomNodeError, WorkerError) as error:
-            self._not_sent(delivery, str(error), final=error.retry == "final")
+            self._not_sent(delivery, str(error), final=error.retry != "later")
         except Exception as error:
             log.exception("unexpected error")
             self._not_sent(delivery, f"unexpected {type(error).__name__}: {error}", final=False)

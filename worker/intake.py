@@ -74,29 +74,39 @@ class Intake:
     # -- on the intake thread -------------------------------------------------------------------------------
 
     def run(self, stop: threading.Event, open_series: Callable[[], Set[SeriesKey]]) -> None:
-        """Ticks and sweeps until told to stop. A door: what goes wrong is logged, and tried again at the next tick."""
+        """Ticks and sweeps until told to stop."""
+
+        def tick() -> None:
+            self.tick(open_series())
+
         next_sweep = 0.0
         while not stop.is_set():
-            try:
-                self.tick(open_series())
-                if time.monotonic() >= next_sweep:
-                    next_sweep = time.monotonic() + self._settings.sweep_seconds
-                    self.sweep()
-            except Exception:
-                log.exception("intake")
+            self._guarded(tick)
+            if time.monotonic() >= next_sweep:
+                next_sweep = time.monotonic() + self._settings.sweep_seconds
+                self._guarded(self.sweep)
             stop.wait(self._settings.tick_seconds)
+
+    def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
+        """The door of the intake thread: what goes wrong is logged and tried again at the next tick."""
+        try:
+            step(*arguments)
+        except Exception:
+            log.exception("intake", step=step.__name__)
 
     def tick(self, open_series: Set[SeriesKey]) -> None:
         """Settles every series that has been quiet long enough and that no open association still brings."""
         quiet_since = time.time() - self._settings.quiet_seconds
         for series in self._ledger.receiving():
             if series.last_at <= quiet_since and (series.study_uid, series.series_uid) not in open_series:
-                self._settle(series)
+                self._guarded(self._settle, series)  # one series that cannot be settled holds up no other
 
     def sweep(self) -> None:
         """Frees what dead workers held and puts waiting jobs on the queue again if the queue lost them."""
         for job in self._ledger.free_lost_leases(self._settings.max_attempts):
             log.error("job failed", job=job.id, reason=job.reason)
+        for delivery in self._ledger.free_lost_deliveries(self._settings.max_deliveries):
+            log.error("delivery failed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
         try:
             self._broker.top_up(self._ledger.to_segment(), self._ledger.to_deliver())
         except BrokerError as error:

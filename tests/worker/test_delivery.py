@@ -67,9 +67,7 @@ def test_every_object_arrives_and_the_job_is_delivered(sender: Sender, tmp_path:
     assert len(list(Store(tmp_path / "pacs").walk())) == 2
 
 
-def test_a_message_that_comes_twice_sends_once(
-    sender: Sender, tmp_path: Path, free_port: int
-) -> None:
+def test_a_message_that_comes_twice_sends_once(sender: Sender, tmp_path: Path, free_port: int) -> None:
     job = segmented(sender, "pacs")
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")

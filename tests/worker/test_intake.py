@@ -226,14 +226,26 @@ def test_a_crash_between_the_job_and_the_settled_series_only_repeats_the_questio
     node.receives(*images, ago=QUIET + 1)
     with monkeypatch.context() as crash:
         crash.setattr(node.ledger, "settle", _fails)
-        with pytest.raises(LedgerError):
-            node.intake.tick(frozenset())
+        node.intake.tick(frozenset())
+    assert len(node.ledger.receiving()) == 1
     node.restart()
     (job,) = node.tick()
     assert node.ledger.receiving() == []
     node.intake.sweep()
     assert node.queued == (1, 0)
     assert job.state is JobState.QUEUED
+
+
+def test_a_series_that_cannot_be_settled_holds_up_no_other(node, images, monkeypatch):
+    node.lag = QUIET + 2
+    node.ledger.image_arrived("1.2", "1.2.3", calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
+    node.receives(*images, ago=QUIET + 1)
+    with monkeypatch.context() as bad:
+        settle = node.ledger.settle
+        bad.setattr(node.ledger, "settle", lambda series: _fails() if series.series_uid == "1.2.3" else settle(series))
+        (job,) = node.tick()
+    assert job.state is JobState.QUEUED
+    assert [series.series_uid for series in node.ledger.receiving()] == ["1.2.3"]
 
 
 def test_a_crash_before_the_ledger_heard_of_an_image_is_mended_when_it_comes_again(node, images):

@@ -34,7 +34,7 @@ def test_a_silent_sender_loses_its_delivery_and_changes_nothing_later(ledger, cl
     late = ledger.claim_delivery(job.id, "pacs", LEASE)
     assert ledger.renew_delivery(late, LEASE)
     clock.passes(LEASE + 1)
-    ledger.free_lost_leases(max_attempts=3)
+    assert ledger.free_lost_deliveries(max_deliveries=3) == []
     assert ledger.to_deliver() == [(job.id, "pacs")]
     now = ledger.claim_delivery(job.id, "pacs", LEASE)
     assert now.attempts == 2
@@ -42,6 +42,16 @@ def test_a_silent_sender_loses_its_delivery_and_changes_nothing_later(ledger, cl
     assert not ledger.postpone_delivery(late, "late", 1.0)
     assert ledger.end_delivery(late, DeliveryState.FAILED, "late") is JobState.SENDING
     assert ledger.deliveries(job.id) == [now]
+
+
+def test_a_delivery_that_kills_its_sender_every_time_fails_the_job(ledger, clock):
+    job = sending(ledger, "pacs")
+    for attempt in (1, 2):
+        assert ledger.claim_delivery(job.id, "pacs", LEASE).attempts == attempt
+        clock.passes(LEASE + 1)
+        (failed,) = ledger.free_lost_deliveries(max_deliveries=2) or [None]
+    assert failed.reason == "the sender died or fell silent"
+    assert ledger.job(job.id).state is JobState.FAILED
 
 
 def test_nothing_is_sent_for_a_cancelled_job(ledger):

@@ -17,6 +17,7 @@ from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
 
 LEASE, WAIT = 60.0, 30.0
 MAX_ATTEMPTS = 2
+MAX_DELIVERIES = 1000  # more than a run of the machine makes
 PATIENCE = 4  # how often people meddle in one run: else the search does little but cancel and retry
 RESULT = {"files": ["a.dcm"], "found": []}
 UNFINISHED = (JobState.QUEUED, JobState.SEGMENTING, JobState.SENDING)
@@ -153,6 +154,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.clock.passes(seconds)
         lost = [job_id for job_id, hold in self.holders.items() if hold.until < self.clock.now]
         failed = {job.id for job in self.ledger.free_lost_leases(MAX_ATTEMPTS)}
+        assert self.ledger.free_lost_deliveries(MAX_DELIVERIES) == []
         assert failed == {job_id for job_id in lost if self.attempts[job_id] >= MAX_ATTEMPTS}
         for job_id in lost:
             del self.holders[job_id]

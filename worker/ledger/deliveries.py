@@ -84,11 +84,22 @@ class DeliveryFacts(JobFacts):
         with self._engine.begin() as connection:
             waiting = freed.where(jobs.c.attempts < max_attempts)
             connection.execute(waiting.values(state=JobState.QUEUED, next_try_at=now))
-            connection.execute(
-                sa.update(deliveries)
-                .where(deliveries.c.state == DeliveryState.SENDING, deliveries.c.lease_until < now)
-                .values(state=DeliveryState.PENDING, reason="the sender died or fell silent", next_try_at=now)
-            )
+        return failed
+
+    def free_lost_deliveries(self, max_deliveries: int) -> list[Delivery]:
+        """Deliveries whose sender fell silent: PENDING again, or FAILED after the last attempt. Returns the FAILED."""
+        now = self._clock()
+        silent = (deliveries.c.state == DeliveryState.SENDING) & (deliveries.c.lease_until < now)
+        freed = sa.update(deliveries).where(silent).values(reason="the sender died or fell silent", next_try_at=now)
+        spent = freed.where(deliveries.c.attempts >= max_deliveries)
+        failed = self._change(Delivery, spent.values(state=DeliveryState.FAILED))
+        with self._engine.begin() as connection:
+            waiting = freed.where(deliveries.c.attempts < max_deliveries)
+            connection.execute(waiting.values(state=DeliveryState.PENDING))
+        for delivery in failed:
+            with self._engine.begin() as connection:
+                _lock_job(connection, delivery.job_id)
+                self._follow_deliveries(connection, delivery.job_id)
         return failed
 
     def to_deliver(self) -> list[tuple[str, str]]:
