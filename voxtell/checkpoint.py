@@ -85,10 +85,10 @@ def read_bundled(path: Path) -> dict[str, Tensor]:
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
-    """The tensors of an nnU-Net checkpoint, each under its one name. Tensors stay on disk until they are used."""
+    """The tensors of an nnU-Net checkpoint, each under its one name."""
     try:
         with torch.serialization.safe_globals(_HARMLESS):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it asks to run {wanted[1]}" if wanted else "its content is no plain data"
