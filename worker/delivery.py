@@ -8,11 +8,12 @@ import structlog
 from celery import shared_task
 
 from dicom_node.errors import DicomNodeError
-from dicom_node.sender import Peer, SendOutcome, send
+from dicom_node.sender import SendOutcome, send
 from dicom_node.store import Store
 from worker.broker import DELIVER_TASK
 from worker.errors import WorkerError
 from worker.ledger import Delivery, DeliveryState, Ledger
+from worker.peers import peer_of
 from worker.retries import backoff
 from worker.settings import Settings, load
 
@@ -60,7 +61,7 @@ class Sender:
 
     def _send(self, delivery: Delivery) -> list[SendOutcome]:
         destination = self.settings.destination(delivery.destination)
-        peer = Peer(destination.ae_title, destination.host, destination.port)
+        peer = peer_of(destination, self.settings)
         paths = [path for path in self.store.result_paths(delivery.job_id) if path.suffix == ".dcm"]
         return send(paths, peer, calling_ae=self.settings.ae_title)
 

@@ -9,11 +9,13 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 import structlog
 from celery.platforms import SecurityWarning
 
+from dicom_node.commitment import Commitment
 from dicom_node.listener import Access, Limits, Listener
 from dicom_node.store import Store
 from worker import logs
@@ -21,6 +23,7 @@ from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
 from worker.errors import WorkerError
 from worker.intake import Intake
 from worker.ledger import Ledger
+from worker.peers import listener_tls, peer_by_ae_title
 from worker.protocols import ship_protocols
 from worker.queue_server import running_queue
 from worker.settings import Settings
@@ -67,7 +70,9 @@ def listen(settings: Settings) -> None:
             pdu_bytes=settings.max_pdu_bytes,
             free_bytes=settings.min_free_bytes,
         ),
+        tls=listener_tls(settings),
         share_port=settings.share_port,
+        services=[Commitment(store, ae_title=settings.ae_title, peer_of=partial(peer_by_ae_title, settings=settings))],
     )
     with _stop_on_signal() as stop, running_queue(settings), listener:
         log.info("listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)

@@ -36,6 +36,7 @@ class Destination(BaseModel):
     ae_title: AeTitle = Field(description="Its AE title.")
     host: str = Field(description="Its host name or address.")
     port: int = Field(104, ge=1, le=65535, description="Its TCP port.")
+    tls: bool = Field(False, description="Encrypt the connection; its certificate must carry its host name.")
 
 
 class Settings(BaseSettings):
@@ -59,6 +60,12 @@ class Settings(BaseSettings):
     max_associations: int = Field(50, ge=1, description="Associations at one time.")
     max_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU the listener accepts, in bytes.")
     min_free_bytes: int = Field(2 * 1024**3, ge=0, description="Free disk in bytes under which 0xA700 is answered.")
+
+    tls_certificate: Path | None = Field(
+        None, description="The node's certificate (PEM); then the port is TLS only."
+    )
+    tls_key: Path | None = Field(None, description="The private key of the certificate (PEM).")
+    tls_authorities: Path | None = Field(None, description="Who signs peers' certificates (PEM); others are rejected.")
 
     destinations: tuple[Destination, ...] = Field((), description="PACS that results go to, as a JSON list.")
 

@@ -10,7 +10,7 @@ import typer
 
 from dicom_node.errors import DicomNodeError
 from dicom_node.sender import echo
-from worker.commands.peers import peer_of
+from worker.commands.peers import peer_named
 from worker.commands.printing import print_json
 from worker.errors import BrokerError, WorkerError
 from worker.ledger import JobState, Ledger
@@ -96,10 +96,10 @@ def _engine(settings: Settings) -> str:
 
 
 def _listener(settings: Settings) -> str:
-    peer = peer_of(f"{settings.ae_title}@{settings.host}:{settings.port}", settings)
+    peer = peer_named(f"{settings.ae_title}@{settings.host}:{settings.port}", settings)
     return f"{echo(peer, calling_ae=settings.ae_title).peer} answers"
 
 
 def _peer(settings: Settings, name: str) -> str:
-    report = echo(peer_of(name, settings), calling_ae=settings.ae_title)
+    report = echo(peer_named(name, settings), calling_ae=settings.ae_title)
     return f"{report.peer} answers in {report.seconds * 1000:.0f} ms ({report.implementation})"

@@ -9,6 +9,7 @@ from dicom_node.sender import Peer
 from dicom_node.sender import echo as c_echo
 from worker.commands.printing import print_json
 from worker.errors import SettingsError
+from worker.peers import peer_of
 from worker.settings import Settings, load
 
 _WRITTEN_OUT = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>[^@:]+):(?P<port>\d{1,5})")
@@ -20,7 +21,7 @@ def echo(
 ) -> None:
     """Asks a peer by C-ECHO; says why an association is refused and what to check."""
     settings = load()
-    report = c_echo(peer_of(peer, settings), calling_ae=settings.ae_title)
+    report = c_echo(peer_named(peer, settings), calling_ae=settings.ae_title)
     if as_json:
         facts = {"peer": str(report.peer), "seconds": report.seconds, "implementation": report.implementation}
         print_json(facts | {"pdu_bytes": report.pdu_bytes})
@@ -28,7 +29,7 @@ def echo(
     typer.echo(f"{report.peer} answered in {report.seconds * 1000:.0f} ms; it is {report.implementation}")
 
 
-def peer_of(text: str, settings: Settings) -> Peer:
+def peer_named(text: str, settings: Settings) -> Peer:
     """The peer that AE@HOST:PORT or the name of a destination stands for.
 
     Raises:
@@ -39,5 +40,4 @@ def peer_of(text: str, settings: Settings) -> Peer:
         return Peer(written["ae_title"], written["host"], int(written["port"]))
     if "@" in text or ":" in text:
         raise SettingsError(f"'{text}' is no peer; write AE@HOST:PORT, such as ORTHANC@127.0.0.1:4242")
-    destination = settings.destination(text)
-    return Peer(destination.ae_title, destination.host, destination.port)
+    return peer_of(settings.destination(text), settings)
