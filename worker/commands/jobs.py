@@ -38,8 +38,9 @@ def show(job_id: JobId, as_json: Json = False) -> None:
     ledger = Ledger(load().ledger_url)
     job = ledger.job(job_id)
     deliveries = [asdict(delivery) for delivery in ledger.deliveries(job.id)]
+    before = ledger.predecessor(job)
     if as_json:
-        print_json(_facts(job) | {"deliveries": deliveries})
+        print_json(_facts(job) | {"deliveries": deliveries, "supersedes": before.id if before else None})
         return
     lines = {
         "job": job.id,
@@ -51,11 +52,14 @@ def show(job_id: JobId, as_json: Json = False) -> None:
         "prompts": ", ".join(prompt.text for prompt in job.work.prompts),
         "attempts": job.attempts,
         "changed": when(job.updated_at),
+        "supersedes": before.id if before else "",
         "superseded by": job.superseded_by or "",
     }
     print_table(("", ""), ((name, value) for name, value in lines.items() if value != ""))
     for row in job.result.get("found", []):
         typer.echo(f"found      {row['label']}: {row['volume_ml']:.1f} ml")
+        if row["sentence"]:
+            typer.echo(f"           {row['sentence']}")
     for label in job.result.get("not_found", []):
         typer.echo(f"not found  {label}")
     for row in deliveries:
