@@ -105,10 +105,20 @@ def _words(text: str) -> Words:
 
 
 def label_of(prompt: str) -> str:
-    """The prompt as LO: one printable line without backslash; a longer one ends with three points (PS3.5 6.2)."""
-    printable = (character if character.isprintable() else " " for character in prompt.replace("\\", "/"))
-    line = " ".join("".join(printable).split())
-    return line if len(line) <= LABEL_LENGTH else line[: LABEL_LENGTH - 3].rstrip() + "..."
+    """The prompt as LO: one printable line; a longer one ends with three points (PS3.5 6.2)."""
+    return shortened(one_line(prompt) or "unnamed", LABEL_LENGTH)
+
+
+def shortened(text: str, limit: int) -> str:
+    """At most `limit` bytes of UTF-8, cut with three points: VRs count characters, but some receivers count bytes."""
+    encoded = text.encode()
+    return text if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore").rstrip() + "..."
+
+
+def one_line(text: str) -> str:
+    """Text as any of DICOM's text values can hold it: printable, without backslash, on one line."""
+    printable = (character if character.isprintable() else " " for character in text.replace("\\", "/"))
+    return " ".join("".join(printable).split())
 
 
 def _match(words: Words) -> Region | None:

@@ -19,7 +19,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_node.contours import keyhole, outline
 from dicom_node.errors import ResultError
-from dicom_node.regions import Region, label_of, without_side
+from dicom_node.regions import Region, label_of, one_line, shortened, without_side
 from dicom_node.results import Work, coded, describe, item, reference_item, result_dataset
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
@@ -147,7 +147,7 @@ def _describe(dataset: Dataset, series: ImageSeries, work: Work) -> None:
 def _roi_description(region: Region, work: Work) -> str:
     protocol = f", protocol {work.protocol} {work.protocol_digest}".rstrip() if work.protocol else ""
     made_by = f"{work.algorithm.name} {work.algorithm.version}, weights {work.algorithm.digest}"
-    return f"UNAPPROVED. Prompt: {region.prompt}. {made_by}{protocol}."[:1024]
+    return shortened(f"UNAPPROVED. {made_by}{protocol}. Prompt: {one_line(region.prompt)}", 1024)
 
 
 def _contours(number: int, series: ImageSeries, mask: NDArray[np.bool_], region: Region, holes: Holes) -> Dataset:

@@ -20,7 +20,7 @@ from pydicom.uid import SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ResultError
-from dicom_node.regions import Region
+from dicom_node.regions import Region, one_line, shortened
 from dicom_node.results import Work, coded, describe, item, reference_item, result_dataset
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
@@ -84,7 +84,7 @@ def write_seg(
 
 def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work: Work) -> None:
     """Series, frame of reference, general image, image pixel and segmentation image modules (PS3.3 C.8.20.2)."""
-    looked_for = "; ".join(region.prompt for region in result.not_found)
+    looked_for = "; ".join(one_line(region.prompt) for region in result.not_found)
     dataset.SeriesDescription = "Segmentation, UNAPPROVED"
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     dataset.ContentLabel = "SEGMENTATION"
@@ -109,7 +109,7 @@ def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work:
 
 def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
     algorithm = work.algorithm
-    parameters = {"prompt": region.prompt, "weights": algorithm.digest}
+    parameters = {"prompt": one_line(region.prompt), "weights": algorithm.digest}
     if work.protocol:
         parameters["protocol"] = f"{work.protocol} {work.protocol_digest}".strip()
     segment = SegmentDescription(
@@ -134,7 +134,7 @@ def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
         kind = segment.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [coded(region.laterality)]
     uncoded = "" if region.coded else " No code is known for this prompt: the type is the generic one."
-    segment.SegmentDescription = f"UNAPPROVED. Prompt: {region.prompt}.{uncoded}"[:1024]
+    segment.SegmentDescription = shortened(f"UNAPPROVED.{uncoded} Prompt: {one_line(region.prompt)}", 1024)
     return segment
 
 

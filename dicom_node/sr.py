@@ -26,7 +26,7 @@ from pydicom.uid import EnhancedSRStorage
 from pydicom.valuerep import DA, TM
 
 from dicom_node.measures import Measures, measure
-from dicom_node.regions import Region
+from dicom_node.regions import Region, one_line
 from dicom_node.results import Work, describe, item, result_dataset
 from dicom_node.seg import Segmentation
 from dicom_node.series import ImageSeries
@@ -84,7 +84,7 @@ def _group(
     algorithm = AlgorithmIdentification(
         name=work.algorithm.name,
         version=work.algorithm.version,
-        parameters=[f"prompt={region.prompt}", f"weights={work.algorithm.digest}"],
+        parameters=[f"prompt={one_line(region.prompt)}", f"weights={work.algorithm.digest}"],
     )
     values = [
         Measurement(name=codes.SCT.Volume, value=_digits(measures.volume_ml), unit=_MILLILITRE),

@@ -98,7 +98,7 @@ def test_long_prompts_are_cut_visibly_and_kept_whole() -> None:
 def test_any_text_has_a_region_that_dicom_can_hold(prompt: str) -> None:
     region = region_for(prompt)
     assert region.prompt == prompt
-    assert len(region.label) <= 64
+    assert 0 < len(region.label.encode()) <= 64
     assert "\\" not in region.label
     assert all(character.isprintable() for character in region.label)
     assert all(0 <= part <= 255 for part in region.colour)

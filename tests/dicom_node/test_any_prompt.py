@@ -1,0 +1,45 @@
+"""Whatever a prompt holds, the three results are valid objects that keep its words."""
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pydicom import dcmread
+
+from dicom_node.regions import region_for
+from dicom_node.rtstruct import write_rtstruct
+from dicom_node.seg import write_seg
+from dicom_node.series import read_series
+from dicom_node.sr import write_sr
+from dicom_node.synthesis import ct_series
+from tests.images import WORK, iod_errors
+
+WORDS = st.text(st.characters(exclude_categories=["Cs", "Cn"]), min_size=1, max_size=120)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(prompt=WORDS)
+@example("a\\b")
+@example("line\r\nbreak\x00\x1b$B")
+@example("肝臓の病変 " * 30)
+@example(" ")
+def test_any_prompt_makes_valid_objects(tmp_path: Path, prompt: str) -> None:
+    if not (tmp_path / "ct").exists():
+        ct_series(np.zeros((3, 8, 8)), (3, 1, 1), tmp_path / "ct")
+    series = read_series(sorted((tmp_path / "ct").iterdir()))
+    masks = np.zeros((1, 3, 8, 8), dtype=bool)
+    masks[0, 1:, 2:5, 2:6] = True
+    regions = [region_for(prompt)]
+    segmentation = write_seg(series, masks, regions, WORK)
+    for dataset in (
+        segmentation.dataset,
+        write_rtstruct(series, masks, regions, WORK),
+        write_sr(series, masks, segmentation, WORK),
+    ):
+        assert dataset is not None
+        assert iod_errors(dataset, tmp_path) == [], dataset.Modality
+        read = dcmread(tmp_path / f"{dataset.SOPInstanceUID}.dcm")
+        assert read.PatientID == "PHANTOM"
+    words = [word for word in prompt.split() if word.isalnum()]
+    assert all(word in segmentation.dataset.SegmentSequence[0].SegmentDescription for word in words)
