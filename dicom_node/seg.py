@@ -20,7 +20,7 @@ from pydicom.uid import SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ResultError
-from dicom_node.regions import Region, one_line, shortened
+from dicom_node.regions import Region, label_of, one_line, shortened
 from dicom_node.results import Work, coded, describe, item, reference_item, result_dataset
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
@@ -114,7 +114,7 @@ def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
         parameters["protocol"] = f"{work.protocol} {work.protocol_digest}".strip()
     segment = SegmentDescription(
         segment_number=number,
-        segment_label=region.label,
+        segment_label=label_of(region.label),  # a protocol may have put its own name there
         segmented_property_category=region.category,
         segmented_property_type=region.type,
         algorithm_type="AUTOMATIC",
@@ -126,7 +126,7 @@ def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
             parameters=parameters,
         ),
         tracking_uid=derived_uid("segment", sop_uid, str(number)),
-        tracking_id=region.label,
+        tracking_id=label_of(region.label),
         anatomic_regions=[region.site] if region.site else None,
         display_color=highdicom.color.CIELabColor.from_rgb(*region.colour),
     )
