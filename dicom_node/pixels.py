@@ -68,7 +68,10 @@ def _stored_plainly(file: File) -> NDArray[np.integer] | None:
     if len(values) < count:
         return None
     unused = 16 - int(header.BitsStored)  # PS3.5 8.1.1: what stands above the high bit is no part of the value
-    return ((values << unused) >> unused).reshape(header.Rows, header.Columns)
+    if unused:
+        values <<= unused
+        values >>= unused
+    return values.reshape(header.Rows, header.Columns)
 
 
 def _rescale(stored: NDArray[np.integer], frame: Frame, out: NDArray[np.float32]) -> None:
