@@ -61,9 +61,7 @@ class Settings(BaseSettings):
     max_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU the listener accepts, in bytes.")
     min_free_bytes: int = Field(2 * 1024**3, ge=0, description="Free disk in bytes under which 0xA700 is answered.")
 
-    tls_certificate: Path | None = Field(
-        None, description="The node's certificate (PEM); then the port is TLS only."
-    )
+    tls_certificate: Path | None = Field(None, description="The node's certificate (PEM); then the port is TLS only.")
     tls_key: Path | None = Field(None, description="The private key of the certificate (PEM).")
     tls_authorities: Path | None = Field(None, description="Who signs peers' certificates (PEM); others are rejected.")
 
