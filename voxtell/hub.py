@@ -115,8 +115,9 @@ def self_test(network: VoxTell) -> None:
         text = torch.randn(1, 2, plans.prompt.text_dim, generator=noise)
         seen = list(skips)
         seen[plans.prompt.memory_stage] = memory
-        guidance = [scale[0] for scale in network.guidance(seen, text)]
-        first, second = (scales[0] for scales in network.decoder(skips, guidance, network.kernels()))
+        guidance, kernels = network.guidance(seen, text), network.kernels()
+        shared = network.decoder.share(skips, kernels)
+        first, second = (network.decoder(shared, [scale[0, p] for scale in guidance], kernels)[0] for p in range(2))
     if not bool(torch.isfinite(first).all() and torch.isfinite(second).all()):
         raise ModelError("the self-test of the model failed: its logits are not finite")
     if float(first.std()) == 0 or torch.equal(first, second):

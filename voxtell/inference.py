@@ -94,8 +94,11 @@ class Runner:
         s, a, r = (slice(at, at + size) for at, size in zip(start, self._patch, strict=True))
         image = volume[None, None, s, a, r].to(self._device).contiguous(memory_format=torch.channels_last_3d)
         skips = self._network.encoder(image)
-        guidance = [scale[0] for scale in self._network.guidance(skips, embeddings[None])]
-        for (logits,) in self._network.decoder(skips, guidance, self._kernels):
+        guidance = self._network.guidance(skips, embeddings[None])
+        shared = self._network.decoder.share(skips, self._kernels)
+        del skips  # a gigabyte of a large window that no prompt needs
+        for p in range(len(embeddings)):
+            (logits,) = self._network.decoder(shared, [scale[0, p] for scale in guidance], self._kernels)
             yield logits[0, 0]
 
     def _pass(

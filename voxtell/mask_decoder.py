@@ -10,7 +10,7 @@ between two activations all is linear:
 Both are exact up to the order of summation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -37,6 +37,18 @@ class StageKernels:
     skip: Tensor
     bias: Tensor | None
     offset: Tensor
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the prompts of one image have in common.
+
+    features: (1, C, ...) of the coarsest guided stage; constants: for every later stage i what is added to its features
+    before the normalization, (1, C_i, ...).
+    """
+
+    features: Tensor
+    constants: dict[int, Tensor]
 
 
 class MaskDecoder(nn.Module):
@@ -75,35 +87,30 @@ class MaskDecoder(nn.Module):
         """Every stage's linear maps; they depend on the weights alone, so inference computes them once per model."""
         return [self._compose(i) for i in range(len(self.stages))]
 
-    def forward(
-        self, skips: list[Tensor], guidance: list[Tensor], kernels: list[StageKernels]
-    ) -> Iterator[list[Tensor]]:
-        """Decode one image, prompt after prompt.
-
-        skips: encoder features (1, C_s, ...) finest first; guidance: per scale (P, values), finest first.
-        Yields for each prompt its logits (1, 1, s, a, r) per scale: finest first, the coarser only in training mode.
-        """
-        shared = skips[-1]
+    def share(self, skips: list[Tensor], kernels: list[StageKernels]) -> Shared:
+        """What all prompts of one image have in common, from its encoder features (1, C_s, ...), finest first."""
+        features = skips[-1]
         for i in range(self.first_guided + 1):
-            shared = self._activate(i, self._lift(i, shared, kernels[i].up) + self._constant(i, skips, kernels[i]))
-        rest = range(self.first_guided + 1, len(self.stages))
-        constants = {i: self._constant(i, skips, kernels[i]) for i in rest}
-        if rest:
-            first = rest[0]
-            constants[first] = constants[first] + self._lift(first, shared, kernels[first].up[: shared.shape[1]])
-        for p in range(guidance[0].shape[0]):
-            yield self._decode(shared, [g[p] for g in guidance], constants, kernels)
+            lifted = self._lift(i, features, kernels[i].up)
+            features = self._activate(i, lifted.add_(self._constant(i, skips, kernels[i])))
+        constants = {i: self._constant(i, skips, kernels[i]) for i in range(self.first_guided + 1, len(self.stages))}
+        if constants:
+            first = min(constants)
+            constants[first] = constants[first] + self._lift(first, features, kernels[first].up[: features.shape[1]])
+        return Shared(features, constants)
 
-    def _decode(
-        self, shared: Tensor, guidance: list[Tensor], constants: dict[int, Tensor], kernels: list[StageKernels]
-    ) -> list[Tensor]:
-        features, heads = shared, []
-        for i, constant in constants.items():
+    def forward(self, shared: Shared, guidance: list[Tensor], kernels: list[StageKernels]) -> list[Tensor]:
+        """Logits (1, 1, s, a, r) of one prompt per scale, from its guidance per scale (values,), both finest first.
+
+        The coarser scales are there only in training mode.
+        """
+        features, heads = shared.features, []
+        for i, constant in shared.constants.items():
             channels = features.shape[1]
             weights = guidance[len(self.stages) - i].view(self.guidance_channels, channels)
             if self.training:
                 heads.append(self._head(i - 1, features, weights))
-            if features is shared:  # its own way up is part of the constant
+            if features is shared.features:  # its own way up is part of the constant
                 maps = functional.conv3d(features, weights[:, :, None, None, None])
                 lifted = self._lift(i, maps, kernels[i].up[channels:])
             else:

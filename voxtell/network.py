@@ -43,7 +43,8 @@ class VoxTell(nn.Module):
         kernels = self.decoder.kernels()
         images = []
         for b in range(image.shape[0]):
-            prompts = list(self.decoder([z[b : b + 1] for z in skips], [g[b] for g in guidance], kernels))
+            shared = self.decoder.share([z[b : b + 1] for z in skips], kernels)
+            prompts = [self.decoder(shared, [g[b, p] for g in guidance], kernels) for p in range(text.shape[1])]
             images.append([torch.cat(scale, dim=1) for scale in zip(*prompts, strict=True)])
         return [torch.cat(scale) for scale in zip(*images, strict=True)]
 
