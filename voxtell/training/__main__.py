@@ -98,11 +98,14 @@ def report(
     model: Annotated[Path | None, typer.Option(help="model directory; the bundled one without")] = None,
     log: Annotated[Path | None, typer.Option(help="log.jsonl of the run, for the plot of its losses")] = None,
     robust: Annotated[int, typer.Option(help="patients for unseen phrasings and negative prompts")] = 8,
+    phantoms: Annotated[int, typer.Option(help="phantoms to measure, from seed 0")] = 5,
     threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
 ) -> None:
     """Measure a model and write its card."""
     torch.set_num_threads(threads)
-    write_report(dataset.read_dataset(data), out, model=model, log=log, robust=robust, say=typer.echo)
+    write_report(
+        dataset.read_dataset(data), out, model=model, log=log, robust=robust, phantoms=phantoms, say=typer.echo
+    )
 
 
 def _bar() -> Progress:

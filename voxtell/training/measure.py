@@ -16,8 +16,6 @@ from voxtell.training.scores import Mask, Scores, score
 from voxtell.training.vocabulary import HeldOut
 
 RIGHT, LEFT = "right parotid", "left parotid"
-PHANTOM_SEEDS = range(5)
-"""Not among the seeds of training phantoms; seed 0 is the demo's."""
 
 
 @dataclass
@@ -51,10 +49,13 @@ def measure(
     negatives: Sequence[str],
     *,
     robust: int,
+    phantoms: int,
     say: Callable[[str], object] = lambda _: None,
 ) -> Measured:
-    """Ask for every contoured structure in every validation patient, for held-out prompts in the first `robust` of
-    them."""
+    """Ask for every contoured structure in every validation patient, for held-out prompts in the first `robust`.
+
+    As many `phantoms` are measured too; their seeds, from 0, are not among those of training phantoms.
+    """
     measured = Measured()
     structures = tuple(data.structures)
     for number, case in enumerate(c for c in data.cases if c.split == "validation"):
@@ -72,7 +73,7 @@ def measure(
         if number < robust:
             _unseen(measured, segmenter, case, image, spacing, contours, held_out, negatives)
         say(f"{case.name}: {measured.seconds[-1]:.1f} s")
-    _phantoms(measured, segmenter, structures)
+    _phantoms(measured, segmenter, structures, phantoms)
     return measured
 
 
@@ -136,8 +137,8 @@ def masks_by_meaning(
     return {text: masks[key] for text, key in zip(texts, keys, strict=True)}
 
 
-def _phantoms(measured: Measured, segmenter: Segmenter, structures: Sequence[str]) -> None:
-    for seed in PHANTOM_SEEDS:
+def _phantoms(measured: Measured, segmenter: Segmenter, structures: Sequence[str], count: int) -> None:
+    for seed in range(count):
         phantom = head_and_neck(seed)
         asked = [structure for structure in structures if structure in phantom.labels]
         masks = segmenter(phantom.image, asked, spacing=phantom.spacing)

@@ -11,7 +11,7 @@ import voxtell
 from voxtell.segmenter import Segmenter
 from voxtell.training import plot
 from voxtell.training.dataset import Dataset
-from voxtell.training.measure import PHANTOM_SEEDS, Measured, measure
+from voxtell.training.measure import Measured, measure
 from voxtell.training.vocabulary import HeldOut, held_out
 
 EMPTY_ML = 0.1
@@ -26,13 +26,14 @@ def write_report(
     model: Path | None = None,
     log: Path | None = None,
     robust: int = 8,
+    phantoms: int = 5,
     say: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Measure a model on the validation cases of `data`; write Markdown to `out` and figures into a folder beside
     it."""
     segmenter = voxtell.load(model)
     unseen, negatives = held_out()
-    measured = measure(segmenter, data, unseen, negatives, robust=robust, say=say)
+    measured = measure(segmenter, data, unseen, negatives, robust=robust, phantoms=phantoms, say=say)
     figures = out.parent / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     plot.dice_boxes({name: [s.dice for s in scores] for name, scores in measured.scores.items()}, figures / "dice.png")
@@ -160,10 +161,13 @@ ml.{" Worst: " + listed + "." if listed else ""}"""
 
 
 def _phantoms(measured: Measured) -> str:
+    if not measured.phantoms:
+        return ""
     rows = [(name, f"{np.mean(dice):.3f}", f"{min(dice):.3f}") for name, dice in measured.phantoms.items()]
     return f"""## Built-in phantom
 
-Dice on {len(PHANTOM_SEEDS)} phantoms that the training has not seen, resampled from 2.5 x 2 x 2 mm and back.
+Dice on {len(next(iter(measured.phantoms.values())))} phantoms that the training has not seen, resampled from
+2.5 x 2 x 2 mm and back.
 
 {table(("structure", "mean", "lowest"), rows)}"""
 

@@ -1,0 +1,326 @@
+"""Training: what is learnt from, what must not be, and that a killed run goes on as if nothing had happened."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import voxtell
+from voxtell.ngrams import NgramEncoder
+from voxtell.phantom import head_and_neck
+from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
+from voxtell.training.__main__ import app
+from voxtell.training.augment import NONE, Augmentation, cut_field_of_view, random_matrix, sample_view
+from voxtell.training.cache import CachedCase, add_case, read_cache, write_index
+from voxtell.training.dataset import DatasetError, openkbp, read_dataset, read_volume
+from voxtell.training.export import export
+from voxtell.training.loop import Schedule, Trainer
+from voxtell.training.losses import deep_supervision, dice_and_cross_entropy
+from voxtell.training.sampling import PatchSampler, SamplingPlan
+from voxtell.training.vocabulary import builtin, held_out
+
+SPACING = (10.0, 8.0, 8.0)
+ENCODER = NgramEncoder(32)
+
+
+@pytest.fixture
+def plans() -> Plans:
+    """A network of three stages that trains in milliseconds, for phantoms of 10 x 8 x 8 mm."""
+    return Plans(
+        patch_size=(16, 16, 16),
+        encoder=EncoderPlans(
+            features=(8, 16, 16),
+            strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)),
+            kernel_sizes=((3, 3, 3),) * 3,
+            blocks=(1, 1, 1),
+        ),
+        prompt=PromptPlans(
+            text_dim=32, query_dim=24, ffn_dim=24, heads=2, layers=1, guidance_channels=4, fusion_stages=2
+        ),
+        input=InputPlans(normalization="ct", lower=-400, upper=700, mean=-400, std=200, foreground_above=-400),
+        card=Card(name="tiny", version="1", text_encoder="ngrams"),
+    )
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> list[CachedCase]:
+    """One phantom in a cache, with mandible and both parotids contoured and nothing else."""
+    phantom = head_and_neck(0, SPACING)
+    contoured = ("mandible", "right parotid", "left parotid")
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    case = add_case(folder, "one", "train", phantom.image, {n: phantom.labels[n] for n in contoured}, SPACING)
+    write_index(folder, [case])
+    return read_cache(folder)
+
+
+def sampler_of(
+    cases: list[CachedCase], plans: Plans, augmentation: Augmentation = NONE, **options: Any
+) -> PatchSampler:
+    vocabulary = builtin().restricted_to(dict.fromkeys(builtin().structures, ()))
+    plan = SamplingPlan(plans.patch_size, **options)
+    return PatchSampler(cases, vocabulary, ENCODER, plan, augmentation, plans.input)
+
+
+# What is asked
+
+
+def test_only_contoured_structures_and_absent_ones_are_asked_for(cases: list[CachedCase], plans: Plans) -> None:
+    sampler = sampler_of(cases, plans, prompts=5, negative_share=0.3)
+    samples = [next(sampler) for _ in range(20)]
+    asked = {structure for sample in samples for structure in sample.structures}
+    assert asked == {"mandible", "right parotid", "left parotid", None}
+    negatives = {p for s in samples for p, t in zip(s.prompts, s.target[0], strict=True) if p in builtin().negatives}
+    assert negatives
+    assert all(s.image.shape == (1, 1, 16, 16, 16) and s.target.shape[2:] == (16, 16, 16) for s in samples)
+
+
+def test_a_union_is_the_union_of_its_parts(cases: list[CachedCase], plans: Plans) -> None:
+    sampler = sampler_of(cases, plans, prompts=1, negative_share=0, union_share=1.0)
+    phantom_parotids = sum(
+        mask.sum() for name, mask in zip(cases[0].structures, cases[0].labels, strict=True) if "parotid" in name
+    )
+    found = max(float(next(sampler).target.sum()) for _ in range(10))
+    assert 0 < found <= phantom_parotids
+
+
+def test_no_held_out_phrasing_is_trained_on() -> None:
+    trained = {p.casefold() for prompts in builtin().structures.values() for p in prompts}
+    trained |= {p.casefold() for union in builtin().unions.values() for p in union.prompts}
+    trained |= {p.casefold() for p in builtin().negatives}
+    structures, negatives = held_out()
+    unseen = [p for words in structures.values() for p in (*words.phrasings, *words.typos, *words.descriptions)]
+    canonical = {name.casefold() for name in builtin().structures}
+    assert not {p.casefold() for p in (*unseen, *negatives)} & trained - canonical
+    for name, words in structures.items():
+        assert name in builtin().structures
+        assert len(set(words.phrasings + words.typos)) >= 10
+        assert len(words.typos) >= 5
+
+
+# Augmentation
+
+
+@given(seed=st.integers(0, 10**6))
+def test_augmentation_never_mirrors(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = random_matrix(Augmentation(), (2.5, 4.0, 4.0), rng)
+    assert np.linalg.det(matrix) > 0
+    assert (np.diag(matrix) > 0.5).all()
+
+
+def test_right_stays_right_in_an_augmented_patch(cases: list[CachedCase], plans: Plans) -> None:
+    case = cases[0]
+    rng = np.random.default_rng(0)
+    middle = np.mean([np.add(*case.boxes[f"{side} parotid"]) / 2 for side in ("right", "left")], axis=0)
+    for _ in range(10):
+        matrix = random_matrix(Augmentation(), SPACING, rng)
+        _, masks = sample_view(case.image, case.labels, middle, matrix, (16, 24, 32))
+        at = {n: np.argwhere(m.numpy() > 0.5).mean(0) for n, m in zip(case.structures, masks, strict=True)}
+        assert at["right parotid"][2] > 16 > at["left parotid"][2]
+
+
+@settings(deadline=None)
+@given(offset=st.tuples(*[st.integers(-4, 4)] * 3))
+def test_a_view_without_augmentation_is_the_volume_itself(offset: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(-1000, 1000, (20, 22, 24)).astype(np.int16)
+    labels = rng.random((2, 20, 22, 24)) > 0.5
+    centre = np.array([9.5, 10.5, 11.5]) + offset
+    view, masks = sample_view(image, labels, centre, np.eye(3), (8, 8, 8))
+    s, a, r = (slice(int(c - 3.5), int(c + 4.5)) for c in centre)
+    assert np.allclose(view.numpy(), image[s, a, r], atol=0.5)
+    assert np.allclose(masks.numpy(), labels[:, s, a, r], atol=1e-3)
+
+
+def test_a_cut_field_of_view_is_air_without_contours() -> None:
+    always = Augmentation(cut_probability=1.0)
+    view, masks = cut_field_of_view(torch.zeros(9, 9, 9), torch.ones(1, 9, 9, 9), always, np.random.default_rng(1))
+    assert bool((view == -1000).any())
+    assert torch.equal(masks[0] == 0, view == -1000)
+
+
+# Loss
+
+
+def test_an_unlabelled_structure_gives_no_gradient() -> None:
+    logits = torch.randn(1, 2, 4, 4, 4, requires_grad=True)
+    target = (torch.rand(1, 2, 4, 4, 4) > 0.5).float()
+    dice_and_cross_entropy(logits, target, torch.tensor([[True, False]])).backward()
+    assert logits.grad is not None
+    assert float(logits.grad[0, 0].abs().sum()) > 0
+    assert float(logits.grad[0, 1].abs().sum()) == 0
+
+
+def test_a_volume_without_any_label_has_a_loss_of_zero() -> None:
+    logits = torch.randn(1, 1, 4, 4, 4, requires_grad=True)
+    loss = deep_supervision([logits], torch.ones(1, 1, 4, 4, 4), torch.zeros(1, 1, dtype=torch.bool))
+    loss.backward()
+    assert float(loss.detach()) == 0
+
+
+def test_every_scale_is_asked_and_a_better_mask_costs_less() -> None:
+    target = torch.zeros(1, 1, 8, 8, 8)
+    target[..., 2:6, 2:6, 2:6] = 1
+    coarse = torch.nn.functional.adaptive_avg_pool3d(target, 4)
+    known = torch.ones(1, 1, dtype=torch.bool)
+    good = [20 * target - 10, 20 * coarse - 10]
+    losses = [deep_supervision(scales, target, known) for scales in (good, [good[0], -good[1]], [-good[0], good[1]])]
+    assert losses[0] < losses[1] < losses[2]
+    assert losses[0] < 0.01
+
+
+def test_a_false_mask_for_an_absent_structure_costs() -> None:
+    nothing, known = torch.zeros(1, 1, 8, 8, 8), torch.ones(1, 1, dtype=torch.bool)
+    empty, false = torch.full_like(nothing, -10), torch.full_like(nothing, -10)
+    false[..., :2, :2, :2] = 5
+    assert dice_and_cross_entropy(empty, nothing, known) + 1 < dice_and_cross_entropy(false, nothing, known)
+
+
+# The loop
+
+
+def trainer_of(folder: Path, cases: list[CachedCase], plans: Plans, steps: int, rate: float = 1e-3) -> Trainer:
+    sampler = sampler_of(cases, plans, Augmentation(), prompts=2)
+    return Trainer(folder, plans, sampler, Schedule(steps=steps, learning_rate=rate, warmup_steps=2), autocast=False)
+
+
+def test_a_killed_run_ends_where_an_unbroken_one_ends(tmp_path: Path, cases: list[CachedCase], plans: Plans) -> None:
+    unbroken = trainer_of(tmp_path / "a", cases, plans, steps=6)
+    unbroken.run()
+    broken = trainer_of(tmp_path / "b", cases, plans, steps=6)
+    for _ in range(3):
+        broken.train_step(next(broken.sampler))
+    broken.save()
+    broken.train_step(next(broken.sampler))  # lost in the kill
+    resumed = trainer_of(tmp_path / "b", cases, plans, steps=6)
+    assert resumed.step == 3
+    resumed.run()
+    for name, value in unbroken.averaged.items():
+        assert torch.equal(value, resumed.averaged[name]), name
+
+
+def test_the_rate_falls_to_zero_when_the_time_is_up() -> None:
+    schedule = Schedule(minutes=10, learning_rate=1.0, warmup_steps=0)
+    rates = [schedule.rate(50, seconds) for seconds in (0, 150, 300, 450, 600, 700)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == pytest.approx(1)
+    assert rates[-1] == pytest.approx(0)
+    with pytest.raises(DatasetError, match="one of them"):
+        Schedule()
+
+
+def test_it_learns_a_phantom_and_the_exported_model_contours_it(
+    tmp_path: Path, cases: list[CachedCase], plans: Plans
+) -> None:
+    sampler = sampler_of(cases, plans, prompts=2, negative_share=0.1, union_share=0, around_structures=1.0)
+    schedule = Schedule(steps=160, learning_rate=1e-2, warmup_steps=5, average=0.9)
+    trainer = Trainer(tmp_path / "run", plans, sampler, schedule, autocast=False)
+    trainer.run()
+    export(tmp_path / "run", tmp_path / "model")
+    segmenter = voxtell.load(tmp_path / "model")
+    assert segmenter.info.name == "tiny"
+    phantom = head_and_neck(0, SPACING)
+    mandible, knee = segmenter(phantom.image, ["lower jaw", "left knee"])
+    wanted = phantom.labels["mandible"]
+    assert 2 * (mandible & wanted).sum() / (mandible.sum() + wanted.sum()) > 0.5
+    assert knee.sum() < 0.2 * wanted.sum()
+    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert entries[-1]["loss"] < 0.7 * entries[0]["loss"]
+
+
+# Data
+
+
+def write_nifti(path: Path, volume: npt.NDArray[Any], axes: str) -> None:
+    """Save (S, A, R) voxels of 3 x 4 x 5 mm in another axis order."""
+    ras = nibabel.Nifti1Image(volume.transpose(2, 1, 0), np.diag([5.0, 4.0, 3.0, 1.0]))
+    orient = nibabel.orientations.ornt_transform(
+        nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(tuple(axes))
+    )
+    nibabel.save(ras.as_reoriented(orient), path)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPI", "SAR", "PIL"])
+def test_a_volume_is_read_as_s_a_r_whatever_its_axes(tmp_path: Path, axes: str) -> None:
+    volume = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    write_nifti(tmp_path / "v.nii.gz", volume, axes)
+    read, spacing = read_volume(tmp_path / "v.nii.gz")
+    assert np.array_equal(read, volume)
+    assert spacing == pytest.approx((3, 4, 5))
+
+
+def site_data(folder: Path) -> Path:
+    phantom = head_and_neck(2, SPACING)
+    write_nifti(folder / "ct.nii.gz", phantom.image.astype(np.int16), "LPI")
+    write_nifti(folder / "jaw.nii.gz", phantom.labels["mandible"].astype(np.uint8), "LPI")
+    case = {"image": "ct.nii.gz", "contours": {"mandible": {"file": "jaw.nii.gz"}, "liver": None}}
+    document = {
+        "structures": {"mandible": {}, "liver": {"prompts": ["liver"]}},
+        "cases": [{"case": split, "split": split, **case} for split in ("train", "validation")],
+    }
+    (folder / "data.json").write_text(json.dumps(document))
+    return folder / "data.json"
+
+
+def test_the_commands_take_a_site_from_its_files_to_a_fine_tuned_model(
+    tmp_path: Path, cases: list[CachedCase], plans: Plans
+) -> None:
+    data = site_data(tmp_path)
+    trainer_of(tmp_path / "first", cases, plans, steps=1).run()
+    steps = (
+        ["prepare", str(data), str(tmp_path / "site")],
+        ["export", str(tmp_path / "first"), str(tmp_path / "start")],
+        ["train", str(data), str(tmp_path / "site"), str(tmp_path / "run"), "--steps", "20", "--threads", "1",
+         "--model", str(tmp_path / "start"), "--prompts", "2"],
+        ["export", str(tmp_path / "run"), str(tmp_path / "model")],
+        ["report", str(data), str(tmp_path / "card.md"), "--model", str(tmp_path / "model"), "--robust", "1",
+        "--phantoms", "0",
+         "--log", str(tmp_path / "run" / "log.jsonl"), "--threads", "1"],
+    )  # fmt: skip
+    for arguments in steps:
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "losses.png").stat().st_size > 1000
+    card = (tmp_path / "card.md").read_text()
+    assert "| mandible | 1 |" in card
+    assert "0 of" in card
+    assert (tmp_path / "figures" / "dice.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"cases": [{"case": "x", "split": "test", "image": "ct.nii.gz", "contours": {}}]}, "must be one of"),
+        ({"cases": [{"case": "x", "image": "gone.nii.gz", "contours": {}}]}, "does not exist"),
+        ({"cases": [{"case": "x", "image": "ct.nii.gz", "contours": {"spleen": None}}]}, "not listed"),
+        ({"cases": [{"case": "x"}]}, "missing"),
+    ],
+)
+def test_a_wrong_data_set_says_what_is_wrong(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    data = site_data(tmp_path)
+    data.write_text(json.dumps({**json.loads(data.read_text()), **change}))
+    with pytest.raises(DatasetError, match=words):
+        read_dataset(data)
+
+
+def test_openkbp_leaves_out_contours_that_cannot_be_trusted(tmp_path: Path) -> None:
+    entry = {
+        "case": "train_pt_1",
+        "oar_voxels": {"SpinalCord": 9, "Larynx": 9, "Mandible": 9},
+        "oar_ct_coverage": {"SpinalCord": 1.0, "Larynx": 0.5, "Mandible": 1.0},
+        "flags": ["spinal_cord_label_oversized_477ml"],
+    }
+    index = {"labels": {"2": "SpinalCord", "6": "Larynx", "7": "Mandible"}, "cases": [entry]}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    described = openkbp(tmp_path)
+    assert list(described["cases"][0]["contours"]) == ["mandible"]
+    assert described["cases"][0]["contours"]["mandible"]["value"] == 7
