@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,8 @@ import numpy as np
 from pydicom import Dataset
 
 from dicom_node import results
+from dicom_node.check import check_rtstruct, check_seg
+from dicom_node.measures import Extent
 from dicom_node.regions import Region
 from dicom_node.rtstruct import write_rtstruct
 from dicom_node.seg import write_seg
@@ -47,14 +48,14 @@ class Segmented:
     prompts: tuple[Prompt, ...]
     regions: tuple[Region, ...]
     masks: np.ndarray[Any, np.dtype[np.bool_]]
+    extents: tuple[Extent | None, ...]  # where each mask lay on the network's grid; None where nothing was found
     model: "voxtell.ModelInfo"
     seconds: dict[str, float]
 
-    @cached_property
+    @property
     def volumes_ml(self) -> tuple[float, ...]:
         """The volume of each mask in millilitres; 0.0 where the prompt was looked for and not found."""
-        voxel_ml = float(np.abs(np.linalg.det(self.series.volume.affine[:3, :3]))) / 1000.0
-        return tuple(float(np.count_nonzero(mask)) * voxel_ml for mask in self.masks)
+        return tuple(extent.volume_ml if extent else 0.0 for extent in self.extents)
 
 
 def write_outputs(done: Segmented, work: Work, folder: Path) -> dict[str, Any]:
@@ -96,15 +97,23 @@ def write_outputs(done: Segmented, work: Work, folder: Path) -> dict[str, Any]:
 def _objects(done: Segmented, outputs: tuple[Output, ...], facts: results.Work) -> Iterator[tuple[str, Dataset]]:
     """File name and DICOM object of each output asked for; none of a kind when no prompt was found.
 
-    A report refers to the segments it measures, so it brings the SEG with it.
+    A report refers to the segments it measures, so it brings the SEG with it. Each object is decoded again and held
+    against the place where the network saw the mask.
+
+    Raises:
+        ResultError: an object does not lie where its mask lies; the job fails and nothing is sent.
     """
-    if not any(done.volumes_ml):
+    extents = [extent for extent in done.extents if extent]
+    if not extents:
         return
     segmentation = write_seg(done.series, done.masks, done.regions, facts)
     if segmentation.dataset is not None and {"seg", "sr"} & set(outputs):
+        check_seg(segmentation.dataset, extents, done.series.volume.spacing)
         yield "seg.dcm", segmentation.dataset
     if "rtstruct" in outputs:
-        yield "rtstruct.dcm", write_rtstruct(done.series, done.masks, done.regions, facts)
+        structures = write_rtstruct(done.series, done.masks, done.regions, facts)
+        check_rtstruct(structures, extents, done.series)
+        yield "rtstruct.dcm", structures
     if "sr" in outputs and (report := write_sr(done.series, done.masks, segmentation, facts)) is not None:
         yield "sr.dcm", report
 

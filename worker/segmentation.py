@@ -19,6 +19,7 @@ import structlog
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import shared_task
 
+from dicom_node.measures import extent
 from dicom_node.regions import Region, region_for
 from dicom_node.series import read_series
 from dicom_node.store import Store
@@ -68,7 +69,10 @@ def segment(
     masks = from_network(found, network, series)
     regions = tuple(named(prompt) for prompt in prompts)
     clock.lap("back")
-    return Segmented(series, tuple(prompts), regions, masks, segmenter.info, clock.seconds)
+    # A sheared grid is not the one that the network saw: there the masks on the slices say where they lie.
+    seen, affine = (masks, series.affine) if series.tilt_degrees else (found, network.affine)
+    extents = tuple(extent(mask, affine) if mask.any() else None for mask in seen)
+    return Segmented(series, tuple(prompts), regions, masks, extents, segmenter.info, clock.seconds)
 
 
 def named(prompt: Prompt) -> Region:

@@ -140,6 +140,20 @@ def test_the_unexpected_fails_the_job_and_not_the_worker(desk: Desk, queued: Cal
     assert "ZeroDivisionError: oops" in failed.reason
 
 
+@pytest.mark.parametrize("output", ["seg", "rtstruct"])
+def test_a_result_that_does_not_lie_where_its_mask_lies_is_never_sent(
+    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    honest = segmentation.from_network
+    monkeypatch.setattr(segmentation, "from_network", lambda *args: np.ascontiguousarray(honest(*args)[..., ::-1]))
+    job = queued("above 300", outputs=(output,), destinations=("pacs",))
+    segmentation.run(job.id)
+    failed = desk.ledger.job(job.id)
+    assert failed.state is JobState.FAILED
+    assert "does not lie where its mask lies" in failed.reason
+    assert desk.ledger.to_deliver() == []
+
+
 def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(desk: Desk, queued: Callable[..., Job]) -> None:
     job = queued("above 300", destinations=("pacs",))
 
