@@ -16,7 +16,7 @@ DATA = Path(os.environ.get("VOXTELL_TEST_DATA", Path(__file__).parents[2] / "sha
 
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[..., Path]:
-    """`shared_data("openkbp", "index.json")` is a file of the test data; without it a test skips at home, fails in CI."""
+    """`shared_data("openkbp", "index.json")`: a file of the test data; without it a test skips at home, fails in CI."""
 
     def find(*parts: str) -> Path:
         path = DATA.joinpath(*parts)
