@@ -201,8 +201,11 @@ def test_a_killed_run_ends_where_an_unbroken_one_ends(tmp_path: Path, cases: lis
         broken.train_step(next(broken.sampler))
     broken.save()
     broken.train_step(next(broken.sampler))  # lost in the kill
+    log = tmp_path / "b" / "log.jsonl"
+    log.write_text('{"step": 3}\n{"step": 4}\n')
     resumed = trainer_of(tmp_path / "b", cases, plans, steps=6)
     assert resumed.step == 3
+    assert log.read_text() == '{"step": 3}\n'
     resumed.run()
     for name, value in unbroken.averaged.items():
         assert torch.equal(value, resumed.averaged[name]), name

@@ -205,6 +205,13 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
         torch.set_rng_state(state["torch"].cpu())
         self.sampler.restore(json.loads(state["sampler"]))
+        self._forget_lost_steps()
+
+    def _forget_lost_steps(self) -> None:
+        """Take the steps after the saved state out of the log: they are done again."""
+        log = self.folder / "log.jsonl"
+        lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+        log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.step))
 
     def _entry(self, figures: list["StepFigures"]) -> dict[str, Any]:
         dice = [figure.dice for figure in figures if figure.dice is not None]

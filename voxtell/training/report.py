@@ -61,7 +61,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def _head(segmenter: Segmenter, data: Dataset) -> str:
     info = segmenter.info
-    cases = {split: sum(case.split == split for case in data.cases) for split in ("train", "validation")}
+    training, validation = (sum(case.split == split for case in data.cases) for split in ("train", "validation"))
     return f"""# {info.name} {info.version}
 
 {info.notice}
@@ -70,11 +70,10 @@ def _head(segmenter: Segmenter, data: Dataset) -> str:
 
 - Weights: `{info.digest}`
 - Licence: {info.licence}
-- Data: {data.name} ({data.source}, {data.licence}), {cases["train"]} patients for training, {cases["validation"]} for
-the
-  figures below; planners' contours on 128 x 128 x 128 voxels of 3.5 to 5 mm in plane and 1.5 to 3.3 mm along the body.
+- Data: {data.name} ({data.source}, {data.licence}).
+  {training} patients for training, {validation} for the figures below.
   A structure that a planner did not contour is unlabelled: nothing was learnt from it, and it is not measured.
-- Structures: {", ".join(data.structures)}; and "parotid glands" for both."""
+- Structures: {", ".join(data.structures)}."""
 
 
 def _contours(measured: Measured) -> str:
@@ -118,8 +117,8 @@ def _sides(measured: Measured) -> str:
     names = f" ({', '.join(measured.swapped)})" if measured.swapped else ""
     return f"""## Left and right
 
-A parotid is swapped when its mask meets the other side's contour more than its own: **{len(measured.swapped)} of
-{measured.sided_cases}** patients with both contours{names}."""
+A parotid is swapped when its mask meets the other side's contour more than its own:
+**{len(measured.swapped)} of {measured.sided_cases}** patients with both contours{names}."""
 
 
 def _phrasings(measured: Measured, unseen: dict[str, HeldOut]) -> str:
@@ -151,13 +150,15 @@ them to the same vector as the name: then the masks are equal by construction.
 
 def _negatives(measured: Measured, negatives: Sequence[str]) -> str:
     good = sum(ml < EMPTY_ML for _, _, ml in measured.negatives)
-    worst = sorted(measured.negatives, key=lambda entry: -entry[2])[:3]
-    listed = "; ".join(f'"{prompt}" {ml:.2f} ml in {case}' for case, prompt, ml in worst if ml >= EMPTY_ML)
+    share = 100 * good / max(1, len(measured.negatives))
+    worst = sorted((entry for entry in measured.negatives if entry[2] >= EMPTY_ML), key=lambda entry: -entry[2])
+    listed = "; ".join(f'"{prompt}" {ml:.2f} ml in {case}' for case, prompt, ml in worst[:3])
     return f"""## What is not there
 
 {len(negatives)} unseen prompts for organs outside head and neck ("{negatives[0]}", "{negatives[4]}", ...):
-{good} of {len(measured.negatives)} masks ({100 * good / max(1, len(measured.negatives)):.1f} %) are under {EMPTY_ML}
-ml.{" Worst: " + listed + "." if listed else ""}"""
+{good} of {len(measured.negatives)} masks ({share:.1f} %) are under {EMPTY_ML} ml.
+
+{f"Largest: {listed}." if listed else ""}"""
 
 
 def _phantoms(measured: Measured) -> str:
@@ -173,11 +174,12 @@ Dice on {len(next(iter(measured.phantoms.values())))} phantoms that the training
 
 
 def _cost(measured: Measured, segmenter: Segmenter) -> str:
+    threads = torch.get_num_threads()
     return f"""## Cost
 
-{measured.median_seconds:.1f} s per patient for {len(measured.scores)} structures (median; {torch.get_num_threads()}
-CPU threads), peak memory of the whole measuring process {measured.peak_memory_mb:.0f} MB. Window
-{segmenter.plans.patch_size} voxels (S, A, R)."""
+{measured.median_seconds:.1f} s per patient (median; {len(measured.scores)} structures, float32, CPU threads: {threads}).
+Peak memory of the whole measuring process: {measured.peak_memory_mb:.0f} MB.
+The network sees windows of {segmenter.plans.patch_size} voxels (S, A, R)."""
 
 
 def _training(log: Path | None) -> str:
