@@ -210,9 +210,9 @@ class Demo:
             self._console.print(f"  {row.label:<28}{volume}{dice}")
         picture = self._folder / "overlay.png"
         _picture(series, masks, picture)
-        self._console.print(f"[bold]overlay[/]    {picture}")
+        self._console.print(f"[bold]overlay[/]    {picture}", soft_wrap=True)
         notice = job.result["model"]["notice"]
-        self._console.print(f"[bold]done[/]       {time.perf_counter() - self._started:.1f} s. {notice}")
+        self._console.print(f"[bold]done[/]       {time.perf_counter() - self._started:.1f} s. {notice}", soft_wrap=True)
 
     @property
     def _log(self) -> Path:
