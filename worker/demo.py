@@ -212,7 +212,9 @@ class Demo:
         _picture(series, masks, picture)
         self._console.print(f"[bold]overlay[/]    {picture}", soft_wrap=True)
         notice = job.result["model"]["notice"]
-        self._console.print(f"[bold]done[/]       {time.perf_counter() - self._started:.1f} s. {notice}", soft_wrap=True)
+        self._console.print(
+            f"[bold]done[/]       {time.perf_counter() - self._started:.1f} s. {notice}", soft_wrap=True
+        )
 
     @property
     def _log(self) -> Path:
