@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
 
-.PHONY: help setup demo test check format lint types imports parity clean
+.PHONY: help setup demo test check format lint types imports model-report parity clean format-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,12 @@ types: $(VENV)/.dev ## mypy --strict
 
 imports: $(VENV)/.dev ## the import contract between the rooms
 	$(BIN)/lint-imports
+
+OPENKBP ?= ../shared/data/openkbp
+
+model-report: $(VENV)/.engine ## measure the bundled model on patients and phantoms, write docs/model-card.md (OPENKBP=dir)
+	$(BIN)/python -m voxtell.training openkbp "$(OPENKBP)" runs/openkbp.json
+	$(BIN)/python -m voxtell.training report runs/openkbp.json docs/model-card.md
 
 parity: $(VENV)/.dev ## compare with voxtell 0.1.2 from PyPI at full size (slow; needs 16 GB of memory)
 	scripts/parity.sh
