@@ -177,7 +177,7 @@ def _cost(measured: Measured, segmenter: Segmenter) -> str:
     threads = torch.get_num_threads()
     return f"""## Cost
 
-{measured.median_seconds:.1f} s per patient (median; {len(measured.scores)} structures, float32, CPU threads: {threads}).
+{measured.median_seconds:.1f} s per patient (median; {len(measured.scores)} structures, float32, threads: {threads}).
 Peak memory of the whole measuring process: {measured.peak_memory_mb:.0f} MB.
 The network sees windows of {segmenter.plans.patch_size} voxels (S, A, R)."""
 
