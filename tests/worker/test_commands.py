@@ -87,6 +87,16 @@ def test_a_pacs_that_is_down(tmp_path: Path, free_port: int) -> None:
     assert "nothing listens there" in sentence(done)
 
 
+def test_doctor_names_what_is_not_in_place_and_what_is(tmp_path: Path, free_port: int, model: Path) -> None:
+    done = voxtell_dicom("doctor", "--json", home=tmp_path, port=free_port, model=model, min_free_bytes=0)
+    assert done.returncode == 1
+    checks = {check["check"]: check for check in json.loads(done.stdout)}
+    assert [name for name, check in checks.items() if not check["ok"]] == ["listener"]
+    assert "nothing listens there" in checks["listener"]["message"]
+    assert "head-and-neck-oar" in checks["protocols"]["message"]
+    assert "random" in checks["engine"]["message"]
+
+
 def test_a_misspelt_setting_stops_the_start(tmp_path: Path) -> None:
     done = voxtell_dicom("jobs", home=tmp_path, ae_titel="X")
     assert "did you mean VOXTELL_AE_TITLE?" in sentence(done)

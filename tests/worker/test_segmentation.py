@@ -12,6 +12,7 @@ from dicom_node.synthesis import ct_series
 from tests.twins import ThresholdSegmenter
 from voxtell import OutOfMemoryError
 from worker import segmentation
+from worker.errors import EngineMissingError
 from worker.jobs import Prompt, Work
 from worker.ledger import Job, JobState
 from worker.queue_server import running_queue
@@ -138,6 +139,12 @@ def test_the_unexpected_fails_the_job_and_not_the_worker(desk: Desk, queued: Cal
     failed = desk.ledger.job(job.id)
     assert failed.state is JobState.FAILED
     assert "ZeroDivisionError: oops" in failed.reason
+
+
+def test_a_node_without_the_engine_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmentation.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(EngineMissingError, match=r"pip install .*gpu"):
+        segmentation.load_segmenter(settings)
 
 
 @pytest.mark.parametrize("output", ["seg", "rtstruct"])
