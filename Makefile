@@ -54,12 +54,12 @@ clean: ## remove .venv and caches
 $(VENV)/.engine: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the engine into $(VENV) (once; a few minutes)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gpu]'
+	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[gpu]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.engine
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gpu,dev]'
+	$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[gpu,dev]'
 	@touch $@
 
 # The tests' peers are Debian packages: real PACS and tools that nobody here wrote.
