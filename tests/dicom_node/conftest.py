@@ -84,7 +84,7 @@ def site(tmp_path: Path) -> Callable[..., Any]:
         settings = {"ae_title": "VOXTELL", "host": "127.0.0.1", "port": 0, **callbacks, **options}
         with Listener(store, **settings) as listener:
             yield Site(listener, store, arrivals, ends)
-        left = [thread.name for thread in threading.enumerate() if "AcceptorThread" in thread.name]
-        assert left == [], "associations outlived their listener"
+        # Their last steps, after the listener has let go of them, may take a moment; a leak lasts.
+        wait_until(lambda: not any("AcceptorThread" in thread.name for thread in threading.enumerate()))
 
     return run
