@@ -20,6 +20,10 @@ from worker.settings import Settings, load
 log = structlog.get_logger(__name__)
 
 
+class ResultsLostError(WorkerError):
+    """Results of a job are not on disk any more."""
+
+
 @shared_task(name=DELIVER_TASK)
 def run(job_id: str, destination: str) -> None:
     """One attempt to send a job's results to one destination. A message that comes twice does nothing."""
@@ -60,10 +64,18 @@ class Sender:
             self._judge(delivery, outcomes)
 
     def _send(self, delivery: Delivery) -> list[SendOutcome]:
+        """Sends every object that the job made, or none: a folder that lost one must not count as delivered."""
         destination = self.settings.destination(delivery.destination)
         peer = peer_of(destination, self.settings)
-        paths = [path for path in self.store.result_paths(delivery.job_id) if path.suffix == ".dcm"]
-        return send(paths, peer, calling_ae=self.settings.ae_title)
+        stored = {path.name: path for path in self.store.result_paths(delivery.job_id)}
+        made = [name for name in self.ledger.job(delivery.job_id).result["files"] if name.endswith(".dcm")]
+        lost = [name for name in made if name not in stored]
+        if lost:
+            raise ResultsLostError(
+                f"{', '.join(lost)} of job {delivery.job_id} is not in {self.store.home / 'results'} any more; "
+                "bring the folder back and retry the job"
+            )
+        return send([stored[name] for name in made], peer, calling_ae=self.settings.ae_title)
 
     def _judge(self, delivery: Delivery, outcomes: list[SendOutcome]) -> None:
         failed = [outcome for outcome in outcomes if outcome.result == "failed"]

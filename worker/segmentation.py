@@ -25,8 +25,8 @@ from dicom_node.series import read_series
 from dicom_node.store import Store
 from dicom_node.volume import from_network, to_network
 from worker.broker import SEGMENT_TASK, Broker, celery_app
-from worker.errors import BrokerError, EngineMissingError
-from worker.jobs import Prompt
+from worker.errors import BrokerError, EngineMissingError, WorkerError
+from worker.jobs import Prompt, Work
 from worker.ledger import Job, Ledger
 from worker.outputs import Segmented, write_outputs
 from worker.retries import backoff
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     import voxtell
 
 log = structlog.get_logger(__name__)
+
+
+class ImagesMissingError(WorkerError):
+    """Images that a job was made for are not in the store any more."""
+
 
 LEASE_RENEWALS = 3  # how often a lease is renewed before it would run out
 
@@ -154,13 +159,11 @@ class Desk:
 
     def _do(self, job: Job, lost: threading.Event) -> None:
         work = job.work
-        paths = [
-            path for path in self.store.series_paths(work.study_uid, work.series_uid) if path.stem in work.instances
-        ]
-        done = segment(paths, work.prompts, self.segmenter, cancelled=lost.is_set)
+        done = segment(self._images(work), work.prompts, self.segmenter, cancelled=lost.is_set)
         with self.store.results(job.id) as folder:
             result = write_outputs(done, work, folder)
-        destinations = work.destinations if result["files"] else ()
+        sendable = any(name.endswith(".dcm") for name in result["files"])
+        destinations = work.destinations if sendable else ()
         if not self.ledger.segmented(job, result, destinations):
             log.warning("the job was taken back while it ran; its results stay unsent")
             return
@@ -169,6 +172,17 @@ class Desk:
             self.broker.deliver([(job.id, destination) for destination in destinations])
         except BrokerError as error:  # the listener's sweep enqueues them
             log.warning("queue", problem=str(error))
+
+    def _images(self, work: Work) -> list[Path]:
+        """The files of exactly the instances that the work names: a result on fewer would not be what its UID says."""
+        stored = {path.stem: path for path in self.store.series_paths(work.study_uid, work.series_uid)}
+        missing = [uid for uid in work.instances if uid not in stored]
+        if missing:
+            raise ImagesMissingError(
+                f"{len(missing)} of {len(work.instances)} images of series {work.series_uid} are not in the store any "
+                f"more, the first is {missing[0]}; send the series again and then retry the job"
+            )
+        return [stored[uid] for uid in work.instances]
 
     def _failed(self, job: Job, reason: str) -> None:
         self.ledger.fail(job, reason)

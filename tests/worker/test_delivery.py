@@ -103,6 +103,17 @@ def test_a_pacs_that_stays_down_fails_the_job_and_a_retry_delivers_it(
     assert sender.ledger.job(job.id).state is JobState.DELIVERED
 
 
+def test_results_that_are_gone_are_never_called_delivered(sender: Sender, tmp_path: Path, free_port: int) -> None:
+    job = segmented(sender, "pacs")
+    (sender.store.home / "results" / job.id / "0002.dcm").unlink()
+    with pacs(tmp_path / "pacs", free_port):
+        delivery.run(job.id, "pacs")
+    failed = sender.ledger.job(job.id)
+    assert failed.state is JobState.FAILED
+    assert "0002.dcm" in failed.reason
+    assert list(Store(tmp_path / "pacs").walk()) == []
+
+
 def test_a_pacs_that_does_not_know_us_is_final(sender: Sender, tmp_path: Path, free_port: int) -> None:
     job = segmented(sender, "pacs")
     with pacs(tmp_path / "pacs", free_port, knows=("SOMEBODY",)):

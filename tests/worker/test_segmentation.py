@@ -119,6 +119,24 @@ def test_a_bad_series_is_final_and_the_reason_names_what_is_wrong(desk: Desk, qu
     assert "single slice" in failed.reason
 
 
+def test_a_job_whose_images_are_gone_fails_and_makes_nothing_of_the_rest(
+    desk: Desk, queued: Callable[..., Job]
+) -> None:
+    job = queued("above 300")
+    desk.store.series_paths(job.study_uid, job.series_uid)[-1].unlink()
+    segmentation.run(job.id)
+    failed = desk.ledger.job(job.id)
+    assert failed.state is JobState.FAILED
+    assert "1 of 9 images" in failed.reason
+    assert desk.store.result_paths(job.id) == []
+
+
+def test_files_that_no_pacs_takes_wait_for_no_delivery(desk: Desk, queued: Callable[..., Job]) -> None:
+    job = queued("above 300", outputs=("nifti",), destinations=("pacs",))
+    segmentation.run(job.id)
+    assert desk.ledger.job(job.id).state is JobState.SEGMENTED
+
+
 def test_too_little_memory_is_tried_again_and_then_fails(desk: Desk, queued: Callable[..., Job]) -> None:
     desk.segmenter = Failing(OutOfMemoryError("no room"))  # type: ignore[assignment]
     job = queued("above 300")
