@@ -19,7 +19,7 @@ from dicom_node.store import Outcome, Store
 from worker.broker import Broker
 from worker.candidates import read_headers
 from worker.errors import BrokerError
-from worker.jobs import Work
+from worker.jobs import Route, Work
 from worker.ledger import Ledger, Series
 from worker.protocols import Candidate, Protocol, ProtocolFolder
 from worker.settings import Settings
@@ -129,10 +129,17 @@ class Intake:
         """The id of the new job, if this protocol takes the series and the work is not known yet."""
         taken, findings = protocol.ask(candidate)
         reason = "; ".join(str(finding) for finding in findings if taken or not finding.holds) or "no conditions"
-        self._ledger.decide(series.study_uid, series.series_uid, protocol.name, taken=taken, reason=reason)
+        self._ledger.decide(
+            series.study_uid,
+            series.series_uid,
+            protocol.name,
+            taken=taken,
+            reason=reason,
+            conditions=[vars(one) for one in findings],
+        )
         if not taken:
             return None
-        every = tuple(destination.name for destination in self._settings.destinations)
+        every = tuple(Route(to=destination.name) for destination in self._settings.destinations)
         work = Work.of(
             study_uid=series.study_uid,
             series_uid=series.series_uid,
@@ -142,6 +149,6 @@ class Intake:
             prompts=protocol.prompts,
             model=self._settings.model,
             outputs=protocol.outputs,
-            destinations=every if protocol.destinations is None else protocol.destinations,
+            routes=every if protocol.destinations is None else protocol.destinations,
         )
         return work.job_id if self._ledger.add_job(work) else None

@@ -163,7 +163,7 @@ class Desk:
         with self.store.results(job.id) as folder:
             result = write_outputs(done, work, folder)
         sendable = any(name.endswith(".dcm") for name in result["files"])
-        destinations = work.destinations if sendable else ()
+        destinations = tuple(route.to for route in work.routes) if sendable else ()
         if not self.ledger.segmented(job, result, destinations):
             log.warning("the job was taken back while it ran; its results stay unsent")
             return

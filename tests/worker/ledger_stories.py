@@ -1,6 +1,6 @@
 """Beginnings of stories about the ledger: a clock that stands still, and jobs that have come as far as is needed."""
 
-from worker.jobs import Prompt, Work
+from worker.jobs import Prompt, Route, Work
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 
 LEASE = 60.0
@@ -32,7 +32,7 @@ def work(
         protocol_digest="0" * 16,
         prompts=(Prompt(text="liver"),),
         model=None,
-        destinations=destinations,
+        routes=tuple(Route(to=name) for name in destinations),
     )
 
 

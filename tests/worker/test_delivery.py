@@ -12,7 +12,7 @@ from dicom_node.store import Store
 from dicom_node.synthesis import ct_series
 from worker import delivery
 from worker.delivery import Sender
-from worker.jobs import Prompt, Work
+from worker.jobs import Prompt, Route, Work
 from worker.ledger import DeliveryState, Job, JobState
 from worker.settings import load
 
@@ -47,7 +47,7 @@ def segmented(sender: Sender, *destinations: str) -> Job:
         protocol_digest="d",
         prompts=(Prompt(text="liver"),),
         model=None,
-        destinations=destinations,
+        routes=tuple(Route(to=name) for name in destinations),
     )
     sender.ledger.add_job(work)
     claimed = sender.ledger.claim(work.job_id, 60)

@@ -176,7 +176,7 @@ def test_results_go_to_every_destination_unless_the_protocol_names_some(home, im
     node = Node(home, destinations=pacs)
     with running_queue(node.settings):
         node.receives(*images, ago=QUIET + 1)
-        found = {job.protocol: job.work.destinations for job in node.tick()}
+        found = {job.protocol: tuple(route.to for route in job.work.routes) for job in node.tick()}
         assert found == {"liver": ("pacs", "plan"), "plan": ("plan",)}
         node.close()
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from worker.jobs import Prompt, Work
+from worker.jobs import Derived, Finish, Prompt, Route, Work
 
 UIDS = st.lists(st.integers(1, 99).map(lambda number: f"1.2.{number}"), min_size=1, unique=True)
 FACTS = {
@@ -34,7 +34,12 @@ def test_other_images_are_another_job(uids, others):
 @pytest.mark.parametrize(
     ("change", "same"),
     [
-        ({"destinations": ("pacs",)}, True),
+        ({"routes": (Route(to="pacs"),)}, True),
+        ({"priority": "urgent", "window": ("22:00", "06:00"), "release": True, "shadow": True}, True),
+        ({"predecessor": "0" * 16}, True),
+        ({"volume": "echo 2"}, False),
+        ({"derived": (Derived(name="both", union=("liver",)),)}, False),
+        ({"prompts": (Prompt(text="liver", finish=Finish(fill_holes=True)),)}, False),
         ({"series_uid": "1.2.4"}, False),
         ({"protocol_digest": "1" * 16}, False),
         ({"prompts": (Prompt(text="spleen"),)}, False),
@@ -51,7 +56,7 @@ def test_what_decides_a_result_decides_the_job_and_where_it_goes_does_not(change
 
 @given(UIDS)
 def test_work_comes_back_from_the_ledger_as_it_was(uids):
-    work = Work.of(instances=uids, destinations=("pacs",), **FACTS)
+    work = Work.of(instances=uids, routes=(Route(to="pacs"),), priority="archive", **FACTS)
     assert Work.model_validate(work.model_dump(mode="json")) == work
 
 

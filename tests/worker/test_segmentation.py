@@ -13,7 +13,7 @@ from tests.twins import ThresholdSegmenter
 from voxtell import OutOfMemoryError
 from worker import segmentation
 from worker.errors import EngineMissingError
-from worker.jobs import Prompt, Work
+from worker.jobs import Prompt, Route, Work
 from worker.ledger import Job, JobState
 from worker.queue_server import running_queue
 from worker.segmentation import Desk
@@ -97,14 +97,14 @@ def test_a_message_that_comes_twice_does_nothing_the_second_time(desk: Desk, que
 
 
 def test_results_with_a_destination_wait_for_their_delivery(desk: Desk, queued: Callable[..., Job]) -> None:
-    job = queued("above 300", destinations=("pacs", "planning"))
+    job = queued("above 300", routes=(Route(to="pacs"), Route(to="planning")))
     segmentation.run(job.id)
     assert desk.ledger.job(job.id).state is JobState.SENDING
     assert desk.ledger.to_deliver() == [(job.id, "pacs"), (job.id, "planning")]
 
 
 def test_a_prompt_that_finds_nothing_is_a_result_and_sends_nothing(desk: Desk, queued: Callable[..., Job]) -> None:
-    job = queued("nothing", destinations=("pacs",))
+    job = queued("nothing", routes=(Route(to="pacs"),))
     segmentation.run(job.id)
     done = desk.ledger.job(job.id)
     assert (done.state, done.result["not_found"], done.result["files"]) == (JobState.SEGMENTED, ["nothing"], [])
@@ -132,7 +132,7 @@ def test_a_job_whose_images_are_gone_fails_and_makes_nothing_of_the_rest(
 
 
 def test_files_that_no_pacs_takes_wait_for_no_delivery(desk: Desk, queued: Callable[..., Job]) -> None:
-    job = queued("above 300", outputs=("nifti",), destinations=("pacs",))
+    job = queued("above 300", outputs=("nifti",), routes=(Route(to="pacs"),))
     segmentation.run(job.id)
     assert desk.ledger.job(job.id).state is JobState.SEGMENTED
 
@@ -171,7 +171,7 @@ def test_a_result_that_does_not_lie_where_its_mask_lies_is_never_sent(
 ) -> None:
     honest = segmentation.from_network
     monkeypatch.setattr(segmentation, "from_network", lambda *args: np.ascontiguousarray(honest(*args)[..., ::-1]))
-    job = queued("above 300", outputs=(output,), destinations=("pacs",))
+    job = queued("above 300", outputs=(output,), routes=(Route(to="pacs"),))
     segmentation.run(job.id)
     failed = desk.ledger.job(job.id)
     assert failed.state is JobState.FAILED
@@ -180,7 +180,7 @@ def test_a_result_that_does_not_lie_where_its_mask_lies_is_never_sent(
 
 
 def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(desk: Desk, queued: Callable[..., Job]) -> None:
-    job = queued("above 300", destinations=("pacs",))
+    job = queued("above 300", routes=(Route(to="pacs"),))
 
     class Cancelling(ThresholdSegmenter):
         def __call__(self, *args: Any, **options: Any) -> Any:

@@ -60,7 +60,7 @@ class DeliveryFacts(JobFacts):
             UnknownJobError: no such job, or it is not in one of these states.
         """
         job, now = self.job(job_id), self._clock()
-        state = JobState.SENDING if job.result and job.work.destinations else JobState.QUEUED
+        state = JobState.SENDING if job.result and job.work.routes else JobState.QUEUED
         ended = jobs.c.state.in_([JobState.FAILED, JobState.CANCELLED])
         with self._engine.begin() as connection:
             fresh = {"state": state, "attempts": 0, "reason": "", "next_try_at": now, "updated_at": now}

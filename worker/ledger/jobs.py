@@ -38,6 +38,7 @@ class JobFacts(Tables):
             "updated_at": now,
             "next_try_at": now,
             "lease_until": 0.0,
+            "priority": int(work.priority),
         }
         predecessors = (
             (jobs.c.series_uid == work.series_uid)
@@ -144,10 +145,10 @@ class JobFacts(Tables):
         return self.job(job.id)
 
     def to_segment(self) -> list[str]:
-        """Ids of QUEUED jobs whose time has come, oldest first."""
+        """Ids of QUEUED jobs whose time has come, by priority and age."""
         due = (jobs.c.state == JobState.QUEUED) & (jobs.c.next_try_at <= self._clock())
         with self._engine.connect() as connection:
-            query = sa.select(jobs.c.id).where(due).order_by(jobs.c.created_at, jobs.c.id)
+            query = sa.select(jobs.c.id).where(due).order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id)
             return [str(row.id) for row in connection.execute(query)]
 
     def _leaving(self, job: Job, **values: Any) -> sa.Update:

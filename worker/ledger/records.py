@@ -1,6 +1,6 @@
 """The rows of the ledger as values. Times are seconds since 1970-01-01 UTC."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ class Job:
     next_try_at: float
     lease_until: float
     superseded_by: str | None
+    priority: int
+    cleaned_at: float | None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Delivery:
     reason: str
     next_try_at: float
     lease_until: float
+    transaction_uid: str | None
+    stands_in_for: str | None
 
 
 @dataclass(frozen=True)
@@ -66,4 +70,5 @@ class Decision:
     protocol: str
     taken: bool
     reason: str
+    conditions: Sequence[Mapping[str, Any]]
     at: float

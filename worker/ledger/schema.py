@@ -35,6 +35,8 @@ jobs = sa.Table(
     sa.Column("next_try_at", sa.Float, nullable=False),
     sa.Column("lease_until", sa.Float, nullable=False, default=0.0),  # SEGMENTING only
     sa.Column("superseded_by", sa.String(32), nullable=True),
+    sa.Column("priority", sa.Integer, nullable=False, default=1),  # worker.jobs.Priority: smaller goes first
+    sa.Column("cleaned_at", sa.Float, nullable=True),  # when retention removed its images and results
 )
 
 deliveries = sa.Table(
@@ -48,6 +50,8 @@ deliveries = sa.Table(
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("next_try_at", sa.Float, nullable=False),
     sa.Column("lease_until", sa.Float, nullable=False, default=0.0),
+    sa.Column("transaction_uid", sa.String(64), nullable=True),  # of the storage commitment asked for (PS3.4 J)
+    sa.Column("stands_in_for", sa.String(64), nullable=True),  # the destination whose fallback this one is
 )
 
 decisions = sa.Table(
@@ -58,5 +62,18 @@ decisions = sa.Table(
     sa.Column("protocol", sa.String(64), primary_key=True),
     sa.Column("taken", sa.Boolean, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),  # the answer to "why did this study not run?"
+    sa.Column("conditions", sa.JSON, nullable=False, default=list),  # each condition, what was there, whether it holds
     sa.Column("at", sa.Float, nullable=False),
+)
+
+reports = sa.Table(
+    "reports",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),  # SHA-256 of its bytes: the same report twice is one
+    sa.Column("study_uid", sa.String(64), nullable=True, index=True),
+    sa.Column("accession", sa.String(64), nullable=True, index=True),
+    sa.Column("source", sa.String(16), nullable=False),  # dicom, hl7, http
+    sa.Column("path", sa.Text, nullable=False),  # of its bytes in the store; the text is never in the ledger
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("read_at", sa.Float, nullable=True),  # when prompts were made of it
 )

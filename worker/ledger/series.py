@@ -1,5 +1,8 @@
 """Facts about series: what arrived, what is settled, and why a protocol took it or not."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import sqlalchemy as sa
 
 from worker.ledger.records import Decision, Series
@@ -52,10 +55,19 @@ class SeriesFacts(Tables):
             .values(state=SeriesState.SETTLED)
         )
 
-    def decide(self, study_uid: str, series_uid: str, protocol: str, *, taken: bool, reason: str) -> None:
+    def decide(
+        self,
+        study_uid: str,
+        series_uid: str,
+        protocol: str,
+        *,
+        taken: bool,
+        reason: str,
+        conditions: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         """Writes down why a protocol took a series or did not; the newest decision stands."""
         key = {"study_uid": study_uid, "series_uid": series_uid, "protocol": protocol}
-        values = {"taken": taken, "reason": reason, "at": self._clock()}
+        values = {"taken": taken, "reason": reason, "conditions": list(conditions), "at": self._clock()}
         self._upsert(decisions, key | values, values)
 
     def decisions_on(self, study_uid: str) -> list[Decision]:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from worker.errors import ProtocolError
-from worker.jobs import Output, Prompt
+from worker.jobs import Output, Prompt, Route
 from worker.protocols.matching import Candidate, Finding, Match
 
 
@@ -23,7 +23,7 @@ class Protocol(BaseModel):
     match: Match
     prompts: tuple[Prompt, ...] = Field(min_length=1)
     outputs: tuple[Output, ...] = ("seg",)
-    destinations: tuple[str, ...] | None = None  # None: every destination that is set
+    destinations: tuple[Route, ...] | None = None  # None: every destination that is set
 
     @field_validator("prompts", mode="before")
     @classmethod
@@ -31,6 +31,11 @@ class Protocol(BaseModel):
         if not isinstance(value, list):
             raise ValueError("prompts are a list")
         return [{"text": one} if isinstance(one, str) else one for one in value]
+
+    @field_validator("destinations", mode="before")
+    @classmethod
+    def _plain_name(cls, value: Any) -> Any:
+        return [{"to": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
 
     @field_validator("prompts")
     @classmethod
