@@ -59,7 +59,7 @@ def train(
         Path | None, typer.Option(help="model directory to fine-tune; the bundled architecture without")
     ] = None,
     bank: Annotated[Path | None, typer.Option(help="embedding bank (.npz) to ask before the text model")] = None,
-    prompts: Annotated[int, typer.Option(help="prompts per step")] = 7,
+    prompts: Annotated[int, typer.Option(help="prompts per step")] = 5,
     rate: Annotated[float, typer.Option(help="highest learning rate")] = 1e-3,
     fusion_stages: Annotated[int | None, typer.Option(help="decoder stages that see the prompt (ablation)")] = None,
     deep_supervision: Annotated[bool, typer.Option(help="a loss at every decoder scale")] = True,

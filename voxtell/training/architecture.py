@@ -2,7 +2,7 @@
 
 from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 
 def bundled_plans() -> Plans:
@@ -10,7 +10,8 @@ def bundled_plans() -> Plans:
 
     The patch spans a head from ear to ear and from brainstem to larynx: 120 x 256 x 256 mm at the usual 2.5 x 4 x 4 mm.
     Five up-samplings as published, but no down-sampling of the slices in the last stage, which has only three of them.
-    Hounsfield units are clipped to soft tissue and bone; air, and with it all padding, becomes zero.
+    Hounsfield units are clipped to fat, soft tissue and the edge of bone, so that a gland stands out from the fat
+    around it; air, and with it all padding, becomes zero.
     """
     return Plans(
         patch_size=(48, 64, 64),
@@ -25,10 +26,10 @@ def bundled_plans() -> Plans:
         ),
         input=InputPlans(
             normalization="ct",
-            lower=-400.0,
-            upper=700.0,
-            mean=-400.0,
-            std=200.0,
+            lower=-200.0,
+            upper=400.0,
+            mean=-200.0,
+            std=120.0,
             foreground_above=-400.0,
             spacing=(2.5, 4.0, 4.0),
             spacing_min=(1.3, 3.0, 3.0),

@@ -18,16 +18,16 @@ AIR_HU = -1000.0
 class Augmentation:
     """How far a view may depart from the volume; ranges are plus and minus, probabilities per patch."""
 
-    rotation_degrees: tuple[float, float, float] = (12.0, 6.0, 8.0)
+    rotation_degrees: tuple[float, float, float] = (10.0, 5.0, 6.0)
     """About the S, A and R axis: heads turn more than they tilt."""
-    scale_s: float = 0.25
-    """Relative change of the slice spacing (0.25: from 0.8 to 1.25 times)."""
-    scale_in_plane: float = 0.2
-    noise_probability: float = 0.3
-    noise_hu: float = 60.0
+    scale_s: float = 0.15
+    """Relative change of the slice spacing (0.15: from 0.87 to 1.15 times)."""
+    scale_in_plane: float = 0.12
+    noise_probability: float = 0.2
+    noise_hu: float = 40.0
     blur_probability: float = 0.1
-    contrast: float = 0.15
-    brightness_hu: float = 40.0
+    contrast: float = 0.1
+    brightness_hu: float = 25.0
     cut_probability: float = 0.15
     """A field of view that ends inside the patch: air beyond a plane."""
 
