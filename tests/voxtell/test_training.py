@@ -285,9 +285,11 @@ def test_the_commands_take_a_site_from_its_files_to_a_fine_tuned_model(
         ["train", str(data), str(tmp_path / "site"), str(tmp_path / "run"), "--steps", "20", "--threads", "1",
          "--model", str(tmp_path / "start"), "--prompts", "2"],
         ["export", str(tmp_path / "run"), str(tmp_path / "model")],
+        ["ablate", str(data), str(tmp_path / "site"), str(tmp_path / "ablation"), "--steps", "1", "--threads", "1"],
         ["report", str(data), str(tmp_path / "card.md"), "--model", str(tmp_path / "model"), "--robust", "1",
         "--phantoms", "0",
-         "--log", str(tmp_path / "run" / "log.jsonl"), "--threads", "1"],
+         "--log", str(tmp_path / "run" / "log.jsonl"), "--threads", "1",
+         "--ablation", str(tmp_path / "ablation" / "ablation.json")],
     )  # fmt: skip
     for arguments in steps:
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
@@ -296,6 +298,8 @@ def test_the_commands_take_a_site_from_its_files_to_a_fine_tuned_model(
     card = (tmp_path / "card.md").read_text()
     assert "| mandible | 1 |" in card
     assert "0 of" in card
+    for variant in ("as published", "one fusion stage", "no deep supervision"):
+        assert f"| {variant} | " in card
     assert (tmp_path / "figures" / "dice.png").is_file()
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from voxtell.errors import VoxTellError
-from voxtell.training import cache, dataset, export, plot, setup
+from voxtell.training import ablation, cache, dataset, export, plot, setup
 from voxtell.training.checks import fixed_patches, patch_dice
 from voxtell.training.loop import Schedule, Trainer
 from voxtell.training.report import write_report
@@ -99,6 +99,7 @@ def report(
     out: Annotated[Path, typer.Argument(help="the Markdown file to write; figures go beside it")],
     model: Annotated[Path | None, typer.Option(help="model directory; the bundled one without")] = None,
     log: Annotated[Path | None, typer.Option(help="log.jsonl of the run, for the plot of its losses")] = None,
+    ablations: Annotated[Path | None, typer.Option("--ablation", help="ablation.json that `ablate` wrote")] = None,
     robust: Annotated[int, typer.Option(help="patients for unseen phrasings and negative prompts")] = 8,
     phantoms: Annotated[int, typer.Option(help="phantoms to measure, from seed 0")] = 5,
     threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
@@ -106,8 +107,30 @@ def report(
     """Measure a model and write its card."""
     torch.set_num_threads(threads)
     write_report(
-        dataset.read_dataset(data), out, model=model, log=log, robust=robust, phantoms=phantoms, say=typer.echo
+        dataset.read_dataset(data),
+        out,
+        model=model,
+        log=log,
+        ablation=ablations,
+        robust=robust,
+        phantoms=phantoms,
+        say=typer.echo,
     )
+
+
+@app.command()
+def ablate(
+    data: Annotated[Path, typer.Argument(help="data set file")],
+    folder: Annotated[Path, typer.Argument(help="cache made by `prepare`")],
+    out: Annotated[Path, typer.Argument(help="folder for the variants and ablation.json; what is there is continued")],
+    steps: Annotated[int, typer.Option(help="steps per variant")] = 700,
+    prompts: Annotated[int, typer.Option(help="prompts per step")] = 5,
+    threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
+) -> None:
+    """Train the network as published, with one fusion stage, and without deep supervision; compare."""
+    torch.set_num_threads(threads)
+    with _without_denormals():
+        ablation.ablate(dataset.read_dataset(data), folder, out, steps=steps, prompts=prompts, say=typer.echo)
 
 
 @contextmanager

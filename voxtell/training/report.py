@@ -10,6 +10,7 @@ import torch
 import voxtell
 from voxtell.segmenter import Segmenter
 from voxtell.training import plot
+from voxtell.training.ablation import Outcome, read_outcomes
 from voxtell.training.dataset import Dataset
 from voxtell.training.measure import Measured, measure
 from voxtell.training.vocabulary import HeldOut, held_out
@@ -25,6 +26,7 @@ def write_report(
     *,
     model: Path | None = None,
     log: Path | None = None,
+    ablation: Path | None = None,
     robust: int = 8,
     phantoms: int = 5,
     say: Callable[[str], object] = lambda _: None,
@@ -48,6 +50,7 @@ def write_report(
         _phantoms(measured),
         _cost(measured, segmenter),
         _training(log),
+        _ablation(ablation),
         NOTES.read_text(encoding="utf-8"),
     ]
     out.write_text("\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8")
@@ -191,3 +194,29 @@ def _training(log: Path | None) -> str:
 {last["step"]} steps of one patch in {last["seconds"] / 60:.0f} minutes.
 
 ![Losses](figures/losses.png)"""
+
+
+def _ablation(file: Path | None) -> str:
+    if file is None:
+        return ""
+    outcomes = read_outcomes(file)
+    structures = list(outcomes[0].dice)
+    rows = [
+        (
+            outcome.variant.folder.replace("-", " "),
+            *(f"{outcome.dice[name]:.3f}" for name in structures),
+            _mean(outcome),
+        )
+        for outcome in outcomes
+    ]
+    return f"""## Ablations
+
+Each variant is trained from new weights on the same patches for {outcomes[0].steps} steps, a fraction of the bundled
+model's training, and measured on {outcomes[0].patients} validation patients: mean Dice, and what the part is worth
+early on, not at the end.
+
+{table(("variant", *structures, "mean"), rows)}"""
+
+
+def _mean(outcome: Outcome) -> str:
+    return f"{np.mean(list(outcome.dice.values())):.3f}"

@@ -1,0 +1,80 @@
+"""What two parts of the published design are worth on our data: prompts at every decoder scale, and deep supervision.
+
+VoxTell fuses the prompt into five decoder stages and puts a loss on each scale. Each variant leaves one of them out
+and is trained alike: same data, seed, patches and number of steps, from new weights. Variants live in folders of their
+own, so that a killed ablation goes on where it was.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import voxtell
+from voxtell.training.dataset import Dataset
+from voxtell.training.export import export
+from voxtell.training.loop import Schedule, Trainer
+from voxtell.training.measure import measure
+from voxtell.training.setup import samplers, starting_point, text_encoder
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network and a loss that differ from the bundled model's in one thing."""
+
+    folder: str
+    fusion_stages: int | None = None
+    """None: as many as the bundled model has."""
+    deep_supervision: bool = True
+
+
+VARIANTS = (
+    Variant("as-published"),
+    Variant("one-fusion-stage", fusion_stages=1),
+    Variant("no-deep-supervision", deep_supervision=False),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One variant's Dice per structure: the mean over validation patients."""
+
+    variant: Variant
+    steps: int
+    patients: int
+    dice: dict[str, float]
+
+
+def ablate(
+    data: Dataset, cache: Path, folder: Path, *, steps: int, prompts: int, say: Callable[[str], object] = lambda _: None
+) -> list[Outcome]:
+    """Train every variant for `steps` steps below `folder` and measure it on all validation patients of `data`.
+
+    The outcomes are also written to `<folder>/ablation.json`.
+    """
+    outcomes = []
+    for variant in VARIANTS:
+        run = folder / variant.folder
+        start = starting_point(None, variant.fusion_stages)
+        drawn = samplers(data, cache, start.plans, text_encoder(start.plans), prompts)
+        schedule = Schedule(steps=steps, deep_supervision=variant.deep_supervision)
+        trainer = Trainer(run, start.plans, drawn.train, schedule)
+        trainer.run(report=lambda entry, name=variant.folder: _tell(say, name, entry))  # type: ignore[misc]
+        export(run, run / "model")
+        measured = measure(voxtell.load(run / "model"), data, {}, (), robust=0, phantoms=0, say=say)
+        dice = {name: float(np.mean([score.dice for score in scores])) for name, scores in measured.scores.items()}
+        outcomes.append(Outcome(variant, steps, len(measured.seconds), dice))
+        (folder / "ablation.json").write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
+    return outcomes
+
+
+def _tell(say: Callable[[str], object], name: str, entry: dict[str, Any]) -> None:
+    say(f"{name}: step {entry['step']}, loss {entry['loss']:.3f}")
+
+
+def read_outcomes(file: Path) -> list[Outcome]:
+    """What `ablate` wrote."""
+    return [Outcome(**{**one, "variant": Variant(**one["variant"])}) for one in json.loads(file.read_text())]
