@@ -7,6 +7,9 @@ Three kinds of labels, told by the files of the folder:
   shares a word with a positive finding; a negated finding comes through when a prompt that shares a word with it comes
   from a sentence that holds its evidence.
 - BioC XML: annotated mentions, `neg` true or not.
+- `*.yaml`: reports, each with `present`, `negated` and `either`: labels of words that one prompt must hold, each the
+  beginning of a word of the prompt, `a|b` either of two. A prompt is right when it holds a label of `present` or
+  `either`; a present label that no prompt holds is missed; a prompt that holds no label but a negated one came through.
 """
 
 import csv
@@ -18,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+import yaml
 
 from .errors import NotAReportError
 from .prompts import LeftOut, Prompt, ReportPrompts, prompts_from_text
@@ -73,8 +78,11 @@ def evaluate(folder: Path) -> list[Score]:
             marked = json.loads(gold.read_text("utf-8"))["reports"]
             scores.append(_gold({name: texts[name] for name in marked}, marked, gold.name))
     scores.extend(_bioc(path) for path in sorted(folder.glob("*.xml")))
+    scores.extend(_worded(path) for path in sorted(folder.glob("*.yaml")))
     if not scores:
-        raise NotAReportError(f"{folder}: holds no labelled reports (*labels.csv, prompt_gold.json or BioC *.xml)")
+        raise NotAReportError(
+            f"{folder}: holds no labelled reports (*labels.csv, prompt_gold.json, BioC *.xml, *.yaml)"
+        )
     return scores
 
 
@@ -174,3 +182,29 @@ def _bioc(path: Path) -> Score:
 def _covers(found: Prompt | LeftOut, term: str) -> bool:
     phrase = found.prompt if isinstance(found, Prompt) else found.text
     return _alike(phrase, term)
+
+
+def _worded(path: Path) -> Score:
+    score = Score(f"{path.parent.name}/{path.name}")
+    for report in yaml.safe_load(path.read_text("utf-8")):
+        prompts = prompts_from_text(report["text"], limit=1000).prompts
+        score.negated += len(report["negated"])
+        for label in report["present"]:
+            if any(_holds(prompt, label) for prompt in prompts):
+                score.right += 1
+            else:
+                score.missed.append(f"{report['id']}: {label}")
+        for prompt in prompts:
+            if any(_holds(prompt, label) for label in (*report["present"], *report.get("either", ()))):
+                continue
+            told = f"{report['id']}: {prompt.prompt} <- {' '.join(prompt.sentence.split())}"
+            score.wrong.append(told)
+            if any(_holds(prompt, label) for label in report["negated"]):
+                score.let_through.append(told)
+    return score
+
+
+def _holds(prompt: Prompt, label: str) -> bool:
+    """Whether every word of the label begins a word of the prompt."""
+    words = re.findall(r"\w+", prompt.prompt.casefold())
+    return all(any(word.startswith(tuple(part.split("|"))) for word in words) for part in label.casefold().split())
