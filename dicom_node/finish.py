@@ -31,12 +31,12 @@ def crop_to(mask: Mask, inside: Mask) -> Mask:
 
 def union(masks: Sequence[Mask]) -> Mask:
     """What lies in at least one of `masks` (one or more)."""
-    return np.logical_or.reduce(masks)
+    return np.asarray(np.logical_or.reduce(masks))
 
 
 def intersect(masks: Sequence[Mask]) -> Mask:
     """What lies in all of `masks` (one or more)."""
-    return np.logical_and.reduce(masks)
+    return np.asarray(np.logical_and.reduce(masks))
 
 
 def subtract(mask: Mask, others: Sequence[Mask]) -> Mask:
@@ -107,7 +107,7 @@ def bounding_box(mask: Mask) -> Box | None:
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
     if not len(slices):
         return None
-    plane = mask[slices[0] : slices[-1] + 1].any(axis=0)
+    plane: Mask = mask[slices[0] : slices[-1] + 1].any(axis=0)
     rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
     first, last = zip(*((int(held[0]), int(held[-1])) for held in (slices, rows, columns)), strict=True)
     return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1), slice(first[2], last[2] + 1)
