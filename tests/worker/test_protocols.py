@@ -10,15 +10,20 @@ from pydicom.datadict import tag_for_keyword
 
 from worker.candidates import FolderError, candidates_in, series_in
 from worker.errors import ProtocolError
+from worker.jobs import Priority
 from worker.protocols import (
     Candidate,
     Condition,
+    FromReport,
     Match,
+    Protocol,
     ProtocolFolder,
     read_folder,
     read_protocol,
     ship_protocols,
 )
+from worker.protocols.snomed import is_concept_id, is_known, known_codes
+from worker.reports import DEFAULT_LIMIT
 
 LIVER = """\
 name: liver
@@ -69,9 +74,14 @@ def test_a_protocol_is_read_with_its_defaults(tmp_path):
     ("change", "line", "field", "message"),
     [
         (("match:\n", "match: [\n"), 4, None, "not valid YAML"),
-        (("name: liver", "name: liver\nprompt: [x]"), 2, "prompt", "Extra inputs are not permitted"),
+        (("name: liver", "name: liver\nprompt: [x]"), 2, "prompt", "no such field here; did you mean prompts?"),
         (("Modality", "Modalty"), 3, "match.Modalty", "'Modalty' is no DICOM keyword or tag; did you mean Modality?"),
-        (("Modality: CT", "Modality: {equal: CT}"), 3, "match.Modality.equal", "Extra inputs are not permitted"),
+        (
+            ("Modality: CT", "Modality: {equal: CT}"),
+            3,
+            "match.Modality.equal",
+            "did you mean equals?",
+        ),
         (("Modality: CT", "Modality:"), 3, "match.Modality", "a condition needs a value"),
         (("Modality: CT", "Modality: []"), 3, "match.Modality", "Extra|needs a value"),
         (("Modality: CT", "Modality: {regex: '('}"), 3, "match.Modality.regex", "not a regular expression"),
@@ -80,14 +90,51 @@ def test_a_protocol_is_read_with_its_defaults(tmp_path):
         (("Modality: CT", "BurnedInAnnotation: NO"), 3, "match.BurnedInAnnotation", "write it in quotes"),
         (("ImageType", "ImageTyp"), 5, "match.not.ImageTyp", "did you mean ImageType?"),
         (("ImageType: LOCALIZER", "[]"), 4, "match.not", "conditions are a mapping"),
-        (("  Modality: CT\n", "  any:\n    - Modality: CT\n    - KVP: {mn: 3}\n"), 5, "match.any.2.KVP.mn", "Extra"),
+        (
+            ("  Modality: CT\n", "  any:\n    - Modality: CT\n    - KVP: {mn: 3}\n"),
+            5,
+            "match.any.2.KVP.mn",
+            "mean min?",
+        ),
         (("  Modality: CT\n", "  all:\n    - not:\n        Foo: 1\n"), 5, "match.all.1.not.Foo", "'Foo' is no DICOM"),
         (("  Modality: CT\n", "  any: []\n"), 3, "match.any", "at least 1"),
-        (("name: Kidney_R", "nme: Kidney_R"), 8, "prompts.2.nme", "Extra inputs are not permitted"),
+        (("name: Kidney_R", "nme: Kidney_R"), 8, "prompts.2.nme", "no such field here; did you mean name?"),
         (("text: right kidney, ", ""), 8, "prompts.2.text", "Field required"),
-        (("  - liver\n", "  - ' '\n"), 6, "prompts", "a prompt is empty"),
-        (("Kidney_R", "liver"), 6, "prompts", "two prompts have the same name"),
+        (("name: liver", "name: liver\nname: liver"), 2, "name", "stands here a second time"),
+        (("  - liver\n", "  - ' '\n"), 7, "prompts.1", "a prompt is empty"),
+        (("Kidney_R", "liver"), 8, "prompts.2.name", "two structures have the same name"),
         (("name: liver", "name: liver\noutputs: [dvd]"), 2, "outputs.1", "Input should be"),
+        (("name: liver", "name: liver\noutputs: []"), 2, "outputs", "at least 1"),
+        (("name: liver", "name: liver\noutputs: [seg, seg]"), 2, "outputs", "an output is named twice"),
+        (("name: liver", "name: liver\nwindow: ['22:00', '24:00']"), 2, "window.2", "String should match"),
+        (("name: liver", "name: liver\nwindow: ['22:00', '22:00']"), 2, "window", "no time at all"),
+        (("name: liver", "name: liver\npriority: soon"), 2, "priority", "urgent, routine, archive"),
+        (("name: liver", "name: liver\nholes: yes"), 2, "holes", "'keyhole' or 'xor'"),
+        (("name: liver", "name: liver\ndestinations: [a, a]"), 2, "destinations.2", "named twice"),
+        (("name: liver", "name: liver\ndestinations: [{to: a, fallback: a}]"), 2, "destinations.1.fallback", "itself"),
+        (
+            ("name: liver", "name: liver\ndestinations: [{to: a, outputs: [sr]}]"),
+            2,
+            "destinations.1.outputs.1",
+            "not made",
+        ),
+        (("name: liver", "name: liver\nreport: {limit: 0}"), 2, "report.limit", "greater than or equal to 1"),
+        (("name: liver", "name: liver\nchoose: {take: bst}"), 2, "choose.take", "'best' or 'all'"),
+        (("name: Kidney_R", "tg263: Kidney_R_and_its_pelvis"), 8, "prompts.2.tg263", "at most 16"),
+        (("name: Kidney_R", "tg263: Kidney R"), 8, "prompts.2.tg263", "is no TG-263 name"),
+        (("name: Kidney_R", "roi_type: organ"), 8, "prompts.2.roi_type", "'organ' is not one of AVOIDANCE"),
+        (("name: Kidney_R", "colour: [0, 0, 256]"), 8, "prompts.2.colour", "from 0 to 255"),
+        (("name: Kidney_R", "colour: red"), 8, "prompts.2.colour", "valid tuple"),
+        (("name: Kidney_R", "code: '64033008'"), 8, "prompts.2.code", "no SNOMED CT concept id"),
+        (("name: Kidney_R", "sentence: hello"), 8, "prompts.2.sentence", "comes from a report"),
+        (("name: Kidney_R", "expect: {volume_ml: [5, 2]}"), 8, "prompts.2.expect.volume_ml", "the least and the most"),
+        (("name: Kidney_R", "expect: {left_of: spleen}"), 8, "prompts.2.expect.left_of", "no structure named 'spleen'"),
+        (("name: Kidney_R", "finish: {crop_to: right kidney}"), 8, "prompts.2.finish.crop_to", "refers to itself"),
+        (("name: Kidney_R", "finish: {smooth_mm: 21}"), 8, "prompts.2.finish.smooth_mm", "less than or equal to 20"),
+        (("name: liver", "name: liver\nderived: [{name: x, union: [liver, y]}]"), 2, "derived.1.union.2", "named 'y'"),
+        (("name: liver", "name: liver\nderived: [{name: liver, union: [Kidney_R]}]"), 2, "derived.1.name", "same name"),
+        (("name: liver", "name: liver\nderived: [{name: x, subtract: [liver]}]"), 2, "derived.1", "needs a union"),
+        (("name: liver", "name: liver\nderived: [{name: x, empty: true}]"), 2, "derived.1.empty", "add it to outputs"),
         (("name: liver\n", ""), 1, "name", "Field required"),
         (("name: liver", "name: ../liver"), 1, "name", "String should match pattern"),
     ],
@@ -121,6 +168,86 @@ def test_two_files_with_one_name_are_refused(tmp_path):
         read_folder(tmp_path)
 
 
+def test_what_can_go_round_in_a_circle_is_refused(tmp_path):
+    ring = LIVER + "derived:\n  - {name: a, union: [b]}\n  - {name: b, union: [c, liver]}\n  - {name: c, union: [a]}\n"
+    with pytest.raises(
+        ProtocolError, match=r"derived\.[123]\.union\.1: goes round in a circle: (.) needs . needs . needs \1"
+    ):
+        read_protocol(written(tmp_path, ring))
+    crop = LIVER.replace("- liver", "- {text: liver, finish: {crop_to: Kidney_R}}")
+    crop = crop.replace("name: Kidney_R", "name: Kidney_R, finish: {crop_to: liver}")
+    with pytest.raises(ProtocolError, match=r"line [78], prompts\.[12]\.finish\.crop_to: goes round"):
+        read_protocol(written(tmp_path, crop))
+    sides = LIVER.replace("- liver", "- {text: liver, expect: {right_of: Kidney_R}}")
+    sides = sides.replace("name: Kidney_R", "name: Kidney_R, expect: {left_of: liver}")
+    assert len(read_protocol(written(tmp_path, sides)).prompts) == 2, "two that look at each other are no circle"
+
+
+EVERYTHING = """\
+name: everything
+description: all fields at once
+match: {Modality: CT}
+choose: {take: best, prefer: [thin, {BodyPartExamined: CHEST}], never: [projection, derived]}
+prompts:
+  - text: heart
+    name: Heart
+    code: "80891009"
+    tg263: Heart
+    colour: "#dc3c46"
+    roi_type: ORGAN
+    finish: {crop_to: chest, largest_component: true, min_volume_ml: 5, fill_holes: true, smooth_mm: 1.5}
+    expect: {volume_ml: [300, 1500], left_of: liver, inside_view: true}
+  - {text: thorax, name: chest, colour: [1, 2, 3]}
+  - liver
+derived:
+  - {name: PRV, union: [Heart], intersect: [chest], subtract: [liver], margin_mm: 5, tg263: Heart_PRV05}
+  - {name: PTV, empty: true, colour: "#ff0000", roi_type: PTV}
+report: {use: true, wait_minutes: 30, required: true, uncertain: true, limit: 4}
+model: published
+outputs: [seg, rtstruct, sr, nifti]
+holes: xor
+destinations: [pacs, {to: tps, outputs: [rtstruct], fallback: pacs}]
+priority: urgent
+window: [22:00, 06:00]
+release: true
+shadow: true
+"""
+
+
+def test_every_field_can_be_written(tmp_path):
+    protocol = read_protocol(written(tmp_path, EVERYTHING))
+    assert set(Protocol.model_fields) == protocol.model_fields_set
+    heart, chest, liver = protocol.prompts
+    assert (heart.colour, chest.colour, liver.colour) == ((220, 60, 70), (1, 2, 3), None)
+    assert (heart.finish.crop_to, heart.expect.volume_ml) == ("chest", (300, 1500))
+    assert protocol.window == ("22:00", "06:00"), "YAML reads 22:00 without quotes as a number"
+    assert [(route.to, route.outputs, route.fallback) for route in protocol.destinations] == [
+        ("pacs", None, None),
+        ("tps", ("rtstruct",), "pacs"),
+    ]
+    assert (protocol.priority, protocol.report.limit) == (Priority.URGENT, 4)
+
+
+def test_a_protocol_may_live_from_reports_alone(tmp_path):
+    text = "name: lesions\nmatch: {Modality: CT}\n"
+    assert read_protocol(written(tmp_path, text + "report: {wait_minutes: 10}\n")).report.use
+    with pytest.raises(ProtocolError, match="prompts: nothing to segment"):
+        read_protocol(written(tmp_path, text))
+
+
+def test_the_limit_on_prompts_is_that_of_the_reports():
+    assert FromReport().limit == DEFAULT_LIMIT
+
+
+@given(st.sampled_from(sorted(known_codes())), st.integers(0, 20), st.integers(1, 9))
+def test_a_slip_in_a_code_is_seen(code, place, turn):
+    slip = list(code)
+    slip[place % len(code)] = str((int(slip[place % len(code)]) + turn) % 10)
+    assert is_concept_id(code)
+    assert is_known(code)
+    assert not is_concept_id("".join(slip)) or is_known("".join(slip))
+
+
 def test_the_digest_changes_with_what_decides_a_result_only(tmp_path):
     digest = read_protocol(written(tmp_path, LIVER)).digest
     for text, same in [
@@ -128,6 +255,14 @@ def test_the_digest_changes_with_what_decides_a_result_only(tmp_path):
         (LIVER + "destinations: [pacs]\n", True),
         (LIVER + "outputs: [seg, nifti]\n", False),
         (LIVER.replace("right", "left"), False),
+        (LIVER + "priority: archive\nwindow: ['22:00', '06:00']\nrelease: true\nshadow: true\n", True),
+        (LIVER + "report: {use: false, wait_minutes: 5}\n", True),
+        (LIVER + "report: {use: true}\n", False),
+        (LIVER + "model: bundled\n", False),
+        (LIVER + "derived: [{name: x, union: [liver]}]\n", False),
+        (LIVER + "choose: {take: best}\n", False),
+        (LIVER + "choose: {take: all}\nholes: keyhole\noutputs: [seg]\n", True),
+        (LIVER.replace("- liver", "- {text: liver, finish: {fill_holes: true}}"), False),
     ]:
         assert (read_protocol(written(tmp_path, text)).digest == digest) is same
 

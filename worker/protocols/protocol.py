@@ -1,56 +1,137 @@
-"""A protocol: which series, which prompts, which outputs, which destinations. One YAML file each."""
+"""A protocol: which volumes of which studies, what is segmented in them, and what becomes of the result."""
 
 import hashlib
 import json
-from pathlib import Path
-from typing import Any
+import re
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from worker.errors import ProtocolError
-from worker.jobs import Output, Prompt, Route
+from worker.jobs import Derived, Frozen, Output, Priority, Prompt, Route
+from worker.protocols.choosing import Choose
 from worker.protocols.matching import Candidate, Finding, Match
+from worker.protocols.structures import PlacedError, check_structures
+
+NOT_SENT = ("nifti",)
+"""Outputs that are no DICOM objects: they stay in the results folder."""
+
+CIRCUMSTANCES: dict[str, Any] = {
+    **dict.fromkeys(("description", "destinations", "priority", "window", "release", "shadow"), True),
+    "report": {"wait_minutes"},
+}
+"""What says when and where to, not what the result is."""
 
 
-class Protocol(BaseModel):
-    """What to do with which series."""
+def _time_of_day(value: Any) -> Any:
+    """A time as YAML gives it: `22:00` without quotes is a number to base 60 in YAML 1.1."""
+    return f"{value // 60:02}:{value % 60:02}" if isinstance(value, int) and not isinstance(value, bool) else value
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$")
-    description: str = ""
-    match: Match
-    prompts: tuple[Prompt, ...] = Field(min_length=1)
-    outputs: tuple[Output, ...] = ("seg",)
-    destinations: tuple[Route, ...] | None = None  # None: every destination that is set
+TimeOfDay = Annotated[str, BeforeValidator(_time_of_day), Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+"""Local time, 00:00 to 23:59."""
 
-    @field_validator("prompts", mode="before")
+
+def _by_name(value: Any) -> Any:
+    """A priority as people write it."""
+    named = Priority.named(value)
+    if not isinstance(named, Priority):
+        raise ValueError(f"give {', '.join(one.name.lower() for one in Priority)}; not {value!r}")
+    return named
+
+
+class FromReport(Frozen):
+    """What the protocol takes from the study's radiology report; see docs/reports.md."""
+
+    use: bool = Field(True, description="Findings of the report become prompts, besides those of the protocol.")
+    wait_minutes: float = Field(0.0, ge=0, le=10080, description="How long a study waits for its report, in minutes.")
+    required: bool = Field(False, description="Without a report nothing is segmented.")
+    uncertain: bool = Field(False, description="Also findings that the report calls possible.")
+    limit: int = Field(32, ge=1, le=100, description="Most prompts from one report.")
+
+
+class Protocol(Frozen):
+    """What to do with which volumes."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$", description="How results, ledger and commands call it."
+    )
+    description: str = Field("", description="For people.")
+    match: Match = Field(description="The conditions that a series must satisfy.")
+    choose: Choose = Field(Choose(), description="Which of the volumes that match.")
+    prompts: tuple[Prompt, ...] = Field((), description="What is segmented.")
+    derived: tuple[Derived, ...] = Field((), description="Structures made of others, and empty ones to draw in.")
+    report: FromReport = Field(FromReport(use=False), description="What is taken from the radiology report.")
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description="`published`: the published weights; `bundled`: the small model that comes with the node; or a "
+        "folder in HOME/models, or its path. Left out: the node's model (VOXTELL_MODEL).",
+    )
+    outputs: tuple[Output, ...] = Field(("seg",), min_length=1, description="What is made.")
+    holes: Literal["keyhole", "xor"] = Field("keyhole", description="How RTSTRUCT contours say that there is a hole.")
+    destinations: tuple[Route, ...] | None = Field(None, description="Where to. Left out: every destination set.")
+    priority: Annotated[Priority, BeforeValidator(_by_name)] = Field(
+        Priority.ROUTINE, description="urgent, routine or archive: which job is next."
+    )
+    window: tuple[TimeOfDay, TimeOfDay] | None = Field(None, description="Local times between which jobs are started.")
+    release: bool = Field(False, description="A person must release the result before it is sent.")
+    shadow: bool = Field(False, description="Results are made and kept, never sent.")
+
+    @field_validator("prompts", "derived", mode="before")
     @classmethod
-    def _plain_text(cls, value: Any) -> Any:
-        if not isinstance(value, list):
-            raise ValueError("prompts are a list")
-        return [{"text": one} if isinstance(one, str) else one for one in value]
+    def _written_short(cls, value: Any) -> Any:
+        """A prompt may be its text alone; a colour may be #rrggbb."""
+        if not isinstance(value, (list, tuple)):
+            raise ValueError("this is a list; start each entry with '- '")
+        return [_with_colour({"text": one} if isinstance(one, str) else one) for one in value]
 
     @field_validator("destinations", mode="before")
     @classmethod
     def _plain_name(cls, value: Any) -> Any:
         return [{"to": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
 
-    @field_validator("prompts")
-    @classmethod
-    def _distinct(cls, value: tuple[Prompt, ...]) -> tuple[Prompt, ...]:
-        labels = [prompt.label for prompt in value]
-        if any(not prompt.text.strip() for prompt in value):
-            raise ValueError("a prompt is empty")
-        if len(set(labels)) != len(labels):
-            raise ValueError("two prompts have the same name")
-        return value
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        if not self.prompts and not self.report.use:
+            raise PlacedError(("prompts",), "nothing to segment: give prompts, or report: {use: true}")
+        check_structures(self.prompts, self.derived)
+        self._check_outputs()
+        for i, route in enumerate(self.destinations or ()):
+            self._check_route(route, i)
+        if self.window is not None and self.window[0] == self.window[1]:
+            raise PlacedError(("window",), f"from {self.window[0]} to {self.window[1]} is no time at all")
+        return self
+
+    def _check_outputs(self) -> None:
+        if len(set(self.outputs)) != len(self.outputs):
+            raise PlacedError(("outputs",), "an output is named twice")
+        for i, structure in enumerate(self.derived):
+            if structure.empty and "rtstruct" not in self.outputs:
+                raise PlacedError(("derived", i, "empty"), "empty structures stand in an RTSTRUCT; add it to outputs")
+
+    def _check_route(self, route: Route, i: int) -> None:
+        if route.to in [other.to for other in (self.destinations or ())[:i]]:
+            raise PlacedError(("destinations", i, "to"), f"destination '{route.to}' is named twice")
+        if route.fallback == route.to:
+            raise PlacedError(("destinations", i, "fallback"), f"the fallback of '{route.to}' is '{route.to}' itself")
+        for j, output in enumerate(route.outputs or ()):
+            if output in NOT_SENT:
+                raise PlacedError(("destinations", i, "outputs", j), f"{output} is no DICOM object; it cannot be sent")
+            if output not in self.outputs:
+                made = ", ".join(self.outputs)
+                raise PlacedError(("destinations", i, "outputs", j), f"{output} is not made; outputs are {made}")
+        if route.outputs == ():
+            raise PlacedError(("destinations", i, "outputs"), "none of the outputs goes there; leave the field out")
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of what decides a result: the version that results carry."""
-        facts = self.model_dump(mode="json", exclude={"description", "destinations"})
+        """16 hexadecimal digits of the SHA-256 of what decides a result: the version that results carry.
+
+        What stands at its default is left out, so that a new field of a new release changes no protocol's digest.
+        """
+        facts = self.model_dump(mode="json", exclude=CIRCUMSTANCES, exclude_defaults=True)
+        if not self.report.use:
+            facts.pop("report", None)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def ask(self, candidate: Candidate) -> tuple[bool, list[Finding]]:
@@ -58,49 +139,9 @@ class Protocol(BaseModel):
         return self.match.ask(candidate)
 
 
-def read_protocol(path: Path) -> Protocol:
-    """Reads one protocol file.
-
-    Raises:
-        ProtocolError: names the file, the line and the field.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"{path}: cannot be read: {error}") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ProtocolError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:  # control characters and the like
-        raise ProtocolError(f"{path}: not valid YAML: {error}") from None
-    try:
-        return Protocol.model_validate(content)
-    except ValidationError as invalid:
-        first = invalid.errors()[0]
-        line, field = _place(root, first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ProtocolError(f"{path}, line {line}, {field}: {message}") from None
-
-
-def _place(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int, str]:
-    """The line (from 1) and the name of the deepest field on the way that is in the file; pydantic's own steps are not.
-
-    A field that is missing is named with the line of what lacks it.
-    """
-    line, found = node.start_mark.line if node else 0, []
-    for part in location:
-        step = "not" if part == "not_" else part
-        if isinstance(node, yaml.MappingNode):
-            key, value = next(((k, v) for k, v in node.value if str(k.value) == str(step)), (None, None))
-            if key is not None:
-                line, node = key.start_mark.line, value
-                found.append(str(step))
-            elif part == location[-1] and step in Protocol.model_fields | Prompt.model_fields:
-                found.append(str(step))
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line
-            found.append(str(part + 1))
-    return line + 1, ".".join(found) or "the file"
+def _with_colour(structure: Any) -> Any:
+    if not isinstance(structure, dict) or not isinstance(structure.get("colour"), str):
+        return structure
+    if not re.fullmatch(r"#[0-9A-Fa-f]{6}", structure["colour"]):
+        return structure  # and pydantic says what a colour is
+    return structure | {"colour": list(bytes.fromhex(structure["colour"][1:]))}

@@ -1,0 +1,108 @@
+"""What a protocol comes to on this node: the model it runs with, the destinations it names, and why it may be inactive.
+
+A protocol that needs the published weights must not run with the bundled model: that one knows seven structures of the
+head and neck, and everything else would come back empty, as if it had been looked for.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from worker.errors import WorkerError
+from worker.jobs import Route
+from worker.protocols.protocol import Protocol
+from worker.settings import Settings
+
+PUBLISHED, BUNDLED = "published", "bundled"
+"""Names of models that are no folders."""
+
+_CHECKPOINT = Path("fold_0") / "checkpoint_final.pth"  # only the published layout has it
+
+
+class InactiveError(WorkerError):
+    """The protocol cannot run on this node."""
+
+    retry = "usage"
+
+
+def model_of(protocol: Protocol, settings: Settings) -> str | None:
+    """The folder of the model that the protocol runs with; None is the bundled one.
+
+    Raises:
+        InactiveError: the node does not have the model; says what to do.
+    """
+    if protocol.model is None:
+        return settings.model
+    if protocol.model == BUNDLED:
+        return None
+    if protocol.model == PUBLISHED:
+        return _published(protocol, settings)
+    folder = settings.home / "models" / protocol.model  # an absolute path stays what it is
+    if not folder.is_dir():
+        raise InactiveError(
+            f"protocol '{protocol.name}' is inactive: its model {folder} is no folder; put it there, or correct `model`"
+        )
+    return str(folder)
+
+
+def _published(protocol: Protocol, settings: Settings) -> str:
+    """VOXTELL_MODEL where it is another than the bundled one, or the newest that `model fetch` brought."""
+    if settings.model is not None:
+        named = Path(settings.model)
+        if not named.exists() or (named / _CHECKPOINT).exists():  # a folder that only the segmentation worker sees
+            return settings.model
+    fetched = sorted((settings.home / "models").glob(f"voxtell_*/{_CHECKPOINT}"))
+    if fetched:
+        return str(fetched[-1].parents[1])
+    raise InactiveError(
+        f"protocol '{protocol.name}' is inactive: it needs the published weights, and this node has the bundled small "
+        "model only, which knows seven structures of the head and neck; get them with: voxtell-dicom model fetch"
+    )
+
+
+def inactive(protocol: Protocol, settings: Settings) -> str:
+    """Why the protocol takes nothing on this node, in one sentence; "" when it is active."""
+    try:
+        model_of(protocol, settings)
+    except InactiveError as error:
+        return str(error)
+    return ""
+
+
+def routes_of(protocol: Protocol, settings: Settings) -> tuple[Route, ...]:
+    """Where results go: what the protocol says, or every destination that is set."""
+    if protocol.destinations is not None:
+        return protocol.destinations
+    return tuple(Route(to=destination.name) for destination in settings.destinations)
+
+
+def unknown_destinations(protocol: Protocol, settings: Settings) -> list[str]:
+    """One sentence for each destination or fallback that the settings do not have: nothing can be sent there."""
+    known = [destination.name for destination in settings.destinations]
+    named = [name for route in protocol.destinations or () for name in (route.to, route.fallback) if name is not None]
+    there = ", ".join(known) or "none is set"
+    return [
+        f"protocol '{protocol.name}' sends to '{name}', which is not in VOXTELL_DESTINATIONS ({there}); add it there"
+        for name in dict.fromkeys(named)
+        if name not in known
+    ]
+
+
+def work_facts(protocol: Protocol, settings: Settings) -> dict[str, Any]:
+    """What a protocol says of its Work: keyword arguments of `Work.of`, all but study, series, volume and instances.
+
+    Raises InactiveError.
+    """
+    return {
+        "protocol": protocol.name,
+        "protocol_digest": protocol.digest,
+        "prompts": protocol.prompts,
+        "derived": protocol.derived,
+        "model": model_of(protocol, settings),
+        "outputs": protocol.outputs,
+        "holes": protocol.holes,
+        "routes": routes_of(protocol, settings),
+        "priority": protocol.priority,
+        "window": protocol.window,
+        "release": protocol.release,
+        "shadow": protocol.shadow,
+    }

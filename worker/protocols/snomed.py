@@ -1,0 +1,39 @@
+"""SNOMED CT concept ids in protocols: is it one, and is it one that DICOM's own tables name?"""
+
+from collections.abc import Mapping
+from functools import cache
+
+from pydicom.sr._concepts_dict import concepts
+
+_TURN = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
+"""Verhoeff's permutation, applied once more for each place from the right."""
+
+
+def is_concept_id(code: str) -> bool:
+    """Whether it can be a concept id: 6 to 18 digits, the last a Verhoeff check digit, so that a slip shows."""
+    if not (code.isascii() and code.isdigit() and 6 <= len(code) <= 18):
+        return False
+    check, turned = 0, list(range(10))
+    for digit in reversed(code):
+        check = _dihedral(check, turned[int(digit)])
+        turned = [_TURN[digit] for digit in turned]
+    return check == 0 or is_known(code)  # DICOM has one code, 115347700, whose check digit is wrong
+
+
+def is_known(code: str) -> bool:
+    """Whether the concept is in the subset that DICOM uses (as pydicom has it), so that its meaning is known."""
+    return code in known_codes()
+
+
+@cache
+def known_codes() -> frozenset[str]:
+    """All of them."""
+    table: Mapping[str, Mapping[str, object]] = concepts["SCT"]  # type: ignore[assignment]
+    return frozenset(code for meanings in table.values() for code in meanings)
+
+
+def _dihedral(one: int, other: int) -> int:
+    """The product in the symmetry group of the pentagon, the turns being 0 to 4 and the reflections 5 to 9."""
+    if one < 5:
+        return (one + other) % 5 if other < 5 else 5 + (one + other) % 5
+    return 5 + (one - other) % 5 if other < 5 else (one - other) % 5
