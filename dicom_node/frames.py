@@ -127,10 +127,11 @@ class Frame:
 def read_files(paths: Iterable[Path]) -> list[File]:
     """All files as far as their headers, in the order of `paths`; SeriesError names one that cannot be read."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(_read_file, paths))
+        return list(pool.map(read_file, paths))
 
 
-def _read_file(path: Path) -> File:
+def read_file(path: Path) -> File:
+    """One file as far as its header; SeriesError when it cannot be read."""
     try:
         with path.open("rb") as stream:
             header = dcmread(stream, stop_before_pixels=True)

@@ -7,7 +7,8 @@ other objects. That can hide no slice, because what remains must be one gapless 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -88,12 +89,11 @@ def read_series(paths: Sequence[Path]) -> ImageSeries:
 
     SeriesError when they hold none or several, and when slices are missing, uneven, or do not belong together.
     """
-    volumes, notes = _volumes(paths)
+    volumes = outlines(read_files(paths))
     if len(volumes) > 1:
-        names = "; ".join(f"{name}: {len(frames)} slices" for name, frames in volumes)
+        names = "; ".join(f"{volume.name}: {len(volume.frames)} slices" for volume in volumes)
         raise SeriesError(f"the series holds {len(volumes)} volumes ({names}); choose one of them")
-    ((name, frames),) = volumes
-    return _series(name, arrange(frames), notes)
+    return _series(volumes[0])
 
 
 def split_series(paths: Sequence[Path]) -> list[ImageSeries]:
@@ -101,21 +101,68 @@ def split_series(paths: Sequence[Path]) -> list[ImageSeries]:
 
     SeriesError when one of them is no regular grid: a slice missing in one phase is not passed over.
     """
-    volumes, notes = _volumes(paths)
-    grids = [(name, arrange(frames)) for name, frames in volumes]
-    return [_series(name, grid, notes) for name, grid in grids]
+    volumes = outlines(read_files(paths))
+    for volume in volumes:
+        _ = volume.grid  # refused before any pixels are decoded
+    return [_series(volume) for volume in volumes]
 
 
-def _volumes(paths: Sequence[Path]) -> tuple[list[tuple[str, list[Frame]]], list[str]]:
-    frames, notes = _images(paths)
+def read_volume(paths: Sequence[Path], name: str) -> ImageSeries:
+    """The volume called `name` among those that the files hold; see `Outline.name`.
+
+    `paths` may be the whole series or only the files that hold this volume: what those have in common tells nothing
+    apart any more, so a shorter name is the same volume. SeriesError when there is no such volume, and as with
+    `read_series`.
+    """
+    volumes = outlines(read_files(paths))
+    wanted = _parts(name)
+    named = [volume for volume in volumes if _parts(volume.name) <= wanted]
+    if len(named) != 1:
+        raise SeriesError(
+            f"the files hold no volume '{name}', but {'; '.join(volume.name or 'one' for volume in volumes)}"
+        )
+    return _series(replace(named[0], name=name))
+
+
+def _parts(name: str) -> set[str]:
+    return set(name.split(", ")) - {""}
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """One volume of a series as far as its headers tell: what a node decides on before it decodes pixels."""
+
+    name: str  # what tells it from the other volumes of its series ("EchoTime=90"); "" when it is the only one
+    frames: tuple[Frame, ...]  # its slices
+    notes: tuple[str, ...] = ()  # what was left out of the series
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The regular grid of its slices; SeriesError names the slice that forbids it."""
+        return arrange(self.frames)
+
+    @property
+    def files(self) -> list[File]:
+        """The files that hold its slices."""
+        return list(dict.fromkeys(frame.file for frame in self.frames))
+
+
+def outlines(files: Sequence[File]) -> list[Outline]:
+    """The volumes that the files of one series hold, in the order of their names' values.
+
+    The name comes from the headers of all files, never from their order. SeriesError when none is a slice of a volume,
+    or when they do not belong together: the slice is named. Pixels are compared only where two files lie at one place.
+    """
+    frames, notes = _images(files)
     require_uniform(frames)
     frames = _without_doubles(frames, notes)
-    return _separate(frames), notes
+    return [Outline(name, tuple(part), tuple(notes)) for name, part in _separate(frames)]
 
 
-def _series(name: str, grid: Grid, notes: Sequence[str]) -> ImageSeries:
+def _series(outline: Outline) -> ImageSeries:
+    grid = outline.grid
     first = grid.frames[0].header
-    notes = list(notes)
+    notes = list(outline.notes)
     if grid.tilt_degrees:
         notes.append(f"gantry tilt {grid.tilt_degrees:.2f} degrees: the network sees the sheared grid as it is")
     if grid.jitter_mm > 0.01:
@@ -137,19 +184,19 @@ def _series(name: str, grid: Grid, notes: Sequence[str]) -> ImageSeries:
         positions=np.array([frame.position for frame in grid.frames]),
         orientation=grid.orientation,
         tilt_degrees=grid.tilt_degrees,
-        name=name,
+        name=outline.name,
         notes=tuple(notes),
     )
 
 
-def _images(paths: Sequence[Path]) -> tuple[list[Frame], list[str]]:
+def _images(files: Sequence[File]) -> tuple[list[Frame], list[str]]:
     """The frames that may be slices, and a note for each file that is none."""
-    if not paths:
+    if not files:
         raise SeriesError("the series has no files")
     frames: list[Frame] = []
     notes: list[str] = []
     uids: set[str] = set()
-    for file in read_files(paths):
+    for file in files:
         if reason := _no_slice(file):
             notes.append(f"{file.path.name} is left out: it is {reason}")
             continue

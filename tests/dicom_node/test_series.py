@@ -11,7 +11,8 @@ from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node.errors import SeriesError
-from dicom_node.series import read_series, split_series
+from dicom_node.frames import read_files
+from dicom_node.series import outlines, read_series, read_volume, split_series
 from dicom_node.synthesis import ct_series, write_slices
 from tests.images import affine_of, edit, rotation, series_files
 
@@ -177,6 +178,26 @@ def test_several_volumes_of_one_series_are_split_and_named(
     assert abs(means[names[0]] - means[names[1]]) == pytest.approx(500)
 
 
+def test_a_volume_is_read_by_its_name_from_the_whole_series_or_from_its_own_files(ct: list[Path]) -> None:
+    for path in ct:
+        edit(path, EchoTime="5.5")
+    others = _second_volume(ct, EchoTime="90")
+    whole = read_volume([*others, *ct], "EchoTime=90")
+    alone = read_volume(others[::-1], "EchoTime=90")
+    assert whole.name == alone.name == "EchoTime=90"
+    assert np.array_equal(whole.volume.array, alone.volume.array)
+    assert [r.sop_uid for r in whole.references] == [f"2.25.{n + 10}" for n in range(8)]
+    with pytest.raises(SeriesError, match=r"hold no volume 'EchoTime=7', but EchoTime=5\.5; EchoTime=90"):
+        read_volume([*others, *ct], "EchoTime=7")
+
+
+def test_an_outline_is_known_before_any_pixels_are_read(ct: list[Path]) -> None:
+    for path in ct:
+        edit(path, PixelData=b"12")
+    (outline,) = outlines(read_files(ct))
+    assert (outline.name, len(outline.files), outline.grid.affine[2, 0]) == ("", 8, pytest.approx(2))
+
+
 def test_images_at_one_place_that_nothing_tells_apart_are_refused(ct: list[Path]) -> None:
     with pytest.raises(SeriesError, match=r"two images at one place and nothing in their headers tells them apart"):
         read_series([*ct, *_second_volume(ct)])
@@ -258,5 +279,7 @@ def test_the_two_echoes_of_a_real_enhanced_file_come_apart(shared_data: Data) ->
     for volume in volumes:
         assert volume.volume.spatial_shape[0] == expected[0]["shape"][2]
         assert {reference.sop_uid for reference in volume.references} == {str(volume.headers[0].SOPInstanceUID)}
+    again = read_volume(series_files(shared_data("mr_enhanced/philips_fieldmap")), volumes[1].name)
+    assert np.array_equal(again.volume.array, volumes[1].volume.array)
     numbers = [reference.frame_number for volume in volumes for reference in volume.references]
     assert sorted(number for number in numbers if number) == list(range(1, 65))
