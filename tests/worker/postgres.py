@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,15 +17,18 @@ import pytest
 START_SECONDS = 30.0
 # The server keeps nothing that outlives the tests: no need to wait for the disk.
 OPTIONS = ("listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60")
+DURABLE = ("synchronous_commit=on",)  # what was committed is in the operating system's hands when the server crashes
 
 
 class Postgres:
     """A running server, reached by its socket in `folder`."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, folder: Path, start: Callable[[], subprocess.Popen[bytes]]) -> None:
         self.folder = folder
-        self.process = process
+        self._start = start
         self._count = 0
+        self.process = start()
+        self._wait()
 
     def new_database(self) -> str:
         """The SQLAlchemy URL of an empty schema of its own, which is all that a ledger sees of the database."""
@@ -39,10 +42,35 @@ class Postgres:
         """A connection for the administrator."""
         return psycopg.connect(host=str(self.folder), user="postgres", dbname="postgres", autocommit=True)
 
+    def restart(self) -> None:
+        """Ends it at once, with all connections, and starts it again; needs `durable`."""
+        self.stop()
+        self.process = self._start()
+        self._wait()
+
+    def stop(self) -> None:
+        """An "immediate shutdown": as if it crashed."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(START_SECONDS)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.connect().close()
+                return
+            except psycopg.OperationalError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError((self.folder / "log").read_text()) from None
+                time.sleep(0.05)
+
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server until the block ends; without the Debian package the test is skipped, in CI it fails."""
+def postgres(*, durable: bool = False) -> Iterator[Postgres]:
+    """A PostgreSQL server until the block ends; without the Debian package the test is skipped, in CI it fails.
+
+    A `durable` one keeps what was committed over its own crash, though not over the machine's.
+    """
     programs = _programs()
     # Not pytest's tmp_path: its parents are closed to other users, and a socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
@@ -51,17 +79,14 @@ def postgres() -> Iterator[Postgres]:
     initdb = [programs / "initdb", "--pgdata", data, "--auth", "trust", "--username", "postgres", "--no-sync"]
     try:
         subprocess.run([*map(str, initdb)], check=True, capture_output=True, user=user, cwd=folder)
-        options = [word for option in OPTIONS for word in ("-c", option)]
-        command = [programs / "postgres", "-D", data, "-k", folder, *options]
+        options = [word for option in OPTIONS + (DURABLE if durable else ()) for word in ("-c", option)]
+        command = [str(word) for word in (programs / "postgres", "-D", data, "-k", folder, *options)]
         with (folder / "log").open("wb") as log:
-            process = subprocess.Popen([*map(str, command)], user=user, cwd=folder, stdout=log, stderr=log)
-        server = Postgres(folder, process)
-        try:
-            _wait_for(server)
-            yield server
-        finally:
-            process.send_signal(signal.SIGQUIT)  # "immediate shutdown": nothing is kept
-            process.wait(START_SECONDS)
+            server = Postgres(folder, lambda: subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log))
+            try:
+                yield server
+            finally:
+                server.stop()
     finally:
         shutil.rmtree(folder)
 
@@ -84,15 +109,3 @@ def _give_away(folder: Path) -> int | None:
     owner = pwd.getpwnam("postgres")
     os.chown(folder, owner.pw_uid, owner.pw_gid)
     return owner.pw_uid
-
-
-def _wait_for(server: Postgres) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            server.connect().close()
-            return
-        except psycopg.OperationalError:
-            if server.process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError((server.folder / "log").read_text()) from None
-            time.sleep(0.05)
