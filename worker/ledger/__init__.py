@@ -6,14 +6,15 @@ what to enqueue again.
 """
 
 from worker.ledger.deliveries import DeliveryFacts
-from worker.ledger.records import Decision, Delivery, Job, Series
+from worker.ledger.records import Decision, Delivery, Job, Report, Series
+from worker.ledger.reports import ReportFacts
 from worker.ledger.series import SeriesFacts
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 
-__all__ = ["Decision", "Delivery", "DeliveryState", "Job", "JobState", "Ledger", "Series", "SeriesState"]
+__all__ = ["Decision", "Delivery", "DeliveryState", "Job", "JobState", "Ledger", "Report", "Series", "SeriesState"]
 
 
-class Ledger(SeriesFacts, DeliveryFacts):
+class Ledger(SeriesFacts, DeliveryFacts, ReportFacts):
     """Facts in SQLite or PostgreSQL. Safe to use from several threads and processes.
 
     Raises:

@@ -72,3 +72,16 @@ class Decision:
     reason: str
     conditions: Sequence[Mapping[str, Any]]
     at: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """A radiology report on the disk."""
+
+    id: str
+    study_uid: str | None
+    accession: str | None
+    source: str
+    path: str
+    received_at: float
+    read_at: float | None

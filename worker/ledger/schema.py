@@ -77,3 +77,10 @@ reports = sa.Table(
     sa.Column("received_at", sa.Float, nullable=False),
     sa.Column("read_at", sa.Float, nullable=True),  # when prompts were made of it
 )
+
+studies = sa.Table(
+    "studies",
+    metadata,
+    sa.Column("study_uid", sa.String(64), primary_key=True),
+    sa.Column("accession", sa.String(64), nullable=False, index=True),  # as worker.reports.links writes them
+)

@@ -1,0 +1,21 @@
+"""The accession number of each study: what links a report to it that names no Study Instance UID."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "studies",
+        sa.Column("study_uid", sa.String(64), primary_key=True),
+        sa.Column("accession", sa.String(64), nullable=False, index=True),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("studies")
