@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
+from structlog.testing import capture_logs
 
 from worker.candidates import FolderError, candidates_in, series_in
 from worker.errors import ProtocolError
@@ -18,6 +19,7 @@ from worker.protocols import (
     Match,
     Protocol,
     ProtocolFolder,
+    problems_in,
     read_folder,
     read_protocol,
     ship_protocols,
@@ -300,6 +302,64 @@ def test_a_bad_edit_keeps_the_last_good_version_and_says_so_once(tmp_path):
     ]
     path.write_text(LIVER.replace("liver", "spleen"))
     assert [protocol.name for protocol in protocols.current()] == ["spleen"]
+
+
+def test_a_bad_edit_holds_back_its_own_file_only(tmp_path):
+    bad, other = written(tmp_path, LIVER), written(tmp_path, LIVER.replace("liver", "spleen"), "spleen.yaml")
+    said: list[ProtocolError] = []
+    protocols = ProtocolFolder(tmp_path, said.append)
+    bad.write_text(LIVER + "prompt: x\n")
+    other.write_text(LIVER.replace("liver", "kidney"))
+    assert [protocol.name for protocol in protocols.current()] == ["liver", "kidney"]
+    assert len(said) == 1
+
+
+def test_a_name_that_another_file_has_is_a_bad_edit_of_the_one_that_takes_it(tmp_path):
+    first = written(tmp_path, LIVER, "a.yaml")
+    second = written(tmp_path, LIVER.replace("name: liver", "name: spleen"), "b.yaml")
+    said: list[ProtocolError] = []
+    protocols = ProtocolFolder(tmp_path, said.append)
+    first.write_text(LIVER.replace("name: liver", "name: spleen") + "priority: urgent\n")
+    assert [protocol.name for protocol in protocols.current()] == ["liver", "spleen"]
+    assert "already has a protocol named 'spleen'" in str(said[0])
+    second.unlink()
+    assert [protocol.name for protocol in protocols.current()] == ["spleen"], "the name is free now"
+
+
+def test_a_good_version_outlives_the_process(tmp_path):
+    folder, kept = tmp_path / "protocols", tmp_path / "kept"
+    folder.mkdir()
+    path = written(folder, LIVER)
+    (good,) = ProtocolFolder(folder, kept=kept).current()
+    path.write_text("name: [")
+    said: list[ProtocolError] = []
+    assert ProtocolFolder(folder, said.append, kept=kept).current() == [good]
+    assert "liver.yaml, line 1" in str(said[0])
+    written(folder, "name: [", "new.yaml")
+    with pytest.raises(ProtocolError, match=r"new\.yaml"):
+        ProtocolFolder(folder, said.append, kept=kept)
+
+
+def test_a_bad_edit_is_an_error_in_the_log(tmp_path):
+    path = written(tmp_path, LIVER)
+    protocols = ProtocolFolder(tmp_path)
+    path.write_text("name: [")
+    with capture_logs() as logged:
+        protocols.current()
+        protocols.current()
+    (line,) = logged
+    assert (line["log_level"], line["event"]) == ("error", "protocol kept as it was")
+    assert "liver.yaml, line 1" in line["problem"]
+
+
+def test_every_file_with_a_problem_is_named(tmp_path):
+    written(tmp_path, "name: [", "a.yaml")
+    written(tmp_path, LIVER, "b.yaml")
+    written(tmp_path, LIVER, "c.yaml")
+    assert [str(problem).split(":")[0].split(",")[0] for problem in problems_in(tmp_path)] == [
+        str(tmp_path / "a.yaml"),
+        str(tmp_path / "c.yaml"),
+    ]
 
 
 def test_a_node_does_not_start_with_a_protocol_that_it_cannot_read(tmp_path):

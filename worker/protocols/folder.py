@@ -1,7 +1,13 @@
-"""A folder of protocol files: read again when they change; a bad edit keeps the last good version in force."""
+"""A folder of protocol files: read again when they change; a bad edit keeps that file's last good version in force.
 
+The last good version of each file is kept beside the ledger, so that a node that starts again with a bad edit in its
+folder goes on as before, and says so, instead of refusing studies until somebody has found the slip.
+"""
+
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -9,9 +15,21 @@ import structlog
 
 from worker.errors import ProtocolError
 from worker.protocols.protocol import Protocol
-from worker.protocols.reading import protocol_files, read_protocol
+from worker.protocols.reading import parse_protocol, protocol_files, read_protocol
 
 log = structlog.get_logger(__name__)
+
+Stamp = tuple[int, int]
+"""Time of the last change in ns, and size in bytes: what tells that a file was edited."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """What one file gives: the version in force, and what is wrong with the file as it stands."""
+
+    stamp: Stamp
+    protocol: Protocol | None
+    problem: ProtocolError | None = None
 
 
 def read_folder(folder: Path) -> list[Protocol]:
@@ -23,10 +41,23 @@ def read_folder(folder: Path) -> list[Protocol]:
     protocols: dict[str, Protocol] = {}
     for path in protocol_files(folder):
         protocol = read_protocol(path)
-        if protocol.name in protocols:
-            raise ProtocolError(f"{path}: another file already has a protocol named '{protocol.name}'; rename one")
+        _check_name(protocol, protocols, path)
         protocols[protocol.name] = protocol
     return list(protocols.values())
+
+
+def problems_in(folder: Path) -> list[ProtocolError]:
+    """What is wrong with each file of a folder: at most one problem per file, in the order of their names."""
+    problems: list[ProtocolError] = []
+    names: set[str] = set()
+    for path in protocol_files(folder):
+        try:
+            protocol = read_protocol(path)
+            _check_name(protocol, names, path)
+            names.add(protocol.name)
+        except ProtocolError as error:
+            problems.append(error)
+    return problems
 
 
 def ship_protocols(folder: Path) -> None:
@@ -40,30 +71,96 @@ def ship_protocols(folder: Path) -> None:
 
 
 class ProtocolFolder:
-    """The protocols in force. `current` looks at the files again; on an error the last good ones stay in force.
+    """The protocols in force. `current` looks at the files again; each file that cannot be read keeps its last version.
+
+    `on_change` is told what is in force now, at first and after every change. `kept` is where last good versions
+    outlive the process; None: nowhere.
 
     Raises:
-        ProtocolError: on the first reading only: a node does not start with protocols that it cannot read.
+        ProtocolError: on the first reading, a file cannot be read and no last good version of it is kept.
     """
 
-    def __init__(self, folder: Path, on_error: Callable[[ProtocolError], None] | None = None) -> None:
-        self._folder = folder
-        self._on_error = on_error or (lambda error: log.error("protocols kept as they were", problem=str(error)))
-        self._seen = self._fingerprint()
-        self._protocols = read_folder(folder)
+    def __init__(
+        self,
+        folder: Path,
+        on_error: Callable[[ProtocolError], None] | None = None,
+        on_change: Callable[[Sequence[Protocol]], None] | None = None,
+        *,
+        kept: Path | None = None,
+    ) -> None:
+        self._folder, self._kept = folder, kept
+        self._on_error = on_error or (lambda error: log.error("protocol kept as it was", problem=str(error)))
+        self._on_change = on_change or (lambda _protocols: None)
+        self._files: dict[Path, _File] = {}
+        self._read()
+        for file in self._files.values():
+            if file.problem is not None and file.protocol is None:
+                raise file.problem
+        self._on_change(self._in_force())
 
     def current(self) -> list[Protocol]:
         """The protocols in force now."""
-        fingerprint = self._fingerprint()
-        if fingerprint != self._seen:
-            self._seen = fingerprint
-            try:
-                self._protocols = read_folder(self._folder)
-                log.info("protocols read again", names=[protocol.name for protocol in self._protocols])
-            except ProtocolError as error:
-                self._on_error(error)
-        return self._protocols
+        if {path: file.stamp for path, file in self._files.items()} != _stamps(self._folder):
+            before = self._in_force()
+            self._read()
+            if self._in_force() != before:
+                self._on_change(self._in_force())
+        return self._in_force()
 
-    def _fingerprint(self) -> list[tuple[str, int, int]]:
-        stats = [(path.name, path.stat()) for path in protocol_files(self._folder)]
-        return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
+    def _in_force(self) -> list[Protocol]:
+        return [file.protocol for _, file in sorted(self._files.items()) if file.protocol is not None]
+
+    def _read(self) -> None:
+        """Reads what is new or has changed, after what stands; a problem is said once, when it appears."""
+        stamps, before = _stamps(self._folder), self._files
+        self._files = {
+            path: file for path, file in before.items() if stamps.get(path) == file.stamp and not file.problem
+        }
+        for path in [path for path in stamps if path not in self._files]:
+            last = before.get(path)
+            try:
+                text = _text_of(path)
+                protocol = parse_protocol(text, str(path))
+                _check_name(protocol, self._names(), path)
+                self._files[path] = _File(stamps[path], protocol)
+                self._keep(path, text)
+            except ProtocolError as problem:
+                good = last.protocol if last else self._kept_version(path)
+                still = good if good is not None and good.name not in self._names() else None
+                self._files[path] = _File(stamps[path], still, problem)
+                if last is None or str(last.problem) != str(problem):
+                    self._on_error(problem)
+
+    def _names(self) -> list[str]:
+        return [protocol.name for protocol in self._in_force()]
+
+    def _keep(self, path: Path, text: str) -> None:
+        if self._kept is not None:
+            self._kept.mkdir(parents=True, exist_ok=True)
+            fresh = self._kept / f"{path.name}.{os.getpid()}"
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(self._kept / path.name)
+
+    def _kept_version(self, path: Path) -> Protocol | None:
+        """The version of a file that was good when the node last read it."""
+        try:
+            return read_protocol(self._kept / path.name) if self._kept is not None else None
+        except ProtocolError:  # none was kept, or a release has changed what is valid
+            return None
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"{path}: cannot be read: {error}") from None
+
+
+def _stamps(folder: Path) -> dict[Path, Stamp]:
+    stats = [(path, path.stat()) for path in protocol_files(folder)]
+    return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in stats}
+
+
+def _check_name(protocol: Protocol, others: Container[str], path: Path) -> None:
+    if protocol.name in others:
+        raise ProtocolError(f"{path}: another file already has a protocol named '{protocol.name}'; rename one")

@@ -4,13 +4,19 @@ A protocol that needs the published weights must not run with the bundled model:
 head and neck, and everything else would come back empty, as if it had been looked for.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from worker.errors import WorkerError
 from worker.jobs import Route
+from worker.protocols.folder import ProtocolFolder
 from worker.protocols.protocol import Protocol
 from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 PUBLISHED, BUNDLED = "published", "bundled"
 """Names of models that are no folders."""
@@ -106,3 +112,21 @@ def work_facts(protocol: Protocol, settings: Settings) -> dict[str, Any]:
         "release": protocol.release,
         "shadow": protocol.shadow,
     }
+
+
+def watched(settings: Settings) -> ProtocolFolder:
+    """The node's protocols. What they come to is logged at the start and at each change.
+
+    Raises:
+        ProtocolError: a file cannot be read, and the node has never read a good version of it.
+    """
+
+    def announce(protocols: Sequence[Protocol]) -> None:
+        log.info("protocols in force", protocols={protocol.name: protocol.digest for protocol in protocols})
+        for protocol in protocols:
+            for problem in unknown_destinations(protocol, settings):
+                log.error("protocol", problem=problem)
+            if why := inactive(protocol, settings):
+                log.warning("protocol", problem=why)
+
+    return ProtocolFolder(settings.protocols_folder, on_change=announce, kept=settings.home / "protocols-in-force")

@@ -25,7 +25,9 @@ _TG263 = re.compile(r"[A-Za-z_][A-Za-z0-9_~^+\-!]{0,15}")
 
 
 class PlacedError(ValueError):
-    """Something wrong between fields, and the field to look at."""
+    """Something is wrong between fields; `place` is the field to look at. It reaches people as a ProtocolError."""
+
+    retry = "usage"
 
     def __init__(self, place: Place, message: str) -> None:
         super().__init__(message)
