@@ -21,7 +21,7 @@ from worker.candidates import read_headers
 from worker.errors import BrokerError
 from worker.jobs import Route, Work
 from worker.ledger import Ledger, Series
-from worker.protocols import Candidate, Protocol, ProtocolFolder
+from worker.protocols import Candidate, Protocol, watched
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ class Intake:
 
     def __init__(self, settings: Settings, store: Store, ledger: Ledger, broker: Broker) -> None:
         self._settings, self._store, self._ledger, self._broker = settings, store, ledger, broker
-        self._protocols = ProtocolFolder(settings.protocols_folder)
+        self._protocols = watched(settings)
         self._noted: dict[tuple[str, SeriesKey], float] = {}
         self._lock = threading.Lock()
 
