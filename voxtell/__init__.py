@@ -15,6 +15,7 @@ from voxtell.errors import (
     VoxTellError,
 )
 from voxtell.segmenter import ModelInfo, Segmenter, load
+from voxtell.shortcuts import Shortcuts
 
 __all__ = [
     "CancelledError",
@@ -26,6 +27,7 @@ __all__ = [
     "OutOfMemoryError",
     "PromptError",
     "Segmenter",
+    "Shortcuts",
     "VoxTellError",
     "load",
 ]

@@ -35,7 +35,7 @@ class ImageError(VoxTellError):
 
 
 class OutOfMemoryError(VoxTellError):
-    """The device has too little free memory for this volume and these prompts."""
+    """There is too little free memory for this volume; try again when other work on the device has ended."""
 
     retry: ClassVar[Retry] = "later"
 

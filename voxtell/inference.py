@@ -5,37 +5,33 @@ slab of blended sums, and a pass over the volume takes as many prompts as fit.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import count
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import psutil  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 
-from voxtell import tiling
-from voxtell.errors import CancelledError, ModelError
+from voxtell import memory, preprocess, tiling
+from voxtell.errors import CancelledError, ModelError, OutOfMemoryError
+from voxtell.mask_decoder import Shared
 from voxtell.network import VoxTell
 from voxtell.plans import Triple
-from voxtell.preprocess import Field, resize, triple
+from voxtell.preprocess import Field, triple
+from voxtell.rows import Convert, Rows
+from voxtell.shortcuts import ABSENT, EXACT, Shortcuts
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Progress = Callable[[float], None]
 Cancelled = Callable[[], bool]
-Convert = Callable[[Tensor], Tensor]
-Predict = Callable[[Triple], Iterator[Tensor]]
-
-CPU = torch.device("cpu")
-
-# Share of the free memory that the blended sums may take; the rest is for the network's features.
-SUMS_SHARE = 0.4
 
 
 class Runner:
     """A network ready for inference on its device."""
 
-    def __init__(self, network: VoxTell, precision: Precision = "auto") -> None:
+    def __init__(
+        self, network: VoxTell, precision: Precision = "auto", *, shortcuts: Shortcuts = EXACT, compiled: bool = False
+    ) -> None:
         self._network = network.eval()
         for parameter in network.parameters():
             if parameter.dim() == 5:
@@ -43,6 +39,10 @@ class Runner:
         self._patch = network.plans.patch_size
         self._device = network.pos_embed.device
         self._dtype = _dtype(precision, self._device)
+        self._shortcuts = shortcuts
+        self._encode: Callable[[Tensor], list[Tensor]] = network.encoder
+        if compiled:
+            self._encode = torch.compile(network.encoder)
         with torch.inference_mode():
             self._kernels = network.kernels()
 
@@ -55,80 +55,115 @@ class Runner:
         progress: Progress,
         cancelled: Cancelled,
     ) -> None:
-        """Write the converted logits of the prompts (P, E) into `out` (P, S, A, R), the field's crop of the image."""
-        grid = triple(field.volume.shape)
-        prompts = len(embeddings)
-        steps = prompts * len(tiling.window_starts(grid, self._patch))
-        done = count(1)
-        sink, as_sunk = (
-            (np.empty((prompts, *field.inside_shape), np.float32), _as_is) if field.resampled else (out, convert)
-        )
+        """Write the converted logits of the prompts (P, E) into `out` (P, S, A, R), the field's crop of the image.
 
-        def of(part: slice) -> Predict:
-            def predict(start: Triple) -> Iterator[Tensor]:
-                if cancelled():
-                    raise CancelledError
-                for logits in self._window(field.volume, start, embeddings[part].to(self._device)):
-                    yield logits
-                    progress(min(1.0, next(done) / steps))
-                    if cancelled():
-                        raise CancelledError
+        Raises `CancelledError`, and `OutOfMemoryError` when even one prompt with its sums on the host is too much.
+        """
+        grid, prompts = triple(field.volume.shape), len(embeddings)
+        admission = memory.admit(
+            self._network.plans, grid, prompts, results=out.nbytes, number_bytes=self._dtype.itemsize,
+            device=self._device,
+        )  # fmt: skip
+        steps = Steps(prompts * len(tiling.window_starts(grid, self._patch)), progress, cancelled)
+        first = 0
+        while first < prompts:
+            part = slice(first, first + admission.prompts)
+            try:
+                with memory.shortage_said():
+                    self._pass(field, embeddings[part], Rows(field, out[part], convert), admission.place, steps)
+                first = part.stop
+            except OutOfMemoryError:
+                smaller = admission.smaller()
+                if smaller is None:
+                    raise
+                admission = smaller
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
 
-            return predict
-
+    def _pass(self, field: Field, embeddings: Tensor, rows: Rows, place: torch.device, steps: "Steps") -> None:
+        """All windows for some prompts (P, E), their sums at `place`."""
+        given = embeddings.to(self._device)
         with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, self._dtype != torch.float32):
-            for part, place in self._passes(prompts, grid):
-                try:
-                    self._pass(field, of(part), sink[part], as_sunk, place)
-                except torch.OutOfMemoryError:
-                    if place == CPU:
-                        raise
-                    torch.cuda.empty_cache()
-                    self._pass(field, of(part), sink[part], as_sunk, CPU)
-            if field.resampled:
-                for p, logits in enumerate(sink):
-                    out[p] = convert(resize(torch.from_numpy(logits), field.crop_shape)).numpy()
+            near = self._look(field, given, place, steps)
+            every = [True] * len(given)
 
-    def _window(self, volume: Tensor, start: Triple, embeddings: Tensor) -> Iterator[Tensor]:
-        """Logits (s, a, r) of one window, prompt after prompt."""
+            def predict(start: Triple) -> Iterator[Tensor] | None:
+                if not field.has_body(start, self._patch):
+                    steps.advance(len(given))
+                    return None
+                wanted = every if near is None else _touched(near, field, start, self._patch)
+                return self._window(field.volume, start, given, wanted, steps)
+
+            for part, logits in tiling.blend(triple(field.volume.shape), self._patch, len(given), predict, place):
+                rows.take(part, logits)
+
+    def _window(
+        self, volume: Tensor, start: Triple, embeddings: Tensor, wanted: list[bool], steps: "Steps"
+    ) -> Iterator[Tensor]:
+        """Logits (s, a, r) of one window, prompt after prompt; (1, 1, 1) of prompts that are known to be absent."""
+        steps.advance(0)
+        if any(wanted):
+            guidance, shared = self._encoded(volume, start, embeddings)
+        margin = self._shortcuts.early_exit
+        for p, is_wanted in enumerate(wanted):
+            if is_wanted:
+                (logits,) = self._network.decoder(
+                    shared, [scale[0, p] for scale in guidance], self._kernels, None if margin is None else -margin
+                )
+                yield logits[0, 0]
+            else:
+                yield torch.full((1, 1, 1), ABSENT, device=self._device)
+            steps.advance(1)
+
+    def _encoded(self, volume: Tensor, start: Triple, embeddings: Tensor) -> tuple[list[Tensor], Shared]:
+        """What the prompts say to each scale in one window, and what they have in common there."""
         s, a, r = (slice(at, at + size) for at, size in zip(start, self._patch, strict=True))
         image = volume[None, None, s, a, r].to(self._device).contiguous(memory_format=torch.channels_last_3d)
-        skips = self._network.encoder(image)
-        guidance = self._network.guidance(skips, embeddings[None])
-        shared = self._network.decoder.share(skips, self._kernels)
-        del skips  # a gigabyte of a large window that no prompt needs
-        for p in range(len(embeddings)):
-            (logits,) = self._network.decoder(shared, [scale[0, p] for scale in guidance], self._kernels)
-            yield logits[0, 0]
+        skips = self._encode(image)
+        return self._network.guidance(skips, embeddings[None]), self._network.decoder.share(skips, self._kernels)
 
-    def _pass(
-        self, field: Field, predict: Predict, sink: npt.NDArray[Any], convert: Convert, place: torch.device
-    ) -> None:
-        """All windows for some prompts, blended at `place`; `sink` (P, S, A, R) is the field without its padding."""
-        depth, a, r = field.inside
-        for rows, logits in tiling.blend(triple(field.volume.shape), self._patch, len(sink), predict, place):
-            first, end = max(rows.start, depth.start), min(rows.stop, depth.stop)
-            if first < end:
-                inside = logits[:, first - rows.start : end - rows.start, a, r]
-                sink[:, first - depth.start : end - depth.start] = convert(inside).cpu().numpy()
+    def _look(
+        self, field: Field, embeddings: Tensor, place: torch.device, steps: "Steps"
+    ) -> npt.NDArray[np.bool_] | None:
+        """Where the prompts may be, bool (P, s, a, r) at half the resolution; None without `coarse_first`."""
+        margin = self._shortcuts.coarse_first
+        if margin is None:
+            return None
+        half = preprocess.halved(field, self._patch)
+        near = np.zeros((len(embeddings), *half.crop_shape), np.bool_)
+        rows = Rows(half, near, lambda logits: logits > -margin)
 
-    def _passes(self, prompts: int, grid: Triple) -> Iterator[tuple[slice, torch.device]]:
-        """Which prompts go together, and where their sums are held: on the device if they fit, else on the host."""
-        for place in (self._device, CPU):
-            fitting = int(SUMS_SHARE * free_bytes(place)) // tiling.slab_bytes(1, grid, self._patch)
-            if fitting >= prompts or place == CPU:
-                break
-        size = max(1, min(prompts, fitting))
-        for first in range(0, prompts, size):
-            yield slice(first, first + size), place
+        def predict(start: Triple) -> Iterator[Tensor]:
+            return self._window(half.volume, start, embeddings, [True] * len(embeddings), steps)
+
+        for part, logits in tiling.blend(triple(half.volume.shape), self._patch, len(near), predict, place):
+            rows.take(part, logits)
+        return near
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that new tensors may take on a device."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + unused
-    return int(psutil.virtual_memory().available)
+class Steps:
+    """Counts decoded prompts for whoever watches, and stops the work when it is cancelled."""
+
+    def __init__(self, total: int, progress: Progress, cancelled: Cancelled) -> None:
+        self._total, self._progress, self._cancelled = total, progress, cancelled
+        self._done = 0
+
+    def advance(self, prompts: int) -> None:
+        """So many prompts more are through one window. Raises `CancelledError`."""
+        self._done += prompts
+        if prompts:
+            self._progress(min(1.0, self._done / self._total))
+        if self._cancelled():
+            raise CancelledError
+
+
+def _touched(near: npt.NDArray[np.bool_], field: Field, start: Triple, patch: Triple) -> list[bool]:
+    """Which prompts the look at half the resolution found in a window of the field."""
+    box = tuple(
+        slice(max(0, at - part.start) // 2, max(0, -(-(at + size - part.start) // 2)))
+        for at, size, part in zip(start, patch, field.inside, strict=True)
+    )
+    return [bool(of_prompt[box].any()) for of_prompt in near]
 
 
 def pick_device(name: str) -> torch.device:
@@ -151,7 +186,3 @@ def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
     if precision == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
-
-
-def _as_is(logits: Tensor) -> Tensor:
-    return logits

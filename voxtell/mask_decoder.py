@@ -99,10 +99,17 @@ class MaskDecoder(nn.Module):
             constants[first] = constants[first] + self._lift(first, features, kernels[first].up[: features.shape[1]])
         return Shared(features, constants)
 
-    def forward(self, shared: Shared, guidance: list[Tensor], kernels: list[StageKernels]) -> list[Tensor]:
+    def forward(
+        self,
+        shared: Shared,
+        guidance: list[Tensor],
+        kernels: list[StageKernels],
+        leave_below: float | None = None,
+    ) -> list[Tensor]:
         """Logits (1, 1, s, a, r) of one prompt per scale, from its guidance per scale (values,), both finest first.
 
-        The coarser scales are there only in training mode.
+        The coarser scales are there only in training mode. leave_below: when all logits of a coarse scale are below
+        it, their largest stands for all of the finest, (1, 1, 1, 1, 1), and the finer stages are left out.
         """
         features, heads = shared.features, []
         for i, constant in shared.constants.items():
@@ -110,6 +117,10 @@ class MaskDecoder(nn.Module):
             weights = guidance[len(self.stages) - i].view(self.guidance_channels, channels)
             if self.training:
                 heads.append(self._head(i - 1, features, weights))
+            elif leave_below is not None:
+                largest = self._head(i - 1, features, weights).amax()
+                if largest < leave_below:
+                    return [largest.view(1, 1, 1, 1, 1)]
             if features is shared.features:  # its own way up is part of the constant
                 maps = functional.conv3d(features, weights[:, :, None, None, None])
                 lifted = self._lift(i, maps, kernels[i].up[channels:])

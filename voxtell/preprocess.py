@@ -26,12 +26,14 @@ class Field:
 
     volume: float32 (S', A', R') normalized and padded, at least the patch size; inside: the part of it that is not
     padding; crop: where that part lies in the caller's image. `resampled` when its grid is not that of the crop.
+    air: the normalized grey value up to which there is no body, None where nobody asks.
     """
 
     volume: Tensor
     inside: Box
     crop: Box
     resampled: bool
+    air: float | None = None
 
     @property
     def crop_shape(self) -> Triple:
@@ -40,6 +42,16 @@ class Field:
     @property
     def inside_shape(self) -> Triple:
         return triple(part.stop - part.start for part in self.inside)
+
+    def has_body(self, start: Triple, patch: Triple) -> bool:
+        """Whether any voxel of a window is above air; padding is not body."""
+        if self.air is None:
+            return True
+        s, a, r = (
+            slice(max(at, part.start), min(at + size, part.stop))
+            for at, size, part in zip(start, patch, self.inside, strict=True)
+        )
+        return bool((self.volume[s, a, r] > self.air).any())
 
 
 def check_image(image: npt.NDArray[np.generic]) -> Image:
@@ -70,8 +82,11 @@ def check_spacing(spacing: Spacing | None) -> Spacing | None:
     return values[0], values[1], values[2]
 
 
-def prepare(image: Image, plans: Plans, spacing: Spacing | None = None) -> Field | None:
-    """The field of an image (S, A, R), or None when no voxel is in the foreground."""
+def prepare(image: Image, plans: Plans, spacing: Spacing | None = None, *, air: float | None = None) -> Field | None:
+    """The field of an image (S, A, R), or None when no voxel is in the foreground.
+
+    air: grey value up to which a voxel is no body, for `Field.has_body`.
+    """
     crop = foreground_box(image, plans.input.foreground_above)
     if crop is None:
         return None
@@ -80,7 +95,16 @@ def prepare(image: Image, plans: Plans, spacing: Spacing | None = None) -> Field
     resampled = shape != volume.shape
     if resampled:
         volume = downsample(volume, shape)
-    return _pad(normalize(volume, plans.input), plans.patch_size, crop, resampled)
+    normal = normalize(volume, plans.input)
+    at_most = None if air is None else float(normalize(np.array([air], np.float32), plans.input, of=volume)[0])
+    return _pad(normal, plans.patch_size, crop, resampled, at_most)
+
+
+def halved(field: Field, patch: Triple) -> Field:
+    """The field at half its resolution, padded anew; its crop is the whole of that grid."""
+    half = functional.avg_pool3d(field.volume[field.inside][None], 2, ceil_mode=True)[0].numpy()
+    s, a, r = (slice(0, size) for size in half.shape)
+    return _pad(half, patch, (s, a, r), resampled=False)
 
 
 def foreground_box(image: Image, above: float | None) -> Box | None:
@@ -98,11 +122,15 @@ def foreground_box(image: Image, above: float | None) -> Box | None:
     return box[0], box[1], box[2]
 
 
-def normalize(volume: Image, plans: InputPlans) -> Image:
-    """Grey values as the network was trained on: z-score over the whole array, or fixed Hounsfield bounds and scale."""
+def normalize(values: Image, plans: InputPlans, of: Image | None = None) -> Image:
+    """Grey values as the network was trained on: z-score over a whole volume, or fixed Hounsfield bounds and scale.
+
+    of: the volume whose mean and deviation count, where `values` is not all of it.
+    """
     if plans.normalization == "ct":
-        return ((volume.clip(plans.lower, plans.upper) - plans.mean) / plans.std).astype(np.float32)
-    scaled: Image = (volume - volume.mean()) / max(float(volume.std()), MIN_STD)
+        return ((values.clip(plans.lower, plans.upper) - plans.mean) / plans.std).astype(np.float32)
+    volume = values if of is None else of
+    scaled: Image = (values - volume.mean()) / max(float(volume.std()), MIN_STD)
     return scaled
 
 
@@ -130,12 +158,12 @@ def _resampled_shape(shape: tuple[int, ...], plans: InputPlans, spacing: Spacing
     )
 
 
-def _pad(volume: Image, patch: Triple, crop: Box, resampled: bool) -> Field:
+def _pad(volume: Image, patch: Triple, crop: Box, resampled: bool, air: float | None = None) -> Field:
     before = [max(0, size - n) // 2 for n, size in zip(volume.shape, patch, strict=True)]
     after = [max(0, size - n) - b for n, size, b in zip(volume.shape, patch, before, strict=True)]
     padded = np.pad(volume, list(zip(before, after, strict=True)))
     s, a, r = (slice(b, b + n) for b, n in zip(before, volume.shape, strict=True))
-    return Field(torch.from_numpy(padded), (s, a, r), crop, resampled)
+    return Field(torch.from_numpy(padded), (s, a, r), crop, resampled, air)
 
 
 def triple(values: Iterable[int]) -> Triple:

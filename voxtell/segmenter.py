@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 
 from voxtell import checkpoint, preprocess
-from voxtell.errors import ModelError, OutOfMemoryError
-from voxtell.inference import Cancelled, Convert, Precision, Progress, Runner, pick_device
+from voxtell.errors import ModelError
+from voxtell.inference import Cancelled, Precision, Progress, Runner, pick_device
 from voxtell.network import VoxTell
 from voxtell.ngrams import NgramEncoder
 from voxtell.plans import Plans
 from voxtell.preprocess import Spacing
 from voxtell.prompts import Bank, QwenEncoder, TextEncoder, check_prompts
+from voxtell.rows import Convert
+from voxtell.shortcuts import EXACT, Shortcuts
 
 BUNDLED_MODEL = Path(__file__).parent / "weights"
 BANK = "text_embeddings.npz"  # an embedding bank beside the weights is used without being named
@@ -34,7 +36,7 @@ class ModelInfo:
 
     name: str
     version: str
-    digest: str  # "sha256:..." of the weights file
+    digest: str  # "sha256:..." of the weights file, and after a space the shortcuts that were on
     licence: str
     notice: str  # one sentence: what it is not for
     text_encoder: str
@@ -46,11 +48,14 @@ def load(
     bank: str | Path | None = None,
     *,
     precision: Precision = "auto",
+    shortcuts: Shortcuts = EXACT,
+    compiled: bool = False,
 ) -> "Segmenter":
     """The model of a directory (the bundled one without), ready on a device.
 
     bank: an .npz of embeddings that is asked before the text model; without it, one beside the weights is used.
-    precision: "auto" is float16 on CUDA and float32 elsewhere.
+    precision: "auto" is float16 on CUDA and float32 elsewhere. shortcuts: approximations, none by default. compiled:
+    let torch compile the encoder, which takes minutes at the first window.
     Raises `ModelError` when a file is missing, damaged or describes another network.
     """
     directory = Path(model) if model is not None else BUNDLED_MODEL
@@ -62,21 +67,32 @@ def load(
     if bank is not None or beside.is_file():
         text = Bank(Path(bank) if bank is not None else beside, text)
     digest = checkpoint.weights_digest(checkpoint.weights_path(directory))
-    return Segmenter(network.to(place), text, digest, precision=precision)
+    return Segmenter(network.to(place), text, digest, precision=precision, shortcuts=shortcuts, compiled=compiled)
 
 
 class Segmenter:
     """Free-text prompts and an image in, masks out."""
 
-    def __init__(self, network: VoxTell, text: TextEncoder, digest: str, *, precision: Precision = "auto") -> None:
+    def __init__(
+        self,
+        network: VoxTell,
+        text: TextEncoder,
+        digest: str,
+        *,
+        precision: Precision = "auto",
+        shortcuts: Shortcuts = EXACT,
+        compiled: bool = False,
+    ) -> None:
         if text.dim != network.plans.prompt.text_dim:
             raise ModelError(
                 f"{text.name} gives {text.dim} numbers per prompt, the network takes {network.plans.prompt.text_dim}"
             )
         card = network.plans.card
-        self.plans = network.plans
-        self.info = ModelInfo(card.name, card.version, digest, card.licence, card.notice, card.text_encoder)
-        self._runner = Runner(network, precision)
+        self.plans = replace(network.plans, input=shortcuts.applied_to(network.plans.input))
+        made_by = f"{digest} {shortcuts}".rstrip()  # other masks, so another identity of the results
+        self.info = ModelInfo(card.name, card.version, made_by, card.licence, card.notice, card.text_encoder)
+        self._runner = Runner(network, precision, shortcuts=shortcuts, compiled=compiled)
+        self._air = shortcuts.skip_below
         self._text = text
         self._embeddings: dict[str, Tensor] = {}
 
@@ -96,10 +112,9 @@ class Segmenter:
         is asked before every window. Raises `ImageError`, `PromptError`, `CancelledError`, `OutOfMemoryError`.
         """
         image, texts = preprocess.check_image(image), check_prompts(prompts)
-        unique = list(dict.fromkeys(texts))
-        masks = np.zeros((len(unique), *image.shape), dtype=np.bool_)
-        self._segment(image, unique, masks, _positive, spacing, progress, cancelled)
-        return _in_order(masks, unique, texts)
+        masks = np.zeros((len(texts), *image.shape), dtype=np.bool_)
+        self._segment(image, texts, masks, _positive, spacing, progress, cancelled)
+        return masks
 
     def logits(
         self,
@@ -112,10 +127,9 @@ class Segmenter:
     ) -> npt.NDArray[np.float32]:
         """Logits float32 (P, S, A, R) whose positive voxels are the masks; -inf outside the crop to the foreground."""
         image, texts = preprocess.check_image(image), check_prompts(prompts)
-        unique = list(dict.fromkeys(texts))
-        logits = np.full((len(unique), *image.shape), -np.inf, dtype=np.float32)
-        self._segment(image, unique, logits, _as_is, spacing, progress, cancelled)
-        return _in_order(logits, unique, texts)
+        logits = np.full((len(texts), *image.shape), -np.inf, dtype=np.float32)
+        self._segment(image, texts, logits, _as_is, spacing, progress, cancelled)
+        return logits
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings float32 (P, E) of prompts in lower case; those of earlier calls are remembered."""
@@ -140,17 +154,15 @@ class Segmenter:
     ) -> None:
         """Fill `out` (P, S, A, R) inside the crop with the converted logits."""
         report = progress or _ignore
-        field = preprocess.prepare(image, self.plans, preprocess.check_spacing(spacing))
+        unique = list(dict.fromkeys(texts))
+        field = preprocess.prepare(image, self.plans, preprocess.check_spacing(spacing), air=self._air)
         if field is not None:
-            embeddings = self.embed(texts)
-            try:
-                inside = out[(slice(None), *field.crop)]
-                self._runner.fill(field, embeddings, inside, convert, report, cancelled or _never)
-            except torch.OutOfMemoryError as error:
-                raise OutOfMemoryError(
-                    f"the device has too little free memory for windows of {self.plans.patch_size}; "
-                    "try again when other work on it has ended, or use the CPU"
-                ) from error
+            embeddings = self.embed(unique)
+            inside = out[(slice(len(unique)), *field.crop)]
+            self._runner.fill(field, embeddings, inside, convert, report, cancelled or _never)
+            for p in reversed(range(len(texts))):  # a repeated prompt comes after its first, so nothing is lost
+                if unique[p : p + 1] != [texts[p]]:
+                    out[p] = out[unique.index(texts[p])]
         report(1.0)
 
 
@@ -169,11 +181,6 @@ def _ignore(_: float) -> None:
 
 def _never() -> bool:
     return False
-
-
-def _in_order(values: npt.NDArray[Any], unique: list[str], texts: list[str]) -> npt.NDArray[Any]:
-    """Values of the unique prompts (U, ...) as those of all prompts (P, ...); no copy when none is repeated."""
-    return values if len(unique) == len(texts) else values[[unique.index(text) for text in texts]]
 
 
 def _text_encoder(plans: Plans, device: str) -> TextEncoder:

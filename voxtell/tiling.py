@@ -36,23 +36,24 @@ def window_weights(patch: Triple) -> Tensor:
     return half.float()
 
 
-def slab_bytes(prompts: int, shape: Triple, patch: Triple) -> int:
-    """Memory that `blend` holds for the sums, in bytes."""
-    return 4 * (prompts + 1) * patch[0] * shape[1] * shape[2]
+def slab_bytes(shape: Triple, patch: Triple) -> int:
+    """Memory that `blend` holds for the sums of each prompt, and once more for their weights, in bytes."""
+    return 4 * patch[0] * shape[1] * shape[2]
 
 
 def blend(
     shape: Triple,
     patch: Triple,
     prompts: int,
-    predict: Callable[[Triple], Iterable[Tensor]],
+    predict: Callable[[Triple], Iterable[Tensor] | None],
     device: torch.device,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Run `predict` on every window and yield the blended logits row by row.
 
-    predict: first voxel of a window -> for each prompt in turn its logits (s, a, r) of patch size, on any device.
-    Yields (rows, logits float32 (P, rows, A, R)) on `device`, in order and without gaps. The tensor is only valid until
-    the next step.
+    predict: first voxel of a window -> for each prompt in turn its logits (s, a, r) of patch size, or (1, 1, 1) where
+    one logit stands for all of the window, on any device; or None for a window that takes no part.
+    Yields (rows, logits float32 (P, rows, A, R)) on `device`, in order and without gaps; -inf where no window took
+    part. The tensor is only valid until the next step.
     """
     weights = window_weights(patch).to(device)
     sums = torch.zeros((prompts, patch[0], *shape[1:]), device=device)
@@ -61,15 +62,21 @@ def blend(
         (first, list(starts)) for first, starts in groupby(window_starts(shape, patch), key=lambda start: start[0])
     ]
     ends = [first for first, _ in slabs[1:]] + [shape[0]]
+    gaps = False
     for (first, starts), end in zip(slabs, ends, strict=True):
         for start in starts:
             area = (slice(None), *(slice(at, at + size) for at, size in zip(start[1:], patch[1:], strict=True)))
-            total[area] += weights
-            for p, logits in enumerate(predict(start)):
-                sums[p][area].addcmul_(logits.to(device, torch.float32), weights)
+            found = predict(start)
+            gaps |= found is None
+            if found is not None:
+                total[area] += weights
+                for p, logits in enumerate(found):
+                    sums[p][area].addcmul_(logits.to(device, torch.float32), weights)
         done = end - first
         for of_prompt in sums:
             of_prompt[:done] /= total[:done]
+            if gaps:
+                of_prompt[:done].masked_fill_(total[:done] == 0, -torch.inf)
         yield slice(first, end), sums[:, :done]
         for held in (total, *sums):
             held[: patch[0] - done] = held[done:].clone()

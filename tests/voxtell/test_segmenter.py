@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from voxtell import inference, tiling
+from voxtell import inference, memory, tiling
 from voxtell.errors import CancelledError, ImageError, ModelError, OutOfMemoryError, PromptError
 from voxtell.network import VoxTell
 from voxtell.plans import InputPlans, Plans
@@ -77,8 +77,10 @@ def test_a_prompt_is_embedded_once_for_many_images(segmenter, text, image: Image
 def test_passes_of_few_prompts_change_nothing(segmenter: Segmenter, image: Image, monkeypatch) -> None:
     prompts = ["liver", "spleen", "aorta", "left kidney", "spine"]
     at_once = segmenter.logits(image, prompts)
-    slab = tiling.slab_bytes(1, (25, 16, 35), (16, 16, 24))
-    monkeypatch.setattr(inference, "free_bytes", lambda device: 2.5 * slab / inference.SUMS_SHARE)
+    slab = tiling.slab_bytes((25, 16, 35), (16, 16, 24))
+    window = memory.features_bytes(segmenter.plans, 4)
+    results = len(prompts) * 25 * 12 * 35 * 4
+    monkeypatch.setattr(memory, "free_bytes", lambda device: (3.5 * slab + window + results) / memory.SHARE)
     np.testing.assert_allclose(segmenter.logits(image, prompts), at_once, rtol=0, atol=1e-5)
 
 
@@ -173,6 +175,47 @@ def test_too_little_memory_is_said_and_worth_trying_again(segmenter: Segmenter, 
     with pytest.raises(OutOfMemoryError, match="too little free memory") as raised:
         segmenter(image, ["liver"])
     assert raised.value.retry == "later"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError("Unable to allocate 6 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:129] . DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_prompts_that_are_too_many_together_are_halved(segmenter, image: Image, monkeypatch, error: Exception) -> None:
+    prompts = ["liver", "spleen", "aorta", "left kidney", "spine"]
+    at_once, tried = segmenter(image, prompts), []
+    whole = inference.Runner._pass
+
+    def scarce(self, field, embeddings, *rest) -> None:
+        tried.append(len(embeddings))
+        if len(embeddings) > 2:
+            raise error
+        whole(self, field, embeddings, *rest)
+
+    monkeypatch.setattr(inference.Runner, "_pass", scarce)
+    assert np.mean(segmenter(image, prompts) == at_once) > 0.9999  # but for rounding where a logit is zero
+    assert tried == [5, 3, 2, 2, 1]
+
+
+def test_an_error_that_is_not_about_memory_is_not_taken_for_one(segmenter, image: Image, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(inference.Runner, "_window", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        segmenter(image, ["liver"])
+
+
+def test_repeated_prompts_take_no_more_memory_than_their_masks(segmenter, image: Image) -> None:
+    prompts = ["spleen", "liver", "spleen", "aorta", "liver", "liver"]
+    masks, apart = segmenter(image, prompts), segmenter(image, ["spleen", "liver", "aorta"])
+    assert masks.base is None  # no view of a larger array
+    for mask, unique in zip(masks, (0, 1, 0, 2, 1, 1), strict=True):
+        np.testing.assert_array_equal(mask, apart[unique])
 
 
 def test_a_text_encoder_of_another_width_is_refused(tiny_network: VoxTell, text) -> None:
