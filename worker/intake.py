@@ -108,7 +108,7 @@ class Intake:
         for delivery in self._ledger.free_lost_deliveries(self._settings.max_deliveries):
             log.error("delivery failed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
         try:
-            self._broker.top_up(self._ledger.to_segment(), self._ledger.to_deliver())
+            self._broker.top_up(self._ledger.to_segment(), self._ledger.to_deliver(), self._ledger.priorities())
         except BrokerError as error:
             log.warning("queue", problem=str(error))
 
@@ -121,7 +121,7 @@ class Intake:
         if not added:
             return
         try:
-            self._broker.segment(added)
+            self._broker.segment(added, self._ledger.priorities())
         except BrokerError as error:  # the next sweep enqueues them
             log.warning("queue", problem=str(error))
 

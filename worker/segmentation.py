@@ -162,14 +162,12 @@ class Desk:
         done = segment(self._images(work), work.prompts, self.segmenter, cancelled=lost.is_set)
         with self.store.results(job.id) as folder:
             result = write_outputs(done, work, folder)
-        sendable = any(name.endswith(".dcm") for name in result["files"])
-        destinations = tuple(route.to for route in work.routes) if sendable else ()
-        if not self.ledger.segmented(job, result, destinations):
+        if not self.ledger.segmented(job, result):
             log.warning("the job was taken back while it ran; its results stay unsent")
             return
         log.info("segmented", found=len(result["found"]), seconds=round(sum(result["seconds"].values()), 1))
         try:
-            self.broker.deliver([(job.id, destination) for destination in destinations])
+            self.broker.deliver(self.ledger.to_deliver(job.id), self.ledger.priorities())
         except BrokerError as error:  # the listener's sweep enqueues them
             log.warning("queue", problem=str(error))
 

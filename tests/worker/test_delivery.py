@@ -55,7 +55,7 @@ def segmented(sender: Sender, *destinations: str) -> Job:
     with sender.store.results(work.job_id) as folder:
         ct_series(np.zeros((2, 8, 8)), (1.0, 1.0, 1.0), folder)
         (folder / "result.json").write_text(json.dumps({}))
-    sender.ledger.segmented(claimed, {"files": ["0001.dcm", "0002.dcm"]}, destinations)
+    sender.ledger.segmented(claimed, {"files": ["0001.dcm", "0002.dcm"]})
     return sender.ledger.job(work.job_id)
 
 

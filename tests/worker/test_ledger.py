@@ -17,7 +17,7 @@ def test_a_job_goes_from_queued_to_delivered(ledger):
     job = ledger.claim(task.job_id, LEASE)
     assert (job.state, job.attempts, job.work) == (JobState.SEGMENTING, 1, task)
     assert ledger.to_segment() == []
-    assert ledger.segmented(job, RESULT, ["pacs"])
+    assert ledger.segmented(job, RESULT)
     assert ledger.job(job.id).result == RESULT
     assert ledger.to_deliver() == [(job.id, "pacs")]
     assert deliver(ledger, job, "pacs", DeliveryState.DELIVERED) is JobState.DELIVERED
@@ -26,7 +26,7 @@ def test_a_job_goes_from_queued_to_delivered(ledger):
 
 def test_without_a_destination_the_results_on_disk_are_the_end(ledger):
     job = claimed(ledger)
-    assert ledger.segmented(job, RESULT, [])
+    assert ledger.segmented(job, RESULT)
     assert ledger.job(job.id).state is JobState.SEGMENTED
     with pytest.raises(UnknownJobError, match="is segmented; only unfinished jobs can be cancelled"):
         ledger.cancel(job.id)
@@ -124,7 +124,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing(ledger, clock):
     ledger.claim(late.id, LEASE)
     before = ledger.job(late.id)
     assert not ledger.renew(late, LEASE)
-    assert not ledger.segmented(late, RESULT, ["pacs"])
+    assert not ledger.segmented(late, RESULT)
     assert not ledger.postpone(late, "late", 1.0)
     assert not ledger.fail(late, "late")
     assert ledger.job(late.id) == before

@@ -64,8 +64,8 @@ def test_nothing_is_sent_for_a_cancelled_job(ledger):
 def test_two_last_deliveries_that_end_at_the_same_moment_end_the_job(ledger_url):
     ledger = Ledger(ledger_url)
     for number in range(20):
-        job = claimed(ledger, series=f"1.2.{number}")
-        ledger.segmented(job, RESULT, ["one", "two"])
+        job = claimed(ledger, series=f"1.2.{number}", destinations=("one", "two"))
+        ledger.segmented(job, RESULT)
         deliveries = [ledger.claim_delivery(job.id, name, LEASE) for name in ("one", "two")]
         together = threading.Barrier(2)
 

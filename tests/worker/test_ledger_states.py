@@ -98,7 +98,7 @@ class LedgerMachine(RuleBasedStateMachine):
         before = self._facts(claim.id)
         wrote = {
             "renew": lambda: self.ledger.renew(claim, LEASE),
-            "segmented": lambda: self.ledger.segmented(claim, RESULT, [route.to for route in claim.work.routes]),
+            "segmented": lambda: self.ledger.segmented(claim, RESULT),
             "postpone": lambda: self.ledger.postpone(claim, "no memory", WAIT),
             "fail": lambda: self.ledger.fail(claim, "no volume"),
         }[what]()

@@ -4,14 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import redis
+from celery.contrib.testing.worker import start_worker
 
 from tests.worker.ledger_stories import work
-from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
+from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, SEGMENT_TASK, Broker, celery_app, lists_of
 from worker.errors import BrokerError
+from worker.jobs import Priority
 from worker.ledger import Ledger
 from worker.queue_server import LONGEST_SOCKET_PATH, queue_answers, running_queue, socket_path
 from worker.retries import backoff
@@ -46,7 +49,8 @@ def server_pid(settings: Settings) -> int:
 def waiting(settings: Settings) -> tuple[int, int]:
     """Messages on the two queues."""
     with client(settings) as connection:
-        return connection.llen(SEGMENT_QUEUE), connection.llen(DELIVER_QUEUE)
+        segment, deliver = (sum(map(connection.llen, lists_of(queue))) for queue in (SEGMENT_QUEUE, DELIVER_QUEUE))
+    return segment, deliver
 
 
 @pytest.fixture
@@ -150,7 +154,7 @@ def test_a_flushed_queue_is_filled_again_from_the_ledger(broker, settings, tmp_p
     for number in range(5):
         ledger.add_job(work(series=f"1.2.{number}", destinations=("pacs",)))
     done = ledger.claim(ledger.to_segment()[0], 60.0)
-    ledger.segmented(done, {"files": ["a.dcm"]}, ["pacs"])
+    ledger.segmented(done, {"files": ["a.dcm"]})
     broker.top_up(ledger.to_segment(), ledger.to_deliver())
     assert waiting(settings) == (4, 1)
     with client(settings) as connection:
@@ -164,6 +168,40 @@ def test_a_queue_that_holds_enough_is_left_alone(broker, settings):
     broker.segment(["a", "b"])
     broker.top_up(["a", "b"], [])
     assert waiting(settings) == (2, 0)
+
+
+def test_an_urgent_job_runs_next_however_many_wait(broker, settings):
+    """A real worker takes from a real queue; the urgent job comes while the first of fifty is at work."""
+    app = celery_app(settings)
+    ran: list[str] = []
+    all_ran = threading.Event()
+
+    @app.task(name=SEGMENT_TASK)
+    def run(job_id: str) -> None:
+        if not ran:
+            broker.segment(["archived"], {"archived": Priority.ARCHIVE})
+            broker.segment(["urgent"], {"urgent": Priority.URGENT})
+        ran.append(job_id)
+        if len(ran) == 52:
+            all_ran.set()
+
+    routine = [f"routine {number}" for number in range(50)]
+    broker.segment(routine)
+    with start_worker(app, pool="solo", perform_ping_check=False, queues=[SEGMENT_QUEUE]):
+        assert all_ran.wait(60)
+    app.close()
+    assert ran == [routine[0], "urgent", *routine[1:], "archived"]
+
+
+def test_the_queue_is_filled_by_priority_from_the_ledger(broker, settings, tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    for number, priority in enumerate((Priority.ARCHIVE, Priority.ROUTINE, Priority.URGENT, Priority.ROUTINE)):
+        ledger.add_job(work(series=f"1.2.{number}").model_copy(update={"priority": priority}))
+    for _ in range(2):  # nothing is missing the second time
+        broker.top_up(ledger.to_segment(), [], ledger.priorities())
+    with client(settings) as connection:
+        assert [connection.llen(name) for name in lists_of(SEGMENT_QUEUE)] == [1, 2, 1]
+    ledger.close()
 
 
 def test_a_queue_that_is_down_is_one_sentence_and_soon(settings):

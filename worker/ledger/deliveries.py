@@ -1,20 +1,57 @@
 """Facts about deliveries: one row per job and destination, so that a PACS that is down holds only its own results."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import sqlalchemy as sa
 
 from worker.errors import UnknownJobError
-from worker.ledger.jobs import JobFacts
+from worker.ledger.following import Following
 from worker.ledger.records import Delivery, Job
+from worker.ledger.routes import destinations
 from worker.ledger.schema import deliveries, jobs
 from worker.ledger.states import DeliveryState, JobState
 
 
-class DeliveryFacts(JobFacts):
-    """Deliveries from PENDING to their end, and what the queue may have lost."""
+class DeliveryFacts(Following):
+    """Results from the end of the segmentation to the end of the last delivery, and what the queue may have lost."""
+
+    def segmented(self, job: Job, result: Mapping[str, Any]) -> bool:
+        """The results are on disk: SEGMENTING -> SENDING with a delivery per destination that gets something of them.
+
+        Without one -> SEGMENTED; -> REVIEW where a person must release them first. False if the job was taken back.
+        """
+        wanted = destinations(job.work, result["files"])
+        state = JobState.SENDING if wanted else JobState.SEGMENTED
+        if wanted and job.work.release:
+            state = JobState.REVIEW
+        with self._engine.begin() as connection:
+            statement = self._leaving(job, state=state, result=dict(result), reason="")
+            if not connection.execute(statement).rowcount:
+                return False
+            if state is JobState.SENDING:
+                self._open_deliveries(connection, job.id, wanted)
+        return True
+
+    def release(self, job_id: str) -> Job:
+        """A person has looked at the results: REVIEW -> SENDING.
+
+        Raises:
+            UnknownJobError: no such job, or it does not wait for that.
+        """
+        job = self.job(job_id)
+        update = sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state == JobState.REVIEW)
+        with self._engine.begin() as connection:
+            sending = update.values(state=JobState.SENDING, reason="", updated_at=self._clock())
+            if not connection.execute(sending).rowcount:
+                raise UnknownJobError(f"job {job.id} is {job.state}; only jobs in review can be released")
+            self._open_deliveries(connection, job.id, destinations(job.work, job.result["files"]))
+        return self.job(job.id)
 
     def deliveries(self, job_id: str) -> list[Delivery]:
         """Where a job's results stand at each destination."""
-        return self._select(Delivery, sa.select(deliveries).where(deliveries.c.job_id == job_id))
+        query = sa.select(deliveries).where(deliveries.c.job_id == job_id).order_by(deliveries.c.destination)
+        return self._select(Delivery, query)
 
     def claim_delivery(self, job_id: str, destination: str, lease_seconds: float) -> Delivery | None:
         """Takes a PENDING delivery of a SENDING job and counts the attempt; None if it is not to be had."""
@@ -45,33 +82,60 @@ class DeliveryFacts(JobFacts):
             self._sending(delivery).values(state=DeliveryState.PENDING, reason=reason, next_try_at=later)
         )
 
-    def end_delivery(self, delivery: Delivery, state: DeliveryState, reason: str = "") -> JobState:
-        """SENDING -> DELIVERED or FAILED; the job follows when its last delivery has ended. Returns the job's state."""
+    def hold_destination(self, destination: str, wait_seconds: float) -> None:
+        """A destination that cannot be reached: nothing else that waits for it is tried before the wait is over."""
+        later = self._clock() + wait_seconds
+        waiting = (deliveries.c.destination == destination) & (deliveries.c.state == DeliveryState.PENDING)
+        self._changed(sa.update(deliveries).where(waiting, deliveries.c.next_try_at < later).values(next_try_at=later))
+
+    def end_delivery(
+        self, delivery: Delivery, state: DeliveryState, reason: str = "", *, transaction_uid: str | None = None
+    ) -> JobState:
+        """SENDING -> DELIVERED or FAILED; the job follows when its last delivery has ended. Returns the job's state.
+
+        `transaction_uid` says that the destination will be asked for storage commitment. After a failure for good the
+        fallback's delivery starts.
+        """
+        ended = {"state": state, "reason": reason, "transaction_uid": transaction_uid, "next_try_at": self._clock()}
+        if transaction_uid:
+            ended["attempts"] = 0  # from now on they count the questions
         with self._engine.begin() as connection:
-            _lock_job(connection, delivery.job_id)
-            connection.execute(self._sending(delivery).values(state=state, reason=reason))
-            self._follow_deliveries(connection, delivery.job_id)
+            self._lock_job(connection, delivery.job_id)
+            if connection.execute(self._sending(delivery).values(ended)).rowcount:
+                if state is DeliveryState.FAILED:
+                    self._stand_in(connection, delivery.job_id, delivery.destination)
+                self._follow_deliveries(connection, delivery.job_id)
         return self.job(delivery.job_id).state
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, compute: bool = False) -> Job:
         """Starts a FAILED or CANCELLED job again: the deliveries that have not been made, or else the segmentation.
+
+        With `compute` the segmentation, although there were results; what has been delivered is not sent again.
 
         Raises:
             UnknownJobError: no such job, or it is not in one of these states.
         """
         job, now = self.job(job_id), self._clock()
-        state = JobState.SENDING if job.result and job.work.routes else JobState.QUEUED
+        wanted = destinations(job.work, job.result["files"]) if job.result and not compute else []
+        state = JobState.SENDING if wanted else JobState.QUEUED
+        if wanted and job.work.release and not self.deliveries(job.id):
+            state = JobState.REVIEW
         ended = jobs.c.state.in_([JobState.FAILED, JobState.CANCELLED])
+        mine = (deliveries.c.job_id == job.id) & (deliveries.c.state == DeliveryState.FAILED)
         with self._engine.begin() as connection:
             fresh = {"state": state, "attempts": 0, "reason": "", "next_try_at": now, "updated_at": now}
             if not connection.execute(sa.update(jobs).where(jobs.c.id == job.id, ended).values(fresh)).rowcount:
                 raise UnknownJobError(f"job {job.id} is {job.state}; only failed and cancelled jobs are started again")
+            connection.execute(  # the destination itself is tried first again
+                sa.delete(deliveries).where(mine, deliveries.c.stands_in_for.is_not(None))
+            )
             connection.execute(
                 sa.update(deliveries)
-                .where(deliveries.c.job_id == job.id, deliveries.c.state == DeliveryState.FAILED)
+                .where(mine)
                 .values(state=DeliveryState.PENDING, attempts=0, reason="", next_try_at=now)
             )
-            self._follow_deliveries(connection, job.id)  # all may have been made before it was cancelled
+            if state is JobState.SENDING:
+                self._open_deliveries(connection, job.id, wanted)  # all may have been made before it was cancelled
         return self.job(job.id)
 
     def free_lost_leases(self, max_attempts: int) -> list[Job]:
@@ -91,26 +155,31 @@ class DeliveryFacts(JobFacts):
         now = self._clock()
         silent = (deliveries.c.state == DeliveryState.SENDING) & (deliveries.c.lease_until < now)
         freed = sa.update(deliveries).where(silent).values(reason="the sender died or fell silent", next_try_at=now)
-        spent = freed.where(deliveries.c.attempts >= max_deliveries)
-        failed = self._change(Delivery, spent.values(state=DeliveryState.FAILED))
-        with self._engine.begin() as connection:
-            waiting = freed.where(deliveries.c.attempts < max_deliveries)
-            connection.execute(waiting.values(state=DeliveryState.PENDING))
-        for delivery in failed:
-            with self._engine.begin() as connection:
-                _lock_job(connection, delivery.job_id)
-                self._follow_deliveries(connection, delivery.job_id)
+        self._change(
+            Delivery,
+            freed.where(deliveries.c.attempts < max_deliveries).values(state=DeliveryState.PENDING),
+        )
+        failed = []
+        for lost in self._select(Delivery, sa.select(deliveries).where(silent)):
+            self.end_delivery(lost, DeliveryState.FAILED, "the sender died or fell silent")
+            failed += [
+                line
+                for line in self.deliveries(lost.job_id)
+                if line.destination == lost.destination and line.state is DeliveryState.FAILED
+            ]
         return failed
 
-    def to_deliver(self) -> list[tuple[str, str]]:
-        """(job id, destination) of PENDING deliveries whose time has come."""
+    def to_deliver(self, job_id: str | None = None) -> list[tuple[str, str]]:
+        """(job id, destination) of PENDING deliveries whose time has come (of one job, or all), by priority and age."""
         query = (
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
             .where(deliveries.c.state == DeliveryState.PENDING, deliveries.c.next_try_at <= self._clock())
             .where(jobs.c.state == JobState.SENDING)
-            .order_by(jobs.c.created_at, jobs.c.id)
+            .order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id, deliveries.c.destination)
         )
+        if job_id is not None:
+            query = query.where(jobs.c.id == job_id)
         with self._engine.connect() as connection:
             return [(str(row.job_id), str(row.destination)) for row in connection.execute(query)]
 
@@ -121,21 +190,3 @@ class DeliveryFacts(JobFacts):
             .where(deliveries.c.job_id == delivery.job_id, deliveries.c.destination == delivery.destination)
             .where(deliveries.c.state == DeliveryState.SENDING, deliveries.c.claims == delivery.claims)
         )
-
-    def _follow_deliveries(self, connection: sa.Connection, job_id: str) -> None:
-        """SENDING -> DELIVERED or FAILED if no delivery of the job is open any more."""
-        ended = connection.execute(sa.select(deliveries).where(deliveries.c.job_id == job_id)).all()
-        if any(row.state in (DeliveryState.PENDING, DeliveryState.SENDING) for row in ended):
-            return
-        refused = [f"{row.destination}: {row.reason}" for row in ended if row.state == DeliveryState.FAILED]
-        state = JobState.FAILED if refused else JobState.DELIVERED
-        connection.execute(
-            sa.update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.state == JobState.SENDING)
-            .values(state=state, reason="; ".join(refused), updated_at=self._clock())
-        )
-
-
-def _lock_job(connection: sa.Connection, job_id: str) -> None:
-    """One at a time: of two last deliveries that end together, the second must see the first (PostgreSQL)."""
-    connection.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())

@@ -1,26 +1,29 @@
 """Facts about jobs: each transition is one guarded UPDATE."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from worker import windows
 from worker.errors import UnknownJobError
-from worker.jobs import Work
+from worker.jobs import Priority, Work
 from worker.ledger.records import Job
-from worker.ledger.schema import deliveries, jobs
-from worker.ledger.states import UNFINISHED, DeliveryState, JobState
+from worker.ledger.schema import jobs
+from worker.ledger.states import UNFINISHED, JobState
 from worker.ledger.tables import Tables
+
+UNSENT = (JobState.QUEUED, JobState.SEGMENTING, JobState.REVIEW)
 
 
 class JobFacts(Tables):
-    """Jobs from QUEUED to their end."""
+    """Jobs from QUEUED to the end of their segmentation."""
 
     def add_job(self, work: Work) -> bool:
         """Writes a QUEUED job unless the same work is known; says whether it is new.
 
-        Jobs on the same series and protocol are superseded, because their input has changed: those without results yet
-        are CANCELLED, also while a worker is at it; results that exist still go where they belong.
+        Jobs on the same volume and protocol are superseded, because their input has changed: those without results that
+        may be sent are CANCELLED, also while a worker is at it; other results still go where they belong. Some of the
+        images of a job whose images were removed are no new work: they are only being sent again.
         """
         now = self._clock()
         row = {
@@ -36,18 +39,16 @@ class JobFacts(Tables):
             "result": {},
             "created_at": now,
             "updated_at": now,
-            "next_try_at": now,
+            "next_try_at": windows.next_open(work.window, now) if work.window else now,
             "lease_until": 0.0,
             "priority": int(work.priority),
         }
-        predecessors = (
-            (jobs.c.series_uid == work.series_uid)
-            & (jobs.c.study_uid == work.study_uid)
-            & (jobs.c.protocol == work.protocol)
-            & (jobs.c.id != work.job_id)
-            & jobs.c.superseded_by.is_(None)
-        )
+        predecessors = _on_volume_of(work) & (jobs.c.id != work.job_id) & jobs.c.superseded_by.is_(None)
+        removed = sa.select(jobs.c.work).where(_on_volume_of(work), jobs.c.cleaned_at.is_not(None))
         with self._engine.begin() as connection:
+            known = (set(row.work["instances"]) for row in connection.execute(removed))
+            if any(set(work.instances) < instances for instances in known):
+                return False
             insert = self._insert(jobs).values(row).on_conflict_do_nothing().returning(jobs.c.id)
             if connection.execute(insert).first() is None:
                 return False
@@ -55,7 +56,7 @@ class JobFacts(Tables):
             connection.execute(
                 sa.update(jobs)
                 .where(jobs.c.superseded_by == work.job_id)
-                .where(jobs.c.state.in_([JobState.QUEUED, JobState.SEGMENTING]))
+                .where(jobs.c.state.in_(UNSENT))
                 .values(state=JobState.CANCELLED, reason=f"superseded by job {work.job_id}: later images arrived")
             )
         return True
@@ -78,51 +79,41 @@ class JobFacts(Tables):
         return self._jobs(query if state is None else query.where(jobs.c.state == state))
 
     def predecessor(self, job: Job) -> Job | None:
-        """The newest older job on the same series and protocol that came to results: its objects are replaced."""
+        """The newest older job on the same volume and protocol that came to results: its objects are replaced."""
         query = (
             sa.select(jobs)
-            .where(jobs.c.study_uid == job.study_uid, jobs.c.series_uid == job.series_uid)
-            .where(jobs.c.protocol == job.protocol, jobs.c.created_at < job.created_at)
+            .where(_on_volume_of(job.work), jobs.c.created_at < job.created_at)
             .where(jobs.c.state != JobState.CANCELLED)
             .order_by(jobs.c.created_at.desc())
         )
         return next((older for older in self._jobs(query) if older.result), None)
 
     def claim(self, job_id: str, lease_seconds: float) -> Job | None:
-        """Takes a QUEUED job for this worker and counts the attempt; None if it is not to be had (any more)."""
+        """Takes a QUEUED job for this worker and counts the attempt; None if it is not to be had (any more).
+
+        A job outside its window waits until that opens.
+        """
         now = self._clock()
-        claimed = self._change(
-            Job,
-            sa.update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.next_try_at <= now)
-            .values(
-                state=JobState.SEGMENTING,
-                attempts=jobs.c.attempts + 1,
-                claims=jobs.c.claims + 1,
-                lease_until=now + lease_seconds,
-                updated_at=now,
-            ),
+        queued = sa.update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.next_try_at <= now)
+        taken = queued.values(
+            state=JobState.SEGMENTING,
+            attempts=jobs.c.attempts + 1,
+            claims=jobs.c.claims + 1,
+            lease_until=now + lease_seconds,
+            updated_at=now,
         )
-        return claimed[0] if claimed else None
+        with self._engine.begin() as connection:
+            window = connection.scalar(sa.select(jobs.c.work["window"]).where(jobs.c.id == job_id))
+            opens_at = windows.next_open((window[0], window[1]), now) if window else now
+            if opens_at > now:
+                connection.execute(queued.values(next_try_at=opens_at))
+                return None
+            rows = connection.execute(taken.returning(*jobs.columns)).mappings().all()
+        return Job(**self._typed(rows[0])) if rows else None
 
     def renew(self, job: Job, lease_seconds: float) -> bool:
         """Keeps the claim; False if the job was cancelled or taken back meanwhile."""
         return self._leave(job, lease_until=self._clock() + lease_seconds)
-
-    def segmented(self, job: Job, result: Mapping[str, Any], destinations: Sequence[str]) -> bool:
-        """The results are on disk: SEGMENTING -> SENDING with a delivery per destination, or SEGMENTED without one."""
-        now = self._clock()
-        state = JobState.SENDING if destinations else JobState.SEGMENTED
-        with self._engine.begin() as connection:
-            statement = self._leaving(job, state=state, result=dict(result), reason="")
-            if not connection.execute(statement).rowcount:
-                return False
-            for destination in destinations:
-                row = {"job_id": job.id, "destination": destination, "attempts": 0, "claims": 0}
-                fresh = {"state": DeliveryState.PENDING, "reason": "", "next_try_at": now, "lease_until": 0.0}
-                insert = self._insert(deliveries).values(row | fresh)
-                connection.execute(insert.on_conflict_do_nothing())
-        return True
 
     def postpone(self, job: Job, reason: str, wait_seconds: float) -> bool:
         """An error that may pass: SEGMENTING -> QUEUED, not before the wait is over."""
@@ -151,6 +142,13 @@ class JobFacts(Tables):
             query = sa.select(jobs.c.id).where(due).order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id)
             return [str(row.id) for row in connection.execute(query)]
 
+    def priorities(self) -> dict[str, Priority]:
+        """By id, the priority of every unfinished job that is not routine."""
+        special = jobs.c.state.in_(UNFINISHED) & (jobs.c.priority != Priority.ROUTINE)
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(jobs.c.id, jobs.c.priority).where(special))
+            return {str(row.id): Priority(row.priority) for row in rows}
+
     def _leaving(self, job: Job, **values: Any) -> sa.Update:
         """The UPDATE by the worker that made claim `job.claims`; a worker that lost its lease changes nothing."""
         mine = (jobs.c.id == job.id) & (jobs.c.state == JobState.SEGMENTING) & (jobs.c.claims == job.claims)
@@ -161,3 +159,15 @@ class JobFacts(Tables):
 
     def _jobs(self, query: sa.Select[Any]) -> list[Job]:
         return self._select(Job, query)
+
+
+def _on_volume_of(work: Work) -> sa.ColumnElement[bool]:
+    """Jobs of the same protocol on the same volume; a series that was one volume may have become several."""
+    volume = jobs.c.work["volume"].as_string()
+    same = sa.true() if work.volume is None else volume.is_(None) | (volume == work.volume)
+    return (
+        (jobs.c.study_uid == work.study_uid)
+        & (jobs.c.series_uid == work.series_uid)
+        & (jobs.c.protocol == work.protocol)
+        & same
+    )
