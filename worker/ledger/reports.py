@@ -65,3 +65,7 @@ class ReportFacts(Tables):
         with self._engine.connect() as connection:
             last = connection.scalar(sa.select(sa.func.max(series.c.last_at)).where(series.c.study_uid == study_uid))
         return None if last is None else float(last)
+
+    def now(self) -> float:
+        """The ledger's clock, in seconds since 1970-01-01 UTC."""
+        return self._clock()

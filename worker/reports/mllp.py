@@ -1,31 +1,22 @@
 """Receives reports as HL7 v2 result messages over MLLP (HL7 v2.5.1 Implementation Guide, Minimal Lower Layer Protocol).
 
-A message is answered AA only when it lies on the disk (written, fsynced, renamed, its folder fsynced) and `on_report`
-has returned. A file is named by the SHA-256 of its bytes, so a message sent twice is one file and is answered AA twice.
-One thread runs an asyncio loop with a task per connection; disk and callback work runs in the loop's thread pool.
-
-    <folder>/<sha256>.hl7            the message as received, without the MLLP frame
-    <folder>/.<sha256>.<random>      an unfinished write; may be deleted at any time
+A message is answered AA only when `take` has returned, and that keeps it on the disk; AR when it is no report, so that
+it is not sent again; AE when anything else went wrong, so that it is. One thread runs an asyncio loop with a task per
+connection; `take` runs in the loop's thread pool.
 """
 
 import asyncio
-import hashlib
 import logging
 import threading
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import hl7
 from hl7.mllp import InvalidBlockError, start_hl7_server
 
-from dicom_node.durable import fsync, write_new
-
-from .errors import NotAReportError, ReceiverError
-from .oru import ReportLinks, links, parsed
+from .errors import NotAReportError, ReceiverError, ReportError
+from .oru import is_retracted, oru_links, parsed
 from .read import MAX_BYTES, decoded
 
 ACCEPTED, ERROR, REJECTED = "AA", "AE", "AR"  # HL7 table 0008: stored; try again; never send this again
@@ -34,21 +25,11 @@ _STOP_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedReport:
-    """A report on the disk and what links it to its study."""
-
-    path: Path
-    links: ReportLinks
-
-
 class ReportReceiver:
-    """An MLLP server; a context manager. `on_report` is called from another thread, once per message sent."""
+    """An MLLP server; a context manager. `take` gets the bytes of each ORU from another thread and keeps them."""
 
-    def __init__(
-        self, folder: Path, on_report: Callable[[ReceivedReport], None], *, host: str = "127.0.0.1", port: int = 2575
-    ) -> None:
-        self.folder, self._on_report, self._address = folder, on_report, (host, port)
+    def __init__(self, take: Callable[[bytes], object], *, host: str = "127.0.0.1", port: int = 2575) -> None:
+        self._take, self._address = take, (host, port)
         self.port = port
         self._failure: OSError | None = None
         self._started = threading.Event()
@@ -59,10 +40,6 @@ class ReportReceiver:
     def start(self) -> None:
         """Listen; returns when connections are taken. Raises ReceiverError."""
         host, port = self._address
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ReceiverError(f"{self.folder}: {error.strerror}; give a writable folder for reports") from error
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
@@ -113,27 +90,17 @@ class ReportReceiver:
             writer.close()
 
     def receive(self, content: bytes) -> str:
-        """Keep one message and give its acknowledgement; NotAReportError when it cannot even be answered."""
+        """Hand on one message and give its acknowledgement; NotAReportError when it cannot even be answered."""
         message = parsed(decoded(content, "the message"))
-        if _type(message) != "ORU":
+        if _type(message) != "ORU" or is_retracted(message):
             return _answer(message, REJECTED)
         try:
-            path = self._keep(content)
-            self._on_report(ReceivedReport(path, links(message)))
+            self._take(content)
         except Exception as error:  # noqa: BLE001 - a door: whatever failed, the sender is told to send again
-            log.error("report %s not taken: %s", links(message).control_id, type(error).__name__)
-            return _answer(message, ERROR)
+            log.error("report %s not taken: %s", oru_links(message).control_id, type(error).__name__)
+            final = isinstance(error, ReportError) and error.retry == "final"
+            return _answer(message, REJECTED if final else ERROR)
         return _answer(message, ACCEPTED)
-
-    def _keep(self, content: bytes) -> Path:
-        digest = hashlib.sha256(content).hexdigest()
-        final = self.folder / f"{digest}.hl7"
-        if not final.exists():
-            unfinished = self.folder / f".{digest}.{uuid.uuid4().hex}"
-            write_new(unfinished, content)
-            unfinished.rename(final)
-        fsync(self.folder)
-        return final
 
 
 def _type(message: hl7.Message) -> str:

@@ -1,6 +1,7 @@
 """HL7 v2 result messages (ORU^R01): the report text, and what links it to a study (HL7 v2.5.1, chapter 7)."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import hl7
@@ -33,13 +34,19 @@ def _unescaped(match: re.Match[str]) -> str:
     return _HL7_ESCAPES.get(match.group(1), " ")
 
 
+ACCESSION_FIELDS = ("OBR-18", "OBR-3", "ORC-3", "OBR-2")
+"""Where systems put the accession number, the surest first: IHE RAD TF 4.1 has it in OBR-18, many RIS in OBR-3."""
+
+_RETRACTED = frozenset({"X", "W", "D"})  # HL7 tables 0123 and 0085: cancelled, wrong (patient), deleted
+
+
 @dataclass(frozen=True, slots=True)
-class ReportLinks:
+class OruLinks:
     """What a result message says about the study it belongs to; empty where it says nothing."""
 
     control_id: str  # MSH-10
-    patient_id: str  # PID-3.1
-    accession_numbers: tuple[str, ...]  # OBR-18, OBR-3.1, ORC-3.1, OBR-2.1: where systems put it, the surest first
+    patient_ids: tuple[str, ...]  # PID-3.1 of every repetition, PID-2.1
+    accession_numbers: tuple[str, ...]  # of the fields asked for, in their order
     study_uid: str  # ZDS-1.1 (IHE), IPC-3 or the observation 113014 DCM
 
 
@@ -51,24 +58,44 @@ def parsed(message: str) -> hl7.Message:
         raise NotAReportError("the message is no HL7 v2 message; send an ORU^R01") from error
 
 
-def links(message: hl7.Message) -> ReportLinks:
+def oru_links(message: hl7.Message, accession_fields: Sequence[str] = ACCESSION_FIELDS) -> OruLinks:
     """What links a result message to its study."""
-    places = (("OBR", 18), ("OBR", 3), ("ORC", 3), ("OBR", 2))
-    accessions = [_field(message, segment, number) for segment, number in places]
-    return ReportLinks(
-        control_id=_field(message, "MSH", 10),
-        patient_id=_field(message, "PID", 3),
+    accessions = [_first(message, *_place(field)) for field in accession_fields]
+    patients = (*_field(message, "PID", 3), *_field(message, "PID", 2))
+    return OruLinks(
+        control_id=_first(message, "MSH", 10),
+        patient_ids=tuple(dict.fromkeys(one for one in patients if one)),
         accession_numbers=tuple(dict.fromkeys(number for number in accessions if number)),
-        study_uid=_field(message, "ZDS", 1) or _field(message, "IPC", 3) or _observed_study(message),
+        study_uid=_first(message, "ZDS", 1) or _first(message, "IPC", 3) or _observed_study(message),
     )
 
 
-def _field(message: hl7.Message, segment: str, number: int) -> str:
-    """The first component of a field of the first such segment, empty when there is none."""
+def is_retracted(message: hl7.Message) -> bool:
+    """Whether the message takes a result back instead of giving one (OBR-25, OBX-11)."""
+    observed = {_nth(str(segment).split("|"), 11) for segment in message if str(segment).startswith("OBX|")}
+    return _first(message, "OBR", 25) in _RETRACTED or bool(observed and observed <= _RETRACTED)
+
+
+def _nth(fields: Sequence[str], number: int) -> str:
+    return fields[number] if number < len(fields) else ""
+
+
+def _place(field: str) -> tuple[str, int]:
+    segment, _, number = field.partition("-")
+    return segment, int(number)
+
+
+def _field(message: hl7.Message, segment: str, number: int) -> list[str]:
+    """The first component of each repetition of a field of the first such segment."""
     try:
-        return str(message.segment(segment)(number)).split("~")[0].split("^")[0].strip()
+        repetitions = str(message.segment(segment)(number)).split("~")
     except (KeyError, IndexError):
-        return ""
+        return []
+    return [one.split("^")[0].strip() for one in repetitions]
+
+
+def _first(message: hl7.Message, segment: str, number: int) -> str:
+    return next(iter(_field(message, segment, number)), "")
 
 
 def _observed_study(message: hl7.Message) -> str:

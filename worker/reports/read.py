@@ -26,10 +26,11 @@ MAX_BYTES = 8 * 1024 * 1024
 _MAX_CONTROL_SHARE = 0.01  # of the characters: text from old systems holds some, binary data many
 _MARKUP = re.compile(r"<(?:br|p|div)\b", re.IGNORECASE)  # some systems put HTML into text values
 # What pydicom raises on damaged files, found by changing bytes of real ones.
-_DAMAGED = (
+DAMAGED = (
     InvalidDicomError, BytesLengthException, ArithmeticError, AttributeError, EOFError, LookupError, OSError,
     NotImplementedError, RecursionError, TypeError, ValueError, struct.error,
 )  # fmt: skip
+_RETRACTED = ("cancelled", "entered-in-error")  # FHIR value set diagnostic-report-status
 _SR_DEPTH = 32  # nested containers; templates in use stay below 10
 
 
@@ -48,13 +49,13 @@ def read_report(path: Path | str) -> str:
 
 def report_text(content: bytes, *, name: str = "the report") -> str:
     """The report text of a file's bytes; `name` stands for it in error messages."""
-    if content[128:132] == b"DICM":
+    if is_dicom(content):
         text = _from_sr(content, name)
     else:
         raw = decoded(content, name)
-        if raw.startswith(("MSH|", "\x0bMSH|")):
+        if is_hl7(raw):
             text = observed_text(raw)
-        elif raw.lstrip()[:1] == "{":
+        elif is_fhir(raw):
             text = _from_fhir(raw, name)
         else:
             text = raw
@@ -63,6 +64,21 @@ def report_text(content: bytes, *, name: str = "the report") -> str:
     if len(text) > MAX_CHARACTERS:
         raise ReportTooLargeError(f"{name}: {len(text)} characters, and at most {MAX_CHARACTERS} are read")
     return text
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether the bytes are a DICOM file (PS3.10 7.1)."""
+    return content[128:132] == b"DICM"
+
+
+def is_hl7(text: str) -> bool:
+    """Whether the text is an HL7 v2 message, with or without its MLLP start."""
+    return text.startswith(("MSH|", "\x0bMSH|"))
+
+
+def is_fhir(text: str) -> bool:
+    """Whether the text is a JSON object, of which only a FHIR resource is taken."""
+    return text.lstrip()[:1] == "{"
 
 
 def decoded(content: bytes, name: str) -> str:
@@ -89,7 +105,7 @@ def _from_sr(content: bytes, name: str) -> str:
         document = dcmread(BytesIO(content))
         is_report = document.get("Modality") == "SR" or "ContentSequence" in document
         text = "\n".join(_sr_lines(document, 0))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise NotAReportError(f"{name}: is a damaged DICOM file; send it again") from error
     if not is_report:
         raise NotAReportError(f"{name}: is a DICOM file but no structured report; give the SR of the study")
@@ -135,11 +151,14 @@ def _from_fhir(raw: str, name: str) -> str:
     try:
         resources = [resource, *(entry["resource"] for entry in resource.get("entry") or [] if "resource" in entry)]
         reports = [one for one in resources if one.get("resourceType") == "DiagnosticReport"]
-        text = "\n\n".join(part for report in reports for part in _fhir_parts(report))
+        valid = [one for one in reports if one.get("status") not in _RETRACTED]
+        text = "\n\n".join(part for report in valid for part in _fhir_parts(report))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise NotAReportError(f"{name}: is no valid FHIR DiagnosticReport; send it again") from error
     if not reports:
         raise NotAReportError(f"{name}: is JSON but no FHIR DiagnosticReport; give the DiagnosticReport resource")
+    if not valid:
+        raise NotAReportError(f"{name}: is a report that was taken back ({reports[0]['status']}); give the valid one")
     return text
 
 

@@ -64,6 +64,7 @@ class RulesFile(BaseModel):
     one_line_sections: list[str] = []  # kinds that end with their line when no title follows
     title_breakers: list[str] = []  # words that no title holds
     title_answers: list[str] = []  # "none" in "Pneumothorax: none"
+    addenda: list[str] = []  # how a text begins that adds to an earlier report instead of replacing it
     gap_breakers: list[str] = []  # words that `...` never stands for
     pseudo: list[str] = []
     stops: list[str] = []
@@ -97,6 +98,7 @@ class Rules:
         self.title_breakers = frozenset(word.casefold() for word in file.title_breakers)
         self.sections = Phrases((title, kind) for kind, titles in file.sections.items() for title in titles)
         self.one_line = frozenset(file.one_line_sections)
+        self.addenda = tuple(start.casefold() for start in file.addenda)
         self.answers = Phrases((answer, True) for answer in file.title_answers)
         self.context: Phrases[Trigger | None] = Phrases(
             [(phrase, None) for phrase in file.pseudo]
