@@ -19,6 +19,7 @@ from worker.protocols import (
     Match,
     Protocol,
     ProtocolFolder,
+    decisive,
     problems_in,
     read_folder,
     read_protocol,
@@ -475,6 +476,59 @@ def test_findings_say_what_was_asked_and_what_was_there():
         "SliceThickness max 3.0: no, it is 5",
         "not ImageType equals 'LOCALIZER': no, it is DERIVED\\LOCALIZER",
     ]
+
+
+def test_groups_stand_before_their_members_and_only_the_decisive_are_the_reason():
+    conditions = {
+        "Modality": "MR",
+        "any": [{"BodyPartExamined": "HEAD"}, {"SeriesDescription": "head", "Rows": {"min": 256}}],
+        "not": {"ImageType": "LOCALIZER", "KVP": {"present": True}},
+    }
+    images = series(header(Modality="CT", SeriesDescription="Head", Rows=512, ImageType=["ORIGINAL"], KVP="120"))
+    taken, findings = Match.model_validate(conditions).ask(images)
+    assert [(finding.level, finding.condition, finding.holds) for finding in findings] == [
+        (0, "Modality equals 'MR'", False),
+        (0, "any of these", True),
+        (1, "BodyPartExamined equals 'HEAD'", False),
+        (1, "all of these", True),
+        (2, "SeriesDescription equals 'head'", True),
+        (2, "Rows min 256.0", True),
+        (0, "not all of these", True),
+        (1, "ImageType equals 'LOCALIZER'", False),
+        (1, "KVP present True", True),
+    ]
+    assert [str(finding) for finding in decisive(findings, taken)] == ["Modality equals 'MR': no, it is CT"]
+
+
+@given(TREES, WORDS, WORDS)
+def test_what_is_not_known_leaves_open_what_depends_on_it(tree, modality, description):
+    """An answer on what a PACS lists is never contradicted by what the images turn out to say."""
+    listed = Candidate([header(Modality=modality)], only=("Modality",))
+    before, _ = Match.model_validate(tree).judge(listed)
+    after, _ = Match.model_validate(tree).judge(series(header(Modality=modality, SeriesDescription=description)))
+    assert before in (None, after)
+    if "SeriesDescription" not in str(tree):
+        assert before is not None
+
+
+def test_how_a_series_came_is_not_known_before_it_has_come():
+    (finding,) = Match.model_validate({"CallingAE": "SCANNER"}).judge(series(header(Modality="CT")))[1]
+    assert str(finding) == "CallingAE equals 'SCANNER': not known"
+    assert finding.holds is None
+
+
+def test_conditions_reach_into_sequences_and_private_elements():
+    item = header(ScheduledProcedureStepDescription="Brain tumour follow-up")
+    images = header(RequestAttributesSequence=[header(), item])
+    images.add_new(0x00191015, "LO", "SPIRAL")
+    assert takes(
+        {"RequestAttributesSequence.ScheduledProcedureStepDescription": {"regex": "tumou?r"}, "0019,1015": "spiral"},
+        series(images),
+    )
+    assert takes({"RequestAttributesSequence.RequestedProcedureID": {"present": False}}, series(images))
+    assert not takes({"Modality.CodeValue": {"present": True}}, series(header(Modality="CT")))
+    with pytest.raises(ValueError, match=r"'Foo' is no DICOM keyword"):
+        Match.model_validate({"RequestAttributesSequence.Foo": "x"})
 
 
 def test_a_series_with_no_image_is_taken_by_no_condition():

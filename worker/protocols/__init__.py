@@ -1,8 +1,9 @@
 """Protocols: what is segmented in which volumes, and where the results go. One YAML file each."""
 
+from worker.protocols.attributes import Candidate
 from worker.protocols.choosing import Choose
 from worker.protocols.folder import ProtocolFolder, problems_in, read_folder, ship_protocols
-from worker.protocols.matching import Candidate, Condition, Finding, Match
+from worker.protocols.matching import Answer, Condition, Finding, Match, decisive
 from worker.protocols.protocol import FromReport, Protocol
 from worker.protocols.reading import protocol_files, read_protocol
 from worker.protocols.site import (
@@ -16,6 +17,7 @@ from worker.protocols.site import (
 )
 
 __all__ = [
+    "Answer",
     "Candidate",
     "Choose",
     "Condition",
@@ -25,6 +27,7 @@ __all__ = [
     "Match",
     "Protocol",
     "ProtocolFolder",
+    "decisive",
     "inactive",
     "model_of",
     "problems_in",

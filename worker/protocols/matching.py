@@ -2,71 +2,61 @@
 
 A condition on an attribute holds for a series when it holds on every instance of it: nothing is decided from the first
 slice. A multi-valued attribute (ImageType) satisfies `equals` and `regex` when one of its values does.
+
+Of a series that is only listed by a PACS, not everything can be known. Then a condition neither holds nor fails, and so
+do groups whose answer depends on it (Kleene's logic of three values).
 """
 
 import re
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydicom.datadict import dictionary_keyword, tag_for_keyword
-from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.multival import MultiValue
-from pydicom.sequence import Sequence as Items
-from pydicom.tag import Tag
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-SERIES_FACTS = ("CallingAE", "CalledAE", "SenderAddress", "Instances")
-"""What a condition can name besides DICOM attributes."""
+from worker.protocols.attributes import DAMAGE as DAMAGE
+from worker.protocols.attributes import UNREADABLE, AttributeName, Candidate, Values
 
-DAMAGE = (
-    *(InvalidDicomError, BytesLengthException, OSError, EOFError, struct.error),
-    *(AttributeError, KeyError, NotImplementedError, TypeError, ValueError),
-)
-"""What pydicom raises on damaged files, at reading or when a value is first looked at."""
-
-UNREADABLE = "unreadable, the file is damaged"
-"""Stands for a value that cannot be decoded; it satisfies no condition."""
-
-_TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?\s*([0-9A-Fa-f]{4})\)?")
 _GROUPS = ("all", "any", "not")
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A series as the protocols see it: headers without pixels, one per instance, and how it came."""
-
-    headers: Sequence[Dataset]
-    calling_ae: str = ""
-    called_ae: str = ""
-    address: str = ""
-
-    def values(self, name: str) -> list[tuple[Any, ...]]:
-        """The values of an attribute or series fact: one tuple per distinct content over the instances."""
-        facts = {
-            "CallingAE": self.calling_ae,
-            "CalledAE": self.called_ae,
-            "SenderAddress": self.address,
-            "Instances": len(self.headers),
-        }
-        if name in facts:
-            return [(facts[name],)]
-        return list(dict.fromkeys(_content(header, name) for header in self.headers))
+Answer = bool | None
+"""None: it cannot be known."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One condition, what was there, and whether that satisfies it."""
+    """One condition, what was there, and whether that satisfies it (None: it cannot be known).
+
+    `level` is how many groups (`any`, `all`, `not`) it stands in; a group is a finding itself, before its members.
+    """
 
     condition: str
     found: str
-    holds: bool
+    holds: Answer
+    level: int = 0
 
     def __str__(self) -> str:
-        return f"{self.condition}: {'yes' if self.holds else 'no'}, it is {self.found}"
+        if self.holds is None:
+            return f"{self.condition}: not known"
+        return f"{self.condition}: {'yes' if self.holds else 'no'}" + (f", it is {self.found}" if self.found else "")
+
+
+def decisive(findings: Sequence[Finding], taken: bool) -> list[Finding]:
+    """The findings that are the reason for the answer: what holds if it is yes, what does not if it is no.
+
+    What stands in a group counts only where the group's own answer is of that kind.
+    """
+    chosen: list[Finding] = []
+    within = -1  # members at this level or deeper belong to a group that is not the reason
+    for finding in findings:
+        if 0 <= within <= finding.level:
+            continue
+        within = -1
+        if bool(finding.holds) is taken or finding.level:
+            chosen.append(finding)
+        else:
+            within = finding.level + 1
+    return chosen
 
 
 class Condition(BaseModel):
@@ -114,7 +104,7 @@ class Condition(BaseModel):
         parts = [f"{key} {value!r}" for key, value in self.model_dump(exclude_none=True).items()]
         return f"{name} {' and '.join(parts)}"
 
-    def holds(self, values: tuple[Any, ...]) -> bool:
+    def holds(self, values: Values) -> bool:
         """Whether one instance's values satisfy every operation."""
         if UNREADABLE in values:
             return False
@@ -127,23 +117,13 @@ class Condition(BaseModel):
             return False
         return self._in_range(values)
 
-    def _in_range(self, values: tuple[Any, ...]) -> bool:
+    def _in_range(self, values: Values) -> bool:
         if self.min is None and self.max is None:
             return True
         numbers = [number for number in map(_number, values) if number is not None]
         low = self.min if self.min is not None else float("-inf")
         high = self.max if self.max is not None else float("inf")
         return bool(numbers) and all(low <= number <= high for number in numbers)
-
-
-def _known(name: str) -> str:
-    if name not in SERIES_FACTS and _tag(name) is None:
-        raise ValueError(f"'{name}' is no DICOM keyword or tag{_did_you_mean(name)}")
-    return name
-
-
-AttributeName = Annotated[str, AfterValidator(_known)]
-"""A DICOM keyword, a tag as gggg,eeee, or one of SERIES_FACTS."""
 
 
 class Match(BaseModel):
@@ -164,48 +144,84 @@ class Match(BaseModel):
         groups = {"not_" if key == "not" else key: value[key] for key in _GROUPS if key in value}
         return {"attributes": {str(k): v for k, v in value.items() if k not in _GROUPS}, **groups}
 
-    def ask(self, candidate: Candidate) -> tuple[bool, list[Finding]]:
+    def judge(self, candidate: Candidate) -> tuple[Answer, list[Finding]]:
         """Whether the series matches, and each condition with what was there."""
-        findings = [_ask_attribute(name, condition, candidate) for name, condition in self.attributes.items()]
-        holds = all(finding.holds for finding in findings)
+        findings: list[Finding] = []
+        answers: list[Answer] = []
+        for name, condition in self.attributes.items():
+            findings.append(_ask_attribute(name, condition, candidate))
+            answers.append(findings[-1].holds)
         for part in self.all:
-            inner, more = part.ask(candidate)
-            holds, findings = holds and inner, findings + more
+            answer, inner = part.judge(candidate)
+            answers.append(answer)
+            findings += inner
         if self.any:
-            answers = [part.ask(candidate) for part in self.any]
-            holds = holds and any(answer for answer, _ in answers)
-            findings += [finding for _, more in answers for finding in more]
+            judged = [part.judge(candidate) for part in self.any]
+            answers.append(_either(answer for answer, _ in judged))
+            members = [finding for answer, inner in judged for finding in _as_one(answer, inner)]
+            findings += _grouped("any of these", answers[-1], members)
         if self.not_ is not None:
-            inner, more = self.not_.ask(candidate)
-            holds = holds and not inner
-            findings += [Finding(f"not {f.condition}", f.found, not f.holds) for f in more]
-        return holds, findings
+            answer, inner = self.not_.judge(candidate)
+            answers.append(_opposite(answer))
+            findings += _negated(inner, answers[-1])
+        return _both(answers), findings
+
+    def ask(self, candidate: Candidate) -> tuple[bool, list[Finding]]:
+        """Whether the series is known to match, and each condition with what was there."""
+        answer, findings = self.judge(candidate)
+        return bool(answer), findings
+
+    def names(self) -> Iterator[str]:
+        """Every attribute that it asks for."""
+        yield from self.attributes
+        for part in (*self.all, *self.any, *((self.not_,) if self.not_ is not None else ())):
+            yield from part.names()
+
+
+def _both(answers: Iterable[Answer]) -> Answer:
+    """Whether all hold: one that fails settles it, else one that is not known leaves it open."""
+    given = list(answers)
+    return False if False in given else None if None in given else True
+
+
+def _either(answers: Iterable[Answer]) -> Answer:
+    return _opposite(_both([_opposite(answer) for answer in answers]))
+
+
+def _opposite(answer: Answer) -> Answer:
+    return None if answer is None else not answer
+
+
+def _grouped(title: str, holds: Answer, members: Sequence[Finding]) -> list[Finding]:
+    inside = [Finding(one.condition, one.found, one.holds, one.level + 1) for one in members]
+    return [Finding(title, "", holds), *inside]
+
+
+def _as_one(answer: Answer, findings: Sequence[Finding]) -> Sequence[Finding]:
+    """Findings that count together, as one member of a group."""
+    alone = sum(finding.level == 0 for finding in findings) == 1
+    return findings if alone else _grouped("all of these", answer, findings)
+
+
+def _negated(members: Sequence[Finding], holds: Answer) -> list[Finding]:
+    """One condition is told as its opposite; of several, not all may hold at once."""
+    if len(members) == 1:
+        return [Finding(f"not {members[0].condition}", members[0].found, holds)]
+    return _grouped("not all of these", holds, members)
 
 
 def _ask_attribute(name: str, condition: Condition, candidate: Candidate) -> Finding:
     contents = candidate.values(name)
+    if contents is None:
+        return Finding(condition.describe(name), "", None)
     failing = [values for values in contents if not condition.holds(values)]
     shown = failing or contents
     found = " or ".join(_shown(values) for values in shown[:3]) + (" ..." if len(shown) > 3 else "")
     return Finding(condition.describe(name), found, bool(contents) and not failing)
 
 
-def _shown(values: tuple[Any, ...]) -> str:
+def _shown(values: Values) -> str:
     return "\\".join(str(value) for value in values) if values else "absent"
-
-
-def _content(header: Dataset, name: str) -> tuple[Any, ...]:
-    tag = _tag(name)
-    try:
-        element = header.get(tag) if tag is not None else None
-    except DAMAGE:
-        return (UNREADABLE,)
-    if element is None or element.is_empty:
-        return ()
-    value = element.value
-    if isinstance(value, Items):
-        return (f"a sequence of {len(value)}",)
-    return tuple(value) if isinstance(value, (MultiValue, list)) else (value,)
 
 
 def _same(value: Any, wanted: Any) -> bool:
@@ -220,20 +236,3 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
-
-
-def _tag(name: str) -> int | None:
-    written = _TAG.fullmatch(name)
-    return int(Tag(int(written[1], 16), int(written[2], 16))) if written else tag_for_keyword(name)
-
-
-def _did_you_mean(name: str) -> str:
-    near = get_close_matches(name, _keywords(), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _keywords() -> Iterator[str]:
-    from pydicom._dicom_dict import DicomDictionary
-
-    yield from SERIES_FACTS
-    yield from (dictionary_keyword(tag) for tag in DicomDictionary)

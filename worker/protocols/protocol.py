@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from worker.jobs import Derived, Frozen, Output, Priority, Prompt, Route
+from worker.protocols.attributes import Candidate
 from worker.protocols.choosing import Choose
-from worker.protocols.matching import Candidate, Finding, Match
+from worker.protocols.matching import Finding, Match
 from worker.protocols.structures import PlacedError, check_structures
 
 NOT_SENT = ("nifti",)
