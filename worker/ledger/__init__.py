@@ -10,11 +10,12 @@ from worker.ledger.records import Decision, Delivery, Job, Report, Series
 from worker.ledger.reports import ReportFacts
 from worker.ledger.series import SeriesFacts
 from worker.ledger.states import DeliveryState, JobState, SeriesState
+from worker.ledger.studies import StudyFacts
 
 __all__ = ["Decision", "Delivery", "DeliveryState", "Job", "JobState", "Ledger", "Report", "Series", "SeriesState"]
 
 
-class Ledger(SeriesFacts, DeliveryFacts, ReportFacts):
+class Ledger(SeriesFacts, DeliveryFacts, ReportFacts, StudyFacts):
     """Facts in SQLite or PostgreSQL. Safe to use from several threads and processes.
 
     Raises:
