@@ -3,7 +3,7 @@
 import io
 import zlib
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import BinaryIO, Final, cast
 
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import RawDataElement
@@ -36,8 +36,8 @@ class Header:
     series_uid: str
 
 
-def read_header(data_set: bytes, transfer_syntax: UID) -> Header:
-    """Read the UIDs of a data set (no preamble, no file meta information) that is encoded in `transfer_syntax`.
+def read_header(data_set: BinaryIO, transfer_syntax: UID) -> Header:
+    """Read the UIDs of a data set (behind preamble and file meta information) that is encoded in `transfer_syntax`.
 
     Raises HeaderError naming the attribute that is missing or no UID. Bytes that are no data set make pydicom raise
     exceptions of many kinds, which pass through.
@@ -45,9 +45,10 @@ def read_header(data_set: bytes, transfer_syntax: UID) -> Header:
     # Of private transfer syntaxes nothing is known; in practice their headers are explicit little endian.
     known = transfer_syntax.is_transfer_syntax
     if known and transfer_syntax.is_deflated:
-        data_set = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data_set, _INFLATED_BYTES)
+        deflated = data_set.read(_INFLATED_BYTES)
+        data_set = io.BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, _INFLATED_BYTES))
     elements = read_dataset(
-        io.BytesIO(data_set),
+        data_set,
         is_implicit_VR=known and transfer_syntax.is_implicit_VR,
         is_little_endian=not known or transfer_syntax.is_little_endian,
         stop_when=_is_behind_uids,

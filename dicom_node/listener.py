@@ -1,10 +1,9 @@
 """C-STORE in: an instance is on disk and fsynced before the sender hears Success (PS3.4 annex B, PS3.7 section 9.1.1).
 
-Concurrency. pynetdicom gives each association two threads: its own, which runs the C-STORE handler, and that of the
-upper layer (PS3.8), which sees the connection end. They share one `_Session`. An association is over when its line
-is closed (release, abort and a dropped line alike) and its last handler has returned: a line may drop while a handler
-still waits for the disk. `on_arrival` runs in the association's thread, `on_association_end` in whichever of the two
-comes last; several associations may call them at the same time.
+Concurrency. pynetdicom gives each association two threads: its own, and that of the upper layer (PS3.8), which serves
+C-STORE requests one after the other and sees the connection end; so an association that is over (release, abort and
+a dropped line alike) has nothing going on any more. `on_arrival` and `on_association_end` run in the latter thread;
+several associations may call them at the same time.
 """
 
 import logging
@@ -14,23 +13,29 @@ import uuid
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
-from pydicom.dataset import Dataset
+from pydicom.uid import UID
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_RELEASE
 from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import Verification
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import Verification, uid_to_service_class
 
 from dicom_node.access import DEFAULT_LIMITS, EVERYBODY, Access, Limits
 from dicom_node.arrivals import Arrival, AssociationEnd, Service
+from dicom_node.command import Command
 from dicom_node.contexts import is_private_class, register_storage_class, storage_classes, storage_context
 from dicom_node.errors import ListenerError
+from dicom_node.header import Header
+from dicom_node.messages import Messages, PassOn
 from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.reception import RefusedError, StoreStatus, keep
+from dicom_node.reception import Announced, Reception, RefusedError, StoreStatus
 from dicom_node.server import Server, SharedContexts
-from dicom_node.store import Store
+from dicom_node.store import Receipt, Store
 from dicom_node.workspace import SeriesKey
 
 __all__ = ["Access", "Arrival", "AssociationEnd", "Limits", "Listener", "Service"]
@@ -49,9 +54,24 @@ class _Session:
     series: set[SeriesKey] = field(default_factory=set)
     established: bool = False
     released: bool = False
-    closed: bool = False
     reported: bool = False
-    handlers: int = 0  # C-STORE requests being worked on
+
+
+@dataclass
+class _Storing:
+    """One C-STORE request; see `dicom_node.messages.Storing`."""
+
+    reception: Reception
+    end: Callable[[Reception], tuple[int, str]]
+
+    def write(self, content: memoryview) -> None:
+        self.reception.write(content)
+
+    def finish(self) -> tuple[int, str]:
+        return self.end(self.reception)
+
+    def discard(self) -> None:
+        self.reception.discard()
 
 
 class Listener:
@@ -119,7 +139,6 @@ class Listener:
             (evt.EVT_REQUESTED, self._association_requested),
             (evt.EVT_ESTABLISHED, self._association_established),
             (evt.EVT_ACSE_RECV, self._control_received),
-            (evt.EVT_C_STORE, self._instance_received),
             (evt.EVT_CONN_CLOSE, self._connection_closed),
         ]
         for service in self._services:
@@ -128,7 +147,13 @@ class Listener:
         host, port = self._address
         try:
             self._server = Server(
-                self._ae, self._address, SharedContexts(contexts), handlers, tls=self._tls, share_port=self._share_port
+                self._ae,
+                self._address,
+                SharedContexts(contexts),
+                handlers,
+                tls=self._tls,
+                share_port=self._share_port,
+                serve=self._serve,
             )
         except OSError as error:
             raise ListenerError(
@@ -212,8 +237,6 @@ class Listener:
 
     def _connection_closed(self, event: evt.Event) -> None:
         session = self._sessions[event.assoc]
-        with self._lock:
-            session.closed = True
         if not session.established:
             event.assoc.dul.to_user_queue.put(None)  # or its thread goes on waiting for the association request
         self._report_end(session)
@@ -221,7 +244,7 @@ class Listener:
     def _report_end(self, session: _Session) -> None:
         """Tell once that an association is over, when it is."""
         with self._lock:
-            if session.reported or not session.closed or session.handlers:
+            if session.reported:
                 return
             session.reported = True
         end = AssociationEnd(session.association_id, frozenset(session.series), aborted=not session.released)
@@ -235,35 +258,42 @@ class Listener:
 
     # an instance
 
-    def _instance_received(self, event: evt.Event) -> Dataset | int:
+    def _serve(self, association: Association, pass_on: PassOn) -> Messages:
+        """What takes the messages of an association, from the first on."""
+        self._sessions[association].established = True  # its own thread may not have come to say so
+        accepted = {context.context_id: context for context in association.accepted_contexts}
+        contexts = {
+            number: context.transfer_syntax[0]
+            for number, context in accepted.items()
+            if uid_to_service_class(context.abstract_syntax) is StorageServiceClass
+        }
+        return Messages(contexts, partial(self._begin, association), pass_on)
+
+    def _begin(self, association: Association, request: Command, transfer_syntax: UID) -> _Storing:
+        peer = association.requestor
+        announced = Announced(request.sop_class_uid, request.sop_uid, transfer_syntax, peer.ae_title, peer.address)
+        reception = Reception(announced, self._store, self._limits.free_bytes)
+        return _Storing(reception, partial(self._finish, association))
+
+    def _finish(self, association: Association, reception: Reception) -> tuple[int, str]:
         """The door of C-STORE: whatever happens becomes a status."""
-        session = self._sessions[event.assoc]
-        with self._lock:
-            session.handlers += 1
-        response = Dataset()
+        session = self._sessions[association]
         try:
-            self._keep_and_tell(event, session)
-            return StoreStatus.SUCCESS
+            self._tell(association, session, *reception.finish())
         except RefusedError as refusal:
-            response.Status = refusal.status
-            response.ErrorComment = refusal.comment()
+            return refusal.status, refusal.comment()
         except Exception:  # noqa: BLE001 (a door)
             _log.exception("an instance of association %s was not taken", session.association_id)
-            response.Status = StoreStatus.OUT_OF_RESOURCES
-        finally:
-            with self._lock:
-                session.handlers -= 1
-            self._report_end(session)
-        return response
+            return StoreStatus.OUT_OF_RESOURCES, ""
+        return StoreStatus.SUCCESS, ""
 
-    def _keep_and_tell(self, event: evt.Event, session: _Session) -> None:
-        header, receipt = keep(event, self._store, self._limits.free_bytes)
+    def _tell(self, association: Association, session: _Session, header: Header, receipt: Receipt) -> None:
         key = (header.study_uid, header.series_uid)
         if key not in session.series:
             with self._lock:
                 session.series.add(key)
             self._announce()
-        peer = event.assoc.requestor
+        peer = association.requestor
         self._on_arrival(
             Arrival(
                 study_uid=header.study_uid,

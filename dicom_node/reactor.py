@@ -1,47 +1,109 @@
 """pynetdicom's association machinery, woken by what happens instead of looking every millisecond.
 
 pynetdicom 3.0 polls: its upper layer sleeps 1 ms whenever socket and queue are empty, its association 1 ms before every
-message, and it reads a socket 4 kB at a time. With a C-STORE every few milliseconds that is most of the time of one
-association. The classes here take the places of its objects before an association starts; what they do is unchanged.
+message; it reads a socket 4 kB at a time and makes objects of every PDU, every fragment and every message, which takes
+most of the time of a C-STORE. The classes here take the places of its objects before an association starts. What they
+do is unchanged, but for P-DATA: while an association is established, `Messages` takes the fragments as they come, in
+the thread of the upper layer, and pynetdicom gets those that are none of a C-STORE request.
 """
 
 import contextlib
+import errno
+import logging
 import queue
 import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
+from dicom_node.command import MalformedCommandError
+from dicom_node.messages import Messages, PassOn
+from dicom_node.pdata import P_DATA_TF, MalformedPduError, PDataReader, Piece, command_pdus
+
 _UPPER_LAYER_SECONDS: Final = 0.05  # how late a timer of the upper layer may be seen
-_ASSOCIATION_SECONDS: Final = 0.01  # how late an association sees its release
+_ASSOCIATION_SECONDS: Final = 0.25  # how late an association sees that it has been idle for too long
+_BUFFER_BYTES: Final = 2**18
+_LONGEST_CONTROL_PDU: Final = 2**20  # bytes; an A-ASSOCIATE-RQ with 128 contexts has less
+
+_DATA_TRANSFER: Final = "Sta6"  # PS3.8 table 9-3
+_INVALID_PDU: Final = "Evt19"  # PS3.8 table 9-10; the association is aborted
+_CONNECTION_CLOSED: Final = "Evt17"
+
+_log = logging.getLogger(__name__)
+
+Serve = Callable[[Association, PassOn], Messages]
+"""What takes the messages of an association that is established."""
 
 
-def make_event_driven(association: Association) -> None:
+def make_event_driven(association: Association, serve: Serve) -> None:
     """Let an association that has its socket but has not started wait for events."""
     association.dul.socket.__class__ = _Socket
+    association.dul.socket.prepare()
     association.dimse.__class__ = _Messages
     association.dul.__class__ = _UpperLayer
-    association.dul.prepare()
+    association.dul.prepare(serve)
 
 
 class _Socket(AssociationSocket):  # type: ignore[misc]
-    """Reads in large pieces, and is closed also when its peer went first."""
+    """Reads what is there into one buffer, and is closed also when its peer went first."""
+
+    def prepare(self) -> None:
+        """What a new object would do on creation."""
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._start = self._end = 0
+        self.wants_more = False  # what is pending means nothing before more comes
+
+    @property
+    def pending(self) -> memoryview:
+        """What was read and not taken yet."""
+        return self._buffer[self._start : self._end]
+
+    def take(self, count: int) -> None:
+        """Forget the first `count` bytes of `pending`."""
+        self._start += count
+
+    def fill(self) -> bool:
+        """Wait for more and read it; False when the connection is at its end. Raises OSError."""
+        rest = bytes(self.pending)  # a part of a header, if anything
+        self._buffer[: len(rest)] = rest
+        count = self.socket.recv_into(self._buffer[len(rest) :])
+        self._start, self._end = 0, len(rest) + count
+        self.wants_more = False
+        return bool(count)
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Read `nr_bytes`, or fewer when the peer closes."""
-        buffer = bytearray(nr_bytes)
-        with memoryview(buffer) as view:
-            filled = 0
+        """Read `nr_bytes` of what is no P-DATA, or fewer when the peer closes. Raises OSError."""
+        if nr_bytes > _LONGEST_CONTROL_PDU:
+            raise OSError(errno.EMSGSIZE, f"a PDU of {nr_bytes} bytes")
+        content = bytearray(nr_bytes)
+        filled = min(nr_bytes, len(self.pending))
+        content[:filled] = self.pending[:filled]
+        self.take(filled)
+        with memoryview(content) as view:
             while filled < nr_bytes and (count := self.socket.recv_into(view[filled:])):
                 filled += count
-        del buffer[filled:]
-        return buffer
+        del content[filled:]
+        return content
+
+    @property
+    def ready(self) -> bool:
+        """True when there is something to read."""
+        return bool(self.has_pending or super().ready)
+
+    @property
+    def has_pending(self) -> bool:
+        """True when something can be read without waiting for the peer."""
+        if self._start < self._end and not self.wants_more:
+            return True
+        return isinstance(self.socket, ssl.SSLSocket) and bool(self.socket.pending())
 
     def _shutdown_socket(self) -> None:
         """Close also where shutting down fails because the peer is gone; pynetdicom leaves that to the garbage."""
@@ -64,20 +126,41 @@ class _Messages(DIMSEServiceProvider):  # type: ignore[misc]
             return None, None
 
 
+class _News(queue.Queue[Any]):
+    """What the upper layer tells an association, which waits for messages meanwhile."""
+
+    def __init__(self, messages: queue.Queue[Any]) -> None:
+        super().__init__()
+        self._messages = messages
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Tell, and wake the association."""
+        super().put(item, block, timeout)
+        self._messages.put((None, None))
+
+
 class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
     """An upper layer (PS3.8) that sleeps until its peer or its association has something for it."""
 
-    def prepare(self) -> None:
+    def prepare(self, serve: Serve) -> None:
         """What a new object would do on creation."""
         self._run_loop_delay = 0.0
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
         self._button.setblocking(False)
+        self.to_user_queue = _News(self.assoc.dimse.msg_queue)
+        self._serve = serve
+        self._data = PDataReader(self.assoc.acceptor.maximum_length)
+        self._messages: Messages | None = None
 
     def run(self) -> None:
-        """Serve the connection, then free what `prepare` took."""
-        with self._bell, self._button:
-            super().run()
+        """Serve the connection, then free what was taken for it."""
+        try:
+            with self._bell, self._button:
+                super().run()
+        finally:
+            if self._messages:
+                self._messages.discard()
 
     def send_pdu(self, primitive: Any) -> None:
         """Hand something over to be sent, and say so."""
@@ -100,14 +183,64 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self._wait()
         return bool(super()._is_transport_event())
 
-    def _wait(self) -> None:
+    def _wait(self) -> bool:
+        """Until the peer sends, then True; or until something else is to be done."""
+        if self.socket and self.socket.has_pending:
+            return True
         connection = self.socket.socket if self.socket else None
-        if isinstance(connection, ssl.SSLSocket) and connection.pending():
-            return
         sources = [self._bell] if connection is None else [self._bell, connection]
         try:
-            select.select(sources, [], [], _UPPER_LAYER_SECONDS)
+            readable, _, _ = select.select(sources, [], [], _UPPER_LAYER_SECONDS)
         except (OSError, ValueError):  # the socket was closed meanwhile
             time.sleep(0.001)
+            return False
         with contextlib.suppress(BlockingIOError):
             self._bell.recv(1024)
+        return connection in readable
+
+    # P-DATA
+
+    def _read_pdu_data(self) -> None:
+        """Take P-DATA as long as it comes; let pynetdicom read PDUs of other types."""
+        try:
+            while self._receive():
+                pass
+        except (MalformedPduError, MalformedCommandError) as error:
+            _log.warning("association with %s aborted: %s", self.assoc.requestor.ae_title, error)
+            self.event_queue.put(_INVALID_PDU)
+        except OSError:
+            self.event_queue.put(_CONNECTION_CLOSED)
+
+    def _receive(self) -> bool:
+        """Work on what is pending and read more; False when the reactor has something to do."""
+        established = self.state_machine.current_state == _DATA_TRANSFER
+        if established or self._data.inside:
+            for piece in self._data.pieces(self.socket.pending):
+                if established:
+                    self._serve_piece(piece)
+                if not self.event_queue.empty():
+                    break
+            self.socket.take(self._data.taken)
+        pending = self.socket.pending
+        if not self._data.inside and not (established and pending[:1] in (b"", bytes([P_DATA_TF]))):
+            super()._read_pdu_data()
+            return False
+        self.socket.wants_more = True
+        if not self.event_queue.empty() or not self.to_provider_queue.empty() or not self._wait():
+            return False
+        if not self.socket.fill():
+            self.event_queue.put(_CONNECTION_CLOSED)
+            return False
+        self._idle_timer.restart()
+        return True
+
+    def _serve_piece(self, piece: Piece) -> None:
+        if self._messages is None:
+            self._messages = self._serve(self.assoc, self._pass_on)
+        if response := self._messages.take(piece):
+            self.socket.send(command_pdus(piece.context_id, response, self.assoc.requestor.maximum_length))
+
+    def _pass_on(self, context_id: int, fragment: bytes) -> None:
+        primitive = P_DATA()
+        primitive.presentation_data_value_list.append([context_id, fragment])
+        self.assoc.dimse.receive_primitive(primitive)

@@ -1,13 +1,18 @@
-"""What becomes of one C-STORE request: kept in the store, or put aside, and the status that says so (PS3.4 annex B)."""
+"""What becomes of one instance that comes in: kept in the store, or put aside, and the status (PS3.4 annex B).
+
+C-STORE and STOW-RS both take this way.
+"""
 
 import enum
 import logging
+from dataclasses import dataclass
 from typing import Final
 
-from pynetdicom import evt
+from pydicom.uid import UID
 
 from dicom_node.errors import StoreError
 from dicom_node.header import Header, read_header
+from dicom_node.incoming import Incoming
 from dicom_node.part10 import file_start
 from dicom_node.store import Receipt, Store
 
@@ -37,48 +42,101 @@ class RefusedError(Exception):
         return "".join(kept)[:_ERROR_COMMENT_CHARACTERS]
 
 
-def keep(event: evt.Event, store: Store, required_bytes: int) -> tuple[Header, Receipt]:
-    """Make the instance of a C-STORE request durable, with the bytes and the transfer syntax it came in.
+@dataclass(frozen=True)
+class Announced:
+    """What is said of an instance before its data set comes: a C-STORE command, or file meta information."""
 
-    The data set comes from memory. pynetdicom can stream it to a temporary file instead, but flushes that with every
-    PDU, and the file must be read for its UIDs: 242 CT slices a second against 272, on a disk with the same fsyncs.
-
-    Raises RefusedError: out of resources when less than `required_bytes` would be left on the disk or the disk fails;
-    otherwise for a data set that cannot be kept, after putting it into quarantine.
-    """
-    request = event.request
-    data_set = request.DataSet.getvalue()
-    start = file_start(
-        sop_class_uid=request.AffectedSOPClassUID,
-        sop_uid=request.AffectedSOPInstanceUID,
-        transfer_syntax=event.context.transfer_syntax,
-    )
-    part10 = start + data_set
-    if store.free_bytes() < required_bytes + len(part10):
-        raise RefusedError(StoreStatus.OUT_OF_RESOURCES, "too little free disk space")
-    try:
-        header = _checked_header(event, data_set)
-        receipt = store.put(part10, study_uid=header.study_uid, series_uid=header.series_uid, sop_uid=header.sop_uid)
-    except RefusedError as refusal:
-        peer = event.assoc.requestor
-        kept = store.quarantine(part10, str(refusal), calling_ae=peer.ae_title, address=peer.address)
-        _log.warning("instance from %s put aside as %s: %s", peer.ae_title, kept.name, refusal)
-        raise
-    except StoreError as error:
-        raise RefusedError(StoreStatus.OUT_OF_RESOURCES, "the store cannot write") from error
-    return header, receipt
+    sop_class_uid: str
+    sop_uid: str
+    transfer_syntax: UID
+    sender: str  # AE title, or how else the sender names itself
+    address: str
 
 
-def _checked_header(event: evt.Event, data_set: bytes) -> Header:
-    """The UIDs of the data set, which must be those of the command (PS3.4 section B.2.3, status A9xx)."""
-    try:
-        header = read_header(data_set, event.context.transfer_syntax)
-    except Exception as error:  # pydicom meets foreign bytes with exceptions of many kinds
-        raise RefusedError(StoreStatus.CANNOT_UNDERSTAND, f"{error}") from error
-    request = event.request
-    if (header.sop_class_uid, header.sop_uid) != (request.AffectedSOPClassUID, request.AffectedSOPInstanceUID):
-        raise RefusedError(
-            StoreStatus.DATA_SET_DOES_NOT_MATCH,
-            f"the data set is {header.sop_uid} of class {header.sop_class_uid}, the command says otherwise",
+class Reception:
+    """One instance on its way in, with the bytes and the transfer syntax it comes in."""
+
+    def __init__(self, announced: Announced, store: Store, required_bytes: int) -> None:
+        """Begin a file; nothing is taken when less than `required_bytes` would be left on the disk."""
+        self._announced = announced
+        self._store = store
+        self._required_bytes = required_bytes
+        self._file: Incoming | None = None
+        self._refusal: RefusedError | None = None
+        start = file_start(
+            sop_class_uid=announced.sop_class_uid, sop_uid=announced.sop_uid, transfer_syntax=announced.transfer_syntax
         )
-    return header
+        self._data_set_at = len(start)
+        try:
+            if store.free_bytes() >= required_bytes:
+                self._file = store.incoming()
+            else:
+                self._out_of_resources("too little free disk space")
+        except OSError as error:
+            self._out_of_resources("the store cannot write", error)
+        self.write(start)
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Take the next bytes of the data set; what is wrong with them is said by `finish`."""
+        if self._file:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self._out_of_resources("the store cannot write", error)
+
+    def finish(self) -> tuple[Header, Receipt]:
+        """Make the instance durable.
+
+        Raises RefusedError: out of resources when the disk is too full or fails; otherwise for a data set that cannot
+        be kept, after putting it into quarantine.
+        """
+        try:
+            if self._file and self._store.free_bytes() < self._required_bytes:
+                self._out_of_resources("too little free disk space")
+            if self._refusal or not self._file:
+                raise self._refusal or RefusedError(StoreStatus.OUT_OF_RESOURCES, "the store cannot write")
+            return self._keep(self._file)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Leave nothing behind of an instance that did not come to its end."""
+        if self._file:
+            self._file.discard()
+            self._file = None
+
+    def _keep(self, file: Incoming) -> tuple[Header, Receipt]:
+        try:
+            header = self._checked_header(file)
+            uids = {"study_uid": header.study_uid, "series_uid": header.series_uid, "sop_uid": header.sop_uid}
+            return header, self._store.keep(file, **uids)
+        except RefusedError as refusal:
+            self._put_aside(file, refusal)
+            raise
+        except StoreError as error:
+            raise RefusedError(StoreStatus.OUT_OF_RESOURCES, "the store cannot write") from error
+
+    def _put_aside(self, file: Incoming, refusal: RefusedError) -> None:
+        announced = self._announced
+        kept = self._store.put_aside(file, str(refusal), calling_ae=announced.sender, address=announced.address)
+        _log.warning("instance from %s put aside as %s: %s", announced.sender, kept.name, refusal)
+
+    def _checked_header(self, file: Incoming) -> Header:
+        """The UIDs of the data set, which must be those announced (PS3.4 section B.2.3, status A9xx)."""
+        announced = self._announced
+        try:
+            with file.reader(self._data_set_at) as data_set:
+                header = read_header(data_set, announced.transfer_syntax)
+        except Exception as error:  # pydicom meets foreign bytes with exceptions of many kinds
+            raise RefusedError(StoreStatus.CANNOT_UNDERSTAND, f"{error}") from error
+        if (header.sop_class_uid, header.sop_uid) != (announced.sop_class_uid, announced.sop_uid):
+            raise RefusedError(
+                StoreStatus.DATA_SET_DOES_NOT_MATCH,
+                f"the data set is {header.sop_uid} of class {header.sop_class_uid}, the command says otherwise",
+            )
+        return header
+
+    def _out_of_resources(self, reason: str, cause: OSError | None = None) -> None:
+        self._refusal = RefusedError(StoreStatus.OUT_OF_RESOURCES, reason)
+        self._refusal.__cause__ = cause
+        self.discard()

@@ -11,7 +11,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from dicom_node.reactor import make_event_driven
+from dicom_node.reactor import Serve, make_event_driven
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +35,15 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         *,
         tls: ssl.SSLContext | None,
         share_port: bool,
+        serve: Serve,
     ) -> None:
-        """Listen on `address`; `share_port` lets other processes do so too, and the kernel deals connections out."""
+        """Listen on `address`; `share_port` lets other processes do so too, and the kernel deals connections out.
+
+        `serve` takes the messages of each association.
+        """
+        self.serve = serve
         self._share_port = share_port
+        self._idle_seconds = ae.network_timeout
         self._handshake_seconds = ae.acse_timeout
         super().__init__(ae, address, ae.ae_title, contexts, tls, handlers, _Handler)
 
@@ -58,7 +64,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         if self.ssl_context:
             request.settimeout(self._handshake_seconds)
             request = self.ssl_context.wrap_socket(request, server_side=True)
-            request.settimeout(None)
+        request.settimeout(self._idle_seconds)  # a peer that falls silent within a PDU
         super().finish_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (socketserver's signature)
@@ -79,5 +85,5 @@ class _Handler(RequestHandler):  # type: ignore[misc]
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        make_event_driven(association)
+        make_event_driven(association, self.server.serve)
         return association

@@ -18,7 +18,6 @@ next start sweeps away. Several processes and threads may use one home.
 
 import contextlib
 import enum
-import hashlib
 import json
 import os
 import re
@@ -30,8 +29,9 @@ from typing import Final
 
 from pydicom.filereader import read_file_meta_info
 
-from dicom_node.durable import fsync, publish, write_new
+from dicom_node.durable import fsync, publish
 from dicom_node.errors import StoreError
+from dicom_node.incoming import Incoming
 from dicom_node.uids import is_uid
 from dicom_node.workspace import Workspace
 
@@ -84,9 +84,9 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
             fsync(home)
             self.workspace = Workspace(home / "incoming")
-            probe = self.workspace.new_path()
-            self._place(b"", probe)  # finds out here that a file system has no hard links
-            probe.unlink()
+            with self.incoming() as probe:  # finds out here that a file system has no hard links
+                self._place(probe, linked := self.workspace.new_path())
+                linked.unlink()
         except OSError as error:
             raise StoreError(
                 f"The store {home} cannot be used ({error.strerror}); give a writable folder on a local disk."
@@ -95,21 +95,32 @@ class Store:
     # instances
 
     def put(self, part10: bytes, *, study_uid: str, series_uid: str, sop_uid: str) -> Receipt:
+        """Keep one instance whose whole file is at hand; like `keep`."""
+        self._instance_path(study_uid, series_uid, sop_uid)
+        with self._as_store_error(self.home), self.incoming() as file:
+            file.write(part10)
+            return self.keep(file, study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid)
+
+    def incoming(self) -> Incoming:
+        """A new file to write a DICOM File into, for `keep` or `put_aside`. Raises OSError."""
+        return Incoming(self.workspace.new_path())
+
+    def keep(self, file: Incoming, *, study_uid: str, series_uid: str, sop_uid: str) -> Receipt:
         """Keep one instance; when this returns, a power failure does not lose it.
 
-        `part10` is the whole file: preamble, file meta information, data set. "Other content" is any other byte, so an
+        `file` is complete: preamble, file meta information, data set. "Other content" is any other byte, so an
         instance that comes again in another transfer syntax is put aside too. Raises StoreError ("later") when the disk
         does not take it; ValueError when one of the UIDs is none.
         """
-        final = self._series_folder(study_uid, series_uid) / f"{_checked_uid(sop_uid)}.dcm"
+        final = self._instance_path(study_uid, series_uid, sop_uid)
         with self._as_store_error(final):
-            if not final.exists() and self._place(part10, final):
+            if not final.exists() and self._place(file, final):
                 return Receipt(final, Outcome.NEW)
-            if _has_content(final, part10):
+            if file.equals(final):
                 fsync(final.parent)  # its first writer may have died before it came to this
                 return Receipt(final, Outcome.SAME)
         reason = f"the SOP Instance UID {sop_uid} was received again with other content; the first one stands"
-        kept = self.quarantine(part10, reason, name=f"{sop_uid}.conflict-{_digest(part10)[:16]}")
+        kept = self.put_aside(file, reason, name=f"{sop_uid}.conflict-{file.digest()[:16]}")
         return Receipt(kept, Outcome.CONFLICT)
 
     def series_paths(self, study_uid: str, series_uid: str) -> list[Path]:
@@ -132,16 +143,17 @@ class Store:
         held = (stored for stored in self.walk() if stored.sop_uid in sop_uids)
         return {stored.sop_uid: str(read_file_meta_info(stored.path).MediaStorageSOPClassUID) for stored in held}
 
-    def quarantine(self, content: bytes, reason: str, *, name: str | None = None, **facts: str) -> Path:
-        """Put bytes aside with `reason` and `facts` in a JSON file beside them; the same bytes again take no more room.
+    def put_aside(self, file: Incoming, reason: str, *, name: str | None = None, **facts: str) -> Path:
+        """Put a file into quarantine, `reason` and `facts` beside it as JSON; the same bytes again take no more room.
 
         Raises StoreError ("later") when the disk does not take them.
         """
-        path = self._quarantine / f"{name or _digest(content)[:32]}.dcm"
-        note = json.dumps({"reason": reason, **facts}, indent=2).encode()
-        with self._as_store_error(path):
-            self._place(note, path.with_suffix(".json"))
-            self._place(content, path)
+        with self._as_store_error(self._quarantine):
+            path = self._quarantine / f"{name or file.digest()[:32]}.dcm"
+            with self.incoming() as note:
+                note.write(json.dumps({"reason": reason, **facts}, indent=2).encode())
+                self._place(note, path.with_suffix(".json"))
+            self._place(file, path)
         return path
 
     # results
@@ -183,28 +195,28 @@ class Store:
     def _series_folder(self, study_uid: str, series_uid: str) -> Path:
         return self.studies / _checked_uid(study_uid) / _checked_uid(series_uid)
 
-    def _place(self, content: bytes, final: Path) -> bool:
-        """Give `content` its final name, durable; False when that name is taken."""
-        temporary = self.workspace.new_path()
-        try:
-            write_new(temporary, content)
+    def _instance_path(self, study_uid: str, series_uid: str, sop_uid: str) -> Path:
+        return self._series_folder(study_uid, series_uid) / f"{_checked_uid(sop_uid)}.dcm"
+
+    def _place(self, file: Incoming, final: Path) -> bool:
+        """Give `file` its final name, durable; False when that name is taken."""
+        file.sync()
+        if final.parent not in self._durable_folders:
             self._make_folder(final.parent)
+        try:
             try:
-                os.link(temporary, final)
-            except FileExistsError:
-                return False
-            fsync(final.parent)
-            return True
-        finally:
-            temporary.unlink(missing_ok=True)
+                os.link(file.path, final)
+            except FileNotFoundError:  # old series are removed with their folders, whenever it is their time
+                self._make_folder(final.parent)
+                os.link(file.path, final)
+        except FileExistsError:
+            return False
+        fsync(final.parent)
+        return True
 
     def _make_folder(self, folder: Path) -> None:
         """Make `folder` with its parents; its entry in them is durable on return, whichever process made them."""
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            if folder in self._durable_folders:
-                return
+        folder.mkdir(parents=True, exist_ok=True)
         for parent in folder.parents:
             fsync(parent)
             if parent == self.home:
@@ -240,11 +252,3 @@ def _names(folder: Path) -> list[str]:
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     except FileNotFoundError:
         return []
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _has_content(path: Path, content: bytes) -> bool:
-    return path.stat().st_size == len(content) and path.read_bytes() == content

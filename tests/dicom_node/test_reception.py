@@ -4,7 +4,6 @@ import contextlib
 import json
 import zlib
 from io import BytesIO
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,23 +18,28 @@ from pydicom.uid import (
 )
 from pynetdicom.dsutils import encode
 
-from dicom_node.header import HeaderError, read_header
-from dicom_node.reception import RefusedError, StoreStatus, keep
-from dicom_node.store import Outcome, Store
+from dicom_node.header import Header, HeaderError, read_header
+from dicom_node.reception import Announced, Reception, RefusedError, StoreStatus
+from dicom_node.store import Outcome, Receipt, Store
 from tests.dicom_node.conftest import small_instance
 
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 
 
-def request(data_set: bytes, syntax: UID = ExplicitVRLittleEndian, sop_uid: str = "1.2.3.4.1") -> SimpleNamespace:
-    """A C-STORE request as pynetdicom presents it."""
-    return SimpleNamespace(
-        request=SimpleNamespace(
-            DataSet=BytesIO(data_set), AffectedSOPClassUID=CTImageStorage, AffectedSOPInstanceUID=sop_uid
-        ),
-        context=SimpleNamespace(transfer_syntax=syntax),
-        assoc=SimpleNamespace(requestor=SimpleNamespace(ae_title="SCU", address="127.0.0.1")),
-    )
+def keep(
+    data_set: bytes,
+    store: Store,
+    required_bytes: int = 0,
+    *,
+    syntax: UID = ExplicitVRLittleEndian,
+    sop_uid: str = "1.2.3.4.1",
+    piece: int = 2**20,
+) -> tuple[Header, Receipt]:
+    """What becomes of a data set that comes in pieces of `piece` bytes."""
+    reception = Reception(Announced(CTImageStorage, sop_uid, syntax, "SCU", "127.0.0.1"), store, required_bytes)
+    for start in range(0, len(data_set), piece):
+        reception.write(data_set[start : start + piece])
+    return reception.finish()
 
 
 def encoded(syntax: UID = ExplicitVRLittleEndian, **attributes: str) -> bytes:
@@ -56,7 +60,7 @@ def store(tmp_path_factory):
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_are_refused_and_kept(store, content, syntax):
     with pytest.raises(RefusedError) as refused:
-        keep(request(content, syntax), store, 0)
+        keep(content, store, syntax=syntax)
     assert refused.value.status is StoreStatus.CANNOT_UNDERSTAND
     assert list(store.walk()) == []
 
@@ -66,7 +70,7 @@ def test_any_bytes_are_refused_and_kept(store, content, syntax):
 def test_a_cut_data_set_is_refused_or_has_all_its_uids(cut, syntax):
     found = []
     with contextlib.suppress(Exception):  # of many kinds, as the door of C-STORE expects
-        header = read_header(encoded(syntax)[:cut], syntax)
+        header = read_header(BytesIO(encoded(syntax)[:cut]), syntax)
         found.append((header.study_uid, header.series_uid, header.sop_uid))
     assert found in ([], [("1.2.3", "1.2.3.4", "1.2.3.4.1")])
 
@@ -76,7 +80,7 @@ def test_a_cut_data_set_is_refused_or_has_all_its_uids(cut, syntax):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_only_uids_become_paths_and_every_reason_can_be_sent(store, text):
     try:
-        keep(request(encoded(SeriesInstanceUID=text)), store, 0)
+        keep(encoded(SeriesInstanceUID=text), store)
     except RefusedError as refusal:
         comment = refusal.comment()
         assert len(comment) <= 64
@@ -89,9 +93,7 @@ def test_only_uids_become_paths_and_every_reason_can_be_sent(store, text):
 
 def test_the_kinds_of_arrivals(tmp_path):
     store = Store(tmp_path)
-    outcomes = [
-        keep(request(encoded(PatientName=name)), store, 0)[1].outcome for name in ("First", "First", "Second", "First")
-    ]
+    outcomes = [keep(encoded(PatientName=name), store)[1].outcome for name in ("First", "First", "Second", "First")]
     assert outcomes == [Outcome.NEW, Outcome.SAME, Outcome.CONFLICT, Outcome.SAME]
 
 
@@ -99,7 +101,7 @@ def test_the_kinds_of_arrivals(tmp_path):
 def test_a_command_with_a_uid_that_is_none_is_refused_and_kept(tmp_path, sop_uid):
     store = Store(tmp_path)
     with pytest.raises(RefusedError) as refused:
-        keep(request(encoded(), sop_uid=sop_uid), store, 0)
+        keep(encoded(), store, sop_uid=sop_uid)
     assert refused.value.status is StoreStatus.DATA_SET_DOES_NOT_MATCH
     assert len(list((tmp_path / "quarantine").glob("*.dcm"))) == 1
     assert list(store.walk()) == []
@@ -108,7 +110,7 @@ def test_a_command_with_a_uid_that_is_none_is_refused_and_kept(tmp_path, sop_uid
 def test_the_reason_lies_beside_what_was_put_aside(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(RefusedError) as refused:
-        keep(request(encoded(), sop_uid="1.2.3.4.77"), store, 0)
+        keep(encoded(), store, sop_uid="1.2.3.4.77")
     assert refused.value.status is StoreStatus.DATA_SET_DOES_NOT_MATCH
     (note,) = (tmp_path / "quarantine").glob("*.json")
     assert json.loads(note.read_text()) == {"reason": str(refused.value), "calling_ae": "SCU", "address": "127.0.0.1"}
@@ -117,7 +119,7 @@ def test_the_reason_lies_beside_what_was_put_aside(tmp_path):
 def test_nothing_is_taken_when_the_disk_would_be_too_full(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(RefusedError) as refused:
-        keep(request(encoded()), store, store.free_bytes() * 2)
+        keep(encoded(), store, store.free_bytes() * 2)
     assert refused.value.status is StoreStatus.OUT_OF_RESOURCES
     assert list((tmp_path / "quarantine").iterdir()) == []
 
@@ -128,4 +130,4 @@ def test_a_deflated_data_set_is_not_inflated_without_end():
     squeezer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = b"".join(squeezer.compress(bytes(2**20)) for _ in range(256)) + squeezer.flush()
     with pytest.raises(HeaderError, match="SOPClassUID"):
-        read_header(bomb, DeflatedExplicitVRLittleEndian)
+        read_header(BytesIO(bomb), DeflatedExplicitVRLittleEndian)

@@ -206,7 +206,11 @@ def test_a_job_id_that_is_no_folder_name_is_refused(store, name):
 
 
 def test_quarantine_keeps_bytes_and_reason_once(store):
-    paths = {store.quarantine(b"bad", "no UID", calling_ae="CT1") for _ in range(3)}
+    paths = set()
+    for _ in range(3):
+        with store.incoming() as file:
+            file.write(b"bad")
+            paths.add(store.put_aside(file, "no UID", calling_ae="CT1"))
     assert len(paths) == 1
     path = paths.pop()
     assert path.read_bytes() == b"bad"
