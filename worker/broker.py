@@ -3,9 +3,10 @@
 A message may come twice and a job runs once, because the worker claims it in the ledger first. So messages are
 acknowledged late, and one that outlived its worker is simply dropped by the next claim.
 
-Two tasks, enqueued by name so that the listener never imports what runs them:
+Three tasks, enqueued by name so that the listener never imports what runs them:
     worker.segmentation.run(job_id)              queue `segment`
     worker.delivery.run(job_id, destination)     queue `deliver`
+    worker.delivery.ask(job_id, destination)     queue `deliver`
 
 Each queue is one Redis list per priority, and a worker takes from the first list that holds anything (priority 0 is the
 most urgent, as in `worker.jobs.Priority`). So an urgent job is next, however many routine ones were enqueued before it.
@@ -24,6 +25,7 @@ from worker.settings import Settings
 
 SEGMENT_QUEUE, DELIVER_QUEUE = "segment", "deliver"
 SEGMENT_TASK, DELIVER_TASK = "worker.segmentation.run", "worker.delivery.run"
+COMMIT_TASK = "worker.delivery.ask"
 
 TIME_LIMIT_GRACE_SECONDS = 30  # between asking a task to end and killing its process
 VISIBILITY_FACTOR = 2  # Redis delivers an unacknowledged message again after this many hard time limits
@@ -84,12 +86,16 @@ class Broker:
         to_segment: Sequence[str],
         to_deliver: Sequence[tuple[str, str]],
         priorities: Mapping[str, Priority] | None = None,
+        *,
+        to_commit: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Enqueues what the ledger knows as waiting if the queues hold less than that: messages were lost."""
         if to_segment and self._waiting(SEGMENT_QUEUE) < len(to_segment):
             self.segment(to_segment, priorities)
-        if to_deliver and self._waiting(DELIVER_QUEUE) < len(to_deliver):
+        wanted = len(to_deliver) + len(to_commit)
+        if wanted and self._waiting(DELIVER_QUEUE) < wanted:
             self.deliver(to_deliver, priorities)
+            self._send(COMMIT_TASK, DELIVER_QUEUE, to_commit, priorities or {})
 
     def _send(
         self, task: str, queue: str, arguments: Sequence[tuple[str, ...]], priorities: Mapping[str, Priority]

@@ -6,22 +6,21 @@ and UIDs stay the same however often they are sent, so that a PACS never sees on
 
 import structlog
 from celery import shared_task
+from pydicom.uid import generate_uid
 
-from dicom_node.errors import DicomNodeError
+from dicom_node.errors import DicomNodeError, PeerError
 from dicom_node.sender import SendOutcome, send
 from dicom_node.store import Store
-from worker.broker import DELIVER_TASK
+from worker.broker import COMMIT_TASK, DELIVER_TASK
+from worker.commitments import Commitments
 from worker.errors import WorkerError
 from worker.ledger import Delivery, DeliveryState, Ledger
 from worker.peers import peer_of
 from worker.retries import backoff
+from worker.sendable import objects_of
 from worker.settings import Settings, load
 
 log = structlog.get_logger(__name__)
-
-
-class ResultsLostError(WorkerError):
-    """Results of a job are not on disk any more."""
 
 
 @shared_task(name=DELIVER_TASK)
@@ -34,6 +33,12 @@ def run(job_id: str, destination: str) -> None:
             sender.attempt(delivery)
 
 
+@shared_task(name=COMMIT_TASK)
+def ask(job_id: str, destination: str) -> None:
+    """One question for storage commitment. A message that comes twice does nothing; one that is lost comes again."""
+    Sender.of_this_process().commitments.ask(job_id, destination)
+
+
 class Sender:
     """What the delivery process keeps between jobs."""
 
@@ -43,6 +48,7 @@ class Sender:
         self.settings = settings
         self.ledger = Ledger(settings.ledger_url)
         self.store = Store(settings.home)
+        self.commitments = Commitments(settings, self.ledger, self.store)
 
     @classmethod
     def of_this_process(cls) -> "Sender":
@@ -55,6 +61,9 @@ class Sender:
         """A door: every outcome, also the unexpected, becomes a line of the ledger."""
         try:
             outcomes = self._send(delivery)
+        except PeerError as error:  # there was no association: the others that wait for it need not try it too
+            self._not_sent(delivery, str(error), final=False)
+            self.ledger.hold_destination(delivery.destination, backoff(self.settings, delivery.attempts))
         except (DicomNodeError, WorkerError) as error:
             self._not_sent(delivery, str(error), final=error.retry != "later")
         except Exception as error:
@@ -64,18 +73,9 @@ class Sender:
             self._judge(delivery, outcomes)
 
     def _send(self, delivery: Delivery) -> list[SendOutcome]:
-        """Sends every object that the job made, or none: a folder that lost one must not count as delivered."""
         destination = self.settings.destination(delivery.destination)
-        peer = peer_of(destination, self.settings)
-        stored = {path.name: path for path in self.store.result_paths(delivery.job_id)}
-        made = [name for name in self.ledger.job(delivery.job_id).result["files"] if name.endswith(".dcm")]
-        lost = [name for name in made if name not in stored]
-        if lost:
-            raise ResultsLostError(
-                f"{', '.join(lost)} of job {delivery.job_id} is not in {self.store.home / 'results'} any more; "
-                "bring the folder back and retry the job"
-            )
-        return send([stored[name] for name in made], peer, calling_ae=self.settings.ae_title)
+        paths = objects_of(delivery, self.ledger, self.store)
+        return send(paths, peer_of(destination, self.settings), calling_ae=self.settings.ae_title)
 
     def _judge(self, delivery: Delivery, outcomes: list[SendOutcome]) -> None:
         failed = [outcome for outcome in outcomes if outcome.result == "failed"]
@@ -85,8 +85,12 @@ class Sender:
         if failed:
             self._not_sent(delivery, failed[0].message, final=all(outcome.retry == "final" for outcome in failed))
             return
-        state = self.ledger.end_delivery(delivery, DeliveryState.DELIVERED)
+        asks = self.settings.destination(delivery.destination).commitment
+        uid = str(generate_uid(prefix=None)) if asks else None
+        state = self.ledger.end_delivery(delivery, DeliveryState.DELIVERED, transaction_uid=uid)
         log.info("delivered", objects=len(outcomes), job_state=str(state))
+        if asks:
+            self.commitments.ask(delivery.job_id, delivery.destination)
 
     def _not_sent(self, delivery: Delivery, reason: str, *, final: bool) -> None:
         if final or delivery.attempts >= self.settings.max_deliveries:

@@ -107,8 +107,15 @@ class Intake:
             log.error("job failed", job=job.id, reason=job.reason)
         for delivery in self._ledger.free_lost_deliveries(self._settings.max_deliveries):
             log.error("delivery failed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
+        for delivery in self._ledger.give_up_commitments(self._settings.max_commitment_requests):
+            log.error("not committed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
         try:
-            self._broker.top_up(self._ledger.to_segment(), self._ledger.to_deliver(), self._ledger.priorities())
+            self._broker.top_up(
+                self._ledger.to_segment(),
+                self._ledger.to_deliver(),
+                self._ledger.priorities(),
+                to_commit=self._ledger.to_commit(),
+            )
         except BrokerError as error:
             log.warning("queue", problem=str(error))
 

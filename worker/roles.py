@@ -20,6 +20,7 @@ from dicom_node.listener import Access, Limits, Listener
 from dicom_node.store import Store
 from worker import logs
 from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
+from worker.commitments import Commitments
 from worker.errors import WorkerError
 from worker.intake import Intake
 from worker.ledger import Ledger
@@ -72,7 +73,14 @@ def listen(settings: Settings) -> None:
         ),
         tls=listener_tls(settings),
         share_port=settings.share_port,
-        services=[Commitment(store, ae_title=settings.ae_title, peer_of=partial(peer_by_ae_title, settings=settings))],
+        services=[
+            Commitment(
+                store,
+                ae_title=settings.ae_title,
+                on_report=Commitments(settings, ledger, store).reported,
+                peer_of=partial(peer_by_ae_title, settings=settings),
+            )
+        ],
     )
     with _stop_on_signal() as stop, running_queue(settings), listener:
         log.info("listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)

@@ -37,6 +37,9 @@ class Destination(BaseModel):
     host: str = Field(description="Its host name or address.")
     port: int = Field(104, ge=1, le=65535, description="Its TCP port.")
     tls: bool = Field(False, description="Encrypt the connection; its certificate must carry its host name.")
+    commitment: bool = Field(
+        False, description="Ask it by storage commitment to keep the results; until it promises, nothing is cleaned."
+    )
 
 
 class Settings(BaseSettings):
@@ -81,6 +84,12 @@ class Settings(BaseSettings):
     delivery_lease_seconds: float = Field(600.0, gt=0, description="A delivery that takes longer is tried again, in s.")
     max_attempts: int = Field(3, ge=1, description="Attempts at a segmentation before it is FAILED.")
     max_deliveries: int = Field(20, ge=1, description="Attempts at a delivery before it is FAILED.")
+    commitment_wait_seconds: float = Field(
+        600.0, gt=0, description="Ask again for storage commitment after this long; doubles each time, in s."
+    )
+    max_commitment_requests: int = Field(
+        8, ge=1, description="Questions for storage commitment before a delivery stays DELIVERED without a promise."
+    )
     backoff_seconds: float = Field(10.0, gt=0, description="Wait before the second attempt; doubles each time, in s.")
     max_backoff_seconds: float = Field(1800.0, gt=0, description="Longest wait between two attempts, in s.")
 

@@ -134,3 +134,18 @@ def test_a_destination_that_is_down_holds_its_own_results_only(sender: Sender, t
     while sender.ledger.job(job.id).state is JobState.SENDING:
         delivery.run(job.id, "planning")
     assert "destination 'planning' is not in VOXTELL_DESTINATIONS" in sender.ledger.job(job.id).reason
+
+
+def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: Sender, tmp_path: Path, free_port: int) -> None:
+    first = segmented(sender, "pacs")
+    second = first.work.model_copy(update={"series_uid": "1.2.3.5"})
+    sender.ledger.add_job(second)
+    job = sender.ledger.claim(second.job_id, 60)
+    assert job is not None
+    sender.ledger.segmented(job, {"files": ["0001.dcm"]})
+    slow = load(home=sender.settings.home, destinations=sender.settings.destinations, backoff_seconds=60.0)
+    sender.settings = slow
+    delivery.run(first.id, "pacs")
+    delivery.run(second.job_id, "pacs")
+    assert sender.ledger.deliveries(second.job_id)[0].attempts == 0
+    assert sender.ledger.to_deliver() == []

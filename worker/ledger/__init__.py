@@ -5,7 +5,7 @@ workers that try to claim a job exactly one sees a changed row. The queue may be
 what to enqueue again.
 """
 
-from worker.ledger.deliveries import DeliveryFacts
+from worker.ledger.commitments import CommitmentFacts
 from worker.ledger.records import Decision, Delivery, Job, Report, Series
 from worker.ledger.reports import ReportFacts
 from worker.ledger.series import SeriesFacts
@@ -15,7 +15,7 @@ from worker.ledger.studies import StudyFacts
 __all__ = ["Decision", "Delivery", "DeliveryState", "Job", "JobState", "Ledger", "Report", "Series", "SeriesState"]
 
 
-class Ledger(SeriesFacts, DeliveryFacts, ReportFacts, StudyFacts):
+class Ledger(SeriesFacts, CommitmentFacts, ReportFacts, StudyFacts):
     """Facts in SQLite or PostgreSQL. Safe to use from several threads and processes.
 
     Raises:

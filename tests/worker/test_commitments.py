@@ -1,0 +1,246 @@
+"""Storage commitment of results: asked, promised, refused, unanswered. Told in the ledger, and with real peers."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_node.commitment import Commitment, CommitmentReport
+from dicom_node.listener import Listener
+from dicom_node.peer import Peer
+from dicom_node.store import Store
+from dicom_node.synthesis import ct_series
+from tests.peers import LOOPBACK, free_port, orthanc
+from tests.worker.ledger_stories import LEASE, Clock, deliver, sending
+from worker import delivery
+from worker.commitments import Commitments
+from worker.delivery import Sender
+from worker.errors import UnknownJobError
+from worker.jobs import Prompt, Route, Work
+from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
+from worker.settings import load
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
+
+WAIT = 100.0
+
+
+def delivered(ledger: Ledger, *destinations: str) -> Job:
+    """A job whose destinations have taken the results; all of them will be asked for a promise."""
+    job = sending(ledger, *destinations)
+    for name in destinations:
+        claim = ledger.claim_delivery(job.id, name, LEASE)
+        assert claim is not None
+        ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
+    return ledger.job(job.id)
+
+
+def ask(ledger: Ledger, job: Job, name: str, uid: str) -> Delivery:
+    asked = ledger.claim_commitment(job.id, name, uid, WAIT)
+    assert asked is not None
+    return asked
+
+
+# -- in the ledger
+
+
+def test_a_job_is_committed_when_every_destination_has_promised(ledger):
+    job = delivered(ledger, "pacs", "vna")
+    assert job.state is JobState.DELIVERED
+    assert sorted(ledger.to_commit()) == [(job.id, "pacs"), (job.id, "vna")]
+    for number, name in enumerate(("pacs", "vna")):
+        assert ledger.job(job.id).state is JobState.DELIVERED
+        assert ledger.committed(ask(ledger, job, name, f"2.25.1{number}"))
+    assert ledger.job(job.id).state is JobState.COMMITTED
+    assert ledger.to_commit() == []
+
+
+def test_a_job_with_a_destination_that_does_not_do_commitment_stays_delivered(ledger):
+    job = sending(ledger, "pacs", "viewer")
+    claim = ledger.claim_delivery(job.id, "pacs", LEASE)
+    ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
+    assert ledger.committed(ask(ledger, job, "pacs", "2.25.2"))  # the promise comes before the other delivery
+    assert deliver(ledger, job, "viewer", DeliveryState.DELIVERED) is JobState.DELIVERED
+    assert {line.state for line in ledger.deliveries(job.id)} == {DeliveryState.COMMITTED, DeliveryState.DELIVERED}
+
+
+def test_a_question_is_asked_again_after_twice_the_wait_and_only_the_last_answer_counts(ledger, clock):
+    job = delivered(ledger, "pacs")
+    first = ask(ledger, job, "pacs", "2.25.11")
+    assert (first.attempts, ledger.asked_with("2.25.11")) == (1, first)
+    assert ledger.claim_commitment(job.id, "pacs", "2.25.12", WAIT) is None
+    clock.passes(WAIT)
+    second = ask(ledger, job, "pacs", "2.25.12")
+    assert second.next_try_at == clock.now + 2 * WAIT
+    assert ledger.asked_with("2.25.11") is None
+    assert not ledger.committed(first)
+    assert ledger.committed(second)
+    assert not ledger.committed(second)
+    assert ledger.job(job.id).state is JobState.COMMITTED
+
+
+def test_what_is_not_committed_is_sent_again_and_fails_when_that_does_not_help(ledger, clock):
+    job = delivered(ledger, "pacs")
+    assert ledger.not_committed(ask(ledger, job, "pacs", "2.25.11"), "has no room", WAIT, max_deliveries=3)
+    assert ledger.job(job.id).state is JobState.SENDING
+    assert ledger.to_deliver() == []
+    clock.passes(WAIT)
+    assert ledger.to_deliver() == [(job.id, "pacs")]
+    claim = ledger.claim_delivery(job.id, "pacs", LEASE)
+    assert ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1") is JobState.DELIVERED
+    assert ledger.not_committed(ask(ledger, job, "pacs", "2.25.12"), "has no room", WAIT, max_deliveries=3)
+    assert (ledger.job(job.id).state, ledger.job(job.id).reason) == (JobState.FAILED, "pacs: has no room")
+
+
+def test_a_question_that_nobody_answers_ends_with_a_reason_and_is_asked_again_by_hand(ledger, clock):
+    job = delivered(ledger, "pacs")
+    for number in (1, 2):
+        assert ledger.give_up_commitments(2) == []
+        ask(ledger, job, "pacs", f"2.25.1{number}")
+        clock.passes(2 * WAIT)
+    (line,) = ledger.give_up_commitments(2)
+    assert line.state is DeliveryState.DELIVERED
+    assert ledger.give_up_commitments(2) == ledger.to_commit() == []
+    assert "never answered the question for storage commitment" in ledger.job(job.id).reason
+    assert ledger.committed(line)  # an answer is welcome at any time
+    with pytest.raises(UnknownJobError, match="waits for no storage commitment"):
+        ledger.ask_for_commitment_again(job.id)
+
+
+def test_a_person_may_have_it_asked_again(ledger, clock):
+    job = delivered(ledger, "pacs")
+    ledger.not_asked(ask(ledger, job, "pacs", "2.25.11"), "it refused the association")
+    clock.passes(WAIT)
+    ledger.give_up_commitments(1)
+    assert ledger.job(job.id).reason == "it refused the association"
+    assert ledger.ask_for_commitment_again(job.id).reason == ""
+    assert ledger.to_commit() == [(job.id, "pacs")]
+
+
+# -- with peers
+
+
+class Site:
+    """A node's sender and its listener on one ledger, and the clock by which it waits."""
+
+    def __init__(self, home: Path, destination: Peer) -> None:
+        peer = {"name": "pacs", "ae_title": destination.ae_title, "host": LOOPBACK, "port": destination.port}
+        self.settings = load(home=home, destinations=[peer | {"commitment": True}], commitment_wait_seconds=WAIT)
+        self.sender = Sender(self.settings)
+        self.clock = Clock()
+        self.sender.ledger = self.ledger = Ledger(self.settings.ledger_url, self.clock)
+        self.commitments = self.sender.commitments = Commitments(self.settings, self.ledger, self.sender.store)
+
+    def listener(self, port: int) -> Listener:
+        service = Commitment(self.sender.store, ae_title="VOXTELL", on_report=self.commitments.reported)
+        return Listener(
+            self.sender.store,
+            ae_title="VOXTELL",
+            host=LOOPBACK,
+            port=port,
+            on_arrival=lambda _arrival: None,
+            services=[service],
+        )
+
+    def segmented(self) -> Job:
+        """A job whose results, two objects, lie in the store."""
+        task = Work.of(
+            study_uid="1.2.3",
+            series_uid="1.2.3.4",
+            instances=["1.2.3.4.1"],
+            protocol="test",
+            protocol_digest="d",
+            prompts=(Prompt(text="liver"),),
+            model=None,
+            routes=(Route(to="pacs"),),
+        )
+        self.ledger.add_job(task)
+        job = self.ledger.claim(task.job_id, LEASE)
+        assert job is not None
+        with self.sender.store.results(job.id) as folder:
+            ct_series(np.zeros((2, 8, 8)), (1.0, 1.0, 1.0), folder)
+        self.ledger.segmented(job, {"files": ["0001.dcm", "0002.dcm"]})
+        return job
+
+    def until(self, job: Job, holds: Callable[[Delivery], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while not holds(self.ledger.deliveries(job.id)[0]):
+            assert time.monotonic() < deadline, self.ledger.deliveries(job.id)
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def site_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Peer], Site]]:
+    monkeypatch.delenv("VOXTELL_DESTINATIONS", raising=False)
+    sites: list[Site] = []
+
+    def make(peer: Peer) -> Site:
+        sites.append(Site(tmp_path / "home", peer))
+        monkeypatch.setattr(Sender, "_mine", sites[-1].sender)
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        site.ledger.close()
+
+
+def test_orthanc_promises_on_a_new_association_and_again_after_it_lost_what_it_had(site_of, tmp_path):
+    """It is asked once before it knows the way back, so that the first answer never comes."""
+    with orthanc(tmp_path / "orthanc") as pacs:
+        site = site_of(pacs.peer)
+        job = site.segmented()
+        port = free_port()
+        with site.listener(port):
+            delivery.run(job.id, "pacs")
+            assert site.ledger.job(job.id).state is JobState.DELIVERED
+            pacs.add_modality(Peer("VOXTELL", LOOPBACK, port))
+            for instance in pacs.get("/instances"):
+                pacs.put(f"/instances/{instance}", None, "DELETE")
+            site.clock.passes(WAIT)
+            delivery.ask(job.id, "pacs")
+            site.until(job, lambda line: line.state is DeliveryState.PENDING)
+            (line,) = site.ledger.deliveries(job.id)
+            assert "does not commit itself to 2 of them" in line.reason
+            assert "(0x0112)" in line.reason
+            site.clock.passes(WAIT)
+            delivery.run(job.id, "pacs")
+            site.until(job, lambda line: line.state is DeliveryState.COMMITTED)
+        assert site.ledger.job(job.id).state is JobState.COMMITTED
+        assert len(pacs.sop_uids()) == 2
+
+
+def test_a_peer_may_promise_on_the_association_of_the_question(site_of, tmp_path):
+    archive = Store(tmp_path / "archive")
+    settings = {"ae_title": "ARCHIVE", "host": LOOPBACK, "port": 0, "on_arrival": lambda _arrival: None}
+    with Listener(archive, services=[Commitment(archive, ae_title="ARCHIVE")], **settings) as listener:
+        site = site_of(Peer("ARCHIVE", LOOPBACK, listener.port))
+        job = site.segmented()
+        delivery.run(job.id, "pacs")
+    assert site.ledger.job(job.id).state is JobState.COMMITTED
+
+
+def test_a_peer_that_does_no_commitment_is_named_and_the_job_stays_delivered(site_of, tmp_path):
+    settings = {"ae_title": "SIMPLE", "host": LOOPBACK, "port": 0, "on_arrival": lambda _arrival: None}
+    with Listener(Store(tmp_path / "simple"), **settings) as listener:
+        site = site_of(Peer("SIMPLE", LOOPBACK, listener.port))
+        job = site.segmented()
+        delivery.run(job.id, "pacs")
+    (line,) = site.ledger.deliveries(job.id)
+    assert (line.state, line.attempts) == (DeliveryState.DELIVERED, 1)
+    assert "accepted the association of VOXTELL but nothing of it: Storage Commitment Push Model" in line.reason
+
+
+def test_a_report_that_promises_less_than_was_asked_for_is_a_refusal(site_of, tmp_path):
+    site = site_of(Peer("NOBODY", LOOPBACK, 1))
+    job = site.segmented()
+    claim = site.ledger.claim_delivery(job.id, "pacs", LEASE)
+    site.ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
+    asked = ask(site.ledger, job, "pacs", "2.25.2")
+    site.commitments.reported(CommitmentReport("2.25.99", frozenset(), {}))
+    assert site.ledger.deliveries(job.id) == [asked]
+    site.commitments.reported(CommitmentReport("2.25.2", frozenset(), {}))
+    (line,) = site.ledger.deliveries(job.id)
+    assert (line.state, line.transaction_uid) == (DeliveryState.PENDING, None)
+    assert "(no word about it)" in line.reason
