@@ -97,14 +97,14 @@ def wish_for(quality: Quality, volumes: Sequence[VolumeFacts]) -> Wish:
 
 
 def refused(facts: VolumeFacts, kinds: Sequence[Kind]) -> str:
-    """Why a volume is of a kind that is not taken; "" if it is of none of them."""
+    """What a volume is, of the kinds that are not taken; "" if it is none of them."""
     said = "\\".join(facts.image_type) or "no Image Type"
     if "projection" in kinds and facts.projection:
-        return f"it is an intensity projection ({said})"
+        return f"an intensity projection ({said})"
     if "reformatted" in kinds and facts.reformatted:
-        return f"it is reformatted from another volume ({said})"
+        return f"reformatted from another volume ({said})"
     if "derived" in kinds and "DERIVED" in facts.image_type:
-        return f"it is derived ({said})"
+        return f"derived ({said})"
     return ""
 
 

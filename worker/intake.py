@@ -17,11 +17,11 @@ import structlog
 from dicom_node.listener import Arrival, AssociationEnd
 from dicom_node.store import Outcome, Store
 from worker.broker import Broker
-from worker.candidates import read_headers
 from worker.errors import BrokerError
-from worker.jobs import Route, Work
 from worker.ledger import Ledger, Series
-from worker.protocols import Candidate, Protocol, watched
+from worker.protocols import watched
+from worker.report_inbox import ReportInbox
+from worker.selection import Selection
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -38,6 +38,7 @@ class Intake:
     def __init__(self, settings: Settings, store: Store, ledger: Ledger, broker: Broker) -> None:
         self._settings, self._store, self._ledger, self._broker = settings, store, ledger, broker
         self._protocols = watched(settings)
+        self._selection = Selection(settings, store, ledger, ReportInbox(settings.home, ledger))
         self._noted: dict[tuple[str, SeriesKey], float] = {}
         self._lock = threading.Lock()
 
@@ -120,42 +121,14 @@ class Intake:
             log.warning("queue", problem=str(error))
 
     def _settle(self, series: Series) -> None:
-        _, headers = read_headers(self._store.series_paths(series.study_uid, series.series_uid))
-        candidate = Candidate(headers, series.calling_ae, series.called_ae, series.address)
-        added = [job_id for protocol in self._protocols.current() if (job_id := self._ask(protocol, series, candidate))]
-        settled = self._ledger.settle(series)
-        log.info("series settled", series=series.series_uid, images=len(headers), jobs=added, again=not settled)
-        if not added:
+        if self._selection.waits(series):
+            return
+        selected = self._selection.select(series, self._protocols.current())
+        settled = selected.ask_again_at is None and self._ledger.settle(series)
+        log.info("series asked", series=series.series_uid, jobs=selected.jobs, settled=settled)
+        if not selected.jobs:
             return
         try:
-            self._broker.segment(added, self._ledger.priorities())
+            self._broker.segment(selected.jobs, self._ledger.priorities())
         except BrokerError as error:  # the next sweep enqueues them
             log.warning("queue", problem=str(error))
-
-    def _ask(self, protocol: Protocol, series: Series, candidate: Candidate) -> str | None:
-        """The id of the new job, if this protocol takes the series and the work is not known yet."""
-        taken, findings = protocol.ask(candidate)
-        reason = "; ".join(str(finding) for finding in findings if taken or not finding.holds) or "no conditions"
-        self._ledger.decide(
-            series.study_uid,
-            series.series_uid,
-            protocol.name,
-            taken=taken,
-            reason=reason,
-            conditions=[vars(one) for one in findings],
-        )
-        if not taken:
-            return None
-        every = tuple(Route(to=destination.name) for destination in self._settings.destinations)
-        work = Work.of(
-            study_uid=series.study_uid,
-            series_uid=series.series_uid,
-            instances=[str(header.SOPInstanceUID) for header in candidate.headers],
-            protocol=protocol.name,
-            protocol_digest=protocol.digest,
-            prompts=protocol.prompts,
-            model=self._settings.model,
-            outputs=protocol.outputs,
-            routes=every if protocol.destinations is None else protocol.destinations,
-        )
-        return work.job_id if self._ledger.add_job(work) else None

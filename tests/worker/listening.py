@@ -8,7 +8,7 @@ from pydicom import dcmread
 
 from dicom_node.listener import Arrival
 from dicom_node.store import Store
-from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
+from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app, lists_of
 from worker.intake import Intake
 from worker.ledger import Job, Ledger
 from worker.queue_server import socket_path
@@ -69,4 +69,5 @@ class Node:
     def queued(self) -> tuple[int, int]:
         """Messages for segmentation and for delivery."""
         with redis.Redis(unix_socket_path=str(socket_path(self.settings.home))) as client:
-            return client.llen(SEGMENT_QUEUE), client.llen(DELIVER_QUEUE)
+            segment, deliver = (sum(map(client.llen, lists_of(queue))) for queue in (SEGMENT_QUEUE, DELIVER_QUEUE))
+            return segment, deliver

@@ -8,6 +8,7 @@ what to enqueue again.
 from worker.ledger.commitments import CommitmentFacts
 from worker.ledger.records import Decision, Delivery, Job, Report, Series
 from worker.ledger.reports import ReportFacts
+from worker.ledger.rivals import RivalFacts
 from worker.ledger.series import SeriesFacts
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 from worker.ledger.studies import StudyFacts
@@ -15,7 +16,7 @@ from worker.ledger.studies import StudyFacts
 __all__ = ["Decision", "Delivery", "DeliveryState", "Job", "JobState", "Ledger", "Report", "Series", "SeriesState"]
 
 
-class Ledger(SeriesFacts, CommitmentFacts, ReportFacts, StudyFacts):
+class Ledger(SeriesFacts, CommitmentFacts, ReportFacts, RivalFacts, StudyFacts):
     """Facts in SQLite or PostgreSQL. Safe to use from several threads and processes.
 
     Raises:

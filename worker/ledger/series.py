@@ -40,6 +40,12 @@ class SeriesFacts(Tables):
         """Series that are not settled yet."""
         return self._select(Series, sa.select(series).where(series.c.state == SeriesState.RECEIVING))
 
+    def series_of(self, study_uid: str) -> list[Series]:
+        """The series of a study that have arrived, in the order of their UIDs."""
+        return self._select(
+            Series, sa.select(series).where(series.c.study_uid == study_uid).order_by(series.c.series_uid)
+        )
+
     def known_series(self) -> set[tuple[str, str]]:
         """(study UID, series UID) of every series that ever arrived."""
         with self._engine.connect() as connection:
