@@ -1,8 +1,15 @@
-"""How long to wait before another attempt."""
+"""Another attempt: how long to wait before the node makes one by itself, and what a person's `jobs retry` starts."""
 
 import random
 
+from dicom_node.store import Store
+from worker.errors import WorkerError
+from worker.ledger import Job, JobState, Ledger
 from worker.settings import Settings
+
+
+class NothingLeftError(WorkerError):
+    """Neither the results of a job nor the images it was made of are on disk."""
 
 
 def backoff(settings: Settings, attempts: int) -> float:
@@ -12,3 +19,27 @@ def backoff(settings: Settings, attempts: int) -> float:
     """
     longest: float = min(settings.backoff_seconds * 2 ** max(0, attempts - 1), settings.max_backoff_seconds)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+
+def start_again(job_id: str, ledger: Ledger, store: Store) -> Job:
+    """Starts a FAILED or CANCELLED job where it stopped; asks again for the promise that a DELIVERED one waits for.
+
+    Where results are lost the segmentation runs again: the same work gives objects with the same UIDs.
+
+    Raises:
+        UnknownJobError: no such job, or nothing of it is to be started.
+        NothingLeftError: the results are lost and so are the images.
+    """
+    job = ledger.job(job_id)
+    if job.state is JobState.DELIVERED:
+        return ledger.ask_for_commitment_again(job.id)
+    made = set(job.result.get("files", ()))
+    lost = made - {path.name for path in store.result_paths(job.id)}
+    if lost:
+        stored = {path.stem for path in store.series_paths(job.study_uid, job.series_uid)}
+        if not stored.issuperset(job.work.instances):
+            raise NothingLeftError(
+                f"{', '.join(sorted(lost))} of job {job.id} and images of series {job.series_uid} are not on disk any "
+                "more; send the series again and then retry the job"
+            )
+    return ledger.retry(job.id, compute=bool(lost))

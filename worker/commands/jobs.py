@@ -5,8 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from dicom_node.store import Store
 from worker.commands.printing import print_json, print_table, when
+from worker.jobs import Priority
 from worker.ledger import Job, JobState, Ledger
+from worker.retries import start_again
 from worker.settings import load
 
 app = typer.Typer(help="The jobs in the ledger.", invoke_without_command=True)
@@ -51,7 +54,10 @@ def show(job_id: JobId, as_json: Json = False) -> None:
         "series": f"{job.series_uid}, {len(job.work.instances)} images",
         "prompts": ", ".join(prompt.text for prompt in job.work.prompts),
         "attempts": job.attempts,
+        "priority": Priority(job.priority).name.lower() if job.priority != Priority.ROUTINE else "",
+        "window": " to ".join(job.work.window or ()),
         "changed": when(job.updated_at),
+        "cleaned": when(job.cleaned_at) if job.cleaned_at else "",
         "supersedes": before.id if before else "",
         "superseded by": job.superseded_by or "",
     }
@@ -63,14 +69,22 @@ def show(job_id: JobId, as_json: Json = False) -> None:
     for label in job.result.get("not_found", []):
         typer.echo(f"not found  {label}")
     for row in deliveries:
-        typer.echo(f"to {row['destination']}: {row['state']}, attempt {row['attempts']} {row['reason']}".rstrip())
+        typer.echo(_way(row))
 
 
 @app.command()
 def retry(job_id: JobId) -> None:
-    """Starts a failed or cancelled job again; the listener enqueues it within a minute."""
-    job = Ledger(load().ledger_url).retry(job_id)
+    """Starts a failed or cancelled job again, or asks again for a promise to keep it; the listener's sweep does it."""
+    settings = load()
+    job = start_again(job_id, Ledger(settings.ledger_url), Store(settings.home))
     typer.echo(f"job {job.id} is {job.state} again")
+
+
+@app.command()
+def release(job_id: JobId) -> None:
+    """Sends a result that waits for a person to look at it; `jobs cancel` rejects it."""
+    job = Ledger(load().ledger_url).release(job_id)
+    typer.echo(f"job {job.id} is {job.state}")
 
 
 @app.command()
@@ -82,3 +96,10 @@ def cancel(job_id: JobId) -> None:
 
 def _facts(job: Job) -> dict[str, Any]:
     return asdict(job) | {"work": job.work.model_dump(mode="json")}
+
+
+def _way(row: dict[str, Any]) -> str:
+    """One line on a delivery."""
+    instead = f" instead of {row['stands_in_for']}" if row["stands_in_for"] else ""
+    counted = "question" if row["state"] == "delivered" and row["transaction_uid"] else "attempt"
+    return f"to {row['destination']}{instead}: {row['state']}, {counted} {row['attempts']} {row['reason']}".rstrip()

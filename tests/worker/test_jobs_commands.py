@@ -1,0 +1,123 @@
+"""`jobs`, as a person at the node uses it: release what waits for them, start again what failed, read why."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from dicom_node.store import Store
+from dicom_node.synthesis import ct_series
+from tests.worker.ledger_stories import LEASE, deliver, work
+from worker.commands.jobs import app
+from worker.jobs import Priority, Route
+from worker.ledger import DeliveryState, Job, JobState, Ledger
+from worker.ledger.commitments import GIVEN_UP
+from worker.retries import NothingLeftError
+
+ROUTES = (Route(to="pacs", fallback="archive"),)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VOXTELL_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def ledger(home: Path) -> Iterator[Ledger]:
+    opened = Ledger(f"sqlite:///{home / 'ledger.sqlite'}")
+    yield opened
+    opened.close()
+
+
+def jobs(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def segmented(ledger: Ledger, home: Path, **circumstances: object) -> Job:
+    """A job with its images and its one result on disk."""
+    task = work(images=1).model_copy(update={"routes": ROUTES, **circumstances})
+    store = Store(home)
+    store.put(b"an image", study_uid=task.study_uid, series_uid=task.series_uid, sop_uid=task.instances[0])
+    assert ledger.add_job(task)
+    job = ledger.claim(task.job_id, LEASE)
+    assert job is not None
+    with store.results(job.id) as folder:
+        ct_series(np.zeros((1, 8, 8)), (1.0, 1.0, 1.0), folder)
+        (folder / "0001.dcm").rename(folder / "seg.dcm")
+    assert ledger.segmented(job, {"files": ["seg.dcm"]})
+    return ledger.job(job.id)
+
+
+def failed(ledger: Ledger, home: Path) -> Job:
+    job = segmented(ledger, home)
+    deliver(ledger, job, "pacs", DeliveryState.FAILED, "refused")
+    assert deliver(ledger, job, "archive", DeliveryState.FAILED, "no room") is JobState.FAILED
+    return job
+
+
+def test_a_result_in_review_is_released(ledger: Ledger, home: Path) -> None:
+    job = segmented(ledger, home, release=True)
+    assert jobs("release", job.id[:6]).output == f"job {job.id} is sending\n"
+    assert ledger.to_deliver() == [(job.id, "pacs")]
+
+
+def test_a_retry_of_a_failed_delivery_delivers(ledger: Ledger, home: Path) -> None:
+    job = failed(ledger, home)
+    assert jobs("retry", job.id).output == f"job {job.id} is sending again\n"
+
+
+def test_a_retry_makes_lost_results_again(ledger: Ledger, home: Path) -> None:
+    job = failed(ledger, home)
+    (home / "results" / job.id / "seg.dcm").unlink()
+    assert jobs("retry", job.id).output == f"job {job.id} is queued again\n"
+    again = ledger.claim(job.id, LEASE)
+    assert again is not None
+    assert ledger.segmented(again, {"files": ["seg.dcm"]})
+    assert deliver(ledger, job, "pacs", DeliveryState.DELIVERED) is JobState.DELIVERED
+
+
+def test_what_was_delivered_before_the_results_were_lost_is_not_sent_again(ledger: Ledger, home: Path) -> None:
+    job = segmented(ledger, home, routes=(Route(to="one"), Route(to="two")))
+    deliver(ledger, job, "one", DeliveryState.DELIVERED)
+    deliver(ledger, job, "two", DeliveryState.FAILED, "refused")
+    (home / "results" / job.id / "seg.dcm").unlink()
+    jobs("retry", job.id)
+    again = ledger.claim(job.id, LEASE)
+    assert again is not None
+    ledger.segmented(again, {"files": ["seg.dcm"]})
+    assert ledger.to_deliver() == [(job.id, "two")]
+
+
+def test_where_neither_results_nor_images_are_left_a_retry_says_so(ledger: Ledger, home: Path) -> None:
+    job = failed(ledger, home)
+    (home / "results" / job.id / "seg.dcm").unlink()
+    (home / "studies" / job.study_uid / job.series_uid / f"{job.work.instances[0]}.dcm").unlink()
+    done = jobs("retry", job.id)
+    assert isinstance(done.exception, NothingLeftError)
+    assert "send the series again and then retry the job" in str(done.exception)
+    assert ledger.job(job.id).state is JobState.FAILED
+
+
+def test_a_retry_of_a_delivered_job_asks_again_for_commitment(ledger: Ledger, home: Path) -> None:
+    job = segmented(ledger, home)
+    claim = ledger.claim_delivery(job.id, "pacs", LEASE)
+    assert claim is not None
+    ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
+    assert ledger.claim_commitment(job.id, "pacs", "2.25.2", 0.0) is not None
+    ledger.give_up_commitments(1)
+    assert ledger.job(job.id).reason == GIVEN_UP
+    assert jobs("retry", job.id).output == f"job {job.id} is delivered again\n"
+    assert ledger.to_commit() == [(job.id, "pacs")]
+
+
+def test_show_says_where_a_result_went_and_why_it_waits(ledger: Ledger, home: Path) -> None:
+    job = segmented(ledger, home, priority=Priority.URGENT, window=("22:00", "22:00"))
+    deliver(ledger, job, "pacs", DeliveryState.FAILED, "refused")
+    shown = jobs("show", job.id).output
+    assert "urgent" in shown
+    assert "22:00 to 22:00" in shown
+    assert "to archive instead of pacs: pending, attempt 0" in shown
+    assert "to pacs: failed, attempt 1 refused" in shown
