@@ -1,15 +1,16 @@
 """The node checks itself: a result is decoded again and must lie where the mask lies, in patient space.
 
-What is compared is the centroid, the extent on each patient axis (so a swap of sides shows) and the volume. Expected
-figures that come from the mask on the network's grid put the whole way back to DICOM under test, not only the encoding;
-under a tilted gantry, where that grid is upright, they must come from the mask on the slices and their sheared affine.
+What is compared is the centroid, the extent on each patient axis (so a swap of sides shows) and the volume, in two
+steps: each mask on the slices must lie where the network saw it, and each object must lie where the masks on the slices
+lie after they were finished.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
+from highdicom import VolumeGeometry
 from numpy.typing import NDArray
 from pydicom import Dataset
 
@@ -25,13 +26,30 @@ TOLERANCE_SPACINGS: Final = 0.06
 TOLERANCE_VOLUME: Final = 0.01
 
 
+def check_way_back(
+    name: str, seen: NDArray[np.bool_], network: VolumeGeometry, mask: NDArray[np.bool_], series: ImageSeries
+) -> None:
+    """Compares what the network saw, `seen` (S, A, R), with the same mask (slices, rows, columns) on the slices.
+
+    Both are measured on the grid without shear that a tilted series shows the network. ResultError names the figure.
+    """
+    held = seen.any(), mask.any()
+    if held[0] != held[1]:
+        raise ResultError(
+            f"{name} was {'found' if held[0] else 'not found'}, and its mask on the slices says otherwise"
+        )
+    if held[0]:
+        found, wanted = extent(mask, series.volume.affine), extent(seen, network.affine)
+        _compare(name, found, wanted, series.volume.spacing)
+
+
 def check_seg(dataset: Dataset, expected: Sequence[Extent], spacing: Sequence[float]) -> None:
-    """Decodes a BINARY Segmentation by its own frame geometry; `expected` in segment order, `spacing` mm per voxel.
+    """Decodes a Segmentation by its own frame geometry; `expected` in segment order, `spacing` mm per voxel.
 
     ResultError names the segment and the figure that differ.
     """
     found = _decoded(dataset)
-    labels = [segment.SegmentLabel for segment in dataset.SegmentSequence]
+    labels = [segment.SegmentLabel for segment in dataset.SegmentSequence if segment.SegmentNumber]
     _require_count("segments", len(found), len(expected))
     for number, (label, wanted) in enumerate(zip(labels, expected, strict=True), start=1):
         _compare(f"segment {label!r}", found[number], wanted, spacing)
@@ -58,17 +76,32 @@ def _decoded(dataset: Dataset) -> dict[int, Extent]:
     measures = shared.PixelMeasuresSequence[0]
     row_mm, column_mm = (float(value) for value in measures.PixelSpacing)
     voxel_mm3 = float(measures.SpacingBetweenSlices) * row_mm * column_mm
-    size = int(dataset.Rows) * int(dataset.Columns)
-    packed = np.frombuffer(dataset.PixelData, dtype=np.uint8)
     parts: defaultdict[int, list[Extent]] = defaultdict(list)
+    for frame, planes in zip(dataset.PerFrameFunctionalGroupsSequence, _planes(dataset), strict=True):
+        origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        for number, plane in planes:
+            rows, columns = np.nonzero(plane)
+            points = origin + rows[:, None] * row_mm * down + columns[:, None] * column_mm * across
+            parts[number].append(extent_of(points, voxel_mm3))
+    return {number: joined(frames) for number, frames in parts.items()}
+
+
+def _planes(dataset: Dataset) -> Iterator[list[tuple[int, NDArray[np.bool_]]]]:
+    """Of each frame the segment numbers that it holds, each with its plane (rows, columns)."""
+    shape = int(dataset.Rows), int(dataset.Columns)
+    size = shape[0] * shape[1]
+    if dataset.SegmentationType == "LABELMAP":
+        values = np.frombuffer(dataset.PixelData, dtype=f"<u{dataset.BitsAllocated // 8}")
+        for index in range(int(dataset.NumberOfFrames)):
+            plane = values[index * size : (index + 1) * size].reshape(shape)
+            yield [(number, plane == number) for number in np.unique(plane).tolist() if number]
+        return
+    packed = np.frombuffer(dataset.PixelData, dtype=np.uint8)
     for index, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
         start = index * size
         bits = np.unpackbits(packed[start // 8 : (start + size + 7) // 8], bitorder="little")[start % 8 :][:size]
-        rows, columns = np.divmod(np.flatnonzero(bits), int(dataset.Columns))
-        origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
-        points = origin + rows[:, None] * row_mm * down + columns[:, None] * column_mm * across
-        parts[int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)].append(extent_of(points, voxel_mm3))
-    return {number: joined(frames) for number, frames in parts.items()}
+        number = int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        yield [(number, bits.view(bool).reshape(shape))]
 
 
 def _filled(structure: Dataset, series: ImageSeries, name: str) -> NDArray[np.bool_]:

@@ -107,7 +107,7 @@ def bounding_box(mask: Mask) -> Box | None:
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
     if not len(slices):
         return None
-    plane: Mask = mask[slices[0] : slices[-1] + 1].any(axis=0)
+    plane = np.asarray(mask[slices[0] : slices[-1] + 1].any(axis=0))
     rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
     first, last = zip(*((int(held[0]), int(held[-1])) for held in (slices, rows, columns)), strict=True)
     return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1), slice(first[2], last[2] + 1)

@@ -67,7 +67,8 @@ class Region:
 
     `label` is the prompt, or the name that a protocol gives it; at most 64 characters, the whole stands in `prompt`.
     `site` is the structure in which a finding lies. `tg263` is the AAPM TG-263 name with its side, "" where
-    there is none. `colour` is red, green, blue, 0 to 255. `coded` is False when the codes are the generic ones.
+    there is none. `colour` is red, green, blue, 0 to 255. `coded` is False when the codes are the generic ones. A
+    structure made of others has how it was made as its `prompt`.
     """
 
     prompt: str
@@ -80,6 +81,7 @@ class Region:
     tg263: str = ""
     interpreted_type: str = "ORGAN"  # RT ROI Interpreted Type, PS3.3 C.8.8.8.1
     coded: bool = True
+    placeholder: bool = False  # an empty ROI that a person is to draw
 
     @property
     def side(self) -> str:

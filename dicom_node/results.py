@@ -5,24 +5,35 @@ and the kind of object, so that the same work always gives the same object. No r
 no Approval Status, its description says UNAPPROVED.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import highdicom
 from highdicom.sr import CodedConcept
+from numpy import bool_
+from numpy.typing import NDArray
 from pydicom import DataElement, Dataset, FileMetaDataset
 from pydicom.config import RAISE, disable_value_validation
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    EnhancedSRStorage,
+    ExplicitVRLittleEndian,
+    RTStructureSetStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from dicom_node.errors import ResultError
+from dicom_node.masks import Masks
 from dicom_node.regions import Region
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
+LABEL_MAP_STORAGE: Final = UID("1.2.840.10008.5.1.4.1.1.66.7")  # Label Map Segmentation Storage; newer than pydicom 3.0
 MANUFACTURER: Final = "voxtell-dicom"
 
 # Copied from the source as they are: Patient, General Study, Patient Study, Clinical Trial Subject and Study modules
@@ -73,6 +84,43 @@ _COPIED: Final = (
 )
 
 
+Kind = Literal["SEG", "SEG labelmap", "RTSTRUCT", "SR", "SR labelmap", "preview"]
+
+_CLASSES: Final[dict[Kind, UID]] = {
+    "SEG": SegmentationStorage,
+    "SEG labelmap": LABEL_MAP_STORAGE,
+    "RTSTRUCT": RTStructureSetStorage,
+    "SR": EnhancedSRStorage,
+    "SR labelmap": EnhancedSRStorage,
+    "preview": SecondaryCaptureImageStorage,
+}
+# What an object is to one that names it. No context group of PS3.16 has codes for all of them; these say what they are.
+_PURPOSES: Final[dict[UID, Code]] = {
+    SegmentationStorage: codes.DCM.SegmentationResult,
+    LABEL_MAP_STORAGE: codes.DCM.SegmentationResult,
+    RTStructureSetStorage: codes.DCM.RTStructureSet,
+    EnhancedSRStorage: codes.DCM.ImagingMeasurementReport,
+    SecondaryCaptureImageStorage: codes.DCM.IllustrationOfROI,
+}
+
+
+@dataclass(frozen=True)
+class ObjectReference:
+    """One object of a result, so that others can name it."""
+
+    sop_class_uid: str
+    sop_uid: str
+    series_uid: str
+
+
+@dataclass(frozen=True)
+class Review:
+    """A reason why a person should look at a result before it is used."""
+
+    sentence: str
+    label: str | None = None  # of the region it is about; None: all of them
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """What computed the masks."""
@@ -93,6 +141,9 @@ class Work:
     protocol_digest: str = ""
     software_version: str = ""
     series_number: int = 9001
+    review: tuple[Review, ...] = ()
+    siblings: tuple[ObjectReference, ...] = ()  # every object of this result
+    predecessors: tuple[ObjectReference, ...] = ()  # the objects of the result that this one replaces
 
     def uid(self, kind: str, series: ImageSeries, regions: Sequence[Region], *more: str) -> str:
         """The UID that belongs to this work on `series`; `kind` says of which object."""
@@ -101,17 +152,24 @@ class Work:
         work = [self.algorithm.digest, self.protocol_digest, str(len(sources)), *sources, str(len(prompts)), *prompts]
         return derived_uid(kind, *work, *more)
 
+    def reference(self, kind: Kind, series: ImageSeries, regions: Sequence[Region], *more: str) -> ObjectReference:
+        """The object of that kind which belongs to this work, whether it is written or not."""
+        return ObjectReference(
+            _CLASSES[kind],
+            self.uid(kind, series, regions, *more),
+            self.uid(f"{kind} series", series, regions, *more),
+        )
 
-def result_dataset(
-    series: ImageSeries,
-    work: Work,
-    *,
-    sop_class_uid: str,
-    modality: str,
-    sop_uid: str,
-    series_uid: str,
-    deflated: bool = False,
-) -> Dataset:
+    def others(self, one: ObjectReference) -> tuple[ObjectReference, ...]:
+        """The objects of this result beside `one`."""
+        return tuple(other for other in self.siblings if other != one)
+
+    def predecessor(self, sop_class_uid: str) -> tuple[ObjectReference, ...]:
+        """The object of that class among those that this result replaces; empty without one."""
+        return tuple(one for one in self.predecessors if one.sop_class_uid == sop_class_uid)
+
+
+def result_dataset(series: ImageSeries, work: Work, reference: ObjectReference, modality: str) -> Dataset:
     """A new object in the source's study with patient, study, series, equipment and SOP common modules filled.
 
     ResultError when the source has no study or SOP Instance UIDs to refer to.
@@ -126,9 +184,9 @@ def result_dataset(
         elif keyword in _TYPE_2:
             setattr(result, keyword, "")
     result.SpecificCharacterSet = "ISO_IR 192"
-    result.SOPClassUID = sop_class_uid
-    result.SOPInstanceUID = sop_uid
-    result.SeriesInstanceUID = series_uid
+    result.SOPClassUID = reference.sop_class_uid
+    result.SOPInstanceUID = reference.sop_uid
+    result.SeriesInstanceUID = reference.series_uid
     result.SeriesNumber = work.series_number
     result.InstanceNumber = 1
     result.Modality = modality
@@ -141,10 +199,59 @@ def result_dataset(
         setattr(result, f"{keyword}Time", f"{work.made:%H%M%S}")
     result.ContributingEquipmentSequence = [_equipment(work)]
     result.file_meta = FileMetaDataset()
-    result.file_meta.MediaStorageSOPClassUID = UID(sop_class_uid)
-    result.file_meta.MediaStorageSOPInstanceUID = UID(sop_uid)
-    result.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian if deflated else ExplicitVRLittleEndian
+    result.file_meta.MediaStorageSOPClassUID = UID(reference.sop_class_uid)
+    result.file_meta.MediaStorageSOPInstanceUID = UID(reference.sop_uid)
+    result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return result
+
+
+def refer(dataset: Dataset, series: ImageSeries, work: Work, reference: ObjectReference) -> None:
+    """Names the source, the other objects of this result, and the series of the one that it replaces.
+
+    Common Instance Reference, General Reference and General Series modules (PS3.3 C.12.2, C.12.4, C.7.3.1). A structure
+    set names its source where its contours do (PS3.3 C.8.8.5).
+    """
+    sources = dict.fromkeys((one.sop_class_uid, one.sop_uid) for one in series.references)
+    images = [reference_item(sop_class_uid, sop_uid) for sop_class_uid, sop_uid in sources]
+    listed = [item(SeriesInstanceUID=series.series_uid, ReferencedInstanceSequence=images)]
+    others = work.others(reference)
+    if reference.sop_class_uid == RTStructureSetStorage:
+        listed = []
+    listed += [item(SeriesInstanceUID=one.series_uid, ReferencedInstanceSequence=[_named(one)]) for one in others]
+    if listed:
+        dataset.ReferencedSeriesSequence = listed
+    if others:
+        named = [(_named(one), _PURPOSES[UID(one.sop_class_uid)]) for one in others]
+        for other, purpose in named:
+            other.PurposeOfReferenceCodeSequence = [coded(purpose)]
+        dataset.ReferencedInstanceSequence = [other for other, _ in named]
+    if replaced := work.predecessor(reference.sop_class_uid):
+        dataset.RelatedSeriesSequence = [
+            item(
+                StudyInstanceUID=series.study_uid,
+                SeriesInstanceUID=one.series_uid,
+                PurposeOfReferenceCodeSequence=[],  # CID 7210 has none for what is replaced
+            )
+            for one in replaced
+        ]
+
+
+def documents(series: ImageSeries, objects: Iterable[ObjectReference]) -> list[Dataset]:
+    """Objects of the study as a Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1); empty without any."""
+    listed = [item(SeriesInstanceUID=one.series_uid, ReferencedSOPSequence=[_named(one)]) for one in objects]
+    return [item(StudyInstanceUID=series.study_uid, ReferencedSeriesSequence=listed)] if listed else []
+
+
+def masks_of(series: ImageSeries, masks: Masks | NDArray[bool_], regions: Sequence[Region]) -> Masks:
+    """The masks, packed; ResultError when they are not one bool (slices, rows, columns) of `series` per region."""
+    shape = (len(regions), *series.volume.spatial_shape)
+    if masks.shape != shape:
+        raise ResultError(f"masks are {masks.shape}; the series and its regions need bool {shape}")
+    return Masks.of(masks)
+
+
+def _named(one: ObjectReference) -> Dataset:
+    return reference_item(one.sop_class_uid, one.sop_uid)
 
 
 def _copied(source: Dataset, keyword: str) -> DataElement | None:
@@ -176,7 +283,8 @@ def describe(work: Work) -> str:
     algorithm = work.algorithm
     protocol = f", protocol {work.protocol} {work.protocol_digest}".rstrip() if work.protocol else ""
     text = f"UNAPPROVED automatic result of {algorithm.name} {algorithm.version}, weights {algorithm.digest}{protocol}."
-    return f"{text} {algorithm.notice}".strip()[:1024]
+    reasons = " ".join(reason.sentence for reason in work.review)
+    return " ".join(part for part in (text, algorithm.notice, reasons and f"To be reviewed: {reasons}") if part)[:1024]
 
 
 def coded(code: Code) -> CodedConcept:

@@ -15,12 +15,23 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
-from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_node.contours import keyhole, outline
 from dicom_node.errors import ResultError
+from dicom_node.masks import Masks, PackedMask
 from dicom_node.regions import Region, label_of, one_line, shortened, without_side
-from dicom_node.results import Work, coded, describe, item, reference_item, result_dataset
+from dicom_node.results import (
+    ObjectReference,
+    Work,
+    coded,
+    describe,
+    item,
+    masks_of,
+    refer,
+    reference_item,
+    result_dataset,
+)
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
@@ -33,7 +44,7 @@ _DETACHED_STUDY: Final = "1.2.840.10008.3.1.2.3.1"  # Referenced SOP Class UID o
 
 def write_rtstruct(
     series: ImageSeries,
-    masks: NDArray[np.bool_],
+    masks: Masks | NDArray[np.bool_],
     regions: Sequence[Region],
     work: Work,
     *,
@@ -41,29 +52,33 @@ def write_rtstruct(
     name_length: int = 64,
     placeholders: bool = False,
 ) -> Dataset:
-    """Masks bool (P, slices, rows, columns) on the slices of `series` as one structure set, one ROI per region.
+    """Masks (P, slices, rows, columns) on the slices of `series` as one structure set, one ROI per region.
 
     `holes`: as keyholes in the outer contour, or as contours of their own combined by exclusive or. `name_length`: 16
-    for systems that cut names there. `placeholders`: an empty mask becomes an ROI without contours instead of none.
-    ResultError when masks, regions and slices do not match, or when there is nothing to write.
+    for systems that cut names there. `placeholders`: every empty mask becomes an ROI without contours; without it only
+    those whose region asks for it. ResultError when masks, regions and slices do not match, or when there is nothing
+    to write.
     """
-    shape = (len(regions), *series.volume.spatial_shape)
-    if masks.shape != shape:
-        raise ResultError(f"masks are {masks.shape}; the series and its regions need {shape}")
-    kept = [index for index, mask in enumerate(masks) if placeholders or mask.any()]
+    packed = masks_of(series, masks, regions).packed
+    kept = [
+        index
+        for index, (mask, region) in enumerate(zip(packed, regions, strict=True))
+        if placeholders or region.placeholder or len(mask.held)
+    ]
     if not kept:
         raise ResultError("no mask holds a voxel: there is no structure to write")
-    dataset = result_dataset(
-        series,
-        work,
-        sop_class_uid=RTStructureSetStorage,
-        modality="RTSTRUCT",
-        sop_uid=work.uid("RTSTRUCT", series, regions, holes, str(name_length), str(placeholders)),
-        series_uid=work.uid("RTSTRUCT series", series, regions, holes, str(name_length), str(placeholders)),
+    reference = rtstruct_reference(
+        series, regions, work, holes=holes, name_length=name_length, placeholders=placeholders
     )
+    dataset = result_dataset(series, work, reference, "RTSTRUCT")
     # Some thousand points are more than the 64 kB that a Decimal String may have in explicit VR (PS3.5 7.1.2).
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     _describe(dataset, series, work)
+    refer(dataset, series, work, reference)
+    if replaced := work.predecessor(reference.sop_class_uid):
+        dataset.PredecessorStructureSetSequence = [
+            reference_item(one.sop_class_uid, one.sop_uid) for one in replaced[:1]
+        ]
     named = zip(kept, roi_names([regions[index] for index in kept], name_length), strict=True)
     rois, contours, observations = [], [], []
     for number, (index, name) in enumerate(named, start=1):
@@ -74,17 +89,30 @@ def write_rtstruct(
                 ReferencedFrameOfReferenceUID=dataset.FrameOfReferenceUID,
                 ROIName=name,
                 ROIDescription=_roi_description(region, work),
-                ROIGenerationAlgorithm="AUTOMATIC",
+                ROIGenerationAlgorithm="" if region.placeholder else "AUTOMATIC",
                 ROIGenerationDescription=f"{work.algorithm.name} {work.algorithm.version}"[:64],
             )
         )
-        contours.append(_contours(number, series, masks[index], region, holes))
+        contours.append(_contours(number, series, packed[index], region, holes))
         observations.append(_observation(number, region))
     dataset.StructureSetROISequence = rois
     dataset.ROIContourSequence = contours
     dataset.RTROIObservationsSequence = observations
     dataset.ApprovalStatus = "UNAPPROVED"
     return dataset
+
+
+def rtstruct_reference(
+    series: ImageSeries,
+    regions: Sequence[Region],
+    work: Work,
+    *,
+    holes: Holes = "keyhole",
+    name_length: int = 64,
+    placeholders: bool = False,
+) -> ObjectReference:
+    """The structure set that `write_rtstruct` writes with these options, before it is written."""
+    return work.reference("RTSTRUCT", series, regions, holes, str(name_length), str(placeholders))
 
 
 def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
@@ -147,16 +175,20 @@ def _describe(dataset: Dataset, series: ImageSeries, work: Work) -> None:
 def _roi_description(region: Region, work: Work) -> str:
     protocol = f", protocol {work.protocol} {work.protocol_digest}".rstrip() if work.protocol else ""
     made_by = f"{work.algorithm.name} {work.algorithm.version}, weights {work.algorithm.digest}"
-    return shortened(f"UNAPPROVED. {made_by}{protocol}. Prompt: {one_line(region.prompt)}", 1024)
+    if region.placeholder:
+        return shortened(f"UNAPPROVED. Empty, to be drawn by a person{protocol}.", 1024)
+    reasons = " ".join(reason.sentence for reason in work.review if reason.label == region.label)
+    review = f" To be reviewed: {reasons}" if reasons else ""
+    return shortened(f"UNAPPROVED. {made_by}{protocol}. Prompt: {one_line(region.prompt)}{review}", 1024)
 
 
-def _contours(number: int, series: ImageSeries, mask: NDArray[np.bool_], region: Region, holes: Holes) -> Dataset:
+def _contours(number: int, series: ImageSeries, mask: PackedMask, region: Region, holes: Holes) -> Dataset:
     """ROI Contour Sequence item (PS3.3 C.8.8.6)."""
     across, down = series.affine[:3, 2], series.affine[:3, 1]
     sequence: list[Dataset] = []
-    for place in np.flatnonzero([plane.any() for plane in mask]):
+    for place, plane in mask.planes():
         reference = series.references[place]
-        for polygon in outline(mask[place]):
+        for polygon in outline(plane):
             rings = [keyhole(polygon)] if holes == "keyhole" else [polygon.outer, *polygon.holes]
             for ring in rings:
                 points = series.positions[place] + ring[:, :1] * down + ring[:, 1:] * across

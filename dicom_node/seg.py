@@ -1,4 +1,4 @@
-"""SEG: masks as a DICOM Segmentation, BINARY (PS3.3 A.51, C.8.20).
+"""SEG: masks as a DICOM Segmentation, BINARY or, of segments that do not overlap, LABELMAP (PS3.3 A.51, C.8.20).
 
 Frames lie on the source frames: position, orientation and SOP reference of each come from its own source slice, so a
 tilted, jittering or multi-frame source needs no regular grid here. Codes, algorithm and colour are highdicom's building
@@ -8,7 +8,7 @@ from the source and takes several times as long.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import highdicom
 import numpy as np
@@ -16,19 +16,21 @@ from highdicom.seg import SegmentDescription
 from numpy.typing import NDArray
 from pydicom import DataElement, Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ResultError
+from dicom_node.masks import Masks, PackedMask
 from dicom_node.regions import Region, label_of, one_line, shortened
-from dicom_node.results import Work, coded, describe, item, reference_item, result_dataset
+from dicom_node.results import Kind, Work, coded, describe, item, masks_of, refer, reference_item, result_dataset
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
 _SEGMENT_NUMBER: Final = 0x0062000B
 _POSITION: Final = 0x00200032
 
-Slices = tuple[NDArray[np.bool_], NDArray[np.intp]]  # one mask (slices, rows, columns) and the slices that hold it
+Form = Literal["BINARY", "LABELMAP"]
+
+_KINDS: Final[dict[Form, Kind]] = {"BINARY": "SEG", "LABELMAP": "SEG labelmap"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,44 +43,43 @@ class Segmentation:
 
 
 def write_seg(
-    series: ImageSeries, masks: NDArray[np.bool_], regions: Sequence[Region], work: Work, *, deflated: bool = False
+    series: ImageSeries,
+    masks: Masks | NDArray[np.bool_],
+    regions: Sequence[Region],
+    work: Work,
+    form: Form = "BINARY",
 ) -> Segmentation:
-    """Masks bool (P, slices, rows, columns) on the slices of `series`, one region each, as one Segmentation.
+    """Masks (P, slices, rows, columns) on the slices of `series`, one region each, as one Segmentation.
 
-    A segment per non-empty mask in the order given; per segment only the frames that hold it. The same work gives the
-    same UIDs, and the same bytes but for dates and times. ResultError when masks, regions and slices do not match.
+    A segment per non-empty mask in the order given; per segment only the frames that hold it, as LABELMAP one frame per
+    slice that holds any. The same work gives the same UIDs, and the same bytes but for dates and times. ResultError
+    when masks, regions and slices do not match, and for a LABELMAP of segments that overlap.
     """
-    shape = (len(regions), *series.volume.spatial_shape)
-    if masks.shape != shape or masks.dtype != np.bool_:
-        raise ResultError(f"masks are {masks.dtype} {masks.shape}; the series and its regions need bool {shape}")
-    held = [np.flatnonzero([plane.any() for plane in mask]) for mask in masks]  # per plane stops at the first voxel
-    found = [index for index, slices in enumerate(held) if len(slices)]
+    packed = masks_of(series, masks, regions).packed
     result = Segmentation(
         dataset=None,
-        found=tuple(regions[index] for index in found),
-        not_found=tuple(region for index, region in enumerate(regions) if index not in found),
+        found=tuple(region for region, mask in zip(regions, packed, strict=True) if len(mask.held)),
+        not_found=tuple(region for region, mask in zip(regions, packed, strict=True) if not len(mask.held)),
     )
-    if not found:
+    segments = [mask for mask in packed if len(mask.held)]
+    if not segments:
         return result
-    sop_uid = work.uid("SEG", series, regions)
-    dataset = result_dataset(
-        series,
-        work,
-        sop_class_uid=SegmentationStorage,
-        modality="SEG",
-        sop_uid=sop_uid,
-        series_uid=work.uid("SEG series", series, regions),
-        deflated=deflated,
-    )
+    overlap = overlapping(segments)
+    if form == "LABELMAP" and overlap:
+        raise ResultError("segments overlap: a label map can hold one of them per voxel only; write them as BINARY")
+    reference = work.reference(_KINDS[form], series, regions)
+    dataset = result_dataset(series, work, reference, "SEG")
     _describe(dataset, result, series, work)
     dataset.SegmentSequence = [
-        _segment(number, region, work, sop_uid) for number, region in enumerate(result.found, start=1)
+        _segment(number, region, work, reference.sop_uid) for number, region in enumerate(result.found, start=1)
     ]
-    segments = [(masks[index], held[index]) for index in found]
-    dataset.SegmentsOverlap = "YES" if _overlap(segments) else "NO"
-    _refer(dataset, series)
-    _lay_frames(dataset, series, [slices for _, slices in segments])
-    dataset.PixelData = _pack(segments)
+    dataset.SegmentsOverlap = "YES" if overlap else "NO"
+    refer(dataset, series, work, reference)
+    if form == "BINARY":
+        _lay_frames(dataset, series, [(number, mask.held) for number, mask in enumerate(segments, start=1)])
+        dataset.PixelData = _bits(segments)
+    else:
+        _become_label_map(dataset, series, segments)
     return Segmentation(dataset, result.found, result.not_found)
 
 
@@ -134,20 +135,49 @@ def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
         kind = segment.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [coded(region.laterality)]
     uncoded = "" if region.coded else " No code is known for this prompt: the type is the generic one."
-    segment.SegmentDescription = shortened(f"UNAPPROVED.{uncoded} Prompt: {one_line(region.prompt)}", 1024)
+    reasons = " ".join(reason.sentence for reason in work.review if reason.label == region.label)
+    review = f" To be reviewed: {reasons}" if reasons else ""
+    segment.SegmentDescription = shortened(f"UNAPPROVED.{uncoded}{review} Prompt: {one_line(region.prompt)}", 1024)
     return segment
 
 
-def _refer(dataset: Dataset, series: ImageSeries) -> None:
-    """Every source image, once, at the top level: Common Instance Reference module (PS3.3 C.12.2)."""
-    uids = dict.fromkeys((reference.sop_class_uid, reference.sop_uid) for reference in series.references)
-    images = [reference_item(sop_class_uid, sop_uid) for sop_class_uid, sop_uid in uids]
-    dataset.ReferencedSeriesSequence = [item(SeriesInstanceUID=series.series_uid, ReferencedInstanceSequence=images)]
+def _become_label_map(dataset: Dataset, series: ImageSeries, segments: Sequence[PackedMask]) -> None:
+    """One number a voxel; the background is a segment, because every value must be described (PS3.3 C.8.20.2.3)."""
+    background = SegmentDescription(
+        segment_number=1,
+        segment_label="Background",
+        segmented_property_category=codes.DCM.Background,
+        segmented_property_type=codes.DCM.Background,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=dataset.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence,
+        display_color=highdicom.color.CIELabColor(0.0, 0.0, 0.0),
+    )
+    background.SegmentNumber = 0  # highdicom's check wants a positive one
+    dataset.SegmentSequence = [background, *dataset.SegmentSequence]
+    dataset.SegmentationType = "LABELMAP"
+    dataset.PixelPaddingValue = 0
+    kind = np.dtype(np.uint8 if len(segments) < 256 else "<u2")
+    dataset.BitsAllocated = dataset.BitsStored = 8 * kind.itemsize
+    dataset.HighBit = dataset.BitsStored - 1
+    held = np.unique(np.concatenate([mask.held for mask in segments]))
+    _lay_frames(dataset, series, [(None, held)])
+    frames = np.zeros((len(held), *segments[0].shape[1:]), dtype=kind)
+    for number, mask in enumerate(segments, start=1):
+        for place, plane in mask.planes():
+            frames[np.searchsorted(held, place)][plane] = number
+    dataset.PixelData = frames.tobytes() + b"\x00" * (frames.nbytes % 2)
+    dataset["PixelData"].VR = "OB" if kind.itemsize == 1 else "OW"
 
 
-def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[NDArray[np.intp]]) -> None:
-    """Multi-frame functional groups and dimensions (C.7.6.16, C.7.6.17); `held` lists the slices of each segment."""
+def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[tuple[int | None, NDArray[np.intp]]]) -> None:
+    """Multi-frame functional groups and dimensions (C.7.6.16, C.7.6.17).
+
+    `held` lists the slices of each segment number; None is the number of frames that hold several segments.
+    """
     organization = derived_uid("dimensions", str(dataset.SOPInstanceUID))
+    dimensions = [(_POSITION, 0x00209113, "Position")]
+    if held[0][0] is not None:
+        dimensions = [(_SEGMENT_NUMBER, 0x0062000A, "Segment"), *dimensions]
     dataset.DimensionOrganizationSequence = [item(DimensionOrganizationUID=organization)]
     dataset.DimensionIndexSequence = [
         item(
@@ -156,10 +186,7 @@ def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[NDArray[np
             FunctionalGroupPointer=group,
             DimensionDescriptionLabel=label,
         )
-        for pointer, group, label in (
-            (_SEGMENT_NUMBER, 0x0062000A, "Segment"),
-            (_POSITION, 0x00209113, "Position"),
-        )
+        for pointer, group, label in dimensions
     ]
     spacing = [format_number_as_ds(value) for value in series.volume.spacing]
     cosines = [format_number_as_ds(float(value)) for value in series.orientation.ravel()]
@@ -170,17 +197,19 @@ def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[NDArray[np
         ],
     )
     dataset.SharedFunctionalGroupsSequence = [shared]
-    places = {int(place): rank for rank, place in enumerate(np.unique(np.concatenate(held)), start=1)}
-    planes = {place: _plane(series, place) for place in places}
+    slices = np.unique(np.concatenate([places for _, places in held]))
+    ranks = {place: rank for rank, place in enumerate(slices.tolist(), start=1)}
+    planes = {place: _plane(series, place) for place in ranks}
     frames = []
-    for number, slices in enumerate(held, start=1):
-        segment = DataElement(0x0062000A, "SQ", [item(ReferencedSegmentNumber=number)])
-        for place in map(int, slices):
+    for number, places in held:
+        segment = [] if number is None else [DataElement(0x0062000A, "SQ", [item(ReferencedSegmentNumber=number)])]
+        for place in places.tolist():
             content = Dataset()
-            content.add(DataElement(0x00209157, "UL", [number, places[place]]))  # Dimension Index Values
+            indices = [ranks[place]] if number is None else [number, ranks[place]]
+            content.add(DataElement(0x00209157, "UL", indices))  # Dimension Index Values
             frame = Dataset()
             frame.add(DataElement(0x00209111, "SQ", [content]))  # Frame Content Sequence
-            for element in (*planes[place], segment):
+            for element in (*planes[place], *segment):
                 frame.add(element)
             frames.append(frame)
     dataset.PerFrameFunctionalGroupsSequence = frames
@@ -201,20 +230,27 @@ def _plane(series: ImageSeries, place: int) -> tuple[DataElement, DataElement]:
     )
 
 
-def _overlap(segments: Sequence[Slices]) -> bool:
-    union = np.zeros_like(segments[0][0])
-    for mask, slices in segments:
-        for place in slices:
-            if (union[place] & mask[place]).any():
+def overlapping(masks: Sequence[PackedMask]) -> bool:
+    """Whether any voxel lies in two of the masks."""
+    taken: dict[int, NDArray[np.uint8]] = {}
+    for mask in masks:
+        for place, bits in zip(mask.held.tolist(), mask.bits, strict=True):
+            before = taken.get(place)
+            if before is None:
+                taken[place] = bits
+            elif (before & bits).any():
                 return True
-            union[place] |= mask[place]
+            else:
+                taken[place] = before | bits
     return False
 
 
-def _pack(segments: Sequence[Slices]) -> bytes:
+def _bits(segments: Sequence[PackedMask]) -> bytes:
     """Frames one after the other, eight pixels a byte, first pixel in the lowest bit, no gap between (PS3.5 8.1.1)."""
-    frames = [mask[place].ravel() for mask, slices in segments for place in slices]
-    if frames[0].size % 8:
-        frames = [np.concatenate(frames)]  # a frame does not end with a byte: small, odd images only
-    packed = b"".join(np.packbits(frame, bitorder="little").tobytes() for frame in frames)
+    size = segments[0].shape[1] * segments[0].shape[2]
+    if size % 8:  # a frame does not end with a byte: small, odd images only
+        planes = [np.unpackbits(mask.bits, axis=1, count=size, bitorder="little").ravel() for mask in segments]
+        packed = np.packbits(np.concatenate(planes), bitorder="little").tobytes()
+    else:
+        packed = b"".join(mask.bits.data for mask in segments)
     return packed + b"\x00" * (len(packed) % 2)

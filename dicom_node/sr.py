@@ -14,7 +14,9 @@ from highdicom.sr import (
     ObservationContext,
     ObserverContext,
     ReferencedSegment,
+    RelationshipTypeValues,
     SourceSeriesForSegmentation,
+    TextContentItem,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
@@ -22,12 +24,22 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import EnhancedSRStorage
 from pydicom.valuerep import DA, TM
 
+from dicom_node.masks import Masks
 from dicom_node.measures import Measures, measure
 from dicom_node.regions import Region, one_line
-from dicom_node.results import Work, describe, item, result_dataset
+from dicom_node.results import (
+    LABEL_MAP_STORAGE,
+    Kind,
+    ObjectReference,
+    Work,
+    describe,
+    documents,
+    item,
+    masks_of,
+    result_dataset,
+)
 from dicom_node.seg import Segmentation
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
@@ -38,24 +50,44 @@ _PROCEDURES: Final = {
     "MR": codes.cid100.MRIUnspecifiedBodyRegion,
     "PT": codes.cid100.PETUnspecifiedBodyRegion,
 }
-# What the image values are, and their unit. PET values may be many things, so no intensity is reported for them.
+# What the image values are, and their unit.
 _INTENSITIES: Final = {
     "CT": (codes.DCM.AttenuationCoefficient, codes.UCUM.HounsfieldUnit),
     "MR": (codes.DCM.MRSignalIntensity, codes.UCUM.NoUnits),
 }
+# PET values are what Units and SUV Type say (PS3.3 C.8.9.1, PS3.16 CID 84, 85); of other units nothing is reported.
+_ACTIVITY: Final = (codes.DCM.NuclearMedicineTomographicActivity, codes.UCUM.BecquerelsPerMilliliter)
+_UPTAKES: Final = {
+    ("GML", ""): (codes.DCM.Suvbw, codes.UCUM.StandardizedUptakeValueBodyWeight),
+    ("GML", "BW"): (codes.DCM.Suvbw, codes.UCUM.StandardizedUptakeValueBodyWeight),
+    ("GML", "LBM"): (codes.DCM.Suvlbm, codes.UCUM.StandardizedUptakeValueLeanBodyMassJames),
+    ("GML", "LBMJAMES128"): (
+        codes.DCM.SuvlbmJames128,
+        codes.UCUM.StandardizedUptakeValueLeanBodyMassJames128Multiplier,
+    ),
+    ("GML", "LBMJANMA"): (codes.DCM.SuvlbmJanma, codes.UCUM.StandardizedUptakeValueLeanBodyMassJanma),
+    ("GML", "IBW"): (codes.DCM.Suvibw, codes.UCUM.StandardizedUptakeValueIdealBodyWeight),
+    ("CM2ML", ""): (codes.DCM.Suvbsa, codes.UCUM.StandardizedUptakeValueBodySurfaceArea),
+    ("CM2ML", "BSA"): (codes.DCM.Suvbsa, codes.UCUM.StandardizedUptakeValueBodySurfaceArea),
+    ("BQML", ""): _ACTIVITY,
+}
 
 
-def write_sr(series: ImageSeries, masks: NDArray[np.bool_], segmentation: Segmentation, work: Work) -> Dataset | None:
+def write_sr(
+    series: ImageSeries, masks: Masks | NDArray[np.bool_], segmentation: Segmentation, work: Work
+) -> Dataset | None:
     """Measures of the segments of `segmentation` as one Enhanced SR; None when no segment was found.
 
-    `masks` bool (P, slices, rows, columns) are those that `write_seg` was given, the empty ones among them.
+    `masks` (P, slices, rows, columns) are those that `write_seg` was given, the empty ones among them. The report is
+    about that Segmentation alone: a BINARY and a LABELMAP one have each their own.
     """
-    if segmentation.dataset is None:
+    seg = segmentation.dataset
+    if seg is None:
         return None
     regions = [*segmentation.found, *segmentation.not_found]
-    found = [mask for mask in masks if mask.any()]
+    found = [mask for mask in masks_of(series, masks, regions).packed if len(mask.held)]
     groups = [
-        _group(number, region, measure(mask, series.affine, series.volume.array), series, segmentation.dataset, work)
+        _group(number, region, measure(mask.mask(), series.affine, series.volume.array), series, seg, work)
         for number, (region, mask) in enumerate(zip(segmentation.found, found, strict=True), start=1)
     ]
     observer = ObserverContext(
@@ -74,7 +106,7 @@ def write_sr(series: ImageSeries, masks: NDArray[np.bool_], segmentation: Segmen
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
-    return _document(report, series, segmentation.dataset, work, regions)
+    return _document(report, series, seg, work, regions)
 
 
 def _group(
@@ -95,17 +127,17 @@ def _group(
             derivation=codes.SCT.Maximum,
         ),
     ]
-    if series.modality in _INTENSITIES:
-        name, unit = _INTENSITIES[series.modality]
+    if intensity := _intensity(series):
+        name, unit = intensity
         for derivation, value in (
             (codes.SCT.Mean, measures.mean),
             (codes.SCT.StandardDeviation, measures.deviation),
         ):
             values.append(Measurement(name=name, value=_digits(value), unit=unit, derivation=derivation))
-    segment = seg.SegmentSequence[number - 1]
+    segment = next(segment for segment in seg.SegmentSequence if segment.SegmentNumber == number)
     place = region.site or (region.type if region.coded and region.laterality else None)
     sites = [FindingSite(anatomic_location=place, laterality=region.laterality)] if place else None
-    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+    group = VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
         referenced_segment=ReferencedSegment(
             sop_class_uid=seg.SOPClassUID,
@@ -119,13 +151,30 @@ def _group(
         finding_sites=sites,
         measurements=values,
     )
+    for reason in work.review:
+        if reason.label in (None, region.label):
+            comment = TextContentItem(
+                codes.DCM.Comment, f"To be reviewed: {reason.sentence}", RelationshipTypeValues.CONTAINS
+            )
+            group[0].ContentSequence.append(comment)
+    return group
+
+
+def _intensity(series: ImageSeries) -> tuple[Code, Code] | None:
+    """What the values of the image are, and their UCUM unit; None where that is not known."""
+    if series.modality != "PT":
+        return _INTENSITIES.get(series.modality)
+    header = series.headers[0]
+    units, kind = str(header.get("Units", "")), str(header.get("SUVType", ""))
+    return _UPTAKES.get((units, kind if units != "BQML" else ""))
 
 
 def _document(
     report: MeasurementReport, series: ImageSeries, seg: Dataset, work: Work, regions: Sequence[Region]
 ) -> Dataset:
     """The report as an object: highdicom's document modules on the header that all results share."""
-    sop_uid, series_uid = work.uid("SR", series, regions), work.uid("SR series", series, regions)
+    kind: Kind = "SR labelmap" if seg.SOPClassUID == LABEL_MAP_STORAGE else "SR"
+    reference = work.reference(kind, series, regions)
     blank = dict.fromkeys(
         ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"), ""
     )
@@ -134,20 +183,23 @@ def _document(
         # highdicom takes the patient from the first piece of evidence; the shared header fills it in below.
         evidence=[item(**named, **blank, StudyDate="", StudyTime=""), *series.headers],
         content=report[0],
-        series_instance_uid=series_uid,
+        series_instance_uid=reference.series_uid,
         series_number=work.series_number,
-        sop_instance_uid=sop_uid,
+        sop_instance_uid=reference.sop_uid,
         instance_number=1,
         is_complete=True,
     )
-    shared = result_dataset(
-        series, work, sop_class_uid=EnhancedSRStorage, modality="SR", sop_uid=sop_uid, series_uid=series_uid
-    )
+    shared = result_dataset(series, work, reference, "SR")
     document.update(shared)
     document.file_meta = shared.file_meta
     document.SeriesDescription = "Measurements, UNAPPROVED"
     document.ContentDate, document.ContentTime = DA(work.made.date()), TM(work.made.time())
     document.CompletionFlagDescription = describe(work)[:64]
+    measured = ObjectReference(*(str(seg[key].value) for key in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")))
+    if beside := documents(series, [one for one in work.others(reference) if one != measured]):
+        document.PertinentOtherEvidenceSequence = beside
+    if replaced := documents(series, work.predecessor(reference.sop_class_uid)):
+        document.PredecessorDocumentsSequence = replaced
     return document
 
 

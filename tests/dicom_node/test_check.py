@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from dicom_node.check import check_rtstruct, check_seg
+from dicom_node.check import check_rtstruct, check_seg, check_way_back
 from dicom_node.errors import ResultError
 from dicom_node.measures import Extent, extent
 from dicom_node.regions import region_for
@@ -67,6 +67,39 @@ def test_right_results_pass_on_real_series(shared_data: Callable[..., Path], cas
     seg, structures, expected = results(series)
     check_seg(seg, expected, series.volume.spacing)
     check_rtstruct(structures, expected, series)
+
+
+def test_a_mask_lies_on_the_slices_where_the_network_saw_it_also_under_a_tilted_gantry(tmp_path: Path) -> None:
+    affine = affine_of(rotation(10, 5, -8) @ np.eye(3)[:, ::-1], (3.0, 1.2, 0.9), (5, 6, 7))
+    for number, tilt in enumerate((0.0, 0.4)):
+        sheared = affine.copy()
+        sheared[:3, 0] += tilt * affine[:3, 1]
+        series = read_series(write_slices(np.zeros((9, 11, 13)), sheared, tmp_path / str(number)))
+        network = to_network(series)
+        seen = np.zeros(network.spatial_shape, dtype=bool)
+        seen[1:4, 2:5, 6:11] = True
+        (mask,) = from_network(seen[None], network, series)
+        check_way_back("liver", seen, network, mask, series)
+        for wrong in (mask[..., ::-1], np.roll(mask, 1, axis=0), np.roll(mask, 1, axis=1)):
+            with pytest.raises(ResultError, match="liver does not lie where its mask lies"):
+                check_way_back("liver", seen, network, wrong, series)
+        with pytest.raises(ResultError, match="was found"):
+            check_way_back("liver", seen, network, np.zeros_like(mask), series)
+
+
+def test_a_label_map_is_held_against_its_masks(ct: ImageSeries) -> None:
+    masks = np.zeros((2, *ct.volume.spatial_shape), dtype=bool)
+    masks[0, 2:6, 1:5, 1:6], masks[1, 3:8, 6:9, 7:12] = True, True
+    expected = [extent(mask, ct.affine) for mask in masks]
+    labels = write_seg(ct, masks, REGIONS, WORK, "LABELMAP").dataset
+    assert labels is not None
+    check_seg(labels, expected, ct.volume.spacing)
+    with pytest.raises(ResultError, match="segment 'left kidney' does not lie"):
+        check_seg(labels, expected[::-1], ct.volume.spacing)
+    values = np.frombuffer(labels.PixelData, dtype=np.uint8)
+    labels.PixelData = np.where(values == 1, 2, values).astype(np.uint8).tobytes()
+    with pytest.raises(ResultError, match="holds 1 segments where 2"):
+        check_seg(labels, expected, ct.volume.spacing)
 
 
 def test_a_mirrored_seg_is_not_passed_on(ct: ImageSeries) -> None:

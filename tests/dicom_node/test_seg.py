@@ -194,19 +194,61 @@ def test_results_call_themselves_unapproved(ct: ImageSeries) -> None:
     assert WORK.algorithm.digest in equipment.ContributionDescription
 
 
-def test_a_deflated_seg_is_smaller_and_holds_the_same(tmp_path: Path) -> None:
-    series = read_series(ct_series(np.zeros((4, 64, 64)), (1, 1, 1), tmp_path / "ct"))
-    masks = np.zeros((1, 4, 64, 64), dtype=bool)
-    masks[0, 1:3, 10:50, 10:50] = True
-    sizes, pixels = [], []
-    for deflated in (False, True):
-        result = write_seg(series, masks, [region_for("liver")], WORK, deflated=deflated)
-        path = tmp_path / f"{deflated}.dcm"
-        dataset_of(result).save_as(path, enforce_file_format=True)
-        sizes.append(path.stat().st_size)
-        pixels.append(dcmread(path).pixel_array)
-    assert sizes[1] < sizes[0]
-    assert np.array_equal(*pixels)
+def by_highdicom(dataset: Dataset, series: ImageSeries, folder: Path) -> NDArray[np.bool_]:
+    """Masks (segments, slices, rows, columns) as highdicom reads them."""
+    path = folder / f"{dataset.SOPInstanceUID}.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    seg = highdicom.seg.segread(path)
+    numbers = [reference.frame_number for reference in series.references]
+    uids = [reference.sop_uid for reference in series.references]
+    options = {"assert_missing_frames_are_empty": True}
+    if numbers[0] is None:
+        read = seg.get_pixels_by_source_instance(uids, **options)
+    else:
+        read = seg.get_pixels_by_source_frame(uids[0], numbers, **options)
+    return np.asarray(np.moveaxis(read, -1, 0).astype(bool))
+
+
+@pytest.mark.parametrize("case", REAL)
+def test_over_real_series_a_label_map_is_valid_and_highdicom_reads_the_same_masks(
+    shared_data: Data, tmp_path: Path, case: str
+) -> None:
+    for series in split_series(series_files(shared_data(case))):
+        masks = masks_on(series)
+        masks[1] &= ~masks[0] & ~masks[3]
+        masks[3] &= ~masks[0]
+        result = write_seg(series, masks, [region_for(prompt) for prompt in PROMPTS], WORK, "LABELMAP")
+        dataset = dataset_of(result)
+        assert iod_errors(dataset, tmp_path) == []
+        assert np.array_equal(by_highdicom(dataset, series, tmp_path), masks[[0, 1, 3]])
+
+
+def test_a_label_map_is_an_object_of_its_own_and_needs_segments_that_do_not_overlap(ct: ImageSeries) -> None:
+    masks = np.zeros((3, 6, 5, 7), dtype=bool)
+    masks[0, :3], masks[2, 4:] = True, True
+    regions = [region_for(prompt) for prompt in PROMPTS[:3]]
+    binary = write_seg(ct, masks, regions, WORK)
+    labels = write_seg(ct, masks, regions, WORK, "LABELMAP")
+    assert dataset_of(binary).SOPInstanceUID != dataset_of(labels).SOPInstanceUID
+    assert dataset_of(binary).SeriesInstanceUID != dataset_of(labels).SeriesInstanceUID
+    assert (labels.found, labels.not_found) == (binary.found, binary.not_found)
+    described = [(one.SegmentNumber, one.SegmentLabel) for one in dataset_of(labels).SegmentSequence]
+    assert described == [(0, "Background"), (1, "liver"), (2, "spleen")]
+    assert dataset_of(labels).NumberOfFrames == 5
+    masks[2, 2, 0, 0] = True
+    with pytest.raises(ResultError, match="segments overlap"):
+        write_seg(ct, masks, regions, WORK, "LABELMAP")
+
+
+@pytest.mark.parametrize(("count", "bits"), [(255, 8), (256, 16)])
+def test_more_segments_than_a_byte_holds_take_two(tmp_path: Path, count: int, bits: int) -> None:
+    series = read_series(ct_series(np.zeros((4, 9, 9)), (1, 1, 1), tmp_path / "ct"))
+    masks = np.zeros((count, 4, 9, 9), dtype=bool)
+    masks.reshape(count, -1)[np.arange(count), np.arange(count)] = True
+    regions = [region_for(f"thing {number}") for number in range(count)]
+    labels = dataset_of(write_seg(series, masks, regions, WORK, "LABELMAP"))
+    assert (labels.BitsAllocated, labels.pixel_array.max()) == (bits, count)
+    assert iod_errors(labels, tmp_path) == []
 
 
 def test_overlap_is_stated(ct: ImageSeries) -> None:

@@ -1,0 +1,78 @@
+"""Masks of one series, one bit a voxel and only on the slices that they hold: thirty organs in the room of one.
+
+The bits of a plane are those of a BINARY Segmentation's frame (PS3.5 8.1.1), so packing once serves both.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import ResultError
+
+Mask = NDArray[np.bool_]  # (slices, rows, columns)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMask:
+    """One mask. `held`: the slices that hold a voxel, ascending; `bits`: uint8 (held, bytes), lowest bit first."""
+
+    shape: tuple[int, int, int]
+    held: NDArray[np.intp]
+    bits: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, mask: Mask) -> "PackedMask":
+        """Packs a mask; ResultError when it is not bool of three axes."""
+        if mask.dtype != np.bool_ or mask.ndim != 3:
+            raise ResultError(f"a mask is {mask.dtype} {mask.shape}; it must be bool (slices, rows, columns)")
+        held = np.flatnonzero([plane.any() for plane in mask])  # per plane stops at the first voxel
+        size = mask.shape[1] * mask.shape[2]
+        bits = np.empty((len(held), -(-size // 8)), dtype=np.uint8)
+        for row, place in zip(bits, held, strict=True):
+            row[:] = np.packbits(mask[place].ravel(), bitorder="little")
+        return cls((mask.shape[0], mask.shape[1], mask.shape[2]), held, bits)
+
+    def planes(self) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        """Each slice that holds a voxel, with its plane (rows, columns)."""
+        _, rows, columns = self.shape
+        for place, row in zip(self.held.tolist(), self.bits, strict=True):
+            yield place, np.unpackbits(row, count=rows * columns, bitorder="little").view(bool).reshape(rows, columns)
+
+    def mask(self) -> Mask:
+        """The mask as an array of its own."""
+        done = np.zeros(self.shape, dtype=bool)
+        for place, plane in self.planes():
+            done[place] = plane
+        return done
+
+
+class Masks(Sequence[Mask]):
+    """Packed masks of one shape; each is unpacked when it is asked for, and belongs to whoever asked."""
+
+    def __init__(self, packed: Iterable[PackedMask]) -> None:
+        self.packed = tuple(packed)
+        if len({one.shape for one in self.packed}) > 1:
+            raise ResultError("the masks of one series have different shapes")
+
+    @classmethod
+    def of(cls, masks: "Masks | NDArray[np.bool_]") -> "Masks":
+        """From an array (P, slices, rows, columns), one mask at a time; what is packed stays as it is."""
+        return masks if isinstance(masks, Masks) else cls(map(PackedMask.of, masks))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(P, slices, rows, columns); (0,) without masks."""
+        return (len(self.packed), *(self.packed[0].shape if self.packed else ()))
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    @overload
+    def __getitem__(self, index: int) -> Mask: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Masks": ...
+    def __getitem__(self, index: int | slice) -> "Mask | Masks":
+        return Masks(self.packed[index]) if isinstance(index, slice) else self.packed[index].mask()
