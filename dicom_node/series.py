@@ -164,7 +164,7 @@ def _series(outline: Outline) -> ImageSeries:
     first = grid.frames[0].header
     notes = list(outline.notes)
     if grid.tilt_degrees:
-        notes.append(f"gantry tilt {grid.tilt_degrees:.2f} degrees: the network sees the sheared grid as it is")
+        notes.append(f"gantry tilt {grid.tilt_degrees:.2f} degrees: the slices lean over each other")
     if grid.jitter_mm > 0.01:
         notes.append(f"slice positions jitter by up to {grid.jitter_mm:.3f} mm around a regular grid")
     frame_of_reference = str(first.get("FrameOfReferenceUID") or "")

@@ -21,7 +21,7 @@ from celery import shared_task
 
 from dicom_node.measures import extent
 from dicom_node.regions import Region, region_for
-from dicom_node.series import read_series
+from dicom_node.series import read_series, read_volume
 from dicom_node.store import Store
 from dicom_node.volume import from_network, to_network
 from worker.broker import SEGMENT_TASK, Broker, celery_app
@@ -50,18 +50,22 @@ def segment(
     prompts: Sequence[Prompt],
     segmenter: "voxtell.Segmenter",
     *,
+    volume: str | None = None,
+    straighten: bool = False,
     progress: Callable[[float], None] = lambda _part: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Segmented:
     """Reads a series, asks the network for each prompt, and brings the masks back to the source frames.
 
+    `volume` names one of several volumes that the files hold; `straighten` is about a tilted gantry, see `to_network`.
+
     Raises:
-        SeriesError: the files are not one regular volume; names the slice.
+        SeriesError: the files are not one regular volume, or hold none of that name; names the slice.
         VoxTellError: the engine cannot do it; its `retry` says whether another attempt makes sense.
     """
     clock = _Clock()
-    series = read_series(paths)
-    network = to_network(series)
+    series = read_series(paths) if volume is None else read_volume(paths, volume)
+    network = to_network(series, straighten=straighten)
     clock.lap("read")
     found = segmenter(
         network.array,
@@ -159,7 +163,14 @@ class Desk:
 
     def _do(self, job: Job, lost: threading.Event) -> None:
         work = job.work
-        done = segment(self._images(work), work.prompts, self.segmenter, cancelled=lost.is_set)
+        done = segment(
+            self._images(work),
+            work.prompts,
+            self.segmenter,
+            volume=work.volume,
+            straighten=self.settings.resample_tilt,
+            cancelled=lost.is_set,
+        )
         with self.store.results(job.id) as folder:
             result = write_outputs(done, work, folder)
         if not self.ledger.segmented(job, result):

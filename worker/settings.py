@@ -6,9 +6,9 @@ checks the names itself: a misspelt `VOXTELL_` variable stops the start.
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     model: str | None = Field(None, description="Folder of a model; default the bundled small one.")
     bank: Path | None = Field(None, description="File of text embeddings (.npz), asked before the text model.")
     device: str = Field("auto", description="cpu, cuda, cuda:N, or auto: the first GPU if there is one.")
+    resample_tilt: bool = Field(
+        False, description="Straighten the slices of a tilted gantry for the network; results lie on the source slices."
+    )
 
     quiet_seconds: float = Field(10.0, gt=0, description="A series is settled after this long without an image, in s.")
     tick_seconds: float = Field(1.0, gt=0, description="How often the listener looks for settled series, in s.")
@@ -93,6 +96,28 @@ class Settings(BaseSettings):
     backoff_seconds: float = Field(10.0, gt=0, description="Wait before the second attempt; doubles each time, in s.")
     max_backoff_seconds: float = Field(1800.0, gt=0, description="Longest wait between two attempts, in s.")
 
+    keep_images_days: float = Field(
+        0.0,
+        ge=0,
+        description="A study's images are removed this many days after its last job ended: never before every result "
+        "is delivered, and promised where the destination is asked for storage commitment. 0 keeps them.",
+    )
+    keep_results_days: float = Field(
+        0.0, ge=0, description="The same for results in HOME/results; results without a destination go too. 0 keeps."
+    )
+    keep_unused_days: float = Field(
+        0.0, ge=0, description="Studies that no protocol took are removed after this many days. 0 keeps them."
+    )
+    keep_failed_days: float = Field(
+        0.0, ge=0, description="Images and results of FAILED jobs are removed after this many days. 0 keeps them."
+    )
+    clean_below_free_bytes: int = Field(
+        0,
+        ge=0,
+        description="Free disk in bytes under which the oldest studies and delivered results go before their days are "
+        "over, by the same rule; more than VOXTELL_MIN_FREE_BYTES. 0 never.",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["text", "json"] = Field("text", description="Lines for people or for machines.")
 
@@ -102,6 +127,12 @@ class Settings(BaseSettings):
         if len({destination.name for destination in value}) != len(value):
             raise ValueError("two destinations have one name; protocols and the ledger tell them apart by it")
         return value
+
+    @model_validator(mode="after")
+    def _cleans_before_it_refuses(self) -> Self:
+        if 0 < self.clean_below_free_bytes <= self.min_free_bytes:
+            raise ValueError("clean_below_free_bytes must be more than min_free_bytes, or images are refused before")
+        return self
 
     @property
     def protocols_folder(self) -> Path:
