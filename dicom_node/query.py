@@ -1,11 +1,12 @@
 """What a PACS holds, by C-FIND, and having it sent, by C-MOVE (PS3.4 annex C, study root)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
@@ -110,6 +111,32 @@ def find_series(
     ]
 
 
+def find_headers(
+    peer: Peer,
+    study: Mapping[str, str],
+    *,
+    series: Iterable[str] = (),
+    calling_ae: str,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+) -> Iterator[tuple[Dataset, list[Dataset]]]:
+    """Each study that matches, with its series: every attribute that the PACS told of them, over one association.
+
+    `study` are keys by keyword, "" for one that is only to be told; `series` keywords to be told of each series. What a
+    PACS does not keep it leaves out or empty (PS3.4 section C.4.1.1.3). Raises like find_studies.
+    """
+    study_keys, series_keys = Dataset(), Dataset()
+    study_keys.QueryRetrieveLevel, series_keys.QueryRetrieveLevel = "STUDY", "SERIES"
+    for keyword, value in {"StudyInstanceUID": "", **study}.items():
+        setattr(study_keys, keyword, value)
+    for keyword in ("SeriesInstanceUID", *series):
+        setattr(series_keys, keyword, None)
+    model = StudyRootQueryRetrieveInformationModelFind
+    with associated(peer, [build_context(model)], calling_ae=calling_ae, timeouts=timeouts) as association:
+        for found in _matches(association, peer, study_keys, calling_ae):
+            series_keys.StudyInstanceUID = found.StudyInstanceUID
+            yield found, _matches(association, peer, series_keys, calling_ae)
+
+
 def move_study(
     peer: Peer, study_uid: str, *, to_ae: str, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> MoveReport:
@@ -133,7 +160,11 @@ def move_study(
 def _find(peer: Peer, keys: Dataset, calling_ae: str, timeouts: Timeouts) -> list[Dataset]:
     model = StudyRootQueryRetrieveInformationModelFind
     with associated(peer, [build_context(model)], calling_ae=calling_ae, timeouts=timeouts) as association:
-        responses = list(association.send_c_find(keys, model))
+        return _matches(association, peer, keys, calling_ae)
+
+
+def _matches(association: Association, peer: Peer, keys: Dataset, calling_ae: str) -> list[Dataset]:
+    responses = list(association.send_c_find(keys, StudyRootQueryRetrieveInformationModelFind))
     _check(responses[-1][0], f"{peer} was asked by {calling_ae} what it holds", (_SUCCESS,))
     return [match for response, match in responses if response.Status in _PENDING and match is not None]
 

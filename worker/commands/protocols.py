@@ -1,62 +1,194 @@
 """`protocols`: are they valid, and what do they say to a study?"""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from worker.candidates import candidates_in
-from worker.commands.printing import print_json
-from worker.protocols import Protocol, read_folder, read_protocol, ship_protocols
-from worker.settings import load
+from worker.commands.peers import peer_named
+from worker.commands.printing import print_json, when
+from worker.errors import ProtocolError
+from worker.explain import Explained, of_folder, of_pacs
+from worker.protocols import (
+    Finding,
+    Protocol,
+    inactive,
+    problems_in,
+    protocol_files,
+    read_folder,
+    read_protocol,
+    ship_protocols,
+    unknown_destinations,
+)
+from worker.protocols.snomed import is_known
+from worker.settings import Settings, load
+from worker.story import SeriesStory, StudyStory, story_of
 
 app = typer.Typer(help="What is segmented in which series.", no_args_is_help=True)
 
 Folder = Annotated[Path | None, typer.Option("--protocols", help="Folder or file; default the node's protocols.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+MARKS = {True: "+", False: "-", None: "?"}
 
 
 @app.command()
-def check(protocols: Folder = None) -> None:
-    """Validates every protocol; names file, line and field of the first that is not valid."""
-    for protocol in _protocols(protocols):
-        typer.echo(f"{protocol.name} {protocol.digest}: {len(protocol.prompts)} prompts")
+def check(protocols: Folder = None, as_json: Json = False) -> None:
+    """Validates every protocol: names file, line and field of what is not valid, and what this node lacks."""
+    settings = load()
+    folder = _folder(protocols, settings)
+    problems = [str(problem) for problem in ([] if folder.is_file() else problems_in(folder))]
+    good = [read_protocol(folder)] if folder.is_file() else _valid(folder, problems)
+    if as_json:
+        print_json({"protocols": [_checked(one, settings) for one in good], "problems": problems})
+    else:
+        for protocol in good:
+            typer.echo(f"{protocol.name} {protocol.digest}: {_contents(protocol)}")
+            for note in _notes(protocol, settings):
+                typer.echo(f"  {note}")
+    for problem in problems:
+        typer.echo(f"voxtell-dicom: {problem}", err=True)
+    if problems or any(unknown_destinations(protocol, settings) for protocol in good):
+        raise typer.Exit(1)
 
 
 @app.command()
 def explain(
-    study: Annotated[Path, typer.Argument(help="A folder of DICOM files.")],
+    folder: Annotated[Path | None, typer.Argument(help="A folder of DICOM files.")] = None,
+    study: Annotated[str | None, typer.Option(help="Study Instance UID of a study that was sent to this node.")] = None,
+    from_pacs: Annotated[
+        str | None, typer.Option(help="AE@HOST:PORT or a destination: ask its list of studies, retrieve nothing.")
+    ] = None,
+    date: Annotated[str, typer.Option(help="With --from-pacs: a day or a range, 20260101-20260131.")] = "",
+    modality: Annotated[str, typer.Option(help="With --from-pacs: a modality in the study.")] = "",
+    patient_id: Annotated[str, typer.Option(help="With --from-pacs: a patient.")] = "",
+    accession: Annotated[str, typer.Option(help="With --from-pacs: an accession number.")] = "",
     protocols: Folder = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Says for every series which protocol takes it, or which condition does not hold and what was there."""
-    known = _protocols(protocols)
-    answers: list[dict[str, Any]] = []
-    for candidate in candidates_in(study):
-        first = candidate.headers[0]
-        series = {
-            "series_uid": str(first.get("SeriesInstanceUID", "")),
-            "description": str(first.get("SeriesDescription", "")),
-            "images": len(candidate.headers),
-        }
-        for protocol in known:
-            taken, findings = protocol.ask(candidate)
-            conditions = [vars(finding) for finding in findings]
-            answers.append(series | {"protocol": protocol.name, "taken": taken, "conditions": conditions})
+    """Says why a study is segmented or not: per series and per condition, what was asked and what was there."""
+    if [folder is not None, study is not None, from_pacs is not None].count(True) != 1:
+        raise typer.BadParameter("name one: a folder, --study UID or --from-pacs AE@HOST:PORT.")
+    settings = load()
+    known = _protocols(protocols, settings)
+    if study is not None:
+        _tell_study(study, known, settings, as_json)
+    elif folder is not None:
+        _tell(of_folder(folder, known, settings), as_json)
+    else:
+        keys = {"StudyDate": date, "ModalitiesInStudy": modality, "PatientID": patient_id, "AccessionNumber": accession}
+        listed = of_pacs(peer_named(str(from_pacs), settings), keys, known, settings)
+        _tell([answer for answers in listed for answer in answers], as_json)
+
+
+# -- one line per fact
+
+
+def _contents(protocol: Protocol) -> str:
+    count = len(protocol.prompts)
+    parts = [f"{count} prompt" + ("" if count == 1 else "s")]
+    parts += [f"{len(protocol.derived)} derived"] if protocol.derived else []
+    parts += ["findings of the report"] if protocol.report.use else []
+    parts += ["in shadow mode"] if protocol.shadow else []
+    return ", ".join(parts)
+
+
+def _notes(protocol: Protocol, settings: Settings) -> Iterator[str]:
+    if why := inactive(protocol, settings):
+        yield why
+    yield from unknown_destinations(protocol, settings)
+    for prompt in protocol.prompts:
+        if prompt.code is not None and not is_known(prompt.code):
+            yield f"code {prompt.code} of '{prompt.label}' is not in DICOM's tables: nobody checks what it means"
+
+
+def _checked(protocol: Protocol, settings: Settings) -> dict[str, Any]:
+    facts = {"name": protocol.name, "digest": protocol.digest, "contents": _contents(protocol)}
+    return facts | {"active": not inactive(protocol, settings), "notes": list(_notes(protocol, settings))}
+
+
+def _tell(answers: Sequence[Explained], as_json: bool) -> None:
     if as_json:
-        print_json(answers)
+        print_json([vars(one) | {"conditions": [vars(finding) for finding in one.conditions]} for one in answers])
         return
     for answer in answers:
-        verb = "takes" if answer["taken"] else "does not take"
-        typer.echo(f"{answer['protocol']} {verb} {answer['series_uid']} ({answer['description']}, {answer['images']})")
-        for condition in answer["conditions"]:
-            mark = "+" if condition["holds"] else "-"
-            typer.echo(f"  {mark} {condition['condition']}: it is {condition['found']}")
+        verb = {True: "takes", False: "does not take", None: "may take"}[answer.taken]
+        images = "? images" if answer.images is None else f"{answer.images} images"
+        typer.echo(f"{answer.protocol} {verb} {answer.description}, {images}, {answer.series_uid}")
+        for finding in answer.conditions:
+            typer.echo(_line(finding))
+    for protocol in dict.fromkeys(answer.protocol for answer in answers):
+        given = [answer.taken for answer in answers if answer.protocol == protocol]
+        counts = f"{given.count(True)} taken, {given.count(False)} not"
+        counts += f", {given.count(None)} not known before the images are here" if None in given else ""
+        typer.echo(f"{protocol}: of {len(given)} series or volumes {counts}")
 
 
-def _protocols(path: Path | None) -> list[Protocol]:
-    if path is not None and path.is_file():
-        return [read_protocol(path)]
-    folder = path or load().protocols_folder
+def _line(finding: Finding) -> str:
+    there = f": it is {finding.found}" if finding.found else ": not known" if finding.holds is None else ""
+    return f"  {'  ' * finding.level}{MARKS[finding.holds]} {finding.condition}{there}"
+
+
+def _tell_study(study_uid: str, protocols: Sequence[Protocol], settings: Settings, as_json: bool) -> None:
+    from dicom_node.store import Store
+    from worker.ledger import Ledger
+
+    story = story_of(study_uid, Ledger(settings.ledger_url), Store(settings.home), settings, protocols)
+    if as_json:
+        print_json(story.facts())
+        return
+    _print_story(story)
+
+
+def _print_story(story: StudyStory) -> None:
+    typer.echo(f"{story.summary}.")
+    for series in story.series:
+        _print_series(series)
+    for hint in story.hints:
+        typer.echo(f"note: {hint}.")
+
+
+def _print_series(story: SeriesStory) -> None:
+    typer.echo(f"series {story.series.series_uid}, {story.images} images, {story.sentence}")
+    for decision in story.decisions:
+        verb = "took it" if decision.taken else "did not take it"
+        typer.echo(f"  {decision.protocol} {verb} ({when(decision.at)})")
+        volume = ""
+        for condition in decision.conditions:
+            if condition.get("volume", "") != volume:
+                volume = str(condition.get("volume", ""))
+                typer.echo(f"    {volume}:")
+            typer.echo("  " + _line(Finding(**{name: condition[name] for name in condition if name != "volume"})))
+        if not decision.conditions:
+            typer.echo(f"    {decision.reason}")
+    for name in story.not_asked:
+        typer.echo(f"  {name} was not asked: it came after the series was complete, or could not be read then")
+    for job in story.jobs:
+        typer.echo(f"  {job.sentence}")
+
+
+# -- where protocols lie
+
+
+def _valid(folder: Path, problems: list[str]) -> list[Protocol]:
+    good = []
+    for path in protocol_files(folder):
+        try:
+            protocol = read_protocol(path)
+        except ProtocolError:
+            continue
+        if not any(problem.startswith(f"{path}:") for problem in problems):
+            good.append(protocol)
+    return good
+
+
+def _folder(path: Path | None, settings: Settings) -> Path:
     if path is None:
-        ship_protocols(folder)
-    return read_folder(folder)
+        ship_protocols(settings.protocols_folder)
+    return path or settings.protocols_folder
+
+
+def _protocols(path: Path | None, settings: Settings) -> list[Protocol]:
+    folder = _folder(path, settings)
+    return [read_protocol(folder)] if folder.is_file() else read_folder(folder)

@@ -10,11 +10,6 @@ from worker.ledger.tables import Tables
 class StudyFacts(Tables):
     """Questions about one study."""
 
-    def series_of_study(self, study_uid: str) -> list[Series]:
-        """Its series that have arrived, in the order of their first image."""
-        query = sa.select(series).where(series.c.study_uid == study_uid)
-        return self._select(Series, query.order_by(series.c.first_at, series.c.series_uid))
-
     def jobs_of_study(self, study_uid: str) -> list[Job]:
         """Its jobs, oldest first."""
         query = sa.select(jobs).where(jobs.c.study_uid == study_uid)

@@ -20,7 +20,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.tag import Tag
 
 SERIES_FACTS = ("CallingAE", "CalledAE", "SenderAddress", "Instances")
-"""What a condition can name besides DICOM attributes."""
+"""What a condition can name besides DICOM attributes. Instances: images, or frames of a multi-frame image."""
 
 DAMAGE = (
     *(InvalidDicomError, BytesLengthException, OSError, EOFError, struct.error),
@@ -50,24 +50,34 @@ class Candidate:
     called_ae: str = ""
     address: str = ""
     only: Collection[str] | None = None
-    count: int | None = None  # of the images, where `headers` is not one per image; 0: not known
+    instances: int | None = None  # where `headers` is not one per image
+    at_least: int | None = None  # images, where it is not known how many frames they hold
 
     def values(self, name: str) -> list[Values] | None:
         """The values of an attribute or series fact: one tuple per distinct content over the instances.
 
         None when it cannot be known.
         """
-        facts: dict[str, str | int] = {
-            "CallingAE": self.calling_ae,
-            "CalledAE": self.called_ae,
-            "SenderAddress": self.address,
-            "Instances": len(self.headers) if self.count is None else self.count,
-        }
+        facts = {"CallingAE": self.calling_ae, "CalledAE": self.called_ae, "SenderAddress": self.address}
         if name in facts:
             return [(facts[name],)] if facts[name] else None
+        if name == "Instances":
+            return self._instances()
         if self.only is not None and keyword_of(name) not in self.only:
             return None
         return list(dict.fromkeys(tuple(_content(header, name)) for header in self.headers))
+
+    def _instances(self) -> list[Values] | None:
+        if self.only is None:
+            return [(sum(map(_frames, self.headers)),)]
+        return None if self.instances is None else [(self.instances,)]
+
+
+def _frames(header: Dataset) -> int:
+    try:
+        return int(header.get("NumberOfFrames") or 1)
+    except DAMAGE:
+        return 1
 
 
 def known(name: str) -> str:

@@ -117,6 +117,13 @@ class Condition(BaseModel):
             return False
         return self._in_range(values)
 
+    def surely(self, least: float) -> Answer:
+        """Whether a number satisfies the condition of which is known only that it is `least` or more."""
+        if self.max is not None and least > self.max:
+            return False
+        only_min = self.model_dump(exclude_none=True).keys() == {"min"}
+        return True if only_min and self.min is not None and least >= self.min else None
+
     def _in_range(self, values: Values) -> bool:
         if self.min is None and self.max is None:
             return True
@@ -212,6 +219,8 @@ def _negated(members: Sequence[Finding], holds: Answer) -> list[Finding]:
 
 def _ask_attribute(name: str, condition: Condition, candidate: Candidate) -> Finding:
     contents = candidate.values(name)
+    if contents is None and name == "Instances" and candidate.at_least is not None:
+        return Finding(condition.describe(name), f"{candidate.at_least} or more", condition.surely(candidate.at_least))
     if contents is None:
         return Finding(condition.describe(name), "", None)
     failing = [values for values in contents if not condition.holds(values)]

@@ -1,0 +1,298 @@
+"""Why a study was segmented or was not: asked of a folder, of a real PACS's list, and of the node's own ledger."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from pydicom import dcmread
+from pydicom.uid import EnhancedMRImageStorage
+
+from dicom_node.sender import send
+from dicom_node.synthesis import Subject, ct_series
+from tests.dicom_node.conftest import small_instance
+from tests.peers import orthanc
+from tests.worker.listening import QUIET, Node
+from tests.worker.test_commands import sentence, voxtell_dicom
+from worker.explain import Explained, of_folder, of_pacs
+from worker.ledger import DeliveryState
+from worker.protocols import Protocol
+from worker.queue_server import running_queue
+from worker.settings import Settings
+from worker.story import story_of
+
+PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
+
+
+def protocol(name: str = "thorax", **fields: object) -> Protocol:
+    given = {"match": {"Modality": "CT", "Instances": {"min": 3}}, "prompts": ["heart"]} | fields
+    return Protocol.model_validate({"name": name} | given)
+
+
+def ct(folder: Path, slices: int, description: str, seed: int = 0, spacing: float = 3.0) -> list[Path]:
+    subject = Subject(series_description=description, series_number=seed + 1)
+    image = np.zeros((slices, 8, 8), np.float32)
+    return ct_series(image, (spacing, 1.0, 1.0), folder / description, subject=subject, seed=seed)
+
+
+def told(answers: list[Explained]) -> dict[tuple[str, str], tuple[bool | None, dict[str, bool | None]]]:
+    """By series (words of it) and protocol: the answer, and that to each condition."""
+    return {
+        (one.description.split("(")[1].split(")")[0], one.protocol): (
+            one.taken,
+            {finding.condition: finding.holds for finding in one.conditions},
+        )
+        for one in answers
+    }
+
+
+# -- a folder
+
+
+def test_a_folder_is_told_per_series_and_condition(tmp_path):
+    ct(tmp_path, 4, "thin", seed=0)
+    ct(tmp_path, 2, "short", seed=1)
+    node = Settings(home=tmp_path / "home")
+    published = protocol("abdomen", model="published")
+    answers = told(of_folder(tmp_path, [protocol(), published], node))
+    taken, conditions = answers["thin", "thorax"]
+    assert taken
+    assert set(conditions.values()) == {True}
+    taken, conditions = answers["short", "thorax"]
+    assert not taken
+    assert conditions["Instances min 3.0"] is False
+    taken, conditions = answers["thin", "abdomen"]
+    assert not taken
+    assert conditions["an active protocol"] is False
+
+
+def test_a_protocol_that_lives_from_reports_may_take_a_folder(tmp_path):
+    ct(tmp_path, 4, "thin")
+    node = Settings(home=tmp_path / "home")
+    lesions = protocol("lesions", prompts=[], report={"use": True})
+    both = protocol("both", report={"use": True})
+    answers = told(of_folder(tmp_path, [lesions, both], node))
+    assert answers["thin", "lesions"][0] is None
+    assert answers["thin", "lesions"][1]["a report of the study with findings"] is None
+    assert answers["thin", "both"][0], "its own prompts are reason enough"
+
+
+# -- what a PACS lists
+
+
+@pytest.fixture(scope="module")
+def pacs(tmp_path_factory):
+    """An Orthanc with a CT study of two series and, a month later, an MR study with one enhanced object."""
+    folder = tmp_path_factory.mktemp("pacs")
+    first = {"StudyInstanceUID": "1.2.8", "PatientID": "P1", "StudyDate": "20260110", "StudyDescription": "Thorax"}
+    first |= {"Modality": "CT", "BodyPartExamined": "CHEST", "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"]}
+    second = {"StudyInstanceUID": "1.2.9", "PatientID": "P2", "StudyDate": "20260220", "Modality": "MR"}
+    made = [small_instance(n, series="1.2.8.1", SeriesDescription="thin", **first) for n in (1, 2, 3, 4)]
+    made += [small_instance(n, series="1.2.8.2", SeriesDescription="short", **first) for n in (1, 2)]
+    enhanced = {"sop_class": EnhancedMRImageStorage, "SeriesDescription": "head", "NumberOfFrames": "3"}
+    made.append(small_instance(1, series="1.2.9.1", **second, **enhanced))
+    paths = []
+    for number, instance in enumerate(made):
+        paths.append(folder / f"{number}.dcm")
+        instance.save_as(paths[-1], enforce_file_format=True)
+    with orthanc(folder / "orthanc") as running:
+        assert {outcome.result for outcome in send(paths, running.peer, calling_ae="TEST")} == {"ok"}
+        yield running
+
+
+def asked(pacs, protocols: list[Protocol], **keys: str):
+    node = Settings()
+    return told([one for answers in of_pacs(pacs.peer, keys, protocols, node) for one in answers])
+
+
+def test_a_pacs_tells_what_is_the_same_for_a_series(pacs):
+    by_words = protocol(match={"Modality": "CT", "StudyDescription": "thorax", "SeriesDescription": {"regex": "thin"}})
+    answers = asked(pacs, [protocol(), by_words])
+    assert {key: taken for key, (taken, _) in answers.items()} == {
+        ("thin", "thorax"): True,
+        ("short", "thorax"): False,
+        ("head", "thorax"): False,
+    }
+    conditions = asked(pacs, [by_words])["thin", "thorax"][1]
+    assert conditions["StudyDescription equals 'thorax'"] is True
+
+
+def test_what_only_images_tell_is_not_guessed(pacs):
+    """Orthanc would give the image type of one image if asked: what one image says is no answer for the series."""
+    thin = protocol(match={"Modality": "CT", "ImageType": "AXIAL", "not": {"SliceThickness": {"min": 3}}})
+    sender = protocol("sender", match={"Modality": "CT", "CallingAE": "SCANNER"})
+    answers = asked(pacs, [thin, sender], ModalitiesInStudy="CT")
+    taken, conditions = answers["thin", "thorax"]
+    assert taken is None
+    assert conditions == {
+        "Modality equals 'CT'": True,
+        "ImageType equals 'AXIAL'": None,
+        "not SliceThickness min 3.0": None,
+    }
+    assert answers["thin", "sender"][0] is None
+    mr = asked(pacs, [thin], ModalitiesInStudy="MR")["head", "thorax"]
+    assert mr[0] is False, "what is known to fail settles it"
+
+
+def test_the_number_of_frames_is_not_known_where_objects_may_hold_many(pacs):
+    head = protocol(match={"Modality": "MR", "Instances": {"min": 3}})
+    assert asked(pacs, [head], StudyDate="20260201-20260228")["head", "thorax"][1] == {
+        "Modality equals 'MR'": True,
+        "Instances min 3.0": None,
+    }
+
+
+def test_which_series_is_the_best_is_seen_in_the_images_only(pacs):
+    best = protocol(match={"Modality": "CT"}, choose={"take": "best"})
+    answers = asked(pacs, [best], PatientID="P1")
+    assert answers["thin", "thorax"][0] is answers["short", "thorax"][0] is None
+    assert answers["thin", "thorax"][1]["the best of 2"] is None
+
+
+def test_the_command_line_asks_a_pacs(pacs, tmp_path):
+    (tmp_path / "protocols").mkdir()
+    match = {"Modality": "CT", "ImageType": "AXIAL"}
+    (tmp_path / "protocols" / "a.yaml").write_text(yaml.safe_dump({"name": "a", "match": match, "prompts": ["liver"]}))
+    words = ("protocols", "explain", "--from-pacs", str(pacs.peer), "--date", "20260101-20260131")
+    done = voxtell_dicom(*words, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "a may take series (thin), 4 images, 1.2.8.1" in lines
+    assert "  + Modality equals 'CT': it is CT" in lines
+    assert "  ? ImageType equals 'AXIAL': not known" in lines
+    assert lines[-1] == "a: of 2 series or volumes 0 taken, 0 not, 2 not known before the images are here"
+    facts = json.loads(voxtell_dicom(*words, "--modality", "CT", "--json", home=tmp_path).stdout)
+    assert [(one["series_uid"], one["taken"]) for one in facts] == [("1.2.8.1", None), ("1.2.8.2", None)]
+
+
+def test_the_command_line_takes_one_source_and_says_when_a_pacs_is_down(tmp_path, free_port):
+    assert voxtell_dicom("protocols", "explain", tmp_path, "--study", "1.2.3", home=tmp_path).returncode == 2
+    done = voxtell_dicom("protocols", "explain", "--from-pacs", f"PACS@127.0.0.1:{free_port}", home=tmp_path)
+    assert "nothing listens there" in sentence(done)
+
+
+# -- a study that the node knows
+
+
+@pytest.fixture
+def home(tmp_path):
+    folder = tmp_path / "home"
+    (folder / "protocols").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def node(home):
+    made = Node(home, destinations=(PACS,))
+    with running_queue(made.settings):
+        yield made
+        made.close()
+
+
+def put(node: Node, *protocols: Protocol) -> None:
+    """These protocols, and no others, are in the node's folder."""
+    for one in protocols:
+        content = one.model_dump(mode="json", exclude_defaults=True)
+        content["match"] = {name: dict(value) for name, value in content["match"]["attributes"].items()}
+        (node.settings.protocols_folder / f"{one.name}.yaml").write_text(yaml.safe_dump(content))
+
+
+def story(node: Node, study_uid: str, *protocols: Protocol):
+    return story_of(study_uid, node.ledger, node.store, node.settings, protocols)
+
+
+def study_of(path: Path) -> str:
+    return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
+
+
+def test_nothing_of_the_study_ever_arrived(node, tmp_path):
+    said = story(node, "1.2.3")
+    assert said.summary == "nothing of study 1.2.3 has arrived at this node"
+    assert "no image of any study has ever arrived" in said.hints
+    assert any("port 11112, as AE title VOXTELL" in hint for hint in said.hints)
+    images = ct(tmp_path, 4, "thin")
+    node.receives(*images, ago=120)
+    said = story(node, study_of(images[0])[:-3])
+    assert f"the UID may be cut short: {study_of(images[0])} has arrived" in said.hints
+    assert any("came 2 minutes ago from SCANNER at 127.0.0.1" in hint for hint in said.hints)
+
+
+def test_a_study_in_the_store_that_the_ledger_lost(node, tmp_path):
+    (image, *_) = ct(tmp_path, 1, "thin")
+    header = dcmread(image)
+    uids = {"study_uid": header.StudyInstanceUID, "series_uid": header.SeriesInstanceUID}
+    node.store.put(image.read_bytes(), sop_uid=header.SOPInstanceUID, **uids)
+    said = story(node, header.StudyInstanceUID)
+    assert said.hints[0] == "its images are in the store but not in the ledger: voxtell-dicom ledger rebuild"
+
+
+def test_a_study_that_still_arrives(node, tmp_path):
+    images = ct(tmp_path, 4, "thin")
+    node.receives(*images, ago=QUIET / 2)
+    node.tick()
+    said = story(node, study_of(images[0]))
+    assert said.summary == "1 series arrived, 1 of them still arriving"
+    assert "still arriving: the last image came 5 s ago" in said.series[0].sentence
+
+
+def test_a_study_that_no_protocol_took_says_what_was_there(node, tmp_path):
+    wanted = protocol(match={"Modality": "CT", "BodyPartExamined": "CHEST"})
+    inactive = protocol("abdomen", model="published")
+    put(node, wanted, inactive)
+    images = ct(tmp_path, 4, "thin")
+    node.receives(*images, ago=QUIET + 1)
+    assert node.tick() == []
+    said = story(node, study_of(images[0]), wanted, inactive, protocol("newer"))
+    assert said.summary == "1 series arrived; no protocol took one that is complete: the reasons stand below"
+    (series,) = said.series
+    reasons = {decision.protocol: decision.reason for decision in series.decisions}
+    assert reasons["thorax"] == "BodyPartExamined equals 'CHEST': no, it is absent"
+    assert "needs the published weights" in reasons["abdomen"]
+    assert series.not_asked == ("newer",)
+    assert any("protocol 'abdomen' is inactive" in hint for hint in said.hints)
+    json.dumps(said.facts())
+
+
+def test_a_job_tells_where_it_stands(node, tmp_path):
+    taking = protocol(match={"Modality": "CT"}, window=["22:00", "06:00"])
+    put(node, taking)
+    images = ct(tmp_path, 4, "thin")
+    node.receives(*images, ago=QUIET + 1)
+    (job,) = node.tick()
+    said = story(node, study_of(images[0]), taking)
+    assert said.summary == "1 series arrived; 1 job: 1 queued"
+    assert said.series[0].jobs[0].sentence.startswith(f"job {job.id} is queued")
+    assert "between 22:00 and 06:00 only" in said.series[0].jobs[0].sentence
+
+
+def test_a_delivery_that_failed_is_told_with_its_reason(node, tmp_path):
+    taking = protocol(match={"Modality": "CT"})
+    put(node, taking)
+    images = ct(tmp_path, 4, "thin")
+    node.receives(*images, ago=QUIET + 1)
+    (job,) = node.tick()
+    claimed = node.ledger.claim(job.id, 60)
+    assert node.ledger.segmented(claimed, {"files": ["seg.dcm"], "found": []})
+    delivery = node.ledger.claim_delivery(job.id, "pacs", 60)
+    node.ledger.end_delivery(delivery, DeliveryState.FAILED, "0x0122 SOP class not supported")
+    said = story(node, study_of(images[0]), taking)
+    assert said.summary == "1 series arrived; 1 job: 1 failed"
+    assert "to pacs: failed, 0x0122 SOP class not supported" in said.series[0].jobs[0].sentence
+
+
+def test_the_command_line_tells_a_study(node, tmp_path, home):
+    put(node, protocol(match={"Modality": "MR"}))
+    images = ct(tmp_path, 4, "thin")
+    node.receives(*images, ago=QUIET + 1)
+    node.tick()
+    done = voxtell_dicom("protocols", "explain", "--study", study_of(images[0]), home=home)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("1 series arrived; no protocol took one")
+    assert any(line.startswith("  thorax did not take it") for line in lines)
+    assert "    - Modality equals 'MR': it is CT" in lines
+    facts = json.loads(
+        voxtell_dicom("protocols", "explain", "--study", study_of(images[0]), "--json", home=home).stdout
+    )
+    assert facts["series"][0]["decisions"][0]["conditions"][0]["found"] == "CT"

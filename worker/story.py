@@ -1,0 +1,177 @@
+"""Why a study that was sent to this node was segmented, or was not: what arrived, what each protocol said to it then,
+what became of each job and each delivery. All of it from the ledger.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dicom_node.store import Store
+from worker.ledger import Decision, Delivery, DeliveryState, Job, JobState, Ledger, Series, SeriesState
+from worker.protocols import Protocol, inactive, unknown_destinations
+from worker.settings import Settings
+
+ARRIVED = (DeliveryState.DELIVERED, DeliveryState.COMMITTED)
+LONG_SECONDS = 600.0  # a job that nobody claims for this long wants explaining
+
+
+@dataclass(frozen=True)
+class JobStory:
+    """A job, where its results stand, and one sentence on both."""
+
+    job: Job
+    deliveries: tuple[Delivery, ...]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class SeriesStory:
+    """A series that arrived, what each protocol said to it, and its jobs."""
+
+    series: Series
+    images: int  # in the store now
+    decisions: tuple[Decision, ...]
+    jobs: tuple[JobStory, ...]
+    not_asked: tuple[str, ...]  # protocols in force now that have not judged it
+    sentence: str
+
+
+@dataclass(frozen=True)
+class StudyStory:
+    """The whole answer for one study; `hints` say what else to look at."""
+
+    study_uid: str
+    summary: str
+    series: tuple[SeriesStory, ...]
+    hints: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "study_uid": self.study_uid,
+            "summary": self.summary,
+            "hints": list(self.hints),
+            "series": [
+                {
+                    **asdict(one.series),
+                    "images": one.images,
+                    "sentence": one.sentence,
+                    "decisions": [asdict(decision) for decision in one.decisions],
+                    "not_asked": list(one.not_asked),
+                    "jobs": [_job_facts(story) for story in one.jobs],
+                }
+                for one in self.series
+            ],
+        }
+
+
+def _job_facts(story: JobStory) -> dict[str, Any]:
+    job = story.job
+    facts: dict[str, Any] = {"id": job.id, "protocol": job.protocol, "volume": job.work.volume, "state": job.state}
+    facts |= {"reason": job.reason, "attempts": job.attempts, "superseded_by": job.superseded_by}
+    return facts | {"sentence": story.sentence, "deliveries": [asdict(one) for one in story.deliveries]}
+
+
+def story_of(
+    study_uid: str, ledger: Ledger, store: Store, settings: Settings, protocols: Sequence[Protocol]
+) -> StudyStory:
+    """Everything that the node can say of a study, also that nothing of it has arrived."""
+    now = ledger.now()
+    decisions, jobs = ledger.decisions_on(study_uid), ledger.jobs_of_study(study_uid)
+    names = [protocol.name for protocol in protocols]
+    told = []
+    for series in sorted(ledger.series_of(study_uid), key=lambda one: (one.first_at, one.series_uid)):
+        mine = tuple(one for one in decisions if one.series_uid == series.series_uid)
+        asked = {one.protocol for one in mine}
+        told.append(
+            SeriesStory(
+                series,
+                len(store.series_paths(study_uid, series.series_uid)),
+                mine,
+                tuple(_job_story(job, ledger, now) for job in jobs if job.series_uid == series.series_uid),
+                tuple(name for name in names if name not in asked) if series.state is SeriesState.SETTLED else (),
+                _arrival(series, mine, settings, now),
+            )
+        )
+    hints = (*_hints_on_arrival(study_uid, bool(told), ledger, store, settings), *_hints_on_site(protocols, settings))
+    return StudyStory(study_uid, _summary(study_uid, told), tuple(told), hints)
+
+
+def _summary(study_uid: str, told: Sequence[SeriesStory]) -> str:
+    if not told:
+        return f"nothing of study {study_uid} has arrived at this node"
+    arriving = sum(one.series.state is SeriesState.RECEIVING for one in told)
+    states = Counter(story.job.state for one in told for story in one.jobs)
+    jobs = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    parts = [f"{len(told)} series arrived" + (f", {arriving} of them still arriving" if arriving else "")]
+    if jobs:
+        parts.append(f"{states.total()} job{'s' if states.total() > 1 else ''}: {jobs}")
+    elif arriving < len(told):
+        parts.append("no protocol took one that is complete: the reasons stand below")
+    return "; ".join(parts)
+
+
+def _arrival(series: Series, decisions: Sequence[Decision], settings: Settings, now: float) -> str:
+    sender = f"from {series.calling_ae} at {series.address}, called as {series.called_ae}"
+    if series.state is SeriesState.SETTLED:
+        return f"{sender}; complete"
+    if any(decision.at >= series.last_at for decision in decisions):
+        return f"{sender}; complete so far, and one of its protocols waits"
+    return (
+        f"{sender}; still arriving: the last image came {max(0.0, now - series.last_at):.0f} s ago, it is complete "
+        f"after {settings.quiet_seconds:g} s without one and when its association has ended"
+    )
+
+
+def _job_story(job: Job, ledger: Ledger, now: float) -> JobStory:
+    deliveries = tuple(ledger.deliveries(job.id))
+    return JobStory(job, deliveries, "; ".join(_sentences(job, deliveries, now)))
+
+
+def _sentences(job: Job, deliveries: Sequence[Delivery], now: float) -> Iterator[str]:
+    yield f"job {job.id} is {job.state}" + (f": {job.reason}" if job.reason else "")
+    if job.superseded_by:
+        yield f"job {job.superseded_by} replaces it"
+    if job.state is JobState.QUEUED and job.work.window:
+        yield f"it is started between {job.work.window[0]} and {job.work.window[1]} only"
+    elif job.state is JobState.QUEUED and now - job.next_try_at > LONG_SECONDS:
+        yield f"nobody has taken it for {(now - job.next_try_at) / 60:.0f} minutes: does a segmentation worker run?"
+    if job.state is JobState.REVIEW:
+        yield f"a person must release it: voxtell-dicom jobs release {job.id}"
+    if job.state is JobState.SEGMENTED:
+        where = "its protocol is in shadow mode" if job.work.shadow else "no destination takes anything of it"
+        yield f"{where}: results are kept, not sent"
+    for one in deliveries:
+        if one.state not in ARRIVED:
+            yield f"to {one.destination}: {one.state}" + (f", {one.reason}" if one.reason else "")
+
+
+def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Store, settings: Settings) -> Iterator[str]:
+    if arrived:
+        return
+    if store.series_of(study_uid):
+        yield "its images are in the store but not in the ledger: voxtell-dicom ledger rebuild"
+        return
+    begun = sorted({study for study, _ in ledger.known_series() if study.startswith(study_uid)})
+    if begun:
+        yield f"the UID may be cut short: {begun[0]} has arrived"
+    newest = ledger.newest_series()
+    if newest is None:
+        yield "no image of any study has ever arrived"
+    else:
+        minutes = (ledger.now() - newest.last_at) / 60
+        yield f"the last image of any study came {minutes:.0f} minutes ago from {newest.calling_ae} at {newest.address}"
+    yield (
+        f"the node listens at {settings.host}, port {settings.port}, as AE title {settings.ae_title}: check what the "
+        "sender has; whom the listener refused, and why, stands in its log; voxtell-dicom doctor asks whether it is up"
+    )
+
+
+def _hints_on_site(protocols: Sequence[Protocol], settings: Settings) -> Iterator[str]:
+    if not protocols:
+        yield f"{settings.protocols_folder} holds no protocol: nothing is segmented"
+    for protocol in protocols:
+        if why := inactive(protocol, settings):
+            yield why
+        yield from unknown_destinations(protocol, settings)
