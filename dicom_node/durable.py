@@ -11,9 +11,6 @@ from typing import Final
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2  # renameat2(2)
-_SYNC_FILE_RANGE_WRITE: Final = 2  # sync_file_range(2)
-
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -23,11 +20,6 @@ def write_new(path: Path, content: bytes) -> None:
         while rest:
             rest = rest[os.write(file.fileno(), rest) :]
         os.fsync(file.fileno())
-
-
-def start_writing(descriptor: int, start: int, count: int) -> None:
-    """Let the disk begin with a part of a file, without waiting: a later fsync has less to wait for."""
-    _libc.sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(count), _SYNC_FILE_RANGE_WRITE)
 
 
 def fsync(path: Path) -> None:
@@ -46,7 +38,8 @@ def publish(folder: Path, final: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        if _libc.renameat2(_AT_FDCWD, bytes(folder), _AT_FDCWD, bytes(final), _RENAME_EXCHANGE) != 0:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        if renameat2(_AT_FDCWD, bytes(folder), _AT_FDCWD, bytes(final), _RENAME_EXCHANGE) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(final)) from error
 

@@ -8,10 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from dicom_node.durable import start_writing
-
 _COMPARED_AT_ONCE: Final = 2**20
-_WRITTEN_AT_ONCE: Final = 2**17  # whole pages, so that none is written twice
 
 
 class Incoming:
@@ -21,18 +18,18 @@ class Incoming:
         """Create the file `path`, which must not exist. Raises OSError."""
         self.path = path
         self.size = 0
-        self._started = 0  # up to here the disk has begun
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
     def write(self, content: bytes | memoryview) -> None:
-        """Append `content` and let the disk begin with it. Raises OSError."""
+        """Append `content`. Raises OSError.
+
+        Whatever is written waits in memory for `sync`: telling the disk to begin with each piece (sync_file_range) made
+        receiving slower, 85 CT slices a second against 360 on one busy core.
+        """
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
         self.size += len(content)
-        if (ready := (self.size - self._started) // _WRITTEN_AT_ONCE * _WRITTEN_AT_ONCE) > 0:
-            start_writing(self._descriptor, self._started, ready)
-            self._started += ready
 
     def reader(self, start: int) -> io.BufferedReader:
         """The content from `start` on, complete as it is; nothing may be written any more."""

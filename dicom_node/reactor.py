@@ -179,8 +179,9 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self._button.send(b"\0")
 
     def _is_transport_event(self) -> bool:
-        if self.event_queue.empty():
-            self._wait()
+        if self.event_queue.empty() and self._wait() and self.state_machine.current_state == _DATA_TRANSFER:
+            self._read_pdu_data()
+            return True
         return bool(super()._is_transport_event())
 
     def _wait(self) -> bool:
@@ -194,7 +195,7 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
         except (OSError, ValueError):  # the socket was closed meanwhile
             time.sleep(0.001)
             return False
-        with contextlib.suppress(BlockingIOError):
+        if self._bell in readable:
             self._bell.recv(1024)
         return connection in readable
 
