@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
 
-.PHONY: help setup demo test check format lint types imports model-report parity clean format-check
+.PHONY: help setup demo test torture check format lint types imports model-report parity clean format-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -19,6 +19,12 @@ demo: $(VENV)/.engine ## send a CT through the whole node and show what comes ba
 
 test: $(VENV)/.dev $(VENV)/.peers ## all tests, against real peers (Orthanc, DCMTK)
 	$(BIN)/python -m pytest
+
+STUDIES ?= 200
+SEED ?= 1
+
+torture: $(VENV)/.dev $(VENV)/.peers ## kill, flush, fill and restart everything while studies come in (STUDIES=200 SEED=1)
+	$(BIN)/python -m tests.torture --studies $(STUDIES) --seed $(SEED)
 
 check: $(VENV)/.dev $(VENV)/.peers format-check lint types imports test ## format, lint, types, import contract, tests
 

@@ -1,0 +1,33 @@
+"""python -m tests.torture [--studies 200] [--seed 1] [--database sqlite|postgresql|both] [--folder DIR]"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.torture.plan import seeded
+from tests.torture.run import torture
+
+DATABASES = {"both": ("sqlite", "postgresql"), "sqlite": ("sqlite",), "postgresql": ("postgresql",)}
+
+
+def main() -> int:
+    """One run per database; the tables on stdout; exit code 1 when anything is at fault."""
+    parser = argparse.ArgumentParser(prog="make torture", description=__doc__)
+    parser.add_argument("--studies", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--database", choices=DATABASES, default="both")
+    parser.add_argument("--folder", type=Path, help="where logs and sent studies stay")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="torture-"))
+    faults = 0
+    for database in DATABASES[options.database]:
+        plan = seeded(options.seed, options.studies, without=[] if database == "postgresql" else ["database restarted"])
+        report = torture(folder / database, plan, database=database, seed=options.seed)
+        print(f"\n{database}, seed {options.seed}\n{report.table()}\nlogs: {folder / database}", flush=True)  # noqa: T201
+        faults += len(report.verdict.faults)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

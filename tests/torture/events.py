@@ -1,0 +1,142 @@
+"""What befalls the node as a whole, one event after the other, while studies come in."""
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Final
+
+import psutil
+
+from tests.torture import clock_steps
+from tests.torture.house import House
+from tests.torture.plan import Event
+from tests.torture.proxy import Mood
+
+STALL_SECONDS: Final = 6.0  # longer than the lease of a segmentation
+HOUR: Final = 3600
+
+
+class Events:
+    """Brings them about, in a thread of its own."""
+
+    def __init__(self, house: House, lasts_seconds: float) -> None:
+        self.counts: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self._house, self._lasts_seconds = house, lasts_seconds
+        self._waiting: queue.Queue[Event | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, name="events")
+        self._thread.start()
+        moods: dict[Event, Mood] = {
+            "PACS down": "down",
+            "PACS slow": "slow",
+            "PACS deaf": "deaf",
+            "PACS mute": "mute",
+        }
+        self._acts: dict[Event, Callable[[], None]] = {
+            "queue flushed": self._flush,
+            "queue killed": house.queue.kill,
+            "database restarted": self._restart_database,
+            "PACS refusing": partial(self._for_a_while, self._refusing),
+            "disk full": partial(self._for_a_while, self._disk_full),
+            "clock an hour ahead": partial(self._step_clock, HOUR),
+            "clock an hour back": partial(self._step_clock, -HOUR),
+            "listener killed": partial(self._kill, "listen", 0),
+            "segmentation worker killed": partial(self._kill, "segment-worker", 0),
+            "segmentation stalled": self._stall,
+            "delivery worker killed": partial(self._kill, "deliver-worker", 0),
+            "node killed": self._kill_all,
+            **{event: partial(self._for_a_while, partial(self._pacs, mood)) for event, mood in moods.items()},
+        }
+
+    def begin(self, event: Event) -> None:
+        """As soon as the events before it are over."""
+        self._waiting.put(event)
+
+    def end(self) -> None:
+        """Waits until all are over."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (event := self._waiting.get()) is not None:
+            try:
+                self._acts[event]()
+                self.counts[event] += 1
+            except Exception as problem:  # noqa: BLE001 (a door: the harness says so in the end)
+                self.problems.append(f"{event} could not be brought about: {problem!r}")
+
+    def _for_a_while(self, state: Callable[[], AbstractContextManager[None]]) -> None:
+        with state():
+            time.sleep(self._lasts_seconds)
+
+    def _flush(self) -> None:
+        with self._house.queue.client() as client:
+            client.flushall()
+
+    def _restart_database(self) -> None:
+        assert self._house.postgres is not None
+        self._house.postgres.restart()
+
+    @contextmanager
+    def _pacs(self, mood: Mood) -> Iterator[None]:
+        self._house.proxy.mood = mood
+        try:
+            yield
+        finally:
+            self._house.proxy.mood = "well"
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        self._house.proxy.target = self._house.stranger.peer.port
+        try:
+            yield
+        finally:
+            self._house.proxy.target = self._house.pacs.peer.port
+
+    @contextmanager
+    def _disk_full(self) -> Iterator[None]:
+        filler = self._house.home / "filler"
+        try:
+            with filler.open("wb") as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(b"\0" * 65536)
+                    file.flush()
+            with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(b"\0" * 64)
+            yield
+        finally:
+            filler.unlink()
+
+    def _step_clock(self, seconds: int) -> None:
+        """The clock of all processes of the node; another step later may bring it back."""
+        offset = int(self._house.clock.read_text()) + seconds
+        temporary = self._house.clock.with_suffix(".new")
+        temporary.write_text(str(offset))
+        temporary.replace(self._house.clock)
+        time.sleep(2 * clock_steps.LOOK_SECONDS)
+
+    def _kill(self, role: str, which: int) -> None:
+        self._house.of_role(role)[which].kill()
+
+    def _stall(self) -> None:
+        stalled = [process for process in self._house.of_role("segment-worker") if process.ppid() != os.getpid()]
+        for process in stalled:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)
+        time.sleep(STALL_SECONDS)
+        for process in stalled:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
+
+    def _kill_all(self) -> None:
+        for process in self._house.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()

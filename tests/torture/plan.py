@@ -1,0 +1,105 @@
+"""What happens to whom: how each study is sent, at which step a process dies on it, what befalls the node."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeVar
+
+from tests.torture.kills import STEPS, Step
+
+Way = Literal["clean", "aborted", "cut off", "twice", "again", "late", "split"]
+"""How a modality sends a study. aborted: A-ABORT instead of a release. cut off: the sender dies in the middle and sends
+all of it anew. twice: two associations at one time bring the same. again: once more when the result is delivered. late:
+the last image comes after the result. split: two associations, one after the other."""
+
+Event = Literal[
+    "queue flushed",
+    "queue killed",
+    "database restarted",
+    "PACS down",
+    "PACS refusing",
+    "PACS slow",
+    "PACS deaf",
+    "PACS mute",
+    "disk full",
+    "clock an hour ahead",
+    "clock an hour back",
+    "listener killed",
+    "segmentation worker killed",
+    "segmentation stalled",
+    "delivery worker killed",
+    "node killed",
+]
+"""What befalls the node as a whole. deaf: loses connections before the message is through; mute: before the answer is.
+stalled: the process that segments stands still for longer than its lease, then goes on. node killed: all its processes
+at once, the supervisor too."""
+
+WAYS: Final[Sequence[Way]] = ("clean", "aborted", "cut off", "twice", "again", "late", "split")
+EVENTS: Final[Sequence[Event]] = Event.__args__  # type: ignore[attr-defined]
+
+Card = TypeVar("Card")
+
+KILLED_SHARE: Final = 0.3  # of the studies: a process dies at a step with them
+POISON_SHARE: Final = 0.02  # of the studies: the segmentation dies of them whenever it tries
+STUDIES_PER_EVENT: Final = 5
+SLICES: Final = (3, 7)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One study, and what precedes its sending."""
+
+    number: int
+    slices: int
+    way: Way
+    step: Step | None  # a process dies here
+    image: int  # with this image, where the step is about one
+    poison: bool
+    event: Event | None  # begins before the study is sent
+
+    def __str__(self) -> str:
+        what = [self.way, f"{self.slices} slices"]
+        what += [f"killed {self.step.name}"] if self.step else []
+        what += ["poison"] if self.poison else []
+        return f"study {self.number}: {', '.join(what)}" + (f"; before it: {self.event}" if self.event else "")
+
+
+def seeded(seed: int, studies: int, *, without: Sequence[Event] = ()) -> list[Turn]:
+    """A plan: the same seed gives the same. Ways, steps and events are dealt like cards, so that none is left out."""
+    chance = random.Random(seed)
+    events = [event for event in EVENTS if event not in without]
+    ways, steps, befalls = _deck(chance, WAYS), _deck(chance, STEPS), _deck(chance, events)
+    turns = []
+    for number in range(studies):
+        slices = chance.randrange(*SLICES)
+        poison = chance.random() < POISON_SHARE or number == studies // 2
+        step = next(steps) if not poison and chance.random() < KILLED_SHARE else None
+        event = next(befalls) if number % STUDIES_PER_EVENT == STUDIES_PER_EVENT - 1 else None
+        way: Way = "clean" if poison else next(ways)
+        turns.append(Turn(number, slices, way, step, chance.randrange(slices), poison, event))
+    return turns
+
+
+def _deck(chance: random.Random, cards: Sequence[Card]) -> Iterator[Card]:
+    """All cards shuffled, then all again."""
+    while True:
+        yield from chance.sample(list(cards), len(cards))
+
+
+def brief(events: Sequence[Event], *, steps: Sequence[Step] = STEPS) -> list[Turn]:
+    """Every step once, every way, one poison study, and `events` spread over them."""
+    number_of_studies = max(len(steps), len(WAYS), len(events))
+    befalls = {index * number_of_studies // len(events): event for index, event in enumerate(events)}
+    turns = [
+        Turn(
+            number=number,
+            slices=4,
+            way=WAYS[number % len(WAYS)],
+            step=steps[number] if number < len(steps) else None,
+            image=2,
+            poison=False,
+            event=befalls.get(number),
+        )
+        for number in range(number_of_studies)
+    ]
+    return [*turns, Turn(len(turns), 3, "clean", None, 0, True, None)]

@@ -1,0 +1,115 @@
+"""A TCP proxy in front of a PACS, which makes it unreachable, slow, or lose its connections in the middle."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Coroutine, Iterator
+from typing import Any, Literal
+
+from tests.peers import LOOPBACK, free_port
+
+Mood = Literal["well", "down", "slow", "deaf", "mute"]
+"""deaf: cuts a connection when something of the message has come. mute: cuts it when the answer is about to go back."""
+
+PIECE = 4096
+SLOW_SECONDS = 0.25  # per piece and direction
+DEAF_AFTER = 600  # bytes from the sender: the association request is through, the message is not
+
+
+class Proxy:
+    """Passes connections on to `target`, a port on this machine, as its mood lets it."""
+
+    def __init__(self, target: int) -> None:
+        self.port = free_port()
+        self.target = target
+        self.connections = 0
+        self._mood: Mood = "well"
+        self._server: asyncio.Server | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+
+    @property
+    def mood(self) -> Mood:
+        """How it treats connections; of those that are open too."""
+        return self._mood
+
+    @mood.setter
+    def mood(self, mood: Mood) -> None:
+        self._mood = mood
+        self._run(self._close() if mood == "down" else self._open())
+
+    def start(self) -> None:
+        """Listens from now on."""
+        self._thread.start()
+        self._run(self._open())
+
+    def stop(self) -> None:
+        """Closes its port and lets go of its connections."""
+        self._run(self._close())
+        self._run(self._drop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, step: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(step, self._loop).result(30)
+
+    async def _open(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def _drop(self) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(OSError):
+            to_reader, to_writer = await asyncio.open_connection(LOOPBACK, self.target)
+            ways = [
+                asyncio.create_task(self._pass(reader, to_writer, answers=False)),
+                asyncio.create_task(self._pass(to_reader, writer, answers=True)),
+            ]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+                to_writer.close()
+        writer.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
+        passed = 0
+        while piece := await reader.read(PIECE):
+            if self._mood == "down" or self._cuts(passed, answers):
+                return
+            if self._mood == "slow":
+                await asyncio.sleep(SLOW_SECONDS)
+            writer.write(piece)
+            await writer.drain()
+            passed += len(piece)
+
+    def _cuts(self, passed: int, answers: bool) -> bool:
+        """The first piece of an answer accepts the association; the second says what became of the message."""
+        return (self._mood == "deaf" and not answers and passed > DEAF_AFTER) or (
+            self._mood == "mute" and answers and passed > 0
+        )
+
+
+@contextlib.contextmanager
+def proxy(target: int) -> Iterator[Proxy]:
+    """A proxy until the block ends."""
+    made = Proxy(target)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()

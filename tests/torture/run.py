@@ -1,0 +1,179 @@
+"""One run: a house, a plan, senders beside each other; then everything settles and is compared."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from tests.torture import compare
+from tests.torture.events import Events
+from tests.torture.house import House, house
+from tests.torture.kills import STEPS
+from tests.torture.plan import Turn
+from tests.torture.sending import Study, new_study, send_all, send_once
+from worker.ledger import Job, JobState
+
+Answer = TypeVar("Answer")
+
+SENDERS: Final = 3
+POISON_KILLS: Final = 3  # the default of max_attempts
+LOOK_SECONDS: Final = 0.5
+STANDSTILL_SECONDS: Final = 60.0  # nothing changes any more: what is not done by then never will be
+ENDED: Final = (*compare.TAKEN, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a run."""
+
+    verdict: compare.Verdict
+    seconds: float
+
+    def table(self) -> str:
+        """The counts, one a line, and the faults below."""
+        width = max(map(len, self.verdict.counts))
+        lines = [f"{name:<{width}}  {count:>6}" for name, count in self.verdict.counts.items()]
+        return "\n".join(
+            [*lines, f"{'seconds':<{width}}  {self.seconds:>6.0f}", *map("FAULT {}".format, self.verdict.faults)]
+        )
+
+
+def torture(folder: Path, turns: Sequence[Turn], *, database: str, seed: int = 0, lasts_seconds: float = 4.0) -> Report:
+    """Runs the plan in a house of its own under `folder`; a PACS that is down is so for `lasts_seconds`."""
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    with house(folder, database=database) as built:
+        run = Run(built, seed, lasts_seconds)
+        run.play(turns)
+        run.settle()
+        deaths = sum(len(kept.deaths) for kept in built.kept)
+        built.end()
+        verdict = compare.judge(compare.gather(run.studies, run.poison, run.ledger, built.store(), built.pacs))
+        run.ledger.close()
+    verdict.faults += run.problems()
+    facts = {"studies": len(run.studies), "processes killed at a step": sum(built.tokens.struck().values())}
+    facts |= {f"  {name}": count for name, count in built.tokens.struck().items() if count}
+    facts |= {"events": sum(run.events.counts.values())}
+    facts |= {f"  {name}": count for name, count in sorted(run.events.counts.items())}
+    facts |= {"supervisor started again": deaths, "jobs retried by hand": run.by_hand}
+    verdict.counts = facts | verdict.counts
+    return Report(verdict, time.monotonic() - started)
+
+
+class Run:
+    """The senders' side, and the operator who starts failed jobs again when the cause is mended."""
+
+    def __init__(self, built: House, seed: int, lasts_seconds: float) -> None:
+        self.house = built
+        self.events = Events(built, lasts_seconds)
+        self.ledger = _patiently(built.ledger)
+        self.studies: list[Study] = []
+        self.poison: set[str] = set()
+        self.by_hand = 0
+        self._seed = seed
+        self._unhappy: list[str] = []
+
+    def play(self, turns: Sequence[Turn]) -> None:
+        """Sends every study of the plan in its way; returns when all is acknowledged and the events are over."""
+        with ThreadPoolExecutor(SENDERS) as senders:
+            free = threading.Semaphore(SENDERS)
+            for turn in turns:
+                free.acquire()
+                study = self._prepare(turn)
+                if turn.event:
+                    self.events.begin(turn.event)
+                senders.submit(self._send, turn, study).add_done_callback(lambda _done: free.release())
+        self.events.end()
+
+    def settle(self) -> None:
+        """Until nothing is left to do, or nothing happens any more."""
+        last, changed_at = None, time.monotonic()
+        while time.monotonic() - changed_at < STANDSTILL_SECONDS:
+            jobs = _patiently(lambda: self.ledger.jobs(limit=1_000_000))
+            receiving = _patiently(self.ledger.receiving)
+            self._retry([job for job in jobs if job.state is JobState.FAILED])
+            state = [(job.id, job.state, job.claims) for job in jobs], len(receiving)
+            if state != last:
+                last, changed_at = state, time.monotonic()
+            if not receiving and all(job.state in ENDED for job in jobs) and self._complete(jobs):
+                return
+            time.sleep(LOOK_SECONDS)
+
+    def problems(self) -> list[str]:
+        """What the harness could not do: steps that nobody came to, events that did not happen."""
+        missed = [f"nobody came to {token}" for token in self.house.tokens.left()]
+        return [*self._unhappy, *self.events.problems, *missed]
+
+    def _prepare(self, turn: Turn) -> Study:
+        folder = self.house.log.parent / "sent" / f"{turn.number:04d}"
+        study = new_study(folder, turn.number, self._seed, turn.slices)
+        self.studies.append(study)
+        if turn.step:
+            self.house.tokens.lay(turn.step, list(study.images)[turn.image] if turn.step.by_image else study.uid)
+        if turn.poison:
+            self.poison.add(study.uid)
+            in_the_network = next(step for step in STEPS if step.name == "in the network")
+            self.house.tokens.lay(in_the_network, study.uid, POISON_KILLS)
+        return study
+
+    def _send(self, turn: Turn, study: Study) -> None:
+        try:
+            self._in_its_way(turn, study)
+        except Exception as error:  # noqa: BLE001 (a door: the study goes on the list of faults)
+            self._unhappy.append(f"{turn}: {error}")
+
+    def _in_its_way(self, turn: Turn, study: Study) -> None:
+        node, paths = self.house.node, study.paths
+        if turn.way == "cut off":
+            send_once(study, node, paths, cut_after=len(paths) // 2)
+            send_once(study, node, paths)
+        elif turn.way == "twice":
+            other = threading.Thread(target=send_once, args=(study, node, paths))
+            other.start()
+            send_once(study, node, paths)
+            other.join()
+        elif turn.way == "late":
+            send_all(study, node, paths[:-1])
+            self._wait_for_result(study)
+        elif turn.way == "split":
+            send_all(study, node, paths[: len(paths) // 2])
+        send_all(study, node, paths, abort=turn.way == "aborted")
+        if turn.way == "again":
+            self._wait_for_result(study)
+            send_once(study, node, paths)
+
+    def _wait_for_result(self, study: Study) -> None:
+        deadline = time.monotonic() + STANDSTILL_SECONDS
+        while time.monotonic() < deadline:
+            jobs = _patiently(lambda: self.ledger.jobs(limit=1_000_000))
+            if any(job.study_uid == study.uid and job.state in ENDED for job in jobs):
+                return
+            time.sleep(LOOK_SECONDS)
+
+    def _complete(self, jobs: Sequence[Job]) -> bool:
+        newest = {job.study_uid: set(job.work.instances) for job in jobs if job.superseded_by is None}
+        return all(newest.get(study.uid) == study.acknowledged for study in self.studies)
+
+    def _retry(self, failed: Sequence[Job]) -> None:
+        """What a person would do once the PACS takes our name, or the disk has room again."""
+        for job in failed:
+            if job.superseded_by is None and job.study_uid not in self.poison and compare.DIED not in job.reason:
+                _patiently(lambda job=job: self.ledger.retry(job.id))
+                self.by_hand += 1
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """The ledger's answer, also while its database restarts or its disk is full."""
+    deadline = time.monotonic() + STANDSTILL_SECONDS
+    while True:
+        try:
+            return ask()
+        except SQLAlchemyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_SECONDS)
