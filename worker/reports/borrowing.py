@@ -24,6 +24,18 @@ def borrow_place(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lex
             mention.borrowed = _place_before(chunks, mention.start, found, lexicon)
         elif mention.place and lexicon.parts.issuperset(sites):
             mention.whole = _place_before(chunks, mention.start, found, lexicon)
+        elif not mention.place and not _has_side(chunks, mention.kept):
+            place = _place_before(chunks, mention.start, found, lexicon)
+            if place and _has_side(chunks, [place]) and _is_same_organ(chunks, place, sites):
+                mention.borrowed = place  # "Both kidneys show parapelvic cysts"
+
+
+def _has_side(chunks: Sequence[Chunk], spans: Sequence[Span]) -> bool:
+    return any(chunks[i].side for start, end in spans for i in range(start, end))
+
+
+def _is_same_organ(chunks: Sequence[Chunk], place: Span, sites: Sequence[str]) -> bool:
+    return {chunks[i].concept for i in range(*place) if chunks[i].kind is Kind.SITE} == set(sites)
 
 
 def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention], lexicon: Lexicon) -> Span | None:

@@ -56,6 +56,8 @@ class Entry:
     side: str = ""
 
 
+_SHORTEST_ADJECTIVE = 6  # letters: "styloid" is one, "year" is none
+
 Terms = dict[str, list[str]]
 
 
@@ -102,6 +104,8 @@ class LexiconFile(BaseModel):
     wide_sites: list[str] = []  # concepts of sites that cover many places: only the same words are the same place
     told_apart: list[str] = []  # findings that only their own words tell apart
     self_located: list[str] = []  # findings whose name says where they are
+    companions: list[str] = []  # "with": the findings on both sides of it share their place
+    adjective_endings: list[str] = []  # of words that no list holds and that describe the finding after them
     parts: list[str] = []
     regions: list[str] = []
     title_findings: list[str] = []  # findings that are also organs: they may stand in a title ("Lymph nodes:")
@@ -126,11 +130,13 @@ class Lexicon:
         self.wide_sites = frozenset(file.wide_sites)
         self.told_apart = frozenset(file.told_apart)
         self.self_located = frozenset(file.self_located)
+        self.companions = frozenset(file.companions)
         self.parts = frozenset(file.parts)
         self.regions = frozenset(file.regions)
         self.title_findings = frozenset(file.title_findings)
         self._codes = [re.compile(pattern) for pattern in file.site_codes]
         self._not_findings = frozenset(file.not_findings)
+        self._adjective_endings = tuple(file.adjective_endings)
         self._by_first: dict[str, list[tuple[tuple[str, ...], Entry]]] = {}
         for term, entry in _entries(file):
             self._add(term, entry)
@@ -162,13 +168,15 @@ class Lexicon:
         return self._by_form(tokens[position].norm, position)
 
     def _by_form(self, word: str, position: int) -> tuple[int, Entry] | None:
-        """Site codes ("L4") and findings known by their ending ("-oma")."""
+        """Site codes ("L4"), findings ("-oma") and adjectives ("-oid") known by their ending."""
         if self.is_code(word):
             return position + 1, Entry(Kind.SITE, word)
         if word not in self._not_findings:
             for ending, of_concept in self.file.finding_endings:
                 if word.endswith(ending):
                     return position + 1, Entry(Kind.FINDING, word.removesuffix(ending) + of_concept)
+        if word.endswith(self._adjective_endings) and len(word) >= _SHORTEST_ADJECTIVE:
+            return position + 1, Entry(Kind.MODIFIER, word)
         return None
 
     def is_code(self, word: str) -> bool:

@@ -24,7 +24,9 @@ from .places import (
 _BEFORE_HEAD = DROPPED | DESCRIPTION | WHERE | {Kind.PARTITIVE}
 # An unknown word between one of these and a finding is its adjective: "left epididymal cyst", "2 cm interloop abscess".
 _BEFORE_ADJECTIVE = DROPPED | DESCRIPTION | {Kind.SIDE, Kind.ARTICLE}
-_COUNTED = DESCRIPTION | WHERE | {Kind.FINDING}
+_OF_PREDICATE = PASSED_OVER | {Kind.MODIFIER, Kind.ARTICLE, Kind.JOIN, Kind.WORD}  # "is anteverted and enlarged"
+_BETWEEN_FINDINGS = DROPPED | {Kind.JOIN, Kind.ARTICLE, Kind.PARTITIVE}
+_COUNTED = DESCRIPTION | WHERE | {Kind.FINDING, Kind.NUMBER}
 
 
 def mentions(chunks: Sequence[Chunk], lexicon: Lexicon, *, titled: bool = False) -> list[Mention]:
@@ -41,7 +43,7 @@ def mentions(chunks: Sequence[Chunk], lexicon: Lexicon, *, titled: bool = False)
                 mention = Mention(head, head, head + 1, kept=[(head, head + 1)])
             if mention is not None:
                 found.append(mention)
-    _share_places(chunks, found)
+    _share_places(chunks, found, lexicon)
     return found
 
 
@@ -58,7 +60,7 @@ def _start(chunks: Sequence[Chunk], head: int, taken: int) -> int:
     at = head
     while at > taken:
         before = chunks[at - 1]
-        counts = before.kind is Kind.NUMBER and chunks[at].kind in _COUNTED  # "2 nodules", "5th rib"
+        counts = before.kind is Kind.NUMBER and chunks[at].kind in _COUNTED  # "2 nodules", "3rd to 7th ribs"
         unknown = before.kind is Kind.WORD and at - 2 >= taken and chunks[at - 2].kind in _BEFORE_ADJECTIVE
         if before.kind in _BEFORE_HEAD or counts or (unknown and at == head):
             at -= 1
@@ -88,9 +90,9 @@ def _next_kept(chunks: Sequence[Chunk], at: int) -> Chunk:
 
 def _alike(first: Chunk, second: Chunk) -> bool:
     """Whether `first and second` describe the same thing: two sides, two positions, two looks."""
-    if first.kind is Kind.SITE_ADJECTIVE and second.kind is Kind.SIDE:  # "subcarinal and right hilar nodes"
-        return True
-    groups = (DESCRIPTION | DROPPED, {Kind.SIDE}, {Kind.POSITION, Kind.SITE_ADJECTIVE})
+    if first.kind is Kind.SITE_ADJECTIVE and second.kind in (Kind.SIDE, Kind.SITE):
+        return True  # "subcarinal and right hilar nodes", "hilar and aortopulmonary window nodes"
+    groups = (DESCRIPTION | DROPPED, {Kind.SIDE}, {Kind.POSITION, Kind.SITE_ADJECTIVE}, {Kind.NUMBER})
     return any(first.kind in group and second.kind in group for group in groups)
 
 
@@ -133,7 +135,7 @@ def _describes_finding(chunks: Sequence[Chunk], at: int) -> bool:
 
 def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> Mention | None:
     """A state with the site it is told of: "dilated bile duct", "the spleen is enlarged"; None without a site."""
-    end, _ = run_end(chunks, head + 1, lexicon)
+    end, _ = run_end(chunks, _after_looks(chunks, head), lexicon)
     if any(chunks[i].kind is Kind.SITE for i in range(head + 1, end)):
         start = _start(chunks, head, taken)
         mention = Mention(head, start, end)
@@ -148,24 +150,39 @@ def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> 
     return mention
 
 
+def _after_looks(chunks: Sequence[Chunk], head: int) -> int:
+    """The position after "dilated, fluid-filled", where the site of the state may start."""
+    at = head + 1
+    while at + 1 < len(chunks) and chunks[at].kind is Kind.JOIN and chunks[at + 1].kind in DESCRIPTION:
+        at += 2
+    return at
+
+
 def _subject(chunks: Sequence[Chunk], head: int, taken: int) -> Span | None:
     """The site that a predicate is told of: "spleen" in "the spleen is mildly enlarged"."""
     at = head
     linked = False
-    while at > taken and chunks[at - 1].kind in PASSED_OVER | {Kind.MODIFIER, Kind.ARTICLE}:
+    while at > taken and chunks[at - 1].kind in _OF_PREDICATE:
         linked = linked or chunks[at - 1].kind is Kind.FILLER
         at -= 1
     end = at
+    linked = linked or (end == head and _ends_clause(chunks, head + 1))  # "Spleen enlarged."
     while at > taken and chunks[at - 1].kind in WHERE:
         at -= 1
     return (at, end) if linked and any(chunks[i].kind is Kind.SITE for i in range(at, end)) else None
 
 
-def _share_places(chunks: Sequence[Chunk], found: Sequence[Mention]) -> None:
-    """In "nodules and consolidation in the left lung" the place holds for both."""
+def _ends_clause(chunks: Sequence[Chunk], at: int) -> bool:
+    return at == len(chunks) or chunks[at].kind in (Kind.MARK, Kind.JOIN, Kind.MEASURE)
+
+
+def _share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
+    """In "nodules and consolidation in the left lung" the place holds for both; so it does with "with" between."""
     for first, second in zip(reversed(found[:-1]), reversed(found[1:]), strict=True):
         between = chunks[first.end : second.start]
-        joined = between and all(piece.kind in (Kind.JOIN, Kind.ARTICLE) for piece in between)
+        joined = between and all(
+            piece.kind in _BETWEEN_FINDINGS or piece.concept in lexicon.companions for piece in between
+        )
         own = any(chunks[i].kind in NAMES_PLACE for a, b in first.kept for i in range(a, b))
         if joined and not first.place and not own and second.place:
             first.place = list(second.place)

@@ -128,11 +128,17 @@ def run_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> tuple[int, bo
         if kind in NAMES_PLACE:
             named = True
         elif kind not in WHERE | _WITHIN_PLACE and not is_numbered(chunks, end, lexicon):
-            break
+            if not _is_unknown_of_site(chunks, end):
+                break
         end += 1
     while end > at and chunks[end - 1].kind in _WITHIN_PLACE:
         end -= 1
     return end, named
+
+
+def _is_unknown_of_site(chunks: Sequence[Chunk], at: int) -> bool:
+    """Whether the unknown word at `at` belongs to the site after it: "the iliotibial band", "Guyon canal"."""
+    return chunks[at].kind is Kind.WORD and at + 1 < len(chunks) and chunks[at + 1].kind in (Kind.SITE, Kind.PLACE)
 
 
 def _starts_clause(chunks: Sequence[Chunk], at: int) -> bool:

@@ -149,4 +149,4 @@ def _normal(wording: Wording) -> Iterator[_Found]:
 def _is_heading(mention: Mention, found: Sequence[Mention], chunks: Sequence[Chunk]) -> bool:
     """Whether the finding only heads others: "Masses or nodules: 5 mm nodule in the left lung"."""
     colon = next((i for i in range(min(_LONGEST_HEADING, len(chunks))) if chunks[i].concept == ":"), 0)
-    return mention.head < colon and any(other.head > colon for other in found)
+    return mention.head < colon and (colon + 1 == len(chunks) or any(other.head > colon for other in found))

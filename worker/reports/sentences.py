@@ -167,19 +167,23 @@ def _title_end(layout: _Layout, start: int, lexicon: Lexicon, rules: Rules) -> i
     for end in range(start, min(start + _LONGEST_TITLE, len(tokens))):
         norm = tokens[end].norm
         if norm == ":":
-            is_title = end > start and not _names_finding(tokens[start:end], lexicon)
+            measured = end + 1 < len(tokens) and tokens[end + 1].norm[0].isdigit()
+            is_title = end > start and not _names_finding(tokens[start:end], lexicon, measured=measured)
             return end + 1 if is_title else 0
         if norm in rules.title_breakers or norm in ".;,?" or (end > start and layout.breaks_before(end)):
             return 0
     return 0
 
 
-def _names_finding(title: Sequence[Token], lexicon: Lexicon) -> bool:
-    """Whether a title names a finding ("Pleural effusion: none"): then it belongs to the sentence."""
+def _names_finding(title: Sequence[Token], lexicon: Lexicon, *, measured: bool) -> bool:
+    """Whether a title names a finding ("Pleural effusion: none"): then it belongs to the sentence.
+
+    Some findings are organs too, and are named as such unless their size follows ("Right hilar node: 12 mm").
+    """
     i = 0
     while i < len(title):
         found = lexicon.longest(title, i)
-        if found and found[1].kind is Kind.FINDING and found[1].concept not in lexicon.title_findings:
+        if found and found[1].kind is Kind.FINDING and (measured or found[1].concept not in lexicon.title_findings):
             return True
         i = found[0] if found else i + 1
     return False

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from .borrowing import sites_named
 from .chunks import Chunk, chunk
 from .lexicon import Kind, Lexicon
-from .places import WHERE, Mention, Span
+from .places import WHERE, Mention, Span, is_numbered
 from .sentences import Sentence
 from .tokens import Token
 
@@ -94,7 +94,8 @@ class Wording:
         if self._kind(mention.head) is Kind.STATE:
             return file.state_of.format(state=finding, site=site)
         code = self._lexicon.is_code(re.split(r"[-/ ]", site.casefold())[0])
-        template = file.located_bilateral if both else file.located_at if code else file.located
+        bare = both or site[-1:].isdigit()  # "in both lungs", "in segment 6"
+        template = file.located_at if code else file.located_bilateral if bare else file.located
         return template.format(finding=finding, site=site)
 
     def _are_parts(self, named: Sequence[Chunk]) -> bool:
@@ -108,19 +109,29 @@ class Wording:
     def _key(self, mention: Mention, named: Sequence[Chunk], organ: Chunk | None = None) -> frozenset[str]:
         head = self._chunks[mention.head]
         words = [self._words([(mention.head, mention.head + 1)])] if head.concept in self._lexicon.told_apart else []
+        words += self._sites_within(head)
         for piece in named:
             words += self._place_key(piece, self._tokens)
         if organ is not None:
             words += self._place_key(organ, self._title)
         return frozenset(words)
 
+    def _sites_within(self, head: Chunk) -> list[str]:
+        """The sites that a finding of several words names: "renal" of "renal stone", which is no bladder stone."""
+        tokens = self._tokens[head.start : head.end]
+        found = [hit[1] for i in range(len(tokens) - 1) if (hit := self._lexicon.longest(tokens[:-1], i))]
+        return [entry.concept for entry in found if entry.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
+
     def _place_key(self, piece: Chunk, tokens: Sequence[Token]) -> list[str]:
-        """The concept of a place and its side; its own words where a concept covers many places ("bone")."""
+        """The concept of a place, its side, and its own words where the concept covers more than this place."""
         if piece.kind not in _OF_PLACE | {Kind.NUMBER}:
             return []
         words = piece.concept.split()
+        own = [self._lexicon.singular(token.norm) for token in tokens[piece.start : piece.end]]
         if piece.concept in self._lexicon.wide_sites:
-            words = [self._lexicon.singular(token.norm) for token in tokens[piece.start : piece.end]]
+            words = own
+        elif len(own) > 1 and piece.kind is Kind.SITE and not piece.side:  # the distal ureter is not all of it
+            words = [*words, *own]
         return [*words, piece.side] if piece.side else words
 
     def _title_words(self, organ: Chunk) -> str:
@@ -180,7 +191,11 @@ def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
         if piece.kind not in WHERE:
             start = i + 1
         elif piece.kind is Kind.SITE:
-            whole = replace(piece, start=title[start].start, side=_side(title[start : i + 1]))
+            last = i
+            while last + 1 < len(title) and is_numbered(title, last + 1, lexicon):  # "Segment 6"
+                last += 1
+            side = _side(title[start : i + 1])
+            whole = replace(piece, start=title[start].start, end=title[last].end, side=side)
             joined = organs and organs[-1].start == whole.start  # "L4-L5"
             organs[-1:] = [whole] if joined else [*organs[-1:], whole]
     return organs[0] if len(organs) == 1 and organs[0].concept not in lexicon.regions else None
