@@ -6,7 +6,9 @@ The sender is DCMTK's storescu with `--max-pdu 131072` and TCP_NODELAY=1, on one
 take PDUs of that size and have TCP_NODELAY=1 too. (With their defaults all of DCMTK's programs wait 40 ms per image.)
 Slices are 512 x 512 with 16 bits, read from memory where the system offers it; received files go to --folder, whose
 disk is what fsync costs. Rounds are interleaved and the table gives medians, so that other work on the machine
-meets all receivers alike. Only this node has every file on the disk when it answers.
+meets all receivers alike. Only this node has every file on the disk when it answers; what that costs is the difference
+to the same code without fsync. The second table, the processor time of the receivers for each file, is the one to
+trust on a machine that does other work.
 """
 
 import argparse
@@ -18,11 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import psutil
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.dsutils import encode
@@ -65,9 +68,18 @@ def make_slices(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def send(paths: list[Path], peer: Peer, associations: int) -> float:
-    """Files per second of `associations` senders at once."""
+def receiving_seconds() -> float:
+    """The processor time of all receivers up to now; nothing else may be running below this process."""
+    while True:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a fork of storescp ended just now; its time is its parent's
+            times = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
+            return sum(one.user + one.system + one.children_user + one.children_system for one in times)
+
+
+def send(paths: list[Path], peer: Peer, associations: int) -> tuple[float, float]:
+    """Files per second of `associations` senders at once, and milliseconds of processor time of the receivers each."""
     environment = {**os.environ, "TCP_NODELAY": "1"}
+    before = receiving_seconds()
     started = time.monotonic()
     senders = [
         subprocess.Popen(storescu_command(peer, *paths[number::associations]), env=environment)
@@ -75,7 +87,8 @@ def send(paths: list[Path], peer: Peer, associations: int) -> float:
     ]
     if sum(sender.wait() for sender in senders):
         sys.exit(f"storescu could not send everything to {peer}")
-    return len(paths) / (time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return len(paths) / seconds, 1000 * (receiving_seconds() - before) / len(paths)
 
 
 def _listen(home: Path, port: int, fsync: bool, pipe: Connection) -> None:
@@ -144,23 +157,35 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["TCP_NODELAY"] = "1"
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
-    rates: dict[tuple[str, int], list[float]] = {}
+    measured: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(dir=memory) as source:
         paths = make_slices(Path(source), arguments.files)
         for _ in range(arguments.rounds):
             for name, receiver in RECEIVERS.items():
                 for associations in ASSOCIATIONS:
                     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, receiver(Path(folder)) as peer:
-                        rates.setdefault((name, associations), []).append(send(paths, peer, associations))
-    medians = {key: statistics.median(values) for key, values in rates.items()}
-    print(f"{arguments.files} slices of {SIZE} x {SIZE}, median of {arguments.rounds} rounds, files per second")
-    print(f"{'':30}" + "".join(f"{number} association{'s' * (number > 1):3}" for number in ASSOCIATIONS))
-    for name in RECEIVERS:
-        print(f"{name:30}" + "".join(f"{medians[name, number]:13.0f} " for number in ASSOCIATIONS))
-    ours, theirs = medians["this node, 1 process", 1], medians["storescp, program per image", 1]
+                        measured.setdefault((name, associations), []).append(send(paths, peer, associations))
+    print(f"{arguments.files} slices of {SIZE} x {SIZE}, median of {arguments.rounds} rounds")
+    rates = {key: statistics.median(rate for rate, _ in values) for key, values in measured.items()}
+    table("files per second", rates)
+    table(
+        "receivers' processor time, ms per file",
+        {key: statistics.median(ms for _, ms in measured[key]) for key in measured},
+    )
+    for number in ASSOCIATIONS:
+        cost = 1000 / rates["this node, 1 process", number] - 1000 / rates["this node without fsync", number]
+        print(f"fsync's own cost on {number} association{'s' * (number > 1)}: {cost:.2f} ms per file")
+    ours, theirs = rates["this node, 1 process", 1], rates["storescp, program per image", 1]
     print(f"one association: {ours / theirs:.2f} times storescp with a program per image (aim 1.5)")
-    ours, theirs = medians["this node, 2 processes", 4], medians["storescp --fork", 4]
+    ours, theirs = rates["this node, 2 processes", 4], rates["storescp --fork", 4]
     print(f"four associations, two processes: {ours / theirs:.2f} times storescp (aim 0.8)")
+
+
+def table(title: str, figures: Mapping[tuple[str, int], float]) -> None:
+    """A line for each receiver, a column for each number of associations."""
+    print(f"{title:40}" + "".join(f"{number} association{'s' * (number > 1):3}" for number in ASSOCIATIONS))
+    for name in RECEIVERS:
+        print(f"{name:40}" + "".join(f"{figures[name, number]:13.2f} " for number in ASSOCIATIONS))
 
 
 if __name__ == "__main__":
