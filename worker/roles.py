@@ -27,6 +27,7 @@ from worker.ledger import Ledger
 from worker.peers import listener_tls, peer_by_ae_title
 from worker.protocols import ship_protocols
 from worker.queue_server import running_queue
+from worker.retention import Retention
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -72,7 +73,7 @@ def listen(settings: Settings) -> None:
             free_bytes=settings.min_free_bytes,
         ),
         tls=listener_tls(settings),
-        share_port=settings.share_port,
+        share_port=settings.share_port or settings.listeners > 1,
         services=[
             Commitment(
                 store,
@@ -84,7 +85,10 @@ def listen(settings: Settings) -> None:
     )
     with _stop_on_signal() as stop, running_queue(settings), listener:
         log.info("listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
+        retention = threading.Thread(target=Retention(settings, store, ledger).run, args=(stop,), name="retention")
+        retention.start()
         intake.run(stop, listener.open_series)
+        retention.join()
     ledger.close()
 
 
@@ -129,19 +133,19 @@ def up(settings: Settings) -> None:
     """
     logs.configure(settings, "up")
     with _stop_on_signal() as stop, running_queue(settings, ours=True):
-        children = {role: _start_role(role) for role in ROLES}
+        children = [(role, _start_role(role)) for role in ["listen"] * settings.listeners + list(ROLES[1:])]
         settled_at = time.monotonic() + SETTLING_SECONDS
         try:
             while not stop.wait(RESTART_SECONDS):
-                for role, child in children.items():
+                for place, (role, child) in enumerate(children):
                     if child.poll() is None:
                         continue
                     if time.monotonic() < settled_at:
                         raise RoleError(f"{role} ended at once (exit code {child.returncode}): see its message above")
                     log.error("role ended, starting it again", child=role, exit_code=child.returncode)
-                    children[role] = _start_role(role)
+                    children[place] = (role, _start_role(role))
         finally:
-            _end(list(children.values()))
+            _end([child for _, child in children])
 
 
 def _start_role(role: str) -> subprocess.Popen[bytes]:

@@ -6,9 +6,9 @@ checks the names itself: a misspelt `VOXTELL_` variable stops the start.
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
@@ -128,11 +128,12 @@ class Settings(BaseSettings):
             raise ValueError("two destinations have one name; protocols and the ledger tell them apart by it")
         return value
 
-    @model_validator(mode="after")
-    def _cleans_before_it_refuses(self) -> Self:
-        if 0 < self.clean_below_free_bytes <= self.min_free_bytes:
-            raise ValueError("clean_below_free_bytes must be more than min_free_bytes, or images are refused before")
-        return self
+    @field_validator("clean_below_free_bytes")
+    @classmethod
+    def _before_images_are_refused(cls, value: int, info: ValidationInfo) -> int:
+        if 0 < value <= info.data.get("min_free_bytes", 0):
+            raise ValueError("must be more than VOXTELL_MIN_FREE_BYTES, or images are refused before room is made")
+        return value
 
     @property
     def protocols_folder(self) -> Path:

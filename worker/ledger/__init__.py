@@ -5,9 +5,10 @@ workers that try to claim a job exactly one sees a changed row. The queue may be
 what to enqueue again.
 """
 
-from worker.ledger.commitments import CommitmentFacts
+from worker.ledger.clock import ClockFacts
 from worker.ledger.records import Decision, Delivery, Job, Report, Series
 from worker.ledger.reports import ReportFacts
+from worker.ledger.retention import RetentionFacts
 from worker.ledger.rivals import RivalFacts
 from worker.ledger.series import SeriesFacts
 from worker.ledger.states import DeliveryState, JobState, SeriesState
@@ -16,7 +17,7 @@ from worker.ledger.studies import StudyFacts
 __all__ = ["Decision", "Delivery", "DeliveryState", "Job", "JobState", "Ledger", "Report", "Series", "SeriesState"]
 
 
-class Ledger(SeriesFacts, CommitmentFacts, ReportFacts, RivalFacts, StudyFacts):
+class Ledger(SeriesFacts, ClockFacts, ReportFacts, RetentionFacts, RivalFacts, StudyFacts):
     """Facts in SQLite or PostgreSQL. Safe to use from several threads and processes.
 
     Raises:

@@ -24,7 +24,7 @@ class CommitmentFacts(DeliveryFacts):
         query = (
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
-            .where(_awaited(), deliveries.c.next_try_at <= self._clock())
+            .where(awaited(), deliveries.c.next_try_at <= self._clock())
             .where(jobs.c.state.in_([JobState.SENDING, JobState.DELIVERED]))
             .order_by(deliveries.c.next_try_at, jobs.c.id)
         )
@@ -40,13 +40,13 @@ class CommitmentFacts(DeliveryFacts):
         """
         now = self._clock()
         mine = (deliveries.c.job_id == job_id) & (deliveries.c.destination == destination)
-        found = self._select(Delivery, sa.select(deliveries).where(mine, _awaited(), deliveries.c.next_try_at <= now))
+        found = self._select(Delivery, sa.select(deliveries).where(mine, awaited(), deliveries.c.next_try_at <= now))
         if not found:
             return None
         claimed = self._change(
             Delivery,
             sa.update(deliveries)
-            .where(mine, _awaited(), deliveries.c.claims == found[0].claims)
+            .where(mine, awaited(), deliveries.c.claims == found[0].claims)
             .values(
                 transaction_uid=transaction_uid,
                 attempts=deliveries.c.attempts + 1,
@@ -59,7 +59,7 @@ class CommitmentFacts(DeliveryFacts):
     def asked_with(self, transaction_uid: str) -> Delivery | None:
         """The delivery that waits for the answer to this question, if one does."""
         found = self._select(
-            Delivery, sa.select(deliveries).where(_awaited(), deliveries.c.transaction_uid == transaction_uid)
+            Delivery, sa.select(deliveries).where(awaited(), deliveries.c.transaction_uid == transaction_uid)
         )
         return found[0] if found else None
 
@@ -80,7 +80,7 @@ class CommitmentFacts(DeliveryFacts):
     def give_up_commitments(self, max_questions: int) -> list[Delivery]:
         """Deliveries whose last question had no answer in its time: asked no more. Returns them; the jobs say why."""
         now = self._clock()
-        over = _awaited() & (deliveries.c.attempts >= max_questions) & (deliveries.c.next_try_at <= now)
+        over = awaited() & (deliveries.c.attempts >= max_questions) & (deliveries.c.next_try_at <= now)
         reason = sa.case((deliveries.c.reason == "", GIVEN_UP), else_=deliveries.c.reason)
         ended = self._change(Delivery, sa.update(deliveries).where(over).values(next_try_at=NEVER, reason=reason))
         for delivery in ended:
@@ -96,7 +96,7 @@ class CommitmentFacts(DeliveryFacts):
             UnknownJobError: no such job, or nobody is to be asked.
         """
         job = self.job(job_id)
-        mine = (deliveries.c.job_id == job.id) & _awaited()
+        mine = (deliveries.c.job_id == job.id) & awaited()
         again = sa.update(deliveries).where(mine).values(attempts=0, reason="", next_try_at=self._clock())
         if not self._change(Delivery, again):
             raise UnknownJobError(f"job {job.id} is {job.state} and waits for no storage commitment")
@@ -119,7 +119,8 @@ class CommitmentFacts(DeliveryFacts):
         return True
 
 
-def _awaited() -> sa.ColumnElement[bool]:
+def awaited() -> sa.ColumnElement[bool]:
+    """Deliveries whose destination was or will be asked for a promise and has not given it."""
     return (deliveries.c.state == DeliveryState.DELIVERED) & deliveries.c.transaction_uid.is_not(None)
 
 
@@ -128,5 +129,5 @@ def _asked(delivery: Delivery) -> sa.Update:
     return (
         sa.update(deliveries)
         .where(deliveries.c.job_id == delivery.job_id, deliveries.c.destination == delivery.destination)
-        .where(_awaited(), deliveries.c.transaction_uid == delivery.transaction_uid)
+        .where(awaited(), deliveries.c.transaction_uid == delivery.transaction_uid)
     )

@@ -1,0 +1,94 @@
+"""Room on the disk: images and results leave the store, in such a way that none that arrives meanwhile goes with them.
+
+```
+home/leaving/<study uid>-<seconds since 1970>/<series uid>/<sop uid>.dcm    set aside then, to be removed or put back
+```
+
+An image that is sent again in the moment in which its study is removed would be acknowledged and lost. So a study is
+first set aside as a whole, by one rename, and removed only later, when whoever was receiving has long said so.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.durable import fsync
+from dicom_node.store import Store
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A study that was set aside."""
+
+    study_uid: str
+    since: float  # seconds since 1970-01-01 UTC
+    path: Path
+
+    def bytes(self) -> int:
+        """How much room it takes."""
+        return _bytes_in(self.path)
+
+
+class Clearing:
+    """Takes studies and results out of a store. Several processes may do so at once. Raises OSError."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store, self._clock = store, clock
+        self._leaving = store.home / "leaving"
+        self._leaving.mkdir(exist_ok=True)
+
+    def studies(self) -> set[str]:
+        """The Study Instance UIDs in the store."""
+        return {entry.name for entry in os.scandir(self._store.studies) if entry.is_dir()}
+
+    def jobs(self) -> set[str]:
+        """The jobs that have results in the store."""
+        return {entry.name for entry in os.scandir(self._store.home / "results") if entry.is_dir()}
+
+    def leaving(self) -> list[Leaving]:
+        """What has been set aside."""
+        found = []
+        for entry in os.scandir(self._leaving):
+            study_uid, _, since = entry.name.partition("-")
+            found.append(Leaving(study_uid, float(since), Path(entry.path)))
+        return found
+
+    def set_aside(self, study_uid: str) -> int:
+        """Takes a study out of the store; how many bytes it has. 0 when another process was first."""
+        path = self._leaving / f"{study_uid}-{int(self._clock())}"
+        try:
+            (self._store.studies / study_uid).rename(path)
+        except FileNotFoundError:
+            return 0
+        return _bytes_in(path)
+
+    def put_back(self, study: Leaving) -> None:
+        """Puts every image back that has not come again; one that came again with other content is kept aside."""
+        for path in study.path.glob("*/*.dcm"):
+            self._store.put(
+                path.read_bytes(), study_uid=study.study_uid, series_uid=path.parent.name, sop_uid=path.stem
+            )
+        self.remove(study)
+
+    def remove(self, study: Leaving) -> None:
+        """Removes what was set aside, for good."""
+        shutil.rmtree(study.path, ignore_errors=True)
+        fsync(self._leaving)
+
+    def remove_results(self, job_id: str) -> int:
+        """Removes the results of a job, all or none; how many bytes they had."""
+        going = self._store.workspace.new_path()  # what a crash leaves there is swept away
+        try:
+            (self._store.home / "results" / job_id).rename(going)
+        except FileNotFoundError:
+            return 0
+        freed = _bytes_in(going)
+        shutil.rmtree(going, ignore_errors=True)
+        return freed
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,342 @@
+"""Room on the disk: what goes, what stays, and that nothing which anybody needs is ever removed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dicom_node.store import Store
+from tests.worker.ledger_stories import LEASE, Clock, claimed, deliver, work
+from worker.errors import SettingsError
+from worker.jobs import Route
+from worker.ledger import DeliveryState, Job, JobState, Ledger
+from worker.ledger.schema import deliveries, jobs, metadata, series
+from worker.ledger.states import SeriesState
+from worker.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS, Retention
+from worker.settings import Settings, load
+
+ARRIVAL = {"calling_ae": "CT", "called_ae": "VOXTELL", "address": "10.0.0.1"}
+
+
+class Site:
+    """A store, a ledger whose clock stands still, and a disk that is as full as a test says."""
+
+    def __init__(self, home: Path, ledger: Ledger, clock: Clock) -> None:
+        self.home, self.ledger, self.clock = home, ledger, clock
+        self.store = Store(home)
+        self.free = 10**12
+
+    def retention(self, **days: float) -> Retention:
+        keeper = Retention(Settings(home=self.home, **days), self.store, self.ledger)  # type: ignore[arg-type]
+        self.store.free_bytes = lambda: self.free  # type: ignore[method-assign]
+        return keeper
+
+    def rounds(self, keeper: Retention) -> None:
+        """What is set aside in the first round goes in the second."""
+        keeper.tidy()
+        self.clock.passes(ASIDE_SECONDS + 1)
+        keeper.tidy()
+
+    def arrived(self, study: str, uid: str, *, settled: bool = True) -> None:
+        """One image of a series."""
+        self.store.put(f"image of {uid}".encode() * 1000, study_uid=study, series_uid=uid, sop_uid=f"{uid}.0")
+        self.ledger.image_arrived(study, uid, **ARRIVAL)
+        if settled:
+            (seen,) = (one for one in self.ledger.receiving() if one.series_uid == uid)
+            assert self.ledger.settle(seen)
+
+    def segmented(self, uid: str, *routes: Route) -> Job:
+        """A series of study 1.2.3, and a job on it with one result."""
+        self.arrived("1.2.3", uid)
+        task = work(series=uid, images=1).model_copy(update={"routes": routes})
+        assert self.ledger.add_job(task)
+        job = self.ledger.claim(task.job_id, LEASE)
+        assert job is not None
+        self.results(job.id)
+        assert self.ledger.segmented(job, {"files": ["seg.dcm"]})
+        return self.ledger.job(job.id)
+
+    def delivered(self, uid: str = "1.2.3.4") -> Job:
+        job = self.segmented(uid, Route(to="pacs"))
+        assert deliver(self.ledger, job, "pacs", DeliveryState.DELIVERED) is JobState.DELIVERED
+        return self.ledger.job(job.id)
+
+    def results(self, job_id: str) -> None:
+        with self.store.results(job_id) as folder:
+            (folder / "seg.dcm").write_bytes(b"a result" * 1000)
+
+    def has_images(self, study: str, uid: str) -> bool:
+        return len(self.store.series_paths(study, uid)) == 1
+
+    def has_results(self, job: Job) -> bool:
+        return len(self.store.result_paths(job.id)) == 1
+
+
+@pytest.fixture
+def site(tmp_path: Path, ledger: Ledger, clock: Clock) -> Site:
+    return Site(tmp_path / "home", ledger, clock)
+
+
+# -- by age
+
+
+def test_delivered_images_and_results_go_when_their_days_are_over(site):
+    job = site.delivered()
+    keeper = site.retention(keep_images_days=2, keep_results_days=3)
+    site.clock.passes(1.9 * DAY)
+    site.rounds(keeper)
+    assert site.has_images("1.2.3", "1.2.3.4")
+    site.clock.passes(0.2 * DAY)
+    site.rounds(keeper)
+    assert not site.has_images("1.2.3", "1.2.3.4")
+    assert site.has_results(job)
+    assert site.ledger.job(job.id).cleaned_at is not None
+    site.clock.passes(DAY)
+    site.rounds(keeper)
+    assert not site.has_results(job)
+    assert site.ledger.job(job.id).state is JobState.DELIVERED
+
+
+def test_without_days_everything_stays(site):
+    job = site.delivered()
+    site.clock.passes(10_000 * DAY)
+    site.rounds(site.retention())
+    assert site.has_images("1.2.3", "1.2.3.4")
+    assert site.has_results(job)
+
+
+def test_nothing_goes_before_the_destination_has_promised_to_keep_it(site):
+    job = site.segmented("1.2.3.4", Route(to="pacs"))
+    claim = site.ledger.claim_delivery(job.id, "pacs", LEASE)
+    site.ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
+    keeper = site.retention(keep_images_days=1, keep_results_days=1)
+    site.clock.passes(100 * DAY)
+    site.rounds(keeper)
+    asked = site.ledger.claim_commitment(job.id, "pacs", "2.25.2", LEASE)
+    site.clock.passes(100 * DAY)
+    site.ledger.give_up_commitments(1)
+    site.rounds(keeper)
+    assert site.has_images("1.2.3", "1.2.3.4")
+    assert site.has_results(job)
+    assert site.ledger.committed(asked)
+    site.clock.passes(2 * DAY)
+    site.rounds(keeper)
+    assert not site.has_images("1.2.3", "1.2.3.4")
+    assert not site.has_results(job)
+
+
+def test_failed_jobs_keep_what_a_retry_needs_unless_they_are_very_old(site):
+    job = site.segmented("1.2.3.4", Route(to="pacs"))
+    deliver(site.ledger, job, "pacs", DeliveryState.FAILED, "refused")
+    keeper = site.retention(keep_images_days=1, keep_results_days=1, keep_failed_days=30)
+    site.clock.passes(29 * DAY)
+    site.rounds(keeper)
+    assert site.has_images("1.2.3", "1.2.3.4")
+    assert site.has_results(job)
+    site.clock.passes(2 * DAY)
+    site.rounds(keeper)
+    assert not site.has_images("1.2.3", "1.2.3.4")
+    assert not site.has_results(job)
+
+
+def test_a_study_that_no_protocol_took_has_days_of_its_own(site):
+    site.arrived("1.9", "1.9.1")
+    site.arrived("1.2.3", "1.2.3.9")  # a series that nobody took, in a study that is in use
+    site.delivered()
+    site.clock.passes(2 * DAY)
+    site.rounds(site.retention(keep_unused_days=1, keep_images_days=7))
+    assert not site.has_images("1.9", "1.9.1")
+    assert site.has_images("1.2.3", "1.2.3.9")
+
+
+def test_a_study_goes_as_a_whole_or_not_at_all(site):
+    site.delivered("1.2.3.4")
+    site.segmented("1.2.3.5", Route(to="pacs"))
+    site.clock.passes(100 * DAY)
+    site.rounds(site.retention(keep_images_days=1))
+    assert site.has_images("1.2.3", "1.2.3.4")
+
+
+# -- when images come again
+
+
+def test_an_image_that_comes_while_its_study_is_going_brings_all_of_it_back(site):
+    site.delivered()
+    keeper = site.retention(keep_images_days=1)
+    site.clock.passes(2 * DAY)
+    keeper.tidy()
+    assert not site.has_images("1.2.3", "1.2.3.4")
+    site.ledger.image_arrived("1.2.3", "1.2.3.4", **ARRIVAL)  # it was stored, as the same, just before
+    site.clock.passes(ASIDE_SECONDS + 1)
+    keeper.tidy()
+    assert site.has_images("1.2.3", "1.2.3.4")
+
+
+def test_what_came_again_with_other_content_meanwhile_is_kept_beside(site):
+    site.delivered()
+    keeper = site.retention(keep_images_days=1)
+    site.clock.passes(2 * DAY)
+    keeper.tidy()
+    site.store.put(b"other content", study_uid="1.2.3", series_uid="1.2.3.4", sop_uid="1.2.3.4.0")
+    site.ledger.image_arrived("1.2.3", "1.2.3.4", **ARRIVAL)
+    site.clock.passes(ASIDE_SECONDS + 1)
+    keeper.tidy()
+    assert site.store.series_paths("1.2.3", "1.2.3.4")[0].read_bytes() == b"other content"
+    assert len(list((site.home / "quarantine").glob("1.2.3.4.0.conflict-*.dcm"))) == 1
+
+
+def test_the_same_images_again_make_no_second_job(site):
+    job = site.delivered()
+    site.clock.passes(2 * DAY)
+    site.rounds(site.retention(keep_images_days=1, keep_results_days=1))
+    site.arrived("1.2.3", "1.2.3.4")
+    assert not site.ledger.add_job(job.work)
+    assert [one.state for one in site.ledger.jobs()] == [JobState.DELIVERED]
+
+
+def test_some_of_the_same_images_again_make_no_job_on_less(ledger):
+    job = claimed(ledger, images=3)
+    ledger.segmented(job, {"files": []})
+    ledger.note_cleaned(study_uid=job.study_uid)
+    assert not ledger.add_job(work(images=2))
+    assert ledger.add_job(work(images=4))
+
+
+# -- by disk pressure
+
+
+def test_a_disk_that_gets_full_loses_the_oldest_first_and_no_more_than_it_must(site):
+    for number in range(4):
+        site.arrived(f"1.{number}", f"1.{number}.1")
+        site.clock.passes(FRESH_SECONDS)
+    keeper = site.retention(clean_below_free_bytes=100_000, min_free_bytes=1)
+    site.free = 100_000 - 15_000  # an image has 14,000 bytes: two of them
+    keeper.tidy()
+    assert [site.has_images(f"1.{number}", f"1.{number}.1") for number in range(4)] == [False, False, True, True]
+    keeper.tidy()  # what lies aside counts as gone
+    assert site.has_images("1.2", "1.2.1")
+
+
+def test_a_full_disk_takes_neither_the_only_copy_of_a_result_nor_what_is_fresh_or_needed(site, caplog):
+    alone, sent = site.segmented("1.2.3.4"), site.delivered("1.2.3.5")
+    keeper = site.retention(clean_below_free_bytes=100_000, min_free_bytes=1)
+    site.free = 0
+    keeper.tidy()
+    assert site.has_results(sent)
+    site.clock.passes(2 * FRESH_SECONDS)
+    site.arrived("1.2.3", "1.2.3.6", settled=False)
+    site.rounds(keeper)
+    assert site.has_images("1.2.3", "1.2.3.4")
+    assert site.has_results(alone)
+    assert not site.has_results(sent)
+
+
+def test_room_must_be_made_before_images_are_refused():
+    with pytest.raises(SettingsError, match="CLEAN_BELOW_FREE_BYTES: must be more than VOXTELL_MIN_FREE_BYTES"):
+        load(clean_below_free_bytes=1000, min_free_bytes=1000)
+
+
+# -- whatever the ledger says
+
+UNFINISHED = ("queued", "segmenting", "review", "sending")
+ages = st.floats(0.0, 10.0)  # days
+facts = st.lists(  # per study: its series with state and age; its jobs with state, age and what one delivery waits for
+    st.tuples(
+        st.lists(st.tuples(st.sampled_from(SeriesState), ages), min_size=1, max_size=2),
+        st.lists(st.tuples(st.sampled_from(JobState), ages, st.booleans()), max_size=2),
+    ),
+    min_size=1,
+    max_size=3,
+)
+limits = st.fixed_dictionaries(
+    {
+        name: st.sampled_from([0.0, 1.0, 5.0])
+        for name in ("keep_images_days", "keep_results_days", "keep_unused_days", "keep_failed_days")
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    clock = Clock()
+    ledger = Ledger("sqlite://", clock)
+    yield Site(tmp_path_factory.mktemp("crowd"), ledger, clock)
+    ledger.close()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(facts=facts, limits=limits, full=st.booleans(), meanwhile=st.sampled_from(["nothing", "image", "retry"]))
+def test_nothing_that_is_needed_is_ever_removed(crowd, facts, limits, full, meanwhile):
+    engine, now = crowd.ledger._engine, crowd.clock.now
+    with engine.begin() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(sa.delete(table))
+        for number, (arrived, made) in enumerate(facts):
+            _write(connection, crowd, f"1.{number}", arrived, made, now)
+    keeper = crowd.retention(clean_below_free_bytes=10**9 if full else 0, min_free_bytes=1, **limits)
+    crowd.free = 0 if full else 10**12
+    keeper.tidy()
+    _happens(crowd, meanwhile)
+    crowd.clock.passes(ASIDE_SECONDS + 1)
+    keeper.tidy()
+
+    for number, (arrived, made) in enumerate(facts):
+        states = [(_state_of(crowd, f"1.{number}", index), age, awaits) for index, (_, age, awaits) in enumerate(made)]
+        images = [crowd.has_images(f"1.{number}", f"1.{number}.{index}") for index in range(len(arrived))]
+        receiving = any(one.study_uid == f"1.{number}" for one in crowd.ledger.receiving())
+        busy = any(state in UNFINISHED or (state == "delivered" and awaits) for state, _, awaits in states)
+        failed = any(state == "failed" for state, _, _ in states)
+        too_young = not any(limit > 0 for limit in limits.values()) and not full
+        if receiving or busy or too_young or (failed and not limits["keep_failed_days"]):
+            assert all(images), (states, limits, full, meanwhile)
+        for index, (first, age, awaits) in enumerate(made):
+            if all(_keeps_results(state, age, awaits, limits) for state in (str(first), states[index][0])):
+                assert crowd.store.result_paths(_id(f"1.{number}", index)), (states, limits, full)
+    for study in crowd.retention()._clearing.leaving():  # a young one cannot be there
+        crowd.retention()._clearing.remove(study)
+
+
+def _keeps_results(state: str, age: float, awaits: bool, limits: dict[str, float]) -> bool:
+    if state in UNFINISHED or (state == "delivered" and awaits):
+        return True
+    limit = {"failed": "keep_failed_days", "segmented": "keep_results_days", "cancelled": "keep_results_days"}
+    return state in limit and not 0 < limits[limit[state]] < age + 0.01
+
+
+def _id(study: str, index: int) -> str:
+    return f"job-{study}-{index}"
+
+
+def _state_of(site: Site, study: str, index: int) -> str:
+    return str(site.ledger.job(_id(study, index)).state)
+
+
+def _write(connection: sa.Connection, site: Site, study: str, arrived: list, made: list, now: float) -> None:
+    for index, (state, age) in enumerate(arrived):
+        uid = f"{study}.{index}"
+        site.store.put(b"an image", study_uid=study, series_uid=uid, sop_uid=f"{uid}.0")
+        at = {"first_at": now - age * DAY, "last_at": now - age * DAY}
+        row = {"study_uid": study, "series_uid": uid, "state": state} | at | ARRIVAL
+        connection.execute(sa.insert(series).values(row))
+    for index, (state, age, awaits) in enumerate(made):
+        job = _id(study, index)
+        site.results(job)
+        task = work(series=f"{study}.0", images=1, destinations=("pacs",))
+        at = {"created_at": now - age * DAY, "updated_at": now - age * DAY, "next_try_at": now}
+        row = {"id": job, "study_uid": study, "series_uid": f"{study}.0", "protocol": "liver", "state": state} | at
+        result = {"files": ["seg.dcm"]}
+        connection.execute(sa.insert(jobs).values(row | {"work": task.model_dump(mode="json"), "result": result}))
+        uid = "2.25.1" if awaits else None
+        line = {"job_id": job, "destination": "pacs", "state": "delivered", "transaction_uid": uid, "next_try_at": now}
+        connection.execute(sa.insert(deliveries).values(line))
+
+
+def _happens(site: Site, meanwhile: str) -> None:
+    """While a study lies aside."""
+    if meanwhile == "image":
+        site.ledger.image_arrived("1.0", "1.0.0", **ARRIVAL)
+    for job in site.ledger.jobs(JobState.FAILED) if meanwhile == "retry" else []:
+        site.ledger.retry(job.id)

@@ -1,0 +1,93 @@
+"""What may be removed from the disk, by the facts: nothing that anybody still waits for."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import sqlalchemy as sa
+
+from worker.ledger.commitments import awaited
+from worker.ledger.schema import deliveries, jobs, series
+from worker.ledger.states import UNFINISHED, JobState, SeriesState
+from worker.ledger.tables import Tables
+
+
+class Need(IntEnum):
+    """How much images or results are still needed; of several the greatest counts."""
+
+    UNUSED = 0  # no job was ever made of them
+    DELIVERED = (
+        1  # every result is where it should be, and promised where that was asked for; or there was none to send
+    )
+    FAILED = 2  # `jobs retry` would need them
+    NEEDED = 3  # a job is unfinished, a promise is awaited, or images are still arriving
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a study, or the results of a job, stand."""
+
+    uid: str  # of the study, or the job's id
+    need: Need
+    since: float  # when the last image arrived or the last job changed, whichever is later
+    only_copy: bool = False  # results that were never sent anywhere
+
+
+class RetentionFacts(Tables):
+    """Questions of those who make room."""
+
+    def uses_of_studies(self, study_uid: str | None = None) -> list[Use]:
+        """How every study stands, or this one; those that stand so for longest first."""
+        known = sa.select(series.c.study_uid, series.c.state, series.c.last_at)
+        if study_uid is not None:
+            known = known.where(series.c.study_uid == study_uid)
+        found: dict[str, list[tuple[Need, float]]] = defaultdict(list)
+        with self._engine.connect() as connection:
+            for row in connection.execute(known):
+                arriving = row.state == SeriesState.RECEIVING
+                found[row.study_uid].append((Need.NEEDED if arriving else Need.UNUSED, row.last_at))
+        for study, use in self._uses_of_jobs(study_uid):
+            found[study].append((use.need, use.since))
+        uses = (
+            Use(uid, max(need for need, _ in parts), max(since for _, since in parts)) for uid, parts in found.items()
+        )
+        return sorted(uses, key=lambda use: use.since)
+
+    def uses_of_results(self, job_ids: Iterable[str]) -> list[Use]:
+        """How these results stand, those that stand so for longest first; jobs that are not known are left out."""
+        wanted = set(job_ids)
+        return sorted((use for _, use in self._uses_of_jobs() if use.uid in wanted), key=lambda use: use.since)
+
+    def note_cleaned(self, *, study_uid: str | None = None, job_id: str | None = None) -> None:
+        """Notes on the jobs of a study that its images are gone, or on a job that its results are."""
+        mine = jobs.c.study_uid == study_uid if study_uid is not None else jobs.c.id == job_id
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(jobs).where(mine).values(cleaned_at=self._clock()))
+
+    def _uses_of_jobs(self, study_uid: str | None = None) -> list[tuple[str, Use]]:
+        """(study UID, use) of every job, or of those on one study."""
+        query = sa.select(jobs.c.study_uid, jobs.c.id, jobs.c.state, jobs.c.updated_at)
+        if study_uid is not None:
+            query = query.where(jobs.c.study_uid == study_uid)
+        with self._engine.connect() as connection:
+            waiting = set(connection.scalars(sa.select(deliveries.c.job_id).where(awaited())))
+            rows = connection.execute(query).all()
+        return [
+            (
+                str(row.study_uid),
+                Use(
+                    str(row.id),
+                    _need(JobState(row.state), awaits=row.id in waiting),
+                    float(row.updated_at),
+                    only_copy=row.state not in (JobState.DELIVERED, JobState.COMMITTED),
+                ),
+            )
+            for row in rows
+        ]
+
+
+def _need(state: JobState, *, awaits: bool) -> Need:
+    if state in UNFINISHED or (awaits and state is JobState.DELIVERED):
+        return Need.NEEDED
+    return Need.FAILED if state is JobState.FAILED else Need.DELIVERED

@@ -1,0 +1,118 @@
+"""Room on the disk: images and results go when their days are over, or the oldest first when the disk gets full.
+
+Nothing goes before every job on its study is finished and every result has been delivered, and promised where the
+destination is asked for storage commitment. What a job was, and which objects it made, stays in the ledger: the same
+images sent again make no second job.
+
+A study is set aside first and removed at a later round, if nothing of it has arrived meanwhile (`dicom_node.clearing`).
+Studies, not series, because a protocol may choose among all series of a study.
+"""
+
+import threading
+
+import structlog
+
+from dicom_node.clearing import Clearing, Leaving
+from dicom_node.store import Store
+from worker.ledger import Ledger
+from worker.ledger.retention import Need, Use
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+DAY = 24 * 3600.0
+ROUND_SECONDS = 300.0  # how often the disk is looked at
+ASIDE_SECONDS = 60.0  # how long a study lies aside; a listener notes an image within milliseconds of storing it
+FRESH_SECONDS = 3600.0  # what changed in the last hour stays, however full the disk is
+
+
+class Retention:
+    """Makes room. Several processes may do so at once."""
+
+    def __init__(self, settings: Settings, store: Store, ledger: Ledger) -> None:
+        self._settings, self._store, self._ledger = settings, store, ledger
+        self._clearing = Clearing(store, ledger.now)
+        self._image_days = {
+            Need.UNUSED: settings.keep_unused_days,
+            Need.DELIVERED: settings.keep_images_days,
+            Need.FAILED: settings.keep_failed_days,
+        }
+        self._result_days = {
+            Need.DELIVERED: settings.keep_results_days,
+            Need.FAILED: settings.keep_failed_days,
+        }
+
+    def run(self, stop: threading.Event) -> None:
+        """Makes room until told to stop."""
+        while not stop.is_set():
+            try:
+                self.tidy()
+            except Exception:
+                log.exception("retention")
+            stop.wait(ROUND_SECONDS)
+
+    def tidy(self) -> None:
+        """One round: ends what the last one began, then what is old, then what the disk needs."""
+        for study in self._clearing.leaving():
+            self._end(study)
+        now = self._ledger.now()
+        for use in self._studies() if any(self._image_days.values()) else ():
+            if self._is_old(use, self._image_days, now):
+                self._set_aside(use, "its days are over")
+        for use in self._results() if any(self._result_days.values()) else ():
+            if self._is_old(use, self._result_days, now):
+                self._remove_results(use, "its days are over")
+        self._relieve(now)
+
+    def _relieve(self, now: float) -> None:
+        """The oldest images and results go, until there is room; what was set aside counts as gone."""
+        lacking = self._settings.clean_below_free_bytes - self._store.free_bytes()
+        if lacking <= 0:
+            return
+        lacking -= sum(study.bytes() for study in self._clearing.leaving())
+        candidates = [(use, self._set_aside) for use in self._studies()]
+        candidates += [(use, self._remove_results) for use in self._results() if not use.only_copy]
+        for use, remove in sorted(candidates, key=lambda candidate: candidate[0].since):
+            if lacking <= 0:
+                return
+            if use.need <= Need.DELIVERED and use.since < now - FRESH_SECONDS:
+                lacking -= remove(use, "the disk is getting full")
+        if lacking > 0:
+            log.warning("the disk is getting full and nothing more may be removed", missing_bytes=lacking)
+
+    def _studies(self) -> list[Use]:
+        here = self._clearing.studies()
+        return [use for use in self._ledger.uses_of_studies() if use.uid in here]
+
+    def _results(self) -> list[Use]:
+        return self._ledger.uses_of_results(self._clearing.jobs())
+
+    @staticmethod
+    def _is_old(use: Use, days: dict[Need, float], now: float) -> bool:
+        limit = days.get(use.need, 0.0)
+        return limit > 0 and use.since < now - limit * DAY
+
+    def _set_aside(self, use: Use, why: str) -> int:
+        freed = self._clearing.set_aside(use.uid)
+        log.info("study set aside to be removed", study=use.uid, why=why, bytes=freed)
+        return freed
+
+    def _remove_results(self, use: Use, why: str) -> int:
+        freed = self._clearing.remove_results(use.uid)
+        self._ledger.note_cleaned(job_id=use.uid)
+        log.info("results removed", job=use.uid, why=why, bytes=freed)
+        return freed
+
+    def _end(self, study: Leaving) -> None:
+        """Removes a study that was set aside, or puts it back if it is needed again."""
+        now = self._ledger.now()
+        if now < study.since + ASIDE_SECONDS:
+            return
+        (use,) = self._ledger.uses_of_studies(study.study_uid) or [Use(study.study_uid, Need.NEEDED, now)]
+        if use.need is Need.NEEDED or use.since > study.since:
+            self._clearing.put_back(study)
+            log.info("study put back: it is needed again", study=study.study_uid)
+            return
+        self._ledger.note_cleaned(study_uid=study.study_uid)
+        self._clearing.remove(study)
+        log.info("study removed", study=study.study_uid)
