@@ -79,6 +79,7 @@ class Region:
     colour: tuple[int, int, int]
     site: Code | None = None
     tg263: str = ""
+    roi_name: str = ""  # in structure sets, where a protocol has one of its own for them
     interpreted_type: str = "ORGAN"  # RT ROI Interpreted Type, PS3.3 C.8.8.8.1
     coded: bool = True
     placeholder: bool = False  # an empty ROI that a person is to draw

@@ -135,7 +135,7 @@ def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
 
 def _stem(region: Region) -> tuple[str, str]:
     """A name without its side, and the suffix of the side."""
-    given = region.label if region.label != label_of(region.prompt) else region.tg263
+    given = region.roi_name or (region.label if region.label != label_of(region.prompt) else region.tg263)
     if given:
         return (given[:-2], given[-2:]) if given.endswith(("_L", "_R")) else (given, "")
     suffix = _SUFFIXES[region.side]

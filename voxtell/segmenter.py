@@ -40,6 +40,8 @@ class ModelInfo:
     licence: str
     notice: str  # one sentence: what it is not for
     text_encoder: str
+    # The coarsest grid (S, A, R) that it was trained on, in mm per voxel; None where that is not known.
+    spacing_max: tuple[float, float, float] | None = None
 
 
 def load(
@@ -90,7 +92,15 @@ class Segmenter:
         card = network.plans.card
         self.plans = replace(network.plans, input=shortcuts.applied_to(network.plans.input))
         made_by = f"{digest} {shortcuts}".rstrip()  # other masks, so another identity of the results
-        self.info = ModelInfo(card.name, card.version, made_by, card.licence, card.notice, card.text_encoder)
+        self.info = ModelInfo(
+            card.name,
+            card.version,
+            made_by,
+            card.licence,
+            card.notice,
+            card.text_encoder,
+            network.plans.input.spacing_max,
+        )
         self._runner = Runner(network, precision, shortcuts=shortcuts, compiled=compiled)
         self._air = shortcuts.skip_below
         self._text = text

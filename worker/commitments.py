@@ -38,7 +38,7 @@ class Commitments:
         try:
             report = request_commitment(
                 peer_of(self._settings.destination(name), self._settings),
-                references_of(delivery, self._ledger, self._store),
+                references_of(delivery, self._ledger, self._store, self._settings.destination(name)),
                 transaction_uid=uid,
                 calling_ae=self._settings.ae_title,
                 wait_seconds=SAME_ASSOCIATION_SECONDS,
@@ -73,6 +73,7 @@ class Commitments:
     def _asked_for(self, delivery: Delivery) -> frozenset[str]:
         """The SOP Instance UIDs that were asked for; where the results are gone, the report alone must do."""
         try:
-            return frozenset(one.sop_uid for one in references_of(delivery, self._ledger, self._store))
+            destination = self._settings.destination(delivery.destination)
+            return frozenset(one.sop_uid for one in references_of(delivery, self._ledger, self._store, destination))
         except ResultsLostError:
             return frozenset()

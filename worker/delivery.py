@@ -4,6 +4,9 @@ What was refused for good fails the delivery with the reason; what may pass is t
 and UIDs stay the same however often they are sent, so that a PACS never sees one result as two.
 """
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import structlog
 from celery import shared_task
 from pydicom.uid import generate_uid
@@ -11,6 +14,7 @@ from pydicom.uid import generate_uid
 from dicom_node.errors import DicomNodeError, PeerError
 from dicom_node.sender import SendOutcome, send
 from dicom_node.store import Store
+from dicom_node.transcode import transcoded
 from worker.broker import COMMIT_TASK, DELIVER_TASK
 from worker.commitments import Commitments
 from worker.errors import WorkerError
@@ -74,8 +78,10 @@ class Sender:
 
     def _send(self, delivery: Delivery) -> list[SendOutcome]:
         destination = self.settings.destination(delivery.destination)
-        paths = objects_of(delivery, self.ledger, self.store)
-        return send(paths, peer_of(destination, self.settings), calling_ae=self.settings.ae_title)
+        paths = objects_of(delivery, self.ledger, self.store, destination)
+        with TemporaryDirectory(prefix="voxtell-sending-") as folder:
+            copies = [transcoded(path, destination.transfer_syntax, Path(folder)) for path in paths]
+            return send(copies, peer_of(destination, self.settings), calling_ae=self.settings.ae_title)
 
     def _judge(self, delivery: Delivery, outcomes: list[SendOutcome]) -> None:
         failed = [outcome for outcome in outcomes if outcome.result == "failed"]

@@ -19,21 +19,21 @@ from typing import TypeVar
 import highdicom
 import numpy as np
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from dicom_node.errors import PeerError
 from dicom_node.listener import Listener
+from dicom_node.masks import Masks, PackedMask
+from dicom_node.preview import drawn
 from dicom_node.regions import region_for
 from dicom_node.sender import Peer, echo, send
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.store import Store
-from dicom_node.volume import to_network
 from worker.candidates import read_headers, series_in
 from worker.cases import Case, Mask, case_from_nifti, phantom_case
 from worker.errors import WorkerError
 from worker.ledger import Job, JobState, Ledger
-from worker.outputs import mask_on_network
-from worker.overlay import overlay
 from worker.received import masks_received
 
 NODE_AE, PACS_AE, MODALITY_AE = "VOXTELL", "DEMO-PACS", "DEMO-CT"
@@ -252,12 +252,8 @@ def shown(
 
 
 def _picture(series: ImageSeries, masks: Mapping[str, Mask], path: Path) -> None:
-    network = to_network(series)
-    stack = np.zeros((len(masks), *network.spatial_shape), bool)
-    for index, mask in enumerate(masks.values()):
-        stack[index] = mask_on_network(series, mask).array
-    colours = [region_for(label).colour for label in masks]
-    overlay(network.array, stack, network.spacing, list(masks), colours, path)
+    packed = Masks(PackedMask.of(mask) for mask in masks.values())
+    Image.fromarray(drawn(series, packed, list(masks), [region_for(label).colour for label in masks])).save(path)
 
 
 def _of_series(paths: Sequence[Path], series_uid: str) -> list[Path]:

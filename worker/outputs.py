@@ -1,9 +1,12 @@
 """Masks to objects: what a job leaves in its results folder, and what the ledger keeps of it.
 
 ```
-results/<job>/seg.dcm           DICOM-SEG, one segment per prompt that was found
-              rtstruct.dcm      RT Structure Set, one ROI per prompt that was found
+results/<job>/seg.dcm           DICOM-SEG, one segment per structure that was found
+              seg-labelmap.dcm  the same as a label map, where a destination asks for it and no segments overlap
+              rtstruct.dcm      RT Structure Set, one ROI per structure that was found or is to be drawn
               sr.dcm            TID 1500 report of volumes, intensities and diameters of the segments
+              sr-labelmap.dcm   the same report on the segments of the label map
+              preview.dcm       a picture of three planes with the contours burned in
               <label>.nii.gz    masks on the network's grid, uint8
               result.json       what was found and what was not; the same facts as in the ledger
 ```
@@ -11,7 +14,7 @@ results/<job>/seg.dcm           DICOM-SEG, one segment per prompt that was found
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -24,14 +27,17 @@ from pydicom import Dataset
 
 from dicom_node import results
 from dicom_node.check import check_rtstruct, check_seg
-from dicom_node.measures import Extent
-from dicom_node.regions import Region
-from dicom_node.rtstruct import write_rtstruct
-from dicom_node.seg import write_seg
+from dicom_node.errors import ResultError
+from dicom_node.masks import Masks
+from dicom_node.preview import write_preview
+from dicom_node.results import ObjectReference, Review
+from dicom_node.rtstruct import rtstruct_reference, write_rtstruct
+from dicom_node.seg import Form, overlapping, write_seg
 from dicom_node.series import ImageSeries
 from dicom_node.sr import write_sr
 from dicom_node.volume import to_network, write_nifti
-from worker.jobs import Output, Prompt, Work
+from worker.jobs import Work
+from worker.structures import Structure
 
 if TYPE_CHECKING:
     import voxtell
@@ -39,30 +45,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Segmented:
-    """One series and its masks, in the series' own frames.
+    """One series and its finished masks, in the series' own frames.
 
-    masks: bool (P, slices, rows, columns), P in prompt order, slices as `series` orders them.
+    masks: (P, slices, rows, columns), in the order of `structures`, slices as `series` orders them.
     """
 
     series: ImageSeries
-    prompts: tuple[Prompt, ...]
-    regions: tuple[Region, ...]
-    masks: np.ndarray[Any, np.dtype[np.bool_]]
-    extents: tuple[Extent | None, ...]  # where each mask lay on the network's grid; None where nothing was found
+    structures: tuple[Structure, ...]
+    masks: Masks
     model: "voxtell.ModelInfo"
     seconds: dict[str, float]
-
-    @property
-    def volumes_ml(self) -> tuple[float, ...]:
-        """The volume of each mask in millilitres; 0.0 where the prompt was looked for and not found."""
-        return tuple(extent.volume_ml if extent else 0.0 for extent in self.extents)
+    review: tuple[Review, ...] = ()  # why a person should look at it
 
 
-def write_outputs(done: Segmented, work: Work, folder: Path) -> dict[str, Any]:
+def write_outputs(
+    done: Segmented,
+    work: Work,
+    folder: Path,
+    *,
+    label_map: bool = False,
+    predecessors: Sequence[ObjectReference] = (),
+) -> dict[str, Any]:
     """Writes the outputs that the work asks for into `folder` and says what was found.
 
+    `label_map`: a destination wants label maps. `predecessors`: the objects of the result that this one replaces.
     Returns {"found": [{"label", "prompt", "volume_ml", "sentence"}], "not_found": [label], "files": [name],
-    "model": {...}, "seconds": {step: s}, "notes": [sentence]}; all of it goes into the ledger as JSON.
+    "objects": [{"file", "sop_class_uid", "sop_uid", "series_uid"}], "review": [sentence], "model": {...},
+    "seconds": {step: s}, "notes": [sentence]}; all of it goes into the ledger as JSON. A derived structure has as its
+    prompt how it was made; one that a person is to draw is neither found nor not found.
     """
     facts = results.Work(
         algorithm=results.Algorithm(done.model.name, done.model.version, done.model.digest, done.model.notice),
@@ -70,62 +80,117 @@ def write_outputs(done: Segmented, work: Work, folder: Path) -> dict[str, Any]:
         protocol=work.protocol,
         protocol_digest=work.protocol_digest,
         software_version=version("voxtell-dicom"),
+        review=done.review,
+        predecessors=tuple(predecessors),
     )
-    files = []
-    for name, dataset in _objects(done, work.outputs, facts):
+    notes = list(done.series.notes)
+    planned = _planned(done, work, facts, label_map, notes)
+    facts = replace(facts, siblings=tuple(planned.values()))
+    objects = []
+    for name, dataset in _objects(done, work, facts, planned):
         dataset.save_as(folder / name, enforce_file_format=True)
-        files.append(folder / name)
+        objects.append({"file": name, **vars(planned[name])})
+    files = [one["file"] for one in objects]
     if "nifti" in work.outputs:
-        files += _nifti(done, folder)
+        files += [path.name for path in _nifti(done, folder)]
+    asked = [one for one in done.structures if one.asked]
     result = {
-        "found": [
-            {"label": prompt.label, "prompt": prompt.text, "volume_ml": round(ml, 3), "sentence": prompt.sentence}
-            for prompt, ml in zip(done.prompts, done.volumes_ml, strict=True)
-            if ml
-        ],
-        "not_found": [prompt.label for prompt, ml in zip(done.prompts, done.volumes_ml, strict=True) if not ml],
-        "files": [path.name for path in files],
+        "found": [_found(one) for one in asked if one.extent],
+        "not_found": [one.label for one in asked if not one.extent],
+        "files": files,
+        "objects": objects,
+        "review": [reason.sentence for reason in done.review],
         "model": {"name": done.model.name, "version": done.model.version, "digest": done.model.digest}
         | {"notice": done.model.notice},
         "seconds": {step: round(seconds, 3) for step, seconds in done.seconds.items()},
-        "notes": list(done.series.notes),
+        "notes": notes,
     }
     (folder / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
     return result
 
 
-def _objects(done: Segmented, outputs: tuple[Output, ...], facts: results.Work) -> Iterator[tuple[str, Dataset]]:
-    """File name and DICOM object of each output asked for; none of a kind when no prompt was found.
+def objects_named(result: Mapping[str, Any]) -> tuple[ObjectReference, ...]:
+    """The objects that a result lists, for the one that replaces it; none in results of before they were listed."""
+    return tuple(
+        ObjectReference(one["sop_class_uid"], one["sop_uid"], one["series_uid"]) for one in result.get("objects", ())
+    )
 
-    A report refers to the segments it measures, so it brings the SEG with it. Each object is decoded again and held
-    against the place where the network saw the mask.
+
+def _found(one: Structure) -> dict[str, Any]:
+    volume = one.extent.volume_ml if one.extent else 0.0
+    sentence = getattr(one.made, "sentence", None)
+    return {"label": one.label, "prompt": one.region.prompt, "volume_ml": round(volume, 3), "sentence": sentence}
+
+
+def _planned(
+    done: Segmented, work: Work, facts: results.Work, label_map: bool, notes: list[str]
+) -> dict[str, ObjectReference]:
+    """File name and identity of every object that will be written, so that each can name the others.
+
+    A report refers to the segments it measures, so it brings the SEG with it.
+    """
+    wanted = set(work.outputs)
+    regions = [one.region for one in done.structures]
+    found = [mask for mask in done.masks.packed if len(mask.held)]
+    planned: dict[str, ObjectReference] = {}
+    if found and wanted & {"seg", "sr"}:
+        planned["seg.dcm"] = facts.reference("SEG", done.series, regions)
+        if label_map and overlapping(found):
+            notes.append("segments overlap, so there is no label map: destinations that ask for one get a BINARY SEG")
+        elif label_map:
+            planned["seg-labelmap.dcm"] = facts.reference("SEG labelmap", done.series, regions)
+    if "rtstruct" in wanted and (found or any(region.placeholder for region in regions)):
+        planned["rtstruct.dcm"] = rtstruct_reference(done.series, regions, facts, holes=work.holes)
+    if found and "sr" in wanted:
+        planned["sr.dcm"] = facts.reference("SR", done.series, regions)
+        if "seg-labelmap.dcm" in planned:
+            planned["sr-labelmap.dcm"] = facts.reference("SR labelmap", done.series, regions)
+    if found and "preview" in wanted:
+        planned["preview.dcm"] = facts.reference("preview", done.series, regions)
+    return planned
+
+
+def _objects(
+    done: Segmented, work: Work, facts: results.Work, planned: Mapping[str, ObjectReference]
+) -> Iterator[tuple[str, Dataset]]:
+    """File name and DICOM object of each that is planned, one in memory at a time.
+
+    Each is decoded again and held against the place where its mask lies.
 
     Raises:
         ResultError: an object does not lie where its mask lies; the job fails and nothing is sent.
     """
-    extents = [extent for extent in done.extents if extent]
-    if not extents:
-        return
-    segmentation = write_seg(done.series, done.masks, done.regions, facts)
-    if segmentation.dataset is not None and {"seg", "sr"} & set(outputs):
-        check_seg(segmentation.dataset, extents, done.series.volume.spacing)
-        yield "seg.dcm", segmentation.dataset
-    if "rtstruct" in outputs:
-        structures = write_rtstruct(done.series, done.masks, done.regions, facts)
-        check_rtstruct(structures, extents, done.series)
+    series, masks, regions = done.series, done.masks, [one.region for one in done.structures]
+    extents = [one.extent for one in done.structures if one.extent]
+    forms: tuple[tuple[str, str, Form], ...] = (
+        ("seg.dcm", "sr.dcm", "BINARY"),
+        ("seg-labelmap.dcm", "sr-labelmap.dcm", "LABELMAP"),
+    )
+    for seg_name, sr_name, form in forms:
+        if seg_name not in planned:
+            continue
+        segmentation = write_seg(series, masks, regions, facts, form)
+        if segmentation.dataset is None:
+            raise ResultError("masks were found, but the SEG holds none of them; it is not sent")
+        check_seg(segmentation.dataset, extents, series.volume.spacing)
+        yield seg_name, segmentation.dataset
+        if sr_name in planned and (report := write_sr(series, masks, segmentation, facts)) is not None:
+            yield sr_name, report
+    if "rtstruct.dcm" in planned:
+        structures = write_rtstruct(series, masks, regions, facts, holes=work.holes)
+        check_rtstruct(structures, extents, series)
         yield "rtstruct.dcm", structures
-    if "sr" in outputs and (report := write_sr(done.series, done.masks, segmentation, facts)) is not None:
-        yield "sr.dcm", report
+    if "preview.dcm" in planned:
+        yield "preview.dcm", write_preview(series, masks, regions, facts)
 
 
 def _nifti(done: Segmented, folder: Path) -> list[Path]:
     """One file per mask that is not empty, one mask at a time in memory."""
     paths = []
-    for prompt, mask in zip(done.prompts, done.masks, strict=True):
-        if not mask.any():
-            continue
-        paths.append(folder / f"{_file_name(prompt.label)}.nii.gz")
-        write_nifti(mask_on_network(done.series, mask), paths[-1])
+    for one, packed in zip(done.structures, done.masks.packed, strict=True):
+        if len(packed.held):
+            paths.append(folder / f"{_file_name(one.label)}.nii.gz")
+            write_nifti(mask_on_network(done.series, packed.mask()), paths[-1])
     return paths
 
 

@@ -10,27 +10,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import highdicom
 import structlog
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import shared_task
 
-from dicom_node.measures import extent
-from dicom_node.regions import Region, region_for
-from dicom_node.series import read_series, read_volume
+from dicom_node.check import check_way_back
+from dicom_node.masks import Mask, Masks, PackedMask
+from dicom_node.series import ImageSeries, read_series, read_volume
 from dicom_node.store import Store
 from dicom_node.volume import from_network, to_network
 from worker.broker import SEGMENT_TASK, Broker, celery_app
 from worker.errors import BrokerError, EngineMissingError, WorkerError
-from worker.jobs import Prompt, Work
+from worker.forms import label_map_wanted
+from worker.jobs import Derived, Prompt, Work
 from worker.ledger import Job, Ledger
-from worker.outputs import Segmented, write_outputs
+from worker.outputs import Segmented, objects_named, write_outputs
+from worker.plausible import grid_reviews, reviews
 from worker.retries import backoff
 from worker.settings import Settings, load
+from worker.structures import finished, structures_of
 
 if TYPE_CHECKING:
     import voxtell
@@ -50,18 +53,21 @@ def segment(
     prompts: Sequence[Prompt],
     segmenter: "voxtell.Segmenter",
     *,
+    derived: Sequence[Derived] = (),
     volume: str | None = None,
     straighten: bool = False,
     progress: Callable[[float], None] = lambda _part: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Segmented:
-    """Reads a series, asks the network for each prompt, and brings the masks back to the source frames.
+    """Reads a volume, asks the network for each prompt, brings the masks back to the source frames, finishes them.
 
-    `volume` names one of several volumes that the files hold; `straighten` is about a tilted gantry, see `to_network`.
+    `volume` is its name in a series of several; `straighten` shows the network a tilted gantry's slices where they lie.
 
     Raises:
-        SeriesError: the files are not one regular volume, or hold none of that name; names the slice.
+        SeriesError: the files are not one regular volume; names the slice.
         VoxTellError: the engine cannot do it; its `retry` says whether another attempt makes sense.
+        ResultError: a mask on the slices does not lie where the network saw it.
+        StructureError: a structure needs one that is not there.
     """
     clock = _Clock()
     series = read_series(paths) if volume is None else read_volume(paths, volume)
@@ -75,19 +81,21 @@ def segment(
         cancelled=cancelled,
     )
     clock.lap("network")
-    masks = from_network(found, network, series)
-    regions = tuple(named(prompt) for prompt in prompts)
+    back = Masks(_back(prompt, seen, network, series) for prompt, seen in zip(prompts, found, strict=True))
+    del found
     clock.lap("back")
-    # A sheared grid is not the one that the network saw: there the masks on the slices say where they lie.
-    seen, affine = (masks, series.affine) if series.tilt_degrees else (found, network.affine)
-    extents = tuple(extent(mask, affine) if mask.any() else None for mask in seen)
-    return Segmented(series, tuple(prompts), regions, masks, extents, segmenter.info, clock.seconds)
+    masks = finished(back, prompts, derived, series.affine)
+    structures = structures_of(masks, prompts, derived, series.affine)
+    clock.lap("finish")
+    review = (*grid_reviews(network.affine, network.spacing, segmenter.info.spacing_max), *reviews(structures, masks))
+    return Segmented(series, structures, masks, segmenter.info, clock.seconds, review)
 
 
-def named(prompt: Prompt) -> Region:
-    """The region of a prompt, under the name that the protocol gives it."""
-    region = region_for(prompt.text)
-    return region if prompt.name is None else replace(region, label=prompt.name)
+def _back(prompt: Prompt, seen: Mask, network: highdicom.Volume, series: ImageSeries) -> PackedMask:
+    """One mask (S, A, R) on the slices; one after the other, so that no second set of whole arrays is held."""
+    (mask,) = from_network(seen[None], network, series)
+    check_way_back(prompt.label, seen, network.get_geometry(), mask, series)
+    return PackedMask.of(mask)
 
 
 def load_segmenter(settings: Settings) -> "voxtell.Segmenter":
@@ -129,6 +137,7 @@ class Desk:
         self.ledger = Ledger(settings.ledger_url)
         self.store = Store(settings.home)
         self.broker = Broker(celery_app(settings))
+        self._other: tuple[str | None, voxtell.Segmenter] | None = None
 
     @classmethod
     def of_this_process(cls) -> "Desk":
@@ -139,8 +148,17 @@ class Desk:
 
     @cached_property
     def segmenter(self) -> "voxtell.Segmenter":
-        """The model; loading the published one takes a minute."""
+        """The node's model; loading the published one takes a minute."""
         return load_segmenter(self.settings)
+
+    def _segmenter(self, model: str | None) -> "voxtell.Segmenter":
+        """The model that a job was made for; of those that are not the node's own the last one stays loaded."""
+        if model == self.settings.model:
+            return self.segmenter
+        if self._other is None or self._other[0] != model:
+            self._other = None  # makes room first
+            self._other = model, load_segmenter(self.settings.model_copy(update={"model": model}))
+        return self._other[1]
 
     def attempt(self, job: Job) -> None:
         """A door: every outcome, also the unexpected, becomes a line of the ledger."""
@@ -166,13 +184,21 @@ class Desk:
         done = segment(
             self._images(work),
             work.prompts,
-            self.segmenter,
+            self._segmenter(work.model),
+            derived=work.derived,
             volume=work.volume,
             straighten=self.settings.resample_tilt,
             cancelled=lost.is_set,
         )
+        before = self.ledger.predecessor(job)
         with self.store.results(job.id) as folder:
-            result = write_outputs(done, work, folder)
+            result = write_outputs(
+                done,
+                work,
+                folder,
+                label_map=label_map_wanted(work.routes, self.settings.destinations),
+                predecessors=objects_named(before.result) if before else (),
+            )
         if not self.ledger.segmented(job, result):
             log.warning("the job was taken back while it ran; its results stay unsent")
             return

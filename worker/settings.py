@@ -37,6 +37,12 @@ class Destination(BaseModel):
     host: str = Field(description="Its host name or address.")
     port: int = Field(104, ge=1, le=65535, description="Its TCP port.")
     tls: bool = Field(False, description="Encrypt the connection; its certificate must carry its host name.")
+    seg: Literal["binary", "labelmap"] = Field(
+        "binary", description="Form of Segmentations; labelmap where segments do not overlap, else binary."
+    )
+    transfer_syntax: Literal["explicit", "deflated", "rle"] = Field(
+        "explicit", description="explicit; deflated; or rle, for images of whole bytes (label maps, previews)."
+    )
     commitment: bool = Field(
         False, description="Ask it by storage commitment to keep the results; until it promises, nothing is cleaned."
     )

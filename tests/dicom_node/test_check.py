@@ -79,12 +79,12 @@ def test_a_mask_lies_on_the_slices_where_the_network_saw_it_also_under_a_tilted_
         seen = np.zeros(network.spatial_shape, dtype=bool)
         seen[1:4, 2:5, 6:11] = True
         (mask,) = from_network(seen[None], network, series)
-        check_way_back("liver", seen, network, mask, series)
+        check_way_back("liver", seen, network.get_geometry(), mask, series)
         for wrong in (mask[..., ::-1], np.roll(mask, 1, axis=0), np.roll(mask, 1, axis=1)):
             with pytest.raises(ResultError, match="liver does not lie where its mask lies"):
-                check_way_back("liver", seen, network, wrong, series)
+                check_way_back("liver", seen, network.get_geometry(), wrong, series)
         with pytest.raises(ResultError, match="was found"):
-            check_way_back("liver", seen, network, np.zeros_like(mask), series)
+            check_way_back("liver", seen, network.get_geometry(), np.zeros_like(mask), series)
 
 
 def test_a_label_map_is_held_against_its_masks(ct: ImageSeries) -> None:

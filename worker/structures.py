@@ -1,0 +1,195 @@
+"""Structures of a result: what each prompt's mask becomes, and what is made of them.
+
+A structure may need another one that is finished before: the one that it is cropped to, the ones that it is made of.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import numpy as np
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from dicom_node import finish
+from dicom_node.masks import Mask, Masks, PackedMask
+from dicom_node.measures import Extent, extent
+from dicom_node.regions import Region, label_of, region_for
+from worker.errors import WorkerError
+from worker.jobs import Derived, Finish, Prompt
+
+Affine = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class StructureError(WorkerError):
+    """A structure refers to one that the job has not, or to itself by way of others."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One structure of a result."""
+
+    made: Prompt | Derived
+    region: Region
+    extent: Extent | None  # where its finished mask lies on the slices; None where nothing was found
+
+    @property
+    def label(self) -> str:
+        """The name people see."""
+        return label_of_made(self.made)
+
+    @property
+    def asked(self) -> bool:
+        """Whether something was looked for: an empty structure that a person is to draw was not."""
+        return isinstance(self.made, Prompt) or not self.made.empty
+
+
+def label_of_made(made: Prompt | Derived) -> str:
+    """The name people see."""
+    return made.label if isinstance(made, Prompt) else made.name
+
+
+def finished(found: Masks, prompts: Sequence[Prompt], derived: Sequence[Derived], affine: Affine) -> Masks:
+    """The masks of the prompts (P, slices, rows, columns) after their finish, then those of the derived structures.
+
+    `affine` (4, 4) maps indices of the masks to LPS millimetres, the shear of a tilted gantry included.
+
+    Raises:
+        StructureError: a structure that is needed is not there, or needs itself.
+    """
+    made: list[Prompt | Derived] = [*prompts, *derived]
+    places = {label_of_made(one): place for place, one in reversed(list(enumerate(made)))}
+    masks: list[PackedMask | None] = [None] * len(made)
+
+    def mask_of(name: str) -> Mask:
+        packed = masks[places[name]]
+        assert packed is not None, "the order has put it before"
+        return packed.mask()
+
+    for place in _order(made, places):
+        one = made[place]
+        if isinstance(one, Derived):
+            masks[place] = PackedMask.of(_combined(one, mask_of, found.shape[1:], affine))
+        elif one.finish == Finish():
+            masks[place] = found.packed[place]
+        else:
+            masks[place] = PackedMask.of(_finished(found[place], one.finish, mask_of, affine))
+    return Masks(mask for mask in masks if mask is not None)
+
+
+def _order(made: Sequence[Prompt | Derived], places: dict[str, int]) -> Iterable[int]:
+    needs: dict[int, list[int]] = {}
+    for place, one in enumerate(made):
+        names = list(_needed(one))
+        unknown = [name for name in names if name not in places]
+        if unknown:
+            raise StructureError(f"structure '{label_of_made(one)}' needs '{unknown[0]}', which the job does not have")
+        needs[place] = [places[name] for name in names]
+    try:
+        return list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        circle = " needs ".join(f"'{label_of_made(made[place])}'" for place in reversed(error.args[1]))
+        raise StructureError(f"structures go round in a circle: {circle}") from None
+
+
+def _needed(one: Prompt | Derived) -> Iterator[str]:
+    if isinstance(one, Derived):
+        yield from (*one.union, *one.intersect, *one.subtract)
+    elif one.finish.crop_to:
+        yield one.finish.crop_to
+
+
+def _finished(mask: Mask, how: Finish, mask_of: Any, affine: Affine) -> Mask:
+    """The steps in the order in which `Finish` names them."""
+    if how.crop_to:
+        mask = finish.crop_to(mask, mask_of(how.crop_to))
+    if how.largest_component:
+        mask = finish.largest_component(mask)
+    if how.min_volume_ml:
+        mask = finish.remove_small(mask, affine, how.min_volume_ml)
+    if how.fill_holes:
+        mask = finish.fill_holes(mask, affine)
+    if how.smooth_mm:
+        mask = finish.smooth(mask, affine, how.smooth_mm)
+    return mask
+
+
+def _combined(how: Derived, mask_of: Any, shape: tuple[int, ...], affine: Affine) -> Mask:
+    """The union, of it what lies in all of `intersect` and in none of `subtract`, then the margin."""
+    mask = np.zeros(shape, dtype=bool)
+    for name in how.union:
+        mask |= mask_of(name)
+    for name in how.intersect:
+        mask &= mask_of(name)
+    for name in how.subtract:
+        mask &= ~mask_of(name)
+    return finish.margin(mask, affine, how.margin_mm)
+
+
+def structures_of(
+    masks: Masks, prompts: Sequence[Prompt], derived: Sequence[Derived], affine: Affine
+) -> tuple[Structure, ...]:
+    """What each finished mask is and where it lies, in the order of `finished`."""
+    made: list[Prompt | Derived] = [*prompts, *derived]
+    return tuple(
+        Structure(one, region_of(one), extent(packed.mask(), affine) if len(packed.held) else None)
+        for one, packed in zip(made, masks.packed, strict=True)
+    )
+
+
+# -- what they are called
+
+
+def region_of(made: Prompt | Derived) -> Region:
+    """The region of a structure, under the name, code, colour and type that the protocol gives it."""
+    region = _region_of_prompt(made) if isinstance(made, Prompt) else _region_of_derived(made)
+    if made.tg263:
+        region = replace(region, tg263=made.tg263, roi_name=made.tg263)
+    if made.colour:
+        region = replace(region, colour=made.colour)
+    if made.roi_type:
+        region = replace(region, interpreted_type=made.roi_type)
+    return region
+
+
+def _region_of_prompt(prompt: Prompt) -> Region:
+    region = region_for(prompt.text)
+    if prompt.name is not None:
+        region = replace(region, label=label_of(prompt.name))
+    if prompt.code is not None:
+        region = replace(region, type=_concept(prompt.code, prompt.label), coded=True)
+    return region
+
+
+def _concept(code: str, label: str) -> Code:
+    """The SNOMED CT concept with the meaning that pydicom's dictionary has for it, else with the label as meaning."""
+    return Code(code, "SCT", _meanings().get(code) or label_of(label))
+
+
+@cache
+def _meanings() -> dict[str, str]:
+    """Of the several meanings that the dictionary has for some codes, the shortest."""
+    concepts = [getattr(codes.SCT, keyword) for keyword in dir(codes.SCT)]
+    known = sorted((one for one in concepts if isinstance(one, Code)), key=lambda one: -len(one.meaning))
+    return {one.value: one.meaning for one in known}
+
+
+def _region_of_derived(structure: Derived) -> Region:
+    """A union may be called by an organ's name; what is cut or grown is that organ no more; its code is generic."""
+    plain = structure.union and not (structure.intersect or structure.subtract or structure.margin_mm)
+    region = region_for(structure.name if plain else "")
+    colour = region_for(structure.name).colour
+    words = "empty, to be drawn by a person" if structure.empty else how_made(structure)
+    label = label_of(structure.name)
+    return replace(region, prompt=words, label=label, colour=colour, placeholder=structure.empty)
+
+
+def how_made(structure: Derived) -> str:
+    """One phrase: of what a structure is made."""
+    parts = [" and ".join(structure.union)]
+    parts += [f"inside {' and '.join(structure.intersect)}"] if structure.intersect else []
+    parts += [f"without {' and '.join(structure.subtract)}"] if structure.subtract else []
+    parts += [f"margin {structure.margin_mm:+g} mm"] if structure.margin_mm else []
+    return "made of " + ", ".join(parts)
