@@ -24,8 +24,12 @@ CIRCUMSTANCES: dict[str, Any] = {
 
 
 def _time_of_day(value: Any) -> Any:
-    """A time as YAML gives it: `22:00` without quotes is a number to base 60 in YAML 1.1."""
-    return f"{value // 60:02}:{value % 60:02}" if isinstance(value, int) and not isinstance(value, bool) else value
+    """A time as YAML gives it: `22:00` without quotes is the number 1320 in YAML 1.1, to base 60."""
+    if isinstance(value, int) and value >= 60:
+        return f"{value // 60:02}:{value % 60:02}"
+    if not isinstance(value, str):
+        raise ValueError(f"write a time of day as '22:00', not {value!r}")
+    return value
 
 
 TimeOfDay = Annotated[str, BeforeValidator(_time_of_day), Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]

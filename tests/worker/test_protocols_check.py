@@ -1,0 +1,43 @@
+"""`protocols check`: everything that is wrong, and what this node lacks."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.worker.test_commands import voxtell_dicom
+
+GOOD = "name: good\nmatch: {Modality: CT}\nprompts: [liver]\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "protocols"
+    made.mkdir()
+    return made
+
+
+def test_every_file_that_is_not_valid_is_named(folder, tmp_path):
+    (folder / "a.yaml").write_text("name: a\nmatch: {Modalty: CT}\nprompts: [liver]\n")
+    (folder / "b.yaml").write_text(GOOD)
+    (folder / "c.yaml").write_text(GOOD + "window: [22, 6]\n")
+    done = voxtell_dicom("protocols", "check", home=tmp_path)
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert f"{folder / 'a.yaml'}, line 2, match.Modalty: 'Modalty' is no DICOM keyword" in first
+    assert f"{folder / 'c.yaml'}, line 4, window.1: " in second
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["good"]
+
+
+def test_what_this_node_lacks_is_said(folder, tmp_path):
+    text = GOOD.replace("[liver]", '[{text: liver, code: "99999991008"}]')
+    (folder / "a.yaml").write_text(text + "model: published\ndestinations: [tps]\n")
+    done = voxtell_dicom("protocols", "check", "--json", home=tmp_path)
+    assert done.returncode == 1, "nothing can be sent to a destination that is not set"
+    (facts,) = json.loads(done.stdout)["protocols"]
+    assert not facts["active"]
+    assert [note.split(" ", 2)[2][:27] for note in facts["notes"]] == [
+        "is inactive: it needs the p",
+        "sends to 'tps', which is no",
+        "of 'liver' is not in DICOM'",
+    ]
