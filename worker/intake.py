@@ -104,6 +104,13 @@ class Intake:
 
     def sweep(self) -> None:
         """Frees what dead workers held and puts waiting jobs on the queue again if the queue lost them."""
+        mended = self._ledger.mend_times(
+            lease_seconds=self._settings.delivery_lease_seconds,
+            longest_wait_seconds=self._settings.max_backoff_seconds,
+            commitment_wait_seconds=self._settings.commitment_wait_seconds,
+        )
+        if mended:
+            log.warning("the clock was set back: waits that went with it are over", rows=mended)
         for job in self._ledger.free_lost_leases(self._settings.max_attempts):
             log.error("job failed", job=job.id, reason=job.reason)
         for delivery in self._ledger.free_lost_deliveries(self._settings.max_deliveries):
