@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.worker.test_commands import voxtell_dicom
+from worker.commands.doctor import _checked, _protocols
+from worker.settings import Settings
 
 GOOD = "name: good\nmatch: {Modality: CT}\nprompts: [liver]\n"
 
@@ -41,3 +43,20 @@ def test_what_this_node_lacks_is_said(folder, tmp_path):
         "sends to 'tps', which is no",
         "of 'liver' is not in DICOM'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "ok", "message"),
+    [
+        (GOOD, True, "protocols: good"),
+        (GOOD + "model: published\n", True, "none is active; inactive for want of their model: good"),
+        (GOOD + "destinations: [tps]\n", False, "sends to 'tps', which is not in VOXTELL_DESTINATIONS"),
+        (GOOD + "prompt: x\n", False, "line 4, prompt: there is no such field here; did you mean prompts?"),
+        ("", False, "the file: "),
+    ],
+)
+def test_doctor_says_how_it_is_with_the_protocols(folder, tmp_path, text, ok, message):
+    (folder / "a.yaml").write_text(text)
+    name, answer, said = _checked("protocols", _protocols, Settings(home=tmp_path))
+    assert (name, answer) == ("protocols", ok)
+    assert message in said

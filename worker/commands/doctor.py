@@ -14,7 +14,7 @@ from worker.commands.peers import peer_named
 from worker.commands.printing import print_json
 from worker.errors import BrokerError, WorkerError
 from worker.ledger import JobState, Ledger
-from worker.protocols import read_folder, ship_protocols
+from worker.protocols import inactive, problems_in, read_folder, ship_protocols, unknown_destinations
 from worker.queue_server import queue_answers, socket_path
 from worker.segmentation import load_segmenter, require_engine
 from worker.settings import Settings, load
@@ -77,11 +77,20 @@ def _queue(settings: Settings) -> str:
 
 
 def _protocols(settings: Settings) -> str:
-    ship_protocols(settings.protocols_folder)
-    names = [protocol.name for protocol in read_folder(settings.protocols_folder)]
-    if not names:
-        raise WorkerError(f"{settings.protocols_folder} holds no protocol: nothing will be segmented; add a YAML file")
-    return f"{settings.protocols_folder}: {', '.join(names)}"
+    folder = settings.protocols_folder
+    ship_protocols(folder)
+    if problems := problems_in(folder):
+        said = "; ".join(str(problem) for problem in problems)
+        raise WorkerError(f"{said}; a running node keeps the last good version")
+    protocols = read_folder(folder)
+    if not protocols:
+        raise WorkerError(f"{folder} holds no protocol: nothing will be segmented; add a YAML file")
+    if unknown := [problem for protocol in protocols for problem in unknown_destinations(protocol, settings)]:
+        raise WorkerError("; ".join(unknown))
+    idle = [protocol.name for protocol in protocols if inactive(protocol, settings)]
+    active = ", ".join(protocol.name for protocol in protocols if protocol.name not in idle) or "none is active"
+    why = f"; inactive for want of their model: {', '.join(idle)} (see voxtell-dicom protocols check)" if idle else ""
+    return f"{folder}: {active}{why}"
 
 
 def _engine(settings: Settings) -> str:
