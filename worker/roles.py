@@ -1,5 +1,6 @@
 """One process each: listener, segmentation worker, delivery worker; and `up`, all of them on this machine."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -21,12 +22,12 @@ from dicom_node.store import Store
 from worker import logs
 from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
 from worker.commitments import Commitments
-from worker.errors import WorkerError
+from worker.errors import BrokerError, WorkerError
 from worker.intake import Intake
 from worker.ledger import Ledger
 from worker.peers import listener_tls, peer_by_ae_title
 from worker.protocols import ship_protocols
-from worker.queue_server import running_queue
+from worker.queue_server import revive_queue, running_queue
 from worker.retention import Retention
 from worker.settings import Settings
 
@@ -35,6 +36,7 @@ log = structlog.get_logger(__name__)
 ROLES = ("listen", "segment-worker", "deliver-worker")
 SETTLING_SECONDS = 15.0  # a role that ends within this time of the start has settings that cannot work
 RESTART_SECONDS = 2.0  # a role that dies is started again after this long
+PR_SET_PDEATHSIG = 1  # prctl(2)
 STOP_SECONDS = 20.0  # how long a role may take to end before it is killed
 
 
@@ -148,8 +150,23 @@ def up(settings: Settings) -> None:
             _end([child for _, child in children])
 
 
+def _see_to_the_queue(settings: Settings) -> None:
+    """An embedded queue that died is started again, now or at the next look: until then jobs wait in the ledger."""
+    try:
+        if revive_queue(settings):
+            log.error("the queue ended, started it again")
+    except BrokerError as error:
+        log.error("queue", problem=str(error))
+
+
 def _start_role(role: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "worker", role])
+    return subprocess.Popen([sys.executable, "-m", "worker", role], preexec_fn=end_with_parent)
+
+
+def end_with_parent() -> None:
+    """Asks Linux to end this process when its parent dies, be it killed: its port must be free for its successor."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:

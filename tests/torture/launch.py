@@ -18,7 +18,7 @@ from worker.__main__ import main  # noqa: E402
 def launch(role: str) -> None:
     """The role with its armed steps; `up` starts the other roles in the same way."""
     if role == "up":
-        roles._start_role = lambda child: subprocess.Popen([sys.executable, "-m", "tests.torture.launch", child])
+        roles._start_role = _start_role
     if role == "segment-worker":
         from tests.twins import ThresholdSegmenter
         from worker import segmentation
@@ -26,6 +26,10 @@ def launch(role: str) -> None:
         segmentation.load_segmenter = lambda _settings: ThresholdSegmenter()
     kills.arm(role)
     main()
+
+
+def _start_role(role: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "tests.torture.launch", role], preexec_fn=roles.end_with_parent)
 
 
 if __name__ == "__main__":

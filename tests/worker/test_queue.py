@@ -16,7 +16,7 @@ from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, SEGMENT_TASK, Broker, ce
 from worker.errors import BrokerError
 from worker.jobs import Priority
 from worker.ledger import Ledger
-from worker.queue_server import LONGEST_SOCKET_PATH, queue_answers, running_queue, socket_path
+from worker.queue_server import LONGEST_SOCKET_PATH, queue_answers, revive_queue, running_queue, socket_path
 from worker.retries import backoff
 from worker.settings import Settings
 
@@ -112,6 +112,29 @@ def test_a_server_that_was_killed_leaves_a_socket_that_does_not_matter(settings)
     assert socket_path(settings.home).exists()
     with running_queue(settings):
         assert queue_answers(settings)
+
+
+def test_a_queue_that_was_killed_comes_back_with_its_messages(broker, settings):
+    broker.segment(["a", "b"])
+    with client(settings) as connection:
+        connection.waitaof(1, 0, 10_000)  # it would write within a second by itself
+    assert not revive_queue(settings), "it runs"
+    os.kill(server_pid(settings), signal.SIGKILL)
+    os.waitpid(-1, 0)
+    assert revive_queue(settings)
+    assert waiting(settings) == (2, 0)
+
+
+def test_a_queue_whose_disk_is_full_is_there_and_gets_no_rival(settings, monkeypatch):
+    def refuse(_client: redis.Redis) -> bool:
+        raise redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
+
+    with running_queue(settings):
+        first = server_pid(settings)
+        with monkeypatch.context() as full:
+            full.setattr(redis.Redis, "ping", refuse)
+            assert not revive_queue(settings)
+        assert server_pid(settings) == first
 
 
 def test_a_long_path_of_the_home_is_no_hindrance(tmp_path):
