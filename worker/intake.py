@@ -97,6 +97,7 @@ class Intake:
 
     def tick(self, open_series: Set[SeriesKey]) -> None:
         """Settles every series that has been quiet long enough and that no open association still brings."""
+        self._protocols.current()  # an edit is judged when it is made, not when the next series is complete
         quiet_since = time.time() - self._settings.quiet_seconds
         for series in self._ledger.receiving():
             if series.last_at <= quiet_since and (series.study_uid, series.series_uid) not in open_series:
