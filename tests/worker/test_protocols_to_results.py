@@ -1,0 +1,124 @@
+"""What a protocol file says, from the arrival of a series to what may leave the node."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from dicom_node.synthesis import Subject, ct_series
+from tests.twins import ThresholdSegmenter
+from tests.worker.listening import QUIET, Node
+from worker import segmentation
+from worker.ledger import JobState
+from worker.queue_server import running_queue
+from worker.segmentation import Desk
+from worker.story import story_of
+
+PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
+PLANNING = {"name": "planning", "ae_title": "TPS", "host": "tps", "port": 104}
+
+SPHERE = """\
+name: sphere
+match: {Modality: CT}
+prompts:
+  - {text: above 300, name: ball, tg263: Ball, finish: {largest_component: true}}
+derived:
+  - {name: ball and 3 mm, union: [ball], margin_mm: 3, tg263: Ball_PRV03, roi_type: AVOIDANCE}
+outputs: [seg, rtstruct]
+"""
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    """A listening node and its segmentation desk, on one home and one queue."""
+    (tmp_path / "home" / "protocols").mkdir(parents=True)
+    made = Node(tmp_path / "home", destinations=(PACS, PLANNING))
+    with running_queue(made.settings):
+        desk = Desk(made.settings)
+        desk.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
+        monkeypatch.setattr(Desk, "_mine", desk)
+        yield made
+        desk.ledger.close()
+        made.close()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    """A CT with two boxes of bone in water, one large and one small."""
+    image = np.zeros((9, 16, 20), np.float32)
+    image[2:6, 5:11, 4:12] = 700
+    image[7:8, 1:3, 16:18] = 700
+    return ct_series(image, (3.0, 2.0, 1.5), tmp_path / "ct", subject=Subject(body_part="CHEST"))
+
+
+def arrives(node: Node, images: list[Path]) -> list[str]:
+    """The ids of the jobs after the series has come and been segmented."""
+    node.receives(*images, ago=QUIET + 1)
+    jobs = node.tick()
+    for job in jobs:
+        segmentation.run(job.id)
+    return [job.id for job in jobs]
+
+
+def write(node: Node, text: str, name: str = "sphere.yaml") -> None:
+    (node.settings.protocols_folder / name).write_text(text)
+
+
+def test_in_the_shadow_everything_is_made_and_nothing_is_sent(node, images):
+    write(node, SPHERE + "shadow: true\ndestinations: [pacs]\n")
+    (job_id,) = arrives(node, images)
+    job = node.ledger.job(job_id)
+    assert job.state is JobState.SEGMENTED
+    assert {path.name for path in node.store.result_paths(job_id)} >= {"seg.dcm", "rtstruct.dcm"}
+    assert (node.ledger.deliveries(job_id), node.ledger.to_deliver(), node.queued[1]) == ([], [], 0)
+    said = story_of(job.study_uid, node.ledger, node.store, node.settings, [])
+    assert "its protocol is in shadow mode: results are kept, not sent" in said.series[0].jobs[0].sentence
+
+
+def test_out_of_the_shadow_it_goes_where_the_protocol_says(node, images):
+    write(node, SPHERE + "destinations: [{to: planning, outputs: [rtstruct], fallback: pacs}]\n")
+    (job_id,) = arrives(node, images)
+    assert node.ledger.job(job_id).state is JobState.SENDING
+    assert node.ledger.to_deliver() == [(job_id, "planning")]
+
+
+def test_what_a_person_must_release_waits_for_it(node, images):
+    write(node, SPHERE + "release: true\n")
+    (job_id,) = arrives(node, images)
+    job = node.ledger.job(job_id)
+    assert (job.state, node.ledger.to_deliver()) == (JobState.REVIEW, [])
+    said = story_of(job.study_uid, node.ledger, node.store, node.settings, [])
+    assert f"a person must release it: voxtell-dicom jobs release {job_id}" in said.series[0].jobs[0].sentence
+
+
+def test_names_types_and_made_structures_reach_the_rtstruct(node, images):
+    write(node, SPHERE)
+    (job_id,) = arrives(node, images)
+    structures = dcmread(next(path for path in node.store.result_paths(job_id) if path.name == "rtstruct.dcm"))
+    names = [roi.ROIName for roi in structures.StructureSetROISequence]
+    types = [one.RTROIInterpretedType for one in structures.RTROIObservationsSequence]
+    assert dict(zip(names, types, strict=True)).keys() == {"Ball", "Ball_PRV03"}
+    assert dict(zip(names, types, strict=True))["Ball_PRV03"] == "AVOIDANCE"
+
+
+def test_several_protocols_make_a_job_each_and_urgent_ones_go_first(node, images):
+    write(node, SPHERE)
+    write(node, SPHERE.replace("name: sphere", "name: urgent") + "priority: urgent\n", "urgent.yaml")
+    write(node, SPHERE.replace("name: sphere", "name: needs") + "model: published\n", "needs.yaml")
+    node.receives(*images, ago=QUIET + 1)
+    jobs = {job.id: job.protocol for job in node.tick()}
+    assert [jobs[job_id] for job_id in node.ledger.to_segment()] == ["urgent", "sphere"]
+    (series,) = story_of(node.ledger.jobs()[0].study_uid, node.ledger, node.store, node.settings, []).series
+    inactive = next(decision for decision in series.decisions if decision.protocol == "needs")
+    assert "protocol 'needs' is inactive: it needs the published weights" in inactive.reason
+
+
+def test_an_edit_takes_effect_at_the_next_series_and_a_bad_one_never(node, images):
+    write(node, SPHERE)
+    before = node.tick()
+    write(node, SPHERE.replace("CT", "MR") + "prompt: x\n")
+    (job_id,) = arrives(node, images)
+    assert before == []
+    assert node.ledger.job(job_id).protocol == "sphere", "the last good version still takes CTs"
