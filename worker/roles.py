@@ -139,10 +139,11 @@ def up(settings: Settings) -> None:
         settled_at = time.monotonic() + SETTLING_SECONDS
         try:
             while not stop.wait(RESTART_SECONDS):
+                _see_to_the_queue(settings)
                 for place, (role, child) in enumerate(children):
                     if child.poll() is None:
                         continue
-                    if time.monotonic() < settled_at:
+                    if child.returncode > 0 and time.monotonic() < settled_at:  # a signal is no wrong setting
                         raise RoleError(f"{role} ended at once (exit code {child.returncode}): see its message above")
                     log.error("role ended, starting it again", child=role, exit_code=child.returncode)
                     children[place] = (role, _start_role(role))
