@@ -1,8 +1,20 @@
 """Which form a destination gets: the one that it asks for, where there is one."""
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from dicom_node.store import Store
+from tests.worker.test_delivery import pacs, segmented
+from worker import delivery
+from worker.delivery import Sender
 from worker.forms import files_for, label_map_wanted
 from worker.jobs import Route
-from worker.settings import Destination
+from worker.settings import Destination, load
 
 BINARY = Destination(name="pacs", ae_title="A", host="h")
 LABELS = Destination(name="viewer", ae_title="B", host="h", seg="labelmap")
@@ -25,3 +37,28 @@ def test_label_maps_are_made_where_a_route_or_its_fallback_asks() -> None:
     assert label_map_wanted((Route(to="pacs"), Route(to="viewer")), destinations)
     assert label_map_wanted((Route(to="pacs", fallback="viewer"),), destinations)
     assert not label_map_wanted((), destinations)
+
+
+def test_a_destination_gets_the_form_and_the_transfer_syntax_that_it_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    monkeypatch.delenv("VOXTELL_DESTINATIONS", raising=False)
+    peer = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port}
+    peer |= {"seg": "labelmap", "transfer_syntax": "deflated"}
+    sender = Sender(load(home=tmp_path / "home", destinations=[peer]))
+    monkeypatch.setattr(Sender, "_mine", sender)
+    job = segmented(sender, "pacs")
+    (folder,) = {path.parent for path in sender.store.result_paths(job.id)}
+    (folder / "0002.dcm").rename(folder / "0001-labelmap.dcm")
+    claimed = {"files": ["0001.dcm", "0001-labelmap.dcm"]}
+    monkeypatch.setattr(type(sender.ledger), "job", lambda *_: replace(job, result=claimed))
+    with pacs(tmp_path / "pacs", free_port):
+        delivery.run(job.id, "pacs")
+    (arrived,) = Store(tmp_path / "pacs").walk()
+    kept = pydicom.dcmread(folder / "0001-labelmap.dcm")
+    sent = pydicom.dcmread(arrived.path)
+    assert sent.SOPInstanceUID == kept.SOPInstanceUID
+    assert kept.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian, "what lies in the store is not touched"
+    assert sent.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian
+    assert np.array_equal(sent.pixel_array, kept.pixel_array)
+    sender.ledger.close()

@@ -13,11 +13,11 @@ from tests.twins import ThresholdSegmenter
 from voxtell import OutOfMemoryError
 from worker import segmentation
 from worker.errors import EngineMissingError
-from worker.jobs import Prompt, Route, Work
+from worker.jobs import Derived, Prompt, Route, Work
 from worker.ledger import Job, JobState
 from worker.queue_server import running_queue
 from worker.segmentation import Desk
-from worker.settings import Settings, load
+from worker.settings import Destination, Settings, load
 
 SPACING = (3.0, 2.0, 1.5)
 
@@ -68,8 +68,7 @@ def queued(desk: Desk, tmp_path: Path) -> Callable[..., Job]:
             protocol="test",
             protocol_digest="d",
             prompts=tuple(Prompt(text=text) for text in prompts),
-            model=None,
-            **facts,
+            **{"model": None} | facts,
         )
         desk.ledger.add_job(work)
         return desk.ledger.job(work.job_id)
@@ -191,6 +190,52 @@ def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(desk: Desk
     segmentation.run(job.id)
     assert desk.ledger.job(job.id).state is JobState.CANCELLED
     assert desk.ledger.to_deliver() == []
+
+
+def test_a_job_on_more_images_names_the_objects_of_the_one_before(desk: Desk, queued: Callable[..., Job]) -> None:
+    older = queued("above 300", instances=8, outputs=("seg", "rtstruct"))
+    segmentation.run(older.id)
+    old = {one["file"]: one for one in desk.ledger.job(older.id).result["objects"]}
+    newer = queued("above 300", outputs=("seg", "rtstruct"))
+    segmentation.run(newer.id)
+    paths = {path.name: path for path in desk.store.result_paths(newer.id)}
+    (replaced,) = pydicom.dcmread(paths["rtstruct.dcm"]).PredecessorStructureSetSequence
+    assert replaced.ReferencedSOPInstanceUID == old["rtstruct.dcm"]["sop_uid"]
+    (series,) = pydicom.dcmread(paths["seg.dcm"]).RelatedSeriesSequence
+    assert series.SeriesInstanceUID == old["seg.dcm"]["series_uid"]
+
+
+def test_derived_structures_and_label_maps_come_by_job_and_destination(
+    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = Destination(name="viewer", ae_title="V", host="h", seg="labelmap")
+    monkeypatch.setattr(desk, "settings", desk.settings.model_copy(update={"destinations": (viewer,)}))
+    grown = Derived(name="PTV", union=("above 300",), margin_mm=3)
+    job = queued("above 300", derived=(grown,), outputs=("seg", "rtstruct"), routes=(Route(to="viewer"),))
+    segmentation.run(job.id)
+    result = desk.ledger.job(job.id).result
+    assert [one["label"] for one in result["found"]] == ["above 300", "PTV"]
+    assert result["files"] == ["seg.dcm", "rtstruct.dcm"], "they overlap"
+    job = queued("above 300", outputs=("seg",), routes=(Route(to="viewer"),))
+    segmentation.run(job.id)
+    assert desk.ledger.job(job.id).result["files"] == ["seg.dcm", "seg-labelmap.dcm"]
+
+
+def test_a_job_is_done_with_the_model_that_it_was_made_for(
+    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str | None] = []
+
+    def load_segmenter(settings: Settings) -> ThresholdSegmenter:
+        loaded.append(settings.model)
+        return ThresholdSegmenter()
+
+    monkeypatch.setattr(segmentation, "load_segmenter", load_segmenter)
+    for limit, model in ((300, "/models/one"), (301, None), (302, "/models/one"), (303, "/models/two")):
+        job = queued(f"above {limit}", model=model)
+        segmentation.run(job.id)
+        assert desk.ledger.job(job.id).state is JobState.SEGMENTED
+    assert loaded == ["/models/one", "/models/two"], "the node's own model was there, and one stays loaded"
 
 
 def test_the_same_work_gives_the_same_uids(desk: Desk, queued: Callable[..., Job], tmp_path: Path) -> None:
