@@ -1,5 +1,6 @@
 """One study from a folder, without network and queue: the same story as a job, with the results in a folder."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,100 +8,113 @@ from typing import Any
 import structlog
 
 from dicom_node.errors import SeriesError
-from worker.candidates import FolderSeries, series_in
+from worker.candidates import StudyVolume, studies_in
+from worker.choice import choose
 from worker.errors import WorkerError
 from worker.jobs import Output, Prompt, Work
 from worker.outputs import write_outputs
-from worker.protocols import read_protocol
-from worker.reports import prompts_from_text
+from worker.protocols import Match, Protocol, inactive, read_protocol
+from worker.protocols.choosing import Choose
+from worker.protocols.protocol import FromReport
+from worker.report_inbox import Reported, reported_by
 from worker.reports.read import read_report
 from worker.segmentation import load_segmenter, segment
+from worker.selection import with_report, work_of
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+EVERYTHING = Protocol(
+    name="command line", match=Match(), choose=Choose(never=()), report=FromReport(use=True), outputs=("seg",)
+)
+"""Prompts alone: every volume, also a projection; the prompts come as those of a report do, from outside."""
 
 
 class NothingToDoError(WorkerError):
     """No series of the study was segmented."""
 
 
-def prompts_of_report(path: Path) -> list[Prompt]:
-    """The findings of a radiology report that can be drawn, each with its sentence.
-
-    Raises:
-        ReportError: the file is no report. NothingToDoError: it names no such finding.
-    """
-    found = prompts_from_text(read_report(path))
-    if not found.prompts:
-        left = "; ".join(f"{one.text} ({one.reason})" for one in found.left_out) or "no finding is named"
-        raise NothingToDoError(f"{path} gives no prompt: {left}")
-    return [Prompt(text=one.prompt, sentence=one.sentence) for one in found.prompts]
-
-
 def run_study(
     settings: Settings,
     study: Path,
     output: Path,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[str],
+    report: Path | None,
     protocol: Path | None,
     outputs: tuple[Output, ...],
 ) -> list[dict[str, Any]]:
-    """Segments every series that the protocol takes or, with prompts alone, every series that is one volume.
+    """Segments the volumes that the protocol takes, as the node would, or every volume if there is none.
 
-    Returns one result per series (see `worker.outputs`), file names as written. With several series each has a folder
-    of its own below `output`, named by its Series Instance UID.
+    Returns one result per volume (see `worker.outputs`), file names as written. With several volumes each has a folder
+    of its own below `output`, named by its Series Instance UID, and below that by its name.
 
     Raises:
         NothingToDoError: with the reason for each series. Errors of the engine pass through.
     """
-    chosen, reasons = _choose(series_in(study), prompts, protocol, outputs)
+    asked = read_protocol(protocol) if protocol else EVERYTHING
+    if outputs:
+        asked = asked.model_copy(update={"outputs": outputs})
+    reported = _reported(asked, prompts, report)
+    chosen, reasons = _choose(asked, reported, study, settings)
     done: list[dict[str, Any]] = []
     segmenter = load_segmenter(settings) if chosen else None
-    for series, work in chosen:
-        folder = output if len(chosen) == 1 else output / work.series_uid
+    for volume, work in chosen:
+        folder = output if len(chosen) == 1 else output / work.series_uid / _file_name(volume.name)
         try:
-            found = segment(series.paths, work.prompts, segmenter)  # type: ignore[arg-type] # chosen, so loaded
-        except SeriesError as error:
-            reasons.append(f"{work.series_uid}: {error}")
+            found = segment(
+                [file.path for file in volume.files],
+                work.prompts,
+                segmenter,  # type: ignore[arg-type] # something is chosen, so it is loaded
+                derived=work.derived,
+                volume=work.volume,
+                straighten=settings.resample_tilt,
+            )
+        except SeriesError as error:  # of the pixels; the headers have been asked before
+            reasons.append(f"{volume.label}: {error}")
             continue
         folder.mkdir(parents=True, exist_ok=True)
         result = write_outputs(found, work, folder)
         result["files"] = [str(folder / name) for name in result["files"]]
-        done.append(result | {"series_uid": work.series_uid})
+        done.append(result | {"series_uid": work.series_uid, "volume": work.volume})
     if not done:
         raise NothingToDoError(f"no series of {study} was segmented: " + "; ".join(reasons))
     for reason in reasons:
-        log.warning("series left out", reason=reason)
+        log.warning("left out", reason=reason)
     return done
 
 
+def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None) -> Reported:
+    """What is asked for besides the protocol's own prompts.
+
+    Raises:
+        ReportError: the file is no report. NothingToDoError: it names no finding, or the protocol asks for none.
+    """
+    if report is None:
+        given = tuple(Prompt(text=text) for text in prompts)
+        return Reported(given, found=bool(given), line=f"{len(given)} prompts" if given else "no report is given")
+    if not protocol.report.use:
+        raise NothingToDoError(f"protocol '{protocol.name}' takes no prompts from reports; leave --report out")
+    reported = reported_by(read_report(report), protocol.report)
+    if not reported.prompts and not protocol.prompts:
+        left = "; ".join(f"{one.text} ({one.reason})" for one in reported.left_out) or "no finding is named"
+        raise NothingToDoError(f"{report} gives no prompt: {left}")
+    return reported
+
+
 def _choose(
-    found: Sequence[FolderSeries], prompts: Sequence[Prompt], path: Path | None, outputs: tuple[Output, ...]
-) -> tuple[list[tuple[FolderSeries, Work]], list[str]]:
-    """The series to segment with their work, and why the others are left out."""
-    protocol = read_protocol(path) if path else None
+    protocol: Protocol, reported: Reported, study: Path, settings: Settings
+) -> tuple[list[tuple[StudyVolume, Work]], list[str]]:
+    """The volumes to segment with their work, and why the others are left out."""
     chosen, reasons = [], []
-    for series in found:
-        first = series.candidate.headers[0]
-        uid = str(first.SeriesInstanceUID)
-        if protocol is not None:
-            taken, findings = protocol.ask(series.candidate)
-            if not taken:
-                missing = "; ".join(str(finding) for finding in findings if not finding.holds)
-                reasons.append(f"{uid}: protocol {protocol.name} does not take it: {missing}")
-                continue
-        elif "Rows" not in first:
-            reasons.append(f"{uid}: {first.get('Modality', 'it')} has no pixels")
-            continue
-        work = Work.of(
-            study_uid=str(first.StudyInstanceUID),
-            series_uid=uid,
-            instances=[str(header.SOPInstanceUID) for header in series.candidate.headers],
-            protocol=protocol.name if protocol else "command line",
-            protocol_digest=protocol.digest if protocol else "",
-            prompts=protocol.prompts if protocol else tuple(prompts),
-            model=None,
-            outputs=outputs or (protocol.outputs if protocol else ("seg",)),
-        )
-        chosen.append((series, work))
+    for volumes in studies_in(study):
+        for verdict in choose(protocol, volumes, inactive=inactive(protocol, settings)):
+            verdict = with_report(protocol, verdict, reported)
+            if verdict.taken:
+                chosen.append((verdict.volume, work_of(protocol, verdict.volume, settings, reported.prompts)))
+            else:
+                reasons.append(f"{verdict.volume.label}: {verdict.reason}")
     return chosen, reasons
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.=-]+", "_", name)

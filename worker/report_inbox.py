@@ -117,13 +117,9 @@ class ReportInbox:
         texts = [text for report in reports if (text := self._text(report, patient_id))]
         if not texts:
             return self._waiting(options, study_uid)
-        result = prompts_from_text(
-            "\n\n".join(_current(texts)), limit=options.limit, include_uncertain=options.uncertain
-        )
         for report in reports:
             self._ledger.report_read(report.id)
-        prompts = tuple(_prompt(one) for one in result.prompts)
-        return Reported(prompts, result.left_out, found=True, line=_line(len(prompts), result.left_out))
+        return reported_by("\n\n".join(_current(texts)), options)
 
     def forget(self, report: Report) -> None:
         """Removes a report's bytes; the ledger's line about it may stay."""
@@ -168,6 +164,13 @@ class ReportInbox:
             return Reported(line="no report came" if options.wait_minutes else "no report is there")
         at = datetime.fromtimestamp(until).astimezone()
         return Reported(waiting_until=until, line=f"waits for a report until {at:%H:%M}")
+
+
+def reported_by(text: str, options: FromReport) -> Reported:
+    """What the text of a report asks for."""
+    result = prompts_from_text(text, limit=options.limit, include_uncertain=options.uncertain)
+    prompts = tuple(_prompt(one) for one in result.prompts)
+    return Reported(prompts, result.left_out, found=True, line=_line(len(prompts), result.left_out))
 
 
 def is_narrative(header: Dataset) -> bool:

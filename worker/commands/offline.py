@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from worker.commands.printing import print_json
-from worker.jobs import Output, Prompt
+from worker.jobs import Output
 from worker.segmentation import load_segmenter
 from worker.settings import load
 
@@ -28,15 +28,17 @@ def run(
     nifti: Annotated[bool, typer.Option("--nifti", help="Write masks as NIfTI.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Segments one study: every series that a protocol takes, or every series that is a volume."""
-    from worker.offline import prompts_of_report, run_study
+    """Segments one study: every volume that a protocol takes, or every volume.
+
+    A protocol may be given a report too, if it takes prompts from reports.
+    """
+    from worker.offline import run_study
 
     flags: dict[Output, bool] = {"seg": seg, "rtstruct": rtstruct, "sr": sr, "nifti": nifti}
     outputs = tuple(name for name, wanted in flags.items() if wanted)
-    if [bool(prompts), report is not None, protocol is not None].count(True) != 1:
+    if bool(prompts) + (report is not None or protocol is not None) != 1:
         raise typer.BadParameter("give prompts (-p TEXT, may be repeated), a report (--report FILE) or a protocol.")
-    asked = prompts_of_report(report) if report else [Prompt(text=text) for text in dict.fromkeys(prompts or ())]
-    done = run_study(load(), study, output, asked, protocol, outputs)
+    done = run_study(load(), study, output, list(dict.fromkeys(prompts or ())), report, protocol, outputs)
     if as_json:
         print_json(done)
         return

@@ -1,0 +1,100 @@
+"""One study from a folder: the same choice as the node's, and results told apart by series and volume."""
+
+from pathlib import Path
+
+import pytest
+
+from dicom_node.series import read_volume
+from tests.twins import ThresholdSegmenter
+from tests.worker.listening import QUIET, Node
+from tests.worker.test_selection import echoes, series
+from worker import offline
+from worker.offline import NothingToDoError, run_study
+from worker.settings import Settings
+
+PROTOCOLS = {
+    "best": "choose: {take: best, prefer: [soft kernel, thin]}\n",
+    "all": "choose: {take: all}\n",
+    "one echo": "choose: {take: all}\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def _engine(monkeypatch):
+    monkeypatch.setattr(offline, "load_segmenter", lambda _settings: ThresholdSegmenter())
+
+
+def written(tmp_path: Path, more: str = "", match: str = "{Modality: CT}", prompts: str = "[liver]") -> Path:
+    path = tmp_path / "home" / "protocols" / "liver.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"name: liver\nmatch: {match}\nprompts: {prompts}\n{more}")
+    return path
+
+
+@pytest.mark.parametrize("case", PROTOCOLS)
+def test_run_and_the_node_choose_the_same(tmp_path, case):
+    study = tmp_path / "study"
+    match = "{EchoTime: {min: 50}}" if case == "one echo" else "{Modality: CT}"
+    path = written(tmp_path, PROTOCOLS[case], match)
+    paths = echoes(study, "5.5", "90")
+    paths += series(study, 2, spacing=1.0, ConvolutionKernel="B70f")
+    paths += series(study, 3, spacing=1.0, ConvolutionKernel="B30f")
+    paths += series(study, 4, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    node = Node(tmp_path / "home")
+    node.receives(*paths, ago=QUIET + 1)
+    jobs = node.tick()
+    node.close()
+    asked = offline.read_protocol(path)
+    chosen, reasons = offline._choose(asked, offline._reported(asked, [], None), study, Settings(home=tmp_path))
+    assert {work.job_id for _, work in chosen} == {job.id for job in jobs}
+    assert len(jobs) == {"best": 1, "all": 4, "one echo": 1}[case]
+    assert len(reasons) == 5 - len(jobs)
+
+
+def test_each_volume_has_a_folder_of_its_own(tmp_path):
+    paths = echoes(tmp_path / "study", "5.5", "90")
+    out = tmp_path / "out"
+    done = run_study(Settings(home=tmp_path), tmp_path / "study", out, ["above -5", "above 50"], None, None, ("nifti",))
+    uid = done[0]["series_uid"]
+    assert [one["volume"] for one in done] == ["EchoTime=5.5", "EchoTime=90"]
+    assert [Path(one["files"][0]).parent for one in done] == [out / uid / "EchoTime=5.5", out / uid / "EchoTime=90"]
+    means = [read_volume(paths, one["volume"]).volume.array.mean() for one in done]
+    assert means[1] - means[0] == pytest.approx(100)
+    assert [len(one["found"]) for one in done] == [1, 2]  # only the second echo is brighter than 50
+
+
+def test_a_protocol_may_take_more_prompts_from_the_report_that_is_given(tmp_path):
+    series(tmp_path / "study", 1)
+    path = written(tmp_path, "report: {use: true}\n")
+    report = tmp_path / "report.txt"
+    report.write_text("FINDINGS: 8 mm solid nodule in the right upper lobe. No pleural effusion.")
+    run = (Settings(home=tmp_path), tmp_path / "study", tmp_path / "out", [])
+    (with_report,) = run_study(*run, report, path, ("nifti",))
+    (without,) = run_study(*run, None, path, ("nifti",))
+    assert with_report["not_found"] == ["liver", "solid nodule in the right upper lobe"]
+    assert without["not_found"] == ["liver"]
+
+
+@pytest.mark.parametrize(
+    ("more", "report", "message"),
+    [
+        ("report: {required: true}\n", False, "a report: no, it is not there: no report is given"),
+        ("", True, "protocol 'liver' takes no prompts from reports; leave --report out"),
+        ("choose: {never: [derived]}\n", False, r"none of derived: no, it is derived \(DERIVED\\MPR\\SECONDARY\)"),
+        ("model: published\n", False, "an active protocol: no, it is not: .* voxtell-dicom model fetch"),
+    ],
+)
+def test_why_nothing_is_done(tmp_path, more, report, message):
+    series(tmp_path / "study", 1, ImageType=["DERIVED", "SECONDARY", "MPR"])
+    text = tmp_path / "report.txt"
+    text.write_text("FINDINGS: liver cyst.")
+    with pytest.raises(NothingToDoError, match=message):
+        run_study(
+            Settings(home=tmp_path),
+            tmp_path / "study",
+            tmp_path / "out",
+            [],
+            text if report else None,
+            written(tmp_path, more),
+            (),
+        )
