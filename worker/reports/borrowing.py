@@ -8,8 +8,8 @@ from .places import WHERE, Mention, Span, is_numbered
 
 
 def sites_named(chunks: Sequence[Chunk], mention: Mention) -> list[str]:
-    """The concepts of the sites in the finding's own words; a side alone is none."""
-    spans = [*mention.kept, *mention.place]
+    """The concepts of the sites in the finding's own words; a side alone is none, nor is a neighbour."""
+    spans = [*mention.kept, *(span for span in mention.place if chunks[span[0]].kind is not Kind.RELATION)]
     own = [chunks[i] for start, end in spans for i in range(start, end)]
     return [piece.concept for piece in own if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
 
@@ -24,10 +24,18 @@ def borrow_place(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lex
             mention.borrowed = _place_before(chunks, mention.start, found, lexicon)
         elif mention.place and lexicon.parts.issuperset(sites):
             mention.whole = _place_before(chunks, mention.start, found, lexicon)
-        elif not mention.place and not _has_side(chunks, mention.kept):
+        elif not mention.place:
             place = _place_before(chunks, mention.start, found, lexicon)
-            if place and _has_side(chunks, [place]) and _is_same_organ(chunks, place, sites):
-                mention.borrowed = place  # "Both kidneys show parapelvic cysts"
+            if place and _tells_more(chunks, place, mention, sites, lexicon):
+                mention.borrowed = place
+
+
+def _tells_more(chunks: Sequence[Chunk], place: Span, mention: Mention, sites: Sequence[str], lexicon: Lexicon) -> bool:
+    """Whether a place before says more of the finding's own site: "Both kidneys show parapelvic cysts", a level."""
+    if any(lexicon.is_code(chunks[i].concept) for i in range(*place)):
+        return lexicon.code_sites.issuperset(sites)
+    sided = _has_side(chunks, [place]) and not _has_side(chunks, mention.kept)
+    return sided and _is_same_organ(chunks, place, sites)
 
 
 def _has_side(chunks: Sequence[Chunk], spans: Sequence[Span]) -> bool:
@@ -50,10 +58,20 @@ def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention],
                 first -= 1
             while chunks[first].kind is Kind.ARTICLE:
                 first += 1
+            if first > 1 and chunks[first - 1].kind is Kind.JOIN and chunks[first - 1].concept != ",":
+                first = _joined_place(chunks, first)
             first = _with_preposition(chunks, first)
             return None if chunks[at].concept in lexicon.regions else (first, _after_place(chunks, at + 1, lexicon))
         at -= 1
     return None
+
+
+def _joined_place(chunks: Sequence[Chunk], first: int) -> int:
+    """Where "left epididymis and testis" begins when `first` is "testis"; `first` when no site is joined."""
+    at = first - 1
+    while at > 0 and chunks[at - 1].kind in WHERE:
+        at -= 1
+    return at if any(chunks[i].kind is Kind.SITE for i in range(at, first - 1)) else first
 
 
 def _owns(mention: Mention, at: int) -> bool:

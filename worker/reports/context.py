@@ -20,6 +20,9 @@ _ORDER = (
 )  # fmt: skip
 
 
+_LONGEST_UNKNOWN = 2  # words that may stand before a phrase: "infarct or retraction edema"
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Tokens `start` to `end` (exclusive) that a trigger speaks about."""
@@ -27,7 +30,7 @@ class Reach:
     start: int
     end: int
     reason: Reason
-    touching: bool = False  # only findings whose phrase touches this reach
+    touching: bool = False  # only findings whose phrase touches this reach, unknown words let pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def reason_for(head: tuple[int, int], phrase: tuple[int, int], found: Sequence[R
     reasons = set()
     for reach in found:
         if reach.touching:
-            reached = phrase[1] == reach.start or phrase[0] == reach.end
+            reached = phrase[1] == reach.start or 0 <= phrase[0] - reach.end <= _LONGEST_UNKNOWN
         else:
             reached = reach.start <= head[0] < reach.end
         if reached:

@@ -104,11 +104,12 @@ class LexiconFile(BaseModel):
     wide_sites: list[str] = []  # concepts of sites that cover many places: only the same words are the same place
     told_apart: list[str] = []  # findings that only their own words tell apart
     self_located: list[str] = []  # findings whose name says where they are
+    code_sites: list[str] = []  # concepts of sites whose level a site code tells
     companions: list[str] = []  # "with": the findings on both sides of it share their place
     adjective_endings: list[str] = []  # of words that no list holds and that describe the finding after them
     parts: list[str] = []
     regions: list[str] = []
-    title_findings: list[str] = []  # findings that are also organs: they may stand in a title ("Lymph nodes:")
+    title_findings: list[str] = []  # terms that are also organs: they may stand in a title ("Lymph nodes:")
     findings: Terms
     no_volume: Terms = {}
     states: Terms = {}
@@ -130,6 +131,7 @@ class Lexicon:
         self.wide_sites = frozenset(file.wide_sites)
         self.told_apart = frozenset(file.told_apart)
         self.self_located = frozenset(file.self_located)
+        self.code_sites = frozenset(file.code_sites)
         self.companions = frozenset(file.companions)
         self.parts = frozenset(file.parts)
         self.regions = frozenset(file.regions)

@@ -61,7 +61,8 @@ def _start(chunks: Sequence[Chunk], head: int, taken: int) -> int:
     while at > taken:
         before = chunks[at - 1]
         counts = before.kind is Kind.NUMBER and chunks[at].kind in _COUNTED  # "2 nodules", "3rd to 7th ribs"
-        unknown = before.kind is Kind.WORD and at - 2 >= taken and chunks[at - 2].kind in _BEFORE_ADJECTIVE
+        opens = at == 1 or (at - 2 >= taken and chunks[at - 2].kind in _BEFORE_ADJECTIVE)
+        unknown = before.kind is Kind.WORD and opens
         if before.kind in _BEFORE_HEAD or counts or (unknown and at == head):
             at -= 1
         elif before.kind is Kind.ARTICLE and at - 2 >= taken and chunks[at - 2].kind is Kind.PARTITIVE:

@@ -14,6 +14,7 @@ WHERE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE, Kin
 NAMES_PLACE = frozenset({Kind.SIDE, Kind.SITE, Kind.SITE_ADJECTIVE})
 PASSED_OVER = DROPPED | {Kind.FILLER, Kind.NUMBER}
 _WITHIN_PLACE = frozenset({Kind.ARTICLE, Kind.MODIFIER, Kind.PARTITIVE, Kind.SIZE, Kind.QUANTITY, Kind.CHANGE})
+_ENDS_LIST_PLACE = frozenset({Kind.SITE, Kind.SITE_ADJECTIVE, Kind.PLACE, Kind.SIDE})
 _LONGEST_COUNT = 6  # chunks of "4th, 5th and 6th"
 _LONGEST_ASIDE = 12  # chunks in a parenthesis that may stand between a finding and its place
 
@@ -64,7 +65,7 @@ def _is_predicate(chunks: Sequence[Chunk], at: int, mention: Mention) -> bool:
 def _add_bare_place(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) -> None:
     """Draw in a place without a preposition: "4 mm nodule RUL", "infarct, left thalamus", "effusion: small, left"."""
     sided = any(chunks[i].side for first, last in mention.kept for i in range(first, last))
-    if chunks[at].side and not sided:
+    if (chunks[at].side and not sided) or lexicon.is_code(chunks[at].concept):
         start = at
     elif chunks[at].concept == "," and _is_list_place(chunks, at + 1, lexicon):
         start = at + 1
@@ -95,7 +96,7 @@ def _aside_end(chunks: Sequence[Chunk], at: int) -> int:
 def _is_list_place(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
     """Whether "acute infarct, left thalamus" goes on with a bare place: it must end its clause."""
     end = _place_end(chunks, at, lexicon)
-    if not end or chunks[end - 1].kind not in (Kind.SITE, Kind.PLACE, Kind.SIDE) or chunks[at].kind is Kind.ARTICLE:
+    if not end or chunks[end - 1].kind not in _ENDS_LIST_PLACE or chunks[at].kind is Kind.ARTICLE:
         return False
     return end == len(chunks) or chunks[end].concept in (",", ";", "(", ")", ".", ":")
 
@@ -105,10 +106,13 @@ def _place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
     end, named = run_end(chunks, at, lexicon)
     if end < len(chunks) and chunks[end].kind is Kind.FINDING:
         return 0
-    while end < len(chunks) and chunks[end].kind is Kind.JOIN and end > at:
-        step = 2 if end + 1 < len(chunks) and chunks[end].concept == "," and chunks[end + 1].kind is Kind.JOIN else 1
-        after, also = run_end(chunks, end + step, lexicon)
-        run = chunks[end + step : after]
+    while end < len(chunks) and end > at:
+        join = _aside_end(chunks, end) or end  # "the right clavicle (middle third) and the scapula"
+        if join == len(chunks) or chunks[join].kind is not Kind.JOIN:
+            break
+        step = 2 if join + 1 < len(chunks) and chunks[join].concept == "," and chunks[join + 1].kind is Kind.JOIN else 1
+        after, also = run_end(chunks, join + step, lexicon)
+        run = chunks[join + step : after]
         kinds = {piece.kind for piece in run}
         aside = named and kinds == {Kind.SIDE}  # "both lobes, right more than left"
         counted = chunks[end - 1].kind is Kind.POSITION and kinds == {Kind.POSITION}  # "segment V/VIII"
@@ -127,9 +131,12 @@ def run_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> tuple[int, bo
         kind = chunks[end].kind
         if kind in NAMES_PLACE:
             named = True
-        elif kind not in WHERE | _WITHIN_PLACE and not is_numbered(chunks, end, lexicon):
-            if not _is_unknown_of_site(chunks, end):
-                break
+        elif kind is Kind.PLACE and end > at and chunks[end - 1].kind is Kind.POSITION:
+            named = True  # "in the inferior wall"
+        elif not (
+            kind in WHERE | _WITHIN_PLACE or is_numbered(chunks, end, lexicon) or _is_unknown_of_site(chunks, end)
+        ):
+            break
         end += 1
     while end > at and chunks[end - 1].kind in _WITHIN_PLACE:
         end -= 1

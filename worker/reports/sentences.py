@@ -183,10 +183,15 @@ def _names_finding(title: Sequence[Token], lexicon: Lexicon, *, measured: bool) 
     i = 0
     while i < len(title):
         found = lexicon.longest(title, i)
-        if found and found[1].kind is Kind.FINDING and (measured or found[1].concept not in lexicon.title_findings):
+        if found and found[1].kind is Kind.FINDING and (measured or not _is_organ(title[i : found[0]], lexicon)):
             return True
         i = found[0] if found else i + 1
     return False
+
+
+def _is_organ(term: Sequence[Token], lexicon: Lexicon) -> bool:
+    words = [token.norm for token in term]
+    return " ".join([*words[:-1], lexicon.singular(words[-1])]) in lexicon.title_findings
 
 
 def _has_site(title: Sequence[Token], lexicon: Lexicon) -> bool:

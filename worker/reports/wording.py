@@ -14,6 +14,7 @@ from .tokens import Token
 _OF_PLACE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE})
 _LEADING = frozenset({Kind.PREPOSITION, Kind.RELATION, Kind.ARTICLE})
 _LONGEST_ABBREVIATION = 5
+_NUMBER = re.compile(r" (?:\d+\w?|[ivx]+[ab]?)$", re.IGNORECASE)
 BILATERAL = "bilateral"  # the name that every lexicon gives to both sides
 
 
@@ -43,12 +44,23 @@ class Wording:
         if organ is not None and mention.borrowed is None and not sites_named(self._chunks, mention):
             return self._in_titled_organ(mention, organ)
         finding = self._words([*mention.kept, *mention.place])
+        if organ is not None and self._tells_level(organ, mention):
+            level = self._title_words(organ)
+            site = f"{self._words(self._own_place(mention))} {level}".strip()
+            named = self._pieces([*mention.kept, *mention.place])
+            return Worded(
+                self._lexicon.file.located_at.format(finding=finding, site=level),
+                site,
+                _side(named),
+                self._key(mention, named, organ),
+            )
         place = _merged(mention.place)
         if mention.borrowed is not None:
             place = [mention.borrowed]
             finding = self._with_place(mention, finding)
         site = self._words([self._bare(span) for span in place] or self._own_place(mention))
-        named = self._pieces([*mention.kept, *place])
+        own = [span for span in place if self._kind(span[0]) is not Kind.RELATION]  # a neighbour is another place
+        named = self._pieces([*mention.kept, *own])
         if mention.whole is not None:
             whole = self._words([self._bare(mention.whole)])
             finding = self._lexicon.file.part_of.format(finding=finding, site=whole)
@@ -72,6 +84,12 @@ class Wording:
         located = self._chunks[mention.head].concept in self._lexicon.self_located
         return None if located else titled_organ(self._title_chunks, self._lexicon)
 
+    def _tells_level(self, organ: Chunk, mention: Mention) -> bool:
+        """Whether the title is a level ("C3-4:") and the finding names its site but no level of its own."""
+        own = sites_named(self._chunks, mention)
+        free = mention.borrowed is None and mention.whole is None
+        return free and self._lexicon.is_code(organ.concept) and bool(own) and self._lexicon.code_sites.issuperset(own)
+
     def first_site(self) -> str:
         """The first site that the sentence or else its title names, empty when there is none."""
         for at, piece in enumerate(self._chunks):
@@ -94,7 +112,7 @@ class Wording:
         if self._kind(mention.head) is Kind.STATE:
             return file.state_of.format(state=finding, site=site)
         code = self._lexicon.is_code(re.split(r"[-/ ]", site.casefold())[0])
-        bare = both or site[-1:].isdigit()  # "in both lungs", "in segment 6"
+        bare = both or _NUMBER.search(site) is not None  # "in both lungs", "in segment 6"
         template = file.located_at if code else file.located_bilateral if bare else file.located
         return template.format(finding=finding, site=site)
 
@@ -192,13 +210,18 @@ def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
             start = i + 1
         elif piece.kind is Kind.SITE:
             last = i
-            while last + 1 < len(title) and is_numbered(title, last + 1, lexicon):  # "Segment 6"
+            while last + 1 < len(title) and _counts(title, last + 1, piece, lexicon):  # "Segment 6", "Segment II"
                 last += 1
             side = _side(title[start : i + 1])
             whole = replace(piece, start=title[start].start, end=title[last].end, side=side)
             joined = organs and organs[-1].start == whole.start  # "L4-L5"
             organs[-1:] = [whole] if joined else [*organs[-1:], whole]
     return organs[0] if len(organs) == 1 and organs[0].concept not in lexicon.regions else None
+
+
+def _counts(title: Sequence[Chunk], at: int, site: Chunk, lexicon: Lexicon) -> bool:
+    roman = title[at].kind is Kind.POSITION and site.concept in lexicon.numbered
+    return roman or is_numbered(title, at, lexicon)
 
 
 def _merged(spans: Sequence[Span]) -> list[Span]:
