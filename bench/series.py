@@ -54,9 +54,12 @@ def simpleitk_stored(folder: Path) -> Callable[[], object]:
     """An image in the type that holds the stored values: half the size, and nothing that a network takes."""
     import SimpleITK as sitk
 
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
-    return reader.Execute
+    def read() -> object:
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+        return reader.Execute()
+
+    return read
 
 
 def simpleitk_copied(folder: Path) -> Callable[[], object]:
