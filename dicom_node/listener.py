@@ -54,7 +54,8 @@ class _Session:
     series: set[SeriesKey] = field(default_factory=set)
     established: bool = False
     released: bool = False
-    reported: bool = False
+    reported: bool = False  # its end is being told
+    over: bool = False  # its end was told
 
 
 @dataclass
@@ -195,7 +196,7 @@ class Listener:
             return {
                 series
                 for association, session in self._sessions.items()
-                if association.is_alive() and not session.reported
+                if association.is_alive() and not session.over
                 for series in session.series
             }
 
@@ -250,11 +251,17 @@ class Listener:
         end = AssociationEnd(session.association_id, frozenset(session.series), aborted=not session.released)
         if session.established:
             try:
-                self._announce()
-                if self._on_association_end:
-                    self._on_association_end(end)
+                self._tell_end(session, end)
             except Exception:  # noqa: BLE001 (a door: pynetdicom's thread goes on)
                 _log.exception("the end of association %s was not taken", session.association_id)
+
+    def _tell_end(self, session: _Session, end: AssociationEnd) -> None:
+        try:
+            if self._on_association_end:  # first: its series are open until their quiet time has begun
+                self._on_association_end(end)
+        finally:
+            session.over = True
+            self._announce()
 
     # an instance
 

@@ -2,6 +2,7 @@
 
 Concurrency: `arrived` and `association_ended` run on the listener's association threads, `tick` and `sweep` on the one
 intake thread. The ledger is the only thing they share, apart from a small table of when each series was last noted.
+Of several listener processes one ticks; which series are open in the others it learns from the store.
 
 A series is settled after `quiet_seconds` without an image and with no open association that brought it images. Jobs are
 written before the series is marked settled, and their id derives from the work: a crash in between only repeats the
@@ -18,6 +19,7 @@ from dicom_node.listener import Arrival, AssociationEnd
 from dicom_node.store import Outcome, Store
 from worker.broker import Broker
 from worker.errors import BrokerError
+from worker.leadership import Leadership
 from worker.ledger import Ledger, Series
 from worker.protocols import watched
 from worker.report_inbox import ReportInbox
@@ -75,18 +77,20 @@ class Intake:
     # -- on the intake thread -------------------------------------------------------------------------------
 
     def run(self, stop: threading.Event, open_series: Callable[[], Set[SeriesKey]]) -> None:
-        """Ticks and sweeps until told to stop."""
+        """Ticks and sweeps until told to stop, in one listener process at a time."""
 
         def tick() -> None:
             self.tick(open_series())
 
         next_sweep = 0.0
-        while not stop.is_set():
-            self._guarded(tick)
-            if time.monotonic() >= next_sweep:
-                next_sweep = time.monotonic() + self._settings.sweep_seconds
-                self._guarded(self.sweep)
-            stop.wait(self._settings.tick_seconds)
+        with Leadership(self._settings.home) as leadership:
+            while not stop.is_set():
+                if leadership.held():
+                    self._guarded(tick)
+                    if time.monotonic() >= next_sweep:
+                        next_sweep = time.monotonic() + self._settings.sweep_seconds
+                        self._guarded(self.sweep)
+                stop.wait(self._settings.tick_seconds)
 
     def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
         """The door of the intake thread: what goes wrong is logged and tried again at the next tick."""

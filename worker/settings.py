@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     delivery_lease_seconds: float = Field(600.0, gt=0, description="A delivery that takes longer is tried again, in s.")
     max_attempts: int = Field(3, ge=1, description="Attempts at a segmentation before it is FAILED.")
     max_deliveries: int = Field(20, ge=1, description="Attempts at a delivery before it is FAILED.")
+    listeners: int = Field(1, ge=1, le=64, description="Listener processes that `up` starts on the one port.")
     commitment_wait_seconds: float = Field(
         600.0, gt=0, description="Ask again for storage commitment after this long; doubles each time, in s."
     )

@@ -263,7 +263,7 @@ def test_an_abort_in_the_middle_keeps_what_was_acknowledged(site):
         wait_until(lambda: here.ends)
         assert here.ends[0].aborted
         assert here.ends[0].series == {("1.2.3", "1.2.3.4")}
-        assert here.listener.open_series() == set()
+        wait_until(lambda: here.listener.open_series() == set())
         assert [stored.sop_uid for stored in here.store.walk()] == [f"1.2.3.4.{number}" for number in range(1, 6)]
 
 
