@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pydicom import dcmread
-from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -17,7 +16,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.peer import DEFAULT_TIMEOUTS, ContextAnswer, EchoReport, Peer, Timeouts, associated, echo, probe
 
-__all__ = ["ContextAnswer", "EchoReport", "Peer", "SendOutcome", "Timeouts", "echo", "probe", "send"]
+__all__ = ["ContextAnswer", "EchoReport", "Peer", "SendOutcome", "Timeouts", "echo", "judged", "probe", "send"]
 
 # A file goes out as it lies on the disk, without being decoded. Only this module gives pynetdicom a path to send.
 _config.STORE_SEND_CHUNKED_DATASET = True
@@ -27,6 +26,7 @@ _MAX_CONTEXTS: Final = 128  # of one association: odd numbers of one byte, PS3.8
 # Data sets that pydicom rewrites as implicit little endian without touching a pixel.
 _REWRITABLE: Final = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 
+_SUCCESS: Final = 0x0000
 _GENERAL_WARNINGS: Final = (0x0107, 0x0116)  # attribute list error, value out of range: PS3.7 annex C
 _GENERAL_RECOVERABLE: Final = (0x0110, 0x0213)  # processing failure, resource limitation: PS3.7 annex C
 
@@ -128,21 +128,20 @@ def _send_one(association: Association, item: _Item, peer: Peer) -> SendOutcome:
     if "Status" not in response:
         association.abort()  # pynetdicom notices a peer's A-ABORT only later; until then it would go on sending
         return _failed(item, None, "later", f"{peer} did not answer when {item.sop_uid} was sent.")
-    return _judged(item, response, peer)
-
-
-def _judged(item: _Item, response: Dataset, peer: Peer) -> SendOutcome:
-    """Read a C-STORE response: PS3.4 table B.2-1, and the general statuses of PS3.7 annex C."""
-    status = int(response.Status)
     comment = f" ({response.ErrorComment})" if response.get("ErrorComment") else ""
-    said = f"{peer} answered 0x{status:04X}{comment} to {item.sop_uid}."
-    if status == 0x0000:
-        return SendOutcome(item.path, item.sop_uid, status, "ok", None, f"{peer} stored {item.sop_uid}.")
+    return judged(item.path, item.sop_uid, int(response.Status), peer, comment)
+
+
+def judged(path: Path, sop_uid: str, status: int, peer: object, comment: str = "") -> SendOutcome:
+    """What a peer's status says of an instance: PS3.4 table B.2-1, and the general statuses of PS3.7 annex C."""
+    said = f"{peer} answered 0x{status:04X}{comment} to {sop_uid}."
+    if status == _SUCCESS:
+        return SendOutcome(path, sop_uid, status, "ok", None, f"{peer} stored {sop_uid}.")
     if 0xB000 <= status <= 0xBFFF or status in _GENERAL_WARNINGS:
-        return SendOutcome(item.path, item.sop_uid, status, "warning", None, f"{said} It is stored.")
+        return SendOutcome(path, sop_uid, status, "warning", None, f"{said} It is stored.")
     if 0xA700 <= status <= 0xA7FF or status in _GENERAL_RECOVERABLE:
-        return _failed(item, status, "later", f"{said} Try again later.")
-    return _failed(item, status, "final", f"{said} The same object will be refused again.")
+        return SendOutcome(path, sop_uid, status, "failed", "later", f"{said} Try again later.")
+    return SendOutcome(path, sop_uid, status, "failed", "final", f"{said} The same object will be refused again.")
 
 
 def _failed(item: _Item, status: int | None, retry: Literal["later", "final"], message: str) -> SendOutcome:

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -23,19 +23,21 @@ from dicom_node.sender import Peer, echo
 
 # The Debian programs; a virtual environment may hold others with the same names.
 PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"
-START_SECONDS = 30.0
+START_SECONDS = 120.0  # a loaded machine may take long; a hang must still end
 LOOPBACK = "127.0.0.1"
 
 
 def program(name: str) -> str:
     """The Debian program `name`; without it the test is skipped, in CI it fails."""
     found = shutil.which(name, path=PROGRAMS)
-    if found is None:
-        message = f"{name} is missing: install the packages of tests/debian-packages.txt"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
+    return found or _missing(name)
+
+
+def _missing(name: str) -> NoReturn:
+    message = f"{name} is missing: install the packages of tests/debian-packages.txt"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def free_port() -> int:
@@ -117,6 +119,14 @@ class Orthanc:
         """The SOP Instance UIDs of all that it holds."""
         instances = self.get("/instances?expand")
         return {instance["MainDicomTags"]["SOPInstanceUID"] for instance in instances}
+
+
+def orthanc_plugin(name: str) -> str:
+    """Debian's library of an Orthanc plugin; without it the test is skipped, in CI it fails."""
+    library = Path("/usr/share/orthanc/plugins") / f"lib{name}.so"
+    if not library.exists():
+        _missing(str(library))
+    return str(library)
 
 
 @contextlib.contextmanager

@@ -15,11 +15,12 @@ from dicom_node.errors import DicomNodeError, PeerError
 from dicom_node.sender import SendOutcome, send
 from dicom_node.store import Store
 from dicom_node.transcode import transcoded
+from dicom_node.web_sender import send_to_web
 from worker.broker import COMMIT_TASK, DELIVER_TASK
 from worker.commitments import Commitments
 from worker.errors import WorkerError
 from worker.ledger import Delivery, DeliveryState, Ledger
-from worker.peers import peer_of
+from worker.peers import peer_of, web_peer_of
 from worker.retries import backoff
 from worker.sendable import objects_of
 from worker.settings import Settings, load
@@ -81,6 +82,8 @@ class Sender:
         paths = objects_of(delivery, self.ledger, self.store, destination)
         with TemporaryDirectory(prefix="voxtell-sending-") as folder:
             copies = [transcoded(path, destination.transfer_syntax, Path(folder)) for path in paths]
+            if web := web_peer_of(destination, self.settings):
+                return send_to_web(copies, web)
             return send(copies, peer_of(destination, self.settings), calling_ae=self.settings.ae_title)
 
     def _judge(self, delivery: Delivery, outcomes: list[SendOutcome]) -> None:

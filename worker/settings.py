@@ -6,9 +6,18 @@ checks the names itself: a misspelt `VOXTELL_` variable stops the start.
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
@@ -33,10 +42,18 @@ class Destination(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field("pacs", description="The name protocols use.")
-    ae_title: AeTitle = Field(description="Its AE title.")
-    host: str = Field(description="Its host name or address.")
+    ae_title: AeTitle | None = Field(None, description="Its AE title; results go there by C-STORE.")
+    host: str | None = Field(None, description="Its host name or address.")
     port: int = Field(104, ge=1, le=65535, description="Its TCP port.")
     tls: bool = Field(False, description="Encrypt the connection; its certificate must carry its host name.")
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="Its DICOMweb service, the part before /studies: then results go there by STOW-RS.",
+    )
+    token_file: Path | None = Field(None, description="File with the bearer token for the URL, read at each delivery.")
+    user: str | None = Field(None, description="User name for the URL.")
+    password_file: Path | None = Field(None, description="File with the user's password, read at each delivery.")
     seg: Literal["binary", "labelmap"] = Field(
         "binary", description="Form of Segmentations; labelmap where segments do not overlap, else binary."
     )
@@ -46,6 +63,16 @@ class Destination(BaseModel):
     commitment: bool = Field(
         False, description="Ask it by storage commitment to keep the results; until it promises, nothing is cleaned."
     )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.url is None) == (self.ae_title is None) or (self.url is None) != (self.host is not None):
+            raise ValueError("a destination is reached by ae_title and host, or else by url")
+        if self.url is not None and self.commitment:
+            raise ValueError("DICOMweb services are not asked for storage commitment; leave commitment out")
+        if self.token_file is not None and self.user is not None:
+            raise ValueError("a service gets a token or a user name with a password, not both")
+        return self
 
 
 class Settings(BaseSettings):
@@ -66,6 +93,7 @@ class Settings(BaseSettings):
     require_called_ae: bool = Field(False, description="Reject peers that call this node by another AE title.")
     private_classes: bool = Field(False, description="Take SOP classes that vendors made up.")
     share_port: bool = Field(False, description="Let several listener processes take turns on the port.")
+    listeners: int = Field(1, ge=1, le=64, description="Listener processes that `up` starts on the one port.")
     max_associations: int = Field(50, ge=1, description="Associations at one time.")
     max_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU the listener accepts, in bytes.")
     min_free_bytes: int = Field(2 * 1024**3, ge=0, description="Free disk in bytes under which 0xA700 is answered.")
@@ -93,7 +121,6 @@ class Settings(BaseSettings):
     delivery_lease_seconds: float = Field(600.0, gt=0, description="A delivery that takes longer is tried again, in s.")
     max_attempts: int = Field(3, ge=1, description="Attempts at a segmentation before it is FAILED.")
     max_deliveries: int = Field(20, ge=1, description="Attempts at a delivery before it is FAILED.")
-    listeners: int = Field(1, ge=1, le=64, description="Listener processes that `up` starts on the one port.")
     commitment_wait_seconds: float = Field(
         600.0, gt=0, description="Ask again for storage commitment after this long; doubles each time, in s."
     )

@@ -10,8 +10,10 @@ import pytest
 from dicom_node.listener import Access, Listener
 from dicom_node.store import Store
 from dicom_node.synthesis import ct_series
+from tests.peers import orthanc, orthanc_plugin
 from worker import delivery
 from worker.delivery import Sender
+from worker.errors import SettingsError
 from worker.jobs import Prompt, Route, Work
 from worker.ledger import DeliveryState, Job, JobState
 from worker.settings import load
@@ -149,3 +151,42 @@ def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: Sender, t
     delivery.run(second.job_id, "pacs")
     assert sender.ledger.deliveries(second.job_id)[0].attempts == 0
     assert sender.ledger.to_deliver() == []
+
+
+# -- by STOW-RS
+
+
+def test_results_go_to_a_dicomweb_service(sender: Sender, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    with orthanc(tmp_path / "orthanc", Plugins=[orthanc_plugin("OrthancDicomWeb")]) as web:
+        destination = {"name": "pacs", "url": f"{web.http}/dicom-web", "token_file": str(token)}
+        sender.settings = load(home=sender.settings.home, destinations=[destination])
+        job = segmented(sender, "pacs")
+        delivery.run(job.id, "pacs")
+        assert sender.ledger.job(job.id).state is JobState.DELIVERED
+        assert len(web.sop_uids()) == 2
+
+
+def test_a_token_that_cannot_be_read_fails_the_delivery_and_names_the_file(sender: Sender, tmp_path: Path) -> None:
+    destination = {"name": "pacs", "url": "https://pacs.example/dicom-web", "token_file": str(tmp_path / "none")}
+    sender.settings = load(home=sender.settings.home, destinations=[destination])
+    job = segmented(sender, "pacs")
+    delivery.run(job.id, "pacs")
+    assert f"{tmp_path / 'none'} cannot be read" in sender.ledger.job(job.id).reason
+
+
+@pytest.mark.parametrize(
+    ("destination", "words"),
+    [
+        ({}, "by ae_title and host, or else by url"),
+        ({"ae_title": "A"}, "by ae_title and host, or else by url"),
+        ({"ae_title": "A", "host": "h", "url": "https://h"}, "by ae_title and host, or else by url"),
+        ({"url": "https://h", "commitment": True}, "not asked for storage commitment"),
+        ({"url": "https://h", "user": "u", "token_file": "t"}, "not both"),
+        ({"url": "ftp://h"}, "destinations"),
+    ],
+)
+def test_a_destination_is_reached_in_one_way(destination: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError, match=f"(?i){words}"):
+        load(destinations=[destination])

@@ -74,7 +74,11 @@ def test_destinations_are_json_and_found_by_name(monkeypatch):
             '[{"ae_title": "A", "host": "h", "prt": 104}]',
             "setting VOXTELL_DESTINATIONS, 0.prt: Extra inputs are not permitted (got 104)",
         ),
-        ("VOXTELL_DESTINATIONS", '[{"ae_title": "A"}]', "setting VOXTELL_DESTINATIONS, 0.host: Field required"),
+        (
+            "VOXTELL_DESTINATIONS",
+            '[{"ae_title": "A"}]',
+            "setting VOXTELL_DESTINATIONS, 0: a destination is reached by ae_title and host, or else by url",
+        ),
         (
             "VOXTELL_DESTINATIONS",
             '[{"ae_title": "A", "host": "h"}, {"ae_title": "B", "host": "h"}]',
