@@ -57,14 +57,15 @@ def run_study(
     reported = _reported(asked, prompts, report)
     chosen, reasons = _choose(asked, reported, study, settings)
     done: list[dict[str, Any]] = []
-    segmenter = load_segmenter(settings) if chosen else None
+    segmenter = None
     for volume, work in chosen:
+        segmenter = segmenter or load_segmenter(settings.model_copy(update={"model": work.model}))
         folder = output if len(chosen) == 1 else output / work.series_uid / _file_name(volume.name)
         try:
             found = segment(
                 [file.path for file in volume.files],
                 work.prompts,
-                segmenter,  # type: ignore[arg-type] # something is chosen, so it is loaded
+                segmenter,
                 derived=work.derived,
                 volume=work.volume,
                 straighten=settings.resample_tilt,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from dicom_node.series import read_volume
 from tests.twins import ThresholdSegmenter
@@ -54,10 +55,16 @@ def test_run_and_the_node_choose_the_same(tmp_path, case):
 def test_each_volume_has_a_folder_of_its_own(tmp_path):
     paths = echoes(tmp_path / "study", "5.5", "90")
     out = tmp_path / "out"
-    done = run_study(Settings(home=tmp_path), tmp_path / "study", out, ["above -5", "above 50"], None, None, ("nifti",))
+    done = run_study(
+        Settings(home=tmp_path), tmp_path / "study", out, ["above -5", "above 50"], None, None, ("nifti", "seg")
+    )
     uid = done[0]["series_uid"]
     assert [one["volume"] for one in done] == ["EchoTime=5.5", "EchoTime=90"]
     assert [Path(one["files"][0]).parent for one in done] == [out / uid / "EchoTime=5.5", out / uid / "EchoTime=90"]
+    assert [dcmread(out / uid / one["volume"] / "seg.dcm").SeriesDescription for one in done] == [
+        "Segmentation, UNAPPROVED, EchoTime=5.5",
+        "Segmentation, UNAPPROVED, EchoTime=90",
+    ]
     means = [read_volume(paths, one["volume"]).volume.array.mean() for one in done]
     assert means[1] - means[0] == pytest.approx(100)
     assert [len(one["found"]) for one in done] == [1, 2]  # only the second echo is brighter than 50
