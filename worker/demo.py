@@ -179,9 +179,13 @@ class Demo:
                 if ledger.known_series() and not ledger.receiving() and all(job.state in ENDED for job in jobs):
                     break
                 time.sleep(0.2)
+        studies = {study_uid for study_uid, _ in ledger.known_series()}
+        left_out = [one for study_uid in studies for one in ledger.decisions_on(study_uid) if not one.taken]
         ledger.close()
+        for decision in left_out:
+            self._console.print(f"  [yellow]series {decision.series_uid}: {decision.reason}[/]")
         if not jobs:
-            raise DemoError("no series of the study is a CT, MR or PET image series, so nothing was segmented")
+            raise DemoError("nothing was segmented: " + "; ".join(decision.reason for decision in left_out))
         done = [job for job in jobs if job.state in (JobState.DELIVERED, JobState.SEGMENTED)]
         for job in jobs:
             if job.state is JobState.FAILED:
