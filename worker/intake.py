@@ -141,6 +141,6 @@ class Intake:
         if not selected.jobs:
             return
         try:
-            self._broker.segment(selected.jobs, self._ledger.priorities())
+            self._broker.segment(selected.jobs, self._ledger.priorities(selected.jobs))
         except BrokerError as error:  # the next sweep enqueues them
             log.warning("queue", problem=str(error))

@@ -204,7 +204,7 @@ class Desk:
             return
         log.info("segmented", found=len(result["found"]), seconds=round(sum(result["seconds"].values()), 1))
         try:
-            self.broker.deliver(self.ledger.to_deliver(job.id), self.ledger.priorities())
+            self.broker.deliver(self.ledger.to_deliver(job.id), {job.id: work.priority})
         except BrokerError as error:  # the listener's sweep enqueues them
             log.warning("queue", problem=str(error))
 

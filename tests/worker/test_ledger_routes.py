@@ -149,6 +149,7 @@ def test_urgent_jobs_are_first_and_archived_ones_last(ledger, clock):
         clock.passes(1.0)
     assert ledger.to_segment() == [ids[priority] for priority in Priority]
     assert ledger.priorities() == {ids[one]: one for one in (Priority.URGENT, Priority.ARCHIVE)}
+    assert ledger.priorities([ids[Priority.URGENT], ids[Priority.ROUTINE]]) == {ids[Priority.URGENT]: Priority.URGENT}
 
 
 def test_a_job_is_not_to_be_had_outside_its_window(ledger, clock):

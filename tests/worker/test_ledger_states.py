@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.worker.ledger_stories import Clock, work
 from worker.errors import UnknownJobError
+from worker.jobs import Route
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
 
 LEASE, WAIT = 60.0, 30.0
@@ -21,7 +22,12 @@ MAX_DELIVERIES = 1000  # more than a run of the machine makes
 PATIENCE = 4  # how often people meddle in one run: else the search does little but cancel and retry
 RESULT = {"files": ["a.dcm"], "found": []}
 UNFINISHED = (JobState.QUEUED, JobState.SEGMENTING, JobState.SENDING)
-DESTINATIONS: dict[int, tuple[str, ...]] = {1: ("pacs", "archive"), 2: (), 3: ("pacs",)}  # by number of images
+ROUTES: dict[int, tuple[Route, ...]] = {  # by number of images
+    1: (Route(to="pacs"), Route(to="archive")),
+    2: (),
+    3: (Route(to="pacs", fallback="archive"),),
+}
+PROMISES = "pacs"  # the destination that is asked for storage commitment
 
 
 @dataclass
@@ -45,6 +51,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.senders: dict[tuple[str, str], Hold] = {}
         self.job_claims: list[Job] = []  # every one that was ever made
         self.delivery_claims: list[Delivery] = []
+        self.questions: list[Delivery] = []
         self.patience = PATIENCE
 
     def teardown(self):
@@ -52,11 +59,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # -- what happens
 
-    @precondition(lambda self: len(self.jobs) < len(DESTINATIONS))
+    @precondition(lambda self: len(self.jobs) < len(ROUTES))
     @rule()
     def later_images_settle(self):
         images = len(self.jobs) + 1
-        task = work(images=images, destinations=DESTINATIONS[images])
+        task = work(images=images).model_copy(update={"routes": ROUTES[images]})
         before = self.ledger.jobs()
         assert self.ledger.add_job(task)
         assert not self.ledger.add_job(task)
@@ -140,13 +147,42 @@ class LedgerMachine(RuleBasedStateMachine):
         elif what == "postpone":
             assert self.ledger.postpone_delivery(claim, "does not answer", WAIT) is held
         else:
-            self.ledger.end_delivery(claim, DeliveryState(what), "refused")
+            uid = "2.25.1" if what == "delivered" and claim.destination == PROMISES else None
+            self.ledger.end_delivery(claim, DeliveryState(what), "refused", transaction_uid=uid)
         if not held:
             assert self._facts(claim.job_id) == before
         elif what == "renew":
             hold.until = self.clock.now + LEASE
         else:
             del self.senders[key]
+
+    @precondition(lambda self: self.ledger.to_commit())
+    @rule(data=st.data(), then=st.sampled_from(["silence", "committed", "not committed"]))
+    def a_destination_is_asked(self, data, then):
+        job_id, destination = data.draw(st.sampled_from(self.ledger.to_commit()))
+        assert destination == PROMISES
+        asked = self.ledger.claim_commitment(job_id, destination, f"2.25.{len(self.questions) + 10}", WAIT)
+        assert self.ledger.claim_commitment(job_id, destination, "2.25.9", WAIT) is None
+        self.questions.append(asked)
+        if then != "silence":
+            self._answers(asked, then)
+
+    @precondition(lambda self: self.questions)
+    @rule(data=st.data(), what=st.sampled_from(["committed", "not committed"]))
+    def an_answer_comes(self, data, what):
+        self._answers(data.draw(st.sampled_from(self.questions)), what)
+
+    def _answers(self, asked, what):
+        before = self._facts(asked.job_id)
+        awaited = self.ledger.asked_with(asked.transaction_uid) is not None
+        assert not awaited or asked == self.ledger.asked_with(asked.transaction_uid)
+        if what == "committed":
+            took = self.ledger.committed(asked)
+        else:
+            took = self.ledger.not_committed(asked, "no room", WAIT, MAX_DELIVERIES)
+        assert took is awaited
+        if not took:
+            assert self._facts(asked.job_id) == before
 
     @precondition(lambda self: self.holders or self.senders)
     @rule(seconds=st.sampled_from([WAIT, LEASE + 1]))
@@ -195,7 +231,11 @@ class LedgerMachine(RuleBasedStateMachine):
             if job.state is JobState.SENDING:
                 assert states & {DeliveryState.PENDING, DeliveryState.SENDING}
             if job.state is JobState.DELIVERED:
-                assert states == {DeliveryState.DELIVERED}
+                assert states - {DeliveryState.FAILED} <= {DeliveryState.DELIVERED, DeliveryState.COMMITTED}
+                assert DeliveryState.DELIVERED in states
+                assert DeliveryState.FAILED not in states or "instead of" in job.reason
+            if job.state is JobState.COMMITTED:
+                assert states == {DeliveryState.COMMITTED}
             if job.state in (JobState.QUEUED, JobState.SEGMENTING):
                 assert not states
 

@@ -1,5 +1,6 @@
 """Facts about jobs: each transition is one guarded UPDATE."""
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -142,9 +143,11 @@ class JobFacts(Tables):
             query = sa.select(jobs.c.id).where(due).order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id)
             return [str(row.id) for row in connection.execute(query)]
 
-    def priorities(self) -> dict[str, Priority]:
-        """By id, the priority of every unfinished job that is not routine."""
+    def priorities(self, job_ids: Collection[str] | None = None) -> dict[str, Priority]:
+        """By id, the priority of every unfinished job (of these) that is not routine."""
         special = jobs.c.state.in_(UNFINISHED) & (jobs.c.priority != Priority.ROUTINE)
+        if job_ids is not None:
+            special &= jobs.c.id.in_(job_ids)
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(jobs.c.id, jobs.c.priority).where(special))
             return {str(row.id): Priority(row.priority) for row in rows}
