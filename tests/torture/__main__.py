@@ -12,7 +12,7 @@ DATABASES = {"both": ("sqlite", "postgresql"), "sqlite": ("sqlite",), "postgresq
 
 
 def main() -> int:
-    """One run per database; the tables on stdout; exit code 1 when anything is at fault."""
+    """The studies divided among the databases, a run for each, with its table; exit code 1 if anything is at fault."""
     parser = argparse.ArgumentParser(prog="make torture", description=__doc__)
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
@@ -21,8 +21,13 @@ def main() -> int:
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="torture-"))
     faults = 0
-    for database in DATABASES[options.database]:
-        plan = seeded(options.seed, options.studies, without=[] if database == "postgresql" else ["database restarted"])
+    databases = DATABASES[options.database]
+    for database in databases:
+        plan = seeded(
+            options.seed,
+            options.studies // len(databases),
+            without=[] if database == "postgresql" else ["database restarted"],
+        )
         report = torture(folder / database, plan, database=database, seed=options.seed)
         print(f"\n{database}, seed {options.seed}\n{report.table()}\nlogs: {folder / database}", flush=True)  # noqa: T201
         faults += len(report.verdict.faults)

@@ -1,7 +1,6 @@
 """What befalls the node as a whole, one event after the other, while studies come in."""
 
 import contextlib
-import os
 import queue
 import signal
 import threading
@@ -36,7 +35,7 @@ class Events:
         moods: dict[Event, Mood] = {
             "PACS down": "down",
             "PACS slow": "slow",
-            "PACS deaf": "deaf",
+            "PACS aborting": "aborting",
             "PACS mute": "mute",
         }
         self._acts: dict[Event, Callable[[], None]] = {
@@ -47,10 +46,11 @@ class Events:
             "disk full": partial(self._for_a_while, self._disk_full),
             "clock an hour ahead": partial(self._step_clock, HOUR),
             "clock an hour back": partial(self._step_clock, -HOUR),
-            "listener killed": partial(self._kill, "listen", 0),
-            "segmentation worker killed": partial(self._kill, "segment-worker", 0),
+            "listener killed": partial(self._kill, "listen"),
+            "segmentation worker killed": partial(self._kill, "segment-worker"),
             "segmentation stalled": self._stall,
-            "delivery worker killed": partial(self._kill, "deliver-worker", 0),
+            "delivery worker killed": partial(self._kill, "deliver-worker"),
+            "supervisor killed": partial(self._kill, "up"),
             "node killed": self._kill_all,
             **{event: partial(self._for_a_while, partial(self._pacs, mood)) for event, mood in moods.items()},
         }
@@ -123,11 +123,12 @@ class Events:
         temporary.replace(self._house.clock)
         time.sleep(2 * clock_steps.LOOK_SECONDS)
 
-    def _kill(self, role: str, which: int) -> None:
-        self._house.of_role(role)[which].kill()
+    def _kill(self, role: str) -> None:
+        """Its first process; a worker's children are left without it."""
+        self._house.of_role(role)[0].kill()
 
     def _stall(self) -> None:
-        stalled = [process for process in self._house.of_role("segment-worker") if process.ppid() != os.getpid()]
+        stalled = self._house.of_role("segment-worker")
         for process in stalled:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGSTOP)

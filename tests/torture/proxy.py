@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from tests.peers import LOOPBACK, free_port
 
-Mood = Literal["well", "down", "slow", "deaf", "mute"]
-"""deaf: cuts a connection when something of the message has come. mute: cuts it when the answer is about to go back."""
+Mood = Literal["well", "down", "slow", "aborting", "mute"]
+"""aborting: A-ABORT in the middle of a message. mute: drops the line before the answer to a message."""
 
 PIECE = 4096
 SLOW_SECONDS = 0.25  # per piece and direction
-DEAF_AFTER = 600  # bytes from the sender: the association request is through, the message is not
+ABORTS_AFTER = 600  # bytes from the sender: the association request is through, the message is not
+A_ABORT = bytes([7, 0, 0, 0, 0, 4, 0, 0, 2, 0])  # by the service provider, no reason given (PS3.8 section 9.3.8)
 
 
 class Proxy:
@@ -74,8 +75,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             to_reader, to_writer = await asyncio.open_connection(LOOPBACK, self.target)
             ways = [
-                asyncio.create_task(self._pass(reader, to_writer, answers=False)),
-                asyncio.create_task(self._pass(to_reader, writer, answers=True)),
+                asyncio.create_task(self._pass(reader, to_writer, writer)),
+                asyncio.create_task(self._pass(to_reader, writer, None)),
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -86,22 +87,23 @@ class Proxy:
                 to_writer.close()
         writer.close()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sender: asyncio.StreamWriter | None
+    ) -> None:
+        """One direction of a connection; `sender` is where an A-ABORT goes, None on the way back to it."""
         passed = 0
         while piece := await reader.read(PIECE):
-            if self._mood == "down" or self._cuts(passed, answers):
+            if self._mood == "down" or (self._mood == "mute" and sender is None and passed):  # the first piece accepts
+                return
+            if self._mood == "aborting" and sender is not None and passed > ABORTS_AFTER:
+                sender.write(A_ABORT)
+                await sender.drain()
                 return
             if self._mood == "slow":
                 await asyncio.sleep(SLOW_SECONDS)
             writer.write(piece)
             await writer.drain()
             passed += len(piece)
-
-    def _cuts(self, passed: int, answers: bool) -> bool:
-        """The first piece of an answer accepts the association; the second says what became of the message."""
-        return (self._mood == "deaf" and not answers and passed > DEAF_AFTER) or (
-            self._mood == "mute" and answers and passed > 0
-        )
 
 
 @contextlib.contextmanager
