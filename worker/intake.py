@@ -4,8 +4,8 @@ Concurrency: `arrived` and `association_ended` run on the listener's association
 intake thread. The ledger is the only thing they share, apart from a small table of when each series was last noted.
 Of several listener processes one ticks; which series are open in the others it learns from the store.
 
-A series is settled after `quiet_seconds` without an image and with no open association that brought it images. Jobs are
-written before the series is marked settled, and their id derives from the work: a crash in between only repeats the
+A series is settled at once when it is provably full (worker.completeness), else after `quiet_seconds` without an image
+and with no open association that brought it images. Jobs are written before the series is marked settled, and their id derives from the work: a crash in between only repeats the
 question. A late image opens the series again and leads to a new job that supersedes the old one.
 """
 
@@ -19,6 +19,7 @@ from dicom_node.listener import Arrival, AssociationEnd
 from dicom_node.store import Outcome, Store
 from worker.broker import Broker
 from worker.errors import BrokerError
+from worker.fullness import Fullness
 from worker.leadership import Leadership
 from worker.ledger import Ledger, Series
 from worker.protocols import watched
@@ -41,7 +42,9 @@ class Intake:
         self._settings, self._store, self._ledger, self._broker = settings, store, ledger, broker
         self._protocols = watched(settings)
         self._selection = Selection(settings, store, ledger, ReportInbox(settings.home, ledger))
+        self._fullness = Fullness(settings, store)
         self._noted: dict[tuple[str, SeriesKey], float] = {}
+        self._unnoted: dict[tuple[str, SeriesKey], Arrival] = {}  # the last one that the ledger has not heard of
         self._lock = threading.Lock()
 
     # -- on the association threads -------------------------------------------------------------------------
@@ -59,20 +62,34 @@ class Intake:
         with self._lock:
             due = now - self._noted.get((arrival.association_id, key), float("-inf"))
             if due < self._settings.quiet_seconds / NOTES_PER_QUIET_TIME:
+                self._unnoted[arrival.association_id, key] = arrival
                 return
             self._noted[arrival.association_id, key] = now
-        self._note(key, arrival.calling_ae, arrival.called_ae, arrival.address)
+            self._unnoted.pop((arrival.association_id, key), None)
+        self._note(arrival)
 
     def association_ended(self, end: AssociationEnd) -> None:
-        """Forgets the association; the quiet time of its series starts now."""
-        with self._lock:
-            for series in end.series:
-                self._noted.pop((end.association_id, series), None)
-        for study_uid, series_uid in end.series:
-            self._ledger.quiet_from_now(study_uid, series_uid)
+        """Forgets the association; the quiet time of its series starts now.
 
-    def _note(self, key: SeriesKey, calling_ae: str, called_ae: str, address: str) -> None:
-        self._ledger.image_arrived(*key, calling_ae=calling_ae, called_ae=called_ae, address=address)
+        Images that only renewed the quiet time are noted here: their series may have been settled as full before them.
+        """
+        for series in end.series:
+            with self._lock:
+                self._noted.pop((end.association_id, series), None)
+                last = self._unnoted.pop((end.association_id, series), None)
+            if last:
+                self._note(last)
+            else:
+                self._ledger.quiet_from_now(*series)
+
+    def _note(self, arrival: Arrival) -> None:
+        self._ledger.image_arrived(
+            arrival.study_uid,
+            arrival.series_uid,
+            calling_ae=arrival.calling_ae,
+            called_ae=arrival.called_ae,
+            address=arrival.address,
+        )
 
     # -- on the intake thread -------------------------------------------------------------------------------
 
@@ -100,12 +117,18 @@ class Intake:
             log.exception("intake", step=step.__name__)
 
     def tick(self, open_series: Set[SeriesKey]) -> None:
-        """Settles every series that has been quiet long enough and that no open association still brings."""
+        """Settles every series that is proved full, or quiet for long enough with no open association that brings it."""
         self._protocols.current()  # an edit is judged when it is made, not when the next series is complete
         quiet_since = time.time() - self._settings.quiet_seconds
-        for series in self._ledger.receiving():
-            if series.last_at <= quiet_since and (series.study_uid, series.series_uid) not in open_series:
-                self._guarded(self._settle, series)  # one series that cannot be settled holds up no other
+        receiving = self._ledger.receiving()
+        self._fullness.keep(receiving)
+        for series in receiving:  # one series that cannot be settled holds up no other
+            self._guarded(self._look, series, (series.study_uid, series.series_uid) in open_series, quiet_since)
+
+    def _look(self, series: Series, is_open: bool, quiet_since: float) -> None:
+        quiet = "" if is_open or series.last_at > quiet_since else "quiet"
+        if why := quiet or self._fullness.proof(series, is_open=is_open):
+            self._settle(series, why)
 
     def sweep(self) -> None:
         """Frees what dead workers held and puts waiting jobs on the queue again if the queue lost them."""
@@ -132,12 +155,20 @@ class Intake:
         except BrokerError as error:
             log.warning("queue", problem=str(error))
 
-    def _settle(self, series: Series) -> None:
+    def _settle(self, series: Series, why: str) -> None:
         if self._selection.waits(series):
             return
         selected = self._selection.select(series, self._protocols.current())
         settled = selected.ask_again_at is None and self._ledger.settle(series)
-        log.info("series asked", series=series.series_uid, jobs=selected.jobs, settled=settled)
+        problems = [volume.problem for volume in selected.volumes if volume.problem]
+        log.info(
+            "series asked",
+            series=series.series_uid,
+            why=why,
+            jobs=selected.jobs,
+            settled=settled,
+            problems=problems or None,
+        )
         if not selected.jobs:
             return
         try:

@@ -75,6 +75,7 @@ class Selection:
             added += self._add_jobs(protocol, verdicts, reported)
             waiting += [reported.waiting_until] if reported.waiting_until is not None else []
         again = min(waiting, default=None)
+        self._waiting.pop((series.study_uid, series.series_uid), None)
         if again is not None:
             self._waiting[series.study_uid, series.series_uid] = (series.last_at, again)
         return Selected(here, added, again)

@@ -11,10 +11,12 @@ from pydicom.uid import SecondaryCaptureImageStorage, XRayRadiationDoseSRStorage
 from dicom_node.synthesis import Subject, ct_series
 from tests.images import edit
 from tests.worker.listening import QUIET, Node
+from worker import selection
 from worker.candidates import readable, studies_in, volumes_of
 from worker.choice import choose
 from worker.ledger import JobState
 from worker.protocols import Protocol
+from worker.report_inbox import ReportInbox
 from worker.selection import conditions_of, reason_of
 
 BEST = {"take": "best", "prefer": ["original", "axial", "soft kernel", "thin"]}
@@ -288,3 +290,60 @@ def test_a_protocol_without_its_model_takes_nothing_and_says_why(node, home, tmp
     assert node.tick() == []
     (decision,) = node.ledger.decisions_on(dcmread(paths[0]).StudyInstanceUID)
     assert decision.reason.startswith("an active protocol: no, it is not: protocol 'liver' is inactive: it needs")
+
+
+# -- the study's report
+
+WAITS = "name: liver\nmatch: {Modality: CT}\nprompts: [liver]\nreport: {use: true, wait_minutes: 60}\n"
+REPORT = b"FINDINGS: 8 mm solid nodule in the right upper lobe. No pleural effusion."
+
+
+def test_a_study_waits_for_its_report_without_being_read_again_and_again(node, home, tmp_path, monkeypatch):
+    (home / "protocols" / "liver.yaml").write_text(WAITS)
+    paths = series(tmp_path, 1)
+    study_uid = str(dcmread(paths[0]).StudyInstanceUID)
+    node.receives(*paths, ago=QUIET + 1)
+    assert node.tick() == []
+    (decision,) = node.ledger.decisions_on(study_uid)
+    assert decision.reason.startswith("a report: no, it is not there: waits for a report until ")
+    with monkeypatch.context() as closed:
+        closed.setattr(selection, "readable", lambda _paths: pytest.fail("read again"))
+        assert node.tick() == []
+    node.restart()
+    assert node.tick() == []
+    ReportInbox(home, node.ledger).take(REPORT, source="http", study_uid=study_uid)
+    (job,) = node.tick()
+    assert [prompt.text for prompt in job.work.prompts] == ["liver", "solid nodule in the right upper lobe"]
+    assert "8 mm solid nodule" in job.work.prompts[1].sentence
+    assert node.ledger.receiving() == []
+
+
+def test_after_the_time_the_study_goes_on_without_a_report(node, home, tmp_path):
+    (home / "protocols" / "liver.yaml").write_text(WAITS)
+    node.receives(*series(tmp_path, 1), ago=61 * 60)
+    (job,) = node.tick()
+    assert [prompt.text for prompt in job.work.prompts] == ["liver"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "reason"),
+    [
+        ("prompts: [liver]\nreport: {required: true}\n", "a report: no, it is not there: no report is there"),
+        ("report: {use: true}\n", "something to segment: no, it is nothing: no report is there"),
+    ],
+)
+def test_without_a_report_there_may_be_nothing_to_do(node, home, tmp_path, protocol, reason):
+    (home / "protocols" / "liver.yaml").write_text("name: liver\nmatch: {Modality: CT}\n" + protocol)
+    paths = series(tmp_path, 1)
+    node.receives(*paths, ago=QUIET + 1)
+    assert node.tick() == []
+    assert [one.reason for one in node.ledger.decisions_on(str(dcmread(paths[0]).StudyInstanceUID))] == [reason]
+
+
+def test_who_waits_for_a_report_holds_up_no_other_protocol(node, home, tmp_path):
+    (home / "protocols" / "reported.yaml").write_text(WAITS.replace("name: liver", "name: reported"))
+    thick, thin = series(tmp_path, 1, spacing=5.0), series(tmp_path, 2, spacing=1.0)
+    node.receives(*thick, *thin, ago=QUIET + 1)
+    (job,) = node.tick()
+    assert (job.protocol, job.series_uid) == ("liver", uid(thin))
+    assert len(node.ledger.receiving()) == 2
