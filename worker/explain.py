@@ -24,7 +24,7 @@ from pydicom.uid import (
 from dicom_node.peer import Peer
 from dicom_node.query import find_headers
 from worker.candidates import studies_in
-from worker.choice import choose
+from worker.choice import Verdict, choose
 from worker.protocols import Answer, Candidate, Finding, Protocol, inactive
 from worker.protocols.attributes import keyword_of
 from worker.settings import Settings
@@ -88,9 +88,15 @@ def of_folder(folder: Path, protocols: Sequence[Protocol], settings: Settings) -
         for i, volume in enumerate(volumes):
             for protocol, said in zip(protocols, verdicts, strict=True):
                 facts = (volume.study_uid, volume.series_uid, volume.label, len(volume.files))
-                taken, findings = _and_a_report(protocol, said[i].taken, said[i].findings)
-                answers.append(Explained(*facts, protocol.name, taken, findings))
+                taken = None if _open(said[i]) else said[i].taken
+                answers.append(Explained(*facts, protocol.name, *_and_a_report(protocol, taken, said[i].findings)))
     return answers
+
+
+def _open(verdict: Verdict) -> bool:
+    """Whether only what cannot be known of a folder, such as who sent it, keeps the protocol from taking the volume."""
+    answers = [finding.holds for finding in verdict.findings if finding.level == 0]
+    return not verdict.taken and None in answers and False not in answers
 
 
 def _and_a_report(protocol: Protocol, taken: Answer, findings: Sequence[Finding]) -> tuple[Answer, tuple[Finding, ...]]:

@@ -78,6 +78,15 @@ def test_a_protocol_that_lives_from_reports_may_take_a_folder(tmp_path):
     assert answers["thin", "both"][0], "its own prompts are reason enough"
 
 
+def test_who_sends_is_not_known_of_a_folder(tmp_path):
+    ct(tmp_path, 4, "thin")
+    sender = protocol("sender", match={"Modality": "CT", "CallingAE": "SCANNER"})
+    other = protocol("other", match={"Modality": "MR", "CallingAE": "SCANNER"})
+    answers = told(of_folder(tmp_path, [sender, other], Settings(home=tmp_path / "home")))
+    assert answers["thin", "sender"][0] is None
+    assert answers["thin", "other"][0] is False
+
+
 # -- what a PACS lists
 
 

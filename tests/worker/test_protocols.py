@@ -342,6 +342,44 @@ def test_a_good_version_outlives_the_process(tmp_path):
         ProtocolFolder(folder, said.append, kept=kept)
 
 
+def test_a_file_that_was_removed_does_not_come_back(tmp_path):
+    folder, kept = tmp_path / "protocols", tmp_path / "kept"
+    folder.mkdir()
+    written(folder, LIVER)
+    written(folder, LIVER.replace("liver", "spleen"), "spleen.yaml")
+    protocols = ProtocolFolder(folder, kept=kept)
+    (folder / "liver.yaml").unlink()
+    written(folder, LIVER.replace("liver", "kidney"), "spleen.yaml")
+    assert [protocol.name for protocol in protocols.current()] == ["kidney"]
+    written(folder, "name: [")
+    assert [protocol.name for protocol in protocols.current()] == ["kidney"]
+
+
+def test_a_folder_that_vanishes_takes_no_protocol_out_of_force(tmp_path):
+    folder = tmp_path / "share"
+    folder.mkdir()
+    written(folder, LIVER)
+    said: list[ProtocolError] = []
+    protocols = ProtocolFolder(folder, said.append)
+    folder.rename(tmp_path / "unmounted")
+    assert [protocol.name for protocol in protocols.current()] == ["liver"]
+    assert protocols.current()
+    assert [str(error) for error in said] == [f"{folder} is not there any more; its protocols stay in force"]
+    (tmp_path / "unmounted").rename(folder)
+    written(folder, LIVER.replace("liver", "spleen"))
+    assert [protocol.name for protocol in protocols.current()] == ["spleen"]
+
+
+def test_a_disk_that_is_full_holds_up_nothing(tmp_path):
+    folder, kept = tmp_path / "protocols", tmp_path / "kept"
+    folder.mkdir()
+    kept.write_text("a file where the folder should be")
+    written(folder, LIVER)
+    with capture_logs() as logged:
+        assert ProtocolFolder(folder, kept=kept).current()
+    assert [line["event"] for line in logged] == ["good version of a protocol not kept"]
+
+
 def test_a_bad_edit_is_an_error_in_the_log(tmp_path):
     path = written(tmp_path, LIVER)
     protocols = ProtocolFolder(tmp_path)
@@ -516,6 +554,12 @@ def test_how_a_series_came_is_not_known_before_it_has_come():
     (finding,) = Match.model_validate({"CallingAE": "SCANNER"}).judge(series(header(Modality="CT")))[1]
     assert str(finding) == "CallingAE equals 'SCANNER': not known"
     assert finding.holds is None
+
+
+def test_frames_count_as_images():
+    many = header(Modality="MR", NumberOfFrames="30")
+    assert takes({"Instances": {"min": 60, "max": 60}}, series(many, many))
+    assert takes({"Instances": 2}, series(header(), header()))
 
 
 def test_conditions_reach_into_sequences_and_private_elements():

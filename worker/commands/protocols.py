@@ -1,6 +1,6 @@
 """`protocols`: are they valid, and what do they say to a study?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ from worker.commands.printing import print_json, when
 from worker.errors import ProtocolError
 from worker.explain import Explained, of_folder, of_pacs
 from worker.protocols import (
+    Answer,
     Finding,
     Protocol,
     inactive,
@@ -79,7 +80,7 @@ def explain(
     else:
         keys = {"StudyDate": date, "ModalitiesInStudy": modality, "PatientID": patient_id, "AccessionNumber": accession}
         listed = of_pacs(peer_named(str(from_pacs), settings), keys, known, settings)
-        _tell([answer for answers in listed for answer in answers], as_json)
+        _tell((answer for answers in listed for answer in answers), as_json)
 
 
 # -- one line per fact
@@ -108,21 +109,25 @@ def _checked(protocol: Protocol, settings: Settings) -> dict[str, Any]:
     return facts | {"active": not inactive(protocol, settings), "notes": list(_notes(protocol, settings))}
 
 
-def _tell(answers: Sequence[Explained], as_json: bool) -> None:
+def _tell(answers: Iterable[Explained], as_json: bool) -> None:
+    """Each answer as it comes: a PACS may list many studies."""
     if as_json:
         print_json([vars(one) | {"conditions": [vars(finding) for finding in one.conditions]} for one in answers])
         return
+    given: dict[str, list[Answer]] = {}
     for answer in answers:
+        given.setdefault(answer.protocol, []).append(answer.taken)
         verb = {True: "takes", False: "does not take", None: "may take"}[answer.taken]
         images = "? images" if answer.images is None else f"{answer.images} images"
         typer.echo(f"{answer.protocol} {verb} {answer.description}, {images}, {answer.series_uid}")
         for finding in answer.conditions:
             typer.echo(_line(finding))
-    for protocol in dict.fromkeys(answer.protocol for answer in answers):
-        given = [answer.taken for answer in answers if answer.protocol == protocol]
-        counts = f"{given.count(True)} taken, {given.count(False)} not"
-        counts += f", {given.count(None)} not known before the images are here" if None in given else ""
-        typer.echo(f"{protocol}: of {len(given)} series or volumes {counts}")
+    for protocol, said in given.items():
+        counts = f"{said.count(True)} taken, {said.count(False)} not"
+        counts += f", {said.count(None)} not known before the images are here" if None in said else ""
+        typer.echo(f"{protocol}: of {len(said)} series or volumes {counts}")
+    if not given:
+        typer.echo("nothing found")
 
 
 def _line(finding: Finding) -> str:

@@ -7,7 +7,7 @@ A name is a DICOM keyword, a tag as gggg,eeee (private ones too), or a way throu
 import re
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -52,12 +52,18 @@ class Candidate:
     only: Collection[str] | None = None
     instances: int | None = None  # where `headers` is not one per image
     at_least: int | None = None  # images, where it is not known how many frames they hold
+    _asked: dict[str, list[Values] | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def values(self, name: str) -> list[Values] | None:
         """The values of an attribute or series fact: one tuple per distinct content over the instances.
 
-        None when it cannot be known.
+        None when it cannot be known. Many protocols ask for the same: each name is looked up once.
         """
+        if name not in self._asked:
+            self._asked[name] = self._look_up(name)
+        return self._asked[name]
+
+    def _look_up(self, name: str) -> list[Values] | None:
         facts = {"CallingAE": self.calling_ae, "CalledAE": self.called_ae, "SenderAddress": self.address}
         if name in facts:
             return [(facts[name],)] if facts[name] else None

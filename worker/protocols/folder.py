@@ -92,6 +92,7 @@ class ProtocolFolder:
         self._on_error = on_error or (lambda error: log.error("protocol kept as it was", problem=str(error)))
         self._on_change = on_change or (lambda _protocols: None)
         self._files: dict[Path, _File] = {}
+        self._missing = False
         self._read()
         for file in self._files.values():
             if file.problem is not None and file.protocol is None:
@@ -100,12 +101,19 @@ class ProtocolFolder:
 
     def current(self) -> list[Protocol]:
         """The protocols in force now."""
-        if {path: file.stamp for path, file in self._files.items()} != _stamps(self._folder):
+        if not self._folder.is_dir():  # unmounted: not the same as emptied by a person
+            self._gone()
+        elif {path: file.stamp for path, file in self._files.items()} != _stamps(self._folder):
             before = self._in_force()
             self._read()
             if self._in_force() != before:
                 self._on_change(self._in_force())
         return self._in_force()
+
+    def _gone(self) -> None:
+        if not self._missing:
+            self._missing = True
+            self._on_error(ProtocolError(f"{self._folder} is not there any more; its protocols stay in force"))
 
     def _in_force(self) -> list[Protocol]:
         return [file.protocol for _, file in sorted(self._files.items()) if file.protocol is not None]
@@ -113,6 +121,7 @@ class ProtocolFolder:
     def _read(self) -> None:
         """Reads what is new or has changed, after what stands; a problem is said once, when it appears."""
         stamps, before = _stamps(self._folder), self._files
+        self._missing = False
         self._files = {
             path: file for path, file in before.items() if stamps.get(path) == file.stamp and not file.problem
         }
@@ -135,11 +144,20 @@ class ProtocolFolder:
         return [protocol.name for protocol in self._in_force()]
 
     def _keep(self, path: Path, text: str) -> None:
-        if self._kept is not None:
+        """Writes down a good version; a disk that is full must not hold up the node, which has it in memory."""
+        if self._kept is None:
+            return
+        try:
             self._kept.mkdir(parents=True, exist_ok=True)
             fresh = self._kept / f"{path.name}.{os.getpid()}"
             fresh.write_text(text, encoding="utf-8")
             fresh.replace(self._kept / path.name)
+            for gone in {kept.name for kept in protocol_files(self._kept)} - {
+                one.name for one in _stamps(self._folder)
+            }:
+                (self._kept / gone).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("good version of a protocol not kept", file=str(path), problem=str(error))
 
     def _kept_version(self, path: Path) -> Protocol | None:
         """The version of a file that was good when the node last read it."""

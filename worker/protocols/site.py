@@ -123,6 +123,8 @@ def watched(settings: Settings) -> ProtocolFolder:
 
     def announce(protocols: Sequence[Protocol]) -> None:
         log.info("protocols in force", protocols={protocol.name: protocol.digest for protocol in protocols})
+        if not protocols:
+            log.error("no protocol is in force, nothing will be segmented", folder=str(settings.protocols_folder))
         for protocol in protocols:
             for problem in unknown_destinations(protocol, settings):
                 log.error("protocol", problem=problem)
