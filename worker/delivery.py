@@ -19,6 +19,7 @@ from dicom_node.web_sender import send_to_web
 from worker.broker import COMMIT_TASK, DELIVER_TASK
 from worker.commitments import Commitments
 from worker.errors import WorkerError
+from worker.leases import kept
 from worker.ledger import Delivery, DeliveryState, Ledger
 from worker.peers import peer_of, web_peer_of
 from worker.retries import backoff
@@ -65,7 +66,9 @@ class Sender:
     def attempt(self, delivery: Delivery) -> None:
         """A door: every outcome, also the unexpected, becomes a line of the ledger."""
         try:
-            outcomes = self._send(delivery)
+            lease = self.settings.delivery_lease_seconds
+            with kept(lambda: self.ledger.renew_delivery(delivery, lease), lease):
+                outcomes = self._send(delivery)
         except PeerError as error:  # there was no association: the others that wait for it need not try it too
             self._not_sent(delivery, str(error), final=False)
             self.ledger.hold_destination(delivery.destination, backoff(self.settings, delivery.attempts))

@@ -8,8 +8,7 @@ folder with one rename, say how it ended. Only this module's process loads torch
 import importlib.util
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from worker.broker import SEGMENT_TASK, Broker, celery_app
 from worker.errors import BrokerError, EngineMissingError, WorkerError
 from worker.forms import label_map_wanted
 from worker.jobs import Derived, Prompt, Work
+from worker.leases import kept
 from worker.ledger import Job, Ledger
 from worker.outputs import Segmented, objects_named, write_outputs
 from worker.plausible import grid_reviews, reviews
@@ -43,9 +43,6 @@ log = structlog.get_logger(__name__)
 
 class ImagesMissingError(WorkerError):
     """Images that a job was made for are not in the store any more."""
-
-
-LEASE_RENEWALS = 3  # how often a lease is renewed before it would run out
 
 
 def segment(
@@ -163,7 +160,8 @@ class Desk:
     def attempt(self, job: Job) -> None:
         """A door: every outcome, also the unexpected, becomes a line of the ledger."""
         try:
-            with self._lease(job) as lost:
+            lease = self.settings.lease_seconds
+            with kept(lambda: self.ledger.renew(job, lease), lease) as lost:
                 self._do(job, lost)
         except SoftTimeLimitExceeded:
             self._failed(job, f"took longer than {self.settings.job_time_limit_seconds} s; see job_time_limit_seconds")
@@ -222,26 +220,6 @@ class Desk:
     def _failed(self, job: Job, reason: str) -> None:
         self.ledger.fail(job, reason)
         log.error("job failed", reason=reason)
-
-    @contextmanager
-    def _lease(self, job: Job) -> Iterator[threading.Event]:
-        """Renews the claim while the work goes on; the event says that it was taken back or cancelled."""
-        lost, over = threading.Event(), threading.Event()
-        lease = self.settings.lease_seconds
-
-        def renew() -> None:
-            while not over.wait(lease / LEASE_RENEWALS):
-                if not self.ledger.renew(job, lease):
-                    lost.set()
-                    return
-
-        keeper = threading.Thread(target=renew, name="lease", daemon=True)
-        keeper.start()
-        try:
-            yield lost
-        finally:
-            over.set()
-            keeper.join()
 
 
 class _Clock:

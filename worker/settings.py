@@ -118,7 +118,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         60.0, gt=0, description="A worker that is silent for this long has lost its job, in s."
     )
-    delivery_lease_seconds: float = Field(600.0, gt=0, description="A delivery that takes longer is tried again, in s.")
+    delivery_lease_seconds: float = Field(
+        60.0, gt=0, description="A sender that is silent for this long has lost its delivery, in s."
+    )
     max_attempts: int = Field(3, ge=1, description="Attempts at a segmentation before it is FAILED.")
     max_deliveries: int = Field(20, ge=1, description="Attempts at a delivery before it is FAILED.")
     commitment_wait_seconds: float = Field(

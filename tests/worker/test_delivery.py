@@ -1,6 +1,7 @@
 """Results on their way to a PACS: taken, not there, refused, unknown."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from dicom_node.listener import Access, Listener
+from dicom_node.sender import SendOutcome, send
 from dicom_node.store import Store
 from dicom_node.synthesis import ct_series
 from tests.peers import orthanc, orthanc_plugin
@@ -151,6 +153,26 @@ def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: Sender, t
     delivery.run(second.job_id, "pacs")
     assert sender.ledger.deliveries(second.job_id)[0].attempts == 0
     assert sender.ledger.to_deliver() == []
+
+
+def test_a_delivery_that_takes_longer_than_its_lease_is_not_made_twice(
+    sender: Sender, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destinations = sender.settings.destinations
+    sender.settings = load(home=sender.settings.home, destinations=destinations, delivery_lease_seconds=0.3)
+    job = segmented(sender, "pacs")
+    lost = []
+
+    def slow(*arguments: object, **options: object) -> list[SendOutcome]:
+        time.sleep(0.9)
+        lost.extend(sender.ledger.free_lost_deliveries(1))
+        return send(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(delivery, "send", slow)
+    with pacs(tmp_path / "pacs", free_port):
+        delivery.run(job.id, "pacs")
+    assert lost == []
+    assert sender.ledger.job(job.id).state is JobState.DELIVERED
 
 
 # -- by STOW-RS
