@@ -19,6 +19,7 @@ from tests.torture.plan import Event
 from tests.torture.proxy import Mood
 
 STALL_SECONDS: Final = 6.0  # longer than the lease of a segmentation
+MET_SECONDS: Final = 30.0  # a PACS in a mood waits at most so long for somebody to meet it
 HOUR: Final = 3600
 
 
@@ -30,6 +31,7 @@ class Events:
         self.problems: list[str] = []
         self._house, self._lasts_seconds = house, lasts_seconds
         self._waiting: queue.Queue[Event | None] = queue.Queue()
+        self._idle = threading.Semaphore()
         self._thread = threading.Thread(target=self._run, name="events")
         self._thread.start()
         moods: dict[Event, Mood] = {
@@ -56,7 +58,8 @@ class Events:
         }
 
     def begin(self, event: Event) -> None:
-        """As soon as the events before it are over."""
+        """Begins it; returns at once when the event before it is over, and waits for that."""
+        self._idle.acquire()
         self._waiting.put(event)
 
     def end(self) -> None:
@@ -71,6 +74,8 @@ class Events:
                 self.counts[event] += 1
             except Exception as problem:  # noqa: BLE001 (a door: the harness says so in the end)
                 self.problems.append(f"{event} could not be brought about: {problem!r}")
+            finally:
+                self._idle.release()
 
     def _for_a_while(self, state: Callable[[], AbstractContextManager[None]]) -> None:
         with state():
@@ -86,19 +91,30 @@ class Events:
 
     @contextmanager
     def _pacs(self, mood: Mood) -> Iterator[None]:
+        before = self._house.proxy.connections
         self._house.proxy.mood = mood
         try:
             yield
+            if mood != "down":
+                self._until_somebody_calls(before)
         finally:
             self._house.proxy.mood = "well"
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
+        before = self._house.proxy.connections
         self._house.proxy.target = self._house.stranger.peer.port
         try:
             yield
+            self._until_somebody_calls(before)
         finally:
             self._house.proxy.target = self._house.pacs.peer.port
+
+    def _until_somebody_calls(self, before: int) -> None:
+        proxy, deadline = self._house.proxy, time.monotonic() + MET_SECONDS
+        while proxy.connections == before and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.5)  # let it meet what was prepared for it
 
     @contextmanager
     def _disk_full(self) -> Iterator[None]:
