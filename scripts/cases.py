@@ -1,9 +1,10 @@
-"""Writes docs/cases.md: every series of the test data, what came in, what was done, what came out.
+"""Writes docs/cases.md: every series of the test data, what came in, what was decided, what came out.
 
     python scripts/cases.py ../shared/data docs/cases.md
 
-Each readable volume gets two boxes as masks, seen on the network's grid, and becomes a SEG, an RTSTRUCT and an SR.
-These are decoded again and compared with the boxes, and judged by dciodvfy.
+Each volume is asked for by the shipped protocols, together with the others of its study. Each regular one gets two
+boxes as masks, seen on the network's grid, and becomes a SEG, an RTSTRUCT, an SR and a preview. These are decoded again
+and compared with the boxes, and judged by dciodvfy.
 """
 
 import json
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -21,50 +22,69 @@ from highdicom import Volume
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
+import worker.protocols
 from dicom_node.check import check_rtstruct, check_seg
 from dicom_node.errors import DicomNodeError
+from dicom_node.frames import read_files
 from dicom_node.measures import extent
+from dicom_node.preview import write_preview
 from dicom_node.regions import region_for
 from dicom_node.results import Algorithm, Work
 from dicom_node.rtstruct import write_rtstruct
 from dicom_node.seg import write_seg
-from dicom_node.series import ImageSeries, split_series
+from dicom_node.series import ImageSeries, read_series, read_volume
 from dicom_node.sr import write_sr
 from dicom_node.synthesis import write_slices
 from dicom_node.volume import from_network, to_network
+from worker.candidates import StudyVolume, volumes_of
+from worker.choice import choose
+from worker.protocols import Protocol, read_folder
 
 WORK = Work(Algorithm("boxes", "1", "sha256:" + "0" * 64), made=datetime(2026, 1, 1))
 REGIONS = [region_for("left kidney"), region_for("a box"), region_for("spleen")]
+SHIPPED = Path(worker.protocols.__file__).parent / "shipped"
 HEAD = """# Cases
 
-Every series of the test data, and what the image side of the node makes of it. The masks are two boxes and an empty
-one; "agree" means that SEG and RTSTRUCT, decoded again, lie where the boxes lay on the network's grid. Of the 203
-planning CTs of `openkbp` the table holds the first and those that their index flags. Made by
+Every series of the test data, and what the node makes of it. "Taken by" says which of the shipped protocols take a
+volume of its study, were their model there, and which prefer another one. The masks are two boxes and an empty one;
+"agree" means that SEG and RTSTRUCT, decoded again, lie where the boxes lay on the network's grid. Of the 203 planning
+CTs of `openkbp` the table holds the first and those that their index flags. Made by
 `python scripts/cases.py DATA docs/cases.md`; the data are described in their own MANIFEST.
 
-| case | what came in | what was done | what came out |
-|---|---|---|---|
+| case | what came in | what was found | taken by | what came out |
+|---|---|---|---|---|
 """
 
 
 def main(data: Path, target: Path) -> None:
-    """Writes one row per series of DICOM files, and one per NIfTI image or set of them."""
-    rows = [row(name, files) for name, files in dicom_series(data)]
+    """Writes one row per volume of DICOM files, and one per NIfTI image or set of them."""
+    protocols = read_folder(SHIPPED)
+    rows = [row for study in dicom_studies(data) for row in study_rows(study, protocols)]
     with tempfile.TemporaryDirectory() as folder:
         rows += [nifti_row(path.relative_to(data), path, Path(folder) / str(n)) for n, path in enumerate(images(data))]
     target.write_text(HEAD + "".join(rows), encoding="utf-8")
-    print(f"{target}: {len(rows)} cases")
+    print(f"{target}: {len(rows)} rows")
 
 
-def dicom_series(data: Path) -> Iterator[tuple[str, list[Path]]]:
-    """(folder, files) of each series in each folder."""
+Case = tuple[str, list[Path]]
+"""The name of a series and its files."""
+
+
+def dicom_studies(data: Path) -> Iterator[list[Case]]:
+    """The series of each study: those of one Study Instance UID whose folders lie side by side."""
+    studies: dict[tuple[str, Path], list[Case]] = {}
     for folder in sorted({path.parent for path in data.rglob("*") if path.is_file()}):
         series: dict[str, list[Path]] = {}
+        of_study: dict[str, str] = {}
         for path in sorted(folder.iterdir()):
             if path.is_file() and (header := header_of(path)) is not None:
-                series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(path)
-        for number, files in enumerate(series.values(), start=1):
-            yield str(folder.relative_to(data)) + (f" ({number})" if len(series) > 1 else ""), files
+                uid = str(header.get("SeriesInstanceUID", ""))
+                series.setdefault(uid, []).append(path)
+                of_study[uid] = str(header.get("StudyInstanceUID", ""))
+        for number, (uid, files) in enumerate(series.items(), start=1):
+            name = str(folder.relative_to(data)) + (f" ({number})" if len(series) > 1 else "")
+            studies.setdefault((of_study[uid], folder.parent), []).append((name, files))
+    yield from studies.values()
 
 
 def header_of(path: Path) -> Dataset | None:
@@ -75,26 +95,50 @@ def header_of(path: Path) -> Dataset | None:
         return None
 
 
-def row(name: str, files: list[Path]) -> str:
-    """The table row of one series."""
-    headers = [dcmread(path, stop_before_pixels=True) for path in files]
-    kinds = Counter(f"{header.get('Modality')}, {header.file_meta.TransferSyntaxUID.name}" for header in headers)
-    came_in = "; ".join(f"{count} {kind}" for kind, count in kinds.items())
-    try:
-        volumes = split_series(files)
-    except DicomNodeError as error:
-        return f"| {name} | {came_in} | refused | {cell(str(error))} |\n"
-    return "".join(f"| {name} | {came_in} | {done(volume)} | {come_out(volume)} |\n" for volume in volumes)
+def study_rows(study: Sequence[Case], protocols: Sequence[Protocol]) -> Iterator[str]:
+    """The table rows of one study, one for each volume."""
+    volumes = [(name, volume) for name, files in study for volume in volumes_of(read_files(files))]
+    verdicts = [choose(protocol, [volume for _, volume in volumes]) for protocol in protocols]
+    for index, (name, volume) in enumerate(volumes):
+        kinds = Counter(
+            f"{file.header.get('Modality')}, {file.header.file_meta.TransferSyntaxUID.name}" for file in volume.files
+        )
+        came_in = "; ".join(f"{count} {kind}" for kind, count in kinds.items())
+        if volume.problem:
+            yield f"| {name} | {came_in} | refused | - | {cell(volume.problem)} |\n"
+            continue
+        said = [(protocol.name, verdict[index]) for protocol, verdict in zip(protocols, verdicts, strict=True)]
+        taken = [protocol for protocol, verdict in said if verdict.taken]
+        for protocol, verdict in said:
+            last = verdict.findings[-1]
+            if not last.holds and last.condition.startswith(("the best", "none of")):
+                taken.append(f"not {protocol}: {last.found}")
+        series = read(volume)
+        decided = cell("; ".join(taken) or "none")
+        yield f"| {name} | {came_in} | {found(series, volume)} | {decided} | {come_out(series)} |\n"
 
 
-def done(series: ImageSeries) -> str:
-    """The volume and what was noted on the way."""
-    size, spacing = (
-        "x".join(map(str, series.volume.spatial_shape)),
-        ", ".join(f"{mm:.3f}" for mm in series.volume.spacing),
-    )
-    parts = [f"{series.name}: {size} at {spacing} mm" if series.name else f"{size} at {spacing} mm", *series.notes]
-    return cell("; ".join(parts))
+def read(volume: StudyVolume) -> ImageSeries:
+    """The volume with its pixels."""
+    return read_volume([file.path for file in volume.files], volume.name)
+
+
+def found(series: ImageSeries, volume: StudyVolume) -> str:
+    """The volume, what its headers say of it, and what was noted on the way."""
+    parts = [shape(series)]
+    if facts := volume.facts:
+        contrast = {True: "with contrast", False: "without contrast", None: ""}[facts.contrast]
+        kernel = f"kernel {facts.kernel} ({facts.sharpness or 'neither'})" if facts.kernel else ""
+        derived = "" if facts.original else "no original"
+        parts += [part for part in (facts.plane, kernel, contrast, derived) if part]
+    return cell("; ".join([*parts, *series.notes]))
+
+
+def shape(series: ImageSeries) -> str:
+    """Name, size and spacing."""
+    size = "x".join(map(str, series.volume.spatial_shape))
+    spacing = ", ".join(f"{mm:.3f}" for mm in series.volume.spacing)
+    return (f"{series.name}: " if series.name else "") + f"{size} at {spacing} mm"
 
 
 def come_out(series: ImageSeries) -> str:
@@ -109,6 +153,7 @@ def come_out(series: ImageSeries) -> str:
         segmentation = write_seg(series, on_slices, REGIONS, WORK)
         structures = write_rtstruct(series, on_slices, REGIONS, WORK)
         report = write_sr(series, on_slices, segmentation, WORK)
+        preview = write_preview(series, on_slices, REGIONS, WORK)
         if series.tilt_degrees:
             expected = [extent(mask, series.affine) for mask in on_slices[:2]]
         else:
@@ -117,10 +162,23 @@ def come_out(series: ImageSeries) -> str:
         check_rtstruct(structures, expected, series)
     except DicomNodeError as error:
         return cell(f"no result: {error}")
-    kinds = {"SEG": segmentation.dataset, "RTSTRUCT": structures, "SR": report}
-    errors = {kind: iod_errors(dataset) for kind, dataset in kinds.items()}
+    kinds = {"SEG": segmentation.dataset, "RTSTRUCT": structures, "SR": report, "preview": preview}
+    errors = {kind: iod_errors(dataset) for kind, dataset in kinds.items() if dataset is not None}
     verdict = "; ".join(f"{kind}: {error}" for kind, found in errors.items() for error in found[:1])
-    return cell(f"SEG, RTSTRUCT and SR agree; dciodvfy: {verdict or 'no errors'}")
+    return cell(f"SEG and RTSTRUCT agree{straightened(series)}; dciodvfy of all four: {verdict or 'no errors'}")
+
+
+def straightened(series: ImageSeries) -> str:
+    """Of a tilted gantry: whether masks on the straightened grid come back to the voxels they were made of."""
+    if not series.tilt_degrees:
+        return ""
+    network = to_network(series, straighten=True)
+    level = float(np.median(series.volume.array))
+    (back,) = from_network(network.array[None] > level, network, series)
+    same = np.array_equal(back, series.volume.array > level)
+    return f"; straightened for the network to {'x'.join(map(str, network.spatial_shape))}, masks come back " + (
+        "exactly" if same else "CHANGED"
+    )
 
 
 def iod_errors(dataset: Dataset) -> list[str]:
@@ -152,11 +210,11 @@ def nifti_row(name: Path, path: Path, folder: Path) -> str:
     if array.ndim != 3:
         return ""
     turned = Volume(array, image.affine, "PATIENT", from_reference_convention="RAS").to_patient_orientation("HPL")
-    (series,) = split_series(write_slices(turned.array, turned.affine, folder))
+    series = read_series(write_slices(turned.array, turned.affine, folder))
     same = np.array_equal(series.volume.array, np.rint(turned.array))
-    shape = "x".join(map(str, array.shape))
-    made = f"written as CT slices, values {'kept' if same else 'rounded'}; {done(series)}"
-    return f"| {name} | NIfTI, {shape} | {made} | {come_out(series)} |\n"
+    size = "x".join(map(str, array.shape))
+    made = f"written as CT slices, values {'kept' if same else 'rounded'}; {cell(shape(series))}"
+    return f"| {name} | NIfTI, {size} | {made} | - | {come_out(series)} |\n"
 
 
 def cell(text: str) -> str:

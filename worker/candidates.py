@@ -120,7 +120,7 @@ def _volume(outline: Outline, files: Sequence[File], sender: Sender, problem: st
     label = f"series {number or '?'}" + (f" ({words})" if words else "")
     return StudyVolume(
         study_uid=_said(first, "StudyInstanceUID"),
-        series_uid=str(first.SeriesInstanceUID),
+        series_uid=_said(first, "SeriesInstanceUID"),
         name=outline.name,
         series_number=number,
         label=f"{label}, {outline.name}" if outline.name else label,
