@@ -6,6 +6,7 @@ The only place where errors become messages for people; `--debug` before the com
 import sys
 from typing import Annotated
 
+import structlog
 import typer
 from typer.exceptions import TyperException
 
@@ -75,6 +76,7 @@ def deliver_worker() -> None:
 def main() -> None:
     """The door of every command."""
     debug = "--debug" in sys.argv
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for facts
     try:
         code = app(standalone_mode=False)
     except typer.Exit as end:

@@ -78,6 +78,14 @@ def test_a_protocol_that_lives_from_reports_may_take_a_folder(tmp_path):
     assert answers["thin", "both"][0], "its own prompts are reason enough"
 
 
+def test_json_is_all_that_stands_on_standard_output(tmp_path):
+    ct(tmp_path / "study", 4, "thin")
+    (tmp_path / "study" / "letter.txt").write_text("no image")
+    done = voxtell_dicom("protocols", "explain", tmp_path / "study", "--json", home=tmp_path)
+    assert {one["protocol"] for one in json.loads(done.stdout)} >= {"head-and-neck-oar", "lesions-by-report"}
+    assert "letter.txt" in done.stderr
+
+
 def test_who_sends_is_not_known_of_a_folder(tmp_path):
     ct(tmp_path, 4, "thin")
     sender = protocol("sender", match={"Modality": "CT", "CallingAE": "SCANNER"})
