@@ -7,8 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from pydicom import dcmread
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+    SecondaryCaptureImageStorage,
+    XRayRadiationDoseSRStorage,
+)
 
 from dicom_node.errors import SeriesError
 from dicom_node.frames import read_files
@@ -36,10 +44,11 @@ def test_slices_come_in_the_order_of_their_positions_whatever_the_order_of_the_f
     assert series.volume.array.dtype == np.float32
 
 
-def test_every_slice_is_rescaled_by_its_own_slope_and_intercept(ct: list[Path]) -> None:
+@pytest.mark.parametrize("sop_class", [CTImageStorage, PositronEmissionTomographyImageStorage, MRImageStorage])
+def test_every_slice_is_rescaled_by_its_own_slope_and_intercept(ct: list[Path], sop_class: str) -> None:
     before = read_series(ct).volume.array
     for index, path in enumerate(ct):
-        edit(path, RescaleSlope=str(1 + index / 4), RescaleIntercept=str(-index))
+        edit(path, SOPClassUID=sop_class, RescaleSlope=str(1 + index / 4), RescaleIntercept=str(-index))
     after = read_series(ct).volume.array
     for index in range(8):
         assert np.allclose(after[index], before[index] * (1 + index / 4) - index)
@@ -107,6 +116,54 @@ def test_files_that_are_no_dicom_and_single_slices_are_refused(ct: list[Path], t
         read_series(ct[:1])
     with pytest.raises(SeriesError, match="no files"):
         read_series([])
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "name"),
+    [
+        (SecondaryCaptureImageStorage, "a Secondary Capture Image object, no CT, MR or PET image"),
+        (XRayRadiationDoseSRStorage, "a X-Ray Radiation Dose SR object, no CT, MR or PET image"),
+    ],
+)
+def test_a_series_of_secondary_captures_or_dose_reports_is_refused(ct: list[Path], sop_class: str, name: str) -> None:
+    for path in ct:
+        edit(path, SOPClassUID=sop_class)
+    with pytest.raises(SeriesError, match=rf"0001\.dcm is left out: it is {name} \(and 7 more files\)"):
+        read_series(ct)
+
+
+def _enhanced(paths: list[Path], folder: Path) -> list[Path]:
+    """The same slices as one multi-frame file."""
+    slices = [dcmread(path) for path in paths]
+    image = LegacyConvertedEnhancedCTImage(slices, series_instance_uid="2.25.7", series_number=7, **ENHANCED)
+    folder.mkdir(exist_ok=True)
+    image.save_as(folder / "enhanced.dcm")
+    return [folder / "enhanced.dcm"]
+
+
+ENHANCED = {
+    "sop_instance_uid": "2.25.8",
+    "instance_number": 1,
+    "transfer_syntax_uid": ExplicitVRLittleEndian,
+}
+
+
+def test_an_enhanced_ct_is_read_like_its_slices(ct: list[Path], tmp_path: Path) -> None:
+    for index, path in enumerate(ct):
+        edit(path, RescaleSlope=str(1 + index / 4), RescaleIntercept="-1000", PatientPosition="HFS")
+    expected = read_series(ct)
+    series = read_series(_enhanced(ct, tmp_path / "enhanced"))
+    assert np.array_equal(series.volume.array, expected.volume.array)
+    assert np.allclose(series.affine, expected.affine)
+    assert sorted(reference.frame_number or 0 for reference in series.references) == list(range(1, 9))
+    assert len(series.headers) == 1
+
+
+def test_a_frame_that_is_missing_in_an_enhanced_ct_is_refused(ct: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(
+        SeriesError, match=r"missing between enhanced\.dcm frame \d at .* and enhanced\.dcm frame \d at"
+    ):
+        read_series(_enhanced([*ct[:3], *ct[4:]], tmp_path / "enhanced"))
 
 
 def test_localizers_and_secondary_captures_are_left_out_with_a_note(ct: list[Path]) -> None:
