@@ -438,6 +438,19 @@ def test_numbers_are_compared_as_numbers():
     assert takes({"SliceThickness": 2.5, "KVP": 120.0, "Rows": {"equals": "512"}}, candidate)
 
 
+@pytest.mark.parametrize(
+    ("age", "grown"), [("018Y", True), ("017Y", False), ("215M", False), ("216M", True), ("900D", False)]
+)
+def test_ages_are_compared_in_years(age, grown):
+    assert takes({"PatientAge": {"min": 18}}, series(header(PatientAge=age))) is grown
+
+
+def test_dates_are_compared_as_they_are_written():
+    candidate = series(header(StudyDate="20260131", StudyTime="081500.25"))
+    assert takes({"StudyDate": {"min": 20260101, "max": 20260131}, "StudyTime": {"max": 120000}}, candidate)
+    assert not takes({"StudyDate": {"min": 20260201}}, candidate)
+
+
 @pytest.mark.parametrize("header_", [header(), header(SliceThickness=None), header(StudyDescription="thin")])
 def test_what_is_absent_or_empty_satisfies_nothing_but_absence(header_):
     candidate = series(header_)

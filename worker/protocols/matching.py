@@ -18,6 +18,8 @@ from worker.protocols.attributes import DAMAGE as DAMAGE
 from worker.protocols.attributes import UNREADABLE, AttributeName, Candidate, Values
 
 _GROUPS = ("all", "any", "not")
+_AGE = re.compile(r"(\d{3})([DWMY])")
+_PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 
 Answer = bool | None
 """None: it cannot be known."""
@@ -241,6 +243,9 @@ def _same(value: Any, wanted: Any) -> bool:
 
 
 def _number(value: Any) -> float | None:
+    """The number that a value is; of an age (VR AS, "018M"), the years."""
+    if isinstance(value, str) and (age := _AGE.fullmatch(value)):
+        return int(age[1]) / _PER_YEAR[age[2]]
     try:
         return float(value)
     except (TypeError, ValueError):
