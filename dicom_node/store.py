@@ -127,6 +127,12 @@ class Store:
         """The instances of a series by file name; empty when the series is unknown."""
         return sorted(self._series_folder(study_uid, series_uid).glob("*.dcm"))
 
+    def count(self, study_uid: str, series_uid: str) -> int:
+        """How many instances of a series there are, without looking at any."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._series_folder(study_uid, series_uid)) as entries:
+            return sum(entry.name.endswith(".dcm") for entry in entries)
+        return 0
+
     def series_of(self, study_uid: str) -> list[str]:
         """The Series Instance UIDs of a study; empty when the study is unknown."""
         return _names(self.studies / _checked_uid(study_uid))

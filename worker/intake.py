@@ -5,8 +5,9 @@ intake thread. The ledger is the only thing they share, apart from a small table
 Of several listener processes one ticks; which series are open in the others it learns from the store.
 
 A series is settled at once when it is provably full (worker.completeness), else after `quiet_seconds` without an image
-and with no open association that brought it images. Jobs are written before the series is marked settled, and their id derives from the work: a crash in between only repeats the
-question. A late image opens the series again and leads to a new job that supersedes the old one.
+and with no open association that brought it images. Jobs are written before the series is marked settled, and their id
+derives from the work: a crash in between only repeats the question. A late image opens the series again and leads to a
+new job that supersedes the old one.
 """
 
 import threading
@@ -77,7 +78,7 @@ class Intake:
             with self._lock:
                 self._noted.pop((end.association_id, series), None)
                 last = self._unnoted.pop((end.association_id, series), None)
-            if last:
+            if last and not self._fullness.was_settled_with_all(series):
                 self._note(last)
             else:
                 self._ledger.quiet_from_now(*series)
@@ -117,7 +118,7 @@ class Intake:
             log.exception("intake", step=step.__name__)
 
     def tick(self, open_series: Set[SeriesKey]) -> None:
-        """Settles every series that is proved full, or quiet for long enough with no open association that brings it."""
+        """Settles every series that is proved full, or quiet for long enough with no association that brings it."""
         self._protocols.current()  # an edit is judged when it is made, not when the next series is complete
         quiet_since = time.time() - self._settings.quiet_seconds
         receiving = self._ledger.receiving()
@@ -161,6 +162,8 @@ class Intake:
         selected = self._selection.select(series, self._protocols.current())
         settled = selected.ask_again_at is None and self._ledger.settle(series)
         problems = [volume.problem for volume in selected.volumes if volume.problem]
+        if settled:
+            self._fullness.settled(series)
         log.info(
             "series asked",
             series=series.series_uid,

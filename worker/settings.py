@@ -140,6 +140,9 @@ class Settings(BaseSettings):
     )
     keep_results_days: float = Field(
         0.0, ge=0, description="The same for results in HOME/results; results without a destination go too. 0 keeps."
+    series_counts_from: str | None = Field(
+        None, description="Destination asked by C-FIND how many images a series has; one that has them all is settled."
+    )
     )
     keep_unused_days: float = Field(
         0.0, ge=0, description="Studies that no protocol took are removed after this many days. 0 keeps them."
