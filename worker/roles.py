@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import FrameType
 
@@ -28,6 +28,7 @@ from worker.ledger import Ledger
 from worker.peers import listener_tls, peer_by_ae_title
 from worker.protocols import ship_protocols
 from worker.queue_server import revive_queue, running_queue
+from worker.report_inbox import ReportInbox
 from worker.retention import Retention
 from worker.settings import Settings
 
@@ -85,13 +86,24 @@ def listen(settings: Settings) -> None:
             )
         ],
     )
-    with _stop_on_signal() as stop, running_queue(settings), listener:
+    inbox = ReportInbox(settings.home, ledger, settings.hl7_accession_fields)
+    reports = _receiving_reports(settings, inbox)
+    with _stop_on_signal() as stop, running_queue(settings), listener, reports:
         log.info("listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
         retention = threading.Thread(target=Retention(settings, store, ledger).run, args=(stop,), name="retention")
         retention.start()
         intake.run(stop, listener.open_series)
         retention.join()
     ledger.close()
+
+
+def _receiving_reports(settings: Settings, inbox: ReportInbox) -> AbstractContextManager[None]:
+    """Loads the servers for reports only where a port is set for them."""
+    if settings.hl7_port is None and settings.reports_http_port is None:
+        return nullcontext()
+    from worker.report_server import receiving_reports
+
+    return receiving_reports(settings, inbox, listener_tls(settings))
 
 
 def segment_worker(settings: Settings) -> None:

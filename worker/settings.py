@@ -102,16 +102,47 @@ class Settings(BaseSettings):
     tls_key: Path | None = Field(None, description="The private key of the certificate (PEM).")
     tls_authorities: Path | None = Field(None, description="Who signs peers' certificates (PEM); others are rejected.")
 
+    hl7_port: int | None = Field(
+        None, ge=0, le=65535, description="TCP port for reports as HL7 v2 ORU over MLLP; default none."
+    )
+    hl7_accession_fields: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{2}-\d{1,2}$")], ...] = Field(
+        ("OBR-18", "OBR-3", "ORC-3", "OBR-2"),
+        min_length=1,
+        description="Fields of an ORU that may hold the accession number, the surest first, as a JSON list.",
+    )
+    reports_http_port: int | None = Field(
+        None, ge=0, le=65535, description="TCP port for reports over HTTP (POST /reports); default none."
+    )
+    reports_token_file: Path | None = Field(
+        None, description="File with the bearer token that whoever sends reports over HTTP must show."
+    )
+
     destinations: tuple[Destination, ...] = Field((), description="PACS that results go to, as a JSON list.")
 
     model: str | None = Field(None, description="Folder of a model; default the bundled small one.")
     bank: Path | None = Field(None, description="File of text embeddings (.npz), asked before the text model.")
     device: str = Field("auto", description="cpu, cuda, cuda:N, or auto: the first GPU if there is one.")
+    early_exit: float | None = Field(
+        None, ge=0, description="Approximate: stop a prompt where coarse logits are below minus this."
+    )
+    skip_below: float | None = Field(
+        None, description="Approximate: skip windows without a voxel above this grey value (HU)."
+    )
+    coarse_first: float | None = Field(
+        None, ge=0, description="Approximate: fine windows only where half resolution is above minus this logit."
+    )
+    resample: bool = Field(
+        False, description="Approximate: unusual spacing to 1.5 mm for weights that take every spacing."
+    )
+    compile_encoder: bool = Field(False, description="Let torch compile the encoder; pays on a GPU that does much.")
     resample_tilt: bool = Field(
         False, description="Straighten the slices of a tilted gantry for the network; results lie on the source slices."
     )
 
     quiet_seconds: float = Field(10.0, gt=0, description="A series is settled after this long without an image, in s.")
+    series_counts_from: str | None = Field(
+        None, description="Destination asked by C-FIND how many images a series has; one that has them all is settled."
+    )
     tick_seconds: float = Field(1.0, gt=0, description="How often the listener looks for settled series, in s.")
     sweep_seconds: float = Field(60.0, gt=0, description="How often unfinished jobs are put on the queue again, in s.")
     job_time_limit_seconds: int = Field(3600, gt=0, description="A segmentation that takes longer is ended, in s.")
@@ -140,9 +171,6 @@ class Settings(BaseSettings):
     )
     keep_results_days: float = Field(
         0.0, ge=0, description="The same for results in HOME/results; results without a destination go too. 0 keeps."
-    series_counts_from: str | None = Field(
-        None, description="Destination asked by C-FIND how many images a series has; one that has them all is settled."
-    )
     )
     keep_unused_days: float = Field(
         0.0, ge=0, description="Studies that no protocol took are removed after this many days. 0 keeps them."

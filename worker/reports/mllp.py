@@ -7,6 +7,7 @@ connection; `take` runs in the loop's thread pool.
 
 import asyncio
 import logging
+import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -28,8 +29,17 @@ log = logging.getLogger(__name__)
 class ReportReceiver:
     """An MLLP server; a context manager. `take` gets the bytes of each ORU from another thread and keeps them."""
 
-    def __init__(self, take: Callable[[bytes], object], *, host: str = "127.0.0.1", port: int = 2575) -> None:
+    def __init__(
+        self,
+        take: Callable[[bytes], object],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 2575,
+        tls: ssl.SSLContext | None = None,
+        share_port: bool = False,
+    ) -> None:
         self._take, self._address = take, (host, port)
+        self._options: dict[str, Any] = {"ssl": tls, "reuse_port": share_port or None}
         self.port = port
         self._failure: OSError | None = None
         self._started = threading.Event()
@@ -64,7 +74,7 @@ class ReportReceiver:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         host, port = self._address
         try:
-            server = await start_hl7_server(self._converse, host, port, limit=MAX_BYTES)
+            server = await start_hl7_server(self._converse, host, port, limit=MAX_BYTES, **self._options)
         except OSError as error:
             self._failure = error
             self._started.set()

@@ -91,6 +91,8 @@ def _pieces(layout: _Layout, lexicon: Lexicon, rules: Rules) -> Iterator[tuple[i
             start += 1
             continue
         colon = _title_end(layout, start, lexicon, rules)
+        if 0 < colon < len(tokens):  # "Finding: FINDINGS: ..." of a structured report
+            colon = _known_title_end(layout, colon, rules) or colon
         end = max(colon, start)
         while end < len(tokens) and not (end > start and end > colon and _starts_sentence(layout, end, rules)):
             end += 1
