@@ -9,7 +9,7 @@ import structlog
 from pydicom.uid import generate_uid
 
 from dicom_node.commitment import CommitmentReport, request_commitment
-from dicom_node.errors import DicomNodeError
+from dicom_node.errors import DicomNodeError, PeerError
 from dicom_node.store import Store
 from worker.errors import WorkerError
 from worker.ledger import Delivery, Ledger
@@ -45,6 +45,8 @@ class Commitments:
             )
         except (DicomNodeError, WorkerError) as error:
             self._ledger.not_asked(delivery, str(error))
+            if isinstance(error, PeerError):
+                self._ledger.hold_questions(name, backoff(self._settings, delivery.attempts))
             log.warning("not asked for commitment", job=job_id, destination=name, reason=str(error))
             return
         log.info("asked for commitment", job=job_id, destination=name, question=delivery.attempts)

@@ -119,6 +119,17 @@ def test_a_person_may_have_it_asked_again(ledger, clock):
     assert ledger.to_commit() == [(job.id, "pacs")]
 
 
+def test_of_many_questions_for_a_destination_that_is_down_one_finds_out(ledger, clock):
+    job = delivered(ledger, "pacs", "vna")
+    ledger.hold_questions("pacs", WAIT)
+    assert ledger.to_commit() == [(job.id, "vna")]
+    assert ledger.claim_commitment(job.id, "pacs", "2.25.11", WAIT) is None
+    ledger.hold_destination("vna", WAIT)
+    assert ledger.to_commit() == []
+    clock.passes(WAIT)
+    assert len(ledger.to_commit()) == 2
+
+
 # -- with peers
 
 

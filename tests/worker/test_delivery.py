@@ -41,7 +41,7 @@ def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int) -> I
     sender.ledger.close()
 
 
-def segmented(sender: Sender, *destinations: str) -> Job:
+def segmented(sender: Sender, *destinations: str | Route) -> Job:
     """A job whose results, two objects, lie in the store."""
     work = Work.of(
         study_uid="1.2.3",
@@ -51,7 +51,7 @@ def segmented(sender: Sender, *destinations: str) -> Job:
         protocol_digest="d",
         prompts=(Prompt(text="liver"),),
         model=None,
-        routes=tuple(Route(to=name) for name in destinations),
+        routes=tuple(Route(to=one) if isinstance(one, str) else one for one in destinations),
     )
     sender.ledger.add_job(work)
     claimed = sender.ledger.claim(work.job_id, 60)
@@ -153,6 +153,24 @@ def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: Sender, t
     delivery.run(second.job_id, "pacs")
     assert sender.ledger.deliveries(second.job_id)[0].attempts == 0
     assert sender.ledger.to_deliver() == []
+
+
+def test_the_fallback_gets_the_objects_that_a_destination_refuses(
+    sender: Sender, tmp_path: Path, free_port: int
+) -> None:
+    strict = {"name": "strict", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
+    sender.settings = load(
+        home=sender.settings.home, destinations=[*sender.settings.destinations, strict], max_deliveries=1
+    )
+    job = segmented(sender, Route(to="strict", fallback="pacs"))
+    with pacs(tmp_path / "pacs", free_port):
+        delivery.run(job.id, "strict")
+        assert sender.ledger.to_deliver() == [(job.id, "pacs")]
+        delivery.run(job.id, "pacs")
+    ended = sender.ledger.job(job.id)
+    assert ended.state is JobState.DELIVERED
+    assert ended.reason.startswith("delivered to pacs instead of strict: PACS@127.0.0.1:1 cannot be reached")
+    assert len(list(Store(tmp_path / "pacs").walk())) == 2
 
 
 def test_a_delivery_that_takes_longer_than_its_lease_is_not_made_twice(

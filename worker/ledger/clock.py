@@ -2,7 +2,8 @@
 
 import sqlalchemy as sa
 
-from worker.ledger.commitments import NEVER, CommitmentFacts, awaited
+from worker.ledger.commitments import NEVER, CommitmentFacts
+from worker.ledger.following import awaited
 from worker.ledger.schema import deliveries, jobs, series
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 

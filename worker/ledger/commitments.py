@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from worker.errors import UnknownJobError
 from worker.ledger.deliveries import DeliveryFacts
+from worker.ledger.following import awaited
 from worker.ledger.records import Delivery, Job
 from worker.ledger.schema import deliveries, jobs
 from worker.ledger.states import DeliveryState, JobState
@@ -77,6 +78,10 @@ class CommitmentFacts(DeliveryFacts):
         """The question did not reach the destination, or was refused: why. It is asked again in its time."""
         self._changed(_asked(delivery).values(reason=reason))
 
+    def hold_questions(self, destination: str, wait_seconds: float) -> None:
+        """A destination that cannot be asked: nothing else is asked of it before the wait is over."""
+        self._hold((deliveries.c.destination == destination) & awaited(), wait_seconds)
+
     def give_up_commitments(self, max_questions: int) -> list[Delivery]:
         """Deliveries whose last question had no answer in its time: asked no more. Returns them; the jobs say why."""
         now = self._clock()
@@ -117,11 +122,6 @@ class CommitmentFacts(DeliveryFacts):
                 self._stand_in(connection, delivery.job_id, delivery.destination)
             self._follow_deliveries(connection, delivery.job_id)
         return True
-
-
-def awaited() -> sa.ColumnElement[bool]:
-    """Deliveries whose destination was or will be asked for a promise and has not given it."""
-    return (deliveries.c.state == DeliveryState.DELIVERED) & deliveries.c.transaction_uid.is_not(None)
 
 
 def _asked(delivery: Delivery) -> sa.Update:

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from worker.errors import UnknownJobError
-from worker.ledger.following import Following
+from worker.ledger.following import Following, awaited
 from worker.ledger.records import Delivery, Job
 from worker.ledger.routes import destinations
 from worker.ledger.schema import deliveries, jobs
@@ -83,10 +83,9 @@ class DeliveryFacts(Following):
         )
 
     def hold_destination(self, destination: str, wait_seconds: float) -> None:
-        """A destination that cannot be reached: nothing else that waits for it is tried before the wait is over."""
-        later = self._clock() + wait_seconds
-        waiting = (deliveries.c.destination == destination) & (deliveries.c.state == DeliveryState.PENDING)
-        self._changed(sa.update(deliveries).where(waiting, deliveries.c.next_try_at < later).values(next_try_at=later))
+        """A destination that cannot be reached: nothing else is sent to it or asked of it before the wait is over."""
+        waiting = (deliveries.c.state == DeliveryState.PENDING) | awaited()
+        self._hold((deliveries.c.destination == destination) & waiting, wait_seconds)
 
     def end_delivery(
         self, delivery: Delivery, state: DeliveryState, reason: str = "", *, transaction_uid: str | None = None
@@ -182,6 +181,10 @@ class DeliveryFacts(Following):
             query = query.where(jobs.c.id == job_id)
         with self._engine.connect() as connection:
             return [(str(row.job_id), str(row.destination)) for row in connection.execute(query)]
+
+    def _hold(self, waiting: sa.ColumnElement[bool], wait_seconds: float) -> None:
+        later = self._clock() + wait_seconds
+        self._changed(sa.update(deliveries).where(waiting, deliveries.c.next_try_at < later).values(next_try_at=later))
 
     def _sending(self, delivery: Delivery) -> sa.Update:
         """The UPDATE by the sender that made claim `delivery.claims`; one that lost its lease changes nothing."""

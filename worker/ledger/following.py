@@ -75,3 +75,8 @@ class Following(JobFacts):
             "transaction_uid": None,
             "stands_in_for": None,
         }
+
+
+def awaited() -> sa.ColumnElement[bool]:
+    """Deliveries whose destination was or will be asked for a promise and has not given it."""
+    return (deliveries.c.state == DeliveryState.DELIVERED) & deliveries.c.transaction_uid.is_not(None)

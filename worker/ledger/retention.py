@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import sqlalchemy as sa
 
-from worker.ledger.commitments import awaited
+from worker.ledger.following import awaited
 from worker.ledger.schema import deliveries, jobs, series
 from worker.ledger.states import UNFINISHED, JobState, SeriesState
 from worker.ledger.tables import Tables
