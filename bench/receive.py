@@ -1,6 +1,7 @@
 """How many CT slices a second arrive: this node beside DCMTK's storescp and Orthanc, on one machine, in one run.
 
     python -m bench.receive [--files 400] [--rounds 3] [--folder DIR]
+    python -m bench.receive --small 20000 [--folder DIR]
 
 The sender is DCMTK's storescu with `--max-pdu 131072` and TCP_NODELAY=1, on one association and on four; the receivers
 take PDUs of that size and have TCP_NODELAY=1 too. (With their defaults all of DCMTK's programs wait 40 ms per image.)
@@ -9,6 +10,9 @@ disk is what fsync costs. Rounds are interleaved and the table gives medians, so
 meets all receivers alike. Only this node has every file on the disk when it answers; what that costs is the difference
 to the same code without fsync. The second table, the processor time of the receivers for each file, is the one to
 trust on a machine that does other work.
+
+With --small so many instances of 64 x 64 come in one series, in lots of 2,000; the table gives the first lots and the
+last, which show whether a long series costs more towards its end.
 """
 
 import argparse
@@ -39,10 +43,11 @@ from tests.peers import LOOPBACK, orthanc, storescp, storescu_command
 
 ASSOCIATIONS = (1, 4)
 SIZE = 512  # rows and columns
+LOT = 2000  # instances of a long series that are sent at once
 PDU = ["--max-pdu", "131072"]
 
 
-def make_slices(folder: Path, count: int) -> list[Path]:
+def make_slices(folder: Path, count: int, size: int = SIZE) -> list[Path]:
     """A CT series of noise, one file per slice."""
     noise = np.random.default_rng(0)
     paths = []
@@ -54,11 +59,11 @@ def make_slices(folder: Path, count: int) -> list[Path]:
         image.PatientID = "BENCH"
         image.StudyInstanceUID = "1.2.3"
         image.SeriesInstanceUID = "1.2.3.4"
-        image.Rows = image.Columns = SIZE
+        image.Rows = image.Columns = size
         image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
         image.BitsAllocated = image.BitsStored = 16
         image.HighBit, image.PixelRepresentation = 15, 1
-        image.PixelData = noise.integers(-1000, 2000, (SIZE, SIZE), np.int16).tobytes()
+        image.PixelData = noise.integers(-1000, 2000, (size, size), np.int16).tobytes()
         image["PixelData"].VR = "OW"
         start = file_start(
             sop_class_uid=CTImageStorage, sop_uid=image.SOPInstanceUID, transfer_syntax=ExplicitVRLittleEndian
@@ -153,10 +158,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--small", type=int, help="measure a long series of small instances instead")
     parser.add_argument("--folder", type=Path, help="where received files go (default: a temporary folder)")
     arguments = parser.parse_args()
     os.environ["TCP_NODELAY"] = "1"
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+    if arguments.small:
+        long_series(arguments.small, arguments.folder, memory)
+        return
     measured: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(dir=memory) as source:
         paths = make_slices(Path(source), arguments.files)
@@ -179,6 +188,19 @@ def main() -> None:
     print(f"one association: {ours / theirs:.2f} times storescp with a program per image (aim 1.5)")
     ours, theirs = rates["this node, 2 processes", 4], rates["storescp --fork", 4]
     print(f"four associations, two processes: {ours / theirs:.2f} times storescp (aim 0.8)")
+
+
+def long_series(count: int, folder: Path | None, memory: str | None) -> None:
+    """Send one series of small instances in lots, and print what each lot cost."""
+    with tempfile.TemporaryDirectory(dir=memory) as source, tempfile.TemporaryDirectory(dir=folder) as home:
+        paths = make_slices(Path(source), count, 64)
+        with node(Path(home)) as peer:
+            lots = [send(paths[start : start + LOT], peer, 1) for start in range(0, count, LOT)]
+    print(f"{count} instances of 64 x 64 in one series")
+    for number, (rate, cost) in enumerate(lots):
+        if number < 2 or number >= len(lots) - 2:
+            first, last = number * LOT + 1, min(count, number * LOT + LOT)
+            print(f"{first:6} to {last:6}: {rate:6.0f} files per second, {cost:5.2f} ms of processor time each")
 
 
 def table(title: str, figures: Mapping[tuple[str, int], float]) -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import sys
 import zlib
+from collections import Counter
 from io import BytesIO
 
 import pytest
@@ -114,6 +116,42 @@ def test_the_reason_lies_beside_what_was_put_aside(tmp_path):
     assert refused.value.status is StoreStatus.DATA_SET_DOES_NOT_MATCH
     (note,) = (tmp_path / "quarantine").glob("*.json")
     assert json.loads(note.read_text()) == {"reason": str(refused.value), "calling_ae": "SCU", "address": "127.0.0.1"}
+
+
+_counted: Counter[str] | None = None
+
+
+def _count(event: str, _arguments: tuple[object, ...]) -> None:
+    if _counted is not None and event.startswith(("os.", "open")):
+        _counted[event] += 1
+
+
+sys.addaudithook(_count)
+
+
+@contextlib.contextmanager
+def counted():
+    """The calls to the file system within the block, by name."""
+    global _counted
+    _counted = Counter()
+    try:
+        yield _counted
+    finally:
+        _counted = None
+
+
+def test_an_instance_costs_the_same_however_many_its_series_has(tmp_path):
+    """Calls to the file system are counted: none lists a folder, and the 100th instance needs as many as the 2nd."""
+    store = Store(tmp_path)
+    costs = []
+    for number in range(100):
+        content = encoded(SOPInstanceUID=f"1.2.3.4.{number}")
+        with counted() as calls:
+            keep(content, store, sop_uid=f"1.2.3.4.{number}")
+        costs.append(calls)
+    assert costs[1] == costs[99]
+    assert not {"os.listdir", "os.scandir"} & set(costs[99])
+    assert costs[99]["os.link"] == 1
 
 
 def test_nothing_is_taken_when_the_disk_would_be_too_full(tmp_path):
