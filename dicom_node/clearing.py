@@ -11,7 +11,7 @@ first set aside as a whole, by one rename, and removed only later, when whoever 
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,12 @@ class Clearing:
     def studies(self) -> set[str]:
         """The Study Instance UIDs in the store."""
         return {entry.name for entry in os.scandir(self._store.studies) if entry.is_dir()}
+
+    def holds(self, study_uids: Iterable[str]) -> bool:
+        """Whether images of one of these studies are in the store or lie aside."""
+        wanted = set(study_uids)
+        here = any((self._store.studies / uid).exists() for uid in wanted)
+        return here or any(study.study_uid in wanted for study in self.leaving())
 
     def jobs(self) -> set[str]:
         """The jobs that have results in the store."""

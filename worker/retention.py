@@ -5,7 +5,7 @@ destination is asked for storage commitment. What a job was, and which objects i
 images sent again make no second job.
 
 A study is set aside first and removed at a later round, if nothing of it has arrived meanwhile (`dicom_node.clearing`).
-Studies, not series, because a protocol may choose among all series of a study.
+Studies, not series, because a protocol may choose among all series of a study. The reports of a study go with it.
 """
 
 import threading
@@ -16,6 +16,7 @@ from dicom_node.clearing import Clearing, Leaving
 from dicom_node.store import Store
 from worker.ledger import Ledger
 from worker.ledger.retention import Need, Use
+from worker.report_inbox import ReportInbox
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,7 @@ class Retention:
     def __init__(self, settings: Settings, store: Store, ledger: Ledger) -> None:
         self._settings, self._store, self._ledger = settings, store, ledger
         self._clearing = Clearing(store, ledger.now)
+        self._reports = ReportInbox(settings.home, ledger)
         self._image_days = {
             Need.UNUSED: settings.keep_unused_days,
             Need.DELIVERED: settings.keep_images_days,
@@ -63,6 +65,7 @@ class Retention:
             if self._is_old(use, self._result_days, now):
                 self._remove_results(use, "its days are over")
         self._relieve(now)
+        self._forget_reports(now)
 
     def _relieve(self, now: float) -> None:
         """The oldest images and results go, until there is room; what was set aside counts as gone."""
@@ -79,6 +82,16 @@ class Retention:
                 lacking -= remove(use, "the disk is getting full")
         if lacking > 0:
             log.warning("the disk is getting full and nothing more may be removed", missing_bytes=lacking)
+
+    def _forget_reports(self, now: float) -> None:
+        """Reports whose studies are gone go too; those of which no study ever came when their days are over."""
+        days = self._settings.keep_unused_days
+        for report, studies in self._ledger.reports_with_studies():
+            if not (self._reports.folder / report.path).exists() or self._clearing.holds(studies):
+                continue
+            if studies or 0 < days < (now - report.received_at) / DAY:
+                self._reports.forget(report)
+                log.info("report removed", report=report.id[:16])
 
     def _studies(self) -> list[Use]:
         here = self._clearing.studies()

@@ -15,6 +15,7 @@ from worker.jobs import Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.ledger.schema import deliveries, jobs, metadata, series
 from worker.ledger.states import SeriesState
+from worker.report_inbox import ReportInbox
 from worker.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS, Retention
 from worker.settings import Settings, load
 
@@ -203,6 +204,35 @@ def test_some_of_the_same_images_again_make_no_job_on_less(ledger):
     ledger.note_cleaned(study_uid=job.study_uid)
     assert not ledger.add_job(work(images=2))
     assert ledger.add_job(work(images=4))
+
+
+# -- reports
+
+
+def test_a_report_goes_with_its_study(site):
+    inbox = ReportInbox(site.home, site.ledger)
+    site.delivered()
+    site.ledger.know_accession("1.2.3", "A1")
+    inbox.take(b"FINDINGS: Liver lesion.", source="http", study_uid="1.2.3")
+    inbox.take(b"FINDINGS: Kidney stone.", source="http", accession="A1")
+    keeper = site.retention(keep_images_days=1)
+    site.ledger.settle(site.ledger.receiving()[0])  # a report has the protocols asked again
+    site.clock.passes(2 * DAY)
+    keeper.tidy()
+    assert len(list(inbox.folder.iterdir())) == 2  # the study lies aside and may come back
+    site.clock.passes(ASIDE_SECONDS + 1)
+    keeper.tidy()
+    assert list(inbox.folder.iterdir()) == []
+
+
+def test_a_report_without_a_study_waits_for_it_as_long_as_a_study_without_a_protocol(site):
+    inbox = ReportInbox(site.home, site.ledger)
+    inbox.take(b"FINDINGS: Liver lesion.", source="http", accession="A1")
+    site.clock.passes(100 * DAY)
+    site.retention(keep_images_days=1).tidy()
+    assert len(list(inbox.folder.iterdir())) == 1
+    site.retention(keep_unused_days=99).tidy()
+    assert list(inbox.folder.iterdir()) == []
 
 
 # -- by disk pressure

@@ -23,8 +23,8 @@ class ReportFacts(Tables):
             "read_at": None,
         }
         insert = self._insert(reports).values(row).on_conflict_do_nothing(index_elements=[reports.c.id])
-        with self._engine.begin() as connection:
-            return bool(connection.execute(insert).rowcount == 1)
+        with self._engine.begin() as connection:  # the count of rows is not to be had from every driver
+            return connection.execute(insert.returning(reports.c.id)).first() is not None
 
     def reports_on(self, study_uid: str, accession: str) -> list[Report]:
         """The reports that name the study, or its accession number and no study, the oldest first."""

@@ -8,7 +8,8 @@ from enum import IntEnum
 import sqlalchemy as sa
 
 from worker.ledger.following import awaited
-from worker.ledger.schema import deliveries, jobs, series
+from worker.ledger.records import Report
+from worker.ledger.schema import deliveries, jobs, reports, series, studies
 from worker.ledger.states import UNFINISHED, JobState, SeriesState
 from worker.ledger.tables import Tables
 
@@ -58,6 +59,25 @@ class RetentionFacts(Tables):
         """How these results stand, those that stand so for longest first; jobs that are not known are left out."""
         wanted = set(job_ids)
         return sorted((use for _, use in self._uses_of_jobs() if use.uid in wanted), key=lambda use: use.since)
+
+    def reports_with_studies(self) -> list[tuple[Report, list[str]]]:
+        """Every report, with the studies it belongs to that ever arrived."""
+        by_accession: dict[str, list[str]] = defaultdict(list)
+        with self._engine.connect() as connection:
+            arrived = set(connection.scalars(sa.select(series.c.study_uid).distinct()))
+            for row in connection.execute(sa.select(studies.c.study_uid, studies.c.accession)):
+                by_accession[row.accession].append(row.study_uid)
+        return [
+            (
+                one,
+                [
+                    uid
+                    for uid in ([one.study_uid] if one.study_uid else by_accession[one.accession or ""])
+                    if uid in arrived
+                ],
+            )
+            for one in self._select(Report, sa.select(reports))
+        ]
 
     def note_cleaned(self, *, study_uid: str | None = None, job_id: str | None = None) -> None:
         """Notes on the jobs of a study that its images are gone, or on a job that its results are."""
