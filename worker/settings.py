@@ -173,7 +173,9 @@ class Settings(BaseSettings):
         0.0, ge=0, description="The same for results in HOME/results; results without a destination go too. 0 keeps."
     )
     keep_unused_days: float = Field(
-        0.0, ge=0, description="Studies that no protocol took are removed after this many days. 0 keeps them."
+        0.0,
+        ge=0,
+        description="Studies no protocol took and reports without a study go after this many days. 0 keeps them.",
     )
     keep_failed_days: float = Field(
         0.0, ge=0, description="Images and results of FAILED jobs are removed after this many days. 0 keeps them."
