@@ -17,6 +17,7 @@ from pydicom import Dataset
 from dicom_node.contours import filled
 from dicom_node.errors import ResultError
 from dicom_node.measures import Extent, extent, extent_of, joined
+from dicom_node.rtstruct import contour_points
 from dicom_node.series import ImageSeries
 
 # Half the least voxel side: a shift by one voxel on any axis is beyond it. Slices may jitter by a twentieth of their
@@ -118,7 +119,7 @@ def _filled(structure: Dataset, series: ImageSeries, name: str) -> NDArray[np.bo
     for contour in structure.ContourSequence:
         image = contour.ContourImageSequence[0]
         place = places[image.ReferencedSOPInstanceUID, image.get("ReferencedFrameNumber")]
-        points = np.array(contour.ContourData, dtype=float).reshape(-1, 3)
+        points = contour_points(contour)
         indices = (points - series.positions[place]) @ inverse.T
         if np.abs(indices[:, 0]).max() > 0.01:
             raise ResultError(f"{name} has a contour {np.abs(indices[:, 0]).max():.3f} slices off its image plane")

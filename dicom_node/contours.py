@@ -43,21 +43,22 @@ def outline(mask: NDArray[np.bool_]) -> list[Polygon]:
 
 
 def thinned(ring: Points, tolerance: float = TOLERANCE) -> Points:
-    """The ring with as few points as keep it within `tolerance` of the full one (Douglas and Peucker, 1973)."""
-    far = int(np.linalg.norm(ring - ring[0], axis=1).argmax())
-    keep = np.zeros(len(ring) + 1, dtype=bool)
-    keep[[0, far]] = True
+    """The ring with as few points as keep it within `tolerance` of the full one (Douglas and Peucker, 1973).
+
+    All spans between two kept points are looked at in one step, and the farthest point of each that is too far is kept.
+    """
     closed = np.vstack([ring, ring[:1]])
-    spans = [(0, far), (far, len(ring))]
-    while spans:
-        start, stop = spans.pop()
-        if stop - start < 2:
-            continue
-        distances = _squared_distances(closed[start + 1 : stop], closed[start], closed[stop])
-        worst = int(distances.argmax())
-        if distances[worst] > tolerance**2:
-            keep[start + 1 + worst] = True
-            spans += [(start, start + 1 + worst), (start + 1 + worst, stop)]
+    keep = np.zeros(len(closed), dtype=bool)
+    keep[[0, int(np.linalg.norm(ring - ring[0], axis=1).argmax()), len(ring)]] = True
+    while True:
+        ends = np.flatnonzero(keep)
+        span = np.repeat(np.arange(len(ends) - 1), np.diff(ends))  # of every point but the last
+        distances = _squared_distances(closed[:-1], closed[ends[span]], closed[ends[span + 1]])
+        worst = np.maximum.reduceat(distances, ends[:-1])[span]
+        too_far = np.flatnonzero((distances == worst) & (worst > tolerance**2))
+        if not len(too_far):
+            break
+        keep[too_far[np.unique(span[too_far], return_index=True)[1]]] = True
     thin = ring[keep[:-1]]
     return thin if len(thin) >= 3 else ring
 
@@ -89,20 +90,26 @@ def filled(rings: Iterable[Points], shape: tuple[int, int]) -> NDArray[np.bool_]
 
     Every edge flips, on each row that it crosses, all pixels from the crossing on.
     """
-    flips = np.zeros((shape[0], shape[1] + 1), dtype=bool)
+    flips = np.zeros(shape[0] * (shape[1] + 1), dtype=np.intp)
     for ring in rings:
-        for (row, column), (to_row, to_column) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-            low, high = sorted((row, to_row))
-            crossed = np.arange(max(0, int(np.ceil(low))), min(shape[0], int(np.ceil(high))))
-            if len(crossed):
-                columns = column + (crossed - row) / (to_row - row) * (to_column - column)
-                flips[crossed, np.clip(np.ceil(columns), 0, shape[1]).astype(int)] ^= True
-    return np.logical_xor.accumulate(flips, axis=1)[:, :-1]
+        after = np.roll(ring, -1, axis=0)
+        first, last = (
+            np.clip(np.ceil(ends), 0, shape[0]).astype(int)
+            for ends in (np.minimum(ring[:, 0], after[:, 0]), np.maximum(ring[:, 0], after[:, 0]))
+        )
+        edge = np.repeat(np.arange(len(ring)), last - first)
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(last - first) - last, last - first)
+        (down, across), (start, left) = (after - ring)[edge].T, ring[edge].T
+        column = np.clip(np.ceil(left + (row - start) / down * across), 0, shape[1]).astype(int)
+        flips += np.bincount(row * (shape[1] + 1) + column, minlength=len(flips))
+    inside = np.cumsum(flips.reshape(shape[0], -1), axis=1) % 2
+    return inside[:, :-1].astype(bool)
 
 
 def _squared_distances(points: Points, start: Points, stop: Points) -> NDArray[np.float64]:
-    """From each point to the segment between `start` and `stop`."""
+    """From each point to the segment between its `start` and its `stop`; all three (points, 2)."""
     along, away = stop - start, points - start
-    length = float(along @ along) or 1.0
-    off = away - np.clip(away @ along / length, 0, 1)[:, None] * along
-    return np.asarray((off * off).sum(axis=1))
+    length = np.einsum("ij,ij->i", along, along)
+    part = np.einsum("ij,ij->i", along, away) / np.where(length > 0, length, 1.0)
+    off = away - np.minimum(np.maximum(part, 0.0), 1.0)[:, None] * along
+    return np.asarray(np.einsum("ij,ij->i", off, off))

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian
@@ -20,7 +21,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from dicom_node.contours import keyhole, outline
 from dicom_node.errors import ResultError
 from dicom_node.masks import Masks, PackedMask
-from dicom_node.regions import Region, label_of, one_line, shortened, without_side
+from dicom_node.regions import Region, asked_by, label_of, shortened, without_side
 from dicom_node.results import (
     ObjectReference,
     Work,
@@ -31,6 +32,7 @@ from dicom_node.results import (
     refer,
     reference_item,
     result_dataset,
+    titled,
 )
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
@@ -146,7 +148,7 @@ def _stem(region: Region) -> tuple[str, str]:
 def _describe(dataset: Dataset, series: ImageSeries, work: Work) -> None:
     """RT series, frame of reference and structure set modules (PS3.3 C.8.8.1, C.7.4.1, C.8.8.5)."""
     frame_of_reference = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
-    dataset.SeriesDescription = "Structures, UNAPPROVED"
+    dataset.SeriesDescription = titled("Structures, UNAPPROVED", series)
     dataset.OperatorsName = ""
     dataset.FrameOfReferenceUID = frame_of_reference
     dataset.PositionReferenceIndicator = series.headers[0].get("PositionReferenceIndicator") or ""
@@ -179,7 +181,7 @@ def _roi_description(region: Region, work: Work) -> str:
         return shortened(f"UNAPPROVED. Empty, to be drawn by a person{protocol}.", 1024)
     reasons = " ".join(reason.sentence for reason in work.review if reason.label == region.label)
     review = f" To be reviewed: {reasons}" if reasons else ""
-    return shortened(f"UNAPPROVED. {made_by}{protocol}. Prompt: {one_line(region.prompt)}{review}", 1024)
+    return shortened(f"UNAPPROVED. {made_by}{protocol}. {asked_by(region)}{review}", 1024)
 
 
 def _contours(number: int, series: ImageSeries, mask: PackedMask, region: Region, holes: Holes) -> Dataset:
@@ -201,6 +203,8 @@ def _contours(number: int, series: ImageSeries, mask: PackedMask, region: Region
                     NumberOfContourPoints=len(points),
                 )
                 contour[_CONTOUR_DATA] = _contour_data(points)
+                # pydicom writes raw values as they are only into the encoding in which they came.
+                contour.set_original_encoding(True, True, default_encoding)
                 sequence.append(contour)
     structure = item(ROIDisplayColor=list(region.colour), ReferencedROINumber=number)
     if sequence:
@@ -213,6 +217,13 @@ def _contour_data(points: NDArray[np.float64]) -> RawDataElement:
     text = "\\".join(map("{:.4f}".format, points.ravel().tolist())).encode()
     text += b" " * (len(text) % 2)
     return RawDataElement(_CONTOUR_DATA, "DS", len(text), text, 0, is_implicit_VR=True, is_little_endian=True)
+
+
+def contour_points(contour: Dataset) -> NDArray[np.float64]:
+    """LPS millimetres (points, 3) of a Contour Sequence item, which keeps its text: numbers as objects are large."""
+    value = contour.get_item(_CONTOUR_DATA).value
+    numbers = value.split(b"\\") if isinstance(value, bytes) else value
+    return np.array(numbers, dtype=np.float64).reshape(-1, 3)
 
 
 def _observation(number: int, region: Region) -> Dataset:
