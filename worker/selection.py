@@ -121,10 +121,10 @@ class Selection:
             if not verdict.taken:
                 continue
             work = work_of(protocol, verdict.volume, self._settings, reported.prompts)
-            if self._ledger.add_job(work):
+            new = self._ledger.add_job(work)
+            again = protocol.choose.take == "best" and self._ledger.prefer(work)
+            if new or again:
                 added.append(work.job_id)
-            if protocol.choose.take == "best":
-                self._ledger.replace_rivals(work)
         return added
 
 

@@ -219,6 +219,19 @@ def test_a_better_series_that_comes_before_anything_is_sent_takes_the_place(node
     assert (new.series_uid, new.state) == (uid(thin), JobState.QUEUED)
 
 
+def test_a_better_series_that_turns_out_to_be_none_gives_the_place_back(node, tmp_path):
+    thick, thin = series(tmp_path, 1, spacing=5.0), series(tmp_path, 2, spacing=1.0)
+    node.receives(*thick, ago=4 * QUIET)
+    node.receives(*thin, ago=3 * QUIET)
+    node.tick()
+    stray = series(tmp_path / "more", 2, spacing=1.0, slices=5)[-1]
+    edit(stray, SeriesInstanceUID=uid(thin), FrameOfReferenceUID=dcmread(thin[0]).FrameOfReferenceUID)
+    edit(stray, ImagePositionPatient=[-3.5, -3.5, 20.0])
+    node.receives(stray, ago=QUIET + 1)
+    states = {job.series_uid: job.state for job in node.tick()}
+    assert states == {uid(thick): JobState.QUEUED, uid(thin): JobState.CANCELLED}
+
+
 def test_a_better_series_that_comes_after_the_results_leaves_the_first_choice_standing(node, tmp_path):
     thick, thin = series(tmp_path, 1, spacing=5.0), series(tmp_path, 2, spacing=1.0)
     node.receives(*thick, ago=3 * QUIET)
