@@ -1,6 +1,7 @@
 """Prompts become codes, sides and names; what the table does not know is never given a wrong code."""
 
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from importlib.resources import files
@@ -118,6 +119,24 @@ def test_the_table_holds_what_its_readers_need() -> None:
         assert len(region_for(f"left {name}").tg263) <= 16, name
     tg263 = [entry["tg263"] for _, entry in names if "tg263" in entry]
     assert len(set(tg263)) == len(tg263)
+
+
+def test_structure_set_names_follow_the_rules_of_tg263() -> None:
+    """Its rules for names, not its list, which is not part of this repository: section 4 of the AAPM report."""
+    rule = re.compile(r"(A|V|Bone|Cavity|Glnd|Joint|Lobe|Musc|VB|Sinus)_|[A-Z]")
+    for name, entry in TABLE["structures"].items():
+        stems = [entry[key] for key in ("tg263", "tg263_both") if key in entry]
+        for stem in stems:
+            assert re.fullmatch(r"[A-Z][A-Za-z0-9]*(_[A-Z0-9][A-Za-z0-9]*)*", stem), stem
+            assert rule.match(stem), stem
+            assert len(stem) <= (14 if entry.get("paired") else 16), stem
+        if entry.get("paired"):
+            sides = {side: region_for(f"{side} {name}").tg263 for side in ("left", "right")}
+            assert all(not stem.endswith(("_L", "_R")) for stem in stems), name
+            assert not stems or (sides["left"][-2:], sides["right"][-2:]) == ("_L", "_R"), name
+        elif stems and stems[0].endswith(("_L", "_R")):
+            side = {"_L": "left", "_R": "right"}[stems[0][-2:]]
+            assert side in (entry.get("side"), *name.split()), f"{name}: {stems[0]}"
 
 
 def test_most_of_a_usual_list_of_structures_is_coded(shared_data: Callable[..., Path]) -> None:

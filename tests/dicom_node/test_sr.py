@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.uid import PositronEmissionTomographyImageStorage
 
 from dicom_node.measures import longest_diameter, measure
 from dicom_node.regions import region_for
@@ -15,7 +16,7 @@ from dicom_node.seg import write_seg
 from dicom_node.series import read_series
 from dicom_node.sr import write_sr
 from dicom_node.synthesis import ct_series
-from tests.images import WORK, iod_errors, series_files, tool
+from tests.images import WORK, edit, iod_errors, series_files, tool
 
 PROMPTS = ("left kidney", "spleen", "tumor in the right kidney", "odd thing")
 
@@ -46,6 +47,43 @@ def test_dcmqi_reads_the_numbers_of_every_segment(shared_data: Callable[..., Pat
         wanted = measure(mask, series.affine, series.volume.array)
         numbers = [float(item["value"]) for item in group["measurementItems"]]
         assert numbers == pytest.approx([wanted.volume_ml, wanted.diameter_mm, wanted.mean, wanted.deviation], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("units", "kind", "quantity", "unit"),
+    [
+        ("BQML", "", "Nuclear Medicine Tomographic Activity", "Bq/ml"),
+        ("GML", "BW", "SUVbw", "g/ml{SUVbw}"),
+        ("GML", "", "SUVbw", "g/ml{SUVbw}"),
+        ("GML", "LBM", "SUVlbm", "g/ml{SUVlbm}"),
+        ("CM2ML", "BSA", "SUVbsa", "cm2/ml{SUVbsa}"),
+        ("CNTS", "", None, None),
+    ],
+)
+def test_pet_values_are_reported_in_the_units_of_the_image(
+    tmp_path: Path, units: str, kind: str, quantity: str | None, unit: str | None
+) -> None:
+    image = np.zeros((3, 8, 8))
+    image[1, 2:4, 2:4] = (100, 200), (300, 400)
+    files = ct_series(image, (3, 2, 2), tmp_path / "pet")
+    for path in files:
+        more = {"SUVType": kind} if kind else {}
+        edit(path, Modality="PT", SOPClassUID=PositronEmissionTomographyImageStorage, Units=units, **more)
+    series = read_series(files)
+    mask = series.volume.array[None] > 50
+    regions = [region_for("tumor")]
+    report = write_sr(series, mask, write_seg(series, mask, regions, WORK), WORK)
+    assert report is not None
+    assert iod_errors(report, tmp_path) == []
+    names = [element.value for element in report.iterall() if element.keyword == "CodeMeaning"]
+    units_used = [element.value for element in report.iterall() if element.keyword == "CodeValue"]
+    numbers = [float(element.value) for element in report.iterall() if element.keyword == "NumericValue"]
+    if quantity is None:
+        assert len(numbers) == 2, "volume and diameter; what counts mean is not known"
+        return
+    assert names.count(quantity) == 2
+    assert units_used.count(unit) == 2
+    assert numbers[2:] == pytest.approx([250, np.std([100, 200, 300, 400])], rel=1e-4)
 
 
 def test_no_segment_no_report(tmp_path: Path) -> None:
