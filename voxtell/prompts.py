@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from zipfile import BadZipFile
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -111,13 +112,7 @@ class Bank:
         self.dim = fallback.dim
         self.name = fallback.name
         self._fallback = fallback
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                labels, self._embeddings = file["labels"], file["embeddings"]
-        except FileNotFoundError:
-            raise ModelError(f"the embedding bank {path} does not exist") from None
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise ModelError(f"{path} is no embedding bank (.npz with labels and embeddings): {error}") from error
+        labels, self._embeddings = _read_bank(path, "labels", "embeddings")
         if self._embeddings.shape != (len(labels), self.dim):
             raise ModelError(
                 f"the bank {path} holds {self._embeddings.shape}, this model needs ({len(labels)}, {self.dim})"
@@ -139,3 +134,20 @@ class Bank:
             for text in texts
         ]
         return torch.stack(rows)
+
+
+def bank_labels(path: Path) -> list[str]:
+    """The prompts that an embedding bank answers, in lower case and in the order of the file."""
+    (labels,) = _read_bank(path, "labels")
+    return [str(label).lower() for label in labels]
+
+
+def _read_bank(path: Path, *names: str) -> list[npt.NDArray[Any]]:
+    """Arrays of a bank by their names, or `ModelError` saying what is wrong with the file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return [file[name] for name in names]
+    except FileNotFoundError:
+        raise ModelError(f"the embedding bank {path} does not exist") from None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise ModelError(f"{path} is no embedding bank (.npz with labels and embeddings): {error}") from error

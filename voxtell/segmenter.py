@@ -49,13 +49,15 @@ def load(
     device: str = "cpu",
     bank: str | Path | None = None,
     *,
+    use_bank: bool = True,
     precision: Precision = "auto",
     shortcuts: Shortcuts = EXACT,
     compiled: bool = False,
 ) -> "Segmenter":
     """The model of a directory (the bundled one without), ready on a device.
 
-    bank: an .npz of embeddings that is asked before the text model; without it, one beside the weights is used.
+    bank: an .npz of embeddings that is asked before the text model; without it, one beside the weights is used, and
+    with `use_bank` off none.
     precision: "auto" is float16 on CUDA and float32 elsewhere. shortcuts: approximations, none by default. compiled:
     let torch compile the encoder, which takes minutes at the first window.
     Raises `ModelError` when a file is missing, damaged or describes another network.
@@ -65,11 +67,19 @@ def load(
     network = checkpoint.load_network(directory)
     plans = network.plans
     text = _text_encoder(plans, str(place))
-    beside = directory / BANK
-    if bank is not None or beside.is_file():
-        text = Bank(Path(bank) if bank is not None else beside, text)
+    found = bank_of(directory, bank) if use_bank else None
+    if found is not None:
+        text = Bank(found, text)
     digest = checkpoint.weights_digest(checkpoint.weights_path(directory))
     return Segmenter(network.to(place), text, digest, precision=precision, shortcuts=shortcuts, compiled=compiled)
+
+
+def bank_of(model: str | Path | None, bank: str | Path | None = None) -> Path | None:
+    """The file of embeddings that a model is used with: the one named, else the one beside its weights, if any."""
+    if bank is not None:
+        return Path(bank)
+    beside = (Path(model) if model is not None else BUNDLED_MODEL) / BANK
+    return beside if beside.is_file() else None
 
 
 class Segmenter:

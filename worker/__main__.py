@@ -23,7 +23,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(protocols.app, name="protocols")
 app.command()(offline.run)
-app.command()(offline.predict)
+app.command(cls=offline.ListsOfValues)(offline.predict)
 app.command()(offline.volume)
 app.command()(offline.nifti_to_dicom)
 app.add_typer(report.app, name="report")

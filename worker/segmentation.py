@@ -95,8 +95,8 @@ def _back(prompt: Prompt, seen: Mask, network: highdicom.Volume, series: ImageSe
     return PackedMask.of(mask)
 
 
-def load_segmenter(settings: Settings) -> "voxtell.Segmenter":
-    """The model that the settings name, on the device that they name.
+def load_segmenter(settings: Settings, *, use_bank: bool = True) -> "voxtell.Segmenter":
+    """The model that the settings name, on the device that they name, with the shortcuts that they allow.
 
     Raises:
         EngineMissingError: the node was installed without the engine.
@@ -105,7 +105,15 @@ def load_segmenter(settings: Settings) -> "voxtell.Segmenter":
     require_engine()
     import voxtell
 
-    return voxtell.load(settings.model, device=settings.device, bank=settings.bank)
+    shortcuts = voxtell.Shortcuts(settings.early_exit, settings.skip_below, settings.coarse_first, settings.resample)
+    return voxtell.load(
+        settings.model,
+        device=settings.device,
+        bank=settings.bank,
+        use_bank=use_bank,
+        shortcuts=shortcuts,
+        compiled=settings.compile_encoder,
+    )
 
 
 def require_engine() -> None:

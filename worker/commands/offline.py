@@ -1,16 +1,18 @@
 """`run`, `predict`, `volume`: one study or file, no network, no queue."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from typer.core import TyperCommand
 
 from worker.commands.printing import print_json
 from worker.jobs import Output
-from worker.segmentation import load_segmenter
-from worker.settings import load
+from worker.segmentation import load_segmenter, require_engine
+from worker.settings import Settings, load
 
 Out = Annotated[Path, typer.Option("--output", "-o", help="Where results go.")]
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="What to segment; may be given many times.")]
@@ -52,24 +54,47 @@ def run(
 
 
 def predict(
-    output: Out,
     images: Annotated[list[Path] | None, typer.Argument(help="NIfTI files, or a folder of them.")] = None,
-    prompts: Prompts = None,
-    jobs: Annotated[str | None, typer.Option(help='JSON file: [{"image": ..., "prompts": [...]}, ...].')] = None,
+    inputs: Annotated[list[Path] | None, typer.Option("--input", "-i", help="The same, as upstream names it.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder that results go to.")] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Option("--prompt", "--prompts", "-p", help="What to segment; may be given many times.")
+    ] = None,
+    jobs: Annotated[str | None, typer.Option(help='JSON or file: [{"image": ..., "prompts": [...]}, ...].')] = None,
     save_combined: Annotated[bool, typer.Option("--save-combined", help="One file with labels 1, 2, ...")] = False,
     no_overwrite: Annotated[bool, typer.Option("--no-overwrite", help="Leave results that exist.")] = False,
-    model: Annotated[str | None, typer.Option(help="Folder of a model; default the node's.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Folder of a model; default the node's.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto.")] = None,
-    bank: Annotated[Path | None, typer.Option(help="File of text embeddings (.npz).")] = None,
+    gpu: Annotated[int | None, typer.Option(min=0, help="Number of the GPU, with --device cuda.")] = None,
+    bank: Annotated[Path | None, typer.Option("--embeddings", "--bank", help="File of text embeddings (.npz).")] = None,
+    no_precomputed: Annotated[
+        bool, typer.Option("--no-precomputed", help="Use no bank: the text model embeds every prompt.")
+    ] = False,
+    list_embeddings: Annotated[bool, typer.Option("--list-embeddings", help="Print the bank's prompts.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say what is segmented.")] = False,
 ) -> None:
-    """Segments NIfTI files with upstream's file names: IMAGE_PROMPT.nii.gz."""
-    if (jobs is None) == (not images or not prompts):
-        raise typer.BadParameter("give images and prompts (-p TEXT, may be repeated), or --jobs FILE.")
-    given = {"model": model, "device": device, "bank": bank}
-    segmenter = load_segmenter(load(**{name: value for name, value in given.items() if value is not None}))
+    """Segments NIfTI files with upstream's options and file names: IMAGE_PROMPT.nii.gz.
+
+    With -i, several values may follow -i and -p, as upstream takes them.
+    """
+    on = f"{device or 'cuda'}:{gpu}" if gpu is not None and device in (None, "cuda") else device
+    given = {"model": model, "device": on, "bank": bank}
+    settings = load(**{name: value for name, value in given.items() if value is not None})
+    if list_embeddings:
+        _print_bank(settings)
+        return
+    files = [*(images or []), *(inputs or [])]
+    if output is None:
+        raise typer.BadParameter("name the folder that results go to (-o FOLDER).")
+    if (jobs is None) == (not files or not prompts) or (jobs is not None and (files or prompts)):
+        raise typer.BadParameter("give images and prompts (-p TEXT, may be repeated), or --jobs FILE alone.")
+    segmenter = load_segmenter(settings, use_bank=not no_precomputed)
     from voxtell.nifti import jobs_for, predict_files, read_jobs
 
-    work = read_jobs(jobs) if jobs is not None else jobs_for(images or [], prompts or [])
+    work = read_jobs(jobs) if jobs is not None else jobs_for(files, prompts or [])
+    if verbose:
+        for job in work:
+            typer.echo(f"{job.image}: {', '.join(job.prompts)}", err=True)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         tasks = {job.image: bar.add_task(job.image.name, total=1.0) for job in work}
         written = predict_files(
@@ -82,6 +107,44 @@ def predict(
         )
     for path in written:
         typer.echo(f"wrote {path}")
+
+
+def _print_bank(settings: Settings) -> None:
+    """The prompts of the bank that `predict` would ask, one a line; no model is loaded."""
+    require_engine()
+    from voxtell.prompts import bank_labels
+    from voxtell.segmenter import bank_of
+
+    found = bank_of(settings.model, settings.bank)
+    if found is None:
+        raise typer.BadParameter(
+            "there is no embedding bank: name one (--embeddings FILE), or use a model that `model fetch` got."
+        )
+    for label in bank_labels(found):
+        typer.echo(label)
+
+
+class ListsOfValues(TyperCommand):
+    """A command whose -i and -p may each be followed by several values when -i is used, as upstream's are."""
+
+    FLAGS = ("-i", "--input", "-p", "--prompt", "--prompts")
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the flag before each of its values."""
+        if "-i" in args or "--input" in args:
+            args = list(self._repeated(args))
+        return super().parse_args(ctx, args)
+
+    def _repeated(self, args: list[str]) -> Iterator[str]:
+        flag, values = "", 0
+        for word in args:
+            if word.startswith("-"):
+                flag, values = (word if word in self.FLAGS else ""), 0
+            elif flag:
+                if values:
+                    yield flag
+                values += 1
+            yield word
 
 
 def nifti_to_dicom(
