@@ -152,10 +152,10 @@ class ProtocolFolder:
             fresh = self._kept / f"{path.name}.{os.getpid()}"
             fresh.write_text(text, encoding="utf-8")
             fresh.replace(self._kept / path.name)
-            for gone in {kept.name for kept in protocol_files(self._kept)} - {
-                one.name for one in _stamps(self._folder)
-            }:
-                (self._kept / gone).unlink(missing_ok=True)
+            there = {one.name for one in protocol_files(self._folder)}
+            for kept in protocol_files(self._kept):
+                if kept.name not in there:
+                    kept.unlink(missing_ok=True)
         except OSError as error:
             log.warning("good version of a protocol not kept", file=str(path), problem=str(error))
 
