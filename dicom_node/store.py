@@ -7,6 +7,7 @@ home/
   quarantine/<digest>.dcm                           what could not become an instance
              <sop uid>.conflict-<digest>.dcm        same SOP Instance UID, other content than in studies/
              *.json                                 beside each: the reason
+  leaving/<study uid>-<seconds>/                    set aside to be removed (dicom_node.clearing)
   incoming/<process>/                               unfinished writes of a living process, and its open series
 ```
 
@@ -145,9 +146,19 @@ class Store:
                     yield Stored(study_uid, series_uid, path.stem, path)
 
     def classes_of(self, sop_uids: Collection[str]) -> dict[str, str]:
-        """The SOP Class UIDs of those of `sop_uids` that the store holds, by SOP Instance UID."""
-        held = (stored for stored in self.walk() if stored.sop_uid in sop_uids)
-        return {stored.sop_uid: str(read_file_meta_info(stored.path).MediaStorageSOPClassUID) for stored in held}
+        """The SOP Class UIDs of those of `sop_uids` that the store holds, by SOP Instance UID.
+
+        The search begins with what came last and ends when all are found: that is what storage commitment is asked for.
+        """
+        missing = set(sop_uids)
+        found: dict[str, str] = {}
+        for series in sorted(self.studies.glob("*/*"), key=_changed_at, reverse=True):
+            if not missing:
+                break
+            for path in [path for path in series.glob("*.dcm") if path.stem in missing]:
+                found[path.stem] = str(read_file_meta_info(path).MediaStorageSOPClassUID)
+                missing.remove(path.stem)
+        return found
 
     def put_aside(self, file: Incoming, reason: str, *, name: str | None = None, **facts: str) -> Path:
         """Put a file into quarantine, `reason` and `facts` beside it as JSON; the same bytes again take no more room.
@@ -251,6 +262,13 @@ def _checked_name(name: str) -> str:
     if not _SAFE_NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a folder: letters, digits, '-', '_' and '.', at most 128")
     return name
+
+
+def _changed_at(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # it is being removed
+        return 0.0
 
 
 def _names(folder: Path) -> list[str]:

@@ -22,7 +22,7 @@ from worker.settings import Settings
 log = structlog.get_logger(__name__)
 
 DAY = 24 * 3600.0
-ROUND_SECONDS = 300.0  # how often the disk is looked at
+ROUND_SECONDS = 60.0  # how often the disk is looked at
 ASIDE_SECONDS = 60.0  # how long a study lies aside; a listener notes an image within milliseconds of storing it
 FRESH_SECONDS = 3600.0  # what changed in the last hour stays, however full the disk is
 

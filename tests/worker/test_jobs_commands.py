@@ -101,6 +101,22 @@ def test_where_neither_results_nor_images_are_left_a_retry_says_so(ledger: Ledge
     assert ledger.job(job.id).state is JobState.FAILED
 
 
+def test_after_a_pacs_was_down_every_failed_job_is_started_again(ledger: Ledger, home: Path) -> None:
+    job = failed(ledger, home)
+    hopeless = work(series="1.9", images=1)
+    ledger.add_job(hopeless)
+    claim = ledger.claim(hopeless.job_id, LEASE)
+    assert claim is not None
+    ledger.segmented(claim, {"files": ["seg.dcm"]})
+    with ledger._engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE jobs SET state = 'failed' WHERE id = '{hopeless.job_id}'")
+    done = jobs("retry", "--all")
+    assert done.exit_code == 0
+    assert done.stdout == f"job {job.id} is sending again\n"
+    assert "send the series again and then retry the job" in done.stderr
+    assert jobs("retry").exit_code == jobs("retry", "--all", job.id).exit_code == 2
+
+
 def test_a_retry_of_a_delivered_job_asks_again_for_commitment(ledger: Ledger, home: Path) -> None:
     job = segmented(ledger, home)
     claim = ledger.claim_delivery(job.id, "pacs", LEASE)

@@ -7,12 +7,15 @@ import typer
 
 from dicom_node.store import Store
 from worker.commands.printing import print_json, print_table, when
+from worker.errors import UnknownJobError
 from worker.jobs import Priority
 from worker.ledger import Job, JobState, Ledger
-from worker.retries import start_again
+from worker.retries import NothingLeftError, start_again
 from worker.settings import load
 
 app = typer.Typer(help="The jobs in the ledger.", invoke_without_command=True)
+
+EVERY = 1_000_000  # more jobs than a ledger holds
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId = Annotated[str, typer.Argument(help="The job's id, or its first characters.", metavar="ID")]
@@ -73,11 +76,25 @@ def show(job_id: JobId, as_json: Json = False) -> None:
 
 
 @app.command()
-def retry(job_id: JobId) -> None:
+def retry(
+    job_id: Annotated[str | None, typer.Argument(help="The job's id, or its first characters.", metavar="ID")] = None,
+    all_failed: Annotated[bool, typer.Option("--all", help="Every failed job, such as after a PACS was down.")] = False,
+) -> None:
     """Starts a failed or cancelled job again, or asks again for a promise to keep it; the listener's sweep does it."""
+    if (job_id is None) is not all_failed:
+        raise typer.BadParameter("give the id of a job, or --all")
     settings = load()
-    job = start_again(job_id, Ledger(settings.ledger_url), Store(settings.home))
-    typer.echo(f"job {job.id} is {job.state} again")
+    ledger, store = Ledger(settings.ledger_url), Store(settings.home)
+    wanted = [job_id] if job_id else [job.id for job in ledger.jobs(JobState.FAILED, limit=EVERY)]
+    for one in wanted:
+        try:
+            job = start_again(one, ledger, store)
+        except (NothingLeftError, UnknownJobError) as error:
+            if not all_failed:
+                raise
+            typer.echo(error, err=True)  # the others are started all the same
+        else:
+            typer.echo(f"job {job.id} is {job.state} again")
 
 
 @app.command()
