@@ -30,7 +30,8 @@ class Reach:
     start: int
     end: int
     reason: Reason
-    touching: bool = False  # only findings whose phrase touches this reach, unknown words let pass
+    touching: bool = False  # only findings whose phrase touches this reach
+    until: int = 0  # if touching: the last token at which a phrase after the reach may start
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,12 @@ class _Stops:
     backward: Sequence[bool]
 
 
-def reaches(tokens: Sequence[Token], rules: Rules) -> list[Reach]:
-    """What every trigger of the sentence reaches."""
+def reaches(tokens: Sequence[Token], rules: Rules, heads: Sequence[tuple[int, int]] = ()) -> list[Reach]:
+    """What every trigger of the sentence reaches; `heads` are the tokens of its findings.
+
+    A phrase that only looks like a denial ("no ... change") is one where it takes in a finding: "no cystic change".
+    """
+    named = {at for start, end in heads for at in range(start, end)}
     stops = _stops(tokens, rules)
     found: list[Reach] = []
     position = 0
@@ -52,6 +57,10 @@ def reaches(tokens: Sequence[Token], rules: Rules) -> list[Reach]:
             position += 1
             continue
         end, trigger = hit
+        if trigger is None and not named.isdisjoint(range(position, end)):
+            within = rules.triggers.longest(tokens, position)
+            if within is not None and within[1].reason in (Reason.NEGATED, Reason.RESOLVED):
+                end, trigger = within
         if trigger is not None:
             found.extend(_reach(tokens, position, end, trigger, stops))
         position = end
@@ -63,7 +72,7 @@ def reason_for(head: tuple[int, int], phrase: tuple[int, int], found: Sequence[R
     reasons = set()
     for reach in found:
         if reach.touching:
-            reached = phrase[1] == reach.start or 0 <= phrase[0] - reach.end <= _LONGEST_UNKNOWN
+            reached = phrase[1] == reach.start or reach.end <= phrase[0] <= reach.until
         else:
             reached = reach.start <= head[0] < reach.end
         if reached:
@@ -89,7 +98,10 @@ def _reach(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, stop
     if direction is Direction.SENTENCE:
         return [Reach(0, len(tokens), reason)]
     if direction is Direction.BETWEEN:
-        return [Reach(start, end, reason, touching=True)]
+        until = end
+        while until < min(end + _LONGEST_UNKNOWN, len(tokens)) and tokens[until].norm.isalpha():
+            until += 1
+        return [Reach(start, end, reason, touching=True, until=until)]
     found = []
     if direction in (Direction.FORWARD, Direction.AROUND):
         # From the trigger's own start: a phrase with a gap may hold a finding.

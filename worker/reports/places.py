@@ -14,6 +14,7 @@ WHERE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE, Kin
 NAMES_PLACE = frozenset({Kind.SIDE, Kind.SITE, Kind.SITE_ADJECTIVE})
 PASSED_OVER = DROPPED | {Kind.FILLER, Kind.NUMBER}
 _WITHIN_PLACE = frozenset({Kind.ARTICLE, Kind.MODIFIER, Kind.PARTITIVE, Kind.SIZE, Kind.QUANTITY, Kind.CHANGE})
+_LEADS_TO_PLACE = frozenset({Kind.PREPOSITION, Kind.RELATION, Kind.FILLER})
 _ENDS_LIST_PLACE = frozenset({Kind.SITE, Kind.SITE_ADJECTIVE, Kind.PLACE, Kind.SIDE})
 _LONGEST_COUNT = 6  # chunks of "4th, 5th and 6th"
 _LONGEST_ASIDE = 12  # chunks in a parenthesis that may stand between a finding and its place
@@ -37,7 +38,7 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
     at = mention.end
     while at < len(chunks):
         piece = chunks[at]
-        aside = _aside_end(chunks, at)
+        aside = _aside_end(chunks, at) or _measured_end(chunks, at)
         if aside:
             at = aside
         elif piece.kind in PASSED_OVER or piece.concept == ":" or _is_predicate(chunks, at, mention):
@@ -91,6 +92,23 @@ def _aside_end(chunks: Sequence[Chunk], at: int) -> int:
         if chunks[end].concept == ")":
             return end + 1
     return 0
+
+
+def _measured_end(chunks: Sequence[Chunk], at: int) -> int:
+    """The position after ", 12 mm," or "of up to 12 mm" at `at`, or 0: a size may stand before the place."""
+    comma = chunks[at].concept == ","
+    if not comma and chunks[at].kind is not Kind.PREPOSITION:
+        return 0
+    end = at + 1
+    while end < min(at + _LONGEST_ASIDE, len(chunks)) and chunks[end].kind in PASSED_OVER | {Kind.ARTICLE, Kind.JOIN}:
+        if comma and chunks[end].concept == ",":
+            break
+        end += 1
+    if all(piece.kind is not Kind.MEASURE for piece in chunks[at:end]):
+        return 0
+    closed = comma and end < len(chunks) and chunks[end].concept == ","
+    follows = end + closed < len(chunks) and chunks[end + closed].kind in _LEADS_TO_PLACE
+    return end + closed if follows else 0
 
 
 def _is_list_place(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:

@@ -117,7 +117,8 @@ def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) 
     titled = titled_organ(chunk(sentence.title, lexicon), lexicon) is not None
     found = mentions(chunks, lexicon, titled=titled)
     borrow_place(chunks, found, lexicon)
-    reached = reaches(sentence.tokens, rules)
+    heads = [(chunks[one.head].start, chunks[one.head].end) for one in found if chunks[one.head].drawable]
+    reached = reaches(sentence.tokens, rules, heads)
     wording = Wording(text, sentence, chunks, lexicon)
     if not found and sentence.section == REPORT and any(reach.reason is Reason.NORMAL for reach in reached):
         yield from _normal(wording)
@@ -149,4 +150,9 @@ def _normal(wording: Wording) -> Iterator[_Found]:
 def _is_heading(mention: Mention, found: Sequence[Mention], chunks: Sequence[Chunk]) -> bool:
     """Whether the finding only heads others: "Masses or nodules: 5 mm nodule in the left lung"."""
     colon = next((i for i in range(min(_LONGEST_HEADING, len(chunks))) if chunks[i].concept == ":"), 0)
-    return mention.head < colon and (colon + 1 == len(chunks) or any(other.head > colon for other in found))
+    if mention.head > colon or not colon:
+        return False
+    after = {chunks[other.head].concept for other in found if other.head > colon}
+    bare = mention.kept == [(mention.head, mention.head + 1)]
+    repeated = any(chunks[other.head].concept in after for other in found if other.head < colon)
+    return colon + 1 == len(chunks) or repeated or bool(after and bare)

@@ -100,15 +100,11 @@ class Rules:
         self.one_line = frozenset(file.one_line_sections)
         self.addenda = tuple(start.casefold() for start in file.addenda)
         self.answers = Phrases((answer, True) for answer in file.title_answers)
-        self.context: Phrases[Trigger | None] = Phrases(
-            [(phrase, None) for phrase in file.pseudo]
-            + [
-                (phrase, trigger)
-                for group in file.triggers
-                for trigger in (_trigger(group),)
-                for phrase in group.phrases
-            ]
-        )
+        compiled = [
+            (phrase, trigger) for group in file.triggers for trigger in (_trigger(group),) for phrase in group.phrases
+        ]
+        self.triggers = Phrases(compiled)
+        self.context: Phrases[Trigger | None] = Phrases([*((phrase, None) for phrase in file.pseudo), *compiled])
         self.stops = Phrases(
             [(phrase, Stop(backward_only=False)) for phrase in file.stops]
             + [(phrase, Stop(backward_only=True)) for phrase in file.backward_stops]

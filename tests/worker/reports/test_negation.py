@@ -20,6 +20,13 @@ FINDINGS = (
     "aneurysm",
     "lytic lesion",
     "disc protrusion",
+    "cystic change",
+    "cord signal change",
+    "bronchial wall thickening",
+    "lymph node enlargement",
+    "enlargement of the heart",
+    "fatty infiltration",
+    "contrast extravasation",
     "cyst",
     "consolidation",
     "ascites",
@@ -254,7 +261,6 @@ STATED = (
     "{F} - stable.",
     "Without contrast, {f} is seen.",
     "No prior for comparison. {F}.",
-    "There is no longer enlargement of the {f}.",
     "Redemonstration of {f}.",
 )
 
