@@ -9,10 +9,9 @@ several associations may call them at the same time.
 import logging
 import ssl
 import threading
-import uuid
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
@@ -30,12 +29,12 @@ from dicom_node.arrivals import Arrival, AssociationEnd, Service
 from dicom_node.command import Command
 from dicom_node.contexts import is_private_class, register_storage_class, storage_classes, storage_context
 from dicom_node.errors import ListenerError
-from dicom_node.header import Header
 from dicom_node.messages import Messages, PassOn
 from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.reception import Announced, Reception, RefusedError, StoreStatus
 from dicom_node.server import Server, SharedContexts
-from dicom_node.store import Receipt, Store
+from dicom_node.sessions import Sender, Session, Sessions
+from dicom_node.store import Store
 from dicom_node.workspace import SeriesKey
 
 __all__ = ["Access", "Arrival", "AssociationEnd", "Limits", "Listener", "Service"]
@@ -47,15 +46,12 @@ _STOP_SECONDS: Final = 10.0  # an association that does not end by then is left 
 
 
 @dataclass
-class _Session:
-    """One connection, from its first byte until it is reported as ended."""
+class _Line:
+    """What is known of one connection, from its first byte on."""
 
-    association_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    series: set[SeriesKey] = field(default_factory=set)
+    session: Session
     established: bool = False
     released: bool = False
-    reported: bool = False  # its end is being told
-    over: bool = False  # its end was told
 
 
 @dataclass
@@ -101,8 +97,7 @@ class Listener:
         title or a network that is none.
         """
         self._store = store
-        self._on_arrival = on_arrival
-        self._on_association_end = on_association_end
+        self.sessions = Sessions(store.workspace, on_arrival=on_arrival, on_end=on_association_end, shared=share_port)
         self._access = access
         self._limits = limits
         self._address = (host, port)
@@ -111,8 +106,7 @@ class Listener:
         self._services = services
         self._server: Server | None = None
         self._lock = threading.Lock()
-        self._announcing = threading.Lock()
-        self._sessions: weakref.WeakKeyDictionary[Any, _Session] = weakref.WeakKeyDictionary()
+        self._lines: weakref.WeakKeyDictionary[Any, _Line] = weakref.WeakKeyDictionary()
         try:
             access.check()
             self._ae = AE(ae_title)
@@ -185,32 +179,19 @@ class Listener:
         self.stop()
 
     def open_series(self) -> set[SeriesKey]:
-        """(study UID, series UID) of every instance that an association brought which is still open.
+        """(study UID, series UID) of every instance that somebody brought who is not done yet.
 
         With a shared port this includes the associations of the other listener processes on the same store.
         """
-        return self._open_here() | (self._store.workspace.announced_by_others() if self._share_port else set())
-
-    def _open_here(self) -> set[SeriesKey]:
-        with self._lock:
-            return {
-                series
-                for association, session in self._sessions.items()
-                if association.is_alive() and not session.over
-                for series in session.series
-            }
-
-    def _announce(self) -> None:
-        """Let the other processes on this port know; one at a time, so that the last word is the latest."""
-        if self._share_port:
-            with self._announcing:
-                self._store.workspace.announce(self._open_here())
+        return self.sessions.open_series()
 
     # an association's life, as pynetdicom tells it
 
     def _connection_opened(self, event: evt.Event) -> None:
+        association = weakref.ref(event.assoc)
+        session = self.sessions.begin(lambda: (known := association()) is not None and known.is_alive())
         with self._lock:
-            self._sessions[event.assoc] = _Session()
+            self._lines[event.assoc] = _Line(session)
 
     def _association_requested(self, event: evt.Event) -> None:
         """Refuse a peer by its address; offer the private classes that a welcome one asks for."""
@@ -230,44 +211,27 @@ class Listener:
             association.acceptor.supported_contexts = contexts
 
     def _association_established(self, event: evt.Event) -> None:
-        self._sessions[event.assoc].established = True
+        self._lines[event.assoc].established = True
 
     def _control_received(self, event: evt.Event) -> None:
         if isinstance(event.primitive, A_RELEASE):
-            self._sessions[event.assoc].released = True
+            self._lines[event.assoc].released = True
 
     def _connection_closed(self, event: evt.Event) -> None:
-        session = self._sessions[event.assoc]
-        if not session.established:
+        line = self._lines[event.assoc]
+        if not line.established:
             event.assoc.dul.to_user_queue.put(None)  # or its thread goes on waiting for the association request
-        self._report_end(session)
-
-    def _report_end(self, session: _Session) -> None:
-        """Tell once that an association is over, when it is."""
-        with self._lock:
-            if session.reported:
-                return
-            session.reported = True
-        end = AssociationEnd(session.association_id, frozenset(session.series), aborted=not session.released)
-        if session.established:
-            try:
-                self._tell_end(session, end)
-            except Exception:  # noqa: BLE001 (a door: pynetdicom's thread goes on)
-                _log.exception("the end of association %s was not taken", session.association_id)
-
-    def _tell_end(self, session: _Session, end: AssociationEnd) -> None:
+            return
         try:
-            if self._on_association_end:  # first: its series are open until their quiet time has begun
-                self._on_association_end(end)
-        finally:
-            session.over = True
-            self._announce()
+            line.session.end(aborted=not line.released)
+        except Exception:  # noqa: BLE001 (a door: pynetdicom's thread goes on)
+            _log.exception("the end of association %s was not taken", line.session.association_id)
 
     # an instance
 
     def _serve(self, association: Association, pass_on: PassOn) -> Messages:
         """What takes the messages of an association, from the first on."""
-        self._sessions[association].established = True  # its own thread may not have come to say so
+        self._lines[association].established = True  # its own thread may not have come to say so
         accepted = {context.context_id: context for context in association.accepted_contexts}
         contexts = {
             number: context.transfer_syntax[0]
@@ -284,34 +248,13 @@ class Listener:
 
     def _finish(self, association: Association, reception: Reception) -> tuple[int, str]:
         """The door of C-STORE: whatever happens becomes a status."""
-        session = self._sessions[association]
+        session, peer = self._lines[association].session, association.requestor
         try:
-            self._tell(association, session, *reception.finish())
+            header, receipt = reception.finish()
+            session.arrived(header, receipt, Sender(peer.ae_title, peer.primitive.called_ae_title, peer.address))
         except RefusedError as refusal:
             return refusal.status, refusal.comment()
         except Exception:  # noqa: BLE001 (a door)
             _log.exception("an instance of association %s was not taken", session.association_id)
             return StoreStatus.OUT_OF_RESOURCES, ""
         return StoreStatus.SUCCESS, ""
-
-    def _tell(self, association: Association, session: _Session, header: Header, receipt: Receipt) -> None:
-        key = (header.study_uid, header.series_uid)
-        if key not in session.series:
-            with self._lock:
-                session.series.add(key)
-            self._announce()
-        peer = association.requestor
-        self._on_arrival(
-            Arrival(
-                study_uid=header.study_uid,
-                series_uid=header.series_uid,
-                sop_uid=header.sop_uid,
-                sop_class_uid=header.sop_class_uid,
-                path=receipt.path,
-                calling_ae=peer.ae_title,
-                called_ae=peer.primitive.called_ae_title,
-                address=peer.address,
-                association_id=session.association_id,
-                outcome=receipt.outcome,
-            )
-        )
