@@ -13,6 +13,8 @@ from worker.candidates import StudyVolume
 from worker.protocols import Finding, Protocol, decisive
 from worker.protocols.choosing import Preference
 
+COMPLETE = "a complete study"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -27,6 +29,11 @@ class Verdict:
         """One sentence: everything that holds if it is taken, else what does not."""
         return "; ".join(str(one) for one in decisive(self.findings, self.taken))
 
+    @property
+    def waits(self) -> bool:
+        """Whether it would be taken, were the study complete."""
+        return not self.taken and self.findings[-1].condition == COMPLETE
+
     def but(self, finding: Finding) -> "Verdict":
         """The same with one more finding, which must hold too."""
         return Verdict(self.volume, self.taken and bool(finding.holds), (*self.findings, finding))
@@ -40,23 +47,23 @@ def choose(
     protocol: Protocol,
     volumes: Sequence[StudyVolume],
     *,
-    arriving: int = 0,
+    incomplete: str = "",
     inactive: str = "",
     done: Done = frozenset(),
 ) -> list[Verdict]:
     """A verdict on every volume of a study, in their order.
 
     The best of a study stays the best once it is `done`: a better volume that comes later is not segmented too.
-    `arriving` series of the study are not complete yet: the best waits for them. `inactive` says why the protocol
-    cannot run on this node at all (see `worker.protocols.site.inactive`).
+    `incomplete` says why more of the study may come: the best waits. `inactive` says why the protocol cannot run on
+    this node at all (see `worker.protocols.site.inactive`).
     """
     verdicts = [_fits(protocol, volume) for volume in volumes]
     if inactive:
         verdicts = [verdict.but(Finding("an active protocol", f"not: {inactive}", False)) for verdict in verdicts]
     if protocol.choose.take == "all":
         return verdicts
-    if arriving:
-        waiting = Finding("a complete study", f"not: {arriving} of its series still arrive", False)
+    if incomplete:
+        waiting = Finding(COMPLETE, f"not: {incomplete}", False)
         return [verdict.but(waiting) if verdict.taken else verdict for verdict in verdicts]
     return _best(protocol, verdicts, done)
 

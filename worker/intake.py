@@ -124,12 +124,13 @@ class Intake:
         receiving = self._ledger.receiving()
         self._fullness.keep(receiving)
         for series in receiving:  # one series that cannot be settled holds up no other
-            self._guarded(self._look, series, (series.study_uid, series.series_uid) in open_series, quiet_since)
+            self._guarded(self._look, series, open_series, quiet_since)
 
-    def _look(self, series: Series, is_open: bool, quiet_since: float) -> None:
+    def _look(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
+        is_open = (series.study_uid, series.series_uid) in open_series
         quiet = "" if is_open or series.last_at > quiet_since else "quiet"
         if why := quiet or self._fullness.proof(series, is_open=is_open):
-            self._settle(series, why)
+            self._settle(series, why, study_open=any(study_uid == series.study_uid for study_uid, _ in open_series))
 
     def sweep(self) -> None:
         """Frees what dead workers held and puts waiting jobs on the queue again if the queue lost them."""
@@ -156,10 +157,10 @@ class Intake:
         except BrokerError as error:
             log.warning("queue", problem=str(error))
 
-    def _settle(self, series: Series, why: str) -> None:
+    def _settle(self, series: Series, why: str, *, study_open: bool) -> None:
         if self._selection.waits(series):
             return
-        selected = self._selection.select(series, self._protocols.current())
+        selected = self._selection.select(series, self._protocols.current(), study_open=study_open)
         settled = selected.ask_again_at is None and self._ledger.settle(series)
         problems = [volume.problem for volume in selected.volumes if volume.problem]
         if settled:

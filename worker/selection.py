@@ -1,14 +1,15 @@
 """From a settled series to jobs: every protocol is asked about every volume, and every answer is written down.
 
-A protocol that takes all volumes that match is asked about the series that settled. One that takes the best is asked
-about the whole study, once no series of it arrives any more:
+A protocol that takes all volumes that match is asked about the series that is complete. One that takes the best is
+asked about the whole study, once no series of it arrives any more, no open association brings images of it, and none
+has come for the quiet time: the next reconstruction may follow the one that is complete.
 
 - A better volume that comes while nothing has been sent makes a new job; the one on the lesser volume is CANCELLED.
 - A better volume that comes later is not segmented too: the protocol's first choice stands, and the decision says so.
   Late images of that first choice make a new job that supersedes the old, as for any series.
 
-A protocol that waits for the study's report keeps the series unsettled, so that a restart asks again; until the time
-is over or the report is there, `waits` says that there is no need to look.
+A protocol that waits for the study or its report keeps the series unsettled, so that a restart asks again; until the
+time is over or something has come, `waits` says that there is no need to look.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ class Selected:
 
     volumes: Sequence[StudyVolume]
     jobs: list[str]  # ids of new jobs, on this series or, where the best of the study is taken, on another
-    ask_again_at: float | None  # seconds since 1970-01-01 UTC, if a protocol waits for the report
+    ask_again_at: float | None  # seconds since 1970-01-01 UTC, if a protocol waits for the study or its report
 
 
 class Selection:
@@ -43,29 +44,32 @@ class Selection:
         self._waiting: dict[tuple[str, str], tuple[float, float]] = {}  # series: its last image, when to ask again
 
     def waits(self, series: Series) -> bool:
-        """Whether the series has been asked, waits for a report, and nothing new has come for it."""
+        """Whether the series has been asked, waits, and nothing new has come for it."""
         last_at, until = self._waiting.get((series.study_uid, series.series_uid), (None, 0.0))
         return last_at == series.last_at and self._ledger.now() < until
 
-    def select(self, series: Series, protocols: Sequence[Protocol]) -> Selected:
-        """Asks the protocols, writes down what they say, and adds the jobs that are new."""
+    def select(self, series: Series, protocols: Sequence[Protocol], *, study_open: bool = False) -> Selected:
+        """Asks the protocols, writes down what they say, and adds the jobs that are new.
+
+        `study_open`: an association that has brought images of the study goes on.
+        """
         files = readable(self._store.series_paths(series.study_uid, series.series_uid))
         self._reports.take_documents((file.path, file.header) for file in files)
         here = volumes_of(files, _sender(series)) if files else []
         others = [one for one in self._ledger.series_of(series.study_uid) if one.series_uid != series.series_uid]
-        arriving = sum(one.state is SeriesState.RECEIVING and not self.waits(one) for one in others)
+        incomplete, quiet_at = self._incomplete(series, others, study_open)
         study: list[StudyVolume] | None = None
         added: list[str] = []
         waiting: list[float] = []
         for protocol in protocols:
             asked = here
-            if protocol.choose.take == "best" and not arriving:
+            if protocol.choose.take == "best" and not incomplete:
                 study = study if study is not None else [*here, *self._volumes(others)]
                 asked = study
             verdicts = choose(
                 protocol,
                 asked,
-                arriving=arriving,
+                incomplete=incomplete,
                 inactive=inactive(protocol, self._settings),
                 done=self._ledger.volumes_done(series.study_uid, protocol.name),
             )
@@ -74,11 +78,23 @@ class Selection:
             self._write_down(protocol, verdicts)
             added += self._add_jobs(protocol, verdicts, reported)
             waiting += [reported.waiting_until] if reported.waiting_until is not None else []
+            waiting += [quiet_at] if quiet_at is not None and any(verdict.waits for verdict in verdicts) else []
         again = min(waiting, default=None)
         self._waiting.pop((series.study_uid, series.series_uid), None)
         if again is not None:
             self._waiting[series.study_uid, series.series_uid] = (series.last_at, again)
         return Selected(here, added, again)
+
+    def _incomplete(self, series: Series, others: Sequence[Series], study_open: bool) -> tuple[str, float | None]:
+        """Why more of the study may come, or ""; and when to look again, unless another series of it will be asked."""
+        now, quiet = self._ledger.now(), self._settings.quiet_seconds
+        arriving = sum(one.state is SeriesState.RECEIVING and not self.waits(one) for one in others)
+        if arriving:
+            return f"{arriving} of its series still arrive", None
+        if study_open:
+            return "an association that brings it is open", now + quiet
+        quiet_at = max(one.last_at for one in (series, *others)) + quiet
+        return (f"its last image came less than {quiet:g} s ago", quiet_at) if now < quiet_at else ("", None)
 
     def _volumes(self, others: Sequence[Series]) -> list[StudyVolume]:
         """The volumes of the study's other series."""

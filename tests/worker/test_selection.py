@@ -1,6 +1,7 @@
 """Which volumes of a study become jobs, and what is written down about the others."""
 
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -63,16 +64,16 @@ def verdicts(protocol: Protocol, folder: Path, **more) -> dict[str, tuple[bool, 
     return {one.volume.label: (one.taken, one.reason) for one in choose(protocol, study, **more)}
 
 
-def echoes(folder: Path, *times: str) -> list[Path]:
+def echoes(folder: Path, *echo_times: str) -> list[Path]:
     """One series with the same slices at several echo times."""
     first = series(folder, 1)
     paths = []
-    for n, time in enumerate(times):
+    for n, echo_time in enumerate(echo_times):
         for path in first:
             copy = path.with_name(f"{path.stem}-{n}.dcm")
             shutil.copy(path, copy)
             pixels = (dcmread(path).pixel_array + 100 * n).tobytes()
-            edit(copy, EchoTime=time, PixelData=pixels, SOPInstanceUID=f"2.25.{n + 1}{path.stem}")
+            edit(copy, EchoTime=echo_time, PixelData=pixels, SOPInstanceUID=f"2.25.{n + 1}{path.stem}")
             paths.append(copy)
     for path in first:
         path.unlink()
@@ -206,6 +207,27 @@ def test_the_best_waits_for_the_series_that_still_arrive(node, tmp_path):
     assert decided[uid(thin)].taken
     last = decided[uid(thin)].conditions[-1]
     assert (last["condition"], last["found"], last["holds"]) == ("the best of 2", "number 1", True)
+
+
+def test_the_best_waits_for_the_study_also_when_its_first_series_is_provably_full(node, tmp_path):
+    """The next reconstruction may follow on the same association, or soon after."""
+    thick, thin = series(tmp_path, 1, spacing=5.0), series(tmp_path, 2, spacing=1.0)
+    for path in thick:
+        edit(path, NumberOfSeriesRelatedInstances=len(thick))
+    node.receives(*thick, ago=QUIET / 2)
+    assert node.tick((str(dcmread(thick[0]).StudyInstanceUID), uid(thick))) == []
+    (decision,) = node.ledger.decisions_on(str(dcmread(thick[0]).StudyInstanceUID))
+    assert decision.reason == "a complete study: no, it is not: an association that brings it is open"
+    node.restart()
+    assert node.tick() == []
+    (decision,) = node.ledger.decisions_on(decision.study_uid)
+    assert decision.reason == "a complete study: no, it is not: its last image came less than 10 s ago"
+    node.receives(*thin, ago=0)
+    assert node.tick() == []
+    with pytest.MonkeyPatch.context() as later:
+        later.setattr(time, "time", lambda now=time.time: now() + 2 * QUIET)
+        (job,) = node.tick()
+    assert job.series_uid == uid(thin)
 
 
 def test_a_better_series_that_comes_before_anything_is_sent_takes_the_place(node, tmp_path):
