@@ -4,7 +4,7 @@ Of a listed series only what a PACS can tell is known: what is the same for all 
 anything else stays open, it is never guessed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,14 +122,15 @@ def of_pacs(
         sorted(asked & STUDY_ATTRIBUTES | {"StudyDate", "StudyDescription", "SOPClassesInStudy"}), ""
     ) | dict(keys)
     series = sorted(asked & SERIES_ATTRIBUTES | {"Modality", "SeriesNumber", "SeriesDescription", COUNT})
-    for study, found in find_headers(peer, study_keys, series=series, calling_ae=settings.ae_title):
-        yield _of_listed(study, sorted(found, key=_place), protocols, settings)
+    listed = list(find_headers(peer, study_keys, series=series, calling_ae=settings.ae_title))
+    every = (header for study, found in listed for header in (study, *found))
+    told = {element.keyword for header in every for element in header if not element.is_empty}
+    for study, found in listed:
+        candidates = [_listed(study, one, told) for one in sorted(found, key=_place)]
+        yield _of_listed(candidates, protocols, settings)
 
 
-def _of_listed(
-    study: Dataset, series: Sequence[Dataset], protocols: Sequence[Protocol], settings: Settings
-) -> list[Explained]:
-    candidates = [_listed(study, one) for one in series]
+def _of_listed(candidates: Sequence[Candidate], protocols: Sequence[Protocol], settings: Settings) -> list[Explained]:
     judged = [[_judged(protocol, candidate, settings) for candidate in candidates] for protocol in protocols]
     answers = []
     for i, candidate in enumerate(candidates):
@@ -144,17 +145,21 @@ def _of_listed(
     return answers
 
 
-def _listed(study: Dataset, series: Dataset) -> Candidate:
-    """A series as far as a PACS tells: what it leaves out or empty may well stand in the images."""
+def _listed(study: Dataset, series: Dataset, told: Collection[str]) -> Candidate:
+    """A series as far as a PACS tells.
+
+    An attribute that it does not keep it leaves out (PS3.4 C.2.2.1.3), though some return it empty. So an empty one is
+    absent from the images if the PACS told a value of it elsewhere in the list; else nothing is known of it.
+    """
     header = Dataset()
     for source in (study, series):
-        header.update({element.tag: element for element in source if not element.is_empty})
-    told = {element.keyword for element in header} & (STUDY_ATTRIBUTES | SERIES_ATTRIBUTES)
+        header.update({element.tag: element for element in source})
+    only = {element.keyword for element in header if element.keyword in told} & (STUDY_ATTRIBUTES | SERIES_ATTRIBUTES)
     count = header.get(COUNT)
     classes = _each(header.get("SOPClassesInStudy"))
     single = bool(classes) and not any(uid in MULTI_FRAME for uid in classes)
     images = None if count is None else int(count)
-    return Candidate([header], only=told, instances=images if single else None, at_least=images)
+    return Candidate([header], only=only, instances=images if single else None, at_least=images)
 
 
 def _each(value: Any) -> list[Any]:

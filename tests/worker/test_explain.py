@@ -152,6 +152,16 @@ def test_what_only_images_tell_is_not_guessed(pacs):
     assert mr[0] is False, "what is known to fail settles it"
 
 
+def test_what_a_pacs_tells_of_other_series_is_absent_where_it_is_empty(pacs):
+    """The CT study has a body part and no protocol name, the MR study neither."""
+    part = protocol(match={"any": [{"BodyPartExamined": "CHEST"}, {"StudyDescription": {"regex": "thorax"}}]})
+    name = protocol("name", match={"ProtocolName": "Thorax"})
+    answers = asked(pacs, [part, name])
+    assert answers["thin", "thorax"][0] is True
+    assert answers["head", "thorax"][0] is False
+    assert answers["head", "name"][0] is answers["thin", "name"][0] is None, "it may be that this PACS keeps none"
+
+
 def test_the_number_of_frames_is_not_known_where_objects_may_hold_many(pacs):
     head = protocol(match={"Modality": "MR", "Instances": {"min": 3}})
     assert asked(pacs, [head], StudyDate="20260201-20260228")["head", "thorax"][1] == {
