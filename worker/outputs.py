@@ -14,7 +14,7 @@ results/<job>/seg.dcm           DICOM-SEG, one segment per structure that was fo
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -23,18 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import highdicom
 import numpy as np
-from pydicom import Dataset
 
 from dicom_node import results
-from dicom_node.check import check_rtstruct, check_seg
-from dicom_node.errors import ResultError
 from dicom_node.masks import Masks
-from dicom_node.preview import write_preview
+from dicom_node.objects import Plan
 from dicom_node.results import ObjectReference, Review
-from dicom_node.rtstruct import rtstruct_reference, write_rtstruct
-from dicom_node.seg import Form, overlapping, write_seg
 from dicom_node.series import ImageSeries
-from dicom_node.sr import write_sr
 from dicom_node.volume import to_network, write_nifti
 from worker.jobs import Work
 from worker.structures import Structure
@@ -83,13 +77,12 @@ def write_outputs(
         review=done.review,
         predecessors=tuple(predecessors),
     )
-    notes = list(done.series.notes)
-    planned = _planned(done, work, facts, label_map, notes)
-    facts = replace(facts, siblings=tuple(planned.values()))
+    regions, extents = [one.region for one in done.structures], [one.extent for one in done.structures]
+    plan = Plan(done.series, done.masks, regions, facts, work.outputs, label_map=label_map, holes=work.holes)
     objects = []
-    for name, dataset in _objects(done, work, facts, planned):
+    for name, dataset in plan.written(extents):
         dataset.save_as(folder / name, enforce_file_format=True)
-        objects.append({"file": name, **vars(planned[name])})
+        objects.append({"file": name, **vars(plan.references[name])})
     files = [one["file"] for one in objects]
     if "nifti" in work.outputs:
         files += [path.name for path in _nifti(done, folder)]
@@ -103,7 +96,7 @@ def write_outputs(
         "model": {"name": done.model.name, "version": done.model.version, "digest": done.model.digest}
         | {"notice": done.model.notice},
         "seconds": {step: round(seconds, 3) for step, seconds in done.seconds.items()},
-        "notes": notes,
+        "notes": [*done.series.notes, *plan.notes],
     }
     (folder / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
     return result
@@ -120,68 +113,6 @@ def _found(one: Structure) -> dict[str, Any]:
     volume = one.extent.volume_ml if one.extent else 0.0
     sentence = getattr(one.made, "sentence", None)
     return {"label": one.label, "prompt": one.region.prompt, "volume_ml": round(volume, 3), "sentence": sentence}
-
-
-def _planned(
-    done: Segmented, work: Work, facts: results.Work, label_map: bool, notes: list[str]
-) -> dict[str, ObjectReference]:
-    """File name and identity of every object that will be written, so that each can name the others.
-
-    A report refers to the segments it measures, so it brings the SEG with it.
-    """
-    wanted = set(work.outputs)
-    regions = [one.region for one in done.structures]
-    found = [mask for mask in done.masks.packed if len(mask.held)]
-    planned: dict[str, ObjectReference] = {}
-    if found and wanted & {"seg", "sr"}:
-        planned["seg.dcm"] = facts.reference("SEG", done.series, regions)
-        if label_map and overlapping(found):
-            notes.append("segments overlap, so there is no label map: destinations that ask for one get a BINARY SEG")
-        elif label_map:
-            planned["seg-labelmap.dcm"] = facts.reference("SEG labelmap", done.series, regions)
-    if "rtstruct" in wanted and (found or any(region.placeholder for region in regions)):
-        planned["rtstruct.dcm"] = rtstruct_reference(done.series, regions, facts, holes=work.holes)
-    if found and "sr" in wanted:
-        planned["sr.dcm"] = facts.reference("SR", done.series, regions)
-        if "seg-labelmap.dcm" in planned:
-            planned["sr-labelmap.dcm"] = facts.reference("SR labelmap", done.series, regions)
-    if found and "preview" in wanted:
-        planned["preview.dcm"] = facts.reference("preview", done.series, regions)
-    return planned
-
-
-def _objects(
-    done: Segmented, work: Work, facts: results.Work, planned: Mapping[str, ObjectReference]
-) -> Iterator[tuple[str, Dataset]]:
-    """File name and DICOM object of each that is planned, one in memory at a time.
-
-    Each is decoded again and held against the place where its mask lies.
-
-    Raises:
-        ResultError: an object does not lie where its mask lies; the job fails and nothing is sent.
-    """
-    series, masks, regions = done.series, done.masks, [one.region for one in done.structures]
-    extents = [one.extent for one in done.structures if one.extent]
-    forms: tuple[tuple[str, str, Form], ...] = (
-        ("seg.dcm", "sr.dcm", "BINARY"),
-        ("seg-labelmap.dcm", "sr-labelmap.dcm", "LABELMAP"),
-    )
-    for seg_name, sr_name, form in forms:
-        if seg_name not in planned:
-            continue
-        segmentation = write_seg(series, masks, regions, facts, form)
-        if segmentation.dataset is None:
-            raise ResultError("masks were found, but the SEG holds none of them; it is not sent")
-        check_seg(segmentation.dataset, extents, series.volume.spacing)
-        yield seg_name, segmentation.dataset
-        if sr_name in planned and (report := write_sr(series, masks, segmentation, facts)) is not None:
-            yield sr_name, report
-    if "rtstruct.dcm" in planned:
-        structures = write_rtstruct(series, masks, regions, facts, holes=work.holes)
-        check_rtstruct(structures, extents, series)
-        yield "rtstruct.dcm", structures
-    if "preview.dcm" in planned:
-        yield "preview.dcm", write_preview(series, masks, regions, facts)
 
 
 def _nifti(done: Segmented, folder: Path) -> list[Path]:
