@@ -27,12 +27,13 @@ Cancelled = Callable[[], bool]
 
 
 class Runner:
-    """A network ready for inference on its device."""
+    """A network ready for inference on its device. It takes the network over: that is not saved or trained any more."""
 
     def __init__(
         self, network: VoxTell, precision: Precision = "auto", *, shortcuts: Shortcuts = EXACT, compiled: bool = False
     ) -> None:
         self._network = network.eval()
+        network.drop_unused()
         for parameter in network.parameters():
             if parameter.dim() == 5:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)

@@ -10,8 +10,9 @@ between two activations all is linear:
 Both are exact up to the order of summation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, cast
 
 import torch
@@ -19,6 +20,7 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Sta
 from torch import Tensor, nn
 from torch.nn import functional
 
+from voxtell.convolution import convolve_over
 from voxtell.encoder import LEAKY_SLOPE, hide_aliases
 from voxtell.normalization import normalize
 from voxtell.plans import Plans
@@ -88,11 +90,13 @@ class MaskDecoder(nn.Module):
         return [self._compose(i) for i in range(len(self.stages))]
 
     def share(self, skips: list[Tensor], kernels: list[StageKernels]) -> Shared:
-        """What all prompts of one image have in common, from its encoder features (1, C_s, ...), finest first."""
+        """What all prompts of one image have in common, from its encoder features (1, C_s, ...), finest first.
+
+        At inference the features may be overwritten: nothing needs them afterwards.
+        """
         features = skips[-1]
         for i in range(self.first_guided + 1):
-            lifted = self._lift(i, features, kernels[i].up)
-            features = self._activate(i, lifted.add_(self._constant(i, skips, kernels[i])))
+            features = self._activate(i, self._lift(i, features, kernels[i].up), self._constant(i, skips, kernels[i]))
         constants = {i: self._constant(i, skips, kernels[i]) for i in range(self.first_guided + 1, len(self.stages))}
         if constants:
             first = min(constants)
@@ -126,9 +130,10 @@ class MaskDecoder(nn.Module):
                 lifted = self._lift(i, maps, kernels[i].up[channels:])
             else:
                 lifted = self._lift(i, features, _guided(kernels[i].up, weights))
-            features = self._activate(i, lifted.add_(constant))
-        logits = torch.einsum("bcsar,c->bsar", features, guidance[0])[:, None]
-        return [logits, *reversed(heads)]
+            features = self._activate(i, lifted, constant, guidance[0] if i == len(self.stages) - 1 else None)
+        if not shared.constants:
+            features = torch.einsum("bcsar,c->bsar", features, guidance[0])
+        return [features[:, None], *reversed(heads)]
 
     def _head(self, i: int, features: Tensor, weights: Tensor) -> Tensor:
         """Deep-supervision logits of stage i: the 1x1x1 head on features and guidance maps."""
@@ -158,28 +163,47 @@ class MaskDecoder(nn.Module):
 
     def _constant(self, i: int, skips: list[Tensor], kernels: StageKernels) -> Tensor:
         """What stage i adds for every prompt alike: the skip's half of the convolution, the bias of the up-sampling."""
-        skip = skips[-2 - i]
-        padding = [k // 2 for k in kernels.skip.shape[2:]]
-        offset = _at_every_voxel(kernels.offset, skip.shape[2:])
-        return functional.conv3d(skip, kernels.skip, kernels.bias, padding=padding).add_(offset)
+        inner = kernels.offset.sum(dim=(1, 2, 3, 4))
+        bias = inner if kernels.bias is None else kernels.bias + inner
+        constant = convolve_over(skips[-2 - i], kernels.skip, bias)
+        for border, offset in _at_the_border(kernels.offset, constant.shape[2:]):
+            constant[border] += offset - inner[:, None, None, None]
+        return constant
 
-    def _activate(self, i: int, x: Tensor) -> Tensor:
+    def _activate(self, i: int, x: Tensor, constant: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Stage i's normalization and ReLU of x + constant; with `onto` its product with that vector of channels."""
         norm = self._block(i).norm
-        return normalize(x, norm.weight, norm.bias, self.norm_eps, LEAKY_SLOPE)
+        return normalize(x, norm.weight, norm.bias, self.norm_eps, LEAKY_SLOPE, plus=constant, onto=onto)
 
 
-def _at_every_voxel(kernel: Tensor, shape: Sequence[int]) -> Tensor:
-    """A one-channel kernel (C, 1, *k) convolved with ones of `shape` between zeros: (1, C, *shape).
+def _at_the_border(kernel: Tensor, shape: Sequence[int]) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
+    """A one-channel kernel (C, 1, *k) convolved with ones of `shape` between zeros, where it meets the zeros.
 
-    Away from the border all voxels are alike, so a grid of the kernel's size has every value that there is.
+    Yields (index into (1, C, *shape), values (1, C, ...) that broadcast to it). Away from the border all voxels have
+    the sum of the kernel. A grid of the kernel's size has every value that there is.
     """
     sizes = [min(n, k) for n, k in zip(shape, kernel.shape[2:], strict=True)]
     values = functional.conv3d(kernel.new_ones(1, 1, *sizes), kernel, padding=[k // 2 for k in kernel.shape[2:]])
-    for axis, (n, size) in enumerate(zip(shape, sizes, strict=True), start=2):
-        places = torch.arange(n, device=kernel.device)
-        from_end = places - (n - size)
-        values = values.index_select(axis, torch.where(places < size // 2, places, from_end.clamp(min=size // 2)))
-    return values
+    parts = [_low_inner_high(n, k) for n, k in zip(shape, kernel.shape[2:], strict=True)]
+    for places in product(*parts):
+        if not all(inner for _, _, inner in places):
+            all_channels = (slice(None), slice(None))
+            yield (
+                all_channels + tuple(at for at, _, _ in places),
+                values[all_channels + tuple(of for _, of, _ in places)],
+            )
+
+
+def _low_inner_high(size: int, k: int) -> list[tuple[slice, slice, bool]]:
+    """Parts of an axis: where they are, where their values are on an axis of k voxels, whether all k taps meet ones."""
+    half = k // 2
+    if size < k:
+        return [(slice(0, size), slice(0, size), False)]
+    return [
+        (slice(0, half), slice(0, half), False),
+        (slice(half, size - half), slice(half, half + 1), True),
+        (slice(size - half, size), slice(half + 1, k), False),
+    ]
 
 
 def _guided(kernel: Tensor, weights: Tensor) -> Tensor:

@@ -1,14 +1,15 @@
 """Instance normalization that keeps the channels-last layout.
 
 torch's own brings a channels-last tensor into the other layout first, which for large windows takes longer than the
-convolution before it. At inference the tensor is read once for its moments and written once, in cache-sized pieces.
+convolution before it. At inference on a CPU the tensor is read once for its moments and written once, in pieces that
+stay in cache, and what is added before or after, the activation and a last product with a vector go along.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-PIECE = 2**19  # numbers treated at once: two megabytes, which stay in cache
+PIECE = 2**17  # numbers treated at once: half a megabyte, so that two tensors' pieces and a scratch stay in cache
 
 
 class InstanceNorm(nn.InstanceNorm3d):
@@ -19,38 +20,83 @@ class InstanceNorm(nn.InstanceNorm3d):
         return normalize(x, self.weight, self.bias, self.eps)
 
 
-def normalize(x: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float | None = None) -> Tensor:
+def normalize(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    slope: float | None = None,
+    *,
+    plus: Tensor | None = None,
+    residual: Tensor | None = None,
+    onto: Tensor | None = None,
+) -> Tensor:
     """Instance normalization (B, C, s, a, r) with a leaky ReLU of the given slope after it, or none.
 
-    Overwrites x when no gradient is asked for.
+    plus: added to x before; residual: added after the normalization, before the ReLU; both of x's shape. onto: a
+    vector (C,): then only the product with it is returned, (B, s, a, r). Overwrites x when no gradient is asked for.
     """
     last = x.is_contiguous(memory_format=torch.channels_last_3d)
-    if torch.is_grad_enabled() or len(x) > 1 or not last:
+    training = torch.is_grad_enabled()
+    if not training and last and len(x) == 1 and x.device.type == "cpu" and x.dtype == torch.float32:
+        return _normalize_in_place(x, weight, bias, eps, slope, plus, residual, onto)
+    if plus is not None:
+        x = x + plus if training else x.add_(plus)
+    if training or len(x) > 1 or not last:
         x = functional.instance_norm(x, weight=weight, bias=bias, eps=eps)
-    elif x.device.type == "cpu" and x.dtype == torch.float32:
-        return _normalize_in_place(x, weight, bias, eps, slope)
     else:  # of one image, batch and instance are the same
         x = functional.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
-    return x if slope is None else functional.leaky_relu_(x, slope)
+    if residual is not None:
+        x = x + residual if training else x.add_(residual)
+    if slope is not None:
+        x = functional.leaky_relu_(x, slope)
+    return x if onto is None else torch.einsum("bcsar,c->bsar", x, onto)
 
 
-def _normalize_in_place(x: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float | None) -> Tensor:
+def _normalize_in_place(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    slope: float | None,
+    plus: Tensor | None,
+    residual: Tensor | None,
+    onto: Tensor | None,
+) -> Tensor:
     channels = x.shape[1]
-    voxels = x.permute(0, 2, 3, 4, 1).view(-1, channels)
-    pieces = torch.split(voxels, max(1, PIECE // channels))
-    near = pieces[0].mean(0)  # moments are taken around a value near the mean, so that no digits cancel
+    pieces = _split(x)
+    added, back = (_split(plus) if plus is not None else None), (_split(residual) if residual is not None else None)
+    scratch = torch.empty_like(pieces[0])
+    near = (pieces[0] if added is None else pieces[0] + added[0]).mean(0)  # so that no digits of the moments cancel
     first = torch.zeros(channels, dtype=torch.float64)
     second = torch.zeros(channels, dtype=torch.float64)
-    for piece in pieces:
-        off = piece - near
+    for n, piece in enumerate(pieces):
+        if added is not None:
+            piece.add_(added[n])
+        off = torch.sub(piece, near, out=scratch[: len(piece)])
         first += off.sum(0)
         second += off.square_().sum(0)
-    mean = first / len(voxels)
-    deviation = (second / len(voxels) - mean.square() + eps).sqrt()
+    voxels = x.numel() // channels
+    mean = first / voxels
+    deviation = (second / voxels - mean.square() + eps).sqrt()
     scale = weight / deviation.float()
     shift = bias - (mean.float() + near) * scale
-    for piece in pieces:
+    products = x.new_empty(voxels if onto is not None else 0)
+    done = 0
+    for n, piece in enumerate(pieces):
         torch.addcmul(shift, piece, scale, out=piece)
+        if back is not None:
+            piece.add_(back[n])
         if slope is not None:
             functional.leaky_relu_(piece, slope)
-    return x
+        if onto is not None:
+            torch.mv(piece, onto, out=products[done : done + len(piece)])
+            done += len(piece)
+    return x if onto is None else products.view(1, *x.shape[2:])
+
+
+def _split(x: Tensor) -> tuple[Tensor, ...]:
+    """A single channels-last image as pieces (voxels, C) of its memory; a copy of it in another layout."""
+    channels = x.shape[1]
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    return torch.split(x.permute(0, 2, 3, 4, 1).view(-1, channels), max(1, PIECE // channels))

@@ -130,7 +130,8 @@ def normalize(values: Image, plans: InputPlans, of: Image | None = None) -> Imag
     if plans.normalization == "ct":
         return ((values.clip(plans.lower, plans.upper) - plans.mean) / plans.std).astype(np.float32)
     volume = values if of is None else of
-    scaled: Image = (values - volume.mean()) / max(float(volume.std()), MIN_STD)
+    scaled: Image = values - volume.mean()
+    scaled /= max(float(volume.std()), MIN_STD)
     return scaled
 
 
@@ -161,7 +162,7 @@ def _resampled_shape(shape: tuple[int, ...], plans: InputPlans, spacing: Spacing
 def _pad(volume: Image, patch: Triple, crop: Box, resampled: bool, air: float | None = None) -> Field:
     before = [max(0, size - n) // 2 for n, size in zip(volume.shape, patch, strict=True)]
     after = [max(0, size - n) - b for n, size, b in zip(volume.shape, patch, before, strict=True)]
-    padded = np.pad(volume, list(zip(before, after, strict=True)))
+    padded = np.pad(volume, list(zip(before, after, strict=True))) if any(before + after) else volume
     s, a, r = (slice(b, b + n) for b, n in zip(before, volume.shape, strict=True))
     return Field(torch.from_numpy(padded), (s, a, r), crop, resampled, air)
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from voxtell import normalization
 from voxtell.normalization import PIECE, InstanceNorm, normalize
 
 
@@ -36,3 +37,26 @@ def test_training_leaves_the_input_alone() -> None:
     InstanceNorm(3, affine=True)(x).square().sum().backward()
     torch.testing.assert_close(x.detach(), before, rtol=0, atol=0)
     assert x.grad is not None
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last_3d, torch.contiguous_format])
+@pytest.mark.parametrize("piece", [8, PIECE])
+def test_what_is_added_before_and_after_and_a_last_product_go_along(
+    layout: torch.memory_format, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mostly one value, as in the padding of a small scan, where float32 moments would lose their digits."""
+    monkeypatch.setattr(normalization, "PIECE", piece)
+    x = torch.full((1, 4, 24, 24, 24), 1000.0)
+    x[..., 6:9, 6:9, 6:9] += torch.randn(1, 4, 3, 3, 3)
+    plus, residual = torch.randn(2, 1, 4, 24, 24, 24)
+    weight, bias, onto = torch.randn(3, 4)
+    plus *= 0.01
+    normal = functional.instance_norm(x.double() + plus, weight=weight.double(), bias=bias.double())
+    expected = functional.leaky_relu(normal + residual, 0.1)
+    with torch.no_grad():
+        given = [x.clone().contiguous(memory_format=torch.channels_last_3d), weight, bias, 1e-5, 0.1]
+        more = {"plus": plus.contiguous(memory_format=layout), "residual": residual.contiguous(memory_format=layout)}
+        product = normalize(*[given[0].clone(), *given[1:]], **more, onto=onto)
+        features = normalize(*given, **more)
+    torch.testing.assert_close(features.double(), expected, rtol=0, atol=0.02)
+    torch.testing.assert_close(product, torch.einsum("bcsar,c->bsar", features, onto), rtol=0, atol=1e-4)
