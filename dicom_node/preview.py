@@ -17,7 +17,7 @@ from dicom_node.errors import ResultError
 from dicom_node.masks import Mask, Masks
 from dicom_node.picture import Rgb, picture
 from dicom_node.regions import Region, label_of
-from dicom_node.results import Work, coded, describe, masks_of, refer, reference_item, result_dataset
+from dicom_node.results import Work, coded, describe, masks_of, refer, reference_item, result_dataset, titled
 from dicom_node.series import ImageSeries
 from dicom_node.volume import network_axes, to_network
 
@@ -42,7 +42,7 @@ def write_preview(
         [regions[index].colour for index in found],
         caption=f"{dataset.PatientID}, {dataset.StudyDate}".strip(", "),
     )
-    dataset.SeriesDescription = "Preview, UNAPPROVED, not for diagnosis"
+    dataset.SeriesDescription = titled("Preview, UNAPPROVED, not for diagnosis", series)
     dataset.ConversionType = "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     dataset.PatientOrientation = ""  # of three planes there is none

@@ -82,6 +82,7 @@ class Region:
     roi_name: str = ""  # in structure sets, where a protocol has one of its own for them
     interpreted_type: str = "ORGAN"  # RT ROI Interpreted Type, PS3.3 C.8.8.8.1
     coded: bool = True
+    sentence: str = ""  # of the radiology report that asked for it
     placeholder: bool = False  # an empty ROI that a person is to draw
 
     @property
@@ -122,6 +123,12 @@ def one_line(text: str) -> str:
     """Text as any of DICOM's text values can hold it: printable, without backslash, on one line."""
     printable = (character if character.isprintable() else " " for character in text.replace("\\", "/"))
     return " ".join("".join(printable).split())
+
+
+def asked_by(region: Region) -> str:
+    """The prompt, and the report's sentence that asked for it."""
+    prompt = f"Prompt: {one_line(region.prompt)}"
+    return f"{prompt} Report: {one_line(region.sentence)}" if region.sentence else prompt
 
 
 def _match(words: Words) -> Region | None:

@@ -148,7 +148,7 @@ class Work:
     def uid(self, kind: str, series: ImageSeries, regions: Sequence[Region], *more: str) -> str:
         """The UID that belongs to this work on `series`; `kind` says of which object."""
         sources = sorted(f"{reference.sop_uid}#{reference.frame_number or ''}" for reference in series.references)
-        prompts = [region.prompt for region in regions]
+        prompts = [region.prompt + (f" <- {region.sentence}" if region.sentence else "") for region in regions]
         work = [self.algorithm.digest, self.protocol_digest, str(len(sources)), *sources, str(len(prompts)), *prompts]
         return derived_uid(kind, *work, *more)
 
@@ -203,6 +203,11 @@ def result_dataset(series: ImageSeries, work: Work, reference: ObjectReference, 
     result.file_meta.MediaStorageSOPInstanceUID = UID(reference.sop_uid)
     result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return result
+
+
+def titled(title: str, series: ImageSeries) -> str:
+    """A Series Description (VR LO); of several volumes of one series it also says which."""
+    return f"{title}, {series.name}".replace("\\", "/")[:64] if series.name else title
 
 
 def refer(dataset: Dataset, series: ImageSeries, work: Work, reference: ObjectReference) -> None:

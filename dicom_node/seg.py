@@ -20,8 +20,19 @@ from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ResultError
 from dicom_node.masks import Masks, PackedMask
-from dicom_node.regions import Region, label_of, one_line, shortened
-from dicom_node.results import Kind, Work, coded, describe, item, masks_of, refer, reference_item, result_dataset
+from dicom_node.regions import Region, asked_by, label_of, one_line, shortened
+from dicom_node.results import (
+    Kind,
+    Work,
+    coded,
+    describe,
+    item,
+    masks_of,
+    refer,
+    reference_item,
+    result_dataset,
+    titled,
+)
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
@@ -86,7 +97,7 @@ def write_seg(
 def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work: Work) -> None:
     """Series, frame of reference, general image, image pixel and segmentation image modules (PS3.3 C.8.20.2)."""
     looked_for = "; ".join(one_line(region.prompt) for region in result.not_found)
-    dataset.SeriesDescription = "Segmentation, UNAPPROVED"
+    dataset.SeriesDescription = titled("Segmentation, UNAPPROVED", series)
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     dataset.ContentLabel = "SEGMENTATION"
     dataset.ContentDescription = "Automatic segmentation, UNAPPROVED"
@@ -137,7 +148,7 @@ def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
     uncoded = "" if region.coded else " No code is known for this prompt: the type is the generic one."
     reasons = " ".join(reason.sentence for reason in work.review if reason.label == region.label)
     review = f" To be reviewed: {reasons}" if reasons else ""
-    segment.SegmentDescription = shortened(f"UNAPPROVED.{uncoded}{review} Prompt: {one_line(region.prompt)}", 1024)
+    segment.SegmentDescription = shortened(f"UNAPPROVED.{uncoded}{review} {asked_by(region)}", 1024)
     return segment
 
 

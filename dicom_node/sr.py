@@ -28,7 +28,7 @@ from pydicom.valuerep import DA, TM
 
 from dicom_node.masks import Masks
 from dicom_node.measures import Measures, measure
-from dicom_node.regions import Region, one_line
+from dicom_node.regions import Region, asked_by, one_line
 from dicom_node.results import (
     LABEL_MAP_STORAGE,
     Kind,
@@ -39,6 +39,7 @@ from dicom_node.results import (
     item,
     masks_of,
     result_dataset,
+    titled,
 )
 from dicom_node.seg import Segmentation
 from dicom_node.series import ImageSeries
@@ -151,6 +152,9 @@ def _group(
         finding_sites=sites,
         measurements=values,
     )
+    if region.sentence:
+        asked = TextContentItem(codes.DCM.Comment, asked_by(region), RelationshipTypeValues.CONTAINS)
+        group[0].ContentSequence.append(asked)
     for reason in work.review:
         if reason.label in (None, region.label):
             comment = TextContentItem(
@@ -192,7 +196,7 @@ def _document(
     shared = result_dataset(series, work, reference, "SR")
     document.update(shared)
     document.file_meta = shared.file_meta
-    document.SeriesDescription = "Measurements, UNAPPROVED"
+    document.SeriesDescription = titled("Measurements, UNAPPROVED", series)
     document.ContentDate, document.ContentTime = DA(work.made.date()), TM(work.made.time())
     document.CompletionFlagDescription = describe(work)[:64]
     measured = ObjectReference(*(str(seg[key].value) for key in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")))

@@ -155,7 +155,7 @@ def region_of(made: Prompt | Derived) -> Region:
 
 
 def _region_of_prompt(prompt: Prompt) -> Region:
-    region = region_for(prompt.text)
+    region = replace(region_for(prompt.text), sentence=prompt.sentence or "")
     if prompt.name is not None:
         region = replace(region, label=label_of(prompt.name))
     if prompt.code is not None:
