@@ -136,7 +136,9 @@ def read_file(path: Path) -> File:
         with path.open("rb") as stream:
             header = dcmread(stream, stop_before_pixels=True)
             return File(path, header, stream.tell())
-    except (InvalidDicomError, EOFError, ValueError) as error:
+    except InvalidDicomError as error:
+        raise SeriesError(f"{path.name} is not a readable DICOM file: it does not begin like one (PS3.10)") from error
+    except (EOFError, ValueError) as error:
         raise SeriesError(f"{path.name} is not a readable DICOM file ({error}); send it again") from error
     except OSError as error:
         raise SeriesError(f"{path} cannot be read: {error.strerror or error}") from error

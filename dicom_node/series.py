@@ -92,7 +92,7 @@ def read_series(paths: Sequence[Path]) -> ImageSeries:
     volumes = outlines(read_files(paths))
     if len(volumes) > 1:
         names = "; ".join(f"{volume.name}: {len(volume.frames)} slices" for volume in volumes)
-        raise SeriesError(f"the series holds {len(volumes)} volumes ({names}); choose one of them")
+        raise SeriesError(f"the series holds {len(volumes)} volumes ({names}); name one of them")
     return _series(volumes[0])
 
 

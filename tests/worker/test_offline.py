@@ -105,3 +105,21 @@ def test_why_nothing_is_done(tmp_path, more, report, message):
             written(tmp_path, more),
             (),
         )
+
+
+def test_the_echoes_of_one_multi_frame_file_become_results_of_their_own(tmp_path, shared_data):
+    study = shared_data("mr_enhanced/philips_fieldmap")
+    done = run_study(Settings(home=tmp_path), study, tmp_path / "out", ["above -1"], None, None, ("seg",))
+    assert [one["volume"] for one in done] == ["EchoTime=0.0", "EchoTime=1.52"]
+    segs = [dcmread(one["files"][0]) for one in done]
+    assert len({seg.SOPInstanceUID for seg in segs}) == 2
+    frames = [
+        {
+            int(source.ReferencedFrameNumber)
+            for frame in seg.PerFrameFunctionalGroupsSequence
+            for source in frame.DerivationImageSequence[0].SourceImageSequence
+        }
+        for seg in segs
+    ]
+    assert not frames[0] & frames[1]
+    assert frames[0] | frames[1] <= set(range(1, 65))

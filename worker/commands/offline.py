@@ -160,18 +160,19 @@ def nifti_to_dicom(
 def volume(
     series: Annotated[Path, typer.Argument(help="A folder with the DICOM files of one series.")],
     output: Out,
+    name: Annotated[str | None, typer.Option("--volume", help="Which of several, such as EchoTime=90.")] = None,
 ) -> None:
     """Writes exactly the volume that the network would see, as NIfTI."""
-    from dicom_node.series import read_series
+    from dicom_node.series import read_series, read_volume
     from dicom_node.volume import to_network, write_nifti
     from worker.candidates import series_in
 
     found = series_in(series)
     if len(found) > 1:
         raise typer.BadParameter(f"{series} holds {len(found)} series; name the folder of one.")
-    read = read_series(found[0].paths)
+    read = read_series(found[0].paths) if name is None else read_volume(found[0].paths, name)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_nifti(to_network(read), output)
+    write_nifti(to_network(read, straighten=load().resample_tilt), output)
     for note in read.notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"wrote {output}")
