@@ -107,8 +107,9 @@ def _receiving_reports(settings: Settings, inbox: ReportInbox) -> AbstractContex
 
 
 def segment_worker(settings: Settings) -> None:
-    """Segments until told to stop: one child process, so that one that dies is replaced and takes nothing along."""
-    _celery_worker(settings, "segment-worker", SEGMENT_QUEUE, "worker.segmentation", concurrency=1)
+    """Segments until told to stop, in child processes: one that dies is replaced and takes nothing along."""
+    processes = settings.segment_processes
+    _celery_worker(settings, "segment-worker", SEGMENT_QUEUE, "worker.segmentation", concurrency=processes)
 
 
 def deliver_worker(settings: Settings) -> None:
