@@ -9,10 +9,10 @@ import yaml
 from pydicom import dcmread
 from pydicom.uid import EnhancedMRImageStorage
 
-from dicom_node.sender import send
+from dicom_node.sender import Peer, send
 from dicom_node.synthesis import Subject, ct_series
 from tests.dicom_node.conftest import small_instance
-from tests.peers import orthanc
+from tests.peers import free_port, orthanc, program, running, wait_for_peer
 from tests.worker.listening import QUIET, Node
 from tests.worker.test_commands import sentence, voxtell_dicom
 from worker.explain import Explained, of_folder, of_pacs
@@ -160,6 +160,30 @@ def test_what_a_pacs_tells_of_other_series_is_absent_where_it_is_empty(pacs):
     assert answers["thin", "thorax"][0] is True
     assert answers["head", "thorax"][0] is False
     assert answers["head", "name"][0] is answers["thin", "name"][0] is None, "it may be that this PACS keeps none"
+
+
+def test_a_pacs_that_keeps_little_leaves_much_open(tmp_path):
+    """DCMTK's archive leaves out what it does not keep: series descriptions, body parts, counts."""
+    (tmp_path / "archive").mkdir()
+    here = Peer("ARCHIVE", "127.0.0.1", free_port())
+    (tmp_path / "dcmqrscp.cfg").write_text(
+        f"NetworkTCPPort = {here.port}\nMaxPDUSize = 16384\nMaxAssociations = 4\n"
+        "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nARCHIVE {tmp_path / 'archive'} RW (10, 64mb) ANY\nAETable END\n"
+    )
+    images = ct(tmp_path, 4, "thin")
+    by_words = protocol(match={"Modality": "CT", "SeriesDescription": "thin", "Instances": {"min": 3}})
+    other = protocol("other", match={"Modality": "MR", "SeriesDescription": "thin"})
+    with running([program("dcmqrscp"), "-c", tmp_path / "dcmqrscp.cfg"]) as process:
+        wait_for_peer(here, process)
+        assert {outcome.result for outcome in send(images, here, calling_ae="TEST")} == {"ok"}
+        ((first, second),) = of_pacs(here, {}, [by_words, other], Settings())
+    assert [(finding.condition, finding.holds) for finding in first.conditions] == [
+        ("Modality equals 'CT'", True),
+        ("SeriesDescription equals 'thin'", None),
+        ("Instances min 3.0", None),
+    ]
+    assert (first.taken, second.taken) == (None, False)
 
 
 def test_the_number_of_frames_is_not_known_where_objects_may_hold_many(pacs):

@@ -552,6 +552,20 @@ def test_groups_stand_before_their_members_and_only_the_decisive_are_the_reason(
     assert [str(finding) for finding in decisive(findings, taken)] == ["Modality equals 'MR': no, it is CT"]
 
 
+def test_a_denied_group_of_any_is_none_of_these():
+    match = Match.model_validate({"not": {"any": [{"Modality": "MR"}, {"ImageType": "LOCALIZER"}]}})
+    taken, findings = match.ask(series(header(Modality="CT", ImageType=["ORIGINAL"])))
+    assert taken
+    assert [(finding.level, finding.condition, finding.holds) for finding in findings] == [
+        (0, "none of these", True),
+        (1, "Modality equals 'MR'", False),
+        (1, "ImageType equals 'LOCALIZER'", False),
+    ]
+    assert not takes({"not": {}}, series(header(Modality="CT"))), (
+        "what asks for nothing holds, so its opposite does not"
+    )
+
+
 @given(TREES, WORDS, WORDS)
 def test_what_is_not_known_leaves_open_what_depends_on_it(tree, modality, description):
     """An answer on what a PACS lists is never contradicted by what the images turn out to say."""

@@ -18,6 +18,7 @@ from worker.protocols.attributes import DAMAGE as DAMAGE
 from worker.protocols.attributes import UNREADABLE, AttributeName, Candidate, Values
 
 _GROUPS = ("all", "any", "not")
+_ANY = "any of these"
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 
@@ -168,7 +169,7 @@ class Match(BaseModel):
             judged = [part.judge(candidate) for part in self.any]
             answers.append(_either(answer for answer, _ in judged))
             members = [finding for answer, inner in judged for finding in _as_one(answer, inner)]
-            findings += _grouped("any of these", answers[-1], members)
+            findings += _grouped(_ANY, answers[-1], members)
         if self.not_ is not None:
             answer, inner = self.not_.judge(candidate)
             answers.append(_opposite(answer))
@@ -213,9 +214,12 @@ def _as_one(answer: Answer, findings: Sequence[Finding]) -> Sequence[Finding]:
 
 
 def _negated(members: Sequence[Finding], holds: Answer) -> list[Finding]:
-    """One condition is told as its opposite; of several, not all may hold at once."""
-    if len(members) == 1:
-        return [Finding(f"not {members[0].condition}", members[0].found, holds)]
+    """One condition is told as its opposite; of several, not all may hold at once; of a group of any, none."""
+    first, *others = members or [Finding("anything", "", True)]
+    if not others:
+        return [Finding(f"not {first.condition}", first.found, holds)]
+    if first.condition == _ANY and all(other.level for other in others):
+        return [Finding("none of these", "", holds), *others]
     return _grouped("not all of these", holds, members)
 
 
