@@ -4,6 +4,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from dicom_node.errors import DicomNodeError
+
 C_STORE_RQ: Final = 0x0001
 _C_STORE_RSP: Final = 0x8001
 _NO_DATA_SET: Final = 0x0101
@@ -23,7 +25,7 @@ _ELEMENT: Final = struct.Struct("<HHL")  # group, element, length (PS3.5 section
 _NUMBER: Final = struct.Struct("<H")
 
 
-class MalformedCommandError(Exception):
+class MalformedCommandError(DicomNodeError):
     """Bytes that are no command set; their association cannot go on."""
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from dicom_node.errors import DicomNodeError
+
 P_DATA_TF: Final = 0x04  # PDU type
 
 _COMMAND: Final = 0x01  # bits of the message control header; receivers do not look at the others
@@ -20,7 +22,7 @@ _PDV_HEADER: Final = struct.Struct(">LBB")
 _LEAST: Final = 2  # what a value's length counts besides the fragment: context and message control header
 
 
-class MalformedPduError(Exception):
+class MalformedPduError(DicomNodeError):
     """A PDU that breaks PS3.8 section 9.3; its association cannot go on."""
 
 

@@ -51,6 +51,7 @@ class Announced:
     transfer_syntax: UID
     sender: str  # AE title, or how else the sender names itself
     address: str
+    study_uid: str = ""  # of which it must be, if not of any
 
 
 class Reception:
@@ -133,6 +134,10 @@ class Reception:
             raise RefusedError(
                 StoreStatus.DATA_SET_DOES_NOT_MATCH,
                 f"the data set is {header.sop_uid} of class {header.sop_class_uid}, the command says otherwise",
+            )
+        if announced.study_uid not in ("", header.study_uid):
+            raise RefusedError(
+                StoreStatus.DATA_SET_DOES_NOT_MATCH, f"its study is {header.study_uid}, not {announced.study_uid}"
             )
         return header
 

@@ -88,13 +88,23 @@ def listen(settings: Settings) -> None:
     )
     inbox = ReportInbox(settings.home, ledger, settings.hl7_accession_fields)
     reports = _receiving_reports(settings, inbox)
-    with _stop_on_signal() as stop, running_queue(settings), listener, reports:
+    web = _receiving_by_web(settings, store, listener)
+    with _stop_on_signal() as stop, running_queue(settings), listener, reports, web:
         log.info("listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
         retention = threading.Thread(target=Retention(settings, store, ledger).run, args=(stop,), name="retention")
         retention.start()
         intake.run(stop, listener.open_series)
         retention.join()
     ledger.close()
+
+
+def _receiving_by_web(settings: Settings, store: Store, listener: Listener) -> AbstractContextManager[None]:
+    """STOW-RS, if the settings name its port: what it takes to serve HTTP is loaded only then."""
+    if settings.stow_port is None:
+        return nullcontext()
+    from worker.web_intake import receiving_by_web
+
+    return receiving_by_web(settings, store, listener.sessions)
 
 
 def _receiving_reports(settings: Settings, inbox: ReportInbox) -> AbstractContextManager[None]:

@@ -96,6 +96,10 @@ class Settings(BaseSettings):
     listeners: int = Field(1, ge=1, le=64, description="Listener processes that `up` starts on the one port.")
     max_associations: int = Field(50, ge=1, description="Associations at one time.")
     max_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU the listener accepts, in bytes.")
+    stow_port: int | None = Field(
+        None, ge=0, le=65535, description="TCP port that takes instances by STOW-RS; empty: none."
+    )
+    stow_token_file: Path | None = Field(None, description="File with the bearer token that STOW-RS senders must give.")
     min_free_bytes: int = Field(2 * 1024**3, ge=0, description="Free disk in bytes under which 0xA700 is answered.")
 
     tls_certificate: Path | None = Field(None, description="The node's certificate (PEM); then the port is TLS only.")

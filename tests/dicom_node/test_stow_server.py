@@ -1,0 +1,251 @@
+"""STOW-RS in, with dicomweb-client as the sender: what it is told is durable is durable."""
+
+import io
+import json
+import socket
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+from dicomweb_client import DICOMwebClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import dcmread, dcmwrite
+from requests import HTTPError, Session
+
+from dicom_node.access import EVERYBODY, Access
+from dicom_node.sessions import Sessions
+from dicom_node.store import Outcome, Store
+from dicom_node.stow_server import stow_api
+from dicom_node.web_parts import Parts, WebRequestError
+from dicom_node.web_server import served
+from tests.dicom_node.conftest import data_set, small_instance, wait_until
+from tests.dicom_node.test_listener import send_data_sets
+
+TOKEN = "secret"
+BOUNDARY = "the-boundary"
+
+
+class Web:
+    """A STOW-RS server on a store, and what it told."""
+
+    def __init__(self, port: int, store: Store, sessions: Sessions, arrivals: list, ends: list) -> None:
+        self.url, self.port = f"http://127.0.0.1:{port}", port
+        self.store, self.sessions, self.arrivals, self.ends = store, sessions, arrivals, ends
+
+    def client(self, token: str = TOKEN) -> DICOMwebClient:
+        session = Session()
+        session.headers["Authorization"] = f"Bearer {token}"
+        return DICOMwebClient(self.url, session=session)
+
+    def posts(self, body: bytes, path: str = "/studies", kind: str | None = None, token: str = TOKEN) -> tuple:
+        """Status and JSON of a request as it is."""
+        request = urllib.request.Request(self.url + path, body, method="POST")
+        request.add_header("Content-Type", kind or f'multipart/related; type="application/dicom"; boundary={BOUNDARY}')
+        request.add_header("Authorization", f"Bearer {token}")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    def quarantined(self) -> list:
+        return sorted((self.store.home / "quarantine").glob("*.dcm"))
+
+
+@pytest.fixture
+def web(tmp_path):
+    """`with web(access=...) as here:` serves on a free port."""
+
+    @contextmanager
+    def run(access: Access = EVERYBODY, required_bytes: int = 0, on_arrival=None):
+        store, arrivals, ends = Store(tmp_path / "home"), [], []
+        sessions = Sessions(store.workspace, on_arrival=on_arrival or arrivals.append, on_end=ends.append, shared=False)
+        api = stow_api(store, sessions, ae_title="VOXTELL", token=TOKEN, access=access, required_bytes=required_bytes)
+        with served(api, host="127.0.0.1", port=0, share_port=False, tls=None, requests=20, name="stow") as port:
+            yield Web(port, store, sessions, arrivals, ends)
+
+    return run
+
+
+def part10(instance) -> bytes:
+    buffer = io.BytesIO()
+    dcmwrite(buffer, instance, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def body(*parts: bytes, boundary: str = BOUNDARY) -> bytes:
+    head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    return b"".join(head + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+
+
+def value(item: dict, tag: str):
+    return item[tag]["Value"][0]
+
+
+def test_dicomweb_client_stores_a_real_ct(web, ct_paths):
+    with web() as here:
+        answer = here.client().store_instances([dcmread(path) for path in ct_paths])
+        assert len(answer.ReferencedSOPSequence) == 41
+        assert "FailedSOPSequence" not in answer
+        assert [arrival.outcome for arrival in here.arrivals] == [Outcome.NEW] * 41
+        for arrival in here.arrivals:
+            assert arrival.path.is_file()
+        first = here.arrivals[0]
+        assert (first.calling_ae, first.called_ae, first.address) == ("STOW-RS", "VOXTELL", "127.0.0.1")
+        (end,) = here.ends
+        assert end.series == {(first.study_uid, first.series_uid)}
+        assert not end.aborted
+        stored = {stored.sop_uid: dcmread(stored.path) for stored in here.store.walk()}
+        for path in ct_paths:
+            sent = dcmread(path)
+            assert stored[sent.SOPInstanceUID] == sent
+
+
+def test_an_instance_that_came_by_c_store_is_the_same_by_stow(web, site):
+    """Both ways write the same file meta information of their own."""
+    with web() as here, site(store=here.store) as listener:
+        send_data_sets(listener.peer, small_instance())
+        here.posts(body(part10(small_instance())))
+        assert [arrival.outcome for arrival in here.arrivals] == [Outcome.SAME]
+
+
+def test_the_file_is_byte_for_byte_what_was_posted_behind_its_meta_information(web):
+    sent = part10(small_instance())
+    with web() as here:
+        status, answer = here.posts(body(sent))
+        assert status == 200
+        item = value(answer, "00081199")
+        assert value(item, "00081155") == "1.2.3.4.1"
+        assert data_set(here.arrivals[0].path.read_bytes()) == data_set(sent)
+
+
+def test_each_instance_gets_its_own_answer(web):
+    whole = part10(small_instance(2))
+    cut = whole[: len(whole) - len(data_set(whole)) + 30]  # within its UIDs
+    with web() as here:
+        status, answer = here.posts(body(part10(small_instance(1)), cut, b"no DICOM at all", part10(small_instance(3))))
+        assert status == 202
+        assert [value(item, "00081155") for item in answer["00081199"]["Value"]] == ["1.2.3.4.1", "1.2.3.4.3"]
+        (failed,) = answer["00081198"]["Value"]
+        assert (value(failed, "00081155"), value(failed, "00081197")) == ("1.2.3.4.2", 0xC000)
+        (unknown,) = answer["0008119A"]["Value"]
+        assert value(unknown, "00081197") == 0xC000
+        assert len(here.quarantined()) == 2
+        assert any(path.read_bytes().endswith(b"no DICOM at all") for path in here.quarantined())
+
+
+def test_an_instance_of_another_study_than_the_address_names_is_refused_and_put_aside(web):
+    with web() as here:
+        status, answer = here.posts(body(part10(small_instance())), "/studies/1.2.999")
+        assert (status, value(value(answer, "00081198"), "00081197")) == (409, 0xA900)
+        assert list(here.store.walk()) == []
+        assert len(here.quarantined()) == 1
+        assert here.posts(body(part10(small_instance())), "/studies/1.2.3")[0] == 200
+
+
+def test_a_full_disk_is_said(web):
+    with web(required_bytes=2**62) as here:
+        status, answer = here.posts(body(part10(small_instance())))
+        assert (status, value(value(answer, "00081198"), "00081197")) == (409, 0xA700)
+        assert list(here.store.walk()) == []
+
+
+def test_what_the_ledger_cannot_note_is_not_acknowledged_but_stays(web):
+    def broken(_arrival) -> None:
+        raise RuntimeError("no ledger")
+
+    with web(on_arrival=broken) as here:
+        status, answer = here.posts(body(part10(small_instance())))
+        assert (status, value(value(answer, "00081198"), "00081197")) == (409, 0xA700)
+        assert len(list(here.store.walk())) == 1
+
+
+def test_who_may_not_send(web):
+    with web() as here:
+        with pytest.raises(HTTPError, match="401"):
+            here.client("wrong").store_instances([small_instance()])
+        assert here.posts(body(part10(small_instance())), token="")[0] == 401
+        assert list(here.store.walk()) == []
+    with web(access=Access(networks=("10.0.0.0/8",))) as here:
+        assert here.posts(body(part10(small_instance())))[0] == 403
+        assert list(here.store.walk()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "content", "status"),
+    [
+        ("/studies", "application/dicom", b"x", 415),
+        ("/studies", "multipart/related", b"x", 415),
+        ("/studies", 'multipart/related; type="application/dicom+json"; boundary=x', b"x", 415),
+        ("/studies", None, b"no boundary anywhere", 400),
+        ("/studies/1.2.x", None, body(b"x"), 400),
+    ],
+)
+def test_a_request_of_another_kind_is_refused(web, path, kind, content, status):
+    with web() as here:
+        found, answer = here.posts(content, path, kind)
+        assert found == status
+        assert answer["problem"]
+
+
+def test_a_request_that_breaks_off_keeps_what_had_come_and_is_an_aborted_association(web):
+    content = body(part10(small_instance(1)), part10(small_instance(2)))
+    with web() as here:
+        with socket.create_connection(("127.0.0.1", here.port)) as line:
+            head = (
+                f"POST /studies HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+                f"Content-Type: multipart/related; type=application/dicom; boundary={BOUNDARY}\r\n"
+                f"Content-Length: {len(content)}\r\n\r\n"
+            )
+            line.sendall(head.encode() + content[:-100])
+            wait_until(lambda: here.arrivals)
+            assert here.sessions.open_series() == {("1.2.3", "1.2.3.4")}
+        wait_until(lambda: here.ends)
+        assert here.ends[0].aborted
+        wait_until(lambda: here.sessions.open_series() == set())
+        assert [stored.sop_uid for stored in here.store.walk()] == ["1.2.3.4.1"]
+        assert not [path for path in (here.store.home / "incoming").rglob("*") if path.is_file()]
+
+
+class Kept:
+    """A part that is kept in memory."""
+
+    def __init__(self, meta) -> None:
+        self.meta, self.content, self.ended = meta, b"", False
+
+    def write(self, content: bytes) -> None:
+        self.content += content
+
+    def finish(self) -> None:
+        self.ended = True
+
+    def discard(self) -> None:
+        pass
+
+
+@given(st.lists(st.binary(max_size=300) | st.just(part10(small_instance())), min_size=1, max_size=4), st.data())
+@settings(deadline=None)
+def test_parts_come_out_whole_however_the_body_is_cut(contents, data):
+    kept = []
+    parts = Parts(f"multipart/related; boundary={BOUNDARY}", lambda meta: kept.append(Kept(meta)) or kept[-1])
+    stream = body(*contents)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        parts.write(stream[start:end])
+    assert [one.ended for one in kept] == [True] * len(contents)
+    for one, content in zip(kept, contents, strict=True):
+        assert one.content == (content if one.meta is None else data_set(content))
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None)
+def test_any_body_is_parts_or_refused(content):
+    parts = Parts(f"multipart/related; boundary={BOUNDARY}", Kept)
+    try:
+        parts.write(content)
+    except WebRequestError:
+        return
+    parts.discard()
