@@ -3,9 +3,11 @@
 Each fact is decided from all slices: a word in the first header alone decides nothing.
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -157,28 +159,40 @@ def _moment(header: Dataset) -> str:
     """YYYYMMDDHHMMSS of the acquisition as far as the header tells, else of the series; "" without either."""
     pairs = (("AcquisitionDateTime", ""), ("AcquisitionDate", "AcquisitionTime"), ("SeriesDate", "SeriesTime"))
     for date, time in pairs:
-        if day := str(header.get(date) or ""):
-            return (day + str(header.get(time) or "" if time else ""))[:14].ljust(14, "0")
+        if day := _text(header, date):
+            return (day + (_text(header, time) if time else ""))[:14].ljust(14, "0")
     return ""
 
 
 def _texts(headers: Iterable[Dataset], keyword: str) -> list[str]:
     """The distinct texts of an attribute over all headers, in their order."""
-    values = (header.get(keyword) for header in headers)
-    texts = (" ".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "") for value in values)
-    return list(dict.fromkeys(text.strip() for text in texts if text.strip()))
+    return [text for text in dict.fromkeys(_text(header, keyword) for header in headers) if text]
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    """A value as text; "" without one that can be read: a fact less is no reason to refuse a volume."""
+    try:
+        value = header.get(keyword)
+    except (TypeError, ValueError, NotImplementedError):
+        return ""
+    text = " ".join(map(str, value)) if isinstance(value, MultiValue) else str("" if value is None else value)
+    return text.strip()
 
 
 def _numbers(headers: Iterable[Dataset], keyword: str) -> list[float]:
-    return [float(value) for header in headers if (value := header.get(keyword)) not in (None, "")]
+    found: list[float] = []
+    for header in headers:
+        with suppress(ValueError):
+            found.append(float(_text(header, keyword)))
+    return [number for number in found if math.isfinite(number)]
 
 
 def _thicknesses(frames: Iterable[Frame]) -> set[float]:
     """Slice Thickness from the headers, or from the Pixel Measures of enhanced images (PS3.3 C.7.6.16.2.1)."""
-    found: set[float] = set()
-    for frame in frames:
-        for group in frame.groups:
-            for item in (group, *(group.get("PixelMeasuresSequence") or ())):
-                if (value := item.get("SliceThickness")) not in (None, ""):
-                    found.add(float(value))
-    return found
+    items = [
+        item
+        for frame in frames
+        for group in frame.groups
+        for item in (group, *(group.get("PixelMeasuresSequence") or ()))
+    ]
+    return set(_numbers(items, "SliceThickness"))

@@ -49,11 +49,21 @@ def require_uniform(frames: Sequence[Frame]) -> None:
     )
     usual = _usual_orientation(frames)
     for frame in frames:
-        if np.abs(frame.orientation - usual).max() > COSINE_TOLERANCE:
+        if not _is_along(frame, usual):
             ours, theirs = (np.round(cosines, 4).tolist() for cosines in (frame.orientation, usual))
             raise SeriesError(f"mixed orientations: {frame} has {ours}, most slices have {theirs}")
     _require_same(frames, "size (rows, columns)", [frame.size for frame in frames])
     _require_same(frames, "pixel spacing", [tuple(np.round(frame.spacing, 4).tolist()) for frame in frames])
+
+
+def one_orientation(frames: Sequence[Frame]) -> bool:
+    """Whether all frames have the orientation of the most."""
+    usual = _usual_orientation(frames)
+    return all(_is_along(frame, usual) for frame in frames)
+
+
+def _is_along(frame: Frame, orientation: NDArray[np.float64]) -> bool:
+    return bool(np.abs(frame.orientation - orientation).max() <= COSINE_TOLERANCE)
 
 
 def levels_of(frames: Sequence[Frame]) -> list[list[Frame]]:

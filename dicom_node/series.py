@@ -32,7 +32,7 @@ from pydicom.uid import (
 
 from dicom_node.errors import SeriesError
 from dicom_node.frames import FACT_NAMES, File, Frame, frames_of, read_files
-from dicom_node.grid import Grid, arrange, levels_of, require_uniform
+from dicom_node.grid import Grid, arrange, levels_of, one_orientation, require_uniform
 from dicom_node.pixels import decode
 
 # The images whose planes may form a volume (PS3.4 B.5).
@@ -154,9 +154,11 @@ def outlines(files: Sequence[File]) -> list[Outline]:
     or when they do not belong together: the slice is named. Pixels are compared only where two files lie at one place.
     """
     frames, notes = _images(files)
-    require_uniform(frames)
-    frames = _without_doubles(frames, notes)
-    return [Outline(name, tuple(part), tuple(notes)) for name, part in _separate(frames)]
+    found: list[tuple[str, list[Frame]]] = []
+    for name, stack in _stacks(frames):
+        require_uniform(stack)
+        found += _separate(_without_doubles(stack, notes), name)
+    return [Outline(name, tuple(part), tuple(notes)) for name, part in found]
 
 
 def _series(outline: Outline) -> ImageSeries:
@@ -223,6 +225,19 @@ def _no_slice(file: File) -> str:
     if "ModalityLUTSequence" in header:
         return "an image whose values need a Modality LUT"
     return ""
+
+
+def _stacks(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
+    """(name, frames) of each stack of enhanced images, if they lie in several orientations; else all frames together.
+
+    A stack is what its equipment declares to belong together (PS3.3 C.7.6.16.2.2); frames without one are never parted.
+    """
+    stacks: dict[str, list[Frame]] = {}
+    for frame in frames:
+        stacks.setdefault(frame.facts.get("StackID", ""), []).append(frame)
+    if "" in stacks or len(stacks) == 1 or one_orientation(frames):
+        return [("", list(frames))]
+    return [(f"StackID={name}", stacks[name]) for name in sorted(stacks, key=_numeric)]
 
 
 def _without_doubles(frames: Sequence[Frame], notes: list[str]) -> list[Frame]:

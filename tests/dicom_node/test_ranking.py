@@ -133,6 +133,17 @@ def test_a_volume_with_a_missing_slice_has_no_facts(ct: list[Path]) -> None:
         facts([ct[0], *ct[2:]])
 
 
+def test_a_value_that_is_no_number_is_no_fact(ct: list[Path]) -> None:
+    expected = facts(ct)
+    for path in ct:
+        content = path.read_bytes()
+        at = content.index(b"\x18\x00\x50\x00DS")  # Slice Thickness
+        path.write_bytes(content[: at + 8] + b"x" * content[at + 6] + content[at + 8 + content[at + 6] :])
+    found = facts(ct)
+    assert found.thickness_mm is None
+    assert found == replace(expected, thickness_mm=None)
+
+
 def test_facts_of_real_series(shared_data: Data) -> None:
     fine = facts(series_files(shared_data("fruit_pacs/1001/20200705_182823_CT_SR/Kopf_nativ__2.0__H70h")))
     thick = facts(series_files(shared_data("fruit_pacs/1001/20200705_182823_CT_SR/Kopf_nativ__5.0__H42s")))

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,32 @@ def test_a_frame_that_is_missing_in_an_enhanced_ct_is_refused(ct: list[Path], tm
         SeriesError, match=r"missing between enhanced\.dcm frame \d at .* and enhanced\.dcm frame \d at"
     ):
         read_series(_enhanced([*ct[:3], *ct[4:]], tmp_path / "enhanced"))
+
+
+def test_stacks_of_an_enhanced_image_in_several_orientations_are_volumes_of_their_own(
+    ct: list[Path], tmp_path: Path
+) -> None:
+    for path in ct:
+        edit(path, PatientPosition="HFS")
+    (file,) = _enhanced(ct, tmp_path / "enhanced")
+    image = dcmread(file)
+    shared = image.SharedFunctionalGroupsSequence[0]
+    axial = shared.PlaneOrientationSequence
+    del shared.PlaneOrientationSequence
+    for number, frame in enumerate(image.PerFrameFunctionalGroupsSequence):
+        frame.FrameContentSequence[0].StackID = "1" if number < 4 else "2"
+        frame.PlaneOrientationSequence = deepcopy(axial)
+        if number >= 4:
+            frame.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+            frame.PlanePositionSequence[0].ImagePositionPatient = [-3, 2 * number, 9]
+    image.save_as(file)
+    volumes = split_series([file])
+    assert [(volume.name, volume.volume.spatial_shape) for volume in volumes] == [
+        ("StackID=1", (4, 6, 5)),
+        ("StackID=2", (4, 6, 5)),
+    ]
+    assert np.allclose(volumes[1].affine[:3, 0], [0, 2, 0])
+    assert np.array_equal(read_volume([file], "StackID=2").volume.array, volumes[1].volume.array)
 
 
 def test_localizers_and_secondary_captures_are_left_out_with_a_note(ct: list[Path]) -> None:
