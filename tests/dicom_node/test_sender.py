@@ -1,6 +1,5 @@
 """The sender against real receivers: every instance gets its outcome."""
 
-import threading
 import time
 from io import BytesIO
 
@@ -21,7 +20,6 @@ from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.sender import Peer, Timeouts, probe, send
-from dicom_node.server import Server, SharedContexts
 from tests.dicom_node.conftest import data_set, small_instance
 from tests.peers import orthanc, storescp
 
@@ -54,8 +52,7 @@ class Answering:
             return statuses[(len(self.received) - 1) % len(statuses)]
 
         handlers = [(evt.EVT_C_STORE, store)]
-        self.server = Server(ae, ("127.0.0.1", 0), SharedContexts(contexts), handlers, tls=None, share_port=False)
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        self.server = ae.start_server(("127.0.0.1", 0), block=False, contexts=contexts, evt_handlers=handlers)
         self.peer = Peer("PACS", "127.0.0.1", self.server.server_address[1])
 
     def __enter__(self) -> "Answering":
