@@ -25,6 +25,7 @@ from worker.protocols import (
     read_protocol,
     ship_protocols,
 )
+from worker.protocols.reading import parse_protocol
 from worker.protocols.snomed import is_concept_id, is_known, known_codes
 from worker.reports import DEFAULT_LIMIT
 
@@ -160,6 +161,35 @@ def test_a_file_that_is_no_protocol_at_all_is_one_sentence(tmp_path, content):
     with pytest.raises(ProtocolError, match=r"^\S+bad\.yaml") as raised:
         read_protocol(path)
     assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &a [*a]", "? [x, y]\n: 1", "? {x: 1}\n: 1", "[" * 3000, "a: !!python/none x", "1: 2", "null"]
+)
+def test_strange_yaml_is_one_sentence(text):
+    with pytest.raises(ProtocolError, match="the file") as raised:
+        parse_protocol(text, "the file")
+    assert len(str(raised.value)) < 400
+
+
+@given(st.data())
+def test_whatever_slips_into_a_file_gives_a_protocol_or_one_sentence(data):
+    text = EVERYTHING
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(text)))
+        cut = data.draw(st.integers(0, 12))
+        slip = data.draw(
+            st.sampled_from(
+                ["", ":", "- ", "[", "}", "'", "#", "\n", "\t", "  ", "&a ", "*a", "!!set ", "2026-13-01", "~"]
+            )
+        )
+        text = text[:place] + slip + text[place + cut :]
+    said = ""
+    try:
+        parse_protocol(text, "the file")
+    except ProtocolError as error:
+        said = str(error)
+    assert not said or said.startswith("the file")
 
 
 def test_two_files_with_one_name_are_refused(tmp_path):

@@ -42,12 +42,15 @@ def parse_protocol(text: str, source: str) -> Protocol:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
+        twice = _written_twice(root)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ProtocolError(f"{source}, line {line}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError) as error:  # control characters; a date that there is not
         raise ProtocolError(f"{source}: not valid YAML: {error}") from None
-    if (twice := _written_twice(root)) is not None:
+    except RecursionError:
+        raise ProtocolError(f"{source}: nested without end; write out what an alias (*) stands for") from None
+    if twice is not None:
         raise ProtocolError(f"{source}, line {twice.start_mark.line + 1}, {twice.value}: stands here a second time")
     try:
         return Protocol.model_validate(content)

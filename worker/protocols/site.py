@@ -128,7 +128,8 @@ def watched(settings: Settings) -> ProtocolFolder:
         for protocol in protocols:
             for problem in unknown_destinations(protocol, settings):
                 log.error("protocol", problem=problem)
-            if why := inactive(protocol, settings):
-                log.warning("protocol", problem=why)
+        idle = {protocol.name: why for protocol in protocols if (why := inactive(protocol, settings))}
+        if idle:  # for one reason, as a rule: `protocols check` tells each
+            log.warning("protocols inactive", names=list(idle), problem=next(iter(idle.values())))
 
     return ProtocolFolder(settings.protocols_folder, on_change=announce, kept=settings.home / "protocols-in-force")
