@@ -67,19 +67,32 @@ class QwenEncoder:
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> float32 (P, dim). `ModelError` when the text model is not on this machine."""
         texts = [f"Instruct: {INSTRUCTION}\nQuery: {prompt.lower()}" for prompt in prompts]
-        tokenizer, model = self._load()
-        model.to(self._device)
         try:
-            parts = [self._last_hidden(tokenizer, model, texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
+            return self._embed_on(self._device, texts)
+        except torch.OutOfMemoryError:  # of a GPU; slower on the CPU, but done
+            if self._device.type == "cpu":
+                raise
+        return self._embed_on(torch.device("cpu"), texts)
+
+    def _embed_on(self, device: torch.device, texts: list[str]) -> Tensor:
+        tokenizer, model = self._load()
+        parts = []
+        try:
+            model.to(device)
+            for first in range(0, len(texts), BATCH):
+                tokens = tokenizer(
+                    texts[first : first + BATCH],
+                    padding=True,
+                    truncation=True,
+                    max_length=MAX_TOKENS,
+                    return_tensors="pt",
+                )
+                with torch.inference_mode():
+                    states: Tensor = model(**tokens.to(device)).last_hidden_state
+                parts.append(states[:, -1].float().cpu())  # padding is on the left: the last token is the prompt's last
         finally:
             model.to("cpu")
         return torch.cat(parts)
-
-    def _last_hidden(self, tokenizer: Any, model: Any, texts: list[str]) -> Tensor:
-        tokens = tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
-        with torch.inference_mode():
-            states: Tensor = model(**tokens.to(self._device)).last_hidden_state
-        return states[:, -1].float().cpu()  # padding is on the left: the last token is the last of every prompt
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:

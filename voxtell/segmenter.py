@@ -16,6 +16,7 @@ from torch import Tensor
 from voxtell import checkpoint, preprocess
 from voxtell.errors import ModelError
 from voxtell.inference import Cancelled, Precision, Progress, Runner, pick_device
+from voxtell.memory import shortage_said
 from voxtell.network import VoxTell
 from voxtell.ngrams import NgramEncoder
 from voxtell.plans import Plans
@@ -177,7 +178,8 @@ class Segmenter:
         unique = list(dict.fromkeys(texts))
         field = preprocess.prepare(image, self.plans, preprocess.check_spacing(spacing), air=self._air)
         if field is not None:
-            embeddings = self.embed(unique)
+            with shortage_said():
+                embeddings = self.embed(unique)
             inside = out[(slice(len(unique)), *field.crop)]
             self._runner.fill(field, embeddings, inside, convert, report, cancelled or _never)
             for p in reversed(range(len(texts))):  # a repeated prompt comes after its first, so nothing is lost

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import voxtell
 from voxtell import checkpoint, hub
 from voxtell.errors import FetchError, ModelError
 from voxtell.network import VoxTell
@@ -50,9 +51,10 @@ def remote(published: Path, tmp_path_factory, monkeypatch) -> FolderHub:
     root = tmp_path_factory.mktemp("remote")
     shutil.copytree(published, root / "voxtell_v1.1")
     shutil.copytree(published, root / "voxtell_v1.0")
-    bank = root / "embeddings" / "voxtell_v1.1" / "text_embeddings.npz"
-    bank.parent.mkdir(parents=True)
-    np.savez(bank, labels=np.array(["liver"]), embeddings=np.zeros((1, 10), np.float16))
+    for version in hub.VERSIONS:
+        bank = root / "embeddings" / f"voxtell_{version}" / "text_embeddings.npz"
+        bank.parent.mkdir(parents=True)
+        np.savez(bank, labels=np.array(["liver"]), embeddings=np.zeros((1, 10), np.float16))
     (root / "LICENSE").write_text("not for commercial use")
     folder_hub = FolderHub(root)
     monkeypatch.setattr(hub, "HfApi", lambda: folder_hub)
@@ -71,6 +73,17 @@ def test_a_fetched_model_shows_its_licence_and_needs_no_network(remote: FolderHu
     assert hub.verify(directory)["fold_0/checkpoint_final.pth"].startswith("sha256:")
     facts = hub.describe(directory)
     assert (facts["licence"], facts["revision"], facts["bank"]) == ("cc-by-nc-4.0", "a" * 40, True)
+
+
+@pytest.mark.parametrize("version", hub.VERSIONS)
+def test_every_published_version_loads_without_a_network(remote: FolderHub, tmp_path, monkeypatch, version) -> None:
+    directory = hub.fetch(tmp_path, version, announce=lambda _: None)
+    monkeypatch.setattr(hub, "HfApi", None)
+    monkeypatch.setattr(hub, "snapshot_download", None)
+    segmenter = voxtell.load(directory)
+    assert directory.name == f"voxtell_{version}"
+    assert segmenter.info.digest == hub.describe(directory)["digest"]
+    assert segmenter.embed(["liver"]).shape == (1, 10)  # by the bank: there is no text model here
 
 
 def test_fetching_again_stays_at_the_recorded_revision(remote: FolderHub, tmp_path) -> None:

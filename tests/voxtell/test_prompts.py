@@ -88,6 +88,29 @@ def test_an_embedding_is_the_last_hidden_state_after_the_instruction(small_qwen:
     assert embedded.shape == (2, encoder.dim)
 
 
+def test_the_text_model_leaves_the_gpu_after_use_and_works_on_the_cpu_when_it_does_not_fit(
+    small_qwen: Path, monkeypatch
+) -> None:
+    from transformers import Qwen3Model
+
+    places: list[str] = []
+    move = Qwen3Model.to
+
+    def to(model: Qwen3Model, place: object) -> Qwen3Model:
+        places.append(str(place))
+        if str(place).startswith("cuda"):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return move(model, "cpu")
+
+    monkeypatch.setattr(Qwen3Model, "to", to)
+    expected = QwenEncoder(small_qwen, dim=32).embed(["liver"])
+    assert places == ["cpu", "cpu"]
+    places.clear()
+    found = QwenEncoder(small_qwen, device="cuda", dim=32).embed(["liver"])
+    assert places == ["cuda", "cpu", "cpu", "cpu"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.5)  # bfloat16, as on a GPU
+
+
 def test_a_text_model_that_is_not_here_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded; fetch it while there is a network"):
         QwenEncoder(tmp_path / "nowhere").embed(["liver"])
