@@ -27,7 +27,8 @@ def transcoded(path: Path, syntax: Syntax, folder: Path) -> Path:
     if syntax == "deflated":
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     elif _has_whole_bytes(dataset):
-        dataset.compress(RLELossless, generate_instance_uid=False)
+        # Not by GDCM, pydicom's first choice: it ends the whole process when it meets colours of small images.
+        dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
     else:
         return path
     copy = folder / path.name

@@ -31,7 +31,7 @@ def reviews(structures: Sequence[Structure], masks: Masks) -> Iterator[Review]:
             yield from _of_volume(one, one.made)
             yield from _of_side(one, one.made, known)
             if one.made.expect.inside_view and (edge := _edge(masks, place)):
-                yield Review(f"{one.label} touches the edge of the scanned volume ({edge}).", one.label)
+                yield Review(f"{one.label} touches the edge of the scanned volume ({edge}).", one.region.label)
 
 
 def grid_reviews(affine: Affine, spacing: Sequence[float], coarsest: Sequence[float] | None = None) -> Iterator[Review]:
@@ -65,10 +65,10 @@ def _of_volume(one: Structure, prompt: Prompt) -> Iterator[Review]:
     least, most = prompt.expect.volume_ml
     if one.extent is None:
         if least > 0:
-            yield Review(f"{one.label} was not found, expected are {least:g} to {most:g} ml.", one.label)
+            yield Review(f"{one.label} was not found, expected are {least:g} to {most:g} ml.", one.region.label)
     elif not least <= one.extent.volume_ml <= most:
         yield Review(
-            f"{one.label} holds {one.extent.volume_ml:.1f} ml, expected are {least:g} to {most:g} ml.", one.label
+            f"{one.label} holds {one.extent.volume_ml:.1f} ml, expected are {least:g} to {most:g} ml.", one.region.label
         )
 
 
@@ -78,14 +78,14 @@ def _of_side(one: Structure, prompt: Prompt, known: Mapping[str, Structure]) -> 
             continue
         other = known[name].extent if name in known else None
         if other is None:
-            yield Review(f"{one.label} should lie to the {side} of {name}, which was not found.", one.label)
+            yield Review(f"{one.label} should lie to the {side} of {name}, which was not found.", one.region.label)
             continue
         towards_left = one.extent.centroid[0] - other.centroid[0]  # LPS: x grows to the patient's left
         if (towards_left if side == "left" else -towards_left) <= 0:
             yield Review(
                 f"{one.label} should lie to the {side} of {name}, its centre lies {abs(towards_left):.1f} mm to the "
                 f"{'right' if side == 'left' else 'left'} of it.",
-                one.label,
+                one.region.label,
             )
 
 

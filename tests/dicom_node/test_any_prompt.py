@@ -1,4 +1,4 @@
-"""Whatever a prompt holds, the three results are valid objects that keep its words."""
+"""Whatever a prompt holds, all results are valid objects that keep its words."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 
+from dicom_node.measures import extent
+from dicom_node.objects import Plan
 from dicom_node.regions import region_for
-from dicom_node.rtstruct import write_rtstruct
-from dicom_node.seg import write_seg
 from dicom_node.series import read_series
-from dicom_node.sr import write_sr
 from dicom_node.synthesis import ct_series
-from tests.images import WORK, iod_errors
+from tests.dicom_node.test_results import errors
+from tests.images import WORK
 
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cn"]), min_size=1, max_size=120)
 
@@ -31,15 +31,11 @@ def test_any_prompt_makes_valid_objects(tmp_path: Path, prompt: str) -> None:
     masks = np.zeros((1, 3, 8, 8), dtype=bool)
     masks[0, 1:, 2:5, 2:6] = True
     regions = [region_for(prompt)]
-    segmentation = write_seg(series, masks, regions, WORK)
-    for dataset in (
-        segmentation.dataset,
-        write_rtstruct(series, masks, regions, WORK),
-        write_sr(series, masks, segmentation, WORK),
-    ):
-        assert dataset is not None
-        assert iod_errors(dataset, tmp_path) == [], dataset.Modality
-        read = dcmread(tmp_path / f"{dataset.SOPInstanceUID}.dcm")
-        assert read.PatientID == "PHANTOM"
+    plan = Plan(series, masks, regions, WORK, ("seg", "rtstruct", "sr", "preview"), label_map=True)
+    made = dict(plan.written([extent(masks[0], series.affine)]))
+    assert len(made) == 6
+    for name, dataset in made.items():
+        assert errors(dataset, tmp_path) == [], name
+        assert dcmread(tmp_path / f"{dataset.SOPInstanceUID}.dcm").PatientID == "PHANTOM"
     words = [word for word in prompt.split() if word.isalnum()]
-    assert all(word in segmentation.dataset.SegmentSequence[0].SegmentDescription for word in words)
+    assert all(word in made["seg.dcm"].SegmentSequence[0].SegmentDescription for word in words)
