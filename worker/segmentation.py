@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+class TakenBackError(WorkerError):
+    """The job was taken back while it ran; its results stay unsent."""
+
+
 class ImagesMissingError(WorkerError):
     """Images that a job was made for are not in the store any more."""
 
@@ -171,6 +175,8 @@ class Desk:
             lease = self.settings.lease_seconds
             with kept(lambda: self.ledger.renew(job, lease), lease) as lost:
                 self._do(job, lost)
+        except TakenBackError as error:
+            log.warning(str(error))
         except SoftTimeLimitExceeded:
             self._failed(job, f"took longer than {self.settings.job_time_limit_seconds} s; see job_time_limit_seconds")
         except Exception as error:
@@ -203,11 +209,14 @@ class Desk:
                 work,
                 folder,
                 label_map=label_map_wanted(work.routes, self.settings.destinations),
+                name_length=self.settings.roi_name_length,
                 predecessors=objects_named(before.result) if before else (),
             )
+            # Whoever has the job now may have published its results, which may be on their way.
+            if not self.ledger.renew(job, self.settings.lease_seconds):
+                raise TakenBackError
         if not self.ledger.segmented(job, result):
-            log.warning("the job was taken back while it ran; its results stay unsent")
-            return
+            raise TakenBackError
         log.info("segmented", found=len(result["found"]), seconds=round(sum(result["seconds"].values()), 1))
         try:
             self.broker.deliver(self.ledger.to_deliver(job.id), {job.id: work.priority})

@@ -1,6 +1,7 @@
-"""python -m tests.torture [--studies 200] [--seed 1] [--database sqlite|postgresql|both] [--folder DIR]"""
+"""python -m tests.torture [--studies 200] [--seed 1] [--minutes M] [--database NAME] [--folder DIR]"""
 
 import argparse
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make torture", description=__doc__)
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="per database; then no further study is sent")
     parser.add_argument("--database", choices=DATABASES, default="both")
     parser.add_argument("--folder", type=Path, help="where logs and sent studies stay")
     options = parser.parse_args()
@@ -28,7 +30,7 @@ def main() -> int:
             options.studies // len(databases),
             without=[] if database == "postgresql" else ["database restarted"],
         )
-        report = torture(folder / database, plan, database=database, seed=options.seed)
+        report = torture(folder / database, plan, database=database, seed=options.seed, minutes=options.minutes)
         print(f"\n{database}, seed {options.seed}\n{report.table()}\nlogs: {folder / database}", flush=True)  # noqa: T201
         faults += len(report.verdict.faults)
     return 1 if faults else 0

@@ -1,5 +1,6 @@
 """One run: a house, a plan, senders beside each other; then everything settles and is compared."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ Answer = TypeVar("Answer")
 SENDERS: Final = 3
 POISON_KILLS: Final = 3  # the default of max_attempts
 LOOK_SECONDS: Final = 0.5
-STANDSTILL_SECONDS: Final = 60.0  # nothing changes any more: what is not done by then never will be
+STANDSTILL_SECONDS: Final = 120.0  # nothing changes any more: what is not done by then never will be
 ENDED: Final = (*compare.TAKEN, JobState.FAILED, JobState.CANCELLED)
 
 
@@ -43,13 +44,24 @@ class Report:
         )
 
 
-def torture(folder: Path, turns: Sequence[Turn], *, database: str, seed: int = 0, lasts_seconds: float = 4.0) -> Report:
-    """Runs the plan in a house of its own under `folder`; a PACS that is down is so for `lasts_seconds`."""
+def torture(
+    folder: Path,
+    turns: Sequence[Turn],
+    *,
+    database: str,
+    seed: int = 0,
+    lasts_seconds: float = 4.0,
+    minutes: float = math.inf,
+) -> Report:
+    """Runs the plan in a house of its own under `folder`.
+
+    A PACS that is down is so for `lasts_seconds`. After `minutes` no further study of the plan is sent.
+    """
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     with house(folder, database=database) as built:
         run = Run(built, seed, lasts_seconds)
-        run.play(turns)
+        run.play(turns, until=started + 60 * minutes)
         run.settle()
         deaths = sum(len(kept.deaths) for kept in built.kept)
         built.end()
@@ -78,12 +90,14 @@ class Run:
         self._seed = seed
         self._unhappy: list[str] = []
 
-    def play(self, turns: Sequence[Turn]) -> None:
+    def play(self, turns: Sequence[Turn], until: float) -> None:
         """Sends every study of the plan in its way; returns when all is acknowledged and the events are over."""
         with ThreadPoolExecutor(SENDERS) as senders:
             free = threading.Semaphore(SENDERS)
             for turn in turns:
                 free.acquire()
+                if time.monotonic() > until:
+                    break
                 study = self._prepare(turn)
                 if turn.event:
                     self.events.begin(turn.event)

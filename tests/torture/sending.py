@@ -15,7 +15,7 @@ from dicom_node.sender import Peer
 from dicom_node.synthesis import Subject, ct_series
 from tests.peers import storescu_command
 
-GIVE_UP_SECONDS = 240.0  # a sender tries again for so long; a node that takes nothing for so long has lost
+GIVE_UP_SECONDS = 600.0  # a sender tries again for so long; a node that takes nothing for so long has lost
 AGAIN_SECONDS = 0.3
 SENDING = re.compile(r"Sending file: (.*)$")
 SUCCESS = "Received Store Response (Success)"

@@ -192,6 +192,31 @@ def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(desk: Desk
     assert desk.ledger.to_deliver() == []
 
 
+def test_a_worker_that_stood_still_does_not_touch_the_results_of_its_successor(
+    desk: Desk, queued: Callable[..., Job]
+) -> None:
+    job = queued("above 300", routes=(Route(to="pacs"),))
+    published: list[bytes] = []
+
+    class Overtaken(ThresholdSegmenter):
+        """While it stands still, its lease runs out and another does the job."""
+
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            desk.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
+            late = desk.ledger._clock
+            desk.ledger._clock = lambda: late() + 2 * desk.settings.lease_seconds  # type: ignore[method-assign]
+            desk.ledger.free_lost_leases(desk.settings.max_attempts)
+            segmentation.run(job.id)
+            published.extend(path.read_bytes() for path in desk.store.result_paths(job.id))
+            return super().__call__(*arguments, **options)
+
+    desk.segmenter = Overtaken()  # type: ignore[assignment]
+    segmentation.run(job.id)
+    done = desk.ledger.job(job.id)
+    assert (done.state, done.attempts) == (JobState.SENDING, 2)
+    assert [path.read_bytes() for path in desk.store.result_paths(job.id)] == published
+
+
 def test_a_job_on_more_images_names_the_objects_of_the_one_before(desk: Desk, queued: Callable[..., Job]) -> None:
     older = queued("above 300", instances=8, outputs=("seg", "rtstruct"))
     segmentation.run(older.id)
