@@ -48,10 +48,13 @@ class Plan:
         *,
         label_map: bool = False,
         holes: Holes = "keyhole",
+        name_length: int = 64,
     ) -> None:
-        """Masks (P, slices, rows, columns) on the slices of `series`, one region each."""
+        """Masks (P, slices, rows, columns) on the slices of `series`, one region each; `holes` and `name_length` as in
+        `write_rtstruct`.
+        """
         self._series, self._masks, self._regions = series, masks_of(series, masks, regions), regions
-        self._holes = holes
+        self._holes, self._name_length = holes, name_length
         self.notes: list[str] = []  # what could not be as it was asked for
         self.references = self._identities(work, set(outputs), label_map)
         self._work = replace(work, siblings=tuple(self.references.values()))
@@ -68,7 +71,9 @@ class Plan:
             elif label_map:
                 planned["seg-labelmap.dcm"] = work.reference("SEG labelmap", series, regions)
         if "rtstruct" in wanted and (found or any(region.placeholder for region in regions)):
-            planned["rtstruct.dcm"] = rtstruct_reference(series, regions, work, holes=self._holes)
+            planned["rtstruct.dcm"] = rtstruct_reference(
+                series, regions, work, holes=self._holes, name_length=self._name_length
+            )
         if found and "sr" in wanted:
             planned["sr.dcm"] = work.reference("SR", series, regions)
             if "seg-labelmap.dcm" in planned:
@@ -95,7 +100,7 @@ class Plan:
             if sr_name in self.references and (report := write_sr(series, masks, segmentation, work)) is not None:
                 yield sr_name, report
         if "rtstruct.dcm" in self.references:
-            structures = write_rtstruct(series, masks, regions, work, holes=self._holes)
+            structures = write_rtstruct(series, masks, regions, work, holes=self._holes, name_length=self._name_length)
             check_rtstruct(structures, expected, series)
             yield "rtstruct.dcm", structures
         if "preview.dcm" in self.references:

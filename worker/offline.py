@@ -74,7 +74,7 @@ def run_study(
             reasons.append(f"{volume.label}: {error}")
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        result = write_outputs(found, work, folder)
+        result = write_outputs(found, work, folder, name_length=settings.roi_name_length)
         result["files"] = [str(folder / name) for name in result["files"]]
         done.append(result | {"series_uid": work.series_uid, "volume": work.volume})
     if not done:

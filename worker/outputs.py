@@ -58,11 +58,13 @@ def write_outputs(
     folder: Path,
     *,
     label_map: bool = False,
+    name_length: int = 64,
     predecessors: Sequence[ObjectReference] = (),
 ) -> dict[str, Any]:
     """Writes the outputs that the work asks for into `folder` and says what was found.
 
-    `label_map`: a destination wants label maps. `predecessors`: the objects of the result that this one replaces.
+    `label_map`: a destination wants label maps. `name_length`: most characters of names in structure sets.
+    `predecessors`: the objects of the result that this one replaces.
     Returns {"found": [{"label", "prompt", "volume_ml", "sentence"}], "not_found": [label], "files": [name],
     "objects": [{"file", "sop_class_uid", "sop_uid", "series_uid"}], "review": [sentence], "model": {...},
     "seconds": {step: s}, "notes": [sentence]}; all of it goes into the ledger as JSON. A derived structure has as its
@@ -78,7 +80,16 @@ def write_outputs(
         predecessors=tuple(predecessors),
     )
     regions, extents = [one.region for one in done.structures], [one.extent for one in done.structures]
-    plan = Plan(done.series, done.masks, regions, facts, work.outputs, label_map=label_map, holes=work.holes)
+    plan = Plan(
+        done.series,
+        done.masks,
+        regions,
+        facts,
+        work.outputs,
+        label_map=label_map,
+        holes=work.holes,
+        name_length=name_length,
+    )
     objects = []
     for name, dataset in plan.written(extents):
         dataset.save_as(folder / name, enforce_file_format=True)

@@ -142,6 +142,9 @@ class Settings(BaseSettings):
     resample_tilt: bool = Field(
         False, description="Straighten the slices of a tilted gantry for the network; results lie on the source slices."
     )
+    roi_name_length: int = Field(
+        64, ge=16, le=64, description="Longest name of a structure in an RTSTRUCT; 16 where planning systems cut there."
+    )
 
     quiet_seconds: float = Field(10.0, gt=0, description="A series is settled after this long without an image, in s.")
     series_counts_from: str | None = Field(
