@@ -125,12 +125,15 @@ def ablate(
     out: Annotated[Path, typer.Argument(help="folder for the variants and ablation.json; what is there is continued")],
     steps: Annotated[int, typer.Option(help="steps per variant")] = 700,
     prompts: Annotated[int, typer.Option(help="prompts per step")] = 5,
+    patients: Annotated[int, typer.Option(help="validation patients to measure, from the first")] = 33,
     threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
 ) -> None:
     """Train the network as published, with one fusion stage, and without deep supervision; compare."""
     torch.set_num_threads(threads)
     with _without_denormals():
-        ablation.ablate(dataset.read_dataset(data), folder, out, steps=steps, prompts=prompts, say=typer.echo)
+        ablation.ablate(
+            dataset.read_dataset(data), folder, out, steps=steps, prompts=prompts, patients=patients, say=typer.echo
+        )
 
 
 @contextmanager

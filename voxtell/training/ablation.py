@@ -7,7 +7,7 @@ own, so that a killed ablation goes on where it was.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,20 @@ class Outcome:
 
 
 def ablate(
-    data: Dataset, cache: Path, folder: Path, *, steps: int, prompts: int, say: Callable[[str], object] = lambda _: None
+    data: Dataset,
+    cache: Path,
+    folder: Path,
+    *,
+    steps: int,
+    prompts: int,
+    patients: int,
+    say: Callable[[str], object] = lambda _: None,
 ) -> list[Outcome]:
-    """Train every variant for `steps` steps below `folder` and measure it on all validation patients of `data`.
+    """Train every variant for `steps` steps below `folder` and measure it on the first validation patients of `data`.
 
     The outcomes are also written to `<folder>/ablation.json`.
     """
+    measured_on = tuple(case for case in data.cases if case.split == "validation")[:patients]
     outcomes = []
     for variant in VARIANTS:
         run = folder / variant.folder
@@ -64,7 +72,9 @@ def ablate(
         trainer = Trainer(run, start.plans, drawn.train, schedule)
         trainer.run(report=lambda entry, name=variant.folder: _tell(say, name, entry))  # type: ignore[misc]
         export(run, run / "model")
-        measured = measure(voxtell.load(run / "model"), data, {}, (), robust=0, phantoms=0, say=say)
+        measured = measure(
+            voxtell.load(run / "model"), replace(data, cases=measured_on), {}, (), robust=0, phantoms=0, say=say
+        )
         dice = {name: float(np.mean([score.dice for score in scores])) for name, scores in measured.scores.items()}
         outcomes.append(Outcome(variant, steps, len(measured.seconds), dice))
         (folder / "ablation.json").write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
