@@ -33,6 +33,15 @@ EXAMPLE = f"""
 ```
 export {PREFIX}DESTINATIONS='[{{"name": "pacs", "ae_title": "ORTHANC", "host": "10.1.0.5", "port": 4242}}]'
 ```
+
+One that promises to keep the results (it must know the node's AE title, address and port, to answer), and a DICOMweb
+service:
+
+```
+export {PREFIX}DESTINATIONS='[
+  {{"name": "pacs", "ae_title": "ORTHANC", "host": "10.1.0.5", "port": 4242, "commitment": true}},
+  {{"name": "web", "url": "https://pacs.example/dicom-web", "token_file": "/run/secrets/pacs-token"}}]'
+```
 """
 
 
