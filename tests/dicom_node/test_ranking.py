@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -255,3 +256,8 @@ def test_the_best_does_not_depend_on_the_order_of_arrival(arrival: list[int]) ->
     volumes = [replace(VOLUME, spacing_mm=1.0 + number / 4, coverage_mm=300.0 - 7 * number) for number in arrival]
     (first, *_) = order(volumes, "coverage", "thin")
     assert volumes[first].spacing_mm == 1.0
+
+
+def test_every_quality_is_told_in_the_docs() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "selection.md").read_text()
+    assert [quality for quality in get_args(Quality) if f"`{quality}`" not in told] == []

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 
 from dicom_node.series import read_volume
+from dicom_node.synthesis import write_slices
+from tests.images import affine_of, rotation, segment_points
 from tests.twins import ThresholdSegmenter
 from tests.worker.listening import QUIET, Node
 from tests.worker.test_selection import echoes, series
@@ -123,3 +126,19 @@ def test_the_echoes_of_one_multi_frame_file_become_results_of_their_own(tmp_path
     ]
     assert not frames[0] & frames[1]
     assert frames[0] | frames[1] <= set(range(1, 65))
+
+
+@pytest.mark.parametrize("straighten", [False, True])
+def test_under_a_tilted_gantry_the_result_lies_where_the_sphere_is_by_either_setting(tmp_path, straighten):
+    affine = affine_of(rotation(20, 0, 0) @ np.eye(3)[:, ::-1], (2.0, 1.0, 1.0), (-30.0, 12.0, 5.0))
+    affine[:3, 0] = (0, 0, 2.0)  # the table moves along z, the slices lean
+    shape, centre, radius = (24, 40, 40), np.array([-10.0, 21.0, 33.0]), 9.0
+    points = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3]
+    inside = np.linalg.norm(points - centre, axis=-1) < radius
+    write_slices(np.where(inside, 100.0, -1000.0), affine, tmp_path / "study")
+    settings = Settings(home=tmp_path, resample_tilt=straighten)
+    run_study(settings, tmp_path / "study", tmp_path / "out", ["above 0"], None, None, ("seg",))
+    found = segment_points(tmp_path / "out" / "seg.dcm")
+    assert len(found) == inside.sum()
+    assert np.abs(np.linalg.norm(found - centre, axis=1)).max() < radius + 1e-3
+    assert np.abs(found.mean(axis=0) - centre).max() < 0.3
