@@ -10,7 +10,7 @@ from typing import Any
 from pydicom import dcmread
 
 from .errors import NotAReportError
-from .oru import ACCESSION_FIELDS, oru_links, parsed
+from .oru import ACCESSION_FIELDS, oru_links
 from .read import DAMAGED, decoded, is_dicom, is_fhir, is_hl7
 
 _DICOM_UID = "urn:dicom:uid"  # the system of a Study Instance UID as a FHIR identifier (FHIR R4, ImagingStudy)
@@ -53,7 +53,7 @@ def report_links(content: bytes, accession_fields: Sequence[str] = ACCESSION_FIE
         return _of_sr(content)
     text = decoded(content, "the report")
     if is_hl7(text):
-        message = oru_links(parsed(text), accession_fields)
+        message = oru_links(text, accession_fields)
         return _links(message.study_uid, next(iter(message.accession_numbers), ""), message.patient_ids)
     return _of_fhir(text) if is_fhir(text) else ReportLinks()
 

@@ -17,7 +17,7 @@ import hl7
 from hl7.mllp import InvalidBlockError, start_hl7_server
 
 from .errors import NotAReportError, ReceiverError, ReportError
-from .oru import is_retracted, oru_links, parsed
+from .oru import header, is_retracted, oru_links
 from .read import MAX_BYTES, decoded
 
 ACCEPTED, ERROR, REJECTED = "AA", "AE", "AR"  # HL7 table 0008: stored; try again; never send this again
@@ -101,13 +101,14 @@ class ReportReceiver:
 
     def receive(self, content: bytes) -> str:
         """Hand on one message and give its acknowledgement; NotAReportError when it cannot even be answered."""
-        message = parsed(decoded(content, "the message"))
-        if _type(message) != "ORU" or is_retracted(message):
+        text = decoded(content, "the message")
+        message = header(text)
+        if _type(message) != "ORU" or is_retracted(text):
             return _answer(message, REJECTED)
         try:
             self._take(content)
         except Exception as error:  # noqa: BLE001 - a door: whatever failed, the sender is told to send again
-            log.error("report %s not taken: %s", oru_links(message).control_id, type(error).__name__)
+            log.error("report %s not taken: %s", oru_links(text).control_id, type(error).__name__)
             final = isinstance(error, ReportError) and error.retry == "final"
             return _answer(message, REJECTED if final else ERROR)
         return _answer(message, ACCEPTED)
