@@ -1,5 +1,6 @@
 """What a protocol comes to on one node: its model, its destinations, and when it is inactive."""
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from worker.jobs import Priority, Route, Work
 from worker.protocols import (
     InactiveError,
     Protocol,
+    beyond_bundled,
     inactive,
     model_of,
+    read_protocol,
     routes_of,
     unknown_destinations,
     watched,
@@ -55,6 +58,18 @@ def test_a_protocol_for_the_published_weights_is_inactive_with_the_bundled_model
     bundled_elsewhere.mkdir()
     assert inactive(asked, settings(tmp_path, model=str(bundled_elsewhere)))
     assert not inactive(protocol(), settings(tmp_path))
+
+
+def test_what_the_bundled_model_has_not_learnt_is_said(tmp_path):
+    asked = protocol(prompts=["Brainstem", "left parotid", "liver", "a lesion in the larynx"])
+    assert beyond_bundled(asked, settings(tmp_path)) == (
+        "protocol 'liver' runs with the bundled model, which has not learnt liver, a lesion in the larynx: looked for, "
+        "this will not be found; set model: published"
+    )
+    assert beyond_bundled(asked, settings(tmp_path, model="/models/mine")) == ""
+    assert beyond_bundled(protocol(model="published"), settings(tmp_path)) == "", "it is inactive"
+    shipped = Path(str(files("worker.protocols") / "shipped" / "head-and-neck-oar.yaml"))
+    assert beyond_bundled(read_protocol(shipped), settings(tmp_path)) == ""
 
 
 def test_published_weights_are_found_where_they_are(tmp_path):
@@ -118,7 +133,8 @@ def test_what_protocols_come_to_is_logged_at_the_start_and_at_each_change(tmp_pa
     (folder / "a.yaml").write_text("name: a\nmatch: {Modality: CT}\nprompts: [liver]\ndestinations: [tps]\n")
     with capture_logs() as at_the_start:
         protocols = watched(settings(tmp_path))
-    (in_force, unknown) = at_the_start
+    (in_force, unknown, beyond) = at_the_start
+    assert (beyond["log_level"], "has not learnt liver" in beyond["problem"]) == ("warning", True)
     assert in_force["protocols"] == {"a": protocols.current()[0].digest}
     assert (unknown["log_level"], unknown["problem"][:28]) == ("error", "protocol 'a' sends to 'tps',")
     (folder / "a.yaml").write_text("name: a\nmatch: {Modality: CT}\nprompts: [liver]\nmodel: published\n")

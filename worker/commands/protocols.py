@@ -14,6 +14,7 @@ from worker.protocols import (
     Answer,
     Finding,
     Protocol,
+    beyond_bundled,
     inactive,
     problems_in,
     protocol_files,
@@ -98,6 +99,8 @@ def _contents(protocol: Protocol) -> str:
 def _notes(protocol: Protocol, settings: Settings) -> Iterator[str]:
     if why := inactive(protocol, settings):
         yield why
+    if beyond := beyond_bundled(protocol, settings):
+        yield beyond
     yield from unknown_destinations(protocol, settings)
     for prompt in protocol.prompts:
         if prompt.code is not None and not is_known(prompt.code):

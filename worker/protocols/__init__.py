@@ -8,6 +8,7 @@ from worker.protocols.protocol import FromReport, Protocol
 from worker.protocols.reading import protocol_files, read_protocol
 from worker.protocols.site import (
     InactiveError,
+    beyond_bundled,
     inactive,
     model_of,
     routes_of,
@@ -27,6 +28,7 @@ __all__ = [
     "Match",
     "Protocol",
     "ProtocolFolder",
+    "beyond_bundled",
     "decisive",
     "inactive",
     "model_of",

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from dicom_node.regions import region_for
 from worker.errors import WorkerError
 from worker.jobs import Route
 from worker.protocols.folder import ProtocolFolder
@@ -20,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 PUBLISHED, BUNDLED = "published", "bundled"
 """Names of models that are no folders."""
+
+BUNDLED_KNOWS = ("brainstem", "spinal cord", "parotid gland", "esophagus", "larynx", "mandible")
+"""What the bundled model was trained on (docs/model-card.md); the parotid gland on either side."""
 
 _CHECKPOINT = Path("fold_0") / "checkpoint_final.pth"  # only the published layout has it
 
@@ -72,6 +76,20 @@ def inactive(protocol: Protocol, settings: Settings) -> str:
     except InactiveError as error:
         return str(error)
     return ""
+
+
+def beyond_bundled(protocol: Protocol, settings: Settings) -> str:
+    """One sentence on the prompts that the bundled model, if the protocol runs with it, has never learnt; or ""."""
+    if inactive(protocol, settings) or model_of(protocol, settings) is not None:
+        return ""
+    known = {region_for(name).type for name in BUNDLED_KNOWS}
+    beyond = [prompt.text for prompt in protocol.prompts if region_for(prompt.text).type not in known]
+    if not beyond:
+        return ""
+    return (
+        f"protocol '{protocol.name}' runs with the bundled model, which has not learnt {', '.join(beyond)}: "
+        "looked for, this will not be found; set model: published"
+    )
 
 
 def routes_of(protocol: Protocol, settings: Settings) -> tuple[Route, ...]:
@@ -128,6 +146,8 @@ def watched(settings: Settings) -> ProtocolFolder:
         for protocol in protocols:
             for problem in unknown_destinations(protocol, settings):
                 log.error("protocol", problem=problem)
+            if problem := beyond_bundled(protocol, settings):
+                log.warning("protocol", problem=problem)
         idle = {protocol.name: why for protocol in protocols if (why := inactive(protocol, settings))}
         if idle:  # for one reason, as a rule: `protocols check` tells each
             log.warning("protocols inactive", names=list(idle), problem=next(iter(idle.values())))
