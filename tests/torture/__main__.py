@@ -30,7 +30,8 @@ def main() -> int:
             options.studies // len(databases),
             without=[] if database == "postgresql" else ["database restarted"],
         )
-        report = torture(folder / database, plan, database=database, seed=options.seed, minutes=options.minutes)
+        facts = {"database": database, "wide": database == "postgresql"}
+        report = torture(folder / database, plan, seed=options.seed, minutes=options.minutes, **facts)
         print(f"\n{database}, seed {options.seed}\n{report.table()}\nlogs: {folder / database}", flush=True)  # noqa: T201
         faults += len(report.verdict.faults)
     return 1 if faults else 0

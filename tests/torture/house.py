@@ -202,8 +202,11 @@ class Queue:
 
 
 @contextlib.contextmanager
-def house(folder: Path, *, database: str, **settings: object) -> Iterator[House]:
-    """A node with all that it meets, until the block ends. `database`: sqlite or postgresql."""
+def house(folder: Path, *, database: str, wide: bool = False) -> Iterator[House]:
+    """A node with all that it meets, until the block ends. `database`: sqlite or postgresql.
+
+    A `wide` node has two listeners on its port and two segmentation workers, which may come into each other's way.
+    """
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(small_disk(folder / "home"))
         (home / "protocols").mkdir()
@@ -223,11 +226,12 @@ def house(folder: Path, *, database: str, **settings: object) -> Iterator[House]
         destination = {"name": "pacs", "ae_title": pacs.peer.ae_title, "host": LOOPBACK, "port": front.port}
         destination |= {"commitment": True}
         variables = dict(SETTINGS) | {"home": home, "port": node.port, "destinations": json.dumps([destination])}
-        variables |= {"database_url": ledger_url} | ({"redis_url": queue.url} if queue.url else {}) | settings
+        variables |= {"database_url": ledger_url, "listeners": 2 if wide else 1}
+        variables |= {"redis_url": queue.url} if queue.url else {}
         environment = _environment(variables) | dict(tokens.environment) | {clock_steps.VARIABLE: str(clock)}
         log = folder / "node.log"
         made = House(node, home, pacs, stranger, front, tokens, clock, server, queue, log, ledger_url)
-        made.kept.append(Kept("up", environment, log))
+        made.kept += [Kept(role, environment, log) for role in ["up"] + ["segment-worker"] * wide]
         try:
             made.kept[0].wait_for(node)
             yield made

@@ -87,10 +87,10 @@ def _deck(chance: random.Random, cards: Sequence[Card]) -> Iterator[Card]:
         yield from chance.sample(list(cards), len(cards))
 
 
-def brief(events: Sequence[Event], *, steps: Sequence[Step] = STEPS) -> list[Turn]:
-    """Every step once, every way, one poison study, and `events` spread over them."""
-    number_of_studies = max(len(steps), len(WAYS), len(events))
-    befalls = {index * number_of_studies // len(events): event for index, event in enumerate(events)}
+def brief(steps: Sequence[Step], events: Sequence[Event], *, poison: bool) -> list[Turn]:
+    """Each step and each event once, the events spread over the studies, and a poison study at the end."""
+    studies = max(len(steps), len(events))
+    befalls = {index * studies // len(events): event for index, event in enumerate(events)}
     turns = [
         Turn(
             number=number,
@@ -101,6 +101,12 @@ def brief(events: Sequence[Event], *, steps: Sequence[Step] = STEPS) -> list[Tur
             poison=False,
             event=befalls.get(number),
         )
-        for number in range(number_of_studies)
+        for number in range(studies)
     ]
-    return [*turns, Turn(len(turns), 3, "clean", None, 0, True, None)]
+    return [*turns, Turn(studies, 3, "clean", None, 0, True, None)] if poison else turns
+
+
+def _deck(chance: random.Random, cards: Sequence[Card]) -> Iterator[Card]:
+    """All cards shuffled, then all again."""
+    while True:
+        yield from chance.sample(list(cards), len(cards))

@@ -52,14 +52,16 @@ def torture(
     seed: int = 0,
     lasts_seconds: float = 4.0,
     minutes: float = math.inf,
+    wide: bool = False,
 ) -> Report:
     """Runs the plan in a house of its own under `folder`.
 
-    A PACS that is down is so for `lasts_seconds`. After `minutes` no further study of the plan is sent.
+    A PACS that is down is so for `lasts_seconds`. After `minutes` no further study of the plan is sent. For `wide` see
+    `house`.
     """
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    with house(folder, database=database) as built:
+    with house(folder, database=database, wide=wide) as built:
         run = Run(built, seed, lasts_seconds)
         run.play(turns, until=started + 60 * minutes)
         run.settle()
