@@ -13,15 +13,14 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from dicom_node.masks import Box, Mask, bounding_box
 from dicom_node.volume import network_axes
 
 _CUT: Final = 3.0  # standard deviations after which a Gaussian ends: 1.1 % of it lies beyond, in three dimensions 2.9 %
 _EVEN: Final = 1e-9  # exactly one half is inside
 _ROUNDING: Final = 1e-6  # mm: a voxel at exactly the distance of a margin belongs to it
 
-Mask = NDArray[np.bool_]
 Affine = NDArray[np.float64]
-Box = tuple[slice, slice, slice]
 
 
 def crop_to(mask: Mask, inside: Mask) -> Mask:
@@ -100,17 +99,6 @@ def margin(mask: Mask, affine: Affine, mm: float) -> Mask:
     # The weights are whole numbers: what is counted is at least one, or next to nothing.
     done[part] = _covered(here, ball, "constant", 0.5) if mm > 0 else ~_covered(~here, ball, "constant", 0.5)
     return done
-
-
-def bounding_box(mask: Mask) -> Box | None:
-    """The smallest box that holds `mask`; None when it is empty."""
-    slices = np.flatnonzero(mask.any(axis=(1, 2)))
-    if not len(slices):
-        return None
-    plane = np.asarray(mask[slices[0] : slices[-1] + 1].any(axis=0))
-    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
-    first, last = zip(*((int(held[0]), int(held[-1])) for held in (slices, rows, columns)), strict=True)
-    return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1), slice(first[2], last[2] + 1)
 
 
 def _of_components(mask: Mask, keep: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> Mask:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dicom_node.errors import ResultError
 
 Mask = NDArray[np.bool_]  # (slices, rows, columns)
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,3 +77,14 @@ class Masks(Sequence[Mask]):
     def __getitem__(self, index: slice) -> "Masks": ...
     def __getitem__(self, index: int | slice) -> "Mask | Masks":
         return Masks(self.packed[index]) if isinstance(index, slice) else self.packed[index].mask()
+
+
+def bounding_box(mask: Mask) -> Box | None:
+    """The smallest box that holds `mask`; None when it is empty."""
+    slices = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not len(slices):
+        return None
+    plane = np.asarray(mask[slices[0] : slices[-1] + 1].any(axis=0))
+    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+    first, last = zip(*((int(held[0]), int(held[-1])) for held in (slices, rows, columns)), strict=True)
+    return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1), slice(first[2], last[2] + 1)

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dicom_node.masks import bounding_box
 
 # Directions in which outermost voxels are sought: about 7 degrees apart, and the search goes on from the best pair.
 _DIRECTIONS: Final = 400
@@ -33,6 +35,7 @@ class Measures:
 
 def extent(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Extent:
     """Where `mask` (three axes, at least one voxel) lies; `affine` (4, 4) maps its indices to LPS millimetres."""
+    (mask,), affine = _cropped(mask, affine)
     counts = [mask.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
     voxels = int(counts[0].sum())
     middle = np.array([count @ np.arange(len(count)) / voxels for count in counts])
@@ -68,6 +71,7 @@ def joined(parts: Sequence[Extent]) -> Extent:
 
 def measure(mask: NDArray[np.bool_], affine: NDArray[np.float64], image: NDArray[np.float32]) -> Measures:
     """Measures of `mask` on `image` of the same three axes, with `affine` (4, 4) and at least one voxel as `extent`."""
+    (mask, image), affine = _cropped(mask, affine, image)
     values = image[mask].astype(np.float64)
     return Measures(
         volume_ml=len(values) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
@@ -75,6 +79,18 @@ def measure(mask: NDArray[np.bool_], affine: NDArray[np.float64], image: NDArray
         deviation=float(values.std()),
         diameter_mm=longest_diameter(_line_ends(mask, affine)),
     )
+
+
+def _cropped(
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], *others: NDArray[Any]
+) -> tuple[list[NDArray[Any]], NDArray[np.float64]]:
+    """The box that holds the mask, of it and of others on its grid, and the affine of that box."""
+    box = bounding_box(mask)
+    if box is None:
+        raise ValueError("an empty mask lies nowhere")
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    return [array[box] for array in (mask, *others)], moved
 
 
 def _line_ends(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from dicom_node.masks import Mask, bounding_box
+
 Grey = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 Rgb = tuple[int, int, int]
 Voxel = tuple[int, int, int]
 
@@ -68,8 +69,9 @@ def _middle(masks: Sequence[Mask], shape: tuple[int, ...]) -> Voxel:
     """The voxel (S, A, R) whose three planes show the most of the structures; the centre if nothing was found."""
     counts = [np.zeros(size, dtype=int) for size in shape]
     for mask in masks:
-        for axis in range(3):
-            counts[axis] += mask.any(axis=tuple({0, 1, 2} - {axis}))
+        if box := bounding_box(mask):
+            for axis, count in enumerate(counts):
+                count[box[axis]] += mask[box].any(axis=tuple({0, 1, 2} - {axis}))
     most = [np.flatnonzero(count == count.max()) for count in counts]  # every plane where nothing was found
     s, a, r = (int(planes[len(planes) // 2]) for planes in most)
     return s, a, r

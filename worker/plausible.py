@@ -5,8 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dicom_node.finish import bounding_box
-from dicom_node.masks import Masks
+from dicom_node.masks import Masks, bounding_box
 from dicom_node.results import Review
 from worker.jobs import Prompt
 from worker.structures import Structure

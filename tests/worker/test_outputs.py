@@ -123,6 +123,15 @@ def test_an_empty_structure_alone_makes_a_structure_set_to_draw_in(write: Write)
     assert (result["files"], result["found"], result["not_found"]) == (["rtstruct.dcm"], [], ["nothing"])
 
 
+def test_names_in_structure_sets_are_cut_where_the_site_says_and_keep_their_side(write: Write) -> None:
+    named = [Prompt(text="above 500", name=f"Very_long_name_of_a_structure_{side}") for side in ("L", "R")]
+    short = objects(write(*named, outputs=("rtstruct",), name_length=16, folder="short"))["rtstruct.dcm"]
+    assert [roi.ROIName for roi in short.StructureSetROISequence] == ["Very_long_name_L", "Very_long_name_R"]
+    whole = objects(write(*named, outputs=("rtstruct",), folder="whole"))["rtstruct.dcm"]
+    assert [roi.ROIName for roi in whole.StructureSetROISequence] == [prompt.name for prompt in named]
+    assert short.SOPInstanceUID != whole.SOPInstanceUID
+
+
 def test_a_label_map_is_written_beside_the_binary_form_where_segments_do_not_overlap(write: Write) -> None:
     bone = HIGH.model_copy(update={"finish": Finish(largest_component=True)})
     soft = Derived(name="soft", union=("bone",), margin_mm=-2)
