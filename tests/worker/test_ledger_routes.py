@@ -1,12 +1,14 @@
 """Where results go: kinds of objects, fallbacks, what a person must release, and what is never sent."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.worker.ledger_stories import LEASE, claimed, deliver, work
 from worker.errors import UnknownJobError
 from worker.jobs import Priority, Route, Work
 from worker.ledger import DeliveryState, Job, JobState, Ledger
-from worker.ledger.routes import destinations, objects_for
+from worker.ledger.routes import Standing, destinations, objects_for, verdict
 
 FILES = ["seg.dcm", "rtstruct.dcm", "sr.dcm", "liver.nii.gz"]
 DELIVERED, FAILED = DeliveryState.DELIVERED, DeliveryState.FAILED
@@ -51,6 +53,32 @@ def test_a_fallback_gets_what_the_failed_destination_should_have_got():
 def test_a_job_of_which_no_destination_takes_anything_ends_with_its_results_on_disk(ledger):
     job = segmented(ledger, routed(Route(to="viewer", outputs=("preview",))))
     assert (job.state, ledger.to_deliver()) == (JobState.SEGMENTED, [])
+
+
+NAMES = ("one", "two", "three")
+routes = st.builds(Route, to=st.sampled_from(NAMES), fallback=st.none() | st.sampled_from(NAMES))
+standings = st.dictionaries(st.sampled_from(NAMES), st.builds(Standing, st.sampled_from(DeliveryState), st.just("why")))
+
+
+@given(st.lists(routes, max_size=3), standings)
+def test_a_job_is_delivered_only_if_every_route_has_brought_its_objects_somewhere(task_routes, standings):
+    state, reason = verdict(task_routes, standings)
+    ended = {name: str(standing.state) for name, standing in standings.items()}
+    taken = {name for name, at in ended.items() if at in ("delivered", "committed")}
+    begun = [route for route in task_routes if route.to in ended]
+    unbrought = [route for route in begun if route.to not in taken and route.fallback not in taken]
+    if set(ended.values()) & {"pending", "sending"}:
+        assert state is JobState.SENDING
+    elif unbrought:
+        assert state is JobState.FAILED
+        assert all(f"{route.to}: why" in reason for route in unbrought)
+    else:
+        assert state in (JobState.DELIVERED, JobState.COMMITTED)
+        assert all(f"to {route.fallback} instead of {route.to}" in reason for route in begun if route.to not in taken)
+    if state is JobState.COMMITTED:
+        assert begun
+        counts = [route.to if route.to in taken else route.fallback for route in begun]
+        assert {ended[name] for name in counts} == {"committed"}
 
 
 # -- fallbacks
