@@ -65,13 +65,18 @@ class Runner:
             self._network.plans, grid, prompts, results=out.nbytes, number_bytes=self._dtype.itemsize,
             device=self._device,
         )  # fmt: skip
-        steps = Steps(prompts * len(tiling.window_starts(grid, self._patch)), progress, cancelled)
+        half = None if self._shortcuts.coarse_first is None else preprocess.halved(field, self._patch)
+        windows = sum(
+            len(tiling.window_starts(triple(part.volume.shape), self._patch)) for part in (field, half) if part
+        )
+        steps = Steps(prompts * windows, progress, cancelled)
         first = 0
         while first < prompts:
             part = slice(first, first + admission.prompts)
             try:
                 with memory.shortage_said():
-                    self._pass(field, embeddings[part], Rows(field, out[part], convert), admission.place, steps)
+                    rows = Rows(field, out[part], convert)
+                    self._pass(field, half, embeddings[part], rows, admission.place, steps)
                 first = part.stop
             except OutOfMemoryError:
                 smaller = admission.smaller()
@@ -81,11 +86,13 @@ class Runner:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _pass(self, field: Field, embeddings: Tensor, rows: Rows, place: torch.device, steps: "Steps") -> None:
-        """All windows for some prompts (P, E), their sums at `place`."""
+    def _pass(
+        self, field: Field, half: Field | None, embeddings: Tensor, rows: Rows, place: torch.device, steps: "Steps"
+    ) -> None:
+        """All windows for some prompts (P, E), their sums at `place`; before them those of the field at half size."""
         given = embeddings.to(self._device)
         with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, self._dtype != torch.float32):
-            near = self._look(field, given, place, steps)
+            near = None if half is None else self._look(half, given, place, steps)
             every = [True] * len(given)
 
             def predict(start: Triple) -> Iterator[Tensor] | None:
@@ -123,14 +130,9 @@ class Runner:
         skips = self._encode(image)
         return self._network.guidance(skips, embeddings[None]), self._network.decoder.share(skips, self._kernels)
 
-    def _look(
-        self, field: Field, embeddings: Tensor, place: torch.device, steps: "Steps"
-    ) -> npt.NDArray[np.bool_] | None:
-        """Where the prompts may be, bool (P, s, a, r) at half the resolution; None without `coarse_first`."""
-        margin = self._shortcuts.coarse_first
-        if margin is None:
-            return None
-        half = preprocess.halved(field, self._patch)
+    def _look(self, half: Field, embeddings: Tensor, place: torch.device, steps: "Steps") -> npt.NDArray[np.bool_]:
+        """Where the prompts may be, bool (P, s, a, r) on the grid of a field at half the resolution."""
+        margin = self._shortcuts.coarse_first or 0.0
         near = np.zeros((len(embeddings), *half.crop_shape), np.bool_)
         rows = Rows(half, near, lambda logits: logits > -margin)
 

@@ -190,11 +190,11 @@ def test_prompts_that_are_too_many_together_are_halved(segmenter, image: Image, 
     at_once, tried = segmenter(image, prompts), []
     whole = inference.Runner._pass
 
-    def scarce(self, field, embeddings, *rest) -> None:
+    def scarce(self, field, half, embeddings, *rest) -> None:
         tried.append(len(embeddings))
         if len(embeddings) > 2:
             raise error
-        whole(self, field, embeddings, *rest)
+        whole(self, field, half, embeddings, *rest)
 
     monkeypatch.setattr(inference.Runner, "_pass", scarce)
     assert np.mean(segmenter(image, prompts) == at_once) > 0.9999  # but for rounding where a logit is zero

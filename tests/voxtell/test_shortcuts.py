@@ -51,6 +51,13 @@ def test_with_a_wide_margin_nothing_changes(tiny_network: VoxTell, text, image: 
     np.testing.assert_array_equal(segmenter_with(tiny_network, text, **{name: 1e9}).logits(image, PROMPTS), exact)
 
 
+def test_progress_counts_the_coarse_pass(tiny_network: VoxTell, text, image: Image) -> None:
+    seen: list[float] = []
+    segmenter_with(tiny_network, text, coarse_first=1.0)(image, PROMPTS, progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-3] < 1.0 == seen[-1]
+
+
 def test_a_prompt_that_coarse_heads_deny_is_not_decoded_further(tiny_network: VoxTell, text, image: Image) -> None:
     exact, all_operations = operations(segmenter_with(tiny_network, text), image)
     with torch.no_grad():
