@@ -245,8 +245,11 @@ def _without_doubles(frames: Sequence[Frame], notes: list[str]) -> list[Frame]:
     kept: list[Frame] = []
     for level in levels_of(frames):
         here: list[Frame] = []
+        known: dict[object, Frame] = {}  # looked up: a level of a long time series has hundreds of frames
         for frame in level:
-            twin = next((other for other in here if _alike(frame, other)), None)
+            names = _names(frame)
+            twin = next((known[name] for name in names if name in known), None)
+            known.update((name, frame) for name in names if name not in known)
             if twin is None:
                 here.append(frame)
             elif np.array_equal(*decode([frame, twin])):
@@ -259,10 +262,10 @@ def _without_doubles(frames: Sequence[Frame], notes: list[str]) -> list[Frame]:
     return kept
 
 
-def _alike(one: Frame, other: Frame) -> bool:
-    return one.facts == other.facts or (
-        bool(one.file.sop_uid) and (one.file.sop_uid, one.number) == (other.file.sop_uid, other.number)
-    )
+def _names(frame: Frame) -> list[object]:
+    """What two frames at one place have in common if they may be the same image: all facts, or the instance."""
+    facts = tuple(sorted(frame.facts.items()))
+    return [facts, (frame.file.sop_uid, frame.number)] if frame.file.sop_uid else [facts]
 
 
 def _separate(frames: Sequence[Frame], name: str = "") -> list[tuple[str, list[Frame]]]:
@@ -273,14 +276,13 @@ def _separate(frames: Sequence[Frame], name: str = "") -> list[tuple[str, list[F
         return [(name, list(frames))]
     for fact in FACT_NAMES:
         if any(len({frame.facts.get(fact, "") for frame in level}) > 1 for level in doubled):
-            values = sorted({frame.facts.get(fact, "") for frame in frames}, key=_numeric)
+            groups: dict[str, list[Frame]] = {}
+            for frame in frames:
+                groups.setdefault(frame.facts.get(fact, ""), []).append(frame)
             return [
                 part
-                for value in values
-                for part in _separate(
-                    [frame for frame in frames if frame.facts.get(fact, "") == value],
-                    f"{name}, {fact}={value}".removeprefix(", "),
-                )
+                for value in sorted(groups, key=_numeric)
+                for part in _separate(groups[value], f"{name}, {fact}={value}".removeprefix(", "))
             ]
     moments = [sorted(level, key=lambda frame: frame.acquired) for level in levels]
     counts = {len({frame.acquired for frame in level}) for level in levels} | {len(level) for level in levels}
