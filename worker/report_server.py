@@ -9,32 +9,27 @@ what the report says; a plain text needs one of them.
 """
 
 import secrets
-import socket
 import ssl
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import structlog
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from dicom_node.web_server import served
 from worker.errors import LedgerError, SettingsError
 from worker.report_inbox import ReportInbox
 from worker.reports import ReportError, ReportTooLargeError
-from worker.reports.errors import ReceiverError
 from worker.reports.mllp import ReportReceiver
 from worker.reports.read import MAX_BYTES
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_START_SECONDS = 10.0
-_STOP_SECONDS = 10.0
+_MOST_REQUESTS = 16  # at one time; each holds at most MAX_BYTES
 
 
 @contextmanager
@@ -42,7 +37,7 @@ def receiving_reports(settings: Settings, inbox: ReportInbox, tls: ssl.SSLContex
     """Receives reports on the ports that the settings name, until the block ends.
 
     Raises:
-        ReceiverError: a port cannot be used. SettingsError: the token's file cannot be read.
+        ReceiverError, ListenerError: a port cannot be used. SettingsError: the token's file cannot be read.
     """
     shared = settings.share_port or settings.listeners > 1
     with ExitStack() as running:
@@ -56,9 +51,16 @@ def receiving_reports(settings: Settings, inbox: ReportInbox, tls: ssl.SSLContex
             log.info("receiving reports", by="hl7", host=settings.host, port=receiver.port)
         if settings.reports_http_port is not None:
             api = report_api(inbox, _token(settings.reports_token_file))
-            listening = _listening(settings.host, settings.reports_http_port, share_port=shared)
-            running.enter_context(_served(api, listening, settings))
-            log.info("receiving reports", by="http", host=settings.host, port=listening.getsockname()[1])
+            server = served(
+                api,
+                host=settings.host,
+                port=settings.reports_http_port,
+                share_port=shared,
+                tls=tls,
+                requests=_MOST_REQUESTS,
+                name="reports-http",
+            )
+            log.info("receiving reports", by="http", host=settings.host, port=running.enter_context(server))
         yield
 
 
@@ -112,38 +114,3 @@ def _token(path: Path | None) -> str:
             "reports over HTTP need a token; put one into a file and name it in VOXTELL_REPORTS_TOKEN_FILE"
         )
     return token
-
-
-def _listening(host: str, port: int, *, share_port: bool) -> socket.socket:
-    try:
-        return socket.create_server((host, port), reuse_port=share_port)
-    except OSError as error:
-        raise ReceiverError(f"{host}:{port}: {error.strerror}; give a free address") from error
-
-
-@contextmanager
-def _served(api: FastAPI, listening: socket.socket, settings: Settings) -> Iterator[None]:
-    """An HTTP server on `listening` in a thread of its own; it encrypts when the node has a certificate."""
-    config = uvicorn.Config(
-        api,
-        log_config=None,
-        log_level="warning",
-        access_log=False,  # accession numbers stand in the address
-        lifespan="off",
-        ssl_certfile=settings.tls_certificate,
-        ssl_keyfile=settings.tls_key,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="reports-http", daemon=True)
-    with listening:
-        thread.start()
-        deadline = time.monotonic() + _START_SECONDS
-        while not server.started:
-            if not thread.is_alive() or time.monotonic() > deadline:
-                raise ReceiverError("the server for reports over HTTP did not start; look at its certificate and key")
-            time.sleep(0.01)
-        try:
-            yield
-        finally:
-            server.should_exit = True
-            thread.join(_STOP_SECONDS)

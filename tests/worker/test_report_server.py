@@ -10,6 +10,7 @@ import pytest
 import requests
 from structlog.testing import capture_logs
 
+from dicom_node.errors import ListenerError
 from tests.worker.reports.test_links import ORU
 from tests.worker.reports.test_mllp import Sender
 from worker.errors import LedgerError, SettingsError
@@ -170,7 +171,7 @@ def test_a_taken_port_and_a_missing_token_are_named(tmp_path: Path, inbox: Repor
                 pass
         token.write_text("secret-token")
         with (
-            pytest.raises(ReceiverError, match=f"127.0.0.1:{port}: .+; give a free address"),
+            pytest.raises(ListenerError, match=f"Port {port} on 127.0.0.1 cannot be listened on"),
             receiving_reports(Settings(home=tmp_path, reports_http_port=port, reports_token_file=token), inbox),
         ):
             pass
