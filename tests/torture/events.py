@@ -12,15 +12,20 @@ from functools import partial
 from typing import Final
 
 import psutil
+import redis
 
 from tests.torture import clock_steps
-from tests.torture.house import House
+from tests.torture.house import START_SECONDS, House
 from tests.torture.plan import Event
 from tests.torture.proxy import Mood
 
 STALL_SECONDS: Final = 6.0  # longer than the lease of a segmentation
 MET_SECONDS: Final = 30.0  # a PACS in a mood waits at most so long for somebody to meet it
 HOUR: Final = 3600
+
+
+class NotThereError(Exception):
+    """No process has that role at the moment."""
 
 
 class Events:
@@ -70,12 +75,24 @@ class Events:
     def _run(self) -> None:
         while (event := self._waiting.get()) is not None:
             try:
-                self._acts[event]()
+                self._bring_about(event)
                 self.counts[event] += 1
             except Exception as problem:  # noqa: BLE001 (a door: the harness says so in the end)
                 self.problems.append(f"{event} could not be brought about: {problem!r}")
             finally:
                 self._idle.release()
+
+    def _bring_about(self, event: Event) -> None:
+        """What is to be hit may not be there, because the event before has hit it too: then as soon as it is."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self._acts[event]()
+                return
+            except (NotThereError, psutil.NoSuchProcess, redis.RedisError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def _for_a_while(self, state: Callable[[], AbstractContextManager[None]]) -> None:
         with state():
@@ -141,7 +158,10 @@ class Events:
 
     def _kill(self, role: str) -> None:
         """Its first process; a worker's children are left without it."""
-        self._house.of_role(role)[0].kill()
+        found = self._house.of_role(role)
+        if not found:
+            raise NotThereError(role)
+        found[0].kill()
 
     def _stall(self) -> None:
         stalled = self._house.of_role("segment-worker")

@@ -88,6 +88,8 @@ def arm(role: str) -> None:
     if role == "deliver-worker":
         study = _remembering(lambda sender, delivery: sender.ledger.job(delivery.job_id).study_uid)
         _wrap("worker.delivery:Sender.attempt", study)
+        asked = _remembering(lambda commitments, job_id, _name: commitments._ledger.job(job_id).study_uid)
+        _wrap("worker.commitments:Commitments.ask", asked)
 
 
 def _wrap(target: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -114,11 +116,11 @@ def _remembering(study_of: Callable[..., str]) -> Callable[[Callable[..., Any]],
     def wrapper(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def wrapped(*args: Any) -> Any:
-            _Desk.study_uid = study_of(*args)
+            before, _Desk.study_uid = _Desk.study_uid, study_of(*args)
             try:
                 return function(*args)
             finally:
-                _Desk.study_uid = None
+                _Desk.study_uid = before
 
         return wrapped
 

@@ -178,7 +178,8 @@ class Run:
     def _retry(self, failed: Sequence[Job]) -> None:
         """What a person would do once the PACS takes our name, or the disk has room again."""
         for job in failed:
-            if job.superseded_by is None and job.study_uid not in self.poison and compare.DIED not in job.reason:
+            wanted = job.superseded_by is None or job.result  # results that exist go where they belong
+            if wanted and job.study_uid not in self.poison and compare.DIED not in job.reason:
                 _patiently(lambda job=job: self.ledger.retry(job.id))
                 self.by_hand += 1
 
