@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
 
 THREADS: Final = min(8, os.cpu_count() or 1)
+# A longer value stays in the file until somebody asks for it: of a thousand headers, vendors' private blocks are most.
+DEFERRED_BYTES: Final = 16 * 1024
 
 # What may tell two volumes of one series apart, most telling first: name, classic keyword, functional group and its
 # keyword. PS3.3 C.8.13 (enhanced MR), C.8.15 (enhanced CT), C.7.6.16.2 (frame content, cardiac and temporal position).
@@ -134,8 +137,12 @@ def read_file(path: Path) -> File:
     """One file as far as its header; SeriesError when it cannot be read."""
     try:
         with path.open("rb") as stream:
-            header = dcmread(stream, stop_before_pixels=True)
-            return File(path, header, stream.tell())
+            header = dcmread(stream, stop_before_pixels=True, defer_size=DEFERRED_BYTES)
+            pixels_at = stream.tell()
+            if header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                stream.seek(0)  # places in the inflated bytes are none in the file: here nothing can be read later
+                header = dcmread(stream, stop_before_pixels=True)
+            return File(path, header, pixels_at)
     except InvalidDicomError as error:
         raise SeriesError(f"{path.name} is not a readable DICOM file: it does not begin like one (PS3.10)") from error
     except (EOFError, ValueError) as error:

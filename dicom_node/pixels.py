@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
 from pydicom.pixels.utils import iter_pixels, pixel_array
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
 from dicom_node.frames import THREADS, File, Frame
@@ -40,13 +41,20 @@ def _decode_file(path: Path, frames: Sequence[Frame], places: Sequence[int], out
         if numbers == [None]:
             frame = frames[places[0]]
             stored = _stored_plainly(frame.file)
-            _rescale(pixel_array(path) if stored is None else stored, frame, out[places[0]])
+            _rescale(pixel_array(_source(frame.file)) if stored is None else stored, frame, out[places[0]])
         else:
             indices = [number - 1 for number in numbers if number is not None]
-            for place, stored in zip(places, iter_pixels(path, indices=indices), strict=True):
+            source = _source(frames[places[0]].file)
+            for place, stored in zip(places, iter_pixels(source, indices=indices), strict=True):
                 _rescale(stored, frames[place], out[place])
     except (AttributeError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
         raise SeriesError(f"the pixels of {path.name} cannot be decoded: {error}") from error
+
+
+def _source(file: File) -> Path | Dataset:
+    """What pydicom decodes: a file, or the whole data set of a deflated one (PS3.5 A.5), which it cannot read in parts."""
+    deflated = file.header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    return dcmread(file.path) if deflated else file.path
 
 
 def _stored_plainly(file: File) -> NDArray[np.integer] | None:

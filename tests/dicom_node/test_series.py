@@ -12,6 +12,7 @@ from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from pydicom import dcmread
 from pydicom.uid import (
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     MRImageStorage,
     PositronEmissionTomographyImageStorage,
@@ -149,11 +150,16 @@ ENHANCED = {
 }
 
 
-def test_an_enhanced_ct_is_read_like_its_slices(ct: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_an_enhanced_ct_is_read_like_its_slices(ct: list[Path], tmp_path: Path, syntax: str) -> None:
     for index, path in enumerate(ct):
         edit(path, RescaleSlope=str(1 + index / 4), RescaleIntercept="-1000", PatientPosition="HFS")
     expected = read_series(ct)
-    series = read_series(_enhanced(ct, tmp_path / "enhanced"))
+    (file,) = _enhanced(ct, tmp_path / "enhanced")
+    image = dcmread(file)
+    image.file_meta.TransferSyntaxUID = syntax
+    image.save_as(file)
+    series = read_series([file])
     assert np.array_equal(series.volume.array, expected.volume.array)
     assert np.allclose(series.affine, expected.affine)
     assert sorted(reference.frame_number or 0 for reference in series.references) == list(range(1, 9))
@@ -191,6 +197,20 @@ def test_stacks_of_an_enhanced_image_in_several_orientations_are_volumes_of_thei
     ]
     assert np.allclose(volumes[1].affine[:3, 0], [0, 2, 0])
     assert np.array_equal(read_volume([file], "StackID=2").volume.array, volumes[1].volume.array)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_long_private_values_of_a_header_are_there_when_asked_for(ct: list[Path], syntax: str) -> None:
+    block = bytes(range(256)) * 256
+    expected = read_series(ct).volume.array
+    for path in ct:
+        image = dcmread(path)
+        image.private_block(0x29, "MAKER", create=True).add_new(0x10, "OB", block)
+        image.file_meta.TransferSyntaxUID = syntax
+        image.save_as(path)
+    series = read_series(ct)
+    assert np.array_equal(series.volume.array, expected)
+    assert {header[0x00291010].value for header in series.headers} == {block}
 
 
 def test_localizers_and_secondary_captures_are_left_out_with_a_note(ct: list[Path]) -> None:
