@@ -29,7 +29,7 @@ from pydicom.uid import (
 
 from dicom_node.errors import ResultError
 from dicom_node.masks import Masks
-from dicom_node.regions import Region
+from dicom_node.regions import Region, one_line
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
@@ -290,6 +290,12 @@ def describe(work: Work) -> str:
     text = f"UNAPPROVED automatic result of {algorithm.name} {algorithm.version}, weights {algorithm.digest}{protocol}."
     reasons = " ".join(reason.sentence for reason in work.review)
     return " ".join(part for part in (text, algorithm.notice, reasons and f"To be reviewed: {reasons}") if part)[:1024]
+
+
+def looked_for(regions: Iterable[Region]) -> str:
+    """One sentence on the regions of empty masks; "" without any. What a person is to draw was not looked for."""
+    prompts = "; ".join(one_line(region.prompt) for region in regions if not region.placeholder)
+    return f"Looked for, not found: {prompts}." if prompts else ""
 
 
 def coded(code: Code) -> CodedConcept:

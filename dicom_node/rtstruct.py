@@ -28,6 +28,7 @@ from dicom_node.results import (
     coded,
     describe,
     item,
+    looked_for,
     masks_of,
     refer,
     reference_item,
@@ -75,7 +76,8 @@ def write_rtstruct(
     dataset = result_dataset(series, work, reference, "RTSTRUCT")
     # Some thousand points are more than the 64 kB that a Decimal String may have in explicit VR (PS3.5 7.1.2).
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    _describe(dataset, series, work)
+    missing = [region for region, mask in zip(regions, packed, strict=True) if not len(mask.held)]
+    _describe(dataset, series, work, looked_for(missing))
     refer(dataset, series, work, reference)
     if replaced := work.predecessor(reference.sop_class_uid):
         dataset.PredecessorStructureSetSequence = [
@@ -145,7 +147,7 @@ def _stem(region: Region) -> tuple[str, str]:
     return "_".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", plain)) or "ROI", suffix
 
 
-def _describe(dataset: Dataset, series: ImageSeries, work: Work) -> None:
+def _describe(dataset: Dataset, series: ImageSeries, work: Work, missing: str) -> None:
     """RT series, frame of reference and structure set modules (PS3.3 C.8.8.1, C.7.4.1, C.8.8.5)."""
     frame_of_reference = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
     dataset.SeriesDescription = titled("Structures, UNAPPROVED", series)
@@ -154,7 +156,7 @@ def _describe(dataset: Dataset, series: ImageSeries, work: Work) -> None:
     dataset.PositionReferenceIndicator = series.headers[0].get("PositionReferenceIndicator") or ""
     dataset.StructureSetLabel = "AUTO UNAPPROVED"
     dataset.StructureSetName = "Automatic contours, UNAPPROVED"
-    dataset.StructureSetDescription = describe(work)
+    dataset.StructureSetDescription = shortened(f"{describe(work)} {missing}".strip(), 1024)
     dataset.StructureSetDate, dataset.StructureSetTime = f"{work.made:%Y%m%d}", f"{work.made:%H%M%S}"
     images = [
         reference_item(reference.sop_class_uid, reference.sop_uid, reference.frame_number)

@@ -27,6 +27,7 @@ from dicom_node.results import (
     coded,
     describe,
     item,
+    looked_for,
     masks_of,
     refer,
     reference_item,
@@ -96,14 +97,13 @@ def write_seg(
 
 def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work: Work) -> None:
     """Series, frame of reference, general image, image pixel and segmentation image modules (PS3.3 C.8.20.2)."""
-    looked_for = "; ".join(one_line(region.prompt) for region in result.not_found)
     dataset.SeriesDescription = titled("Segmentation, UNAPPROVED", series)
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     dataset.ContentLabel = "SEGMENTATION"
     dataset.ContentDescription = "Automatic segmentation, UNAPPROVED"
     dataset.ContentCreatorName = ""
     dataset.ContentDate, dataset.ContentTime = f"{work.made:%Y%m%d}", f"{work.made:%H%M%S}"
-    dataset.ImageComments = describe(work) + (f" Looked for, not found: {looked_for}." if looked_for else "")
+    dataset.ImageComments = f"{describe(work)} {looked_for(result.not_found)}".strip()
     dataset.FrameOfReferenceUID = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
     dataset.PositionReferenceIndicator = series.headers[0].get("PositionReferenceIndicator") or ""
     lossy = [header for header in series.headers if header.get("LossyImageCompression") == "01"]

@@ -144,6 +144,7 @@ def test_the_structure_set_is_a_named_coloured_unapproved_draft(ct: ImageSeries)
     dataset = write_rtstruct(ct, bodies(ct), regions_of(), WORK)
     assert dataset.ApprovalStatus == "UNAPPROVED"
     assert dataset.OperatorsName == ""
+    assert dataset.StructureSetDescription.endswith("Looked for, not found: spleen.")
     parotid, _ = dataset.StructureSetROISequence
     assert parotid.ROIGenerationAlgorithm == "AUTOMATIC"
     for words in ("UNAPPROVED", "left parotid gland", WORK.algorithm.digest, "protocol head and neck"):
