@@ -27,6 +27,7 @@ def run(
     seg: Annotated[bool, typer.Option("--seg", help="Write DICOM-SEG (the default).")] = False,
     rtstruct: Annotated[bool, typer.Option("--rtstruct", help="Write RTSTRUCT.")] = False,
     sr: Annotated[bool, typer.Option("--sr", help="Write a TID 1500 report of measurements, and its SEG.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Write a picture, a DICOM Secondary Capture.")] = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write masks as NIfTI.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -36,7 +37,7 @@ def run(
     """
     from worker.offline import run_study
 
-    flags: dict[Output, bool] = {"seg": seg, "rtstruct": rtstruct, "sr": sr, "nifti": nifti}
+    flags: dict[Output, bool] = {"seg": seg, "rtstruct": rtstruct, "sr": sr, "preview": preview, "nifti": nifti}
     outputs = tuple(name for name, wanted in flags.items() if wanted)
     if bool(prompts) + (report is not None or protocol is not None) != 1:
         raise typer.BadParameter("give prompts (-p TEXT, may be repeated), a report (--report FILE) or a protocol.")
@@ -49,6 +50,8 @@ def run(
             typer.echo(f"{found['label']}: {found['volume_ml']:.1f} ml")
         for label in series["not_found"]:
             typer.echo(f"{label}: looked for, not found")
+        for sentence in series["review"]:
+            typer.echo(f"to be reviewed: {sentence}")
         for file in series["files"]:
             typer.echo(f"wrote {file}")
 
