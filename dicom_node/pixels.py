@@ -52,7 +52,7 @@ def _decode_file(path: Path, frames: Sequence[Frame], places: Sequence[int], out
 
 
 def _source(file: File) -> Path | Dataset:
-    """What pydicom decodes: a file, or the whole data set of a deflated one (PS3.5 A.5), which it cannot read in parts."""
+    """What pydicom decodes: a file, or of a deflated one (PS3.5 A.5), which it cannot read in parts, the data set."""
     deflated = file.header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
     return dcmread(file.path) if deflated else file.path
 
