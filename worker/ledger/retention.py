@@ -40,14 +40,14 @@ class RetentionFacts(Tables):
 
     def uses_of_studies(self, study_uid: str | None = None) -> list[Use]:
         """How every study stands, or this one; those that stand so for longest first."""
-        known = sa.select(series.c.study_uid, series.c.state, series.c.last_at)
+        arriving = sa.func.max(sa.case((series.c.state == SeriesState.RECEIVING, Need.NEEDED), else_=Need.UNUSED))
+        known = sa.select(series.c.study_uid, arriving.label("need"), sa.func.max(series.c.last_at).label("since"))
         if study_uid is not None:
             known = known.where(series.c.study_uid == study_uid)
         found: dict[str, list[tuple[Need, float]]] = defaultdict(list)
         with self._engine.connect() as connection:
-            for row in connection.execute(known):
-                arriving = row.state == SeriesState.RECEIVING
-                found[row.study_uid].append((Need.NEEDED if arriving else Need.UNUSED, row.last_at))
+            for row in connection.execute(known.group_by(series.c.study_uid)):
+                found[row.study_uid].append((Need(row.need), row.since))
         for study, use in self._uses_of_jobs(study_uid):
             found[study].append((use.need, use.since))
         uses = (
