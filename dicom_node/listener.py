@@ -97,7 +97,7 @@ class Listener:
         title or a network that is none.
         """
         self._store = store
-        self.sessions = Sessions(store.workspace, on_arrival=on_arrival, on_end=on_association_end, shared=share_port)
+        self.sessions = Sessions(store, on_arrival=on_arrival, on_end=on_association_end, shared=share_port)
         self._access = access
         self._limits = limits
         self._address = (host, port)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from dicom_node.arrivals import Arrival, AssociationEnd
 from dicom_node.header import Header
-from dicom_node.store import Receipt
-from dicom_node.workspace import SeriesKey, Workspace
+from dicom_node.store import Receipt, Store
+from dicom_node.workspace import SeriesKey
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Sessions:
 
     def __init__(
         self,
-        workspace: Workspace,
+        store: Store,
         *,
         on_arrival: Callable[[Arrival], None],
         on_end: Callable[[AssociationEnd], None] | None,
         shared: bool,
     ) -> None:
         """`shared`: other processes receive too and have to know."""
-        self._workspace = workspace
+        self._store = store
         self.on_arrival = on_arrival
         self.on_end = on_end
         self._shared = shared
@@ -50,7 +50,7 @@ class Sessions:
 
     def open_series(self) -> set[SeriesKey]:
         """(study UID, series UID) of every instance that an open session brought."""
-        return self._open_here() | (self._workspace.announced_by_others() if self._shared else set())
+        return self._open_here() | (self._store.workspace.announced_by_others() if self._shared else set())
 
     def _open_here(self) -> set[SeriesKey]:
         with self._lock:
@@ -73,7 +73,7 @@ class Sessions:
         """Let the other processes know; one at a time, so that the last word is the latest."""
         if self._shared:
             with self._announcing:
-                self._workspace.announce(self._open_here())
+                self._store.workspace.announce(self._open_here())
 
 
 class Session:

@@ -62,7 +62,7 @@ def web(tmp_path):
     @contextmanager
     def run(access: Access = EVERYBODY, required_bytes: int = 0, on_arrival=None):
         store, arrivals, ends = Store(tmp_path / "home"), [], []
-        sessions = Sessions(store.workspace, on_arrival=on_arrival or arrivals.append, on_end=ends.append, shared=False)
+        sessions = Sessions(store, on_arrival=on_arrival or arrivals.append, on_end=ends.append, shared=False)
         api = stow_api(store, sessions, ae_title="VOXTELL", token=TOKEN, access=access, required_bytes=required_bytes)
         with served(api, host="127.0.0.1", port=0, share_port=False, tls=None, requests=20, name="stow") as port:
             yield Web(port, store, sessions, arrivals, ends)

@@ -27,7 +27,7 @@ def home(tmp_path):
 
 def sessions(node: Node) -> Sessions:
     intake = node.intake
-    return Sessions(node.store.workspace, on_arrival=intake.arrived, on_end=intake.association_ended, shared=False)
+    return Sessions(node.store, on_arrival=intake.arrived, on_end=intake.association_ended, shared=False)
 
 
 def test_what_a_dicomweb_client_stores_becomes_a_job(home, tmp_path):
