@@ -51,7 +51,8 @@ def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention],
     at = start - 1
     while at >= 0 and not _ends_clause(chunks, at):
         if chunks[at].kind is Kind.SITE:
-            if any(_owns(mention, at) for mention in found):
+            level = lexicon.is_code(chunks[at].concept)  # told of "disc disease at L4-L5" it holds for the bulge too
+            if any(_owns(one, at) for one in found if chunks[one.head].drawable or not level):
                 return None
             first = at
             while first > 0 and chunks[first - 1].kind in WHERE | {Kind.ARTICLE}:

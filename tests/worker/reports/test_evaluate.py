@@ -49,3 +49,24 @@ def test_a_folder_of_labelled_reports_is_scored(tmp_path: Path, capsys: pytest.C
 def test_a_folder_without_labels_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path)]) == 1
     assert "holds no labelled reports" in capsys.readouterr().err
+
+
+def test_labels_in_words_are_scored(tmp_path: Path) -> None:
+    (tmp_path / "reports.yaml").write_text(
+        "- id: one\n"
+        "  text: Cyst in the left kidney. Nodule in the liver. Spleen stone. No mass.\n"
+        "  present: [cyst left kidney, nodule right|dome]\n"
+        "  negated: [mass, spleen stone]\n"
+        "  either: [nodule liver]\n"
+    )
+    (score,) = evaluate(tmp_path)
+    assert (score.right, score.missed, score.negated) == (1, ["one: nodule right|dome"], 2)
+    assert score.wrong == score.let_through == ["one: spleen stone <- Spleen stone."]
+
+
+def test_invented_reports_of_the_whole_body() -> None:
+    """The first set was tuned on; nothing was corrected because of a miss in the second."""
+    (tuned,), (frozen,) = (evaluate(Path(__file__).with_name(name)) for name in ("heldout_a", "heldout_b"))
+    assert min(tuned.precision, tuned.recall) >= 0.98
+    assert min(frozen.precision, frozen.recall) >= 0.9
+    assert (tuned.let_through, frozen.let_through) == ([], [])
