@@ -129,13 +129,13 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 def test_run_writes_what_it_says(tmp_path: Path, study: Path, model: Path) -> None:
     out = tmp_path / "out"
-    outputs = ("--seg", "--rtstruct", "--sr", "--nifti")
+    outputs = ("--seg", "--rtstruct", "--sr", "--preview", "--nifti")
     done = voxtell_dicom("run", study, "-p", "left kidney", "-o", out, *outputs, "--json", home=tmp_path, model=model)
     assert done.returncode == 0, done.stderr
     (result,) = json.loads(done.stdout)
     assert [found["label"] for found in result["found"]] == ["left kidney"]
     assert sorted(map(Path, result["files"])) == [
-        out / name for name in ("left_kidney.nii.gz", "rtstruct.dcm", "seg.dcm", "sr.dcm")
+        out / name for name in ("left_kidney.nii.gz", "preview.dcm", "rtstruct.dcm", "seg.dcm", "sr.dcm")
     ]
     assert all(Path(file).exists() for file in result["files"])
     mask = np.asarray(nibabel.load(out / "left_kidney.nii.gz").dataobj)
