@@ -208,6 +208,19 @@ def test_an_image_behind_the_last_one_opens_the_series_again(series, tmp_path):
         assert jobs[SLICES].id == first.id
 
 
+def test_the_same_images_again_are_asked_about_once_they_have_all_come(series, tmp_path):
+    paths = series(**ACQUISITION)
+    with listening(tmp_path / "home") as node:
+        node.receives(*paths, ago=0)
+        (job,) = node.tick(key(paths[0]))
+        with capture_logs() as logs:
+            node.receives(*paths, ago=QUIET + 1, association="a2")
+            assert node.tick(key(paths[0])) == [job]
+            assert logs == []
+            assert node.tick() == [job]
+        assert [line["why"] for line in logs if line["event"] == "series asked"] == ["quiet"]
+
+
 def test_headers_are_read_when_the_promised_number_is_there_and_not_before(series, tmp_path, monkeypatch):
     """The work for a long series grows with it and not with its square."""
     read = []
