@@ -38,29 +38,26 @@ def main() -> None:
     image[0, 0, 0] = image[-1, -1, -1] = 1
     field = preprocess.prepare(image, plans)
     assert field is not None
-    prepared = peak()
     masks = np.zeros((options.prompts, *shape), np.bool_)
     admission = admit(plans, shape, options.prompts, results=masks.nbytes, number_bytes=4, device=CPU)
+    print(
+        f"with {free_bytes(CPU) / GIB:.1f} GiB free, {admission.prompts} of {options.prompts} prompts would go together"
+    )
     noise = torch.randn(plans.patch_size)
 
     def predict(_: Triple) -> Iterator[Tensor]:
-        return (noise for _ in range(admission.prompts))
+        return (noise for _ in masks)
 
     started = time.process_time()
     rows = Rows(field, masks, lambda logits: logits > 0)
-    for part, logits in tiling.blend(shape, plans.patch_size, admission.prompts, predict, CPU):
+    for part, logits in tiling.blend(shape, plans.patch_size, len(masks), predict, CPU):
         rows.take(part, logits)
-    slab = tiling.slab_bytes(shape, plans.patch_size)
-    sums = (admission.prompts + 1) * slab
-    print(
-        f"volume {shape}, {options.prompts} prompts, {admission.prompts} together, {free_bytes(CPU) / GIB:.1f} GiB free"
-    )
-    print(f"libraries {libraries / GIB:8.2f} GiB\nimage     {(prepared - libraries) / GIB:8.2f} GiB")
+    sums = (len(masks) + 1) * tiling.slab_bytes(shape, plans.patch_size)
+    held = libraries + image.nbytes + field.volume.numpy().nbytes + masks.nbytes + sums
+    print(f"volume {shape}, {options.prompts} prompts together")
+    print(f"libraries {libraries / GIB:8.2f} GiB\nimage     {image.nbytes / GIB:8.2f} GiB, and as much normalized")
     print(f"masks     {masks.nbytes / GIB:8.2f} GiB\nsums      {sums / GIB:8.2f} GiB, of one slab of windows")
-    print(
-        f"peak      {peak() / GIB:8.2f} GiB: {(peak() - prepared - masks.nbytes) / GIB:.2f} GiB beyond image and masks,"
-    )
-    print(f"          {(peak() - prepared - masks.nbytes - sums) / GIB:.2f} GiB beyond the sums as well")
+    print(f"peak      {peak() / GIB:8.2f} GiB, {(peak() - held) / GIB:.2f} GiB beyond all of these")
     print(f"blending, thresholding: {time.process_time() - started:.0f} CPU seconds; {masks.mean():.1%} of voxels set")
 
 
