@@ -1,7 +1,10 @@
 """Radiology reports that reach the node: kept on the disk, linked to their study, read when a protocol asks.
 
-    home/reports/<sha256>            the bytes as received; written, fsynced, renamed, the folder fsynced
-    home/reports/.<sha256>.<random>  an unfinished write; may be deleted at any time
+    home/reports/<id>            the bytes as received; written, fsynced, renamed, the folder fsynced
+    home/reports/.<id>.<random>  an unfinished write; may be deleted at any time
+
+The id is the SHA-256 of the study that the sender named beside the report, and of the bytes: two studies may have
+reports of the same words.
 
 The ledger knows where a report lies and which study it belongs to. Its text stays in the file: what leaves here are
 prompts with their sentence. Concurrency: `take` runs on the threads of listener, MLLP and HTTP, `prompts_for` on the
@@ -36,7 +39,7 @@ from worker.reports import LeftOut, NotAReportError, ReportError, prompts_from_t
 from worker.reports import Prompt as Phrase
 from worker.reports.links import ReportLinks, normalised, report_links
 from worker.reports.oru import ACCESSION_FIELDS
-from worker.reports.read import MAX_BYTES, report_text
+from worker.reports.read import MAX_BYTES, is_dicom, report_text
 from worker.reports.rules import bundled_rules
 
 log = structlog.get_logger(__name__)
@@ -69,7 +72,7 @@ class ReportInbox:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def take(self, content: bytes, *, source: Source, study_uid: str = "", accession: str = "") -> str:
-        """Keeps a report, links it and has the protocols asked again; returns its SHA-256.
+        """Keeps a report, links it and has the protocols asked again; returns its id.
 
         `study_uid` and `accession` win over what the report itself says. On return it is on the disk and in the ledger.
 
@@ -81,16 +84,39 @@ class ReportInbox:
             raise ReportError(f"the report has {len(content)} bytes and at most {MAX_BYTES} are read; send it alone")
         report_text(content)  # refused now, while the sender listens, and not when a protocol asks
         links = self._links(content, study_uid, accession)
-        digest = hashlib.sha256(content).hexdigest()
-        self._keep(content, digest)
+        beside = f"{study_uid}\n{accession}\n" if study_uid or accession else ""
+        report_id = hashlib.sha256(beside.encode() + content).hexdigest()
+        self._keep(content, report_id)
+        self._enter(report_id, links, source)
+        return report_id
+
+    def recover(self) -> int:
+        """Enters the reports on the disk that a new ledger does not know, and says how many those are.
+
+        What was linked only by what its sender said beside it stays unknown: such a report must be sent again.
+        """
+        files = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
+        entered = 0
+        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns):
+            try:
+                content = path.read_bytes()
+                links = self._links(content, "", "")
+            except ReportError:
+                log.warning("report names no study: send it again", report=path.name[:16])
+                continue
+            entered += self._enter(path.name, links, "dicom" if is_dicom(content) else "http")
+        return entered
+
+    def _enter(self, report_id: str, links: ReportLinks, source: Source) -> bool:
+        """Whether the report is new; then its studies, if they are here, are asked about again."""
         new = self._ledger.report_arrived(
-            digest, study_uid=links.study_uid, accession=links.accession, source=source, path=digest
+            report_id, study_uid=links.study_uid, accession=links.accession, source=source, path=report_id
         )
         studies = self._ledger.studies_of(links.study_uid, links.accession) if new else []
         for study in studies:
             self._ledger.ask_again(study)
-        log.info("report received", report=digest[:16], source=source, new=new, studies=studies)
-        return digest
+        log.info("report received", report=report_id[:16], source=source, new=new, studies=studies)
+        return new
 
     def take_documents(self, documents: Iterable[tuple[Path, Dataset]]) -> None:
         """Takes the radiology reports among the stored objects of a series; a damaged one is logged and left."""
@@ -137,10 +163,10 @@ class ReportInbox:
             raise NotAReportError("the report's Study Instance UID or accession number is too long to be one")
         return links
 
-    def _keep(self, content: bytes, digest: str) -> None:
-        final = self.folder / digest
+    def _keep(self, content: bytes, report_id: str) -> None:
+        final = self.folder / report_id
         if not final.exists():
-            unfinished = self.folder / f".{digest}.{uuid.uuid4().hex}"
+            unfinished = self.folder / f".{report_id}.{uuid.uuid4().hex}"
             write_new(unfinished, content)
             unfinished.rename(final)
         fsync(self.folder)
@@ -181,7 +207,10 @@ def is_narrative(header: Dataset) -> bool:
 
 
 def _prompt(phrase: Phrase) -> Prompt:
-    """A phrase too long for a label (VR LO) gets a name that begins with the side, so that no cut removes it."""
+    """A phrase too long for a label (VR LO) gets a name that begins with the side, so that no cut removes it.
+
+    The sentence is on one line: line breaks differ between copies of a report, and it is part of the job's identity.
+    """
     words = (phrase.side, phrase.finding, phrase.site)
     name = (
         shortened(" ".join(word for word in words if word), LABEL_LENGTH) if len(phrase.prompt) > LABEL_LENGTH else None

@@ -260,3 +260,26 @@ def test_no_word_of_a_report_reaches_a_log(
     assert "another patient" in told
     for word in ("nodule", "effusion", "cyst", "FINDINGS", "DOE"):
         assert word not in told
+
+
+def test_two_studies_may_have_reports_of_the_same_words(inbox: ReportInbox, ledger: Ledger) -> None:
+    ledger.image_arrived("1.2.9", "1.2.9.1", calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
+    for study in (STUDY, "1.2.9"):
+        inbox.take(TEXT, source="http", study_uid=study)
+    assert texts(inbox.prompts_for(ASKED, STUDY, "")) == texts(inbox.prompts_for(ASKED, "1.2.9", ""))
+    (report,) = ledger.reports_on("1.2.9", "")
+    inbox.forget(report)
+    assert inbox.prompts_for(ASKED, STUDY, "").found
+    assert not inbox.prompts_for(ASKED, "1.2.9", "").found
+
+
+def test_a_new_ledger_learns_of_the_reports_on_the_disk(inbox: ReportInbox, tmp_path: Path) -> None:
+    inbox.take(ORU.encode(), source="hl7")
+    inbox.take(TEXT, source="http", study_uid=STUDY)
+    (inbox.folder / ".unfinished").write_bytes(b"half")
+    other = Ledger(f"sqlite:///{tmp_path / 'new.sqlite'}")
+    recovered = ReportInbox(tmp_path, other)
+    assert recovered.recover() == 1
+    assert recovered.recover() == 0
+    assert texts(recovered.prompts_for(ASKED, STUDY, "")) == ["nodule in the right upper lobe"]
+    other.close()

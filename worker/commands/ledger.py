@@ -4,6 +4,7 @@ import typer
 
 from dicom_node.store import Store
 from worker.ledger import Ledger
+from worker.report_inbox import ReportInbox
 from worker.settings import load
 
 app = typer.Typer(help="The database of facts.", no_args_is_help=True)
@@ -21,4 +22,6 @@ def rebuild() -> None:
     lost = sorted(found - ledger.known_series())
     for study_uid, series_uid in lost:
         ledger.image_arrived(study_uid, series_uid, calling_ae="", called_ae=settings.ae_title, address="")
+    reports = ReportInbox(settings.home, ledger, settings.hl7_accession_fields).recover()
     typer.echo(f"{len(found)} series in the store, {len(lost)} of them were not in the ledger and are open again")
+    typer.echo(f"{reports} reports were not in the ledger")
