@@ -223,6 +223,27 @@ def test_over_real_series_a_label_map_is_valid_and_highdicom_reads_the_same_mask
         assert np.array_equal(by_highdicom(dataset, series, tmp_path), masks[[0, 1, 3]])
 
 
+def test_dcmqi_reads_the_labels_of_a_label_map(tmp_path: Path) -> None:
+    series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path / "ct"))
+    masks = np.zeros((2, 6, 32, 48), dtype=bool)
+    masks[0, 1:4, 3:9, 3:9], masks[1, 2:5, 12:20, 13:29] = True, True
+    labels = dataset_of(write_seg(series, masks, [region_for("liver"), region_for("spleen")], WORK, "LABELMAP"))
+    labels.save_as(tmp_path / "labels.dcm", enforce_file_format=True)
+    made = tool(
+        *("segimage2itkimage", "--inputDICOM", tmp_path / "labels.dcm", "--outputDirectory", tmp_path),
+        *("--outputType", "nrrd"),
+    )
+    assert made.returncode == 0, made.stdout
+    image = SimpleITK.ReadImage(tmp_path / "1.nrrd")
+    for number, mask in ((1, masks[0]), (2, masks[1])):
+        places = np.argwhere(SimpleITK.GetArrayFromImage(image) == number)
+        points = np.array([image.TransformIndexToPhysicalPoint(place[::-1].tolist()) for place in places])
+        inverse = np.linalg.inv(series.affine)
+        indices = np.rint(points @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
+        assert len(places) == mask.sum()
+        assert mask[tuple(indices.T)].all()
+
+
 def test_a_label_map_is_an_object_of_its_own_and_needs_segments_that_do_not_overlap(ct: ImageSeries) -> None:
     masks = np.zeros((3, 6, 5, 7), dtype=bool)
     masks[0, :3], masks[2, 4:] = True, True
