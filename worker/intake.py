@@ -127,6 +127,8 @@ class Intake:
             self._guarded(self._look, series, open_series, quiet_since)
 
     def _look(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
+        if self._selection.waits(series):
+            return
         is_open = (series.study_uid, series.series_uid) in open_series
         quiet = "" if is_open or series.last_at > quiet_since else "quiet"
         if why := quiet or self._fullness.proof(series, is_open=is_open):
@@ -158,8 +160,6 @@ class Intake:
             log.warning("queue", problem=str(error))
 
     def _settle(self, series: Series, why: str, *, study_open: bool) -> None:
-        if self._selection.waits(series):
-            return
         selected = self._selection.select(series, self._protocols.current(), study_open=study_open)
         settled = selected.ask_again_at is None and self._ledger.settle(series)
         problems = [volume.problem for volume in selected.volumes if volume.problem]
