@@ -121,8 +121,12 @@ class Run:
             time.sleep(LOOK_SECONDS)
 
     def problems(self) -> list[str]:
-        """What the harness could not do: steps that nobody came to, events that did not happen."""
-        missed = [f"nobody came to {token}" for token in self.house.tokens.left()]
+        """What the harness could not do: steps that nobody came to, events that did not happen.
+
+        A worker that an event killed with a poison study has spared it one of its own kills.
+        """
+        left = [token for token in self.house.tokens.left() if not any(uid in token for uid in self.poison)]
+        missed = [f"nobody came to {token}" for token in left]
         return [*self._unhappy, *self.events.problems, *missed]
 
     def _prepare(self, turn: Turn) -> Study:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.torture.kills import STEPS, Step
 from tests.torture.plan import EVENTS, WAYS, Event, brief, seeded
-from tests.torture.run import POISON_KILLS, torture
+from tests.torture.run import torture
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def test_whatever_dies_nothing_acknowledged_is_lost_and_every_result_arrives_onc
     report = torture(tmp_path, plan, database=database, lasts_seconds=2.0)
     assert report.verdict.faults == [], report.table()
     counts = report.verdict.counts
-    assert counts["processes killed at a step"] == len(quick.steps) + (POISON_KILLS if quick.poison else 0)
+    assert counts["processes killed at a step"] >= len(quick.steps) + quick.poison
     assert counts["events"] == len(quick.events)
     assert counts["images acknowledged"] >= 4 * len(quick.events)
     assert counts["results in the PACS"] >= 2 * len(quick.events)
