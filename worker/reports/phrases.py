@@ -140,7 +140,8 @@ def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> 
     if any(chunks[i].kind is Kind.SITE for i in range(head + 1, end)):
         start = _start(chunks, head, taken)
         mention = Mention(head, start, end)
-        mention.kept = [*_kept(chunks, start, head, lexicon), (head + 1, end)]
+        *before, (first, _) = _kept(chunks, start, head, lexicon)
+        mention.kept = [*before, (first, end)]
         add_place(chunks, mention, lexicon)
         return mention
     subject = _subject(chunks, head, taken)

@@ -16,6 +16,7 @@ PASSED_OVER = DROPPED | {Kind.FILLER, Kind.NUMBER}
 _WITHIN_PLACE = frozenset({Kind.ARTICLE, Kind.MODIFIER, Kind.PARTITIVE, Kind.SIZE, Kind.QUANTITY, Kind.CHANGE})
 _LEADS_TO_PLACE = frozenset({Kind.PREPOSITION, Kind.RELATION, Kind.FILLER})
 _ENDS_LIST_PLACE = frozenset({Kind.SITE, Kind.SITE_ADJECTIVE, Kind.PLACE, Kind.SIDE})
+_AFTER_COUNT = frozenset({Kind.JOIN, Kind.MARK, Kind.PREPOSITION, Kind.FILLER})
 _LONGEST_COUNT = 6  # chunks of "4th, 5th and 6th"
 _LONGEST_ASIDE = 12  # chunks in a parenthesis that may stand between a finding and its place
 
@@ -133,7 +134,7 @@ def _place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
         run = chunks[join + step : after]
         kinds = {piece.kind for piece in run}
         aside = named and kinds == {Kind.SIDE}  # "both lobes, right more than left"
-        counted = chunks[end - 1].kind is Kind.POSITION and kinds == {Kind.POSITION}  # "segment V/VIII"
+        counted = any({chunks[end - 1].kind} == kinds == {kind} for kind in (Kind.POSITION, Kind.NUMBER))  # "V/VIII"
         if not run or aside or (named and not also and not counted) or _starts_clause(chunks, after):
             break
         end, named = after, named or also
@@ -181,6 +182,9 @@ def is_numbered(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
         before = chunks[at - 1].concept
         if before in lexicon.numbered or before[-1].isdigit():
             return True
+    counts_nothing = at + 1 == len(chunks) or chunks[at + 1].kind in _AFTER_COUNT
+    if at > 1 and chunks[at - 1].kind is Kind.JOIN and counts_nothing and is_numbered(chunks, at - 2, lexicon):
+        return True  # "segments 7/8", not "segment 7, 2 nodules"
     after = at + 1
     while after < min(at + _LONGEST_COUNT, len(chunks)) and chunks[after].kind in (Kind.JOIN, Kind.NUMBER):
         after += 1

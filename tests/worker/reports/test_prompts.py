@@ -91,6 +91,10 @@ def test_what_only_sounds_denied_is_present(text: str, expected: list[str]) -> N
         "Disc spaces are preserved without herniation.",
         "No acute osseous abnormality, fracture, or dislocation",
         "There has been no new infarct or hemorrhage.",
+        "No cystic change.",
+        "No enlargement of the heart.",
+        "No longer any white matter change.",
+        "(-) nodule, effusion (-).",
     ],
 )
 def test_no_denied_finding_becomes_a_prompt(text: str) -> None:
@@ -182,6 +186,19 @@ def test_an_addendum_counts() -> None:
         ("Pleural effusion: Small, left.", "pleural effusion left"),
         ("STABLE RIGHT FRONTAL ENCEPHALOMALACIA.", "right frontal encephalomalacia"),
         ("Enhancing mass along the left frontal convexity.", "enhancing mass along the left frontal convexity"),
+        ("Lesions in segments 4, 5 and 8 of the liver.", "lesions in segments 4, 5 and 8 of the liver"),
+        ("Segment 6: 9 mm lesion.", "lesion in segment 6"),
+        ("C3-4: Right uncovertebral spur.", "right uncovertebral spur at C3-4"),
+        ("Both kidneys show parapelvic cysts.", "parapelvic cysts in both kidneys"),
+        ("Cartilage defect, 12 mm, of the medial femoral condyle.", "cartilage defect of the medial femoral condyle"),
+        ("A cyst of 41 mm in the left ovary.", "cyst in the left ovary"),
+        ("Scar in the inferior wall.", "scar in the inferior wall"),
+        ("Ileocaecal fistula.", "ileocaecal fistula"),
+        ("Hernia: small, umbilical.", "hernia umbilical"),
+        ("Haemangioma T9.", "haemangioma at T9"),
+        ("Uterus is anteverted and enlarged.", "enlarged uterus"),
+        ("Dilated, fluid-filled appendix.", "dilated, fluid-filled appendix"),
+        ("Tumour thrombus extends into the left renal vein.", "tumour thrombus extends into the left renal vein"),
     ],
 )
 def test_the_phrase_keeps_look_and_place_and_drops_size_and_change(text: str, expected: str) -> None:
@@ -222,6 +239,8 @@ def test_the_impression_repeats_the_findings_and_adds_no_prompt() -> None:
         "ET tube in place. NG tube in place.",
         "Left lung: mass in the upper lobe. Right lung: mass in the upper lobe.",
         "Disc protrusion at L3-L4. Disc protrusion at L4-L5.",
+        "Renal stone. Bladder stone.",
+        "Stone in the proximal ureter. Stone in the distal ureter.",
     ],
 )
 def test_the_same_finding_in_another_place_is_another_prompt(text: str) -> None:
