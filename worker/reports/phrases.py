@@ -26,6 +26,7 @@ _BEFORE_HEAD = DROPPED | DESCRIPTION | WHERE | {Kind.PARTITIVE}
 _BEFORE_ADJECTIVE = DROPPED | DESCRIPTION | {Kind.SIDE, Kind.ARTICLE}
 _OF_PREDICATE = PASSED_OVER | {Kind.MODIFIER, Kind.ARTICLE, Kind.JOIN, Kind.WORD}  # "is anteverted and enlarged"
 _BETWEEN_FINDINGS = DROPPED | {Kind.JOIN, Kind.ARTICLE, Kind.PARTITIVE}
+_LONGEST_NAME = 5  # chunks of "(4R)"
 _COUNTED = DESCRIPTION | WHERE | {Kind.FINDING, Kind.NUMBER}
 
 
@@ -67,9 +68,21 @@ def _start(chunks: Sequence[Chunk], head: int, taken: int) -> int:
             at -= 1
         elif before.kind is Kind.ARTICLE and at - 2 >= taken and chunks[at - 2].kind is Kind.PARTITIVE:
             at -= 2
+        elif before.concept == ")" and at < head + 1 and _aside_start(chunks, at, taken) < at:
+            at = _aside_start(chunks, at, taken)
         elif before.kind is Kind.JOIN and _joined(chunks, at, taken) < at:
             at = _joined(chunks, at, taken)
         else:
+            break
+    return at
+
+
+def _aside_start(chunks: Sequence[Chunk], at: int, taken: int) -> int:
+    """Where the "(4R)" of "paratracheal (4R) nodes" begins when `at` is after it; `at` when it is no mere name."""
+    for start in range(at - 2, max(taken, at - _LONGEST_NAME) - 1, -1):
+        if chunks[start].concept == "(":
+            return start if start > taken and chunks[start - 1].kind in WHERE else at
+        if chunks[start].kind in (Kind.FINDING, Kind.OUTSIDE):
             break
     return at
 
@@ -100,8 +113,12 @@ def _alike(first: Chunk, second: Chunk) -> bool:
 def _kept(chunks: Sequence[Chunk], start: int, head: int, lexicon: Lexicon) -> list[Span]:
     """The words before and of the head that the prompt keeps."""
     kept: list[Span] = []
+    aside = False
     for at in range(start, head + 1):
         piece = chunks[at]
+        aside = piece.concept == "(" or (aside and chunks[at - 1].concept != ")")
+        if aside:
+            continue
         if piece.kind in DROPPED | {Kind.PARTITIVE, Kind.ARTICLE}:
             continue
         if piece.kind is Kind.NUMBER and not is_numbered(chunks, at, lexicon):

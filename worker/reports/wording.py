@@ -41,7 +41,7 @@ class Wording:
     def of(self, mention: Mention) -> Worded:
         """The prompt of a finding, its place and its side."""
         organ = self._organ_for(mention)
-        if organ is not None and mention.borrowed is None and not sites_named(self._chunks, mention):
+        if organ is not None and mention.borrowed is None and self._lies_in(organ, mention):
             return self._in_titled_organ(mention, organ)
         finding = self._words([*mention.kept, *mention.place])
         if organ is not None and self._tells_level(organ, mention):
@@ -83,6 +83,12 @@ class Wording:
         """The organ of the title, unless the finding's own name says where it is."""
         located = self._chunks[mention.head].concept in self._lexicon.self_located
         return None if located else titled_organ(self._title_chunks, self._lexicon)
+
+    def _lies_in(self, organ: Chunk, mention: Mention) -> bool:
+        """Whether the title tells the finding's place: it names none, or that organ without a side ("interpolar")."""
+        own = sites_named(self._chunks, mention)
+        pieces = self._pieces([*mention.kept, *mention.place])
+        return not own or ({organ.concept} == set(own) and bool(organ.side) and not _side(pieces))
 
     def _tells_level(self, organ: Chunk, mention: Mention) -> bool:
         """Whether the title is a level ("C3-4:") and the finding names its site but no level of its own."""
@@ -216,7 +222,20 @@ def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
             whole = replace(piece, start=title[start].start, end=title[last].end, side=side)
             joined = organs and organs[-1].start == whole.start  # "L4-L5"
             organs[-1:] = [whole] if joined else [*organs[-1:], whole]
+    if len(organs) == 2 and _is_one_place(organs, title, lexicon):
+        organs = [replace(organs[1], start=organs[0].start, side=_side(organs))]
     return organs[0] if len(organs) == 1 and organs[0].concept not in lexicon.regions else None
+
+
+def _is_one_place(organs: Sequence[Chunk], title: Sequence[Chunk], lexicon: Lexicon) -> bool:
+    """Whether two sites of a title are one place: "L5/S1", "Superficial lobe of the parotid gland"."""
+    between = [piece for piece in title if organs[0].end <= piece.start and piece.end <= organs[1].start]
+    kinds = {piece.kind for piece in between}
+    if all(lexicon.is_code(organ.concept) for organ in organs):
+        return kinds == {Kind.JOIN}
+    return (
+        organs[0].concept in lexicon.parts and Kind.PREPOSITION in kinds and kinds <= {Kind.PREPOSITION, Kind.ARTICLE}
+    )
 
 
 def _counts(title: Sequence[Chunk], at: int, site: Chunk, lexicon: Lexicon) -> bool:

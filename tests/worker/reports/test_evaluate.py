@@ -65,8 +65,9 @@ def test_labels_in_words_are_scored(tmp_path: Path) -> None:
 
 
 def test_invented_reports_of_the_whole_body() -> None:
-    """The first set was tuned on; nothing was corrected because of a miss in the second."""
-    (tuned,), (frozen,) = (evaluate(Path(__file__).with_name(name)) for name in ("heldout_a", "heldout_b"))
-    assert min(tuned.precision, tuned.recall) >= 0.98
-    assert min(frozen.precision, frozen.recall) >= 0.9
-    assert (tuned.let_through, frozen.let_through) == ([], [])
+    """The first set was tuned on, the second looked at once; nothing was corrected because of a miss in the third."""
+    least = {"heldout_a": 0.98, "heldout_b": 0.94, "heldout_c": 0.95}
+    for name, limit in least.items():
+        (score,) = evaluate(Path(__file__).with_name(name))
+        assert min(score.precision, score.recall) >= limit, name
+        assert score.let_through == [], name

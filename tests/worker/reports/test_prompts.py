@@ -50,6 +50,10 @@ def test_the_report_of_the_contract_gives_exactly_two_phrases() -> None:
         ("Cholelithiasis without cholecystitis.", ["cholelithiasis"]),
         ("A few non-specific lymph nodes are seen.", ["non-specific lymph nodes"]),
         ("Left pleural effusion, no pneumothorax.", ["left pleural effusion"]),
+        ("Punched-out lytic lesion in the left femur.", ["lytic lesion in the left femur"]),
+        ("There is the presence of a mass in the liver.", ["mass in the liver"]),
+        ("A few mesenteric nodes, not pathologically enlarged.", ["mesenteric nodes"]),
+        ("Post-radiation fibrosis in the left lung.", ["radiation fibrosis in the left lung"]),
     ],
 )
 def test_what_only_sounds_denied_is_present(text: str, expected: list[str]) -> None:
@@ -94,6 +98,7 @@ def test_what_only_sounds_denied_is_present(text: str, expected: list[str]) -> N
         "No cystic change.",
         "No enlargement of the heart.",
         "No longer any white matter change.",
+        "Inguinal nodes not enlarged.",
         "(-) nodule, effusion (-).",
     ],
 )
