@@ -25,6 +25,10 @@ from voxtell.encoder import LEAKY_SLOPE, hide_aliases
 from voxtell.normalization import normalize
 from voxtell.plans import Plans
 
+# Heads that may say that a prompt is absent: those at a half and a quarter of the resolution. In the voxels of coarser
+# ones a small structure is never the larger part, so they deny all of them.
+TELLING_HEADS = 2
+
 
 @dataclass(frozen=True)
 class StageKernels:
@@ -112,7 +116,7 @@ class MaskDecoder(nn.Module):
     ) -> list[Tensor]:
         """Logits (1, 1, s, a, r) of one prompt per scale, from its guidance per scale (values,), both finest first.
 
-        The coarser scales are there only in training mode. leave_below: when all logits of a coarse scale are below
+        The coarser scales are there only in training mode. leave_below: when all logits of a telling head are below
         it, their largest stands for all of the finest, (1, 1, 1, 1, 1), and the finer stages are left out.
         """
         features, heads = shared.features, []
@@ -121,7 +125,7 @@ class MaskDecoder(nn.Module):
             weights = guidance[len(self.stages) - i].view(self.guidance_channels, channels)
             if self.training:
                 heads.append(self._head(i - 1, features, weights))
-            elif leave_below is not None:
+            elif leave_below is not None and i >= len(self.stages) - TELLING_HEADS:
                 largest = self._head(i - 1, features, weights).amax()
                 if largest < leave_below:
                     return [largest.view(1, 1, 1, 1, 1)]
