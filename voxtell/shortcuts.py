@@ -19,11 +19,11 @@ ABSENT = -5.0
 class Shortcuts:
     """What may be left out.
 
-    early_exit: a prompt leaves the mask decoder when all logits of the head at a quarter, or at half, the resolution are below
-    minus this margin in a window. skip_below: windows in which no voxel is above this grey value (Hounsfield units on a CT) are not run.
-    coarse_first: a pass at half the resolution comes first, and a prompt is decoded only in windows in which a logit of
-    that pass is above minus this margin. resample: axes of unusual spacing are brought to 1.5 mm, and masks back, also
-    for weights that take every spacing.
+    early_exit: a prompt leaves the mask decoder when all logits of the head at a quarter or at half the resolution are
+    below minus this margin in a window. skip_below: windows in which no voxel is above this grey value (Hounsfield
+    units on a CT) are not run. coarse_first: a pass at half the resolution comes first, and a prompt is decoded only in
+    windows in which a logit of that pass is above minus this margin. resample: axes of unusual spacing are brought to
+    1.5 mm, and masks back, also for weights that take every spacing.
     """
 
     early_exit: float | None = None
