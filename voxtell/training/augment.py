@@ -69,7 +69,7 @@ def sample_view(
         patch: shape (s, a, r) of the result.
 
     Returns:
-        float32 (s, a, r), continued by its border outside the volume, and float32 (K, s, a, r) in 0 to 1, zero outside.
+        float32 (s, a, r), continued by its border outside the volume, and float32 (K, s, a, r), 0 or 1, zero outside.
     """
     reach = np.abs(matrix) @ (np.asarray(patch) / 2) + 2
     low = np.clip(np.floor(centre - reach), 0, np.asarray(image.shape) - 2).astype(int)
@@ -84,7 +84,9 @@ def sample_view(
     theta = np.concatenate([linear[::-1, ::-1], offset[::-1, None]], axis=1)
     grid = functional.affine_grid(torch.tensor(theta[None], dtype=torch.float32), [1, 1, *patch], align_corners=True)
     view = functional.grid_sample(source[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
-    targets = functional.grid_sample(masks[None], grid, padding_mode="zeros", align_corners=True)[0]
+    # Whole voxels, and as many of them: interpolated masks grow, because soft Dice wants all that is a third inside,
+    # and cut at one half they lose what is one voxel thin.
+    targets = functional.grid_sample(masks[None], grid, mode="nearest", padding_mode="zeros", align_corners=True)[0]
     return view, targets
 
 

@@ -48,7 +48,7 @@ class SamplingPlan:
     patch: tuple[int, int, int]
     prompts: int = 4
     """Prompts per patch. They share the encoder's work; each adds a mask decoder's."""
-    negative_share: float = 0.12
+    negative_share: float = 0.18
     """Chance that a prompt asks for something that is not contoured because it is not there."""
     union_share: float = 0.06
     around_structures: float = 0.85
@@ -114,14 +114,12 @@ class PatchSampler:
         view = change_intensity(view, self.augmentation, self.rng)
         mask_of = {case.structures[channel]: mask for channel, mask in zip(channels, masks, strict=True)}
         nothing = torch.zeros_like(view)
-        # Whole voxels: soft Dice is best served by a mask of all that is more than about a third inside, and on
-        # structures of three voxels that third is a fifth of their volume.
-        inside = [sum((mask_of[part] for part in parts), nothing) > 0.5 for _, parts in asked]
+        target = torch.stack([sum((mask_of[part] for part in parts), nothing).clamp(max=1) for _, parts in asked])
         prompts = tuple(prompt for prompt, _ in asked)
         return Sample(
             image=_normalize(view, case, self.preparation)[None, None],
             text=self.encoder.embed(prompts)[None],
-            target=torch.stack(inside)[None].float(),
+            target=target[None],
             known=torch.ones(1, len(asked), dtype=torch.bool),
             prompts=prompts,
             structures=tuple(parts[0] if len(parts) == 1 else None for _, parts in asked),

@@ -18,9 +18,7 @@ class Need(IntEnum):
     """How much images or results are still needed; of several the greatest counts."""
 
     UNUSED = 0  # no job was ever made of them
-    DELIVERED = (
-        1  # every result is where it should be, and promised where that was asked for; or there was none to send
-    )
+    DELIVERED = 1  # every result is where it should be, and promised where that was asked; or there was none to send
     FAILED = 2  # `jobs retry` would need them
     NEEDED = 3  # a job is unfinished, a promise is awaited, or images are still arriving
 
