@@ -198,7 +198,10 @@ def _training(log: Path | None) -> str:
 
 def _ablation(file: Path | None) -> str:
     if file is None:
-        return ""
+        return """## Ablations
+
+`python -m voxtell.training ablate` compares the network as published with one fusion stage and with no deep
+supervision. It has not been run for this model, so no figures are given."""
     outcomes = read_outcomes(file)
     structures = list(outcomes[0].dice)
     rows = [
