@@ -71,6 +71,17 @@ class Derived(Frozen):
     empty: bool = False  # a placeholder in the RTSTRUCT for a person to draw; made of nothing
 
 
+class Engine(Frozen):
+    """Settings of the engine that a protocol changes, named as the node's; None: as the node has it."""
+
+    exact: bool = False  # without the node's shortcuts; those named here are taken all the same
+    early_exit: float | None = Field(None, ge=0)
+    skip_below: float | None = None
+    coarse_first: float | None = Field(None, ge=0)
+    resample: bool | None = None
+    resample_tilt: bool | None = None
+
+
 class Priority(IntEnum):
     """Smaller goes first. In protocols by name: urgent, routine, archive."""
 
@@ -104,6 +115,7 @@ class Work(Frozen):
     prompts: tuple[Prompt, ...]
     derived: tuple[Derived, ...] = ()
     model: str | None
+    engine: Engine = Engine()
     outputs: tuple[Output, ...] = ("seg",)
     holes: Literal["keyhole", "xor"] = "keyhole"  # how RTSTRUCT contours say that a structure has a hole
     predecessor: str | None = None  # the job whose objects this one's replace

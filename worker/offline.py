@@ -18,7 +18,7 @@ from worker.protocols.choosing import Choose
 from worker.protocols.protocol import FromReport
 from worker.report_inbox import Reported, reported_by
 from worker.reports.read import read_report
-from worker.segmentation import load_segmenter, segment
+from worker.segmentation import load_segmenter, segment, settings_for
 from worker.selection import with_report, work_of
 from worker.settings import Settings
 
@@ -59,7 +59,8 @@ def run_study(
     done: list[dict[str, Any]] = []
     segmenter = None
     for volume, work in chosen:
-        segmenter = segmenter or load_segmenter(settings.model_copy(update={"model": work.model}))
+        wanted = settings_for(work, settings)
+        segmenter = segmenter or load_segmenter(wanted)
         folder = output if len(chosen) == 1 else output / work.series_uid / _file_name(volume.name)
         try:
             found = segment(
@@ -68,7 +69,7 @@ def run_study(
                 segmenter,
                 derived=work.derived,
                 volume=work.volume,
-                straighten=settings.resample_tilt,
+                straighten=wanted.resample_tilt,
             )
         except SeriesError as error:  # of the pixels; the headers have been asked before
             reasons.append(f"{volume.label}: {error}")

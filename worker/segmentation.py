@@ -9,6 +9,7 @@ import importlib.util
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +90,10 @@ def segment(
     structures = structures_of(masks, prompts, derived, series.affine)
     clock.lap("finish")
     review = (*grid_reviews(network.affine, network.spacing, segmenter.info.spacing_max), *reviews(structures, masks))
-    return Segmented(series, structures, masks, segmenter.info, clock.seconds, review)
+    info = segmenter.info
+    if straighten and series.tilt_degrees:  # another grid, other masks: other UIDs
+        info = replace(info, digest=f"{info.digest} straightened")
+    return Segmented(series, structures, masks, info, clock.seconds, review)
 
 
 def _back(prompt: Prompt, seen: Mask, network: highdicom.Volume, series: ImageSeries) -> PackedMask:
@@ -120,6 +124,18 @@ def load_segmenter(settings: Settings, *, use_bank: bool = True) -> "voxtell.Seg
     )
 
 
+def settings_for(work: Work, settings: Settings) -> Settings:
+    """The node's settings with the model of a job, and with what its protocol says of the engine."""
+    exact: dict[str, object] = {"early_exit": None, "skip_below": None, "coarse_first": None, "resample": False}
+    asked = work.engine.model_dump(exclude={"exact"}, exclude_none=True)
+    return settings.model_copy(update={"model": work.model} | (exact if work.engine.exact else {}) | asked)
+
+
+def _engine_of(settings: Settings) -> tuple[object, ...]:
+    """What decides which segmenter is loaded."""
+    return settings.model, settings.early_exit, settings.skip_below, settings.coarse_first, settings.resample
+
+
 def require_engine() -> None:
     """Raises EngineMissingError if the node was installed without the engine."""
     if importlib.util.find_spec("torch") is None:
@@ -146,7 +162,7 @@ class Desk:
         self.ledger = Ledger(settings.ledger_url)
         self.store = Store(settings.home)
         self.broker = Broker(celery_app(settings))
-        self._other: tuple[str | None, voxtell.Segmenter] | None = None
+        self._other: tuple[tuple[object, ...], voxtell.Segmenter] | None = None
 
     @classmethod
     def of_this_process(cls) -> "Desk":
@@ -160,13 +176,14 @@ class Desk:
         """The node's model; loading the published one takes a minute."""
         return load_segmenter(self.settings)
 
-    def _segmenter(self, model: str | None) -> "voxtell.Segmenter":
-        """The model that a job was made for; of those that are not the node's own the last one stays loaded."""
-        if model == self.settings.model:
+    def _segmenter(self, wanted: Settings) -> "voxtell.Segmenter":
+        """The engine that a job was made for; of those that are not the node's own the last one stays loaded."""
+        engine = _engine_of(wanted)
+        if engine == _engine_of(self.settings):
             return self.segmenter
-        if self._other is None or self._other[0] != model:
+        if self._other is None or self._other[0] != engine:
             self._other = None  # makes room first
-            self._other = model, load_segmenter(self.settings.model_copy(update={"model": model}))
+            self._other = engine, load_segmenter(wanted)
         return self._other[1]
 
     def attempt(self, job: Job) -> None:
@@ -193,13 +210,14 @@ class Desk:
 
     def _do(self, job: Job, lost: threading.Event) -> None:
         work = job.work
+        wanted = settings_for(work, self.settings)
         done = segment(
             self._images(work),
             work.prompts,
-            self._segmenter(work.model),
+            self._segmenter(wanted),
             derived=work.derived,
             volume=work.volume,
-            straighten=self.settings.resample_tilt,
+            straighten=wanted.resample_tilt,
             cancelled=lost.is_set,
         )
         before = self.ledger.predecessor(job)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from tests.worker.ledger_stories import work
@@ -18,6 +20,7 @@ from worker.ledger.engine import open_engine
 from worker.ledger.schema import metadata
 
 ROOT = Path(__file__).parents[2]
+FIRST_VERSION = {"study_uid", "series_uid", "instances", "protocol", "protocol_digest", "prompts", "model", "outputs"}
 CLAIM_ALL = """
 import sys
 from worker.ledger import Ledger
@@ -84,6 +87,24 @@ def test_a_ledger_that_is_up_to_date_opens_again_with_its_facts(ledger_url):
     again = Ledger(ledger_url)
     assert [job.id for job in again.jobs()] == [work().job_id]
     again.close()
+
+
+def test_jobs_of_the_first_version_are_read_and_sent_where_they_were_to_go(ledger_url):
+    engine = sa.create_engine(ledger_url)
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "worker" / "ledger" / "migrations"))
+    old = work().model_dump(mode="json", include=FIRST_VERSION) | {"destinations": ["pacs", "planning"]}
+    numbers = dict.fromkeys(("attempts", "claims", "created_at", "updated_at", "next_try_at", "lease_until"), 0)
+    row = {"id": "0" * 16, "study_uid": "1.2", "series_uid": "1.2.3", "protocol": "liver", "state": "queued"}
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        table = sa.Table("jobs", sa.MetaData(), autoload_with=connection)
+        connection.execute(sa.insert(table).values(**row, **numbers, reason="", work=old, result={}))
+    engine.dispose()
+    ledger = Ledger(ledger_url)
+    assert [route.to for route in ledger.job("0" * 16).work.routes] == ["pacs", "planning"]
+    ledger.close()
 
 
 def test_a_committed_fact_in_sqlite_survives_a_power_cut(tmp_path):

@@ -142,3 +142,5 @@ def test_under_a_tilted_gantry_the_result_lies_where_the_sphere_is_by_either_set
     assert len(found) == inside.sum()
     assert np.abs(np.linalg.norm(found - centre, axis=1)).max() < radius + 1e-3
     assert np.abs(found.mean(axis=0) - centre).max() < 0.3
+    told = str(dcmread(tmp_path / "out" / "seg.dcm").ContributingEquipmentSequence[0].ContributionDescription)
+    assert ("straightened" in told) is straighten, "other masks have other UIDs, and the result says why"

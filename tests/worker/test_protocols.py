@@ -237,6 +237,7 @@ derived:
   - {name: PTV, empty: true, colour: "#ff0000", roi_type: PTV}
 report: {use: true, wait_minutes: 30, required: true, uncertain: true, limit: 4}
 model: published
+engine: {exact: true, early_exit: 2, skip_below: -400, coarse_first: 3, resample: true, resample_tilt: true}
 outputs: [seg, rtstruct, sr, nifti]
 holes: xor
 destinations: [pacs, {to: tps, outputs: [rtstruct], fallback: pacs}]
@@ -292,6 +293,7 @@ def test_the_digest_changes_with_what_decides_a_result_only(tmp_path):
         (LIVER + "report: {use: false, wait_minutes: 5}\n", True),
         (LIVER + "report: {use: true}\n", False),
         (LIVER + "model: bundled\n", False),
+        (LIVER + "engine: {early_exit: 2}\n", False),
         (LIVER + "derived: [{name: x, union: [liver]}]\n", False),
         (LIVER + "choose: {take: best}\n", False),
         (LIVER + "choose: {take: all}\nholes: keyhole\noutputs: [seg]\n", True),

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from dicom_node.ranking import Kind, Quality
-from worker.jobs import Derived, Finish, Output, Plausible, Priority, Prompt, Route
+from worker.jobs import Derived, Engine, Finish, Output, Plausible, Priority, Prompt, Route
 from worker.protocols import Choose, Condition, FromReport, Protocol
 from worker.protocols.attributes import SERIES_FACTS
 from worker.protocols.reading import parse_protocol
@@ -25,6 +25,7 @@ SHOWN = {
     "Prompts": (Prompt, Finish, Plausible),
     "Derived structures": (Derived,),
     "Reports": (FromReport,),
+    "Engine": (Engine,),
     "Destinations": (Route,),
 }
 FROM_ELSEWHERE = {"sentence"}  # of a prompt out of a report; no protocol has it

@@ -13,7 +13,7 @@ from tests.twins import ThresholdSegmenter
 from voxtell import OutOfMemoryError
 from worker import segmentation
 from worker.errors import EngineMissingError
-from worker.jobs import Derived, Prompt, Route, Work
+from worker.jobs import Derived, Engine, Prompt, Route, Work
 from worker.ledger import Job, JobState
 from worker.queue_server import running_queue
 from worker.segmentation import Desk
@@ -261,6 +261,24 @@ def test_a_job_is_done_with_the_model_that_it_was_made_for(
         segmentation.run(job.id)
         assert desk.ledger.job(job.id).state is JobState.SEGMENTED
     assert loaded == ["/models/one", "/models/two"], "the node's own model was there, and one stays loaded"
+
+
+def test_a_protocol_may_ask_for_other_settings_of_the_engine_than_the_node_has(
+    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[tuple[float | None, float | None, bool]] = []
+
+    def load_segmenter(settings: Settings) -> ThresholdSegmenter:
+        loaded.append((settings.early_exit, settings.skip_below, settings.resample))
+        return ThresholdSegmenter()
+
+    monkeypatch.setattr(segmentation, "load_segmenter", load_segmenter)
+    monkeypatch.setattr(desk, "settings", desk.settings.model_copy(update={"early_exit": 2.0, "resample": True}))
+    for engine in (Engine(), Engine(early_exit=2), Engine(skip_below=-400), Engine(exact=True, skip_below=0)):
+        job = queued("above 300", engine=engine)
+        segmentation.run(job.id)
+        assert desk.ledger.job(job.id).state is JobState.SEGMENTED
+    assert loaded == [(2.0, -400.0, True), (None, 0.0, False)], "the node's own engine was there for the first two"
 
 
 def test_the_same_work_gives_the_same_uids(desk: Desk, queued: Callable[..., Job], tmp_path: Path) -> None:

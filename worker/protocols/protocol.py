@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from worker.jobs import Derived, Frozen, Output, Priority, Prompt, Route
+from worker.jobs import Derived, Engine, Frozen, Output, Priority, Prompt, Route
 from worker.protocols.attributes import Candidate
 from worker.protocols.choosing import Choose
 from worker.protocols.matching import Finding, Match
@@ -72,6 +72,7 @@ class Protocol(Frozen):
         description="`published`: the published weights; `bundled`: the small model that comes with the node; or a "
         "folder in HOME/models, or its path. Left out: the node's model (VOXTELL_MODEL).",
     )
+    engine: Engine = Field(Engine(), description="Settings of the engine that are other than the node's.")
     outputs: tuple[Output, ...] = Field(("seg",), min_length=1, description="What is made.")
     holes: Literal["keyhole", "xor"] = Field("keyhole", description="How RTSTRUCT contours say that there is a hole.")
     destinations: tuple[Route, ...] | None = Field(None, description="Where to. Left out: every destination set.")

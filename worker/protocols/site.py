@@ -122,6 +122,7 @@ def work_facts(protocol: Protocol, settings: Settings) -> dict[str, Any]:
         "prompts": protocol.prompts,
         "derived": protocol.derived,
         "model": model_of(protocol, settings),
+        "engine": protocol.engine,
         "outputs": protocol.outputs,
         "holes": protocol.holes,
         "routes": routes_of(protocol, settings),

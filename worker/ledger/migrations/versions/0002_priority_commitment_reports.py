@@ -26,6 +26,19 @@ def upgrade() -> None:
         sa.Column("read_at", sa.Float, nullable=True),
     )
 
+    _name_routes()
+
+
+def _name_routes() -> None:
+    """Jobs of the first version name `destinations`; they become routes."""
+    jobs = sa.table("jobs", sa.column("id", sa.String), sa.column("work", sa.JSON))
+    connection = op.get_bind()
+    for row in connection.execute(sa.select(jobs.c.id, jobs.c.work)).all():
+        work = dict(row.work)
+        if "destinations" in work:
+            work["routes"] = [{"to": name} for name in work.pop("destinations")]
+            connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(work=work))
+
 
 def downgrade() -> None:
     op.drop_table("reports")
