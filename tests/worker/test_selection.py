@@ -249,7 +249,7 @@ def test_a_better_series_that_turns_out_to_be_none_gives_the_place_back(node, tm
     stray = series(tmp_path / "more", 2, spacing=1.0, slices=5)[-1]
     edit(stray, SeriesInstanceUID=uid(thin), FrameOfReferenceUID=dcmread(thin[0]).FrameOfReferenceUID)
     edit(stray, ImagePositionPatient=[-3.5, -3.5, 20.0])
-    node.receives(stray, ago=QUIET + 1)
+    node.receives(stray, ago=QUIET + 1, association="a2")
     states = {job.series_uid: job.state for job in node.tick()}
     assert states == {uid(thick): JobState.QUEUED, uid(thin): JobState.CANCELLED}
 
@@ -270,7 +270,7 @@ def test_a_better_series_that_comes_after_the_results_leaves_the_first_choice_st
     edit(late, SeriesInstanceUID=uid(thick), FrameOfReferenceUID=dcmread(thick[0]).FrameOfReferenceUID)
     position = dcmread(thick[-1]).ImagePositionPatient
     edit(late, ImagePositionPatient=[*position[:2], position[2] + 5.0])
-    node.receives(late, ago=QUIET + 1)
+    node.receives(late, ago=QUIET + 1, association="a2")
     _, second = node.tick()
     assert (second.series_uid, len(second.work.instances)) == (uid(thick), 5)
 
@@ -293,7 +293,7 @@ def test_every_echo_becomes_a_job_of_its_own_and_a_late_echo_changes_none(node, 
     assert sorted(job.work.volume for job in jobs) == ["EchoTime=5.5", "EchoTime=90"]
     assert all(len(job.work.instances) == 4 for job in jobs)
     assert not set(jobs[0].work.instances) & set(jobs[1].work.instances)
-    node.receives(*paths[8:], ago=QUIET + 1)
+    node.receives(*paths[8:], ago=QUIET + 1, association="a2")
     states = {job.work.volume: job.state for job in node.tick()}
     assert states == dict.fromkeys(["EchoTime=5.5", "EchoTime=90", "EchoTime=120"], JobState.QUEUED)
 
