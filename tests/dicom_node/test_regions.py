@@ -40,6 +40,7 @@ def _type(prompt: str) -> str:
         ("left atrium", "Left atrium", "", "Atrium_L"),
         ("right lung lower lobe", "Lower lobe of lung", "right", "Lung_RLL"),
         ("vertebrae_T12", "T12 vertebra", "", "VB_T12"),
+        ("vertebrae_T4", "T4 vertebra", "", "VB_T04"),
     ],
 )
 def test_structures_are_coded_with_their_side(prompt: str, meaning: str, side: str, tg263: str) -> None:
