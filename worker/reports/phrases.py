@@ -166,7 +166,16 @@ def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> 
         return None
     mention = Mention(head, subject[0], head + 1, kept=[(head, head + 1)])
     mention.borrowed = subject
+    _add_side_told_later(chunks, mention, lexicon)
     return mention
+
+
+def _add_side_told_later(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> None:
+    """Draw in the side behind a predicate: "the ureters are dilated on the left"."""
+    add_place(chunks, mention, lexicon)
+    told = [chunks[i] for start, end in mention.place for i in range(start, end)]
+    if not any(piece.side for piece in told) or any(piece.kind is Kind.SITE for piece in told):
+        mention.place.clear()  # another site: a place of its own, or none of a thing to draw
 
 
 def _after_looks(chunks: Sequence[Chunk], head: int) -> int:

@@ -203,6 +203,8 @@ def test_an_addendum_counts() -> None:
         ("Haemangioma T9.", "haemangioma at T9"),
         ("Uterus is anteverted and enlarged.", "enlarged uterus"),
         ("Dilated, fluid-filled appendix.", "dilated, fluid-filled appendix"),
+        ("The ureters are dilated on the left.", "dilated ureters on the left"),
+        ("The ventricles are dilated in the left hemisphere.", "dilated ventricles"),
         ("Tumour thrombus extends into the left renal vein.", "tumour thrombus extends into the left renal vein"),
     ],
 )
