@@ -214,3 +214,7 @@ def _share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Le
         own = any(chunks[i].kind in NAMES_PLACE for a, b in first.kept for i in range(a, b))
         if joined and not first.place and not own and second.place:
             first.place = list(second.place)
+        with_it = between and all(piece.concept in lexicon.companions for piece in between)
+        theirs = any(chunks[i].kind in NAMES_PLACE for a, b in second.kept for i in range(a, b))
+        if with_it and first.place and not theirs and not second.place and second.borrowed is None:
+            second.place = list(first.place)

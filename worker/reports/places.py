@@ -42,7 +42,7 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
         aside = _aside_end(chunks, at) or _measured_end(chunks, at)
         if aside:
             at = aside
-        elif piece.kind in PASSED_OVER or piece.concept == ":" or _is_predicate(chunks, at, mention):
+        elif _leads_on(chunks, at, mention, lexicon):
             at += 1
         elif piece.kind in (Kind.PREPOSITION, Kind.RELATION):
             end = _place_end(chunks, at + 1, lexicon)
@@ -55,6 +55,22 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
             if not mention.place:
                 _add_bare_place(chunks, mention, at, lexicon)
             return
+
+
+def _leads_on(chunks: Sequence[Chunk], at: int, mention: Mention, lexicon: Lexicon) -> bool:
+    """Whether what stands at `at` may stand between a finding and its place."""
+    piece = chunks[at]
+    if piece.concept == ",":
+        return _is_place_between_commas(chunks, at, lexicon)
+    return piece.kind in PASSED_OVER or piece.concept == ":" or _is_predicate(chunks, at, mention)
+
+
+def _is_place_between_commas(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
+    """Whether ", on the right," begins at `at`: a place that commas set apart."""
+    if at + 1 == len(chunks) or chunks[at + 1].kind is not Kind.PREPOSITION:
+        return False
+    end = _place_end(chunks, at + 2, lexicon)
+    return bool(end) and (end == len(chunks) or chunks[end].concept in {",", "."})
 
 
 def _is_predicate(chunks: Sequence[Chunk], at: int, mention: Mention) -> bool:

@@ -56,10 +56,10 @@ class Wording:
             )
         place = _merged(mention.place)
         if mention.borrowed is not None:
-            told = place if self._kind(mention.head) is Kind.STATE else []  # the side: "dilated ureters on the left"
-            finding = self._with_place(mention, self._words(mention.kept) if told else finding)
-            finding = " ".join([finding, *(self._words([span]) for span in told)])
-            place = [mention.borrowed, *told]
+            side = place if self._kind(mention.head) is Kind.STATE else []  # the side: "dilated ureters on the left"
+            finding = self._with_place(mention, self._words(mention.kept) if side else finding)
+            finding = " ".join([finding, *(self._words([span]) for span in side)])
+            place = [mention.borrowed, *side]
         site = self._words([self._bare(span) for span in place] or self._own_place(mention))
         own = [span for span in place if self._kind(span[0]) is not Kind.RELATION]  # a neighbour is another place
         named = self._pieces([*mention.kept, *own])

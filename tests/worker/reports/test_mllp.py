@@ -27,7 +27,13 @@ class Sender:
 
     def send(self, message: str) -> str:
         """The answer to a message; empty when the connection was ended instead."""
-        self.send_bytes(b"\x0b" + message.encode() + b"\x1c\r")
+        try:
+            self.send_bytes(b"\x0b" + message.encode() + b"\x1c\r")
+            return self._answer()
+        except ConnectionError:  # it may be over before the message is out
+            return ""
+
+    def _answer(self) -> str:
         answer = b""
         while not answer.endswith(b"\x1c\r"):
             received = self._socket.recv(65536)

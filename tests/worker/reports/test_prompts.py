@@ -205,6 +205,7 @@ def test_an_addendum_counts() -> None:
         ("Dilated, fluid-filled appendix.", "dilated, fluid-filled appendix"),
         ("The ureters are dilated on the left.", "dilated ureters on the left"),
         ("The ventricles are dilated in the left hemisphere.", "dilated ventricles"),
+        ("There is a mass, on the right, in the lower pole of the kidney.", "mass on the right"),
         ("Tumour thrombus extends into the left renal vein.", "tumour thrombus extends into the left renal vein"),
     ],
 )
@@ -277,3 +278,11 @@ def test_plain_structures_for_json() -> None:
     result = prompts_from_text("Cyst in the left kidney. No mass.").to_json()
     assert result["prompts"][0]["prompt"] == "cyst in the left kidney"
     assert result["left_out"] == [{"text": "mass", "sentence": "No mass.", "reason": "negated"}]
+
+
+def test_what_comes_with_a_finding_lies_where_it_lies() -> None:
+    found = prompts_from_text("12 mm calculus in the left renal pelvis with moderate hydronephrosis.")
+    assert [one.prompt for one in found.prompts] == [
+        "calculus in the left renal pelvis",
+        "hydronephrosis in the left renal pelvis",
+    ]
