@@ -118,7 +118,6 @@ class Work(Frozen):
     engine: Engine = Engine()
     outputs: tuple[Output, ...] = ("seg",)
     holes: Literal["keyhole", "xor"] = "keyhole"  # how RTSTRUCT contours say that a structure has a hole
-    predecessor: str | None = None  # the job whose objects this one's replace
 
     # How and when, not what: these do not change the job's identity.
     routes: tuple[Route, ...] = ()
@@ -139,5 +138,5 @@ class Work(Frozen):
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-CIRCUMSTANCES = {"routes", "priority", "window", "release", "shadow", "predecessor"}
+CIRCUMSTANCES = {"routes", "priority", "window", "release", "shadow"}
 """What changes where and when a result goes, not what it is."""

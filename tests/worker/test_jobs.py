@@ -36,7 +36,6 @@ def test_other_images_are_another_job(uids, others):
     [
         ({"routes": (Route(to="pacs"),)}, True),
         ({"priority": "urgent", "window": ("22:00", "06:00"), "release": True, "shadow": True}, True),
-        ({"predecessor": "0" * 16}, True),
         ({"volume": "echo 2"}, False),
         ({"derived": (Derived(name="both", union=("liver",)),)}, False),
         ({"prompts": (Prompt(text="liver", finish=Finish(fill_holes=True)),)}, False),
