@@ -137,16 +137,15 @@ class Events:
     def _disk_full(self) -> Iterator[None]:
         filler = self._house.home / "filler"
         try:
-            with filler.open("wb") as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(b"\0" * 65536)
-                    file.flush()
-            with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(b"\0" * 64)
+            # Without a buffer: what is left in one is written when the file is closed, and fails there once more.
+            with filler.open("wb", buffering=0) as file:
+                for size in (65536, 64):
+                    with contextlib.suppress(OSError):
+                        while True:
+                            file.write(b"\0" * size)
             yield
         finally:
-            filler.unlink()
+            filler.unlink(missing_ok=True)
 
     def _step_clock(self, seconds: int) -> None:
         """The clock of all processes of the node; another step later may bring it back."""
