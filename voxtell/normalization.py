@@ -42,15 +42,17 @@ def normalize(
         return _normalize_in_place(x, weight, bias, eps, slope, plus, residual, onto)
     if plus is not None:
         x = x + plus if training else x.add_(plus)
-    if training or len(x) > 1 or not last:
-        x = functional.instance_norm(x, weight=weight, bias=bias, eps=eps)
-    else:  # of one image, batch and instance are the same
-        x = functional.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
+    # Of one image, batch and instance are the same. torch's instance_norm gives wrong gradients (seen in 2.13) where
+    # the gradient that reaches it is channels-last and its input is not.
+    images = [
+        functional.batch_norm(image, None, None, weight, bias, training=True, eps=eps) for image in torch.split(x, 1)
+    ]
+    x = images[0] if len(images) == 1 else torch.cat(images)
     if residual is not None:
         x = x + residual if training else x.add_(residual)
     if slope is not None:
-        x = functional.leaky_relu_(x, slope)
-    return x if onto is None else torch.einsum("bcsar,c->bsar", x, onto)
+        x = functional.leaky_relu(x, slope, inplace=not training)
+    return x if onto is None else x.permute(0, 2, 3, 4, 1) @ onto.to(x.dtype)
 
 
 def _normalize_in_place(

@@ -1,5 +1,6 @@
 """The network: names and shapes of the published weights, and less work for the same numbers."""
 
+import copy
 import dataclasses
 import gzip
 from pathlib import Path
@@ -51,17 +52,24 @@ def test_shared_and_folded_work_gives_the_logits_of_the_definition(tiny_plans: P
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.detach().abs().max()))
 
 
-def test_gradients_are_those_of_the_definition(tiny_network: VoxTell, tiny_plans: Plans) -> None:
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_gradients_are_those_of_the_definition(
+    tiny_network: VoxTell, tiny_plans: Plans, layout: torch.memory_format
+) -> None:
+    """In the layout that training uses too, where torch's instance_norm gave wrong ones."""
     network = tiny_network.double()
+    laid_out = copy.deepcopy(network).to(memory_format=layout)
     image = torch.randn(1, 1, *tiny_plans.patch_size, dtype=torch.float64)
     text = torch.randn(1, 2, 10, dtype=torch.float64)
-    trained = [p for p in network.parameters() if p.requires_grad]
 
-    def gradients(logits: list[Tensor]) -> tuple[Tensor, ...]:
+    def gradients(network: VoxTell, logits: list[Tensor]) -> tuple[Tensor, ...]:
+        trained = [p for p in network.parameters() if p.requires_grad]
         return torch.autograd.grad(sum((scale.sin().sum() for scale in logits), torch.zeros(())), trained)
 
     for ours, theirs in zip(
-        gradients(network(image, text)), gradients(step_by_step(network, image, text)), strict=True
+        gradients(laid_out, laid_out(image, text)),
+        gradients(network, step_by_step(network, image, text)),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)
 

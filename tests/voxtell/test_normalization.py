@@ -60,3 +60,20 @@ def test_what_is_added_before_and_after_and_a_last_product_go_along(
         features = normalize(*given, **more)
     torch.testing.assert_close(features.double(), expected, rtol=0, atol=0.02)
     torch.testing.assert_close(product, torch.einsum("bcsar,c->bsar", features, onto), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout_in", [torch.channels_last_3d, torch.contiguous_format])
+@pytest.mark.parametrize("layout_back", [torch.channels_last_3d, torch.contiguous_format])
+def test_gradients_do_not_depend_on_the_layout(
+    layout_in: torch.memory_format, layout_back: torch.memory_format
+) -> None:
+    """torch's own instance_norm gives others where a channels-last gradient meets an input of the other layout."""
+    x, back = torch.randn(2, 1, 4, 6, 7, 8, dtype=torch.float64)
+    weight, bias = torch.randn(2, 4, dtype=torch.float64)
+    definition = x.clone().requires_grad_()
+    variance, mean = torch.var_mean(definition, (2, 3, 4), correction=0, keepdim=True)
+    scaled = (definition - mean) / (variance + 1e-5).sqrt() * weight.view(1, -1, 1, 1, 1) + bias.view(1, -1, 1, 1, 1)
+    scaled.backward(back)
+    ours = x.contiguous(memory_format=layout_in).requires_grad_()
+    normalize(ours, weight, bias, 1e-5).backward(back.contiguous(memory_format=layout_back))
+    torch.testing.assert_close(ours.grad, definition.grad, rtol=1e-9, atol=1e-9)

@@ -30,9 +30,12 @@ class Augmentation:
     brightness_hu: float = 25.0
     cut_probability: float = 0.15
     """A field of view that ends inside the patch: air beyond a plane."""
+    as_scanned_probability: float = 0.5
+    """Voxels as they are, neither turned nor stretched: what the network meets later. Between voxels an image is
+    blurred and its masks are off by up to half a voxel, which is much of a structure three voxels wide."""
 
 
-NONE = Augmentation((0, 0, 0), 0, 0, 0, 0, 0, 0, 0, 0)
+NONE = Augmentation((0, 0, 0), 0, 0, 0, 0, 0, 0, 0, 0, as_scanned_probability=1)
 
 
 def random_matrix(augmentation: Augmentation, spacing: tuple[float, float, float], rng: np.random.Generator) -> Vector:
@@ -40,6 +43,8 @@ def random_matrix(augmentation: Augmentation, spacing: tuple[float, float, float
 
     A rotation and positive scales in millimetres: its determinant is positive, so that nothing is ever mirrored.
     """
+    if rng.random() < augmentation.as_scanned_probability:
+        return np.eye(3)
     rotation = np.eye(3)
     for axis, limit in enumerate(augmentation.rotation_degrees):
         angle = np.radians(rng.uniform(-limit, limit))
@@ -71,6 +76,8 @@ def sample_view(
     Returns:
         float32 (s, a, r), continued by its border outside the volume, and float32 (K, s, a, r), 0 or 1, zero outside.
     """
+    if np.array_equal(matrix, np.eye(3)):  # whole voxels: the centre of an even number of them lies between two
+        centre = np.round(centre - (np.asarray(patch) - 1) / 2) + (np.asarray(patch) - 1) / 2
     reach = np.abs(matrix) @ (np.asarray(patch) / 2) + 2
     low = np.clip(np.floor(centre - reach), 0, np.asarray(image.shape) - 2).astype(int)
     high = np.clip(np.ceil(centre + reach) + 1, low + 2, image.shape).astype(int)

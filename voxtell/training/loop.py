@@ -107,7 +107,9 @@ class Trainer:
         torch.manual_seed(seed)
         self.folder, self.plans, self.sampler, self.schedule = folder, plans, sampler, schedule
         self.device, self.autocast = torch.device(device), autocast
+        # oneDNN's and cuDNN's convolutions are two to three times as fast in this layout.
         self.network = VoxTell(plans).to(self.device)
+        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         if start_from is not None:
             self.network.load_state_dict(start_from)
         else:
@@ -117,7 +119,7 @@ class Trainer:
         # A short memory of the squared gradient: those of the first steps are large and must not slow down the next
         # thousand.
         self.optimizer = torch.optim.AdamW(
-            trained, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
+            trained, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay, fused=True
         )
         self.step, self.seconds = 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
