@@ -32,8 +32,8 @@ from dicom_node.results import Algorithm, Work
 from dicom_node.series import ImageSeries, read_series, read_volume
 from dicom_node.synthesis import write_slices
 from dicom_node.volume import from_network, to_network
-from worker.candidates import StudyVolume, volumes_of
-from worker.choice import choose
+from worker.choosing.candidates import StudyVolume, volumes_of
+from worker.choosing.choice import choose
 from worker.protocols import Protocol, read_folder
 
 WORK = Work(Algorithm("boxes", "1", "sha256:" + "0" * 64), made=datetime(2026, 1, 1))

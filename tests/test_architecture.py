@@ -35,7 +35,7 @@ DOORS = {
     "worker/delivery.py": 1,  # the Celery task: errors become a line of the ledger
     "worker/intake.py": 1,  # the intake thread outlives what goes wrong at one tick
     "worker/reports/mllp.py": 1,  # what becomes of one HL7 message
-    "worker/retention.py": 1,  # its thread outlives what goes wrong in one round
+    "worker/upkeep/retention.py": 1,  # its thread outlives what goes wrong in one round
     "worker/segmentation.py": 1,  # the Celery task
 }
 """Where `except Exception` may stand, and how often: at the doors only."""

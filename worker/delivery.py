@@ -17,14 +17,14 @@ from dicom_node.store import Store
 from dicom_node.transcode import transcoded
 from dicom_node.web_sender import send_to_web
 from worker.broker import COMMIT_TASK, DELIVER_TASK
-from worker.commitments import Commitments
+from worker.doors.peers import peer_of, web_peer_of
 from worker.errors import WorkerError
-from worker.leases import kept
 from worker.ledger import Delivery, DeliveryState, Ledger
-from worker.peers import peer_of, web_peer_of
-from worker.retries import backoff
-from worker.sendable import objects_of
+from worker.results.sendable import objects_of
 from worker.settings import Settings, load
+from worker.upkeep.commitments import Commitments
+from worker.upkeep.leases import kept
+from worker.upkeep.retries import backoff
 
 log = structlog.get_logger(__name__)
 

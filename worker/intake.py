@@ -4,10 +4,10 @@ Concurrency: `arrived` and `association_ended` run on the listener's association
 intake thread. The ledger is the only thing they share, apart from a small table of when each series was last noted.
 Of several listener processes one ticks; which series are open in the others it learns from the store.
 
-A series is settled at once when it is provably full (worker.completeness), else after `quiet_seconds` without an image
-and with no open association that brought it images. Jobs are written before the series is marked settled, and their id
-derives from the work: a crash in between only repeats the question. A late image opens the series again and leads to a
-new job that supersedes the old one.
+A series is settled at once when it is provably full (worker.choosing.completeness), else after `quiet_seconds` without
+an image and with no open association that brought it images. Jobs are written before the series is marked settled, and
+their id derives from the work: a crash in between only repeats the question. A late image opens the series again and
+leads to a new job that supersedes the old one.
 """
 
 import threading
@@ -19,14 +19,14 @@ import structlog
 from dicom_node.listener import Arrival, AssociationEnd
 from dicom_node.store import Outcome, Store
 from worker.broker import Broker
+from worker.choosing.fullness import Fullness
+from worker.choosing.selection import Selection
+from worker.doors.report_inbox import ReportInbox
 from worker.errors import BrokerError
-from worker.fullness import Fullness
-from worker.leadership import Leadership
 from worker.ledger import Ledger, Series
 from worker.protocols import watched
-from worker.report_inbox import ReportInbox
-from worker.selection import Selection
 from worker.settings import Settings
+from worker.upkeep.leadership import Leadership
 
 log = structlog.get_logger(__name__)
 

@@ -8,18 +8,18 @@ from typing import Any
 import structlog
 
 from dicom_node.errors import SeriesError
-from worker.candidates import StudyVolume, studies_in
-from worker.choice import choose
+from worker.choosing.candidates import StudyVolume, studies_in
+from worker.choosing.choice import choose
+from worker.choosing.selection import with_report, work_of
+from worker.doors.report_inbox import Reported, reported_by
 from worker.errors import WorkerError
 from worker.jobs import Output, Prompt, Work
-from worker.outputs import write_outputs
 from worker.protocols import Match, Protocol, inactive, read_protocol
 from worker.protocols.choosing import Choose
 from worker.protocols.protocol import FromReport
-from worker.report_inbox import Reported, reported_by
 from worker.reports.read import read_report
+from worker.results.outputs import write_outputs
 from worker.segmentation import load_segmenter, segment, settings_for
-from worker.selection import with_report, work_of
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -45,8 +45,8 @@ def run_study(
 ) -> list[dict[str, Any]]:
     """Segments the volumes that the protocol takes, as the node would, or every volume if there is none.
 
-    Returns one result per volume (see `worker.outputs`), file names as written. With several volumes each has a folder
-    of its own below `output`, named by its Series Instance UID, and below that by its name.
+    Returns one result per volume (see `worker.results.outputs`), file names as written. With several volumes each has a
+    folder of its own below `output`, named by its Series Instance UID, and below that by its name.
 
     Raises:
         NothingToDoError: with the reason for each series. Errors of the engine pass through.

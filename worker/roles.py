@@ -21,16 +21,16 @@ from dicom_node.listener import Access, Limits, Listener
 from dicom_node.store import Store
 from worker import logs
 from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
-from worker.commitments import Commitments
+from worker.doors.peers import listener_tls, peer_by_ae_title
+from worker.doors.report_inbox import ReportInbox
 from worker.errors import BrokerError, WorkerError
 from worker.intake import Intake
 from worker.ledger import Ledger
-from worker.peers import listener_tls, peer_by_ae_title
 from worker.protocols import ship_protocols
 from worker.queue_server import revive_queue, running_queue
-from worker.report_inbox import ReportInbox
-from worker.retention import Retention
 from worker.settings import Settings
+from worker.upkeep.commitments import Commitments
+from worker.upkeep.retention import Retention
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +102,7 @@ def _receiving_by_web(settings: Settings, store: Store, listener: Listener) -> A
     """STOW-RS, if the settings name its port: what it takes to serve HTTP is loaded only then."""
     if settings.stow_port is None:
         return nullcontext()
-    from worker.web_intake import receiving_by_web
+    from worker.doors.web_intake import receiving_by_web
 
     return receiving_by_web(settings, store, listener.sessions)
 
@@ -111,7 +111,7 @@ def _receiving_reports(settings: Settings, inbox: ReportInbox) -> AbstractContex
     """Loads the servers for reports only where a port is set for them."""
     if settings.hl7_port is None and settings.reports_http_port is None:
         return nullcontext()
-    from worker.report_server import receiving_reports
+    from worker.doors.report_server import receiving_reports
 
     return receiving_reports(settings, inbox, listener_tls(settings))
 

@@ -26,15 +26,15 @@ from dicom_node.store import Store
 from dicom_node.volume import from_network, to_network
 from worker.broker import SEGMENT_TASK, Broker, celery_app
 from worker.errors import BrokerError, EngineMissingError, WorkerError
-from worker.forms import label_map_wanted
 from worker.jobs import Derived, Prompt, Work
-from worker.leases import kept
 from worker.ledger import Job, Ledger
-from worker.outputs import Segmented, objects_named, write_outputs
-from worker.plausible import grid_reviews, reviews
-from worker.retries import backoff
+from worker.results.forms import label_map_wanted
+from worker.results.outputs import Segmented, objects_named, write_outputs
+from worker.results.plausible import grid_reviews, reviews
+from worker.results.structures import finished, structures_of
 from worker.settings import Settings, load
-from worker.structures import finished, structures_of
+from worker.upkeep.leases import kept
+from worker.upkeep.retries import backoff
 
 if TYPE_CHECKING:
     import voxtell

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from voxtell.nifti import read_image
 
 import voxtell
 from scripts.parity.seeded import seeded_embeddings
 from scripts.parity.text_model import PROMPTS, write_text_model
+from voxtell.nifti import read_image
 from voxtell.plans import Plans
 from voxtell.preprocess import prepare
 from voxtell.prompts import QwenEncoder

@@ -66,7 +66,13 @@ STEPS: Final = (
     Step("before the association", "deliver-worker", "worker.delivery:Sender.attempt", False, _at_the_desk),
     Step("during send", "deliver-worker", "pynetdicom.transport:AssociationSocket.send", True, _message_sent),
     Step("between send and ledger", "deliver-worker", "worker.ledger:Ledger.end_delivery", False, _at_the_desk),
-    Step("between send and commitment", "deliver-worker", "worker.commitments:Commitments.ask", False, _at_the_desk),
+    Step(
+        "between send and commitment",
+        "deliver-worker",
+        "worker.upkeep.commitments:Commitments.ask",
+        False,
+        _at_the_desk,
+    ),
     Step("between question and promise", "deliver-worker", "worker.ledger:Ledger.claim_commitment", True, _at_the_desk),
     Step("between promise and ledger", "listen", "worker.ledger:Ledger.committed", False, _of_job),
 )
@@ -89,7 +95,7 @@ def arm(role: str) -> None:
         study = _remembering(lambda sender, delivery: sender.ledger.job(delivery.job_id).study_uid)
         _wrap("worker.delivery:Sender.attempt", study)
         asked = _remembering(lambda commitments, job_id, _name: commitments._ledger.job(job_id).study_uid)
-        _wrap("worker.commitments:Commitments.ask", asked)
+        _wrap("worker.upkeep.commitments:Commitments.ask", asked)
 
 
 def _wrap(target: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:

@@ -8,7 +8,7 @@ from pydicom import Dataset, dcmread
 from structlog.testing import capture_logs
 
 from dicom_node.synthesis import Subject, ct_series
-from worker.candidates import FolderError, candidates_in, read_headers, series_in
+from worker.choosing.candidates import FolderError, candidates_in, read_headers, series_in
 from worker.protocols import Candidate, Match
 
 

@@ -15,12 +15,12 @@ from dicom_node.synthesis import ct_series
 from tests.peers import LOOPBACK, free_port, orthanc
 from tests.worker.ledger_stories import LEASE, Clock, deliver, sending
 from worker import delivery
-from worker.commitments import Commitments
 from worker.delivery import Sender
 from worker.errors import UnknownJobError
 from worker.jobs import Prompt, Route, Work
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
 from worker.settings import load
+from worker.upkeep.commitments import Commitments
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
 

@@ -20,10 +20,10 @@ from dicom_node.listener import AssociationEnd
 from dicom_node.synthesis import ct_series
 from tests.peers import orthanc, storescu
 from tests.worker.listening import QUIET, Node
-from worker import fullness
-from worker.completeness import promised, proof
+from worker.choosing import fullness
+from worker.choosing.completeness import promised, proof
+from worker.choosing.fullness import Fullness
 from worker.errors import SettingsError
-from worker.fullness import Fullness
 from worker.queue_server import running_queue
 from worker.settings import Destination, Settings
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dicom_node.store import Store
 from tests.images import tool
-from worker.demo import PROMPTS
+from worker.demo.story import PROMPTS
 
 LEAST_DICE = 0.6  # below what the model card says of the phantom: this asks whether the demo works, not how well
 

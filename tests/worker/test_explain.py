@@ -15,12 +15,12 @@ from tests.dicom_node.conftest import small_instance
 from tests.peers import free_port, orthanc, program, running, wait_for_peer
 from tests.worker.listening import QUIET, Node
 from tests.worker.test_commands import sentence, voxtell_dicom
-from worker.explain import Explained, of_folder, of_pacs
+from worker.choosing.explain import Explained, of_folder, of_pacs
+from worker.choosing.story import story_of
 from worker.ledger import DeliveryState
 from worker.protocols import Protocol
 from worker.queue_server import running_queue
 from worker.settings import Settings
-from worker.story import story_of
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
 

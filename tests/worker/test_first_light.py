@@ -14,8 +14,8 @@ from tests.node import node
 from tests.peers import orthanc, storescu
 from worker.jobs import Prompt
 from worker.ledger import JobState
-from worker.outputs import Segmented
-from worker.received import masks_received
+from worker.results.outputs import Segmented
+from worker.results.received import masks_received
 from worker.segmentation import load_segmenter, segment
 from worker.settings import load
 

@@ -12,8 +12,8 @@ from dicom_node.store import Store
 from tests.worker.test_delivery import pacs, segmented
 from worker import delivery
 from worker.delivery import Sender
-from worker.forms import files_for, label_map_wanted
 from worker.jobs import Route
+from worker.results.forms import files_for, label_map_wanted
 from worker.settings import Destination, load
 
 BINARY = Destination(name="pacs", ae_title="A", host="h")

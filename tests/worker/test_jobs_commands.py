@@ -14,7 +14,7 @@ from worker.commands.jobs import app
 from worker.jobs import Priority, Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.ledger.commitments import GIVEN_UP
-from worker.retries import NothingLeftError
+from worker.upkeep.retries import NothingLeftError
 
 ROUTES = (Route(to="pacs", fallback="archive"),)
 

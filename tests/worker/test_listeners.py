@@ -12,8 +12,8 @@ from pynetdicom.presentation import build_context
 from dicom_node.peer import associated
 from dicom_node.synthesis import ct_series
 from tests.node import node
-from worker.leadership import Leadership
 from worker.ledger import Ledger
+from worker.upkeep.leadership import Leadership
 
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 ASSOCIATIONS = 12  # the kernel deals them out: that one process gets all of them happens once in two thousand runs

@@ -14,7 +14,7 @@ from dicom_node.synthesis import ct_series
 from tests.images import iod_errors
 from tests.twins import ThresholdSegmenter
 from worker.jobs import Derived, Finish, Output, Plausible, Prompt, Work
-from worker.outputs import objects_named, write_outputs
+from worker.results.outputs import objects_named, write_outputs
 from worker.segmentation import segment
 
 SPACING = (3.0, 2.0, 1.5)

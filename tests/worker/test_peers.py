@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import TlsError
-from worker.peers import listener_tls, peer_by_ae_title, peer_of
+from worker.doors.peers import listener_tls, peer_by_ae_title, peer_of
 from worker.settings import Settings, load
 
 PLAIN = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 4242}

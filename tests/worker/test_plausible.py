@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from dicom_node.masks import Masks
 from tests.images import affine_of, rotation
 from worker.jobs import Plausible, Prompt
-from worker.plausible import grid_reviews, reviews
-from worker.structures import structures_of
+from worker.results.plausible import grid_reviews, reviews
+from worker.results.structures import structures_of
 
 SHAPE = (6, 20, 30)
 AFFINE = affine_of(np.eye(3)[:, ::-1], (3.0, 1.0, 1.0), (0, 0, 0))  # columns grow to the patient's left

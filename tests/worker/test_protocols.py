@@ -9,7 +9,7 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from structlog.testing import capture_logs
 
-from worker.candidates import FolderError, candidates_in, series_in
+from worker.choosing.candidates import FolderError, candidates_in, series_in
 from worker.errors import ProtocolError
 from worker.jobs import Priority
 from worker.protocols import (

@@ -11,10 +11,10 @@ from dicom_node.synthesis import Subject, ct_series
 from tests.twins import ThresholdSegmenter
 from tests.worker.listening import QUIET, Node
 from worker import segmentation
+from worker.choosing.story import story_of
 from worker.ledger import JobState
 from worker.queue_server import running_queue
 from worker.segmentation import Desk
-from worker.story import story_of
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
 PLANNING = {"name": "planning", "ae_title": "TPS", "host": "tps", "port": 104}

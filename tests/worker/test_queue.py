@@ -17,8 +17,8 @@ from worker.errors import BrokerError
 from worker.jobs import Priority
 from worker.ledger import Ledger
 from worker.queue_server import LONGEST_SOCKET_PATH, queue_answers, revive_queue, running_queue, socket_path
-from worker.retries import backoff
 from worker.settings import Settings
+from worker.upkeep.retries import backoff
 
 ROOT = Path(__file__).parents[2]
 OWN_A_QUEUE = """

@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 from dicom_node.errors import ListenerError
 from tests.worker.reports.test_links import ORU
 from tests.worker.reports.test_mllp import Sender
+from worker.doors.report_inbox import ReportInbox
+from worker.doors.report_server import receiving_reports
 from worker.errors import LedgerError, SettingsError
 from worker.ledger import Ledger
 from worker.protocols.protocol import FromReport
-from worker.report_inbox import ReportInbox
-from worker.report_server import receiving_reports
 from worker.reports.errors import ReceiverError
 from worker.reports.read import MAX_BYTES
 from worker.settings import Settings

@@ -12,10 +12,10 @@ from dicom_node.synthesis import ct_series
 from tests.images import edit
 from tests.twins import ThresholdSegmenter
 from tests.worker.listening import QUIET, Node
+from worker.doors.report_inbox import ReportInbox
 from worker.jobs import Prompt
 from worker.ledger import Job, JobState
-from worker.outputs import write_outputs
-from worker.report_inbox import ReportInbox
+from worker.results.outputs import write_outputs
 from worker.segmentation import segment
 
 PROTOCOL = """

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from dicom_node.store import Store
 from tests.worker.ledger_stories import LEASE, Clock, claimed, deliver, work
+from worker.doors.report_inbox import ReportInbox
 from worker.errors import SettingsError
 from worker.jobs import Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.ledger.schema import deliveries, jobs, metadata, series
 from worker.ledger.states import SeriesState
-from worker.report_inbox import ReportInbox
-from worker.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS, Retention
 from worker.settings import Settings, load
+from worker.upkeep.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS, Retention
 
 ARRIVAL = {"calling_ae": "CT", "called_ae": "VOXTELL", "address": "10.0.0.1"}
 

@@ -12,13 +12,13 @@ from pydicom.uid import SecondaryCaptureImageStorage, XRayRadiationDoseSRStorage
 from dicom_node.synthesis import Subject, ct_series
 from tests.images import edit
 from tests.worker.listening import QUIET, Node
-from worker import selection
-from worker.candidates import readable, studies_in, volumes_of
-from worker.choice import choose
+from worker.choosing import selection
+from worker.choosing.candidates import readable, studies_in, volumes_of
+from worker.choosing.choice import choose
+from worker.choosing.selection import conditions_of, reason_of
+from worker.doors.report_inbox import ReportInbox
 from worker.ledger import JobState
 from worker.protocols import Protocol
-from worker.report_inbox import ReportInbox
-from worker.selection import conditions_of, reason_of
 
 BEST = {"take": "best", "prefer": ["original", "axial", "soft kernel", "thin"]}
 

@@ -13,7 +13,7 @@ from dicom_node.synthesis import write_slices
 from tests.images import affine_of, axis_orders, rotation, segment_points
 from tests.twins import ThresholdSegmenter
 from worker.jobs import Prompt, Work
-from worker.outputs import write_outputs
+from worker.results.outputs import write_outputs
 from worker.segmentation import segment
 
 SHAPE = (9, 14, 19)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from dicom_node.masks import Masks
 from worker.jobs import Derived, Finish, Prompt
-from worker.structures import StructureError, finished, region_of, structures_of
+from worker.results.structures import StructureError, finished, region_of, structures_of
 
 Mask = NDArray[np.bool_]
 

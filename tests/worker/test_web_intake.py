@@ -10,9 +10,9 @@ from dicom_node.sessions import Sessions
 from dicom_node.synthesis import ct_series
 from tests.peers import free_port
 from tests.worker.listening import QUIET, Node
+from worker.doors.web_intake import receiving_by_web
 from worker.errors import SettingsError
 from worker.queue_server import running_queue
-from worker.web_intake import receiving_by_web
 
 LIVER = "name: liver\nmatch: {Modality: CT, CallingAE: STOW-RS}\nprompts: [liver]\n"
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.windows import is_open, next_open
+from worker.ledger.windows import is_open, next_open
 
 ZONES = ("Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kolkata", "UTC")
 YEAR = 365 * 24 * 3600

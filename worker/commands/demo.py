@@ -16,6 +16,6 @@ def demo(
     ] = None,
 ) -> None:
     """Sends a CT to a node by C-STORE and shows what comes back to a PACS: segments, volumes, Dice, a picture."""
-    from worker.demo import Demo
+    from worker.demo.story import Demo
 
     Demo(output, study, tuple(prompts or ())).run()

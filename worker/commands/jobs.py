@@ -10,8 +10,8 @@ from worker.commands.printing import print_json, print_table, when
 from worker.errors import UnknownJobError
 from worker.jobs import Priority
 from worker.ledger import Job, JobState, Ledger
-from worker.retries import NothingLeftError, start_again
 from worker.settings import load
+from worker.upkeep.retries import NothingLeftError, start_again
 
 app = typer.Typer(help="The jobs in the ledger.", invoke_without_command=True)
 

@@ -3,8 +3,8 @@
 import typer
 
 from dicom_node.store import Store
+from worker.doors.report_inbox import ReportInbox
 from worker.ledger import Ledger
-from worker.report_inbox import ReportInbox
 from worker.settings import load
 
 app = typer.Typer(help="The database of facts.", no_args_is_help=True)

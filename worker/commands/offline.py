@@ -155,7 +155,7 @@ def nifti_to_dicom(
     output: Out,
 ) -> None:
     """Writes a NIfTI CT as a CT series with proper headers, on the same grid in the same place."""
-    from worker.cases import case_from_nifti
+    from worker.demo.cases import case_from_nifti
 
     typer.echo(f"wrote {len(case_from_nifti(image, output).paths)} slices to {output}")
 
@@ -168,7 +168,7 @@ def volume(
     """Writes exactly the volume that the network would see, as NIfTI."""
     from dicom_node.series import read_series, read_volume
     from dicom_node.volume import to_network, write_nifti
-    from worker.candidates import series_in
+    from worker.choosing.candidates import series_in
 
     found = series_in(series)
     if len(found) > 1:

@@ -8,8 +8,8 @@ import typer
 from dicom_node.sender import Peer
 from dicom_node.sender import echo as c_echo
 from worker.commands.printing import print_json
+from worker.doors.peers import peer_of
 from worker.errors import SettingsError
-from worker.peers import peer_of
 from worker.settings import Settings, load
 
 _WRITTEN_OUT = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>[^@:]+):(?P<port>\d{1,5})")

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from worker.choosing.explain import Explained, of_folder, of_pacs
+from worker.choosing.story import SeriesStory, StudyStory, story_of
 from worker.commands.peers import peer_named
 from worker.commands.printing import print_json, when
 from worker.errors import ProtocolError
-from worker.explain import Explained, of_folder, of_pacs
 from worker.protocols import (
     Answer,
     Finding,
@@ -25,7 +26,6 @@ from worker.protocols import (
 )
 from worker.protocols.snomed import is_known
 from worker.settings import Settings, load
-from worker.story import SeriesStory, StudyStory, story_of
 
 app = typer.Typer(help="What is segmented in which series.", no_args_is_help=True)
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from worker import windows
 from worker.errors import UnknownJobError
 from worker.jobs import Priority, Work
+from worker.ledger import windows
 from worker.ledger.records import Job
 from worker.ledger.schema import jobs
 from worker.ledger.states import UNFINISHED, JobState

@@ -69,7 +69,7 @@ decisions = sa.Table(
 reports = sa.Table(
     "reports",
     metadata,
-    sa.Column("id", sa.String(64), primary_key=True),  # SHA-256 (worker.report_inbox): the same report twice is one
+    sa.Column("id", sa.String(64), primary_key=True),  # of its bytes (worker.doors.report_inbox): sent twice it is one
     sa.Column("study_uid", sa.String(64), nullable=True, index=True),
     sa.Column("accession", sa.String(64), nullable=True, index=True),
     sa.Column("source", sa.String(16), nullable=False),  # dicom, hl7, http

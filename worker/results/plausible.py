@@ -8,7 +8,7 @@ import numpy as np
 from dicom_node.masks import Masks, bounding_box
 from dicom_node.results import Review
 from worker.jobs import Prompt
-from worker.structures import Structure
+from worker.results.structures import Structure
 
 Affine = np.ndarray[Any, np.dtype[np.float64]]
 

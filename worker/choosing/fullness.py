@@ -14,10 +14,10 @@ from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.peer import Timeouts
 from dicom_node.query import find_series
 from dicom_node.store import Store
-from worker.candidates import readable
-from worker.completeness import promised, proof
+from worker.choosing.candidates import readable
+from worker.choosing.completeness import promised, proof
+from worker.doors.peers import peer_of
 from worker.ledger import Series
-from worker.peers import peer_of
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)

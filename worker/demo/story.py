@@ -30,11 +30,11 @@ from dicom_node.regions import region_for
 from dicom_node.sender import Peer, echo, send
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.store import Store
-from worker.candidates import read_headers, series_in
-from worker.cases import Case, Mask, case_from_nifti, phantom_case
+from worker.choosing.candidates import read_headers, series_in
+from worker.demo.cases import Case, Mask, case_from_nifti, phantom_case
 from worker.errors import WorkerError
 from worker.ledger import Job, JobState, Ledger
-from worker.received import masks_received
+from worker.results.received import masks_received
 
 NODE_AE, PACS_AE, MODALITY_AE = "VOXTELL", "DEMO-PACS", "DEMO-CT"
 QUIET_SECONDS = 2.0  # the demo sends one study in one association: no need to wait longer

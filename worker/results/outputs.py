@@ -31,7 +31,7 @@ from dicom_node.results import ObjectReference, Review
 from dicom_node.series import ImageSeries
 from dicom_node.volume import to_network, write_nifti
 from worker.jobs import Work
-from worker.structures import Structure
+from worker.results.structures import Structure
 
 if TYPE_CHECKING:
     import voxtell

@@ -20,8 +20,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from dicom_node.web_server import served
+from worker.doors.report_inbox import ReportInbox
 from worker.errors import LedgerError, SettingsError
-from worker.report_inbox import ReportInbox
 from worker.reports import ReportError, ReportTooLargeError
 from worker.reports.mllp import ReportReceiver
 from worker.reports.read import MAX_BYTES

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dicom_node.facts import VolumeFacts
 from dicom_node.ranking import Wish, rank, refused, wish_for
-from worker.candidates import StudyVolume
+from worker.choosing.candidates import StudyVolume
 from worker.protocols import Finding, Protocol, decisive
 from worker.protocols.choosing import Preference
 

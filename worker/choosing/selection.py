@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dicom_node.store import Store
-from worker.candidates import Sender, StudyVolume, readable, volumes_of
-from worker.choice import Verdict, choose
+from worker.choosing.candidates import Sender, StudyVolume, readable, volumes_of
+from worker.choosing.choice import Verdict, choose
+from worker.doors.report_inbox import Reported, ReportInbox
 from worker.jobs import Prompt, Work
 from worker.ledger import Ledger, Series, SeriesState
 from worker.protocols import Finding, Protocol
 from worker.protocols.site import inactive, work_facts
-from worker.report_inbox import Reported, ReportInbox
 from worker.settings import Settings
 
 

@@ -10,8 +10,8 @@ from dicom_node.sessions import Sessions
 from dicom_node.store import Store
 from dicom_node.stow_server import stow_api
 from dicom_node.web_server import served
+from worker.doors.peers import listener_tls
 from worker.errors import SettingsError
-from worker.peers import listener_tls
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)

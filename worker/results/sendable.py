@@ -7,9 +7,9 @@ from pydicom.filereader import read_file_meta_info
 from dicom_node.commitment import Reference
 from dicom_node.store import Store
 from worker.errors import WorkerError
-from worker.forms import files_for
 from worker.ledger import Delivery, DeliveryState, Ledger
 from worker.ledger.routes import objects_for
+from worker.results.forms import files_for
 from worker.settings import Destination
 
 

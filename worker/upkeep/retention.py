@@ -14,9 +14,9 @@ import structlog
 
 from dicom_node.clearing import Clearing, Leaving
 from dicom_node.store import Store
+from worker.doors.report_inbox import ReportInbox
 from worker.ledger import Ledger
 from worker.ledger.retention import Need, Use
-from worker.report_inbox import ReportInbox
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -23,8 +23,8 @@ from pydicom.uid import (
 
 from dicom_node.peer import Peer
 from dicom_node.query import find_headers
-from worker.candidates import studies_in
-from worker.choice import Verdict, choose
+from worker.choosing.candidates import studies_in
+from worker.choosing.choice import Verdict, choose
 from worker.protocols import Answer, Candidate, Finding, Protocol, inactive
 from worker.protocols.attributes import keyword_of
 from worker.settings import Settings

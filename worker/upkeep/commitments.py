@@ -11,12 +11,12 @@ from pydicom.uid import generate_uid
 from dicom_node.commitment import CommitmentReport, request_commitment
 from dicom_node.errors import DicomNodeError, PeerError
 from dicom_node.store import Store
+from worker.doors.peers import peer_of
 from worker.errors import WorkerError
 from worker.ledger import Delivery, Ledger
-from worker.peers import peer_of
-from worker.retries import backoff
-from worker.sendable import ResultsLostError, references_of
+from worker.results.sendable import ResultsLostError, references_of
 from worker.settings import Settings
+from worker.upkeep.retries import backoff
 
 log = structlog.get_logger(__name__)
 

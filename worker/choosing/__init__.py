@@ -1,0 +1,1 @@
+"""Which volumes of a study are segmented, for which protocol, and why the others are not."""

@@ -1,0 +1,1 @@
+"""Where the node meets others besides the listener: peers, reports, STOW-RS."""

@@ -1,0 +1,1 @@
+"""From masks to the objects that each destination takes, and what is remarkable about them."""
