@@ -4,15 +4,19 @@ Concurrency: `arrived` and `association_ended` run on the listener's association
 intake thread. The ledger is the only thing they share, apart from a small table of when each series was last noted.
 Of several listener processes one ticks; which series are open in the others it learns from the store.
 
-A series is settled at once when it is provably full (worker.choosing.completeness), else after `quiet_seconds` without
-an image and with no open association that brought it images. Jobs are written before the series is marked settled, and
-their id derives from the work: a crash in between only repeats the question. A late image opens the series again and
-leads to a new job that supersedes the old one.
+The protocols are asked about a series at once when it is provably full (worker.choosing.completeness), else after
+`quiet_seconds` without an image and with no open association that brought it images. Then it is settled; a full one is
+so only when it is quiet too. The ledger hears of an association's images now and then only, so one may come behind the
+last one and nobody notes it before the listener dies: the ledger knows with how many images the series was full, and
+with more it is asked about again. Jobs are written before the series is marked, and their id derives from the work: a
+crash in between only repeats the question. A late image opens the series again and leads to a new job that supersedes
+the old one.
 """
 
 import threading
 import time
 from collections.abc import Callable, Set
+from functools import partial
 
 import structlog
 
@@ -23,7 +27,7 @@ from worker.choosing.fullness import Fullness
 from worker.choosing.selection import Selection
 from worker.doors.report_inbox import ReportInbox
 from worker.errors import BrokerError
-from worker.ledger import Ledger, Series
+from worker.ledger import Ledger, Series, SeriesState
 from worker.protocols import watched
 from worker.settings import Settings
 from worker.upkeep.leadership import Leadership
@@ -45,7 +49,6 @@ class Intake:
         self._selection = Selection(settings, store, ledger, ReportInbox(settings.home, ledger))
         self._fullness = Fullness(settings, store)
         self._noted: dict[tuple[str, SeriesKey], float] = {}
-        self._unnoted: dict[tuple[str, SeriesKey], Arrival] = {}  # the last one that the ledger has not heard of
         self._lock = threading.Lock()
 
     # -- on the association threads -------------------------------------------------------------------------
@@ -54,36 +57,17 @@ class Intake:
         """Notes a stored instance before its C-STORE is answered.
 
         The first image of a series in an association is written at once, whatever became of it: an image that was
-        stored just before a crash comes again as SAME. Later ones only renew the quiet time.
+        stored just before a crash comes again as SAME. Later ones only renew the quiet time. Raises LedgerError or what
+        the database raises: then the next one is the first.
         """
         key = (arrival.study_uid, arrival.series_uid)
         if arrival.outcome is Outcome.CONFLICT:
             log.warning("same SOP Instance UID with other content, kept aside", sop_uid=arrival.sop_uid)
         now = time.monotonic()
         with self._lock:
-            due = now - self._noted.get((arrival.association_id, key), float("-inf"))
-            if due < self._settings.quiet_seconds / NOTES_PER_QUIET_TIME:
-                self._unnoted[arrival.association_id, key] = arrival
-                return
-            self._noted[arrival.association_id, key] = now
-            self._unnoted.pop((arrival.association_id, key), None)
-        self._note(arrival)
-
-    def association_ended(self, end: AssociationEnd) -> None:
-        """Forgets the association; the quiet time of its series starts now.
-
-        Images that only renewed the quiet time are noted here: their series may have been settled as full before them.
-        """
-        for series in end.series:
-            with self._lock:
-                self._noted.pop((end.association_id, series), None)
-                last = self._unnoted.pop((end.association_id, series), None)
-            if last and not self._fullness.was_settled_with_all(series):
-                self._note(last)
-            else:
-                self._ledger.quiet_from_now(*series)
-
-    def _note(self, arrival: Arrival) -> None:
+            noted = self._noted.get((arrival.association_id, key), float("-inf"))
+        if now - noted < self._settings.quiet_seconds / NOTES_PER_QUIET_TIME:
+            return
         self._ledger.image_arrived(
             arrival.study_uid,
             arrival.series_uid,
@@ -91,6 +75,16 @@ class Intake:
             called_ae=arrival.called_ae,
             address=arrival.address,
         )
+        with self._lock:
+            self._noted[arrival.association_id, key] = now
+
+    def association_ended(self, end: AssociationEnd) -> None:
+        """Forgets the association; the quiet time of its series starts now."""
+        with self._lock:
+            for series in end.series:
+                self._noted.pop((end.association_id, series), None)
+        for series in end.series:
+            self._ledger.quiet_from_now(*series)
 
     # -- on the intake thread -------------------------------------------------------------------------------
 
@@ -118,7 +112,7 @@ class Intake:
             log.exception("intake", step=step.__name__)
 
     def tick(self, open_series: Set[SeriesKey]) -> None:
-        """Settles every series that is proved full, or quiet for long enough with no association that brings it."""
+        """Asks about every series that is proved full, or quiet for long enough with no association that brings it."""
         self._protocols.current()  # an edit is judged when it is made, not when the next series is complete
         quiet_since = time.time() - self._settings.quiet_seconds
         receiving = self._ledger.receiving()
@@ -129,10 +123,18 @@ class Intake:
     def _look(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
         if self._selection.waits(series):
             return
-        is_open = (series.study_uid, series.series_uid) in open_series
-        quiet = "" if is_open or series.last_at > quiet_since else "quiet"
-        if why := quiet or self._fullness.proof(series, is_open=is_open):
-            self._settle(series, why, study_open=any(study_uid == series.study_uid for study_uid, _ in open_series))
+        key = (series.study_uid, series.series_uid)
+        quiet = key not in open_series and series.last_at <= quiet_since
+        study_open = any(study_uid == series.study_uid for study_uid, _ in open_series)
+        if quiet and series.state is SeriesState.FULL and self._store.count(*key) == series.full_with:
+            self._ledger.settle(series)
+        elif quiet:
+            self._ask(series, "quiet", self._ledger.settle, study_open=study_open)
+        elif series.state is SeriesState.RECEIVING and (
+            full := self._fullness.proof(series, is_open=key in open_series)
+        ):
+            settle = partial(self._ledger.settle_as_full, images=full.images)
+            self._ask(series, full.why, settle, study_open=study_open)
 
     def sweep(self) -> None:
         """Frees what dead workers held and puts waiting jobs on the queue again if the queue lost them."""
@@ -159,12 +161,10 @@ class Intake:
         except BrokerError as error:
             log.warning("queue", problem=str(error))
 
-    def _settle(self, series: Series, why: str, *, study_open: bool) -> None:
+    def _ask(self, series: Series, why: str, settle: Callable[[Series], bool], *, study_open: bool) -> None:
         selected = self._selection.select(series, self._protocols.current(), study_open=study_open)
-        settled = selected.ask_again_at is None and self._ledger.settle(series)
+        settled = selected.ask_again_at is None and settle(series)
         problems = [volume.problem for volume in selected.volumes if volume.problem]
-        if settled:
-            self._fullness.settled(series)
         log.info(
             "series asked",
             series=series.series_uid,

@@ -56,6 +56,17 @@ class Node:
             )
         self.lag = 0.0
 
+    def stores(self, *paths: Path) -> None:
+        """These images are on the disk, and the listener died before it came to say so."""
+        for path in paths:
+            header = dcmread(path, stop_before_pixels=True)
+            self.store.put(
+                path.read_bytes(),
+                study_uid=str(header.StudyInstanceUID),
+                series_uid=str(header.SeriesInstanceUID),
+                sop_uid=str(header.SOPInstanceUID),
+            )
+
     def tick(self, *open_series: tuple[str, str]) -> list[Job]:
         """The jobs after one look, oldest first."""
         self.intake.tick(frozenset(open_series))

@@ -24,6 +24,7 @@ from worker.choosing import fullness
 from worker.choosing.completeness import promised, proof
 from worker.choosing.fullness import Fullness
 from worker.errors import SettingsError
+from worker.ledger import SeriesState
 from worker.queue_server import running_queue
 from worker.settings import Destination, Settings
 
@@ -190,7 +191,7 @@ def test_a_full_series_does_not_wait_for_the_end_of_its_association(series, tmp_
             "5 images, as their headers say, without a gap"
         ]
         node.intake.association_ended(AssociationEnd("a1", frozenset({key(paths[0])}), aborted=False))
-        assert node.ledger.receiving() == []
+        assert [one.state for one in node.ledger.receiving()] == [SeriesState.FULL]
 
 
 def test_an_image_behind_the_last_one_opens_the_series_again(series, tmp_path):
@@ -206,6 +207,56 @@ def test_an_image_behind_the_last_one_opens_the_series_again(series, tmp_path):
         jobs = {len(job.work.instances): job for job in node.tick()}
         assert jobs[SLICES].superseded_by == jobs[SLICES + 1].id
         assert jobs[SLICES].id == first.id
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["acknowledged", "stored and not noted"])
+def test_an_image_behind_the_last_one_counts_also_when_the_listener_dies_before_its_association_ends(
+    series, tmp_path, noted
+):
+    """Its sender may have heard Success, and nobody remembers: the ledger knows on how many images it was decided."""
+    paths = series(slices=SLICES + 1, **ACQUISITION)
+    with listening(tmp_path / "home") as node:
+        node.receives(*paths[:-1], ago=QUIET + 1)
+        (first,) = node.tick(key(paths[0]))
+        if noted:
+            node.receives(paths[-1], ago=QUIET + 1)
+        else:
+            node.stores(paths[-1])
+        node.restart()
+        jobs = {len(job.work.instances): job for job in node.tick()}
+        assert jobs[SLICES].superseded_by == jobs[SLICES + 1].id
+        assert jobs[SLICES].id == first.id
+        assert node.tick()[-1].id == jobs[SLICES + 1].id
+        assert node.ledger.receiving() == []
+
+
+def test_a_full_series_that_nothing_follows_is_settled_without_a_second_question(series, tmp_path):
+    paths = series(**ACQUISITION)
+    with listening(tmp_path / "home") as node:
+        node.receives(*paths, ago=QUIET + 1)
+        (job,) = node.tick(key(paths[0]))
+        assert [one.state for one in node.ledger.receiving()] == [SeriesState.FULL]
+        node.restart()
+        with capture_logs() as logs:
+            assert node.tick(key(paths[0])) == [job]
+            assert [one.state for one in node.ledger.receiving()] == [SeriesState.FULL]  # its association goes on
+            assert node.tick() == [job]
+        assert node.ledger.receiving() == []
+        assert logs == []
+
+
+def test_one_process_settles_a_full_series_and_another_dies_with_the_image_behind_it(series, tmp_path):
+    paths = series(slices=SLICES + 1, **ACQUISITION)
+    with listening(tmp_path / "home") as node:
+        leader = node.intake
+        node.restart()  # the other process, which receives
+        node.receives(*paths[:-1], ago=QUIET + 1)
+        leader.tick(frozenset({key(paths[0])}))
+        assert len(node.ledger.jobs()) == 1
+        node.receives(paths[-1], ago=QUIET + 1)
+        leader.tick(frozenset())
+        assert sorted(len(job.work.instances) for job in node.ledger.jobs()) == [SLICES, SLICES + 1]
+        assert node.ledger.receiving() == []
 
 
 def test_the_same_images_again_are_asked_about_once_they_have_all_come(series, tmp_path):

@@ -265,6 +265,18 @@ def test_a_crash_before_the_ledger_heard_of_an_image_is_mended_when_it_comes_aga
     assert len(job.work.instances) == 4
 
 
+def test_an_image_after_one_that_the_ledger_could_not_note_is_noted(node, images, monkeypatch):
+    """The first was refused, the second is taken, and with it the series must be known."""
+    with monkeypatch.context() as down:
+        down.setattr(node.ledger, "image_arrived", _fails)
+        with pytest.raises(LedgerError):
+            node.receives(images[0], ago=QUIET + 1)
+    node.receives(*images[1:], ago=QUIET + 1)
+    node.restart()
+    (job,) = node.tick()
+    assert len(job.work.instances) == 4
+
+
 def test_a_file_that_cannot_be_read_any_more_is_left_out_and_logged(node, images):
     node.receives(*images, ago=QUIET + 1)
     broken = node.store.series_paths(*key(images[0]))[0]
@@ -312,5 +324,5 @@ def test_two_series_of_one_study_are_two_jobs(node, tmp_path):
     assert first.series_uid != second.series_uid
 
 
-def _fails(*_args):
+def _fails(*_args, **_facts):
     raise LedgerError("the database is restarting")

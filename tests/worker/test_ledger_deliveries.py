@@ -109,6 +109,23 @@ def test_quiet_time_starts_again_when_an_association_ends_but_only_for_open_seri
     assert ledger.receiving() == []
 
 
+def test_a_full_series_is_not_settled_before_it_is_quiet_and_says_with_how_many_images_it_was_full(ledger, clock):
+    ledger.image_arrived("1.2", "1.2.3", **ARRIVAL)
+    (seen,) = ledger.receiving()
+    assert (seen.full_with, ledger.settle_as_full(seen, 40)) == (0, True)
+    assert not ledger.settle_as_full(seen, 40)
+    (full,) = ledger.receiving()
+    assert (full.state, full.full_with) == (SeriesState.FULL, 40)
+    clock.passes(5)
+    ledger.quiet_from_now("1.2", "1.2.3")
+    assert not ledger.settle(full)
+    (full,) = ledger.receiving()
+    assert ledger.settle(full)
+    ledger.image_arrived("1.2", "1.2.3", **ARRIVAL)
+    (again,) = ledger.receiving()
+    assert (again.state, again.full_with) == (SeriesState.RECEIVING, 40)
+
+
 def test_a_late_image_opens_a_settled_series(ledger):
     ledger.image_arrived("1.2", "1.2.3", **ARRIVAL)
     ledger.settle(ledger.receiving()[0])

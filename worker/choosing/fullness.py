@@ -7,6 +7,7 @@ as it gets them has, for a moment, never more than it has sent.
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -25,9 +26,15 @@ log = structlog.get_logger(__name__)
 ASKING = Timeouts(connect=3.0, association=5.0, response=10.0)  # ticks wait meanwhile
 PAUSE_SECONDS = 60.0  # an archive that did not answer is not asked again for this long
 
-REMEMBERED_SERIES = 1000  # those settled last; one that is forgotten is looked at once more
-
 SeriesKey = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Full:
+    """With how many images a series is full, and why that is known."""
+
+    images: int
+    why: str
 
 
 class Fullness:
@@ -39,7 +46,6 @@ class Fullness:
         self._archive = peer_of(settings.destination(name), settings) if (name := settings.series_counts_from) else None
         self._asking_from = 0.0
         self._promised: dict[SeriesKey, int | None] = {}
-        self._settled: dict[SeriesKey, int] = {}
         self._proved: dict[SeriesKey, tuple[int, bool, str]] = {}  # count, whether the archive was asked, the proof
 
     def keep(self, receiving: Sequence[Series]) -> None:
@@ -48,31 +54,19 @@ class Fullness:
         self._promised = {key: value for key, value in self._promised.items() if key in keys}
         self._proved = {key: value for key, value in self._proved.items() if key in keys}
 
-    def settled(self, series: Series) -> None:
-        """Remembers with how many images a series was settled as full."""
-        count, _, why = self._proved.get((series.study_uid, series.series_uid), (0, False, ""))
-        if why:
-            self._settled[series.study_uid, series.series_uid] = count
-            if len(self._settled) > REMEMBERED_SERIES:
-                del self._settled[next(iter(self._settled))]
-
-    def was_settled_with_all(self, key: SeriesKey) -> bool:
-        """True when a series was settled as full by this process and has had no new image since; for any thread."""
-        return self._settled.get(key, 0) == self._store.count(*key) > 0
-
-    def proof(self, series: Series, *, is_open: bool) -> str:
-        """Why the series is full, or "" if that is not known."""
+    def proof(self, series: Series, *, is_open: bool) -> Full | None:
+        """That the series is full; None if that is not known, or was known before with as many images."""
         key = (series.study_uid, series.series_uid)
         ask = self._archive is not None and not is_open and time.monotonic() >= self._asking_from
         if self._promise(key) is None and not ask:
-            return ""
+            return None
         count = self._store.count(*key)
-        if self._settled.get(key) == count:  # the same images again, however long that takes: quiet time decides
-            return ""
+        if series.full_with == count:  # the same images again, however long that takes: quiet time decides
+            return None
         before = self._proved.get(key)
         if before is None or before[0] != count or (ask and not before[1] and not before[2]):
             self._proved[key] = before = (count, ask, self._look(key, count, ask))
-        return before[2]
+        return Full(count, before[2]) if before[2] else None
 
     def _promise(self, key: SeriesKey) -> int | None:
         if key not in self._promised:

@@ -13,6 +13,7 @@ from worker.protocols import Protocol, inactive, unknown_destinations
 from worker.settings import Settings
 
 ARRIVED = (DeliveryState.DELIVERED, DeliveryState.COMMITTED)
+COMPLETE = (SeriesState.FULL, SeriesState.SETTLED)
 LONG_SECONDS = 600.0  # a job that nobody claims for this long wants explaining
 
 
@@ -90,7 +91,7 @@ def story_of(
                 len(store.series_paths(study_uid, series.series_uid)),
                 mine,
                 tuple(_job_story(job, ledger, now) for job in jobs if job.series_uid == series.series_uid),
-                tuple(name for name in names if name not in asked) if series.state is SeriesState.SETTLED else (),
+                tuple(name for name in names if name not in asked) if series.state in COMPLETE else (),
                 _arrival(series, mine, settings, now),
             )
         )
@@ -114,7 +115,7 @@ def _summary(study_uid: str, told: Sequence[SeriesStory]) -> str:
 
 def _arrival(series: Series, decisions: Sequence[Decision], settings: Settings, now: float) -> str:
     sender = f"from {series.calling_ae} at {series.address}, called as {series.called_ae}"
-    if series.state is SeriesState.SETTLED:
+    if series.state in COMPLETE:
         return f"{sender}; complete"
     if any(decision.at >= series.last_at for decision in decisions):
         return f"{sender}; complete so far, and one of its protocols waits"

@@ -5,7 +5,8 @@ import sqlalchemy as sa
 from worker.ledger.commitments import NEVER, CommitmentFacts
 from worker.ledger.following import awaited
 from worker.ledger.schema import deliveries, jobs, series
-from worker.ledger.states import DeliveryState, JobState, SeriesState
+from worker.ledger.series import unsettled
+from worker.ledger.states import DeliveryState, JobState
 
 SLACK_SECONDS = 60.0  # by which the clocks of several machines may differ
 
@@ -29,9 +30,7 @@ class ClockFacts(CommitmentFacts):
         asked_until = late + commitment_wait_seconds * doubled
         pending, sending = deliveries.c.state == DeliveryState.PENDING, deliveries.c.state == DeliveryState.SENDING
         mended = [
-            sa.update(series)
-            .where(series.c.state == SeriesState.RECEIVING, series.c.last_at > late)
-            .values(last_at=now),
+            sa.update(series).where(unsettled(), series.c.last_at > late).values(last_at=now),
             sa.update(jobs)
             .where(jobs.c.state.in_([JobState.QUEUED, JobState.SEGMENTING]), jobs.c.updated_at > late)
             .values(updated_at=now, **job_times),

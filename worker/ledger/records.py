@@ -20,6 +20,7 @@ class Series:
     address: str
     first_at: float
     last_at: float
+    full_with: int = 0  # how many images it had when it was last proved full; 0: never
 
 
 @dataclass(frozen=True)

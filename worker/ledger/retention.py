@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from worker.ledger.following import awaited
 from worker.ledger.records import Report
 from worker.ledger.schema import deliveries, jobs, reports, series, studies
-from worker.ledger.states import UNFINISHED, JobState, SeriesState
+from worker.ledger.series import unsettled
+from worker.ledger.states import UNFINISHED, JobState
 from worker.ledger.tables import Tables
 
 
@@ -38,7 +39,7 @@ class RetentionFacts(Tables):
 
     def uses_of_studies(self, study_uid: str | None = None) -> list[Use]:
         """How every study stands, or this one; those that stand so for longest first."""
-        arriving = sa.func.max(sa.case((series.c.state == SeriesState.RECEIVING, Need.NEEDED), else_=Need.UNUSED))
+        arriving = sa.func.max(sa.case((unsettled(), Need.NEEDED), else_=Need.UNUSED))
         known = sa.select(series.c.study_uid, arriving.label("need"), sa.func.max(series.c.last_at).label("since"))
         if study_uid is not None:
             known = known.where(series.c.study_uid == study_uid)

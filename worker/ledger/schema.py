@@ -15,6 +15,7 @@ series = sa.Table(
     sa.Column("address", sa.String(64), nullable=False),
     sa.Column("first_at", sa.Float, nullable=False),
     sa.Column("last_at", sa.Float, nullable=False),  # last image; quiet time counts from here
+    sa.Column("full_with", sa.Integer, nullable=False, default=0),  # images when it was last proved full
 )
 
 jobs = sa.Table(

@@ -15,7 +15,7 @@ class SeriesFacts(Tables):
     """Series and the decisions on them."""
 
     def image_arrived(self, study_uid: str, series_uid: str, *, calling_ae: str, called_ae: str, address: str) -> None:
-        """Notes that the series got an image; a settled series is open again."""
+        """Notes that the series got an image; a series that is full or settled is open again."""
         now = self._clock()
         row = {
             "study_uid": study_uid,
@@ -33,12 +33,11 @@ class SeriesFacts(Tables):
     def quiet_from_now(self, study_uid: str, series_uid: str) -> None:
         """An association that brought this series has ended: its quiet time starts."""
         mine = (series.c.study_uid == study_uid) & (series.c.series_uid == series_uid)
-        receiving = series.c.state == SeriesState.RECEIVING
-        self._changed(sa.update(series).where(mine, receiving).values(last_at=self._clock()))
+        self._changed(sa.update(series).where(mine, unsettled()).values(last_at=self._clock()))
 
     def receiving(self) -> list[Series]:
-        """Series that are not settled yet."""
-        return self._select(Series, sa.select(series).where(series.c.state == SeriesState.RECEIVING))
+        """Series that are not settled yet, those that are full among them."""
+        return self._select(Series, sa.select(series).where(unsettled()))
 
     def series_of(self, study_uid: str) -> list[Series]:
         """The series of a study that have arrived, in the order of their UIDs."""
@@ -54,11 +53,18 @@ class SeriesFacts(Tables):
 
     def settle(self, found: Series) -> bool:
         """Marks the series settled unless an image has arrived since it was read; says whether it did."""
+        return self._decided(found, state=SeriesState.SETTLED)
+
+    def settle_as_full(self, found: Series, images: int) -> bool:
+        """The same for a series that was proved full with so many images, whose association may bring more: FULL."""
+        return self._decided(found, state=SeriesState.FULL, full_with=images)
+
+    def _decided(self, found: Series, **values: Any) -> bool:
         return self._changed(
             sa.update(series)
             .where(series.c.study_uid == found.study_uid, series.c.series_uid == found.series_uid)
-            .where(series.c.state == SeriesState.RECEIVING, series.c.last_at == found.last_at)
-            .values(state=SeriesState.SETTLED)
+            .where(series.c.state == found.state, series.c.last_at == found.last_at)
+            .values(values)
         )
 
     def decide(
@@ -79,3 +85,8 @@ class SeriesFacts(Tables):
     def decisions_on(self, study_uid: str) -> list[Decision]:
         """What the protocols said about each series of a study."""
         return self._select(Decision, sa.select(decisions).where(decisions.c.study_uid == study_uid))
+
+
+def unsettled() -> sa.ColumnElement[bool]:
+    """Series of which an image may be there that no decision has seen."""
+    return series.c.state != SeriesState.SETTLED

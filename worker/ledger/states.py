@@ -7,6 +7,7 @@ class SeriesState(StrEnum):
     """Where a received series stands."""
 
     RECEIVING = "receiving"  # an image arrived; more may come
+    FULL = "full"  # proved full and the protocols asked; SETTLED when quiet, asked again if more images came than that
     SETTLED = "settled"  # complete as far as the node can know; the protocols have been asked
 
 
