@@ -17,6 +17,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
+from dicom_node.foreign import PYDICOM_ERRORS
 from dicom_node.frames import Frame
 from dicom_node.series import Outline
 
@@ -173,7 +174,7 @@ def _text(header: Dataset, keyword: str) -> str:
     """A value as text; "" without one that can be read: a fact less is no reason to refuse a volume."""
     try:
         value = header.get(keyword)
-    except (TypeError, ValueError, NotImplementedError):
+    except PYDICOM_ERRORS:
         return ""
     text = " ".join(map(str, value)) if isinstance(value, MultiValue) else str("" if value is None else value)
     return text.strip()
@@ -188,11 +189,8 @@ def _numbers(headers: Iterable[Dataset], keyword: str) -> list[float]:
 
 
 def _thicknesses(frames: Iterable[Frame]) -> set[float]:
-    """Slice Thickness from the headers, or from the Pixel Measures of enhanced images (PS3.3 C.7.6.16.2.1)."""
-    items = [
-        item
-        for frame in frames
-        for group in frame.groups
-        for item in (group, *(group.get("PixelMeasuresSequence") or ()))
-    ]
-    return set(_numbers(items, "SliceThickness"))
+    found: set[float] = set()
+    for frame in frames:
+        with suppress(ValueError):
+            found.add(float(frame.facts.get("SliceThickness", "")))
+    return set(filter(math.isfinite, found))

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
+from dicom_node.foreign import PYDICOM_ERRORS
 
 THREADS: Final = min(8, os.cpu_count() or 1)
 # A longer value stays in the file until somebody asks for it: of a thousand headers, vendors' private blocks are most.
@@ -30,7 +30,11 @@ DEFERRED_BYTES: Final = 16 * 1024
 _FACTS: Final = (
     ("DiffusionBValue", "DiffusionBValue", "MRDiffusionSequence", "DiffusionBValue"),
     ("EchoTime", "EchoTime", "MREchoSequence", "EffectiveEchoTime"),
+    ("EchoNumber", "EchoNumbers", "", ""),
     ("InversionTime", "InversionTime", "MRModifierSequence", "InversionTimes"),
+    ("FlipAngle", "FlipAngle", "MRTimingAndRelatedParametersSequence", "FlipAngle"),
+    ("RepetitionTime", "RepetitionTime", "MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    ("KVP", "KVP", "CTXRayDetailsSequence", "KVP"),
     ("ImageType", "ImageType", "MRImageFrameTypeSequence", "FrameType"),
     ("ImageType", "ImageType", "CTImageFrameTypeSequence", "FrameType"),
     ("ComplexImageComponent", "ComplexImageComponent", "MRImageFrameTypeSequence", "ComplexImageComponent"),
@@ -42,7 +46,10 @@ _FACTS: Final = (
         "NominalPercentageOfCardiacPhase",
     ),
     ("TriggerTime", "TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+    ("FrameReferenceTime", "FrameReferenceTime", "", ""),
     ("ConvolutionKernel", "ConvolutionKernel", "CTReconstructionSequence", "ConvolutionKernel"),
+    ("SliceThickness", "SliceThickness", "PixelMeasuresSequence", "SliceThickness"),
+    ("ContrastAgent", "ContrastBolusAgent", "", ""),
     ("AcquisitionNumber", "AcquisitionNumber", "FrameContentSequence", "FrameAcquisitionNumber"),
     ("StackID", "StackID", "FrameContentSequence", "StackID"),
     (
@@ -51,7 +58,10 @@ _FACTS: Final = (
         "MRDiffusionSequence/DiffusionGradientDirectionSequence",
         "DiffusionGradientOrientation",
     ),
+    ("SequenceName", "SequenceName", "", ""),
 )
+_TRANSFORMATION: Final = "PixelValueTransformationSequence"
+_RESCALE: Final = ("RescaleSlope", "RescaleIntercept")
 FACT_NAMES: Final = tuple(dict.fromkeys(name for name, *_ in _FACTS))
 
 
@@ -83,9 +93,13 @@ class Frame:
     position: NDArray[np.float64]  # (3,) centre of the first pixel
     orientation: NDArray[np.float64]  # (2, 3) unit vectors: along a row (growing column), along a column (growing row)
     spacing: tuple[float, float]  # between rows, between columns
-    slope: float
-    intercept: float
-    groups: tuple[Dataset, ...]  # where its facts stand: the header, or its functional groups and the shared ones
+    size: tuple[int, int]  # rows, columns
+    rescale: tuple[float, float]  # slope, intercept
+    rescaled: bool  # whether the header gives both
+    facts: dict[str, str]  # of FACT_NAMES, those that the header gives
+    acquired: str  # date and time of acquisition as far as the header tells
+    made: str  # time of the content: of the reconstruction
+    instance_number: str
 
     @property
     def path(self) -> Path:
@@ -94,32 +108,6 @@ class Frame:
     @property
     def header(self) -> Dataset:
         return self.file.header
-
-    @cached_property
-    def facts(self) -> dict[str, str]:
-        """Of FACT_NAMES, those that the header gives."""
-        facts: dict[str, str] = {}
-        for name, classic, sequence, keyword in _FACTS:
-            value = _value(self.groups, sequence, keyword)
-            if value is None:
-                value = self.groups[0].get(classic)
-            if value not in (None, "") and name not in facts:
-                facts[name] = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
-        return facts
-
-    @cached_property
-    def acquired(self) -> str:
-        """Date and time of acquisition as far as the header tells."""
-        moment = _value(self.groups, "FrameContentSequence", "FrameAcquisitionDateTime")
-        if moment is None:
-            keys = ("AcquisitionDate", "AcquisitionTime", "ContentTime")
-            moment = "".join(str(self.groups[0].get(key) or "") for key in keys)
-        return str(moment)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return int(self.header.Rows), int(self.header.Columns)
 
     def __str__(self) -> str:
         frame = "" if self.number is None else f" frame {self.number}"
@@ -145,10 +133,10 @@ def read_file(path: Path) -> File:
             return File(path, header, pixels_at)
     except InvalidDicomError as error:
         raise SeriesError(f"{path.name} is not a readable DICOM file: it does not begin like one (PS3.10)") from error
-    except (EOFError, ValueError) as error:
+    except PYDICOM_ERRORS as error:
+        if isinstance(error, OSError) and error.strerror:  # the disk's; pydicom's own have none
+            raise SeriesError(f"{path} cannot be read: {error.strerror}") from error
         raise SeriesError(f"{path.name} is not a readable DICOM file ({error}); send it again") from error
-    except OSError as error:
-        raise SeriesError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def frames_of(file: File) -> list[Frame]:
@@ -173,18 +161,62 @@ def _frame(file: File, number: int | None, groups: tuple[Dataset, ...]) -> Frame
         raise SeriesError(
             f"{name} has no valid geometry: orientation {orientation.tolist()}, spacing {spacing.tolist()}"
         )
-    slope = _value(groups, "PixelValueTransformationSequence", "RescaleSlope")
-    intercept = _value(groups, "PixelValueTransformationSequence", "RescaleIntercept")
+    header = groups[0]
+    moment = _value(groups, "FrameContentSequence", "FrameAcquisitionDateTime")
+    keys = ("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime")
     return Frame(
         file=file,
         number=number,
         position=position,
         orientation=orientation / lengths[:, None],
         spacing=(float(spacing[0]), float(spacing[1])),
-        slope=1.0 if slope is None else float(slope),
-        intercept=0.0 if intercept is None else float(intercept),
-        groups=groups,
+        size=_size(file.header, name),
+        rescale=_rescale(groups, name),
+        rescaled=all(_value(groups, _TRANSFORMATION, keyword) is not None for keyword in _RESCALE),
+        facts=_facts(groups),
+        acquired="".join(text_of(header.get(key)) for key in keys) if moment is None else text_of(moment),
+        made=text_of(header.get("ContentTime")),
+        instance_number=text_of(header.get("InstanceNumber")),
     )
+
+
+def _size(header: Dataset, name: str) -> tuple[int, int]:
+    size = header.get("Rows"), header.get("Columns")
+    if not all(isinstance(value, int) and 0 < value < 2**16 for value in size):
+        raise SeriesError(f"{name} has no size: its Rows are {size[0]}, its Columns {size[1]}")
+    return int(size[0]), int(size[1])
+
+
+def _rescale(groups: Sequence[Dataset], name: str) -> tuple[float, float]:
+    """Slope and intercept (PS3.3 C.11.1); what is not there changes nothing."""
+    found = [_value(groups, _TRANSFORMATION, keyword) for keyword in _RESCALE]
+    try:
+        slope, intercept = (
+            unset if value is None else float(value) for value, unset in zip(found, (1, 0), strict=True)
+        )
+    except (TypeError, ValueError):
+        slope, intercept = 0.0, 0.0
+    if not slope or not np.isfinite([slope, intercept]).all():
+        raise SeriesError(f"{name} has no valid rescale: slope {text_of(found[0])}, intercept {text_of(found[1])}")
+    return slope, intercept
+
+
+def _facts(groups: Sequence[Dataset]) -> dict[str, str]:
+    facts: dict[str, str] = {}
+    for name, classic, sequence, keyword in _FACTS:
+        value = _value(groups, sequence, keyword) if sequence else None
+        if value is None:
+            value = groups[0].get(classic)
+        if value not in (None, "") and name not in facts:
+            facts[name] = text_of(value)
+    return facts
+
+
+def text_of(value: Any) -> str:
+    """A value of a header as text, several with a backslash between them; "" for none."""
+    if isinstance(value, MultiValue):
+        return "\\".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def _value(groups: Sequence[Dataset], sequences: str, keyword: str) -> Any:
@@ -204,7 +236,10 @@ def _numbers(groups: Sequence[Dataset], sequence: str, keyword: str, count: int,
     value = _value(groups, sequence, keyword)
     if not isinstance(value, MultiValue) or len(value) != count:
         raise SeriesError(f"{name} has no {keyword}: it is no slice of a volume")
-    numbers = np.array(value, dtype=np.float64)
+    try:
+        numbers = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise SeriesError(f"{name} has a {keyword} that is no number: {text_of(value)}") from error
     if not np.isfinite(numbers).all():
         raise SeriesError(f"{name} has a {keyword} that is not finite: {list(value)}")
     return numbers

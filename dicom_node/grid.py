@@ -16,6 +16,8 @@ from dicom_node.frames import Frame
 
 # Orientation cosines of one series agree to rounding; 1e-3 is 0.06 degrees, 0.25 mm at the rim of a 500 mm field.
 COSINE_TOLERANCE: Final = 1e-3
+# Pixel spacings agree when the last pixel of an image lies at the same place to this part of a pixel.
+SPACING_PART: Final = 0.1
 # A slice may lie off its place on the grid by this part of the slice spacing: twice below the tenth of a voxel that a
 # mask may be off. Positions rounded to 0.01 mm are always accepted.
 JITTER_PART: Final = 0.05
@@ -53,7 +55,21 @@ def require_uniform(frames: Sequence[Frame]) -> None:
             ours, theirs = (np.round(cosines, 4).tolist() for cosines in (frame.orientation, usual))
             raise SeriesError(f"mixed orientations: {frame} has {ours}, most slices have {theirs}")
     _require_same(frames, "size (rows, columns)", [frame.size for frame in frames])
-    _require_same(frames, "pixel spacing", [tuple(np.round(frame.spacing, 4).tolist()) for frame in frames])
+    _require_one_spacing(frames)
+
+
+def _require_one_spacing(frames: Sequence[Frame]) -> None:
+    """Spacings that differ by rounding differ at no pixel of the image by more than a part of a pixel."""
+    usual = _usual_spacing(frames)
+    for frame in frames:
+        if (np.abs(np.subtract(frame.spacing, usual)) * frame.size > np.multiply(SPACING_PART, usual)).any():
+            raise SeriesError(f"mixed pixel spacing: {frame} has {frame.spacing}, most slices have {usual}")
+
+
+def require_one_rescale(frames: Sequence[Frame]) -> None:
+    """SeriesError naming a slice without Rescale Slope and Intercept among others that have them, and need them."""
+    if any(frame.rescale != (1.0, 0.0) for frame in frames):
+        _require_same(frames, "rescale slope and intercept", ["both" if one.rescaled else "not both" for one in frames])
 
 
 def one_orientation(frames: Sequence[Frame]) -> bool:
@@ -84,6 +100,7 @@ def arrange(frames: Sequence[Frame]) -> Grid:
     if len(frames) < 2:
         raise SeriesError(f"a single slice is no volume: {frames[0]}")
     orientation = _usual_orientation(frames)
+    between_rows, between_columns = _usual_spacing(frames)
     normal = _normal(orientation)
     ordered = tuple(sorted(frames, key=lambda frame: float(frame.position @ normal)))
     positions = np.array([frame.position for frame in ordered])
@@ -102,11 +119,13 @@ def arrange(frames: Sequence[Frame]) -> Grid:
             f"{allowed:.3f} mm is accepted"
         )
     drift = step - spacing * normal
-    tilted = np.linalg.norm(drift) * (len(ordered) - 1) > max(JITTER_MM, JITTER_PART * min(ordered[0].spacing))
+    tilted = np.linalg.norm(drift) * (len(ordered) - 1) > max(
+        JITTER_MM, JITTER_PART * min(between_rows, between_columns)
+    )
     upright = np.eye(4)
     upright[:3, 0] = spacing * normal
-    upright[:3, 1] = np.cross(normal, orientation[0]) * ordered[0].spacing[0]
-    upright[:3, 2] = orientation[0] * ordered[0].spacing[1]
+    upright[:3, 1] = np.cross(normal, orientation[0]) * between_rows
+    upright[:3, 2] = orientation[0] * between_columns
     upright[:3, 3] = origin
     affine = upright.copy()
     if tilted:
@@ -147,3 +166,8 @@ def _usual_orientation(frames: Sequence[Frame]) -> NDArray[np.float64]:
     keys = [tuple(np.round(frame.orientation, 3).ravel() + 0.0) for frame in frames]
     usual, _ = Counter(keys).most_common(1)[0]
     return frames[keys.index(usual)].orientation
+
+
+def _usual_spacing(frames: Sequence[Frame]) -> tuple[float, float]:
+    """Between rows and between columns, as most frames have it."""
+    return Counter(frame.spacing for frame in frames).most_common(1)[0][0]

@@ -39,8 +39,7 @@ class Header:
 def read_header(data_set: BinaryIO, transfer_syntax: UID) -> Header:
     """Read the UIDs of a data set (behind preamble and file meta information) that is encoded in `transfer_syntax`.
 
-    Raises HeaderError naming the attribute that is missing or no UID. Bytes that are no data set make pydicom raise
-    exceptions of many kinds, which pass through.
+    Raises HeaderError naming the attribute that is missing or no UID; bytes that are no data set raise PYDICOM_ERRORS.
     """
     # Of private transfer syntaxes nothing is known; in practice their headers are explicit little endian.
     known = transfer_syntax.is_transfer_syntax

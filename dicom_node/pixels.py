@@ -13,6 +13,7 @@ from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
+from dicom_node.foreign import PYDICOM_ERRORS
 from dicom_node.frames import THREADS, File, Frame
 
 # Bytes of tag, VR and length before the value of Pixel Data (PS3.5 7.1).
@@ -41,13 +42,17 @@ def _decode_file(path: Path, frames: Sequence[Frame], places: Sequence[int], out
         if numbers == [None]:
             frame = frames[places[0]]
             stored = _stored_plainly(frame.file)
-            _rescale(pixel_array(_source(frame.file)) if stored is None else stored, frame, out[places[0]])
+            if stored is None:
+                _require_low_bits(frame.file)
+                stored = pixel_array(_source(frame.file))
+            _rescale(stored, frame, out[places[0]])
         else:
+            _require_low_bits(frames[places[0]].file)
             indices = [number - 1 for number in numbers if number is not None]
             source = _source(frames[places[0]].file)
             for place, stored in zip(places, iter_pixels(source, indices=indices), strict=True):
                 _rescale(stored, frames[place], out[place])
-    except (AttributeError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
+    except PYDICOM_ERRORS as error:
         raise SeriesError(f"the pixels of {path.name} cannot be decoded: {error}") from error
 
 
@@ -57,6 +62,16 @@ def _source(file: File) -> Path | Dataset:
     return dcmread(file.path) if deflated else file.path
 
 
+def _require_low_bits(file: File) -> None:
+    """ValueError for values that do not lie in the low bits of their words: pydicom reads no others.
+
+    PS3.5 8.1.1 forbids them since 2014; what is compressed is decoded whatever the header says.
+    """
+    header = file.header
+    if not header.file_meta.TransferSyntaxUID.is_encapsulated and header.get("HighBit", -1) >= header.BitsStored:
+        raise ValueError(f"High Bit {header.HighBit} of {header.BitsStored} Bits Stored")
+
+
 def _stored_plainly(file: File) -> NDArray[np.integer] | None:
     """Stored values (rows, columns) straight from a file where they lie as such; None leaves the file to pydicom.
 
@@ -64,7 +79,7 @@ def _stored_plainly(file: File) -> NDArray[np.integer] | None:
     """
     header = file.header
     syntax = header.file_meta.TransferSyntaxUID
-    if syntax not in _PLAIN or header.BitsAllocated != 16 or header.HighBit != header.BitsStored - 1:
+    if syntax not in _PLAIN or header.BitsAllocated != 16 or not 0 < header.BitsStored <= header.HighBit + 1 <= 16:
         return None
     count = int(header.Rows) * int(header.Columns)
     with file.path.open("rb") as stream:
@@ -75,16 +90,17 @@ def _stored_plainly(file: File) -> NDArray[np.integer] | None:
         values = np.fromfile(stream, dtype="<i2" if header.PixelRepresentation else "<u2", count=count)
     if len(values) < count:
         return None
-    unused = 16 - int(header.BitsStored)  # PS3.5 8.1.1: what stands above the high bit is no part of the value
-    if unused:
-        values <<= unused
-        values >>= unused
+    # PS3.5 8.1.1: what stands above the high bit, or below the bits stored, is no part of the value.
+    if header.BitsStored < 16:
+        values <<= 15 - int(header.HighBit)
+        values >>= 16 - int(header.BitsStored)
     return values.reshape(header.Rows, header.Columns)
 
 
 def _rescale(stored: NDArray[np.integer], frame: Frame, out: NDArray[np.float32]) -> None:
     """PS3.3 C.11.1.1.2, in float64 before the one rounding to float32, as NIfTI readers do."""
-    if frame.slope == 1:
-        np.add(stored, frame.intercept, out=out, casting="unsafe")
+    slope, intercept = frame.rescale
+    if slope == 1:
+        np.add(stored, intercept, out=out, casting="unsafe")
     else:
-        out[...] = stored * np.float64(frame.slope) + frame.intercept
+        out[...] = stored * np.float64(slope) + intercept

@@ -11,7 +11,8 @@ from typing import Final
 from pydicom.uid import UID
 
 from dicom_node.errors import StoreError
-from dicom_node.header import Header, read_header
+from dicom_node.foreign import PYDICOM_ERRORS
+from dicom_node.header import Header, HeaderError, read_header
 from dicom_node.incoming import Incoming
 from dicom_node.part10 import file_start
 from dicom_node.store import Receipt, Store
@@ -128,7 +129,7 @@ class Reception:
         try:
             with file.reader(self._data_set_at) as data_set:
                 header = read_header(data_set, announced.transfer_syntax)
-        except Exception as error:  # pydicom meets foreign bytes with exceptions of many kinds
+        except (HeaderError, *PYDICOM_ERRORS) as error:
             raise RefusedError(StoreStatus.CANNOT_UNDERSTAND, f"{error}") from error
         if (header.sop_class_uid, header.sop_uid) != (announced.sop_class_uid, announced.sop_uid):
             raise RefusedError(

@@ -31,9 +31,11 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import SeriesError
-from dicom_node.frames import FACT_NAMES, File, Frame, frames_of, read_files
-from dicom_node.grid import Grid, arrange, levels_of, one_orientation, require_uniform
+from dicom_node.foreign import PYDICOM_ERRORS
+from dicom_node.frames import File, Frame, frames_of, read_files, text_of
+from dicom_node.grid import Grid, arrange, require_one_rescale, require_uniform
 from dicom_node.pixels import decode
+from dicom_node.splitting import separate, stacks, without_doubles
 
 # The images whose planes may form a volume (PS3.4 B.5).
 _IMAGES: Final = frozenset(
@@ -49,6 +51,8 @@ _IMAGES: Final = frozenset(
         LegacyConvertedEnhancedPETImageStorage,
     }
 )
+
+_IDENTITY: Final = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality")
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,11 @@ class Outline:
     @cached_property
     def grid(self) -> Grid:
         """The regular grid of its slices; SeriesError names the slice that forbids it."""
-        return arrange(self.frames)
+        try:
+            require_one_rescale(self.frames)
+            return arrange(self.frames)
+        except SeriesError as error:
+            raise SeriesError("; ".join([str(error), *_few(self.notes)])) from error
 
     @property
     def files(self) -> list[File]:
@@ -155,9 +163,9 @@ def outlines(files: Sequence[File]) -> list[Outline]:
     """
     frames, notes = _images(files)
     found: list[tuple[str, list[Frame]]] = []
-    for name, stack in _stacks(frames):
+    for name, stack in stacks(frames):
         require_uniform(stack)
-        found += _separate(_without_doubles(stack, notes), name)
+        found += separate(without_doubles(stack, notes), name)
     return [Outline(name, tuple(part), tuple(notes)) for name, part in found]
 
 
@@ -199,18 +207,27 @@ def _images(files: Sequence[File]) -> tuple[list[Frame], list[str]]:
     notes: list[str] = []
     uids: set[str] = set()
     for file in files:
-        if reason := _no_slice(file):
-            notes.append(f"{file.path.name} is left out: it is {reason}")
-            continue
-        uids.add(str(file.header.get("SeriesInstanceUID", "")))
-        with disable_value_validation():  # a Decimal String of 17 characters is still a number
-            frames += frames_of(file)
+        try:
+            if reason := _no_slice(file):
+                notes.append(f"{file.path.name} is left out: it is {reason}")
+                continue
+            for keyword in _IDENTITY:
+                file.header.get(keyword)  # converted while the file can still be named
+            uids.add(str(file.header.get("SeriesInstanceUID", "")))
+            with disable_value_validation():  # a Decimal String of 17 characters is still a number
+                frames += frames_of(file)
+        except PYDICOM_ERRORS as error:
+            raise SeriesError(f"the header of {file.path.name} cannot be read: {error}") from error
     if not frames:
-        more = f" (and {len(notes) - 1} more files)" if len(notes) > 1 else ""
-        raise SeriesError(f"no file of the series is a slice of a volume: {notes[0]}{more}")
+        raise SeriesError(f"no file of the series is a slice of a volume: {''.join(_few(notes))}")
     if len(uids) > 1:
         raise SeriesError(f"the files belong to {len(uids)} series: {', '.join(sorted(uids))}")
     return frames, notes
+
+
+def _few(notes: Sequence[str]) -> list[str]:
+    """The first of the notes, and how many more files there are."""
+    return [notes[0] + (f" (and {len(notes) - 1} more files)" if len(notes) > 1 else "")] if notes else []
 
 
 def _no_slice(file: File) -> str:
@@ -218,87 +235,10 @@ def _no_slice(file: File) -> str:
     header, sop_class = file.header, UID(file.sop_class_uid)
     if sop_class not in _IMAGES:
         return f"a {sop_class.name.removesuffix(' Storage')} object, no CT, MR or PET image"
-    if header.get("SamplesPerPixel", 1) != 1:
+    if (header.get("SamplesPerPixel") or 1) != 1:
         return f"a colour image ({header.get('PhotometricInterpretation', '')})"
-    if "LOCALIZER" in (header.get("ImageType") or []):
+    if "LOCALIZER" in text_of(header.get("ImageType")).split("\\"):
         return "a localizer"
     if "ModalityLUTSequence" in header:
         return "an image whose values need a Modality LUT"
     return ""
-
-
-def _stacks(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
-    """(name, frames) of each stack of enhanced images, if they lie in several orientations; else all frames together.
-
-    A stack is what its equipment declares to belong together (PS3.3 C.7.6.16.2.2); frames without one are never parted.
-    """
-    stacks: dict[str, list[Frame]] = {}
-    for frame in frames:
-        stacks.setdefault(frame.facts.get("StackID", ""), []).append(frame)
-    if "" in stacks or len(stacks) == 1 or one_orientation(frames):
-        return [("", list(frames))]
-    return [(f"StackID={name}", stacks[name]) for name in sorted(stacks, key=_numeric)]
-
-
-def _without_doubles(frames: Sequence[Frame], notes: list[str]) -> list[Frame]:
-    """Frames without those that repeat one at the same place: the same instance, or the same facts and pixels."""
-    kept: list[Frame] = []
-    for level in levels_of(frames):
-        here: list[Frame] = []
-        known: dict[object, Frame] = {}  # looked up: a level of a long time series has hundreds of frames
-        for frame in level:
-            names = _names(frame)
-            twin = next((known[name] for name in names if name in known), None)
-            known.update((name, frame) for name in names if name not in known)
-            if twin is None:
-                here.append(frame)
-            elif np.array_equal(*decode([frame, twin])):
-                notes.append(f"{frame} is left out: the same image as {twin.path.name}")
-            elif frame.file.sop_uid and frame.file.sop_uid == twin.file.sop_uid:
-                raise SeriesError(f"{frame} and {twin.path.name} carry one SOP Instance UID but different pixels")
-            else:
-                here.append(frame)
-        kept += here
-    return kept
-
-
-def _names(frame: Frame) -> list[object]:
-    """What two frames at one place have in common if they may be the same image: all facts, or the instance."""
-    facts = tuple(sorted(frame.facts.items()))
-    return [facts, (frame.file.sop_uid, frame.number)] if frame.file.sop_uid else [facts]
-
-
-def _separate(frames: Sequence[Frame], name: str = "") -> list[tuple[str, list[Frame]]]:
-    """(name, frames) of each volume: frames at the same place are told apart by the first fact in which they differ."""
-    levels = levels_of(frames)
-    doubled = [level for level in levels if len(level) > 1]
-    if not doubled:
-        return [(name, list(frames))]
-    for fact in FACT_NAMES:
-        if any(len({frame.facts.get(fact, "") for frame in level}) > 1 for level in doubled):
-            groups: dict[str, list[Frame]] = {}
-            for frame in frames:
-                groups.setdefault(frame.facts.get(fact, ""), []).append(frame)
-            return [
-                part
-                for value in sorted(groups, key=_numeric)
-                for part in _separate(groups[value], f"{name}, {fact}={value}".removeprefix(", "))
-            ]
-    moments = [sorted(level, key=lambda frame: frame.acquired) for level in levels]
-    counts = {len({frame.acquired for frame in level}) for level in levels} | {len(level) for level in levels}
-    if len(counts) > 1:
-        raise SeriesError(
-            f"two images at one place and nothing in their headers tells them apart: {doubled[0][0]}, {doubled[0][1]}"
-        )
-    return [
-        (f"{name}, repetition={turn + 1}".removeprefix(", "), [level[turn] for level in moments])
-        for turn in range(counts.pop())
-    ]
-
-
-def _numeric(text: str) -> tuple[float, str]:
-    """Sorts numbers by value and words after them."""
-    try:
-        return float(text), text
-    except ValueError:
-        return float("inf"), text

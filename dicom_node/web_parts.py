@@ -15,6 +15,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from dicom_node.errors import DicomNodeError
+from dicom_node.foreign import PYDICOM_ERRORS
 
 _PREFIX: Final = 132  # preamble and "DICM", PS3.10 section 7.1
 _GROUP_LENGTH: Final = struct.Struct("<HH2sHL")  # (0002,0000) UL, explicit VR little endian
@@ -116,5 +117,5 @@ def _meta_end(head: bytes | bytearray) -> int | None:
 def _meta(head: bytes) -> FileMetaDataset | None:
     try:
         return dcmread(io.BytesIO(head)).file_meta
-    except Exception:  # noqa: BLE001 (pydicom meets foreign bytes with exceptions of many kinds)
+    except PYDICOM_ERRORS:
         return None

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -102,12 +104,82 @@ def test_an_odd_first_orientation_within_tolerance_does_not_turn_the_grid(ct: li
         ({"PixelSpacing": [0, 0]}, r"0003\.dcm has no valid geometry"),
         ({"PixelData": b"12"}, r"the pixels of 0003\.dcm cannot be decoded"),
         ({"SeriesInstanceUID": "1.2.3"}, r"the files belong to 2 series"),
+        ({"RescaleSlope": "0"}, r"0003\.dcm has no valid rescale: slope 0, intercept 0"),
+        ({"RescaleSlope": ["1", "2"]}, r"0003\.dcm has no valid rescale: slope 1\\2"),
+        ({"Rows": None}, r"0003\.dcm has no size: its Rows are None, its Columns 5"),
     ],
 )
 def test_the_slice_that_does_not_belong_is_named(ct: list[Path], change: dict[str, object], message: str) -> None:
     edit(ct[2], **change)
     with pytest.raises(SeriesError, match=message):
         read_series(ct)
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_a_slice_without_the_rescale_of_the_others_is_refused(ct: list[Path], keyword: str) -> None:
+    """It would lie a thousand Hounsfield units off."""
+    for path in ct:
+        edit(path, RescaleIntercept="-1024")
+    edit(ct[2], **{keyword: None})
+    with pytest.raises(SeriesError, match=r"mixed rescale slope and intercept: 0003\.dcm .* has not both, 7 of 8 have"):
+        read_series(ct)
+
+
+def test_a_series_without_any_rescale_holds_the_stored_values(ct: list[Path]) -> None:
+    expected = read_series(ct).volume.array
+    for path in ct:
+        edit(path, RescaleSlope=None, RescaleIntercept=None, SamplesPerPixel=None)
+    assert np.array_equal(read_series(ct).volume.array, expected)
+
+
+def test_pixel_spacings_that_differ_by_rounding_are_one(ct: list[Path]) -> None:
+    for index, path in enumerate(ct):
+        edit(path, PixelSpacing=["0.97655", "0.97655"] if index % 3 else ["0.976549", "0.976549"])
+    assert read_series(ct).volume.spacing[1:] == (0.97655, 0.97655)
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize("high_bit", [11, 13, 15])
+def test_overlays_and_noise_beside_the_stored_bits_are_no_part_of_the_values(
+    ct: list[Path], signed: int, high_bit: int
+) -> None:
+    expected = read_series(ct).volume.array - 100 * signed
+    for path in ct:
+        image = dcmread(path)
+        words = (image.pixel_array.astype(np.int64) - 100 * signed & 0xFFF) << high_bit - 11
+        words |= ~(0xFFF << high_bit - 11) & 0xFFFF
+        bits = {"BitsStored": 12, "HighBit": high_bit, "PixelRepresentation": signed}
+        edit(path, PixelData=words.astype("<u2").tobytes(), **bits)
+    assert np.array_equal(read_series(ct).volume.array, expected)
+
+
+def test_values_in_high_bits_that_cannot_be_decoded_are_refused(ct: list[Path]) -> None:
+    for path in ct:
+        image = dcmread(path)
+        image.BitsStored = 12
+        image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        image.save_as(path)
+    with pytest.raises(SeriesError, match=r"pixels of 0001\.dcm cannot be decoded: High Bit 15 of 12 Bits Stored"):
+        read_series(ct)
+
+
+@pytest.mark.parametrize("vr", ["FD", "ZZ", "SQ"])
+@pytest.mark.parametrize("keyword", ["ImagePositionPatient", "EchoTime", "Rows", "FrameOfReferenceUID", "ImageType"])
+def test_a_header_that_cannot_be_converted_is_refused_with_the_file(ct: list[Path], keyword: str, vr: str) -> None:
+    image = dcmread(ct[2])
+    image._dict[Tag(keyword)] = RawDataElement(Tag(keyword), vr, 4, b"abcd", 0, False, True)
+    image.save_as(ct[2])
+    with pytest.raises(SeriesError, match=r"header of 0003\.dcm cannot be read"):
+        read_series(ct)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, about character sets that were cut
+def test_a_file_cut_anywhere_is_refused_in_one_sentence(ct: list[Path]) -> None:
+    whole = ct[2].read_bytes()
+    for end in range(0, len(whole), 41):
+        ct[2].write_bytes(whole[:end])
+        with pytest.raises(SeriesError, match=r"0003\.dcm|two images|missing between|belong to 2 series|mixed"):
+            read_series(ct)
 
 
 def test_files_that_are_no_dicom_and_single_slices_are_refused(ct: list[Path], tmp_path: Path) -> None:

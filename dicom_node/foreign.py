@@ -1,0 +1,26 @@
+"""Foreign bytes: the exceptions by which pydicom meets what is no DICOM, named once for all who read it.
+
+pydicom converts values when they are asked for, and documents none of these. The list is what its sources raise and
+what random damage to real files brought up; a test goes on looking for others.
+"""
+
+import struct
+import zlib
+from typing import Final
+
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+PYDICOM_ERRORS: Final = (
+    InvalidDicomError,  # it does not begin like a file (PS3.10 7.1)
+    BytesLengthException,  # binary numbers of another length than their VR
+    OSError,  # "No tag to read": it ends, or goes on, within a sequence
+    EOFError,  # it ends within a value
+    struct.error,  # it ends within a tag or a length
+    zlib.error,  # deflated data that is none
+    RuntimeError,  # NotImplementedError for an unknown VR, RecursionError for a thousand nested sequences
+    ValueError,  # text that is no number, date, UID or character set
+    ArithmeticError,  # an infinite integer string
+    TypeError,  # a character set that is no text
+    AttributeError,  # a sequence where a value belongs
+    LookupError,  # an empty value where there must be one, a codec for bytes where one for text belongs
+)
