@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .chunks import Chunk
 from .lexicon import Kind, Lexicon
-from .places import WHERE, Mention, Span, is_numbered
+from .places import NAMES_PLACE, WHERE, Mention, Span, has_side, is_numbered
 
 
 def sites_named(chunks: Sequence[Chunk], mention: Mention) -> list[str]:
@@ -34,12 +34,8 @@ def _tells_more(chunks: Sequence[Chunk], place: Span, mention: Mention, sites: S
     """Whether a place before says more of the finding's own site: "Both kidneys show parapelvic cysts", a level."""
     if any(lexicon.is_code(chunks[i].concept) for i in range(*place)):
         return lexicon.code_sites.issuperset(sites)
-    sided = _has_side(chunks, [place]) and not _has_side(chunks, mention.kept)
+    sided = has_side(chunks, [place]) and not has_side(chunks, mention.kept)
     return sided and _is_same_organ(chunks, place, sites)
-
-
-def _has_side(chunks: Sequence[Chunk], spans: Sequence[Span]) -> bool:
-    return any(chunks[i].side for start, end in spans for i in range(start, end))
 
 
 def _is_same_organ(chunks: Sequence[Chunk], place: Span, sites: Sequence[str]) -> bool:
@@ -50,6 +46,8 @@ def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention],
     """The nearest place before `start` in the same clause that belongs to no other finding."""
     at = start - 1
     while at >= 0 and not _ends_clause(chunks, at):
+        if chunks[at].concept in lexicon.turns:
+            return None
         if chunks[at].kind is Kind.SITE:
             level = lexicon.is_code(chunks[at].concept)  # told of "disc disease at L4-L5" it holds for the bulge too
             if any(_owns(one, at) for one in found if chunks[one.head].drawable or not level):
@@ -72,7 +70,7 @@ def _joined_place(chunks: Sequence[Chunk], first: int) -> int:
     at = first - 1
     while at > 0 and chunks[at - 1].kind in WHERE:
         at -= 1
-    return at if any(chunks[i].kind is Kind.SITE for i in range(at, first - 1)) else first
+    return at if any(chunks[i].kind in NAMES_PLACE | {Kind.POSITION} for i in range(at, first - 1)) else first
 
 
 def _owns(mention: Mention, at: int) -> bool:

@@ -7,6 +7,7 @@ from .lexicon import Kind, Lexicon
 from .tokens import Token
 
 _BETWEEN_NUMBERS = frozenset({"x", "×", "by", "to", "-", "–", "*"})
+_TO = frozenset({"to", "–", "through"})
 _LONGEST_MEASURE = 12  # tokens: "2.1 cm x 1.4 cm x 0.9 cm" has eight
 
 
@@ -43,8 +44,11 @@ def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | N
 
 def _other(tokens: Sequence[Token], position: int) -> Chunk:
     norm = tokens[position].norm
+    end = position + 1
+    if norm[0].isdigit() and end + 1 < len(tokens) and tokens[end].norm in _TO and tokens[end + 1].norm[0].isdigit():
+        return Chunk(position, end + 2, Kind.NUMBER, norm)  # "4th to 7th"
     kind = Kind.NUMBER if norm[0].isdigit() else Kind.WORD if norm[0].isalpha() else Kind.MARK
-    return Chunk(position, position + 1, kind, norm)
+    return Chunk(position, end, kind, norm)
 
 
 def _measure(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | None:
@@ -72,6 +76,6 @@ def _compounds(chunks: list[Chunk]) -> list[Chunk]:
     """Two findings side by side are one ("calcification focus"): the first describes the second."""
     for i in range(len(chunks) - 1):
         first, second = chunks[i], chunks[i + 1]
-        if first.kind is second.kind is Kind.FINDING and first.drawable:
+        if first.kind is second.kind is Kind.FINDING:
             chunks[i] = Chunk(first.start, first.end, Kind.MODIFIER, first.concept)
     return chunks

@@ -105,7 +105,10 @@ class LexiconFile(BaseModel):
     told_apart: list[str] = []  # findings that only their own words tell apart
     self_located: list[str] = []  # findings whose name says where they are
     code_sites: list[str] = []  # concepts of sites whose level a site code tells
+    same_as: list[str] = []  # "consistent with": the findings on both sides of it are one thing
     companions: list[str] = []  # "with": the findings on both sides of it share their place
+    definite: list[str] = []  # articles of what is known already: "the"
+    turns: list[str] = []  # "although": a place before it does not hold for what follows
     adjective_endings: list[str] = []  # of words that no list holds and that describe the finding after them
     parts: list[str] = []
     regions: list[str] = []
@@ -133,6 +136,9 @@ class Lexicon:
         self.self_located = frozenset(file.self_located)
         self.code_sites = frozenset(file.code_sites)
         self.companions = frozenset(file.companions)
+        self.same_as = frozenset(file.same_as)
+        self.turns = frozenset(file.turns)
+        self.definite = frozenset(file.definite)
         self.parts = frozenset(file.parts)
         self.regions = frozenset(file.regions)
         self.title_findings = frozenset(file.title_findings)

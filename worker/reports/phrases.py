@@ -8,24 +8,25 @@ from collections.abc import Sequence
 
 from .chunks import Chunk
 from .lexicon import Kind, Lexicon
+from .lists import listed
 from .places import (
     DESCRIPTION,
     DROPPED,
-    NAMES_PLACE,
     PASSED_OVER,
     WHERE,
     Mention,
     Span,
     add_place,
     is_numbered,
+    place_end,
     run_end,
 )
+from .sharing import share_places
 
 _BEFORE_HEAD = DROPPED | DESCRIPTION | WHERE | {Kind.PARTITIVE}
 # An unknown word between one of these and a finding is its adjective: "left epididymal cyst", "2 cm interloop abscess".
 _BEFORE_ADJECTIVE = DROPPED | DESCRIPTION | {Kind.SIDE, Kind.ARTICLE}
 _OF_PREDICATE = PASSED_OVER | {Kind.MODIFIER, Kind.ARTICLE, Kind.JOIN, Kind.WORD}  # "is anteverted and enlarged"
-_BETWEEN_FINDINGS = DROPPED | {Kind.JOIN, Kind.ARTICLE, Kind.PARTITIVE}
 _LONGEST_NAME = 5  # chunks of "(4R)"
 _COUNTED = DESCRIPTION | WHERE | {Kind.FINDING, Kind.NUMBER}
 
@@ -36,15 +37,18 @@ def mentions(chunks: Sequence[Chunk], lexicon: Lexicon, *, titled: bool = False)
     of_title = titled and not any(piece.kind is Kind.SITE for piece in chunks)  # "Spleen: mildly enlarged"
     for head, piece in enumerate(chunks):
         taken = found[-1].end if found else 0
+        if any(first <= head < last for one in found for first, last in one.kept):
+            continue  # the look of a list's item: "Nodules: RUL 4 mm ground glass"
         if piece.kind is Kind.FINDING:
-            found.append(_around(chunks, head, taken, lexicon))
+            one = _around(chunks, head, taken, lexicon)
+            found.extend(listed(chunks, one.kept, head, lexicon) or [one])
         elif piece.kind is Kind.STATE and not _describes_finding(chunks, head):
             mention = _state(chunks, head, taken, lexicon)
             if mention is None and of_title:
                 mention = Mention(head, head, head + 1, kept=[(head, head + 1)])
             if mention is not None:
                 found.append(mention)
-    _share_places(chunks, found, lexicon)
+    share_places(chunks, found, lexicon)
     return found
 
 
@@ -92,6 +96,8 @@ def _joined(chunks: Sequence[Chunk], at: int, taken: int) -> int:
     before = at - 1
     while before >= taken and chunks[before].kind is Kind.JOIN and at - before < 3:
         before -= 1
+    if before > taken and chunks[before].concept == ")":  # "left iliac (14 mm) and right iliac nodes"
+        before = _aside_start(chunks, before + 1, taken) - 1
     return before if before >= taken and _alike(chunks[before], _next_kept(chunks, at)) else at
 
 
@@ -104,9 +110,19 @@ def _next_kept(chunks: Sequence[Chunk], at: int) -> Chunk:
 
 def _alike(first: Chunk, second: Chunk) -> bool:
     """Whether `first and second` describe the same thing: two sides, two positions, two looks."""
-    if first.kind is Kind.SITE_ADJECTIVE and second.kind in (Kind.SIDE, Kind.SITE):
-        return True  # "subcarinal and right hilar nodes", "hilar and aortopulmonary window nodes"
-    groups = (DESCRIPTION | DROPPED, {Kind.SIDE}, {Kind.POSITION, Kind.SITE_ADJECTIVE}, {Kind.NUMBER})
+    if first.kind in (Kind.SITE_ADJECTIVE, Kind.POSITION, Kind.SITE) and second.kind in (Kind.SIDE, Kind.SITE):
+        return (
+            True  # "subcarinal and right hilar nodes", "right upper and lower lobe nodules", "liver and lung lesions"
+        )
+    if first.kind in (Kind.MODIFIER, Kind.POSITION) and second.kind is Kind.FINDING and second.end - second.start > 1:
+        return True  # "centrilobular and paraseptal emphysema"
+    groups = (
+        DESCRIPTION | DROPPED,
+        {Kind.MODIFIER, Kind.POSITION},
+        {Kind.SIDE},
+        {Kind.POSITION, Kind.SITE_ADJECTIVE},
+        {Kind.NUMBER},
+    )
     return any(first.kind in group and second.kind in group for group in groups)
 
 
@@ -153,12 +169,13 @@ def _describes_finding(chunks: Sequence[Chunk], at: int) -> bool:
 
 def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> Mention | None:
     """A state with the site it is told of: "dilated bile duct", "the spleen is enlarged"; None without a site."""
-    end, _ = run_end(chunks, _after_looks(chunks, head), lexicon)
+    first = _after_looks(chunks, head)
+    end = place_end(chunks, first, lexicon) or run_end(chunks, first, lexicon)[0]
     if any(chunks[i].kind is Kind.SITE for i in range(head + 1, end)):
         start = _start(chunks, head, taken)
         mention = Mention(head, start, end)
-        *before, (first, _) = _kept(chunks, start, head, lexicon)
-        mention.kept = [*before, (first, end)]
+        *before, (opening, _) = _kept(chunks, start, head, lexicon)
+        mention.kept = [*before, (opening, end)]
         add_place(chunks, mention, lexicon)
         return mention
     subject = _subject(chunks, head, taken)
@@ -194,27 +211,16 @@ def _subject(chunks: Sequence[Chunk], head: int, taken: int) -> Span | None:
         linked = linked or chunks[at - 1].kind is Kind.FILLER
         at -= 1
     end = at
-    linked = linked or (end == head and _ends_clause(chunks, head + 1))  # "Spleen enlarged."
+    told = all(
+        piece.kind in (Kind.MEASURE, Kind.SIZE, Kind.CHANGE) or piece.concept == "," for piece in chunks[end:head]
+    )
+    linked = linked or (told and _ends_clause(chunks, head + 1))  # "Spleen enlarged.", "Spleen 14 cm, enlarged."
     while at > taken and chunks[at - 1].kind in WHERE:
         at -= 1
     return (at, end) if linked and any(chunks[i].kind is Kind.SITE for i in range(at, end)) else None
 
 
 def _ends_clause(chunks: Sequence[Chunk], at: int) -> bool:
+    if at + 1 < len(chunks) and chunks[at].kind is Kind.PREPOSITION and chunks[at + 1].kind is Kind.MEASURE:
+        return True  # "Ascending aorta aneurysmal at 5.1 cm"
     return at == len(chunks) or chunks[at].kind in (Kind.MARK, Kind.JOIN, Kind.MEASURE)
-
-
-def _share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
-    """In "nodules and consolidation in the left lung" the place holds for both; so it does with "with" between."""
-    for first, second in zip(reversed(found[:-1]), reversed(found[1:]), strict=True):
-        between = chunks[first.end : second.start]
-        joined = between and all(
-            piece.kind in _BETWEEN_FINDINGS or piece.concept in lexicon.companions for piece in between
-        )
-        own = any(chunks[i].kind in NAMES_PLACE for a, b in first.kept for i in range(a, b))
-        if joined and not first.place and not own and second.place:
-            first.place = list(second.place)
-        with_it = between and all(piece.concept in lexicon.companions for piece in between)
-        theirs = any(chunks[i].kind in NAMES_PLACE for a, b in second.kept for i in range(a, b))
-        if with_it and first.place and not theirs and not second.place and second.borrowed is None:
-            second.place = list(first.place)

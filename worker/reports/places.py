@@ -17,6 +17,7 @@ _WITHIN_PLACE = frozenset({Kind.ARTICLE, Kind.MODIFIER, Kind.PARTITIVE, Kind.SIZ
 _LEADS_TO_PLACE = frozenset({Kind.PREPOSITION, Kind.RELATION, Kind.FILLER})
 _ENDS_LIST_PLACE = frozenset({Kind.SITE, Kind.SITE_ADJECTIVE, Kind.PLACE, Kind.SIDE})
 _AFTER_COUNT = frozenset({Kind.JOIN, Kind.MARK, Kind.PREPOSITION, Kind.FILLER})
+_OPENS_BARE_PLACE = frozenset({Kind.POSITION, Kind.SITE})
 _LONGEST_COUNT = 6  # chunks of "4th, 5th and 6th"
 _LONGEST_ASIDE = 12  # chunks in a parenthesis that may stand between a finding and its place
 
@@ -39,22 +40,45 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
     at = mention.end
     while at < len(chunks):
         piece = chunks[at]
-        aside = _aside_end(chunks, at) or _measured_end(chunks, at)
+        # After a place, a size tells of one of several: "nodules in both lungs, the largest 9 mm in the left".
+        told = bool(mention.place) or has_side(chunks, mention.kept)
+        aside = aside_end(chunks, at) or (0 if told else _measured_end(chunks, at))
         if aside:
             at = aside
         elif _leads_on(chunks, at, mention, lexicon):
             at += 1
         elif piece.kind in (Kind.PREPOSITION, Kind.RELATION):
-            end = _place_end(chunks, at + 1, lexicon)
+            end = place_end(chunks, at + 1, lexicon)
             if not end:
+                within = _finding_end(chunks, at + 1, lexicon)
+                mention.place += [(at, within)] if within and not mention.place else []
                 return
             if piece.kind is Kind.PREPOSITION or not mention.place:
                 mention.place.append((at, end))
+            at = mention.end = end
+        elif mention.place and (end := _second_place_end(chunks, at, lexicon)):
+            mention.place.append((at, end))
             at = mention.end = end
         else:
             if not mention.place:
                 _add_bare_place(chunks, mention, at, lexicon)
             return
+
+
+def _finding_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
+    """The position after "the right iliac aneurysm" at `at`, or 0: a finding may lie in another that is known."""
+    if at + 1 >= len(chunks) or chunks[at].kind is not Kind.ARTICLE or chunks[at].concept not in lexicon.definite:
+        return 0
+    end, _ = run_end(chunks, at, lexicon)
+    return end + 1 if end < len(chunks) and chunks[end].kind is Kind.FINDING else 0
+
+
+def _second_place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
+    """The position after "and in the left kidney" at `at`, or 0."""
+    if chunks[at].kind is not Kind.JOIN or at + 2 >= len(chunks) or chunks[at + 1].kind is not Kind.PREPOSITION:
+        return 0
+    end = place_end(chunks, at + 2, lexicon)
+    return end if end and (end == len(chunks) or chunks[end].kind is Kind.MARK) else 0
 
 
 def _leads_on(chunks: Sequence[Chunk], at: int, mention: Mention, lexicon: Lexicon) -> bool:
@@ -69,7 +93,7 @@ def _is_place_between_commas(chunks: Sequence[Chunk], at: int, lexicon: Lexicon)
     """Whether ", on the right," begins at `at`: a place that commas set apart."""
     if at + 1 == len(chunks) or chunks[at + 1].kind is not Kind.PREPOSITION:
         return False
-    end = _place_end(chunks, at + 2, lexicon)
+    end = place_end(chunks, at + 2, lexicon)
     return bool(end) and (end == len(chunks) or chunks[end].concept in {",", "."})
 
 
@@ -80,16 +104,21 @@ def _is_predicate(chunks: Sequence[Chunk], at: int, mention: Mention) -> bool:
     return at > mention.end or (at + 1 < len(chunks) and chunks[at + 1].kind is Kind.PREPOSITION)
 
 
+def has_side(chunks: Sequence[Chunk], spans: Sequence[Span]) -> bool:
+    return any(chunks[i].side for start, end in spans for i in range(start, end))
+
+
 def _add_bare_place(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) -> None:
-    """Draw in a place without a preposition: "4 mm nodule RUL", "infarct, left thalamus", "effusion: small, left"."""
-    sided = any(chunks[i].side for first, last in mention.kept for i in range(first, last))
-    if (chunks[at].side and not sided) or lexicon.is_code(chunks[at].concept):
+    """Draw in a place without a preposition: "4 mm nodule RUL", "infarct, left thalamus", "cyst upper pole"."""
+    if (chunks[at].side and not has_side(chunks, mention.kept)) or lexicon.is_code(chunks[at].concept):
         start = at
     elif chunks[at].concept == "," and _is_list_place(chunks, at + 1, lexicon):
         start = at + 1
+    elif at == mention.head + 1 and chunks[at].kind in _OPENS_BARE_PLACE and _is_list_place(chunks, at, lexicon):
+        start = at
     else:
         return
-    end = _place_end(chunks, start, lexicon)
+    end = place_end(chunks, start, lexicon)
     if not end:
         return
     mention.end = end
@@ -99,7 +128,7 @@ def _add_bare_place(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon:
         mention.place.append((start, end))
 
 
-def _aside_end(chunks: Sequence[Chunk], at: int) -> int:
+def aside_end(chunks: Sequence[Chunk], at: int) -> int:
     """The position after a short parenthesis without a finding at `at`, or 0."""
     if chunks[at].concept != "(":
         return 0
@@ -130,19 +159,20 @@ def _measured_end(chunks: Sequence[Chunk], at: int) -> int:
 
 def _is_list_place(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
     """Whether "acute infarct, left thalamus" goes on with a bare place: it must end its clause."""
-    end = _place_end(chunks, at, lexicon)
+    end = place_end(chunks, at, lexicon)
     if not end or chunks[end - 1].kind not in _ENDS_LIST_PLACE or chunks[at].kind is Kind.ARTICLE:
         return False
-    return end == len(chunks) or chunks[end].concept in (",", ";", "(", ")", ".", ":")
+    closes = end == len(chunks) or chunks[end].kind is Kind.FILLER
+    return closes or chunks[end].concept in (",", ";", "(", ")", ".", ":")
 
 
-def _place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
+def place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
     """Where the place that starts at `at` ends ("the right upper and left lower lobes"), or 0 when it is none."""
     end, named = run_end(chunks, at, lexicon)
     if end < len(chunks) and chunks[end].kind is Kind.FINDING:
         return 0
     while end < len(chunks) and end > at:
-        join = _aside_end(chunks, end) or end  # "the right clavicle (middle third) and the scapula"
+        join = aside_end(chunks, end) or end  # "the right clavicle (middle third) and the scapula"
         if join == len(chunks) or chunks[join].kind is not Kind.JOIN:
             break
         step = 2 if join + 1 < len(chunks) and chunks[join].concept == "," and chunks[join + 1].kind is Kind.JOIN else 1
@@ -155,7 +185,7 @@ def _place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
             break
         end, named = after, named or also
     if not named and at < end < len(chunks) and chunks[end].kind is Kind.PREPOSITION:
-        return _place_end(chunks, end + 1, lexicon)  # "the floor and medial wall of the left orbit"
+        return place_end(chunks, end + 1, lexicon)  # "the floor and medial wall of the left orbit"
     return end if named else 0
 
 

@@ -11,6 +11,7 @@ from .borrowing import borrow_place
 from .chunks import Chunk, chunk
 from .context import reaches, reason_for
 from .lexicon import Lexicon, bundled_lexicon
+from .lists import as_item
 from .phrases import mentions
 from .places import Mention
 from .rules import Reason, Rules, bundled_rules
@@ -109,7 +110,7 @@ def _repeats(found: _Found, earlier: _Found) -> bool:
 def _findings(text: str, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
     tokens = tokenize(text, lexicon.spelling)
     for sentence in sentences(text, tokens, lexicon, rules):
-        yield from _of_sentence(text, sentence, lexicon, rules)
+        yield from _of_sentence(text, as_item(sentence, lexicon), lexicon, rules)
 
 
 def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
@@ -150,8 +151,10 @@ def _normal(wording: Wording) -> Iterator[_Found]:
 def _is_heading(mention: Mention, found: Sequence[Mention], chunks: Sequence[Chunk]) -> bool:
     """Whether the finding only heads others: "Masses or nodules: 5 mm nodule in the left lung"."""
     colon = next((i for i in range(min(_LONGEST_HEADING, len(chunks))) if chunks[i].concept == ":"), 0)
-    if mention.head > colon or not colon:
+    if mention.head > colon or not colon or any(start > colon for start, _ in mention.kept):
         return False
+    if any(start > colon for start, _ in mention.place) or (mention.borrowed and mention.borrowed[0] > colon):
+        return False  # the item of a list
     after = {chunks[other.head].concept for other in found if other.head > colon}
     bare = mention.kept == [(mention.head, mention.head + 1)]
     repeated = any(chunks[other.head].concept in after for other in found if other.head < colon)

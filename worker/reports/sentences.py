@@ -16,6 +16,7 @@ REPORT = "report"  # the section kind whose findings count
 _BULLETS = frozenset("•*-–—·▪●○◦>‣")
 _FULL_STOPS = frozenset(".!")
 _ENDS = _FULL_STOPS | frozenset('"“”')
+_OF_PLACE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE, Kind.JOIN, Kind.PREPOSITION})
 _QUESTION = "?"  # ends a sentence and stays in it: it makes the finding before it uncertain
 _NARROWEST = 40  # characters: nobody breaks lines at less
 _LONGEST_TITLE = 8  # words before a colon
@@ -31,6 +32,7 @@ class Sentence:
     title: Sequence[Token]
     section: str
     span: tuple[int, int]  # characters of the text from, to (exclusive), with the full stop
+    heading: "Sentence | None" = None  # the line above that ends with a colon and heads a list: "Nodules:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,22 @@ def sentences(text: str, tokens: Sequence[Token], lexicon: Lexicon, rules: Rules
     section, title, has_content = REPORT, (0, 0), False
     pieces = [(*piece, _section(tokens[piece[0] : piece[2]], rules)) for piece in _pieces(layout, lexicon, rules)]
     titled = any(kind == REPORT for *_, kind in pieces)
+    heading: Sentence | None = None
+    bulleted = inline = False
     for start, end, colon, kind in pieces:
         breaks = layout.breaks_before(start)
+        if breaks > 1 or kind or (breaks and bulleted):
+            heading = None
+        bulleted = not breaks
         if breaks > 1 or (breaks and not layout.line_is_full(start)):
             title = (0, 0)
         # Without a title that opens the findings, a history or technique ends with its first sentence.
         if has_content and (breaks > 1 or not titled or (breaks and section in rules.one_line)):
             section = REPORT
+        if inline and not colon and _leaves(tokens[start:end], tokens[title[0] : title[1]], lexicon):
+            title = (0, 0)
         if colon:
+            inline = not breaks and _follows_sentence(tokens, start)
             site = _has_site(tokens[start:colon], lexicon)
             has_content = False
             section = kind or (REPORT if site else section)
@@ -79,7 +89,10 @@ def sentences(text: str, tokens: Sequence[Token], lexicon: Lexicon, rules: Rules
             has_content = True
             last = end if end < len(tokens) and tokens[end].norm in _FULL_STOPS else end - 1
             span = (tokens[first].start, tokens[last].end)
-            yield Sentence(tokens[first:end], tokens[title[0] : title[1]], section, span)
+            sentence = Sentence(tokens[first:end], tokens[title[0] : title[1]], section, span, heading)
+            if tokens[end - 1].norm == ":":
+                heading, bulleted = sentence, False
+            yield sentence
 
 
 def _pieces(layout: _Layout, lexicon: Lexicon, rules: Rules) -> Iterator[tuple[int, int, int]]:
@@ -169,10 +182,12 @@ def _title_end(layout: _Layout, start: int, lexicon: Lexicon, rules: Rules) -> i
     for end in range(start, min(start + _LONGEST_TITLE, len(tokens))):
         norm = tokens[end].norm
         if norm == ":":
+            if any(token.norm == "," for token in tokens[start:end]) and not _is_place(tokens[start:end], lexicon):
+                return 0
             measured = end + 1 < len(tokens) and tokens[end + 1].norm[0].isdigit()
             is_title = end > start and not _names_finding(tokens[start:end], lexicon, measured=measured)
             return end + 1 if is_title else 0
-        if norm in rules.title_breakers or norm in ".;,?" or (end > start and layout.breaks_before(end)):
+        if norm in rules.title_breakers or norm in ".;?" or (end > start and layout.breaks_before(end)):
             return 0
     return 0
 
@@ -191,9 +206,39 @@ def _names_finding(title: Sequence[Token], lexicon: Lexicon, *, measured: bool) 
     return False
 
 
+def _is_place(title: Sequence[Token], lexicon: Lexicon) -> bool:
+    """Whether nothing but a place stands there: "Right parotid, superficial lobe"."""
+    at = 0
+    while at < len(title):
+        found = lexicon.longest(title, at)
+        if title[at].norm != "," and (found is None or found[1].kind not in _OF_PLACE):
+            return False
+        at = found[0] if found else at + 1
+    return True
+
+
 def _is_organ(term: Sequence[Token], lexicon: Lexicon) -> bool:
     words = [token.norm for token in term]
     return " ".join([*words[:-1], lexicon.singular(words[-1])]) in lexicon.title_findings
+
+
+def _follows_sentence(tokens: Sequence[Token], start: int) -> bool:
+    """Whether a full stop, and no list number, stands before `start`: "Spleen normal. Left kidney: 2 cm cyst"."""
+    return start > 1 and tokens[start - 1].norm in _FULL_STOPS and not tokens[start - 2].norm.isdigit()
+
+
+def _leaves(sentence: Sequence[Token], title: Sequence[Token], lexicon: Lexicon) -> bool:
+    """Whether a sentence speaks of another organ or side than its title."""
+    (sites, sides), (told, told_sides) = _places(sentence, lexicon), _places(title, lexicon)
+    return bool(told and sites - lexicon.parts and not sites & told) or bool(
+        sides and told_sides and not sides & told_sides
+    )
+
+
+def _places(tokens: Sequence[Token], lexicon: Lexicon) -> tuple[set[str], set[str]]:
+    """The concepts of the sites and the sides among the tokens."""
+    found = [hit[1] for i in range(len(tokens)) if (hit := lexicon.longest(tokens, i))]
+    return {entry.concept for entry in found if entry.kind is Kind.SITE}, {e.side for e in found if e.side}
 
 
 def _has_site(title: Sequence[Token], lexicon: Lexicon) -> bool:

@@ -1,19 +1,20 @@
 """The words of a prompt: the finding's phrase and place as the report wrote them, in one line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from .borrowing import sites_named
 from .chunks import Chunk, chunk
 from .lexicon import Kind, Lexicon
-from .places import WHERE, Mention, Span, is_numbered
+from .places import WHERE, Mention, Span, aside_end, is_numbered
 from .sentences import Sentence
 from .tokens import Token
 
 _OF_PLACE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE})
 _LEADING = frozenset({Kind.PREPOSITION, Kind.RELATION, Kind.ARTICLE})
 _LONGEST_ABBREVIATION = 5
+_WORD_PART = re.compile(r"[^-/]+")
 _NUMBER = re.compile(r" (?:\d+\w?|[ivx]+[ab]?)$", re.IGNORECASE)
 BILATERAL = "bilateral"  # the name that every lexicon gives to both sides
 
@@ -162,7 +163,10 @@ class Wording:
 
     def _title_words(self, organ: Chunk) -> str:
         words = self._text[self._title[organ.start].start : self._title[organ.end - 1].end]
-        return words if self._lexicon.is_code(organ.concept) else " ".join(words.lower().split())
+        code = self._lexicon.is_code(organ.concept) or (
+            organ.side and organ.kind is Kind.SITE and organ.end - organ.start == 1
+        )  # "L4", "RUL"
+        return words if code else " ".join(words.lower().split())
 
     def _in_titled_organ(self, mention: Mention, organ: Chunk) -> Worded:
         """A finding in the organ of the title: "KIDNEYS: 3 mm stone on the left" is a stone in the left kidney."""
@@ -183,7 +187,7 @@ class Wording:
     def _own_place(self, mention: Mention) -> list[Span]:
         """The words of place before the finding, with the "and" between them: "hilar and mediastinal"."""
         kept = [i for start, end in mention.kept for i in range(start, end)]
-        place = [i for i in kept if self._kind(i) in WHERE]
+        place = [i for i in kept if self._kind(i) in WHERE or is_numbered(self._chunks, i, self._lexicon)]
         joins = [i for i in kept if self._kind(i) is Kind.JOIN and place and place[0] < i < place[-1]]
         return _merged([(i, i + 1) for i in sorted([*place, *joins])])
 
@@ -201,12 +205,29 @@ class Wording:
         """The report's own words of the spans in one line, in lower case except for abbreviations."""
         words: list[str] = []
         for start, end in spans:
-            first, last = self._tokens[self._chunks[start].start], self._tokens[self._chunks[end - 1].end - 1]
-            words.extend(self._text[first.start : last.end].split())
-        return " ".join(word if self._is_abbreviation(word) else word.lower() for word in words)
+            for first, last in self._without_asides(start, end):
+                opening, closing = self._tokens[self._chunks[first].start], self._tokens[self._chunks[last - 1].end - 1]
+                words.extend(self._text[opening.start : closing.end].split())
+        joined = " ".join(_WORD_PART.sub(lambda part: self._cased(part.group()), word) for word in words)
+        return joined.replace(" ,", ",")
 
-    def _is_abbreviation(self, word: str) -> bool:
-        return word.isupper() and 1 < len(word) <= _LONGEST_ABBREVIATION and not self.sentence.isupper()
+    def _without_asides(self, start: int, end: int) -> Iterator[Span]:
+        """The span without what stands in parentheses: "frontal lobe (18 mm) and pons"."""
+        at = start
+        while at < end:
+            aside = aside_end(self._chunks, at)
+            if aside and start < at:
+                yield start, at
+            start = aside or start
+            at = aside or at + 1
+        if start < end:
+            yield start, end
+
+    def _cased(self, word: str) -> str:
+        """A word in lower case, an abbreviation ("RUL", "IVb") as it is."""
+        capitals = sum(letter.isupper() for letter in word)
+        short = len(word) <= _LONGEST_ABBREVIATION and (word.isupper() or capitals > 1)
+        return word if short and word != "A" and not self.sentence.isupper() else word.lower()
 
 
 def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
@@ -230,14 +251,14 @@ def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
 
 
 def _is_one_place(organs: Sequence[Chunk], title: Sequence[Chunk], lexicon: Lexicon) -> bool:
-    """Whether two sites of a title are one place: "L5/S1", "Superficial lobe of the parotid gland"."""
+    """Whether two sites of a title are one place: "L5/S1", "Lobe of the parotid", "Right parotid, superficial lobe"."""
     between = [piece for piece in title if organs[0].end <= piece.start and piece.end <= organs[1].start]
     kinds = {piece.kind for piece in between}
     if all(lexicon.is_code(organ.concept) for organ in organs):
         return kinds == {Kind.JOIN}
-    return (
-        organs[0].concept in lexicon.parts and Kind.PREPOSITION in kinds and kinds <= {Kind.PREPOSITION, Kind.ARTICLE}
-    )
+    part = any(organ.concept in lexicon.parts for organ in organs) or organs[0].concept == organs[1].concept
+    comma = [piece.concept for piece in between] == [","]
+    return part and (comma or (Kind.PREPOSITION in kinds and kinds <= {Kind.PREPOSITION, Kind.ARTICLE}))
 
 
 def _counts(title: Sequence[Chunk], at: int, site: Chunk, lexicon: Lexicon) -> bool:

@@ -1,0 +1,62 @@
+"""Places that two findings of a sentence share: "nodules and consolidation in the left lung"."""
+
+import itertools
+from collections.abc import Sequence
+
+from .chunks import Chunk
+from .lexicon import Kind, Lexicon
+from .places import DROPPED, NAMES_PLACE, PASSED_OVER, WHERE, Mention, Span, aside_end
+
+_BETWEEN_FINDINGS = DROPPED | {Kind.JOIN, Kind.ARTICLE, Kind.PARTITIVE}
+_BETWEEN_NAMES = PASSED_OVER | {Kind.ARTICLE, Kind.JOIN}
+
+
+def share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
+    """Give a finding without a place that of the one it is joined to by "and" or "with", or is another name of."""
+    for first, second in zip(reversed(found[:-1]), reversed(found[1:]), strict=True):
+        between = chunks[first.end : second.start]
+        joined = between and all(
+            piece.kind in _BETWEEN_FINDINGS or piece.concept in lexicon.companions for piece in between
+        )
+        if joined and not first.place and not _names_place(chunks, first) and second.place:
+            first.place = list(second.place)
+        with_it = between and all(piece.concept in lexicon.companions for piece in between)
+        if with_it and first.place and not _names_place(chunks, second) and not second.place and not second.borrowed:
+            second.place = list(first.place)
+    for first, second in itertools.pairwise(found):
+        if _is_other_name(chunks, first.end, second.start, lexicon):
+            _share_as_one(chunks, first, second)
+
+
+def _names_place(chunks: Sequence[Chunk], mention: Mention) -> bool:
+    return any(chunks[i].kind in NAMES_PLACE for start, end in mention.kept for i in range(start, end))
+
+
+def _is_other_name(chunks: Sequence[Chunk], start: int, end: int, lexicon: Lexicon) -> bool:
+    """Whether only ", 9 mm, consistent with a" stands from `start` to `end`: both findings are one thing."""
+    told = False
+    while start < end:
+        piece = chunks[start]
+        told = told or piece.concept in lexicon.same_as
+        aside = aside_end(chunks, start)
+        if not (aside or piece.concept in lexicon.same_as or piece.kind in _BETWEEN_NAMES):
+            return False
+        start = aside or start + 1
+    return told
+
+
+def _share_as_one(chunks: Sequence[Chunk], first: Mention, second: Mention) -> None:
+    """Give the place of one to the other: "right renal lesion consistent with a cyst" names a right renal cyst."""
+    for giver, taker in ((first, second), (second, first)):
+        if taker.place or taker.borrowed or _names_place(chunks, taker):
+            continue
+        taker.place, taker.borrowed, taker.whole = list(giver.place), giver.borrowed, giver.whole
+        taker.kept = [*_where(chunks, giver), *taker.kept]
+
+
+def _where(chunks: Sequence[Chunk], mention: Mention) -> list[Span]:
+    """The words of place before a finding: "right renal" of "right renal lesion"."""
+    if not _names_place(chunks, mention):
+        return []
+    own = [i for start, end in mention.kept for i in range(start, end)]
+    return [(i, i + 1) for i in own if chunks[i].kind in WHERE and i != mention.head]
