@@ -7,19 +7,20 @@ from .lexicon import Kind, Lexicon
 from .places import NAMES_PLACE, WHERE, Mention, Span, has_side, is_numbered
 
 
-def sites_named(chunks: Sequence[Chunk], mention: Mention) -> list[str]:
+def sites_named(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> list[str]:
     """The concepts of the sites in the finding's own words; a side alone is none, nor is a neighbour."""
     spans = [*mention.kept, *(span for span in mention.place if chunks[span[0]].kind is not Kind.RELATION)]
     own = [chunks[i] for start, end in spans for i in range(start, end)]
-    return [piece.concept for piece in own if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
+    within = (site for site in chunks[mention.head].within if site not in lexicon.wide_sites)  # "esophageal varices"
+    return [*(piece.concept for piece in own if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)), *within]
 
 
 def borrow_place(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
     """Give findings without a place the one named before them: "The left kidney contains a cyst"."""
     for mention in found:
-        if mention.borrowed is not None or chunks[mention.head].concept in lexicon.self_located:
+        if mention.borrowed is not None or chunks[mention.head].located:
             continue
-        sites = sites_named(chunks, mention)
+        sites = sites_named(chunks, mention, lexicon)
         if not sites:
             mention.borrowed = _place_before(chunks, mention.start, found, lexicon)
         elif mention.place and lexicon.parts.issuperset(sites):
@@ -50,7 +51,7 @@ def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention],
             return None
         if chunks[at].kind is Kind.SITE:
             level = lexicon.is_code(chunks[at].concept)  # told of "disc disease at L4-L5" it holds for the bulge too
-            if any(_owns(one, at) for one in found if chunks[one.head].drawable or not level):
+            if any(_owns(chunks, one, at, lexicon) for one in found if chunks[one.head].drawable or not level):
                 return None
             first = at
             while first > 0 and chunks[first - 1].kind in WHERE | {Kind.ARTICLE}:
@@ -73,8 +74,11 @@ def _joined_place(chunks: Sequence[Chunk], first: int) -> int:
     return at if any(chunks[i].kind in NAMES_PLACE | {Kind.POSITION} for i in range(at, first - 1)) else first
 
 
-def _owns(mention: Mention, at: int) -> bool:
-    """Whether a place is part of a finding's phrase; the subject of "is enlarged" stays free for others."""
+def _owns(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) -> bool:
+    """Whether a place is part of a finding's phrase; that of a state is free: "dilated bile duct with a stone"."""
+    followed = mention.end < len(chunks) and chunks[mention.end].concept in lexicon.companions
+    if chunks[mention.head].kind is Kind.STATE and followed:
+        return False
     told_of = mention.borrowed is not None and mention.borrowed[0] <= at < mention.borrowed[1]
     return mention.start <= at < mention.end and not told_of
 

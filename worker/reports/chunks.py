@@ -21,6 +21,8 @@ class Chunk:
     concept: str
     drawable: bool = True
     side: str = ""
+    within: tuple[str, ...] = ()  # concepts of the sites that a finding of several words names: "esophageal varices"
+    located: bool = False  # a finding whose name says where it is: "cardiomegaly"
 
 
 def chunk(tokens: Sequence[Token], lexicon: Lexicon) -> list[Chunk]:
@@ -39,7 +41,13 @@ def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | N
     if found is None:
         return None
     end, entry = found
-    return Chunk(position, end, entry.kind, entry.concept, entry.drawable, entry.side)
+    within = _sites_within(tokens[position:end], lexicon) if entry.kind is Kind.FINDING else ()
+    return Chunk(position, end, entry.kind, entry.concept, entry.drawable, entry.side, within, entry.located)
+
+
+def _sites_within(term: Sequence[Token], lexicon: Lexicon) -> tuple[str, ...]:
+    found = [hit[1] for i in range(len(term) - 1) if (hit := lexicon.longest(term[:-1], i))]
+    return tuple(entry.concept for entry in found if entry.kind in (Kind.SITE, Kind.SITE_ADJECTIVE))
 
 
 def _other(tokens: Sequence[Token], position: int) -> Chunk:

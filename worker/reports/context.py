@@ -80,6 +80,16 @@ def reason_for(head: tuple[int, int], phrase: tuple[int, int], found: Sequence[R
     return next((reason for reason in _ORDER if reason in reasons), None)
 
 
+def is_denied(subject: int, heads: Sequence[tuple[int, int]], found: Sequence[Reach]) -> bool:
+    """Whether the site at token `subject` is what is denied: "Neither adrenal gland is enlarged"."""
+    return any(
+        reach.reason is Reason.NEGATED
+        and reach.start <= subject < reach.end
+        and not any(reach.start <= head < subject for head, _ in heads)
+        for reach in found
+    )
+
+
 def _stops(tokens: Sequence[Token], rules: Rules) -> _Stops:
     forward, backward = [False] * (len(tokens) + 1), [False] * (len(tokens) + 1)
     position = 0

@@ -7,7 +7,7 @@ does not count. The longest term that starts at a token wins.
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -54,6 +54,7 @@ class Entry:
     concept: str
     drawable: bool = True
     side: str = ""
+    located: bool = False  # a finding whose name says where it is
 
 
 _SHORTEST_ADJECTIVE = 6  # letters: "styloid" is one, "year" is none
@@ -103,7 +104,7 @@ class LexiconFile(BaseModel):
     counted_sites: list[str] = []  # concepts that a number may precede: "7th rib"
     wide_sites: list[str] = []  # concepts of sites that cover many places: only the same words are the same place
     told_apart: list[str] = []  # findings that only their own words tell apart
-    self_located: list[str] = []  # findings whose name says where they are
+    self_located: list[str] = []  # findings, or terms of them, whose name says where they are
     code_sites: list[str] = []  # concepts of sites whose level a site code tells
     same_as: list[str] = []  # "consistent with": the findings on both sides of it are one thing
     companions: list[str] = []  # "with": the findings on both sides of it share their place
@@ -152,6 +153,8 @@ class Lexicon:
             candidates.sort(key=lambda candidate: -len(candidate[0]))
 
     def _add(self, term: str, entry: Entry) -> None:
+        if not self.self_located.isdisjoint((term, entry.concept)):
+            entry = replace(entry, located=True)
         words = tuple(token.norm for token in tokenize(term, self.spelling))
         forms = [words]
         if entry.kind in (Kind.FINDING, Kind.SITE, Kind.PLACE):
@@ -182,7 +185,8 @@ class Lexicon:
         if word not in self._not_findings:
             for ending, of_concept in self.file.finding_endings:
                 if word.endswith(ending):
-                    return position + 1, Entry(Kind.FINDING, word.removesuffix(ending) + of_concept)
+                    concept = word.removesuffix(ending) + of_concept
+                    return position + 1, Entry(Kind.FINDING, concept, located=word in self.self_located)
         if word.endswith(self._adjective_endings) and len(word) >= _SHORTEST_ADJECTIVE:
             return position + 1, Entry(Kind.MODIFIER, word)
         return None

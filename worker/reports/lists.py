@@ -48,7 +48,7 @@ def as_item(sentence: Sentence, lexicon: Lexicon) -> Sentence:
         return sentence
     own = chunk(sentence.tokens, lexicon)
     heads = [i for i, piece in enumerate(chunk(heading, lexicon)) if piece.kind is Kind.FINDING]
-    told = any(piece.kind in (Kind.MEASURE, Kind.STATE) for piece in own)
+    told = any(piece.kind in (Kind.MEASURE, Kind.STATE) or piece.concept == "(" for piece in own)
     denied = any(piece.kind in (Kind.FINDING, Kind.OUTSIDE) for piece in own)
     if not heads or denied or (of_title and not told):
         return sentence

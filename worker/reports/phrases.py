@@ -178,7 +178,7 @@ def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> 
         mention.kept = [*before, (opening, end)]
         add_place(chunks, mention, lexicon)
         return mention
-    subject = _subject(chunks, head, taken)
+    subject = _subject(chunks, head, taken, lexicon)
     if subject is None:
         return None
     mention = Mention(head, subject[0], head + 1, kept=[(head, head + 1)])
@@ -203,7 +203,7 @@ def _after_looks(chunks: Sequence[Chunk], head: int) -> int:
     return at
 
 
-def _subject(chunks: Sequence[Chunk], head: int, taken: int) -> Span | None:
+def _subject(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> Span | None:
     """The site that a predicate is told of: "spleen" in "the spleen is mildly enlarged"."""
     at = head
     linked = False
@@ -214,13 +214,14 @@ def _subject(chunks: Sequence[Chunk], head: int, taken: int) -> Span | None:
     told = all(
         piece.kind in (Kind.MEASURE, Kind.SIZE, Kind.CHANGE) or piece.concept == "," for piece in chunks[end:head]
     )
-    linked = linked or (told and _ends_clause(chunks, head + 1))  # "Spleen enlarged.", "Spleen 14 cm, enlarged."
+    linked = linked or (told and _ends_clause(chunks, head + 1, lexicon))  # "Spleen 14 cm, enlarged."
     while at > taken and chunks[at - 1].kind in WHERE:
         at -= 1
     return (at, end) if linked and any(chunks[i].kind is Kind.SITE for i in range(at, end)) else None
 
 
-def _ends_clause(chunks: Sequence[Chunk], at: int) -> bool:
+def _ends_clause(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
     if at + 1 < len(chunks) and chunks[at].kind is Kind.PREPOSITION and chunks[at + 1].kind is Kind.MEASURE:
         return True  # "Ascending aorta aneurysmal at 5.1 cm"
-    return at == len(chunks) or chunks[at].kind in (Kind.MARK, Kind.JOIN, Kind.MEASURE)
+    ends = at == len(chunks) or chunks[at].kind in (Kind.MARK, Kind.JOIN, Kind.MEASURE)
+    return ends or chunks[at].concept in lexicon.companions  # "Heart enlarged with ..."

@@ -160,7 +160,8 @@ def _measured_end(chunks: Sequence[Chunk], at: int) -> int:
 def _is_list_place(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
     """Whether "acute infarct, left thalamus" goes on with a bare place: it must end its clause."""
     end = place_end(chunks, at, lexicon)
-    if not end or chunks[end - 1].kind not in _ENDS_LIST_PLACE or chunks[at].kind is Kind.ARTICLE:
+    closed = end and (chunks[end - 1].kind in _ENDS_LIST_PLACE or is_numbered(chunks, end - 1, lexicon))
+    if not closed or chunks[at].kind is Kind.ARTICLE:
         return False
     closes = end == len(chunks) or chunks[end].kind is Kind.FILLER
     return closes or chunks[end].concept in (",", ";", "(", ")", ".", ":")

@@ -9,8 +9,8 @@ from typing import Any
 
 from .borrowing import borrow_place
 from .chunks import Chunk, chunk
-from .context import reaches, reason_for
-from .lexicon import Lexicon, bundled_lexicon
+from .context import is_denied, reaches, reason_for
+from .lexicon import Kind, Lexicon, bundled_lexicon
 from .lists import as_item
 from .phrases import mentions
 from .places import Mention
@@ -130,6 +130,8 @@ def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) 
         if sentence.section == REPORT:
             phrase = (chunks[mention.start].start, chunks[mention.end - 1].end)
             reason = reason_for((head.start, head.end), phrase, reached)
+            told_of = chunks[mention.borrowed[0]].start if head.kind is Kind.STATE and mention.borrowed else -1
+            reason = reason or (Reason.NEGATED if is_denied(told_of, heads, reached) else None)
         else:
             reason = Reason(sentence.section)
         if not head.drawable and reason in (None, Reason.UNCERTAIN):

@@ -17,6 +17,8 @@ _BULLETS = frozenset("•*-–—·▪●○◦>‣")
 _FULL_STOPS = frozenset(".!")
 _ENDS = _FULL_STOPS | frozenset('"“”')
 _OF_PLACE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE, Kind.JOIN, Kind.PREPOSITION})
+_DESCRIBES = frozenset({Kind.MODIFIER, Kind.STATE, Kind.QUANTITY, Kind.CHANGE, Kind.SIZE})
+_DASHES = frozenset("-–—")
 _QUESTION = "?"  # ends a sentence and stays in it: it makes the finding before it uncertain
 _NARROWEST = 40  # characters: nobody breaks lines at less
 _LONGEST_TITLE = 8  # words before a colon
@@ -65,9 +67,15 @@ def sentences(text: str, tokens: Sequence[Token], lexicon: Lexicon, rules: Rules
     pieces = [(*piece, _section(tokens[piece[0] : piece[2]], rules)) for piece in _pieces(layout, lexicon, rules)]
     titled = any(kind == REPORT for *_, kind in pieces)
     heading: Sentence | None = None
-    bulleted = inline = False
+    bulleted = inline = of_item = False
     for start, end, colon, kind in pieces:
         breaks = layout.breaks_before(start)
+        if _opens_item(layout, start):
+            if of_item:
+                title = (0, 0)
+            of_item = bool(colon)
+        elif breaks:
+            of_item = False
         if breaks > 1 or kind or (breaks and bulleted):
             heading = None
         bulleted = not breaks
@@ -187,6 +195,9 @@ def _title_end(layout: _Layout, start: int, lexicon: Lexicon, rules: Rules) -> i
             measured = end + 1 < len(tokens) and tokens[end + 1].norm[0].isdigit()
             is_title = end > start and not _names_finding(tokens[start:end], lexicon, measured=measured)
             return end + 1 if is_title else 0
+        if norm in _DASHES and end > start and end + 1 < len(tokens):  # "Left kidney - 2 cm cyst"
+            title = tokens[start:end]
+            return end + 1 if _is_place(title, lexicon) and _has_site(title, lexicon) else 0
         if norm in rules.title_breakers or norm in ".;?" or (end > start and layout.breaks_before(end)):
             return 0
     return 0
@@ -198,10 +209,13 @@ def _names_finding(title: Sequence[Token], lexicon: Lexicon, *, measured: bool) 
     Some findings are organs too, and are named as such unless their size follows ("Right hilar node: 12 mm").
     """
     i = 0
+    described = False  # "Multiple avid mediastinal nodes:"
     while i < len(title):
         found = lexicon.longest(title, i)
-        if found and found[1].kind is Kind.FINDING and (measured or not _is_organ(title[i : found[0]], lexicon)):
+        told = measured or described
+        if found and found[1].kind is Kind.FINDING and (told or not _is_organ(title[i : found[0]], lexicon)):
             return True
+        described = described or (found is not None and found[1].kind in _DESCRIBES)
         i = found[0] if found else i + 1
     return False
 
@@ -220,6 +234,18 @@ def _is_place(title: Sequence[Token], lexicon: Lexicon) -> bool:
 def _is_organ(term: Sequence[Token], lexicon: Lexicon) -> bool:
     words = [token.norm for token in term]
     return " ".join([*words[:-1], lexicon.singular(words[-1])]) in lexicon.title_findings
+
+
+def _opens_item(layout: _Layout, start: int) -> bool:
+    """Whether a bullet or list number at the begin of a line stands before `start`."""
+    at = start
+    while at and not layout.breaks_before(at) and _is_list_mark(layout.tokens[at - 1].norm):
+        at -= 1
+    return at < start and layout.breaks_before(at) > 0
+
+
+def _is_list_mark(norm: str) -> bool:
+    return norm in _BULLETS or norm in (".", ")") or (norm.isdigit() and len(norm) < 3)
 
 
 def _follows_sentence(tokens: Sequence[Token], start: int) -> bool:

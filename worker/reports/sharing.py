@@ -7,7 +7,7 @@ from .chunks import Chunk
 from .lexicon import Kind, Lexicon
 from .places import DROPPED, NAMES_PLACE, PASSED_OVER, WHERE, Mention, Span, aside_end
 
-_BETWEEN_FINDINGS = DROPPED | {Kind.JOIN, Kind.ARTICLE, Kind.PARTITIVE}
+_BETWEEN_FINDINGS = (DROPPED - {Kind.MEASURE}) | {Kind.JOIN, Kind.ARTICLE, Kind.PARTITIVE}
 _BETWEEN_NAMES = PASSED_OVER | {Kind.ARTICLE, Kind.JOIN}
 
 
@@ -18,10 +18,12 @@ def share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lex
         joined = between and all(
             piece.kind in _BETWEEN_FINDINGS or piece.concept in lexicon.companions for piece in between
         )
-        if joined and not first.place and not _names_place(chunks, first) and second.place:
+        needs = not (first.place or _names_place(chunks, first) or chunks[first.head].located)
+        if joined and needs and second.place:
             first.place = list(second.place)
         with_it = between and all(piece.concept in lexicon.companions for piece in between)
-        if with_it and first.place and not _names_place(chunks, second) and not second.place and not second.borrowed:
+        bare = not (second.place or second.borrowed or _names_place(chunks, second) or chunks[second.head].located)
+        if with_it and first.place and bare:
             second.place = list(first.place)
     for first, second in itertools.pairwise(found):
         if _is_other_name(chunks, first.end, second.start, lexicon):
@@ -48,7 +50,7 @@ def _is_other_name(chunks: Sequence[Chunk], start: int, end: int, lexicon: Lexic
 def _share_as_one(chunks: Sequence[Chunk], first: Mention, second: Mention) -> None:
     """Give the place of one to the other: "right renal lesion consistent with a cyst" names a right renal cyst."""
     for giver, taker in ((first, second), (second, first)):
-        if taker.place or taker.borrowed or _names_place(chunks, taker):
+        if taker.place or taker.borrowed or _names_place(chunks, taker) or chunks[taker.head].located:
             continue
         taker.place, taker.borrowed, taker.whole = list(giver.place), giver.borrowed, giver.whole
         taker.kept = [*_where(chunks, giver), *taker.kept]

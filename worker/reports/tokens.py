@@ -16,7 +16,7 @@ _TOKEN = re.compile(
     r"\d+(?:st|nd|rd|th|[a-dA-D])(?![^\W_])"  # 7th, 4A
     r"|\d+(?:[.,]\d+)*"  # 8, 2.5, 18.02.2019
     r"|[xX×](?=\d)"  # the x of 2x3
-    r"|[^\W\d_]/[^\W\d_](?![^\W_])"  # s/p, h/o, r/o
+    r"|[^\W\d_]/[^\W\d_]?(?![^\W_])"  # s/p, h/o, r/o, w/
     r"|[^\W\d_][^\W_]*(?:['’][^\W\d_]+)?"  # words, RUL, T12, Schmorl's
     r"|\S"
 )

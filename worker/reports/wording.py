@@ -68,7 +68,7 @@ class Wording:
             whole = self._words([self._bare(mention.whole)])
             finding = self._lexicon.file.part_of.format(finding=finding, site=whole)
             named += self._pieces([mention.whole])
-        elif organ is not None and place and self._are_parts(named):
+        elif organ is not None and (place or self._kind(mention.head) is Kind.STATE) and self._are_parts(named):
             finding = self._lexicon.file.part_of.format(finding=finding, site=self._title_words(organ))
             return Worded(finding, site, _side([*named, organ]), self._key(mention, named, organ))
         told = self._title_chunks[0] if self._title_chunks else None
@@ -84,18 +84,18 @@ class Wording:
 
     def _organ_for(self, mention: Mention) -> Chunk | None:
         """The organ of the title, unless the finding's own name says where it is."""
-        located = self._chunks[mention.head].concept in self._lexicon.self_located
+        located = self._chunks[mention.head].located
         return None if located else titled_organ(self._title_chunks, self._lexicon)
 
     def _lies_in(self, organ: Chunk, mention: Mention) -> bool:
         """Whether the title tells the finding's place: it names none, or that organ without a side ("interpolar")."""
-        own = sites_named(self._chunks, mention)
+        own = sites_named(self._chunks, mention, self._lexicon)
         pieces = self._pieces([*mention.kept, *mention.place])
         return not own or ({organ.concept} == set(own) and bool(organ.side) and not _side(pieces))
 
     def _tells_level(self, organ: Chunk, mention: Mention) -> bool:
         """Whether the title is a level ("C3-4:") and the finding names its site but no level of its own."""
-        own = sites_named(self._chunks, mention)
+        own = sites_named(self._chunks, mention, self._lexicon)
         free = mention.borrowed is None and mention.whole is None
         return free and self._lexicon.is_code(organ.concept) and bool(own) and self._lexicon.code_sites.issuperset(own)
 
@@ -136,18 +136,12 @@ class Wording:
     def _key(self, mention: Mention, named: Sequence[Chunk], organ: Chunk | None = None) -> frozenset[str]:
         head = self._chunks[mention.head]
         words = [self._words([(mention.head, mention.head + 1)])] if head.concept in self._lexicon.told_apart else []
-        words += self._sites_within(head)
+        words += head.within
         for piece in named:
             words += self._place_key(piece, self._tokens)
         if organ is not None:
             words += self._place_key(organ, self._title)
         return frozenset(words)
-
-    def _sites_within(self, head: Chunk) -> list[str]:
-        """The sites that a finding of several words names: "renal" of "renal stone", which is no bladder stone."""
-        tokens = self._tokens[head.start : head.end]
-        found = [hit[1] for i in range(len(tokens) - 1) if (hit := self._lexicon.longest(tokens[:-1], i))]
-        return [entry.concept for entry in found if entry.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
 
     def _place_key(self, piece: Chunk, tokens: Sequence[Token]) -> list[str]:
         """The concept of a place, its side, and its own words where the concept covers more than this place."""
