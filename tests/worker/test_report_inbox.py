@@ -136,6 +136,13 @@ def test_a_late_report_opens_its_study_again(inbox: ReportInbox, ledger: Ledger,
     assert ledger.receiving() == []
 
 
+def test_a_late_report_opens_its_study_also_when_the_listener_dies_at_once(ledger: Ledger) -> None:
+    """Sent again by a sender that heard nothing it is not new any more: the line about it and the question are one."""
+    settle(ledger)
+    assert ledger.report_arrived("0" * 64, study_uid=STUDY, accession="", source="http", path="0" * 64)
+    assert [one.study_uid for one in ledger.receiving()] == [STUDY]
+
+
 def test_a_report_that_comes_while_a_series_is_settled_is_not_lost(inbox: ReportInbox, ledger: Ledger) -> None:
     (series,) = ledger.receiving()
     assert not inbox.prompts_for(ASKED, STUDY, "").found

@@ -108,13 +108,11 @@ class ReportInbox:
         return entered
 
     def _enter(self, report_id: str, links: ReportLinks, source: Source) -> bool:
-        """Whether the report is new; then its studies, if they are here, are asked about again."""
+        """Whether the report is new; then the protocols are asked again about its studies that are here."""
         new = self._ledger.report_arrived(
             report_id, study_uid=links.study_uid, accession=links.accession, source=source, path=report_id
         )
         studies = self._ledger.studies_of(links.study_uid, links.accession) if new else []
-        for study in studies:
-            self._ledger.ask_again(study)
         log.info("report received", report=report_id[:16], source=source, new=new, studies=studies)
         return new
 
