@@ -8,6 +8,8 @@ An image that is sent again in the moment in which its study is removed would be
 first set aside as a whole, by one rename, and removed only later, when whoever was receiving has long said so.
 """
 
+import contextlib
+import json
 import os
 import shutil
 import time
@@ -30,6 +32,14 @@ class Leaving:
     def bytes(self) -> int:
         """How much room it takes."""
         return _bytes_in(self.path)
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A file of the quarantine, and why it was there."""
+
+    name: str
+    reason: str
 
 
 class Clearing:
@@ -94,6 +104,19 @@ class Clearing:
         freed = _bytes_in(going)
         shutil.rmtree(going, ignore_errors=True)
         return freed
+
+    def remove_from_quarantine(self, before: float) -> list[Aside]:
+        """Removes what was put aside before that time (seconds since 1970), each file with its note; what that was."""
+        removed = []
+        for note in sorted((self._store.home / "quarantine").glob("*.json")):
+            with contextlib.suppress(FileNotFoundError):  # another process was first
+                if note.stat().st_mtime >= before:
+                    continue
+                reason = str(json.loads(note.read_text()).get("reason", ""))
+                note.with_suffix(".dcm").unlink(missing_ok=True)
+                note.unlink()  # last, so that a crash leaves something that is found again
+                removed.append(Aside(note.stem, reason))
+        return removed
 
 
 def _bytes_in(folder: Path) -> int:

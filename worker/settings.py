@@ -190,6 +190,12 @@ class Settings(BaseSettings):
     keep_failed_days: float = Field(
         0.0, ge=0, description="Images and results of FAILED jobs are removed after this many days. 0 keeps them."
     )
+    keep_quarantine_days: float = Field(
+        0.0,
+        ge=0,
+        description="What was put into quarantine is removed after this many days, and not earlier for want of room. "
+        "0 keeps it.",
+    )
     clean_below_free_bytes: int = Field(
         0,
         ge=0,

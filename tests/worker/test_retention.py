@@ -1,5 +1,6 @@
 """Room on the disk: what goes, what stays, and that nothing which anybody needs is ever removed."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from dicom_node.store import Store
 from tests.worker.ledger_stories import LEASE, Clock, claimed, deliver, work
@@ -161,6 +163,22 @@ def test_a_study_goes_as_a_whole_or_not_at_all(site):
     assert site.has_images("1.2.3", "1.2.3.4")
 
 
+def test_what_lies_in_quarantine_goes_by_days_of_its_own_and_is_named(site):
+    for number, days in enumerate((91, 89)):
+        with site.store.incoming() as file:
+            file.write(bytes([number]))
+            kept = site.store.put_aside(file, "it is a letter", name=str(number))
+        for path in (kept, kept.with_suffix(".json")):
+            os.utime(path, (site.clock.now - days * DAY,) * 2)
+    site.rounds(site.retention(clean_below_free_bytes=10**18))
+    assert len(list((site.home / "quarantine").iterdir())) == 4
+    with capture_logs() as logs:
+        site.rounds(site.retention(keep_quarantine_days=90))
+    assert sorted(path.name for path in (site.home / "quarantine").iterdir()) == ["1.dcm", "1.json"]
+    said = [(line["file"], line["was_there_because"]) for line in logs if line["event"] == "removed from quarantine"]
+    assert said == [("0", "it is a letter")]
+
+
 # -- when images come again
 
 
@@ -172,6 +190,18 @@ def test_an_image_that_comes_while_its_study_is_going_brings_all_of_it_back(site
     assert not site.has_images("1.2.3", "1.2.3.4")
     site.ledger.image_arrived("1.2.3", "1.2.3.4", **ARRIVAL)  # it was stored, as the same, just before
     site.clock.passes(ASIDE_SECONDS + 1)
+    keeper.tidy()
+    assert site.has_images("1.2.3", "1.2.3.4")
+
+
+def test_a_study_that_was_set_aside_before_the_clock_was_set_back_comes_back(site):
+    """Until the clock is where it was, an image that comes cannot be told from one that came before."""
+    site.delivered()
+    keeper = site.retention(keep_images_days=1)
+    site.clock.passes(2 * DAY)
+    keeper.tidy()
+    assert not site.has_images("1.2.3", "1.2.3.4")
+    site.clock.passes(-2 * DAY)
     keeper.tidy()
     assert site.has_images("1.2.3", "1.2.3.4")
 

@@ -16,6 +16,7 @@ from dicom_node.clearing import Clearing, Leaving
 from dicom_node.store import Store
 from worker.doors.report_inbox import ReportInbox
 from worker.ledger import Ledger
+from worker.ledger.clock import SLACK_SECONDS
 from worker.ledger.retention import Need, Use
 from worker.settings import Settings
 
@@ -66,6 +67,9 @@ class Retention:
                 self._remove_results(use, "its days are over")
         self._relieve(now)
         self._forget_reports(now)
+        if days := self._settings.keep_quarantine_days:
+            for aside in self._clearing.remove_from_quarantine(now - days * DAY):
+                log.warning("removed from quarantine", file=aside.name, was_there_because=aside.reason)
 
     def _relieve(self, now: float) -> None:
         """The oldest images and results go, until there is room; what was set aside counts as gone."""
@@ -117,12 +121,16 @@ class Retention:
         return freed
 
     def _end(self, study: Leaving) -> None:
-        """Removes a study that was set aside, or puts it back if it is needed again."""
+        """Removes a study that was set aside, or puts it back if it is needed again.
+
+        Also one that was set aside in what is now the future: the clock was set back, and what came since looks older.
+        """
         now = self._ledger.now()
-        if now < study.since + ASIDE_SECONDS:
+        from_the_future = study.since > now + SLACK_SECONDS
+        if now < study.since + ASIDE_SECONDS and not from_the_future:
             return
         (use,) = self._ledger.uses_of_studies(study.study_uid) or [Use(study.study_uid, Need.NEEDED, now)]
-        if use.need is Need.NEEDED or use.since > study.since:
+        if use.need is Need.NEEDED or use.since > study.since or from_the_future:
             self._clearing.put_back(study)
             log.info("study put back: it is needed again", study=study.study_uid)
             return
