@@ -108,6 +108,7 @@ class LexiconFile(BaseModel):
     code_sites: list[str] = []  # concepts of sites whose level a site code tells
     same_as: list[str] = []  # "consistent with": the findings on both sides of it are one thing
     companions: list[str] = []  # "with": the findings on both sides of it share their place
+    others: list[str] = []  # "another": the finding is none that was named before
     definite: list[str] = []  # articles of what is known already: "the"
     turns: list[str] = []  # "although": a place before it does not hold for what follows
     adjective_endings: list[str] = []  # of words that no list holds and that describe the finding after them
@@ -140,6 +141,7 @@ class Lexicon:
         self.same_as = frozenset(file.same_as)
         self.turns = frozenset(file.turns)
         self.definite = frozenset(file.definite)
+        self.others = frozenset(file.others)
         self.parts = frozenset(file.parts)
         self.regions = frozenset(file.regions)
         self.title_findings = frozenset(file.title_findings)

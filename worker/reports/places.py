@@ -86,6 +86,8 @@ def _leads_on(chunks: Sequence[Chunk], at: int, mention: Mention, lexicon: Lexic
     piece = chunks[at]
     if piece.concept == ",":
         return _is_place_between_commas(chunks, at, lexicon)
+    if piece.kind is Kind.PLACE and at == mention.head + 1:
+        return True  # "consolidation areas in both lungs"
     return piece.kind in PASSED_OVER or piece.concept == ":" or _is_predicate(chunks, at, mention)
 
 

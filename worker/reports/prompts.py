@@ -13,7 +13,7 @@ from .context import is_denied, reaches, reason_for
 from .lexicon import Kind, Lexicon, bundled_lexicon
 from .lists import as_item
 from .phrases import mentions
-from .places import Mention
+from .places import DESCRIPTION, Mention
 from .rules import Reason, Rules, bundled_rules
 from .sentences import REPORT, Sentence, sentences
 from .tokens import tokenize, visible
@@ -65,7 +65,10 @@ class _Found:
 
     prompt: Prompt
     reason: Reason | None
-    key: frozenset[str]  # concepts of site and side, for the comparison with other mentions
+    key: frozenset[str] = frozenset()  # concepts of site and side, for the comparison with other mentions
+    looks: frozenset[str] = frozenset()  # "solid", "calcified"
+    known: bool = False  # "the nodule"
+    other: bool = False  # "another nodule"
 
 
 def prompts_from_text(
@@ -103,8 +106,11 @@ def _repeats(found: _Found, earlier: _Found) -> bool:
     """Whether a finding names again what an earlier one named as precisely ("The nodule ...", the impression)."""
     if found.prompt.finding != earlier.prompt.finding:
         return False
+    if found.prompt.prompt == earlier.prompt.prompt:
+        return True
+    told_again = bool(found.key) or found.known or found.looks <= earlier.looks
     elsewhere = found.prompt.span != earlier.prompt.span
-    return found.prompt.prompt == earlier.prompt.prompt or (elsewhere and found.key <= earlier.key)
+    return elsewhere and not found.other and told_again and found.key <= earlier.key
 
 
 def _findings(text: str, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
@@ -139,7 +145,15 @@ def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) 
         worded = wording.of(mention)
         status = "uncertain" if reason is Reason.UNCERTAIN else "present"
         prompt = Prompt(worded.prompt, wording.sentence, head.concept, worded.site, worded.side, status, wording.span)
-        yield _Found(prompt, reason, worded.key)
+        yield _Found(prompt, reason, worded.key, *_told(chunks, mention, lexicon))
+
+
+def _told(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> tuple[frozenset[str], bool, bool]:
+    """The looks of a finding, whether it is told as known ("the nodule") and whether as another one."""
+    before = chunks[max(mention.start - 1, 0) : mention.head]
+    looks = frozenset(piece.concept for piece in before if piece.kind in DESCRIPTION)
+    concepts = {piece.concept for piece in before}
+    return looks, not lexicon.definite.isdisjoint(concepts), not lexicon.others.isdisjoint(concepts)
 
 
 def _normal(wording: Wording) -> Iterator[_Found]:
@@ -147,7 +161,7 @@ def _normal(wording: Wording) -> Iterator[_Found]:
     site = wording.first_site()
     if site:
         prompt = Prompt(site, wording.sentence, "", site, "", "present", wording.span)
-        yield _Found(prompt, Reason.NORMAL, frozenset())
+        yield _Found(prompt, Reason.NORMAL)
 
 
 def _is_heading(mention: Mention, found: Sequence[Mention], chunks: Sequence[Chunk]) -> bool:

@@ -160,6 +160,8 @@ def _starts_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
     if breaks > 1 or _is_bullet(layout, i):
         return True
     word, before = layout.word(i), layout.tokens[i - 1].norm
+    if word.istitle() and len(layout.word(i - 1)) > 1 and layout.word(i - 1).isupper():
+        return True  # a headline in capitals: "US RENAL"
     if before in rules.connectors or before in (",", "/", "("):
         return False
     if word[:1].isupper() and not word.isupper():

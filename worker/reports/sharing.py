@@ -26,7 +26,8 @@ def share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lex
         if with_it and first.place and bare:
             second.place = list(first.place)
     for first, second in itertools.pairwise(found):
-        if _is_other_name(chunks, first.end, second.start, lexicon):
+        slash = [piece.concept for piece in chunks[first.end : second.start]] == ["/"]  # "basal atelectasis/effusion"
+        if slash or _is_other_name(chunks, first.end, second.start, lexicon):
             _share_as_one(chunks, first, second)
 
 
