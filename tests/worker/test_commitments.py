@@ -11,7 +11,7 @@ from dicom_node.commitment import Commitment, CommitmentReport
 from dicom_node.listener import Listener
 from dicom_node.peer import Peer
 from dicom_node.store import Store
-from dicom_node.synthesis import ct_series
+from dicom_node.synthesis import Subject, ct_series
 from tests.peers import LOOPBACK, free_port, orthanc
 from tests.worker.ledger_stories import LEASE, Clock, deliver, sending
 from worker import delivery
@@ -20,6 +20,7 @@ from worker.errors import UnknownJobError
 from worker.jobs import Prompt, Route, Work
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
 from worker.settings import load
+from worker.upkeep import commitments
 from worker.upkeep.commitments import Commitments
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
@@ -155,12 +156,12 @@ class Site:
             services=[service],
         )
 
-    def segmented(self) -> Job:
+    def segmented(self, series: str = "1.2.3.4") -> Job:
         """A job whose results, two objects, lie in the store."""
         task = Work.of(
             study_uid="1.2.3",
-            series_uid="1.2.3.4",
-            instances=["1.2.3.4.1"],
+            series_uid=series,
+            instances=[f"{series}.1"],
             protocol="test",
             protocol_digest="d",
             prompts=(Prompt(text="liver"),),
@@ -171,7 +172,7 @@ class Site:
         job = self.ledger.claim(task.job_id, LEASE)
         assert job is not None
         with self.sender.store.results(job.id) as folder:
-            ct_series(np.zeros((2, 8, 8)), (1.0, 1.0, 1.0), folder)
+            ct_series(np.zeros((2, 8, 8)), (1.0, 1.0, 1.0), folder, subject=Subject(accession_number=series))
         self.ledger.segmented(job, {"files": ["0001.dcm", "0002.dcm"]})
         return job
 
@@ -220,6 +221,27 @@ def test_orthanc_promises_on_a_new_association_and_again_after_it_lost_what_it_h
             site.until(job, lambda line: line.state is DeliveryState.COMMITTED)
         assert site.ledger.job(job.id).state is JobState.COMMITTED
         assert len(pacs.sop_uids()) == 2
+
+
+def test_nobody_waits_for_a_peer_that_has_promised_on_an_association_of_its_own(site_of, tmp_path, monkeypatch):
+    waited = []
+    question = commitments.request_commitment
+
+    def asked(*arguments, wait_seconds, **options):
+        waited.append(wait_seconds)
+        return question(*arguments, wait_seconds=wait_seconds, **options)
+
+    monkeypatch.setattr(commitments, "request_commitment", asked)
+    port = free_port()
+    with orthanc(tmp_path / "orthanc") as pacs:
+        site = site_of(pacs.peer)
+        pacs.add_modality(Peer("VOXTELL", LOOPBACK, port))
+        with site.listener(port):
+            for series in ("1.2.3.4", "1.2.3.5"):
+                job = site.segmented(series)
+                delivery.run(job.id, "pacs")
+                site.until(job, lambda line: line.state is DeliveryState.COMMITTED)
+    assert waited == [commitments.SAME_ASSOCIATION_SECONDS, 0.0]
 
 
 def test_a_peer_may_promise_on_the_association_of_the_question(site_of, tmp_path):

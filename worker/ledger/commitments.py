@@ -64,6 +64,11 @@ class CommitmentFacts(DeliveryFacts):
         )
         return found[0] if found else None
 
+    def promised_by(self, transaction_uid: str) -> bool:
+        """Whether the answer to this question was a promise."""
+        promised = (deliveries.c.transaction_uid == transaction_uid) & (deliveries.c.state == DeliveryState.COMMITTED)
+        return bool(self._select(Delivery, sa.select(deliveries).where(promised)))
+
     def committed(self, delivery: Delivery) -> bool:
         """DELIVERED -> COMMITTED; False if the question was not the last one."""
         return self._answered(delivery, DeliveryState.COMMITTED, "", self._clock())

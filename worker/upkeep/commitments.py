@@ -1,8 +1,9 @@
 """Storage commitment: a destination that took results is asked to promise to keep them (PS3.4 annex J).
 
 The question goes out from the delivery worker, under a transaction UID that is in the ledger before. The answer comes
-on the same association or, as with most archives, on a new one to the node's listener; both end in `reported`. What is
-not committed is sent again; a question that nobody answers is asked again, each time after twice the wait.
+on the same association or, as with most archives, on a new one to the node's listener; both end in `reported`. Nobody
+waits for a destination that has once done the latter. What is not committed is sent again; a question that nobody
+answers is asked again, each time after twice the wait.
 """
 
 import structlog
@@ -24,10 +25,12 @@ SAME_ASSOCIATION_SECONDS = 2.0  # how long an association is kept open for an an
 
 
 class Commitments:
-    """Asks, and takes the answers."""
+    """Asks, in one thread, and takes the answers, in any."""
 
     def __init__(self, settings: Settings, ledger: Ledger, store: Store) -> None:
         self._settings, self._ledger, self._store = settings, ledger, store
+        self._unheard: dict[str, str] = {}  # by destination, the last question whose association ended without answer
+        self._calls_back: set[str] = set()  # destinations that answered such a question, so on one of their own
 
     def ask(self, job_id: str, name: str) -> None:
         """Asks a destination to commit itself to what it has taken of a job, if it is time for that."""
@@ -41,7 +44,7 @@ class Commitments:
                 references_of(delivery, self._ledger, self._store, self._settings.destination(name)),
                 transaction_uid=uid,
                 calling_ae=self._settings.ae_title,
-                wait_seconds=SAME_ASSOCIATION_SECONDS,
+                wait_seconds=self._wait_seconds(name),
             )
         except (DicomNodeError, WorkerError) as error:
             self._ledger.not_asked(delivery, str(error))
@@ -50,8 +53,16 @@ class Commitments:
             log.warning("not asked for commitment", job=job_id, destination=name, reason=str(error))
             return
         log.info("asked for commitment", job=job_id, destination=name, question=delivery.attempts)
-        if report is not None:
+        if report is None:
+            self._unheard[name] = uid
+        else:
             self.reported(report)
+
+    def _wait_seconds(self, name: str) -> float:
+        """How long this association is kept open: not at all for a destination that is known to call back."""
+        if self._ledger.promised_by(self._unheard.pop(name, "")):
+            self._calls_back.add(name)
+        return 0.0 if name in self._calls_back else SAME_ASSOCIATION_SECONDS
 
     def reported(self, report: CommitmentReport) -> None:
         """Takes a report; one that nobody waits for (any more) changes nothing."""
