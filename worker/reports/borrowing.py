@@ -7,12 +7,11 @@ from .lexicon import Kind, Lexicon
 from .places import NAMES_PLACE, WHERE, Mention, Span, has_side, is_numbered
 
 
-def sites_named(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> list[str]:
+def sites_named(chunks: Sequence[Chunk], mention: Mention) -> list[str]:
     """The concepts of the sites in the finding's own words; a side alone is none, nor is a neighbour."""
     spans = [*mention.kept, *(span for span in mention.place if chunks[span[0]].kind is not Kind.RELATION)]
     own = [chunks[i] for start, end in spans for i in range(start, end)]
-    within = (site for site in chunks[mention.head].within if site not in lexicon.wide_sites)  # "esophageal varices"
-    return [*(piece.concept for piece in own if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)), *within]
+    return [piece.concept for piece in own if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
 
 
 def borrow_place(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
@@ -20,7 +19,7 @@ def borrow_place(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lex
     for mention in found:
         if mention.borrowed is not None or chunks[mention.head].located:
             continue
-        sites = sites_named(chunks, mention, lexicon)
+        sites = sites_named(chunks, mention)
         if not sites:
             mention.borrowed = _place_before(chunks, mention.start, found, lexicon)
         elif mention.place and lexicon.parts.issuperset(sites):
@@ -58,12 +57,27 @@ def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention],
                 first -= 1
             while chunks[first].kind is Kind.ARTICLE:
                 first += 1
+            first = _whole_of(chunks, first)
             if first > 1 and chunks[first - 1].kind is Kind.JOIN and chunks[first - 1].concept != ",":
                 first = _joined_place(chunks, first)
             first = _with_preposition(chunks, first)
             return None if chunks[at].concept in lexicon.regions else (first, _after_place(chunks, at + 1, lexicon))
         at -= 1
     return None
+
+
+def _whole_of(chunks: Sequence[Chunk], first: int) -> int:
+    """Where "basal segments of the lower lobes" begins when `first` is "lower"; `first` when no part is named."""
+    at = first - 1
+    while at > 0 and chunks[at].kind is Kind.ARTICLE:
+        at -= 1
+    part = at > 0 and chunks[at].kind is Kind.PREPOSITION and chunks[at - 1].kind in (Kind.SITE, Kind.PLACE)
+    if not part:
+        return first
+    at -= 1
+    while at > 0 and chunks[at - 1].kind in WHERE:
+        at -= 1
+    return at
 
 
 def _joined_place(chunks: Sequence[Chunk], first: int) -> int:

@@ -55,6 +55,8 @@ def _other(tokens: Sequence[Token], position: int) -> Chunk:
     end = position + 1
     if norm[0].isdigit() and end + 1 < len(tokens) and tokens[end].norm in _TO and tokens[end + 1].norm[0].isdigit():
         return Chunk(position, end + 2, Kind.NUMBER, norm)  # "4th to 7th"
+    if norm[0].isdigit() and end < len(tokens) and tokens[end].joined and tokens[end].norm[0].isdigit():
+        return Chunk(position, end + 1, Kind.NUMBER, norm)  # "4-6"
     kind = Kind.NUMBER if norm[0].isdigit() else Kind.WORD if norm[0].isalpha() else Kind.MARK
     return Chunk(position, end, kind, norm)
 

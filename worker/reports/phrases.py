@@ -44,7 +44,7 @@ def mentions(chunks: Sequence[Chunk], lexicon: Lexicon, *, titled: bool = False)
             found.extend(listed(chunks, one.kept, head, lexicon) or [one])
         elif piece.kind is Kind.STATE and not _describes_finding(chunks, head):
             mention = _state(chunks, head, taken, lexicon)
-            if mention is None and of_title:
+            if mention is None and of_title and _ends_clause(chunks, head + 1, lexicon):
                 mention = Mention(head, head, head + 1, kept=[(head, head + 1)])
             if mention is not None:
                 found.append(mention)

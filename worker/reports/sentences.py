@@ -264,9 +264,16 @@ def _leaves(sentence: Sequence[Token], title: Sequence[Token], lexicon: Lexicon)
 
 
 def _places(tokens: Sequence[Token], lexicon: Lexicon) -> tuple[set[str], set[str]]:
-    """The concepts of the sites and the sides among the tokens."""
-    found = [hit[1] for i in range(len(tokens)) if (hit := lexicon.longest(tokens, i))]
-    return {entry.concept for entry in found if entry.kind is Kind.SITE}, {e.side for e in found if e.side}
+    """The sites among the tokens, by their concept or, where it covers many places, by their words; and the sides."""
+    sites, sides = set(), set()
+    for i in range(len(tokens)):
+        end, entry = lexicon.longest(tokens, i) or (i, None)
+        if entry is not None and entry.kind is Kind.SITE:
+            wide = entry.concept in lexicon.wide_sites
+            sites.add(" ".join(token.norm for token in tokens[i:end]) if wide else entry.concept)
+        if entry is not None and entry.side:
+            sides.add(entry.side)
+    return sites, sides
 
 
 def _has_site(title: Sequence[Token], lexicon: Lexicon) -> bool:

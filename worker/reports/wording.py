@@ -89,13 +89,16 @@ class Wording:
 
     def _lies_in(self, organ: Chunk, mention: Mention) -> bool:
         """Whether the title tells the finding's place: it names none, or that organ without a side ("interpolar")."""
-        own = sites_named(self._chunks, mention, self._lexicon)
+        own = sites_named(self._chunks, mention)
+        within = set(self._chunks[mention.head].within) - self._lexicon.wide_sites
+        if within and organ.concept not in within:
+            return False  # "Liver: esophageal varices"
         pieces = self._pieces([*mention.kept, *mention.place])
         return not own or ({organ.concept} == set(own) and bool(organ.side) and not _side(pieces))
 
     def _tells_level(self, organ: Chunk, mention: Mention) -> bool:
         """Whether the title is a level ("C3-4:") and the finding names its site but no level of its own."""
-        own = sites_named(self._chunks, mention, self._lexicon)
+        own = sites_named(self._chunks, mention)
         free = mention.borrowed is None and mention.whole is None
         return free and self._lexicon.is_code(organ.concept) and bool(own) and self._lexicon.code_sites.issuperset(own)
 
@@ -235,7 +238,9 @@ def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
             last = i
             while last + 1 < len(title) and _counts(title, last + 1, piece, lexicon):  # "Segment 6", "Segment II"
                 last += 1
-            side = _side(title[start : i + 1])
+            if last + 1 < len(title) and title[last + 1].kind is Kind.SIDE:  # "Knee RT"
+                last += 1
+            side = _side(title[start : last + 1])
             whole = replace(piece, start=title[start].start, end=title[last].end, side=side)
             joined = organs and organs[-1].start == whole.start  # "L4-L5"
             organs[-1:] = [whole] if joined else [*organs[-1:], whole]
