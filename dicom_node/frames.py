@@ -75,13 +75,11 @@ class File:
 
     @property
     def sop_class_uid(self) -> str:
-        """From the header, or from the file meta information where an anonymiser emptied the header."""
-        return str(self.header.get("SOPClassUID") or self.header.file_meta.get("MediaStorageSOPClassUID", ""))
+        return str(self.header.get("SOPClassUID") or "")
 
     @property
     def sop_uid(self) -> str:
-        """From the header, or from the file meta information where an anonymiser emptied the header."""
-        return str(self.header.get("SOPInstanceUID") or self.header.file_meta.get("MediaStorageSOPInstanceUID", ""))
+        return str(self.header.get("SOPInstanceUID") or "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +128,9 @@ def read_file(path: Path) -> File:
             if header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
                 stream.seek(0)  # places in the inflated bytes are none in the file: here nothing can be read later
                 header = dcmread(stream, stop_before_pixels=True)
+            for keyword in ("SOPClassUID", "SOPInstanceUID"):  # an anonymiser may have emptied the header alone
+                if not header.get(keyword) and (named := header.file_meta.get(f"MediaStorage{keyword}")):
+                    setattr(header, keyword, named)
             return File(path, header, pixels_at)
     except InvalidDicomError as error:
         raise SeriesError(f"{path.name} is not a readable DICOM file: it does not begin like one (PS3.10)") from error

@@ -14,8 +14,7 @@ import highdicom
 from highdicom.sr import CodedConcept
 from numpy import bool_
 from numpy.typing import NDArray
-from pydicom import DataElement, Dataset, FileMetaDataset
-from pydicom.config import RAISE, disable_value_validation
+from pydicom import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import (
@@ -29,60 +28,13 @@ from pydicom.uid import (
 
 from dicom_node.errors import ResultError
 from dicom_node.masks import Masks
+from dicom_node.patient import carry_patient
 from dicom_node.regions import Region, one_line
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
 LABEL_MAP_STORAGE: Final = UID("1.2.840.10008.5.1.4.1.1.66.7")  # Label Map Segmentation Storage; newer than pydicom 3.0
 MANUFACTURER: Final = "voxtell-dicom"
-
-# Copied from the source as they are: Patient, General Study, Patient Study, Clinical Trial Subject and Study modules
-# (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2, C.7.1.3, C.7.2.3). Those of Type 2 come first; they are empty if missing
-# or not valid in the source.
-_TYPE_2: Final = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-    "StudyID",
-    "AccessionNumber",
-)
-_COPIED: Final = (
-    *_TYPE_2,
-    "IssuerOfPatientID",
-    "IssuerOfPatientIDQualifiersSequence",
-    "QualityControlSubject",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "PatientSpeciesDescription",
-    "PatientSpeciesCodeSequence",
-    "PatientBreedDescription",
-    "PatientBreedCodeSequence",
-    "BreedRegistrationSequence",
-    "ResponsiblePerson",
-    "ResponsibleOrganization",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "StudyInstanceUID",
-    "StudyDescription",
-    "ProcedureCodeSequence",
-    "IssuerOfAccessionNumberSequence",
-    "ClinicalTrialSponsorName",
-    "ClinicalTrialProtocolID",
-    "ClinicalTrialProtocolName",
-    "ClinicalTrialSiteID",
-    "ClinicalTrialSiteName",
-    "ClinicalTrialSubjectID",
-    "ClinicalTrialSubjectReadingID",
-    "ClinicalTrialTimePointID",
-    "ClinicalTrialTimePointDescription",
-)
-
 
 Kind = Literal["SEG", "SEG labelmap", "RTSTRUCT", "SR", "SR labelmap", "preview"]
 
@@ -172,17 +124,14 @@ class Work:
 def result_dataset(series: ImageSeries, work: Work, reference: ObjectReference, modality: str) -> Dataset:
     """A new object in the source's study with patient, study, series, equipment and SOP common modules filled.
 
-    ResultError when the source has no study or SOP Instance UIDs to refer to.
+    ResultError when the source has no study, series or SOP Instance UIDs to refer to.
     """
     source = series.headers[0]
-    if not source.get("StudyInstanceUID") or not all(reference.sop_uid for reference in series.references):
-        raise ResultError("the source images have no Study or SOP Instance UIDs: a result cannot refer to them")
+    named = [series.study_uid, series.series_uid, *(one.sop_uid for one in series.references)]
+    if not all(named) or not all(one.sop_class_uid for one in series.references):
+        raise ResultError("the source images have no Study, Series or SOP Instance UIDs: a result cannot refer to them")
     result = Dataset()
-    for keyword in _COPIED:
-        if element := _copied(source, keyword):
-            result.add(element)
-        elif keyword in _TYPE_2:
-            setattr(result, keyword, "")
+    carry_patient(source, result)
     result.SpecificCharacterSet = "ISO_IR 192"
     result.SOPClassUID = reference.sop_class_uid
     result.SOPInstanceUID = reference.sop_uid
@@ -257,18 +206,6 @@ def masks_of(series: ImageSeries, masks: Masks | NDArray[bool_], regions: Sequen
 
 def _named(one: ObjectReference) -> Dataset:
     return reference_item(one.sop_class_uid, one.sop_uid)
-
-
-def _copied(source: Dataset, keyword: str) -> DataElement | None:
-    """An attribute of the source; None when it has none, or one that breaks its value representation."""
-    if keyword not in source:
-        return None
-    with disable_value_validation():
-        element = source[keyword]
-    try:
-        return DataElement(element.tag, element.VR, element.value, validation_mode=RAISE)
-    except ValueError:
-        return None
 
 
 def _equipment(work: Work) -> Dataset:

@@ -21,6 +21,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from dicom_node.contours import keyhole, outline
 from dicom_node.errors import ResultError
 from dicom_node.masks import Masks, PackedMask
+from dicom_node.patient import carried
 from dicom_node.regions import Region, asked_by, label_of, shortened, without_side
 from dicom_node.results import (
     ObjectReference,
@@ -153,7 +154,8 @@ def _describe(dataset: Dataset, series: ImageSeries, work: Work, missing: str) -
     dataset.SeriesDescription = titled("Structures, UNAPPROVED", series)
     dataset.OperatorsName = ""
     dataset.FrameOfReferenceUID = frame_of_reference
-    dataset.PositionReferenceIndicator = series.headers[0].get("PositionReferenceIndicator") or ""
+    indicator = carried(series.headers[0], "PositionReferenceIndicator")
+    dataset.PositionReferenceIndicator = indicator.value if indicator else ""
     dataset.StructureSetLabel = "AUTO UNAPPROVED"
     dataset.StructureSetName = "Automatic contours, UNAPPROVED"
     dataset.StructureSetDescription = shortened(f"{describe(work)} {missing}".strip(), 1024)

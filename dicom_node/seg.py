@@ -20,6 +20,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ResultError
 from dicom_node.masks import Masks, PackedMask
+from dicom_node.patient import carried
 from dicom_node.regions import Region, asked_by, label_of, one_line, shortened
 from dicom_node.results import (
     Kind,
@@ -105,7 +106,8 @@ def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work:
     dataset.ContentDate, dataset.ContentTime = f"{work.made:%Y%m%d}", f"{work.made:%H%M%S}"
     dataset.ImageComments = f"{describe(work)} {looked_for(result.not_found)}".strip()
     dataset.FrameOfReferenceUID = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
-    dataset.PositionReferenceIndicator = series.headers[0].get("PositionReferenceIndicator") or ""
+    indicator = carried(series.headers[0], "PositionReferenceIndicator")
+    dataset.PositionReferenceIndicator = indicator.value if indicator else ""
     lossy = [header for header in series.headers if header.get("LossyImageCompression") == "01"]
     dataset.LossyImageCompression = "01" if lossy else "00"
     for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):

@@ -284,7 +284,7 @@ def test_masks_of_another_shape_and_sources_without_uids_are_refused(ct: ImageSe
     with pytest.raises(ResultError, match=r"need bool \(4, 6, 5, 7\)"):
         written(ct, np.zeros((4, 6, 5, 8), dtype=bool))
     anonymous = read_series(series_files(shared_data("ct_totalseg_j2k/dicom")))
-    with pytest.raises(ResultError, match="no Study or SOP Instance UIDs"):
+    with pytest.raises(ResultError, match="no Study, Series or SOP Instance UIDs"):
         written(anonymous, np.ones((1, *anonymous.volume.spatial_shape), dtype=bool), ("liver",))
 
 
