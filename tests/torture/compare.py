@@ -15,7 +15,7 @@ from tests.peers import Orthanc
 from tests.torture.sending import Study
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger, Series
 
-TAKEN = (JobState.COMMITTED,)  # delivered is not the end: the PACS is asked for its promise
+INSTEAD = "delivered to spare instead of"  # in the reason of a job whose fallback has its results
 DIED = "died or fell silent during attempt"  # the reason of a job that kills its worker
 
 
@@ -40,6 +40,17 @@ class Verdict:
 
     counts: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+
+
+def taken(job: Job) -> bool:
+    """Whether its results have come to their end: promised, or delivered where nobody is asked for a promise."""
+    by_web = any(route.to == "web" for route in job.work.routes)
+    return job.state is (JobState.DELIVERED if by_web else JobState.COMMITTED)
+
+
+def ended(job: Job) -> bool:
+    """Whether nothing more will happen to it by itself."""
+    return taken(job) or job.state in (JobState.FAILED, JobState.CANCELLED)
 
 
 def digest_of(file: bytes) -> str:
@@ -75,17 +86,23 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def _images(evidence: Evidence, verdict: Verdict) -> None:
-    acknowledged = missing = changed = 0
+    acknowledged = missing = changed = removed = 0
+    cleaned = {job.study_uid for job in evidence.jobs if job.cleaned_at and taken(job)}
     for study in evidence.studies:
+        if study.leaves and study.uid not in cleaned:
+            verdict.faults.append(f"the images of study {study.uid} were to be removed, and no job says that they were")
         for uid in sorted(study.acknowledged):
             acknowledged += 1
-            if uid not in evidence.stored:
+            if study.leaves and study.uid in cleaned and uid not in evidence.stored:
+                removed += 1
+            elif uid not in evidence.stored:
                 missing += 1
                 verdict.faults.append(f"image {uid} of study {study.uid} was acknowledged and is not in the store")
             elif evidence.stored[uid] != digest_of(study.images[uid].read_bytes()):
                 changed += 1
                 verdict.faults.append(f"image {uid} of study {study.uid} is not what was sent")
     verdict.counts |= {"images acknowledged": acknowledged, "images lost": missing, "images changed": changed}
+    verdict.counts |= {"images removed by retention": removed}
 
 
 def _work(evidence: Evidence, verdict: Verdict) -> None:
@@ -102,13 +119,16 @@ def _work(evidence: Evidence, verdict: Verdict) -> None:
         if study.uid in evidence.poison:
             if job.state is not JobState.FAILED or DIED not in job.reason:
                 verdict.faults.append(f"job {job.id} on a poison study is {job.state} ({job.reason})")
-        elif job.state not in TAKEN:
+        elif not taken(job):
             verdict.faults.append(f"job {job.id} on study {study.uid} is {job.state} ({job.reason})")
+        if study.reported and len(job.work.prompts) < 2:
+            verdict.faults.append(f"job {job.id} on study {study.uid} knows nothing of its report")
     for job in evidence.jobs:
-        if job.superseded_by and job.state not in (*TAKEN, JobState.CANCELLED):
+        if job.superseded_by and not taken(job) and job.state is not JobState.CANCELLED:
             verdict.faults.append(f"job {job.id}, superseded, is {job.state} ({job.reason})")
     states = Counter(job.state for job in evidence.jobs)
     verdict.counts |= {f"jobs {state}": states[state] for state in JobState if states[state]}
+    verdict.counts["jobs that a fallback took"] = sum(taken(job) and INSTEAD in job.reason for job in evidence.jobs)
 
 
 def _rest(evidence: Evidence, verdict: Verdict) -> None:
@@ -125,9 +145,7 @@ def _rest(evidence: Evidence, verdict: Verdict) -> None:
 def _results_delivered(evidence: Evidence, verdict: Verdict) -> None:
     held = Counter(uid for uid, _ in evidence.pacs)
     content = dict(evidence.pacs)
-    wanted = {
-        uid: digest for job in evidence.jobs if job.state in TAKEN for uid, digest in _made(job, evidence, verdict)
-    }
+    wanted = {uid: digest for job in evidence.jobs if taken(job) for uid, digest in _made(job, evidence, verdict)}
     missing = [uid for uid in wanted if not held[uid]]
     twice = [uid for uid, count in held.items() if count > 1]
     strange = [uid for uid in held if uid not in wanted]

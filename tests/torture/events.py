@@ -15,7 +15,7 @@ import psutil
 import redis
 
 from tests.torture import clock_steps
-from tests.torture.house import START_SECONDS, House
+from tests.torture.house import START_SECONDS, House, http_port
 from tests.torture.plan import Event
 from tests.torture.proxy import Mood
 
@@ -35,6 +35,7 @@ class Events:
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
         self._house, self._lasts_seconds = house, lasts_seconds
+        self._ways = (house.proxy, house.web_proxy)
         self._waiting: queue.Queue[Event | None] = queue.Queue()
         self._idle = threading.Semaphore()
         self._thread = threading.Thread(target=self._run, name="events")
@@ -108,28 +109,37 @@ class Events:
 
     @contextmanager
     def _pacs(self, mood: Mood) -> Iterator[None]:
-        before = self._house.proxy.connections
-        self._house.proxy.mood = mood
+        before = self._connections()
+        for way in self._ways:
+            way.mood = mood
         try:
             yield
             if mood != "down":
                 self._until_somebody_calls(before)
         finally:
-            self._house.proxy.mood = "well"
+            for way in self._ways:
+                way.mood = "well"
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
-        before = self._house.proxy.connections
-        self._house.proxy.target = self._house.stranger.peer.port
+        before, right = self._connections(), [way.target for way in self._ways]
+        for way, wrong in zip(
+            self._ways, (self._house.stranger.peer.port, http_port(self._house.stranger)), strict=True
+        ):
+            way.target = wrong
         try:
             yield
             self._until_somebody_calls(before)
         finally:
-            self._house.proxy.target = self._house.pacs.peer.port
+            for way, port in zip(self._ways, right, strict=True):
+                way.target = port
+
+    def _connections(self) -> int:
+        return sum(way.connections for way in self._ways)
 
     def _until_somebody_calls(self, before: int) -> None:
-        proxy, deadline = self._house.proxy, time.monotonic() + MET_SECONDS
-        while proxy.connections == before and time.monotonic() < deadline:
+        deadline = time.monotonic() + MET_SECONDS
+        while self._connections() == before and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(0.5)  # let it meet what was prepared for it
 

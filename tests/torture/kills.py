@@ -12,10 +12,17 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 VARIABLE: Final = "TORTURE_TOKENS"
 """The environment variable that names the folder of the tokens."""
+
+Needs = Literal["", "dicom", "web", "report", "leaving"]
+"""What must happen to a study for a process to come to a step with it: its results go by C-STORE with commitment, or
+by STOW-RS; a report comes; its images are removed."""
+
+LET_GO: Final = "let-go"
+"""The folder beside the tokens with a file for each study whose images may go."""
 
 P_DATA_TF: Final = 0x04  # type of the PDUs that carry messages, PS3.8 section 9.3.5
 
@@ -30,6 +37,7 @@ class Step:
     after: bool
     key: Callable[..., str | None]
     by_image: bool = False  # the key is a SOP Instance UID, otherwise a Study Instance UID
+    needs: Needs = ""
 
 
 class _Desk:
@@ -64,7 +72,15 @@ STEPS: Final = (
     Step("between rename and ledger", "segment-worker", "worker.ledger:Ledger.segmented", False, _at_the_desk),
     Step("between ledger and delivery", "segment-worker", "worker.ledger:Ledger.segmented", True, _at_the_desk),
     Step("before the association", "deliver-worker", "worker.delivery:Sender.attempt", False, _at_the_desk),
-    Step("during send", "deliver-worker", "pynetdicom.transport:AssociationSocket.send", True, _message_sent),
+    Step(
+        "during send",
+        "deliver-worker",
+        "pynetdicom.transport:AssociationSocket.send",
+        True,
+        _message_sent,
+        needs="dicom",
+    ),
+    Step("during STOW-RS", "deliver-worker", "dicom_node.web_sender:_Body.readinto", True, _at_the_desk, needs="web"),
     Step("between send and ledger", "deliver-worker", "worker.ledger:Ledger.end_delivery", False, _at_the_desk),
     Step(
         "between send and commitment",
@@ -72,9 +88,36 @@ STEPS: Final = (
         "worker.upkeep.commitments:Commitments.ask",
         False,
         _at_the_desk,
+        needs="dicom",
     ),
-    Step("between question and promise", "deliver-worker", "worker.ledger:Ledger.claim_commitment", True, _at_the_desk),
-    Step("between promise and ledger", "listen", "worker.ledger:Ledger.committed", False, _of_job),
+    Step(
+        "between question and promise",
+        "deliver-worker",
+        "worker.ledger:Ledger.claim_commitment",
+        True,
+        _at_the_desk,
+        needs="dicom",
+    ),
+    Step("between promise and ledger", "listen", "worker.ledger:Ledger.committed", False, _of_job, needs="dicom"),
+    Step(
+        "between report and response",
+        "listen",
+        "worker.doors.report_inbox:ReportInbox._enter",
+        True,
+        lambda _inbox, _id, links, _source: links.study_uid,
+        needs="report",
+    ),
+    Step(
+        "while set aside", "listen", "dicom_node.clearing:Clearing.set_aside", True, lambda _, uid: uid, needs="leaving"
+    ),
+    Step(
+        "before the removal",
+        "listen",
+        "dicom_node.clearing:Clearing.remove",
+        False,
+        lambda _, study: study.study_uid,
+        needs="leaving",
+    ),
 )
 
 
@@ -150,6 +193,7 @@ class Tokens:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "struck").mkdir(parents=True)
+        (folder / LET_GO).mkdir()
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -160,6 +204,10 @@ class Tokens:
         """The next `times` processes that come to this step with this study or image die there."""
         for number in range(times):
             (self.folder / f"{_slug(step)}@{key}@{number}").touch()
+
+    def let_go(self, study_uid: str) -> None:
+        """The days of this study's images are over."""
+        (self.folder / LET_GO / study_uid).touch()
 
     def struck(self) -> dict[str, int]:
         """How many processes died at each step."""

@@ -1,4 +1,5 @@
-"""Starts a role as `voxtell-dicom ROLE` does, but mortal, with a movable clock and a model that is no network.
+"""Starts a role as `voxtell-dicom ROLE` does, but mortal, with a movable clock, a model that is no network, and days of
+images that are over when the harness says so.
 
 python -m tests.torture.launch up|listen|segment-worker|deliver-worker
 """
@@ -7,12 +8,16 @@ from tests.torture import clock_steps
 
 clock_steps.follow()  # before anything takes time.time as a default
 
+import os  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from tests.torture import kills  # noqa: E402
-from worker import roles  # noqa: E402
+from worker import intake, roles  # noqa: E402
 from worker.__main__ import main  # noqa: E402
+from worker.ledger.retention import Need, Use  # noqa: E402
+from worker.upkeep import retention  # noqa: E402
 
 
 def launch(role: str) -> None:
@@ -24,8 +29,21 @@ def launch(role: str) -> None:
         from worker import segmentation
 
         segmentation.load_segmenter = lambda _settings: ThresholdSegmenter()
+    if role == "listen":
+        intake.NOTES_PER_QUIET_TIME = 1  # so that an image is noted as seldom as can be
+        _hasten_retention(Path(os.environ[kills.VARIABLE]) / kills.LET_GO)
     kills.arm(role)
     main()
+
+
+def _hasten_retention(folder: Path) -> None:
+    """A study is old when the harness says so; whether anybody still needs it is the product's to know."""
+
+    def is_old(use: Use, days: dict[Need, float], _now: float) -> bool:
+        return days.get(use.need, 0.0) > 0 and (folder / use.uid).exists()
+
+    retention.ROUND_SECONDS, retention.ASIDE_SECONDS = 1.0, 2.0
+    retention.Retention._is_old = staticmethod(is_old)
 
 
 def _start_role(role: str) -> subprocess.Popen[bytes]:

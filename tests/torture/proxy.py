@@ -20,9 +20,11 @@ A_ABORT = bytes([7, 0, 0, 0, 0, 4, 0, 0, 2, 0])  # by the service provider, no r
 class Proxy:
     """Passes connections on to `target`, a port on this machine, as its mood lets it."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, greets: bool = True) -> None:
+        """`greets`: what comes back first is no answer yet, as with an association."""
         self.port = free_port()
         self.target = target
+        self._greets = greets
         self.connections = 0
         self._mood: Mood = "well"
         self._server: asyncio.Server | None = None
@@ -93,7 +95,7 @@ class Proxy:
         """One direction of a connection; `sender` is where an A-ABORT goes, None on the way back to it."""
         passed = 0
         while piece := await reader.read(PIECE):
-            if self._mood == "down" or (self._mood == "mute" and sender is None and passed):  # the first piece accepts
+            if self._mood == "down" or (self._mood == "mute" and sender is None and (passed or not self._greets)):
                 return
             if self._mood == "aborting" and sender is not None and passed > ABORTS_AFTER:
                 sender.write(A_ABORT)
@@ -107,9 +109,9 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(target: int) -> Iterator[Proxy]:
+def proxy(target: int, *, greets: bool = True) -> Iterator[Proxy]:
     """A proxy until the block ends."""
-    made = Proxy(target)
+    made = Proxy(target, greets=greets)
     made.start()
     try:
         yield made

@@ -1,5 +1,6 @@
 """One run: a house, a plan, senders beside each other; then everything settles and is compared."""
 
+import contextlib
 import math
 import threading
 import time
@@ -11,21 +12,22 @@ from typing import Final, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from dicom_node.errors import DicomNodeError
 from tests.torture import compare
 from tests.torture.events import Events
-from tests.torture.house import House, house
+from tests.torture.house import TOKEN, House, house
 from tests.torture.kills import STEPS
 from tests.torture.plan import Turn
-from tests.torture.sending import Study, new_study, send_all, send_once
+from tests.torture.sending import Study, association_of, new_study, send_all, send_by_web, send_once, send_report
 from worker.ledger import Job, JobState
 
 Answer = TypeVar("Answer")
 
 SENDERS: Final = 3
-POISON_KILLS: Final = 3  # the default of max_attempts
-LOOK_SECONDS: Final = 0.5
+POISON_KILLS: Final = 9  # three attempts, also when the job supersedes one on fewer images that died of it too
+LOOK_SECONDS: Final = 0.2
+WEB_TRIES: Final = 20  # then by C-STORE: one that is killed for it whenever it comes by STOW-RS would have lost
 STANDSTILL_SECONDS: Final = 120.0  # nothing changes any more: what is not done by then never will be
-ENDED: Final = (*compare.TAKEN, JobState.FAILED, JobState.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,14 @@ class Run:
         """Until nothing is left to do, or nothing happens any more."""
         last, changed_at = None, time.monotonic()
         while time.monotonic() - changed_at < STANDSTILL_SECONDS:
-            jobs = _patiently(lambda: self.ledger.jobs(limit=1_000_000))
+            jobs = self._jobs()
             receiving = _patiently(self.ledger.receiving)
             self._retry([job for job in jobs if job.state is JobState.FAILED])
-            state = [(job.id, job.state, job.claims) for job in jobs], len(receiving)
+            staying = self._staying()
+            state = [(job.id, job.state, job.claims) for job in jobs], len(receiving), staying
             if state != last:
                 last, changed_at = state, time.monotonic()
-            if not receiving and all(job.state in ENDED for job in jobs) and self._complete(jobs):
+            if not receiving and not staying and all(map(compare.ended, jobs)) and self._complete(jobs):
                 return
             time.sleep(LOOK_SECONDS)
 
@@ -131,7 +134,9 @@ class Run:
 
     def _prepare(self, turn: Turn) -> Study:
         folder = self.house.log.parent / "sent" / f"{turn.number:04d}"
-        study = new_study(folder, turn.number, self._seed, turn.slices)
+        promised = turn.slices - 1 if turn.way == "behind" else turn.slices if turn.number % 2 else None
+        study = new_study(folder, turn.number, self._seed, turn.slices, description=turn.route, promised=promised)
+        study.leaves = turn.leaves
         self.studies.append(study)
         if turn.step:
             self.house.tokens.lay(turn.step, list(study.images)[turn.image] if turn.step.by_image else study.uid)
@@ -144,6 +149,8 @@ class Run:
     def _send(self, turn: Turn, study: Study) -> None:
         try:
             self._in_its_way(turn, study)
+            if turn.leaves:
+                self.house.tokens.let_go(study.uid)
         except Exception as error:  # noqa: BLE001 (a door: the study goes on the list of faults)
             self._unhappy.append(f"{turn}: {error}")
 
@@ -162,18 +169,55 @@ class Run:
             self._wait_for_result(study)
         elif turn.way == "split":
             send_all(study, node, paths[: len(paths) // 2])
+        elif turn.way == "behind":
+            self._send_behind(study)
+        elif turn.way in ("STOW-RS", "STOW-RS cut off"):
+            self._send_by_web(study, cut_off=turn.way == "STOW-RS cut off")
         send_all(study, node, paths, abort=turn.way == "aborted")
         if turn.way == "again":
             self._wait_for_result(study)
+            if turn.leaves:  # already: what comes again may meet its own removal
+                self.house.tokens.let_go(study.uid)
             send_once(study, node, paths)
+        elif turn.way == "reported":
+            self._wait_for_result(study)
+            send_report(study, self.house.reports_port, TOKEN)
+
+    def _send_behind(self, study: Study) -> None:
+        """The last image follows when the protocols have been asked; the listeners die before its association ends."""
+        with contextlib.suppress(DicomNodeError, RuntimeError), association_of(study, self.house.node) as send:
+            for path in study.paths[:-1]:
+                send(path)
+            if len(study.acknowledged) == len(study.images) - 1:
+                self._wait_for(lambda: any(job.study_uid == study.uid for job in self._jobs()))
+            send(study.paths[-1])
+            for listener in self.house.of_role("listen"):
+                listener.kill()
+
+    def _send_by_web(self, study: Study, *, cut_off: bool) -> None:
+        if cut_off:
+            send_by_web(study, self.house.stow_port, TOKEN, study.paths, cut_off=True)
+        for _ in range(WEB_TRIES):
+            if set(study.images) - study.acknowledged:
+                send_by_web(study, self.house.stow_port, TOKEN, study.paths)
+                time.sleep(LOOK_SECONDS)
 
     def _wait_for_result(self, study: Study) -> None:
+        self._wait_for(lambda: any(job.study_uid == study.uid and compare.ended(job) for job in self._jobs()))
+
+    def _wait_for(self, happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + STANDSTILL_SECONDS
-        while time.monotonic() < deadline:
-            jobs = _patiently(lambda: self.ledger.jobs(limit=1_000_000))
-            if any(job.study_uid == study.uid and job.state in ENDED for job in jobs):
-                return
+        while not happened() and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
+
+    def _jobs(self) -> list[Job]:
+        return _patiently(lambda: self.ledger.jobs(limit=1_000_000))
+
+    def _staying(self) -> list[str]:
+        """Studies whose images are to be removed and still are there, or lie aside."""
+        here = {path.name for path in self.house.home.glob("studies/*")}
+        aside = {path.name.partition("-")[0] for path in self.house.home.glob("leaving/*")}
+        return sorted(aside | {study.uid for study in self.studies if study.leaves and study.uid in here})
 
     def _complete(self, jobs: Sequence[Job]) -> bool:
         newest = {job.study_uid: set(job.work.instances) for job in jobs if job.superseded_by is None}

@@ -89,6 +89,10 @@ def with_the_object_twice(evidence: Evidence) -> Evidence:
     return replace(evidence, pacs=[*evidence.pacs, *evidence.pacs], arrivals=2)
 
 
+def of_study(evidence: Evidence, **values: object) -> Evidence:
+    return replace(evidence, studies=[replace(evidence.studies[0], **values)])
+
+
 def with_an_open_series(evidence: Evidence) -> Evidence:
     job = evidence.jobs[0]
     left = Series(job.study_uid, job.series_uid, SeriesState.RECEIVING, "A", "B", "127.0.0.1", 0.0, 0.0)
@@ -121,6 +125,12 @@ HARM: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
         lambda evidence: replace(evidence, results={evidence.jobs[0].id: {}}, pacs=[], arrivals=0),
         "its folder holds 0 objects",
     ),
+    "a report that nobody read": (lambda evidence: of_study(evidence, reported=True), "knows nothing of its report"),
+    "images that did not leave": (lambda evidence: of_study(evidence, leaves=True), "were to be removed, and no job"),
+    "images that left and nobody said so": (
+        lambda evidence: replace(of_study(evidence, leaves=True), stored={}),
+        "was acknowledged and is not in the store",
+    ),
     "a poison study that did no harm": (
         lambda evidence: replace(evidence, poison=[evidence.jobs[0].study_uid]),
         "on a poison study is committed",
@@ -139,6 +149,19 @@ def test_nothing_is_wrong_with_sound_evidence(sound: Evidence) -> None:
 def test_the_comparison_finds(harm: str, sound: Evidence) -> None:
     harmed, fault = HARM[harm]
     assert any(fault in found for found in judge(harmed(sound)).faults)
+
+
+def test_images_may_leave_when_their_job_is_committed_and_says_so(sound: Evidence) -> None:
+    left = replace(with_job(of_study(sound, leaves=True), cleaned_at=1.0), stored={})
+    verdict = judge(left)
+    assert verdict.faults == []
+    assert verdict.counts["images removed by retention"] == 3
+
+
+def test_results_that_went_by_stow_rs_are_at_their_end_without_a_promise(sound: Evidence) -> None:
+    by_web = sound.jobs[0].work.model_copy(update={"routes": (Route(to="web"),)})
+    assert judge(with_job(sound, work=by_web, state=JobState.DELIVERED)).faults == []
+    assert judge(with_job(sound, work=by_web, state=JobState.SENDING)).faults
 
 
 def test_a_study_that_kills_its_worker_should_fail_with_that_reason(sound: Evidence) -> None:
