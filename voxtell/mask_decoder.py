@@ -195,7 +195,9 @@ def _after(first: Tensor, then: Tensor) -> Tensor:
     products = torch.einsum("abm,cbk->mack", first.flatten(2), then.flip(2, 3, 4).flatten(2))
     products = products.view(*products.shape[:3], *taps)
     shifts = [[n for axis in (2, 1, 0) for n in (at[axis], steps[axis] - 1 - at[axis])] for at in np.ndindex(*steps)]
-    return torch.stack([functional.pad(p, shift) for p, shift in zip(products, shifts, strict=True)]).sum(0)
+    kernel = torch.stack([functional.pad(p, shift) for p, shift in zip(products, shifts, strict=True)]).sum(0)
+    # With a kernel of the other layout torch lays out all features anew: on large windows half as much memory again.
+    return kernel.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _over_ones(kernel: Tensor, shape: Sequence[int]) -> Tensor:
