@@ -42,7 +42,9 @@ def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | N
         return None
     end, entry = found
     within = _sites_within(tokens[position:end], lexicon) if entry.kind is Kind.FINDING else ()
-    return Chunk(position, end, entry.kind, entry.concept, entry.drawable, entry.side, within, entry.located)
+    within += (entry.located,) if entry.located else ()
+    located = entry.located is not None
+    return Chunk(position, end, entry.kind, entry.concept, entry.drawable, entry.side, within, located)
 
 
 def _sites_within(term: Sequence[Token], lexicon: Lexicon) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class Entry:
     concept: str
     drawable: bool = True
     side: str = ""
-    located: bool = False  # a finding whose name says where it is
+    located: str | None = None  # of a finding whose name says where it is: the concept of its site, or ""
 
 
 _SHORTEST_ADJECTIVE = 6  # letters: "styloid" is one, "year" is none
@@ -104,7 +104,7 @@ class LexiconFile(BaseModel):
     counted_sites: list[str] = []  # concepts that a number may precede: "7th rib"
     wide_sites: list[str] = []  # concepts of sites that cover many places: only the same words are the same place
     told_apart: list[str] = []  # findings that only their own words tell apart
-    self_located: list[str] = []  # findings, or terms of them, whose name says where they are
+    self_located: dict[str, str] = {}  # findings, or terms of them, whose name says where they are: concept of the site
     code_sites: list[str] = []  # concepts of sites whose level a site code tells
     same_as: list[str] = []  # "consistent with": the findings on both sides of it are one thing
     companions: list[str] = []  # "with": the findings on both sides of it share their place
@@ -135,7 +135,7 @@ class Lexicon:
         self.counted = frozenset(file.counted_sites)
         self.wide_sites = frozenset(file.wide_sites)
         self.told_apart = frozenset(file.told_apart)
-        self.self_located = frozenset(file.self_located)
+        self.self_located = file.self_located
         self.code_sites = frozenset(file.code_sites)
         self.companions = frozenset(file.companions)
         self.same_as = frozenset(file.same_as)
@@ -155,8 +155,8 @@ class Lexicon:
             candidates.sort(key=lambda candidate: -len(candidate[0]))
 
     def _add(self, term: str, entry: Entry) -> None:
-        if not self.self_located.isdisjoint((term, entry.concept)):
-            entry = replace(entry, located=True)
+        if entry.kind is Kind.FINDING:
+            entry = replace(entry, located=self.self_located.get(term, self.self_located.get(entry.concept)))
         words = tuple(token.norm for token in tokenize(term, self.spelling))
         forms = [words]
         if entry.kind in (Kind.FINDING, Kind.SITE, Kind.PLACE):
@@ -188,7 +188,7 @@ class Lexicon:
             for ending, of_concept in self.file.finding_endings:
                 if word.endswith(ending):
                     concept = word.removesuffix(ending) + of_concept
-                    return position + 1, Entry(Kind.FINDING, concept, located=word in self.self_located)
+                    return position + 1, Entry(Kind.FINDING, concept, located=self.self_located.get(word))
         if word.endswith(self._adjective_endings) and len(word) >= _SHORTEST_ADJECTIVE:
             return position + 1, Entry(Kind.MODIFIER, word)
         return None

@@ -11,6 +11,7 @@ from .places import (
     Mention,
     Span,
     aside_end,
+    has_side,
     is_numbered,
     place_end,
 )
@@ -121,10 +122,11 @@ def _item(chunks: Sequence[Chunk], first: int, kept: Sequence[Span], head: int, 
 
 
 def _placed(chunks: Sequence[Chunk], place: Span, looks: list[Span], kept: Sequence[Span], head: int) -> Mention:
-    *before, (opening, _) = kept
-    own = [*before, (opening, head)] if opening < head else before
     mention = Mention(head, head, head + 1)
     kinds = [chunks[i].kind for i in range(*place)]
+    sided = has_side(chunks, [place])  # "Bilateral nodules: RUL, LLL": each has one side
+    words = [i for start, end in kept for i in range(start, end) if i < head]
+    own = [(i, i + 1) for i in words if not (sided and chunks[i].kind is Kind.SIDE)]
     if kinds[0] is Kind.PREPOSITION:
         mention.kept, mention.place = [*looks, *own, (head, head + 1)], [place]
     elif Kind.SITE in kinds:

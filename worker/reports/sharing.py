@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from .chunks import Chunk
 from .lexicon import Kind, Lexicon
-from .places import DROPPED, NAMES_PLACE, PASSED_OVER, WHERE, Mention, Span, aside_end
+from .places import DESCRIPTION, DROPPED, NAMES_PLACE, PASSED_OVER, WHERE, Mention, Span, aside_end
 
 _BETWEEN_FINDINGS = (DROPPED - {Kind.MEASURE}) | {Kind.JOIN, Kind.ARTICLE, Kind.PARTITIVE}
-_BETWEEN_NAMES = PASSED_OVER | {Kind.ARTICLE, Kind.JOIN}
+_BETWEEN_NAMES = PASSED_OVER | DESCRIPTION | {Kind.ARTICLE, Kind.JOIN, Kind.WORD, Kind.POSITION}
 
 
 def share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
@@ -26,9 +26,15 @@ def share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lex
         if with_it and first.place and bare:
             second.place = list(first.place)
     for first, second in itertools.pairwise(found):
-        slash = [piece.concept for piece in chunks[first.end : second.start]] == ["/"]  # "basal atelectasis/effusion"
-        if slash or _is_other_name(chunks, first.end, second.start, lexicon):
+        if _is_joined(chunks, first, second) or _is_other_name(chunks, first.end, second.start, lexicon):
             _share_as_one(chunks, first, second)
+
+
+def _is_joined(chunks: Sequence[Chunk], first: Mention, second: Mention) -> bool:
+    """Whether "left basal atelectasis/effusion" or "left hydronephrosis and hydroureter" joins two findings."""
+    between = chunks[first.end : second.start]
+    alike = chunks[first.head].concept == chunks[second.head].concept
+    return len(between) == 1 and between[0].kind is Kind.JOIN and (between[0].concept == "/" or alike)
 
 
 def _names_place(chunks: Sequence[Chunk], mention: Mention) -> bool:
@@ -36,13 +42,14 @@ def _names_place(chunks: Sequence[Chunk], mention: Mention) -> bool:
 
 
 def _is_other_name(chunks: Sequence[Chunk], start: int, end: int, lexicon: Lexicon) -> bool:
-    """Whether only ", 9 mm, consistent with a" stands from `start` to `end`: both findings are one thing."""
+    """Whether ", 9 mm, consistent with a" stands from `start` to `end`: both findings are one thing."""
     told = False
     while start < end:
         piece = chunks[start]
         told = told or piece.concept in lexicon.same_as
         aside = aside_end(chunks, start)
-        if not (aside or piece.concept in lexicon.same_as or piece.kind in _BETWEEN_NAMES):
+        passed = piece.kind in _BETWEEN_NAMES or piece.concept in lexicon.same_as | lexicon.companions
+        if not (aside or passed):
             return False
         start = aside or start + 1
     return told

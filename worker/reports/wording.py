@@ -224,7 +224,8 @@ class Wording:
         """A word in lower case, an abbreviation ("RUL", "IVb") as it is."""
         capitals = sum(letter.isupper() for letter in word)
         short = len(word) <= _LONGEST_ABBREVIATION and (word.isupper() or capitals > 1)
-        return word if short and word != "A" and not self.sentence.isupper() else word.lower()
+        article = word.casefold() in self._lexicon.file.words.articles
+        return word if short and not article and not self.sentence.isupper() else word.lower()
 
 
 def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
