@@ -25,6 +25,9 @@ THREADS: Final = min(8, os.cpu_count() or 1)
 # A longer value stays in the file until somebody asks for it: of a thousand headers, vendors' private blocks are most.
 DEFERRED_BYTES: Final = 16 * 1024
 
+# Cosines of six decimals and more are taken as they are.
+ROUNDED_COSINE: Final = 2e-6
+
 # What may tell two volumes of one series apart, most telling first: name, classic keyword, functional group and its
 # keyword. PS3.3 C.8.13 (enhanced MR), C.8.15 (enhanced CT), C.7.6.16.2 (frame content, cardiac and temporal position).
 _FACTS: Final = (
@@ -169,7 +172,7 @@ def _frame(file: File, number: int | None, groups: tuple[Dataset, ...]) -> Frame
         file=file,
         number=number,
         position=position,
-        orientation=orientation / lengths[:, None],
+        orientation=_orthonormal(orientation / lengths[:, None]),
         spacing=(float(spacing[0]), float(spacing[1])),
         size=_size(file.header, name),
         rescale=_rescale(groups, name),
@@ -179,6 +182,14 @@ def _frame(file: File, number: int | None, groups: tuple[Dataset, ...]) -> Frame
         made=text_of(header.get("ContentTime")),
         instance_number=text_of(header.get("InstanceNumber")),
     )
+
+
+def _orthonormal(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The perpendicular pair (2, 3) next to one that was rounded to a few decimals; a result must state no other."""
+    if abs(orientation[0] @ orientation[1]) <= ROUNDED_COSINE:
+        return orientation
+    left, _, right = np.linalg.svd(orientation, full_matrices=False)
+    return np.asarray(left @ right)
 
 
 def _size(header: Dataset, name: str) -> tuple[int, int]:

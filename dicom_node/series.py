@@ -52,6 +52,8 @@ _IMAGES: Final = frozenset(
     }
 )
 
+# Cosines of three decimals turn a normal by up to this; a gantry is tilted by more.
+ROUNDING_DEGREES: Final = 0.1
 _IDENTITY: Final = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality")
 
 
@@ -173,8 +175,10 @@ def _series(outline: Outline) -> ImageSeries:
     grid = outline.grid
     first = grid.frames[0].header
     notes = list(outline.notes)
-    if grid.tilt_degrees:
+    if grid.tilt_degrees >= ROUNDING_DEGREES:
         notes.append(f"gantry tilt {grid.tilt_degrees:.2f} degrees: the slices lean over each other")
+    elif grid.tilt_degrees:
+        notes.append(f"the slices lean by {grid.tilt_degrees:.3f} degrees, as their rounded orientation makes them")
     if grid.jitter_mm > 0.01:
         notes.append(f"slice positions jitter by up to {grid.jitter_mm:.3f} mm around a regular grid")
     frame_of_reference = str(first.get("FrameOfReferenceUID") or "")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -20,8 +21,8 @@ from dicom_node.errors import ResultError
 from dicom_node.regions import region_for
 from dicom_node.seg import Segmentation, write_seg
 from dicom_node.series import ImageSeries, read_series, split_series
-from dicom_node.synthesis import ct_series
-from tests.images import WORK, edit, iod_errors, series_files, tool
+from dicom_node.synthesis import ct_series, write_slices
+from tests.images import WORK, affine_of, edit, iod_errors, rotation, series_files, tool
 
 Data = Callable[..., Path]
 PROMPTS = ("liver", "left kidney", "spleen", "a thing without a code")
@@ -278,6 +279,21 @@ def test_overlap_is_stated(ct: ImageSeries) -> None:
     assert dataset_of(written(ct, masks, PROMPTS[:2])).SegmentsOverlap == "NO"
     masks[1, 2] = True
     assert dataset_of(written(ct, masks, PROMPTS[:2])).SegmentsOverlap == "YES"
+
+
+@given(angles=st.tuples(*[st.floats(-60, 60)] * 3), decimals=st.integers(3, 7))
+@settings(max_examples=5)
+def test_cosines_of_few_decimals_become_perpendicular_ones(angles: tuple[float, float, float], decimals: int) -> None:
+    directions = rotation(*angles)
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_slices(np.zeros((4, 6, 5)), affine_of(directions, (3.0, 1.0, 1.0), (1, 2, 3)), Path(folder))
+        for path in files:
+            rounded = [round(float(value), decimals) for value in dcmread(path).ImageOrientationPatient]
+            edit(path, ImageOrientationPatient=rounded)
+        seg = dataset_of(written(read_series(files), np.ones((1, 4, 6, 5), dtype=bool), ("liver",)))
+        assert iod_errors(seg, Path(folder)) == []
+    said = seg.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
+    assert np.allclose(np.reshape(said, (2, 3)), directions[:, [2, 1]].T, atol=10.0**-decimals)
 
 
 def test_masks_of_another_shape_and_sources_without_uids_are_refused(ct: ImageSeries, shared_data: Data) -> None:

@@ -397,6 +397,21 @@ def test_a_tilted_gantry_keeps_its_shear(tmp_path: Path) -> None:
     assert any("gantry tilt 18.50 degrees" in note for note in series.notes)
 
 
+def test_an_orientation_of_three_decimals_is_no_tilted_gantry(tmp_path: Path) -> None:
+    """Over 700 mm the slices drift by more than a pixel against their rounded normal: the grid follows them."""
+    affine = affine_of(rotation(21, -13, 8) @ np.eye(3)[:, ::-1], (12.0, 0.7, 0.7), (0, 0, 0))
+    files = write_slices(np.zeros((60, 3, 3)), affine, tmp_path)
+    for path in files:
+        edit(path, ImageOrientationPatient=[round(float(x), 3) for x in dcmread(path).ImageOrientationPatient])
+    series = read_series(files)
+    assert series.notes == (
+        f"the slices lean by {series.tilt_degrees:.3f} degrees, as their rounded orientation makes them",
+    )
+    last = dcmread(files[-1]).ImagePositionPatient
+    ends = series.affine[:3, 3], series.affine @ [59, 0, 0, 1]
+    assert min(float(np.linalg.norm(end[:3] - last)) for end in ends) < 0.01
+
+
 # Real cases: what comes out, from the folder's own description or as figures that others' tools found.
 READ = {
     "ct_abdomen_crlm1004/dicom": (41, 512, 512),
