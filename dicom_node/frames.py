@@ -146,13 +146,14 @@ def read_file(path: Path) -> File:
 def frames_of(file: File) -> list[Frame]:
     """The frames of one image file; SeriesError when a frame has no place in the patient."""
     header = file.header
-    if "PerFrameFunctionalGroupsSequence" not in header:
+    groups = header.get("PerFrameFunctionalGroupsSequence") or ()
+    said = int(header.get("NumberOfFrames") or 1)
+    if said != max(1, len(groups)):
+        raise SeriesError(f"{file.path.name} holds {said} frames and says of {len(groups)} where they lie")
+    if not groups:
         return [_frame(file, None, (header,))]
     shared = tuple(header.get("SharedFunctionalGroupsSequence") or ())
-    return [
-        _frame(file, index, (groups, *shared))
-        for index, groups in enumerate(header.PerFrameFunctionalGroupsSequence, start=1)
-    ]
+    return [_frame(file, index, (group, *shared)) for index, group in enumerate(groups, start=1)]
 
 
 def _frame(file: File, number: int | None, groups: tuple[Dataset, ...]) -> Frame:

@@ -208,6 +208,8 @@ def test_a_series_of_secondary_captures_or_dose_reports_is_refused(ct: list[Path
 
 def _enhanced(paths: list[Path], folder: Path) -> list[Path]:
     """The same slices as one multi-frame file."""
+    for path in paths:
+        edit(path, PatientPosition="HFS")
     slices = [dcmread(path) for path in paths]
     image = LegacyConvertedEnhancedCTImage(slices, series_instance_uid="2.25.7", series_number=7, **ENHANCED)
     folder.mkdir(exist_ok=True)
@@ -238,11 +240,46 @@ def test_an_enhanced_ct_is_read_like_its_slices(ct: list[Path], tmp_path: Path, 
     assert len(series.headers) == 1
 
 
+def test_a_volume_may_lie_in_two_enhanced_images(ct: list[Path], tmp_path: Path) -> None:
+    expected = read_series(ct)
+    files = [*_enhanced(ct[:4], tmp_path / "lower"), *_enhanced(ct[4:], tmp_path / "upper")]
+    edit(files[1], SOPInstanceUID="2.25.9")
+    series = read_series(files)
+    assert np.array_equal(series.volume.array, expected.volume.array)
+    assert {reference.sop_uid for reference in series.references[:4]} == {"2.25.8"}
+    assert len(series.headers) == 2
+
+
 def test_a_frame_that_is_missing_in_an_enhanced_ct_is_refused(ct: list[Path], tmp_path: Path) -> None:
     with pytest.raises(
         SeriesError, match=r"missing between enhanced\.dcm frame \d at .* and enhanced\.dcm frame \d at"
     ):
         read_series(_enhanced([*ct[:3], *ct[4:]], tmp_path / "enhanced"))
+
+
+def test_frames_of_which_nobody_says_where_they_lie_are_refused(ct: list[Path], tmp_path: Path) -> None:
+    """A lost functional group would cut off the last slice, and of two frames in a classic image one would be read."""
+    (file,) = _enhanced(ct, tmp_path / "enhanced")
+    image = dcmread(file)
+    image.PerFrameFunctionalGroupsSequence = list(image.PerFrameFunctionalGroupsSequence)[:-1]
+    image.save_as(file)
+    with pytest.raises(SeriesError, match=r"enhanced\.dcm holds 8 frames and says of 7 where they lie"):
+        read_series([file])
+    edit(ct[2], NumberOfFrames=2, PixelData=bytes(120))
+    with pytest.raises(SeriesError, match=r"0003\.dcm holds 2 frames and says of 0 where they lie"):
+        read_series(ct)
+
+
+def test_frames_of_an_enhanced_ct_may_come_in_any_order(ct: list[Path], tmp_path: Path) -> None:
+    expected = read_series(ct).volume.array
+    (file,) = _enhanced(ct, tmp_path / "enhanced")
+    image = dcmread(file)
+    order = [5, 0, 7, 2, 6, 1, 4, 3]
+    groups = image.PerFrameFunctionalGroupsSequence
+    image.PixelData = image.pixel_array[order].tobytes()
+    image.PerFrameFunctionalGroupsSequence = [groups[index] for index in order]
+    image.save_as(file)
+    assert np.array_equal(read_series([file]).volume.array, expected)
 
 
 def test_stacks_of_an_enhanced_image_in_several_orientations_are_volumes_of_their_own(
