@@ -59,7 +59,7 @@ class TimedNetwork(ThresholdSegmenter):
             fcntl.flock(journal, fcntl.LOCK_EX)  # one GPU
             started = time.monotonic()
             time.sleep(float(os.environ[CALL_SECONDS]))
-            journal.write(f"{started} {time.monotonic()}\n")
+            journal.write(f"{started} {time.monotonic()} {time.process_time()} {os.getpid()}\n")
         return ellipsoids(image.shape, len(prompts))
 
 
@@ -94,13 +94,11 @@ def measure(folder: Path, options: argparse.Namespace, processes: int) -> str:
     ledger.close()
     if len(jobs) != options.jobs:
         sys.exit(f"{len(jobs)} of {options.jobs} jobs were delivered")
-    spans = [tuple(map(float, line.split())) for line in calls.read_text().splitlines()]
-    busy = sum(end - start for start, end in spans)
-    wall = max(end for _, end in spans) - min(start for start, _ in spans)
-    others = {step: np.median([job.result["seconds"][step] for job in jobs]) for step in jobs[0].result["seconds"]}
-    others["network"] = options.seconds
-    steps = ", ".join(f"{step} {seconds:.2f}" for step, seconds in others.items())
-    return f"{processes:>9}  {busy / wall:>6.2f}  {wall:>8.1f}  {steps}"
+    lines = np.array([list(map(float, line.split())) for line in calls.read_text().splitlines()])
+    wall = lines[:, 1].max() - lines[:, 0].min()
+    busy = (lines[:, 1] - lines[:, 0]).sum() / wall
+    work = np.concatenate([np.diff(lines[lines[:, 3] == process, 2]) for process in set(lines[:, 3])])
+    return f"{processes:>9}  {busy:>6.2f}  {wall:>8.1f}  {np.median(work):>31.2f}"
 
 
 def add_jobs(ledger: Ledger, store: Store, options: argparse.Namespace) -> None:
@@ -165,7 +163,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as made:
         print(f"{options.jobs} jobs, {options.slices} x {options.size} x {options.size}, network {options.seconds:g} s")
-        print(f"{'processes':>9}  {'busy':>6}  {'wall (s)':>8}  median seconds of a job")
+        print(f"{'processes':>9}  {'busy':>6}  {'wall (s)':>8}  processor time between calls (s)")
         for processes in options.processes:
             print(measure(Path(made), options, processes), flush=True)
 

@@ -30,7 +30,7 @@ def launch(role: str) -> None:
 
         segmentation.load_segmenter = lambda _settings: ThresholdSegmenter()
     if role == "listen":
-        intake.NOTES_PER_QUIET_TIME = 1  # so that an image is noted as seldom as can be
+        intake.NOTES_PER_QUIET_TIME = 0.01  # of an association's images the first alone is noted
         _hasten_retention(Path(os.environ[kills.VARIABLE]) / kills.LET_GO)
     kills.arm(role)
     main()
