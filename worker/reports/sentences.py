@@ -145,7 +145,12 @@ def _ends_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
         return True
     spaced = tokens[i + 1].start > tokens[i].end
     before = layout.word(i - 1) if i else ""
-    if before.casefold() in rules.abbreviations or (len(before) == 1 and before.isalpha()):
+    initial = (
+        len(before) == 1
+        and before.isalpha()
+        and not layout.text[max(tokens[i - 1].start - 1, 0) : tokens[i - 1].start].isdigit()
+    )  # not "4X"
+    if before.casefold() in rules.abbreviations or initial:
         return layout.breaks_before(i + 1) > 1
     return spaced or (layout.word(i + 1)[0].isupper() and not before.isupper())
 

@@ -58,6 +58,7 @@ def tokenize(text: str, spelling: Sequence[tuple[str, str]] = ()) -> list[Token]
         if word in "-‐‑" and _between_words(text, start):
             joined = True
             continue
+        word = word.removesuffix("'s")  # "the left kidney's upper pole"
         for variant, standard in spelling:
             word = word.replace(variant, standard)
         tokens.append(Token(start, end, word, joined))
