@@ -13,6 +13,7 @@ machine and another network.
 import argparse
 import contextlib
 import fcntl
+import functools
 import os
 import sys
 import tempfile
@@ -63,6 +64,7 @@ class TimedNetwork(ThresholdSegmenter):
         return ellipsoids(image.shape, len(prompts))
 
 
+@functools.cache
 def ellipsoids(shape: tuple[int, ...], count: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Bool (count, S, A, R): along R, each as high as half of the volume."""
     axes = np.ogrid[tuple(slice(-1, 1, size * 1j) for size in shape)]

@@ -36,6 +36,7 @@ class Events:
         self.problems: list[str] = []
         self._house, self._lasts_seconds = house, lasts_seconds
         self._ways = (house.proxy, house.web_proxy)
+        self._furthest = 0  # by how many seconds the clock has been ahead
         self._waiting: queue.Queue[Event | None] = queue.Queue()
         self._idle = threading.Semaphore()
         self._thread = threading.Thread(target=self._run, name="events")
@@ -69,9 +70,10 @@ class Events:
         self._waiting.put(event)
 
     def end(self) -> None:
-        """Waits until all are over."""
+        """Waits until all are over; the clock is brought to where it was furthest: so no fact is in its future."""
         self._waiting.put(None)
         self._thread.join()
+        self._step_clock(self._furthest - int(self._house.clock.read_text()))
 
     def _run(self) -> None:
         while (event := self._waiting.get()) is not None:
@@ -160,6 +162,7 @@ class Events:
     def _step_clock(self, seconds: int) -> None:
         """The clock of all processes of the node; another step later may bring it back."""
         offset = int(self._house.clock.read_text()) + seconds
+        self._furthest = max(self._furthest, offset)
         temporary = self._house.clock.with_suffix(".new")
         temporary.write_text(str(offset))
         temporary.replace(self._house.clock)

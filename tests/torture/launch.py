@@ -39,8 +39,8 @@ def launch(role: str) -> None:
 def _hasten_retention(folder: Path) -> None:
     """A study is old when the harness says so; whether anybody still needs it is the product's to know."""
 
-    def is_old(use: Use, days: dict[Need, float], _now: float) -> bool:
-        return days.get(use.need, 0.0) > 0 and (folder / use.uid).exists()
+    def is_old(use: Use, days: dict[Need, float], now: float) -> bool:
+        return days.get(use.need, 0.0) > 0 and use.since < now and (folder / use.uid).exists()
 
     retention.ROUND_SECONDS, retention.ASIDE_SECONDS = 1.0, 2.0
     retention.Retention._is_old = staticmethod(is_old)
