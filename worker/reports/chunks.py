@@ -22,6 +22,7 @@ class Chunk:
     drawable: bool = True
     side: str = ""
     within: tuple[str, ...] = ()  # concepts of the sites that a finding of several words names: "esophageal varices"
+    look: bool = False  # a finding that is also the look of another: "ground glass"
     located: bool = False  # a finding whose name says where it is: "cardiomegaly"
 
 
@@ -44,7 +45,7 @@ def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | N
     within = _sites_within(tokens[position:end], lexicon) if entry.kind is Kind.FINDING else ()
     within += (entry.located,) if entry.located else ()
     located = entry.located is not None
-    return Chunk(position, end, entry.kind, entry.concept, entry.drawable, entry.side, within, located)
+    return Chunk(position, end, entry.kind, entry.concept, entry.drawable, entry.side, within, entry.look, located)
 
 
 def _sites_within(term: Sequence[Token], lexicon: Lexicon) -> tuple[str, ...]:

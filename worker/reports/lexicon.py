@@ -54,6 +54,7 @@ class Entry:
     concept: str
     drawable: bool = True
     side: str = ""
+    look: bool = False  # a finding that is also the look of another: "ground glass"
     located: str | None = None  # of a finding whose name says where it is: the concept of its site, or ""
 
 
@@ -156,7 +157,8 @@ class Lexicon:
 
     def _add(self, term: str, entry: Entry) -> None:
         if entry.kind is Kind.FINDING:
-            entry = replace(entry, located=self.self_located.get(term, self.self_located.get(entry.concept)))
+            look = term in self.file.words.modifiers
+            entry = replace(entry, look=look, located=self.self_located.get(term, self.self_located.get(entry.concept)))
         words = tuple(token.norm for token in tokenize(term, self.spelling))
         forms = [words]
         if entry.kind in (Kind.FINDING, Kind.SITE, Kind.PLACE):

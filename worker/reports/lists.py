@@ -50,7 +50,7 @@ def as_item(sentence: Sentence, lexicon: Lexicon) -> Sentence:
     own = chunk(sentence.tokens, lexicon)
     heads = [i for i, piece in enumerate(chunk(heading, lexicon)) if piece.kind is Kind.FINDING]
     told = any(piece.kind in (Kind.MEASURE, Kind.STATE) or piece.concept == "(" for piece in own)
-    denied = any(piece.kind in (Kind.FINDING, Kind.OUTSIDE) for piece in own)
+    denied = any(piece.kind is Kind.OUTSIDE or (piece.kind is Kind.FINDING and not piece.look) for piece in own)
     if not heads or denied or (of_title and not told):
         return sentence
     title = () if of_title else sentence.title
@@ -97,8 +97,12 @@ def _item(chunks: Sequence[Chunk], first: int, kept: Sequence[Span], head: int, 
     """The finding `head` as the item from `first` tells it ("5 mm solid, in the RUL"), None when it tells no place."""
     at = first
     looks: list[Span] = []
-    while at < len(chunks) and chunks[at].kind in _BEFORE_PLACE and not is_numbered(chunks, at, lexicon):
-        if chunks[at].kind in DESCRIPTION:
+    while (
+        at < len(chunks)
+        and (chunks[at].kind in _BEFORE_PLACE or chunks[at].look)
+        and not is_numbered(chunks, at, lexicon)
+    ):
+        if chunks[at].kind in DESCRIPTION or chunks[at].look:
             looks.append((at, at + 1))
         at += 1
     preposition = at < len(chunks) and chunks[at].kind is Kind.PREPOSITION
@@ -113,9 +117,9 @@ def _item(chunks: Sequence[Chunk], first: int, kept: Sequence[Span], head: int, 
             piece.kind is Kind.WORD and end + 1 < len(chunks) and chunks[end + 1].kind in (Kind.NUMBER, Kind.MEASURE)
         )
         aside = aside_end(chunks, end)
-        if not (aside or counted or piece.kind in _AFTER_PLACE or piece.concept in _OPENS_LIST):
+        if not (aside or counted or piece.kind in _AFTER_PLACE or piece.look or piece.concept in _OPENS_LIST):
             return None
-        if piece.kind in DESCRIPTION:
+        if piece.kind in DESCRIPTION or piece.look:
             looks.append((end, end + 1))
         end = aside or end + 1
     return _placed(chunks, place, looks, kept, head)

@@ -61,6 +61,7 @@ class RulesFile(BaseModel):
     abbreviations: list[str] = []  # words after which a dot ends no sentence
     connectors: list[str] = []  # words that end no line of a list: the sentence goes on in the next line
     sections: dict[str, list[str]]  # "report", or the reason why a section gives no prompts -> titles
+    conclusions: list[str] = []  # titles of the report that close it: the findings before them may have no title
     one_line_sections: list[str] = []  # kinds that end with their line when no title follows
     title_breakers: list[str] = []  # words that no title holds
     title_answers: list[str] = []  # "none" in "Pneumothorax: none"
@@ -98,6 +99,7 @@ class Rules:
         self.title_breakers = frozenset(word.casefold() for word in file.title_breakers)
         self.sections = Phrases((title, kind) for kind, titles in file.sections.items() for title in titles)
         self.one_line = frozenset(file.one_line_sections)
+        self.conclusions = Phrases((title, True) for title in file.conclusions)
         self.addenda = tuple(start.casefold() for start in file.addenda)
         self.answers = Phrases((answer, True) for answer in file.title_answers)
         compiled = [

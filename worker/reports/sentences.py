@@ -64,8 +64,12 @@ def sentences(text: str, tokens: Sequence[Token], lexicon: Lexicon, rules: Rules
     longest = max(len(line) for line in text.split("\n"))
     layout = _Layout(text, tokens, max(longest, _NARROWEST))
     section, title, has_content = REPORT, (0, 0), False
-    pieces = [(*piece, _section(tokens[piece[0] : piece[2]], rules)) for piece in _pieces(layout, lexicon, rules)]
-    titled = any(kind == REPORT for *_, kind in pieces)
+    pieces = [
+        (*piece, _section(tokens[piece[0] : piece[2]], lexicon, rules)) for piece in _pieces(layout, lexicon, rules)
+    ]
+    opens = [start for start, _, _, kind in pieces if kind == REPORT and not rules.conclusions.longest(tokens, start)]
+    concludes = not opens and any(kind == REPORT for *_, kind in pieces)
+    titled = bool(opens)
     heading: Sentence | None = None
     bulleted = inline = of_item = False
     for start, end, colon, kind in pieces:
@@ -82,7 +86,8 @@ def sentences(text: str, tokens: Sequence[Token], lexicon: Lexicon, rules: Rules
         if breaks > 1 or (breaks and not layout.line_is_full(start)):
             title = (0, 0)
         # Without a title that opens the findings, a history or technique ends with its first sentence.
-        if has_content and (breaks > 1 or not titled or (breaks and section in rules.one_line)):
+        own_line = breaks and (concludes or section in rules.one_line)
+        if has_content and (breaks > 1 or own_line or not (titled or concludes)):
             section = REPORT
         if inline and not colon and _leaves(tokens[start:end], tokens[title[0] : title[1]], lexicon):
             title = (0, 0)
@@ -157,9 +162,10 @@ def _ends_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
 
 def _starts_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
     """Whether a new sentence starts at token i although no mark ended the one before."""
-    if _known_title_end(layout, i, rules):
-        return True
     breaks = layout.breaks_before(i)
+    runs_on = not breaks and layout.tokens[i - 1].norm in rules.connectors  # "CT without contrast: ..."
+    if _known_title_end(layout, i, rules) and not runs_on:
+        return True
     if breaks == 0:
         return layout.tokens[i].norm in "•▪●"
     if breaks > 1 or _is_bullet(layout, i):
@@ -286,7 +292,11 @@ def _has_site(title: Sequence[Token], lexicon: Lexicon) -> bool:
     return any(hit is not None and hit[1].kind in (Kind.SITE, Kind.SITE_ADJECTIVE) for hit in found)
 
 
-def _section(title: Sequence[Token], rules: Rules) -> str | None:
+def _section(title: Sequence[Token], lexicon: Lexicon, rules: Rules) -> str | None:
     """The kind of the known section title within `title`, the longest of several, or None."""
     found = [(hit[0] - i, hit[1]) for i in range(len(title)) if (hit := rules.sections.longest(title, i))]
-    return max(found)[1] if found else None
+    if not found:
+        return None
+    length, kind = max(found)
+    named = kind == "technique" and length < len(title) - 1 and _has_site(title, lexicon)
+    return REPORT if named else kind  # "MRI right thigh without contrast: ..." heads its findings
