@@ -160,9 +160,14 @@ def _moment(header: Dataset) -> str:
     """YYYYMMDDHHMMSS of the acquisition as far as the header tells, else of the series; "" without either."""
     pairs = (("AcquisitionDateTime", ""), ("AcquisitionDate", "AcquisitionTime"), ("SeriesDate", "SeriesTime"))
     for date, time in pairs:
-        if day := _text(header, date):
-            return (day + (_text(header, time) if time else ""))[:14].ljust(14, "0")
+        if day := _digits(_text(header, date)):
+            return (day + (_digits(_text(header, time)) if time else ""))[:14].ljust(14, "0")
     return ""
+
+
+def _digits(text: str) -> str:
+    """Dates of old have points and times colons; in what some write for them there is no digit at all."""
+    return re.sub(r"[^0-9]", "", text)
 
 
 def _texts(headers: Iterable[Dataset], keyword: str) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import SeriesError
-from dicom_node.frames import Frame
+from dicom_node.frames import Frame, text_of
 
 # Orientation cosines of one series agree to rounding; 1e-3 is 0.06 degrees, 0.25 mm at the rim of a 500 mm field.
 COSINE_TOLERANCE: Final = 1e-3
@@ -45,10 +45,19 @@ class Grid:
 
 
 def require_uniform(frames: Sequence[Frame]) -> None:
-    """SeriesError naming the slice whose frame of reference, size, spacing or orientation is not that of the most."""
-    _require_same(
-        frames, "frame of reference", [str(frame.header.get("FrameOfReferenceUID") or "none") for frame in frames]
-    )
+    """SeriesError naming the slice whose patient, kind, frame of reference, orientation, size or spacing is not that of
+    the most.
+    """
+    patients = [text_of(frame.header.get("PatientID")) for frame in frames]
+    (most, _), *_ = Counter(patients).most_common()
+    # Who they are is not for logs.
+    _require_same(frames, "patients", ["one Patient ID" if one == most else "another Patient ID" for one in patients])
+    for what, keyword in (
+        ("study", "StudyInstanceUID"),
+        ("kind of image", "SOPClassUID"),
+        ("frame of reference", "FrameOfReferenceUID"),
+    ):
+        _require_same(frames, what, [text_of(frame.header.get(keyword)) or "none" for frame in frames])
     usual = _usual_orientation(frames)
     for frame in frames:
         if not _is_along(frame, usual):

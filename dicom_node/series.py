@@ -54,7 +54,7 @@ _IMAGES: Final = frozenset(
 
 # Cosines of three decimals turn a normal by up to this; a gantry is tilted by more.
 ROUNDING_DEGREES: Final = 0.1
-_IDENTITY: Final = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality")
+_IDENTITY: Final = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality")
 
 
 @dataclass(frozen=True)

@@ -166,11 +166,23 @@ def _group(
 
 def _intensity(series: ImageSeries) -> tuple[Code, Code] | None:
     """What the values of the image are, and their UCUM unit; None where that is not known."""
+    if series.modality == "CT" and not all(_rescale_types(header) <= {"HU"} for header in series.headers):
+        return None
     if series.modality != "PT":
         return _INTENSITIES.get(series.modality)
     header = series.headers[0]
     units, kind = str(header.get("Units", "")), str(header.get("SUVType", ""))
     return _UPTAKES.get((units, kind if units != "BQML" else ""))
+
+
+def _rescale_types(header: Dataset) -> set[str]:
+    """What the rescaled values of a CT are said to be, by any of its frames; Hounsfield units where nothing is said.
+
+    Maps of iodine or of effective atomic numbers are CT images too (PS3.3 C.11.1.1.2).
+    """
+    frames = (*header.get("SharedFunctionalGroupsSequence", ()), *header.get("PerFrameFunctionalGroupsSequence", ()))
+    items = [item for frame in frames for item in frame.get("PixelValueTransformationSequence", ())]
+    return {str(item.get("RescaleType") or "HU") for item in (header, *items)}
 
 
 def _document(

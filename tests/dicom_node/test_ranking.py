@@ -134,6 +134,24 @@ def test_a_volume_with_a_missing_slice_has_no_facts(ct: list[Path]) -> None:
         facts([ct[0], *ct[2:]])
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, about the dates
+@pytest.mark.parametrize(
+    ("date", "time", "moment"),
+    [
+        ("2026.01.31", "10:20:30", "20260131102030"),
+        ("2026-01-31", "102030.5", "20260131102030"),
+        ("unknown", "", ""),
+    ],
+)
+def test_dates_of_old_are_moments_and_words_are_none(ct: list[Path], date: str, time: str, moment: str) -> None:
+    for path in ct:
+        edit(path, AcquisitionDate=date, AcquisitionTime=time, SeriesDate="", AcquisitionDateTime="")
+    (outline,) = outlines(read_files(ct))
+    facts = facts_of(outline)
+    assert facts.acquired == moment
+    assert wish_for("newest", [facts]).scores == (float(moment or 0),)
+
+
 def test_a_value_that_is_no_number_is_no_fact(ct: list[Path]) -> None:
     expected = facts(ct)
     for path in ct:

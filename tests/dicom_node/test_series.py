@@ -98,6 +98,9 @@ def test_an_odd_first_orientation_within_tolerance_does_not_turn_the_grid(ct: li
     [
         ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, r"mixed orientations: 0003\.dcm"),
         ({"FrameOfReferenceUID": "1.2.3"}, r"mixed frame of reference: 0003\.dcm .* has 1\.2\.3"),
+        ({"PatientID": "OTHER"}, r"mixed patients: 0003\.dcm .* has another Patient ID, 7 of 8 have one"),
+        ({"StudyInstanceUID": "1.2.3"}, r"mixed study: 0003\.dcm .* has 1\.2\.3"),
+        ({"SOPClassUID": MRImageStorage}, r"mixed kind of image: 0003\.dcm"),
         ({"PixelSpacing": [1.5, 1.1]}, r"mixed pixel spacing: 0003\.dcm"),
         ({"Rows": 5, "Columns": 6}, r"mixed size .*: 0003\.dcm .* has \(5, 6\)"),
         ({"ImagePositionPatient": None}, r"0003\.dcm has no ImagePositionPatient"),

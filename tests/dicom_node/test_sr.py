@@ -86,6 +86,17 @@ def test_pet_values_are_reported_in_the_units_of_the_image(
     assert numbers[2:] == pytest.approx([250, np.std([100, 200, 300, 400])], rel=1e-4)
 
 
+@pytest.mark.parametrize(("said", "reported"), [("HU", 4), (None, 4), ("US", 2), ("MGML", 2), ("Z_EFF", 2)])
+def test_only_hounsfield_units_are_reported_as_such(tmp_path: Path, said: str | None, reported: int) -> None:
+    files = ct_series(np.arange(75.0).reshape(3, 5, 5), (3, 2, 2), tmp_path / "ct")
+    edit(files[1], RescaleType=said)
+    series = read_series(files)
+    mask = series.volume.array[None] > 50
+    report = write_sr(series, mask, write_seg(series, mask, [region_for("liver")], WORK), WORK)
+    assert report is not None
+    assert len([element for element in report.iterall() if element.keyword == "NumericValue"]) == reported
+
+
 def test_no_segment_no_report(tmp_path: Path) -> None:
     series = read_series(ct_series(np.zeros((3, 4, 5)), (1, 1, 1), tmp_path))
     masks = np.zeros((1, 3, 4, 5), dtype=bool)
