@@ -65,8 +65,15 @@ def test_labels_in_words_are_scored(tmp_path: Path) -> None:
 
 
 def test_invented_reports_of_the_whole_body() -> None:
-    """The first set was tuned on, the second looked at once; nothing was corrected because of a miss in the third."""
-    least = {"heldout_a": 0.98, "heldout_b": 0.94, "heldout_c": 0.95}
+    """a and d were tuned on, b and e looked at once; nothing was corrected because of a miss in c and f."""
+    least = {
+        "heldout_a": 0.98,
+        "heldout_b": 0.95,
+        "heldout_c": 0.95,
+        "heldout_d": 0.98,
+        "heldout_e": 0.95,
+        "heldout_f": 0.95,
+    }
     for name, limit in least.items():
         (score,) = evaluate(Path(__file__).with_name(name))
         assert min(score.precision, score.recall) >= limit, name
