@@ -239,9 +239,10 @@ def _no_slice(file: File) -> str:
     header, sop_class = file.header, UID(file.sop_class_uid)
     if sop_class not in _IMAGES:
         return f"a {sop_class.name.removesuffix(' Storage')} object, no CT, MR or PET image"
-    if (header.get("SamplesPerPixel") or 1) != 1:
-        return f"a colour image ({header.get('PhotometricInterpretation', '')})"
-    if "LOCALIZER" in text_of(header.get("ImageType")).split("\\"):
+    colours = text_of(header.get("PhotometricInterpretation"))
+    if (header.get("SamplesPerPixel") or 1) != 1 or colours == "PALETTE COLOR":
+        return f"a colour image ({colours})"
+    if "LOCALIZER" in text_of(header.get("ImageType")).upper().split("\\"):
         return "a localizer"
     if "ModalityLUTSequence" in header:
         return "an image whose values need a Modality LUT"

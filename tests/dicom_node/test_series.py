@@ -337,6 +337,21 @@ def test_localizers_and_secondary_captures_are_left_out_with_a_note(ct: list[Pat
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"ImageType": "LOCALIZER"}, "a localizer"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "Localizer"]}, "a localizer"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "a colour image (PALETTE COLOR)"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "a colour image (RGB)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, about small letters
+def test_what_is_no_slice_is_left_out_however_it_says_so(ct: list[Path], change: dict[str, object], what: str) -> None:
+    edit(ct[-1], **change)
+    assert read_series(ct).notes == (f"0008.dcm is left out: it is {what}",)
+
+
 def test_doubled_files_count_once_and_different_pixels_under_one_uid_are_refused(ct: list[Path]) -> None:
     copy = ct[2].with_name("copy.dcm")
     shutil.copy(ct[2], copy)
