@@ -25,7 +25,7 @@ Answer = TypeVar("Answer")
 
 SENDERS: Final = 3
 POISON_KILLS: Final = 9  # three attempts, also when the job supersedes one on fewer images that died of it too
-LOOK_SECONDS: Final = 0.2
+LOOK_SECONDS: Final = 0.5
 WEB_TRIES: Final = 20  # then by C-STORE: one that is killed for it whenever it comes by STOW-RS would have lost
 STANDSTILL_SECONDS: Final = 120.0  # nothing changes any more: what is not done by then never will be
 
