@@ -29,7 +29,7 @@ from pydicom.uid import (
 from dicom_node.errors import ResultError
 from dicom_node.masks import Masks
 from dicom_node.patient import carry_patient
-from dicom_node.regions import Region, one_line
+from dicom_node.regions import Region, one_line, shortened
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
@@ -65,12 +65,21 @@ class ObjectReference:
     series_uid: str
 
 
+def _put_on_one_line(facts: object, *fields: str, limit: int = 1024, unset: str = "") -> None:
+    """Texts of a frozen dataclass as DICOM can hold them: a backslash would split them, a longer one be refused."""
+    for field in fields:
+        object.__setattr__(facts, field, shortened(one_line(getattr(facts, field)), limit) or unset)
+
+
 @dataclass(frozen=True)
 class Review:
     """A reason why a person should look at a result before it is used."""
 
     sentence: str
     label: str | None = None  # of the region it is about; None: all of them
+
+    def __post_init__(self) -> None:
+        _put_on_one_line(self, "sentence")
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,11 @@ class Algorithm:
     version: str
     digest: str  # of the weights, "sha256:..."
     notice: str = ""  # one sentence: what it is not for
+
+    def __post_init__(self) -> None:
+        _put_on_one_line(self, "notice")
+        _put_on_one_line(self, "digest", unset="not told")
+        _put_on_one_line(self, "name", "version", limit=64, unset="not told")
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,10 @@ class Work:
     review: tuple[Review, ...] = ()
     siblings: tuple[ObjectReference, ...] = ()  # every object of this result
     predecessors: tuple[ObjectReference, ...] = ()  # the objects of the result that this one replaces
+
+    def __post_init__(self) -> None:
+        _put_on_one_line(self, "protocol")
+        _put_on_one_line(self, "software_version", limit=64)
 
     def uid(self, kind: str, series: ImageSeries, regions: Sequence[Region], *more: str) -> str:
         """The UID that belongs to this work on `series`; `kind` says of which object."""
@@ -140,7 +158,7 @@ def result_dataset(series: ImageSeries, work: Work, reference: ObjectReference, 
     result.InstanceNumber = 1
     result.Modality = modality
     result.Manufacturer = MANUFACTURER
-    result.ManufacturerModelName = work.algorithm.name[:64]
+    result.ManufacturerModelName = work.algorithm.name
     result.DeviceSerialNumber = work.algorithm.digest.removeprefix("sha256:")[:64] or "0"
     result.SoftwareVersions = work.software_version or work.algorithm.version
     for keyword in ("InstanceCreation", "Series"):
@@ -156,7 +174,7 @@ def result_dataset(series: ImageSeries, work: Work, reference: ObjectReference, 
 
 def titled(title: str, series: ImageSeries) -> str:
     """A Series Description (VR LO); of several volumes of one series it also says which."""
-    return f"{title}, {series.name}".replace("\\", "/")[:64] if series.name else title
+    return shortened(one_line(f"{title}, {series.name}"), 64) if series.name else title
 
 
 def refer(dataset: Dataset, series: ImageSeries, work: Work, reference: ObjectReference) -> None:
@@ -213,7 +231,7 @@ def _equipment(work: Work) -> Dataset:
     return highdicom.ContributingEquipment(
         manufacturer=MANUFACTURER,
         purpose_of_reference=codes.DCM.ProcessingEquipment,
-        manufacturer_model_name=work.algorithm.name[:64],
+        manufacturer_model_name=work.algorithm.name,
         software_versions=work.software_version or work.algorithm.version,
         contribution_datetime=work.made,
         contribution_description=describe(work),
@@ -226,7 +244,8 @@ def describe(work: Work) -> str:
     protocol = f", protocol {work.protocol} {work.protocol_digest}".rstrip() if work.protocol else ""
     text = f"UNAPPROVED automatic result of {algorithm.name} {algorithm.version}, weights {algorithm.digest}{protocol}."
     reasons = " ".join(reason.sentence for reason in work.review)
-    return " ".join(part for part in (text, algorithm.notice, reasons and f"To be reviewed: {reasons}") if part)[:1024]
+    parts = (text, algorithm.notice, reasons and f"To be reviewed: {reasons}")
+    return shortened(" ".join(part for part in parts if part), 1024)
 
 
 def looked_for(regions: Iterable[Region]) -> str:

@@ -22,7 +22,7 @@ from dicom_node.contours import keyhole, outline
 from dicom_node.errors import ResultError
 from dicom_node.masks import Masks, PackedMask
 from dicom_node.patient import carried
-from dicom_node.regions import Region, asked_by, label_of, shortened, without_side
+from dicom_node.regions import Region, asked_by, label_of, one_line, shortened, without_side
 from dicom_node.results import (
     ObjectReference,
     Work,
@@ -95,7 +95,7 @@ def write_rtstruct(
                 ROIName=name,
                 ROIDescription=_roi_description(region, work),
                 ROIGenerationAlgorithm="" if region.placeholder else "AUTOMATIC",
-                ROIGenerationDescription=f"{work.algorithm.name} {work.algorithm.version}"[:64],
+                ROIGenerationDescription=shortened(f"{work.algorithm.name} {work.algorithm.version}", 64),
             )
         )
         contours.append(_contours(number, series, packed[index], region, holes))
@@ -121,7 +121,7 @@ def rtstruct_reference(
 
 
 def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
-    """A name for each region, at most `limit` characters, no two alike in any case of letters.
+    """A name for each region, at most `limit` bytes of UTF-8, no two alike in any case of letters.
 
     The protocol's name, else TG-263's, else the prompt's words. What is too long loses its end but never its side, and
     what would be alike gets a number.
@@ -131,7 +131,8 @@ def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
         stem, suffix = _stem(region)
         for turn in count(1):
             mark = "" if turn == 1 else str(turn)
-            name = stem[: limit - len(mark) - len(suffix)].rstrip("_") + mark + suffix
+            room = limit - len(mark) - len(suffix)  # bytes, as receivers count them
+            name = stem.encode()[:room].decode(errors="ignore").rstrip("_ ") + mark + suffix
             if name.casefold() not in {taken.casefold() for taken in names}:
                 names.append(name)
                 break
@@ -140,7 +141,7 @@ def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
 
 def _stem(region: Region) -> tuple[str, str]:
     """A name without its side, and the suffix of the side."""
-    given = region.roi_name or (region.label if region.label != label_of(region.prompt) else region.tg263)
+    given = one_line(region.roi_name or (region.label if region.label != label_of(region.prompt) else region.tg263))
     if given:
         return (given[:-2], given[-2:]) if given.endswith(("_L", "_R")) else (given, "")
     suffix = _SUFFIXES[region.side]

@@ -104,7 +104,7 @@ def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work:
     dataset.ContentDescription = "Automatic segmentation, UNAPPROVED"
     dataset.ContentCreatorName = ""
     dataset.ContentDate, dataset.ContentTime = f"{work.made:%Y%m%d}", f"{work.made:%H%M%S}"
-    dataset.ImageComments = f"{describe(work)} {looked_for(result.not_found)}".strip()
+    dataset.ImageComments = shortened(f"{describe(work)} {looked_for(result.not_found)}".strip(), 10240)
     dataset.FrameOfReferenceUID = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
     indicator = carried(series.headers[0], "PositionReferenceIndicator")
     dataset.PositionReferenceIndicator = indicator.value if indicator else ""
@@ -133,9 +133,9 @@ def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
         segmented_property_type=region.type,
         algorithm_type="AUTOMATIC",
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name=algorithm.name[:64],
+            name=algorithm.name,
             family=codes.DCM.ArtificialIntelligence,
-            version=algorithm.version[:64],
+            version=algorithm.version,
             source="voxtell-dicom",
             parameters=parameters,
         ),

@@ -28,7 +28,7 @@ from pydicom.valuerep import DA, TM
 
 from dicom_node.masks import Masks
 from dicom_node.measures import Measures, measure
-from dicom_node.regions import Region, asked_by, one_line
+from dicom_node.regions import Region, asked_by, one_line, shortened
 from dicom_node.results import (
     LABEL_MAP_STORAGE,
     Kind,
@@ -210,7 +210,7 @@ def _document(
     document.file_meta = shared.file_meta
     document.SeriesDescription = titled("Measurements, UNAPPROVED", series)
     document.ContentDate, document.ContentTime = DA(work.made.date()), TM(work.made.time())
-    document.CompletionFlagDescription = describe(work)[:64]
+    document.CompletionFlagDescription = shortened(describe(work), 64)
     measured = ObjectReference(*(str(seg[key].value) for key in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")))
     if beside := documents(series, [one for one in work.others(reference) if one != measured]):
         document.PertinentOtherEvidenceSequence = beside

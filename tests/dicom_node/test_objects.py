@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from dicom_node.errors import ResultError
 from dicom_node.measures import extent
 from dicom_node.objects import Plan
 from dicom_node.regions import region_for
+from dicom_node.results import Algorithm, Review
 from dicom_node.sender import send
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import ct_series
@@ -53,6 +55,26 @@ def test_over_real_series_every_object_is_valid(shared_data: Callable[..., Path]
     assert len(objects) == 6
     for name, dataset in objects.items():
         assert errors(dataset, tmp_path) == [], name
+
+
+def test_backslashes_line_ends_and_great_lengths_anywhere_leave_every_object_valid(tmp_path: Path) -> None:
+    """A backslash splits a value of DICOM in two; names of models, protocols and structures come from people."""
+    series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path / "ct"))
+    odd = 'a\\b "\u809d"\n\x07' * 40
+    work = replace(
+        WORK,
+        algorithm=Algorithm(odd, "", "sha256:12", odd),
+        protocol=odd,
+        software_version=odd,
+        review=(Review(odd), Review(odd, "liver")),
+    )
+    regions = [replace(region_for(odd), sentence=odd, roi_name=odd), region_for("liver"), region_for("  \\ ")]
+    masks = boxes(series)
+    extents = [extent(mask, series.affine) if mask.any() else None for mask in masks]
+    objects = dict(Plan(series, masks, regions, work, ALL, label_map=True).written(extents))
+    for name, dataset in objects.items():
+        assert errors(dataset, tmp_path) == [], name
+    assert objects["rtstruct.dcm"].StructureSetROISequence[0].ROIName.startswith("a/b")
 
 
 def test_a_pacs_takes_every_object_in_every_syntax_and_gives_it_back(tmp_path: Path) -> None:
