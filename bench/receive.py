@@ -34,10 +34,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
-from dicom_node.access import Limits
 from dicom_node.listener import Listener
 from dicom_node.part10 import file_start
 from dicom_node.peer import Peer
+from dicom_node.receiving.access import Limits
 from dicom_node.store import Store
 from tests.peers import LOOPBACK, orthanc, storescp, storescu_command
 

@@ -14,11 +14,11 @@ from highdicom import VolumeGeometry
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from dicom_node.contours import filled
 from dicom_node.errors import ResultError
-from dicom_node.measures import Extent, extent, extent_of, joined
 from dicom_node.rtstruct import contour_points
 from dicom_node.series import ImageSeries
+from dicom_node.shaping.contours import filled
+from dicom_node.shaping.measures import Extent, extent, extent_of, joined
 
 # Half the least voxel side: a shift by one voxel on any axis is beyond it. Slices may jitter by a twentieth of their
 # spacing, which is accepted even where pixels are far smaller than that.

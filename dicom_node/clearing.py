@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.durable import fsync
+from dicom_node.keeping.durable import fsync
 from dicom_node.store import Store
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
-from dicom_node.foreign import PYDICOM_ERRORS
-from dicom_node.frames import Frame
+from dicom_node.reading.foreign import PYDICOM_ERRORS
+from dicom_node.reading.frames import Frame
 from dicom_node.series import Outline
 
 Plane = Literal["axial", "coronal", "sagittal"]

@@ -19,14 +19,14 @@ from pydicom import Dataset
 
 from dicom_node.check import check_rtstruct, check_seg
 from dicom_node.errors import ResultError
-from dicom_node.masks import Masks
-from dicom_node.measures import Extent
 from dicom_node.preview import write_preview
 from dicom_node.regions import Region
 from dicom_node.results import ObjectReference, Work, masks_of
 from dicom_node.rtstruct import Holes, rtstruct_reference, write_rtstruct
 from dicom_node.seg import Form, overlapping, write_seg
 from dicom_node.series import ImageSeries
+from dicom_node.shaping.masks import Masks
+from dicom_node.shaping.measures import Extent
 from dicom_node.sr import write_sr
 
 _FORMS: Final[tuple[tuple[str, str, Form], ...]] = (

@@ -15,7 +15,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
-from dicom_node.foreign import PYDICOM_ERRORS
+from dicom_node.reading.foreign import PYDICOM_ERRORS
 
 _FILED_BY: Final = ("StudyInstanceUID", "PatientName", "PatientID", "AccessionNumber")
 # Type 2: empty where the source has none, or none that is valid.

@@ -14,11 +14,11 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from dicom_node.errors import ResultError
-from dicom_node.masks import Mask, Masks
-from dicom_node.picture import Rgb, picture
 from dicom_node.regions import Region, label_of
 from dicom_node.results import Work, coded, describe, masks_of, refer, reference_item, result_dataset, titled
 from dicom_node.series import ImageSeries
+from dicom_node.shaping.masks import Mask, Masks
+from dicom_node.shaping.picture import Rgb, picture
 from dicom_node.volume import network_axes, to_network
 
 
@@ -69,7 +69,7 @@ def write_preview(
 def drawn(
     series: ImageSeries, masks: Masks, labels: Sequence[str], colours: Sequence[Rgb], caption: str = ""
 ) -> NDArray[np.uint8]:
-    """The sheet of `dicom_node.picture` for masks on the slices of a series."""
+    """The sheet of `dicom_node.shaping.picture` for masks on the slices of a series."""
     return picture(to_network(series), _Turned(masks, series), labels, colours, caption)
 
 

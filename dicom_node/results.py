@@ -27,10 +27,10 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import ResultError
-from dicom_node.masks import Masks
 from dicom_node.patient import carry_patient
 from dicom_node.regions import Region, one_line, shortened
 from dicom_node.series import ImageSeries
+from dicom_node.shaping.masks import Masks
 from dicom_node.uids import derived_uid
 
 LABEL_MAP_STORAGE: Final = UID("1.2.840.10008.5.1.4.1.1.66.7")  # Label Map Segmentation Storage; newer than pydicom 3.0

@@ -18,9 +18,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian
 
-from dicom_node.contours import keyhole, outline
 from dicom_node.errors import ResultError
-from dicom_node.masks import Masks, PackedMask
 from dicom_node.patient import carried
 from dicom_node.regions import Region, asked_by, label_of, one_line, shortened, without_side
 from dicom_node.results import (
@@ -37,6 +35,8 @@ from dicom_node.results import (
     titled,
 )
 from dicom_node.series import ImageSeries
+from dicom_node.shaping.contours import keyhole, outline
+from dicom_node.shaping.masks import Masks, PackedMask
 from dicom_node.uids import derived_uid
 
 Holes = Literal["keyhole", "xor"]

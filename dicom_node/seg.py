@@ -19,7 +19,6 @@ from pydicom.sr.codedict import codes
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ResultError
-from dicom_node.masks import Masks, PackedMask
 from dicom_node.patient import carried
 from dicom_node.regions import Region, asked_by, label_of, one_line, shortened
 from dicom_node.results import (
@@ -36,6 +35,7 @@ from dicom_node.results import (
     titled,
 )
 from dicom_node.series import ImageSeries
+from dicom_node.shaping.masks import Masks, PackedMask
 from dicom_node.uids import derived_uid
 
 _SEGMENT_NUMBER: Final = 0x0062000B

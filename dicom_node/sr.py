@@ -26,8 +26,6 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.valuerep import DA, TM
 
-from dicom_node.masks import Masks
-from dicom_node.measures import Measures, measure
 from dicom_node.regions import Region, asked_by, one_line, shortened
 from dicom_node.results import (
     LABEL_MAP_STORAGE,
@@ -43,6 +41,8 @@ from dicom_node.results import (
 )
 from dicom_node.seg import Segmentation
 from dicom_node.series import ImageSeries
+from dicom_node.shaping.masks import Masks
+from dicom_node.shaping.measures import Measures, measure
 from dicom_node.uids import derived_uid
 
 _MILLILITRE: Final = Code("ml", "UCUM", "milliliter")

@@ -30,11 +30,11 @@ from typing import Final
 
 from pydicom.filereader import read_file_meta_info
 
-from dicom_node.durable import fsync, publish
 from dicom_node.errors import StoreError
-from dicom_node.incoming import Incoming
+from dicom_node.keeping.durable import fsync, publish
+from dicom_node.keeping.incoming import Incoming
+from dicom_node.keeping.workspace import Workspace
 from dicom_node.uids import is_uid
-from dicom_node.workspace import Workspace
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 

@@ -24,12 +24,12 @@ from pydicom.errors import InvalidDicomError
 
 import worker.protocols
 from dicom_node.errors import DicomNodeError
-from dicom_node.frames import read_files
-from dicom_node.measures import extent
 from dicom_node.objects import Plan
+from dicom_node.reading.frames import read_files
 from dicom_node.regions import region_for
 from dicom_node.results import Algorithm, Work
 from dicom_node.series import ImageSeries, read_series, read_volume
+from dicom_node.shaping.measures import extent
 from dicom_node.synthesis import write_slices
 from dicom_node.volume import from_network, to_network
 from worker.choosing.candidates import StudyVolume, volumes_of

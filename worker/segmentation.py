@@ -20,8 +20,8 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import shared_task
 
 from dicom_node.check import check_way_back
-from dicom_node.masks import Mask, Masks, PackedMask
 from dicom_node.series import ImageSeries, read_series, read_volume
+from dicom_node.shaping.masks import Mask, Masks, PackedMask
 from dicom_node.store import Store
 from dicom_node.volume import from_network, to_network
 from worker.broker import SEGMENT_TASK, Broker, celery_app

@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 
-from dicom_node.measures import extent
 from dicom_node.objects import Plan
 from dicom_node.regions import region_for
 from dicom_node.series import read_series
+from dicom_node.shaping.measures import extent
 from dicom_node.synthesis import ct_series
 from tests.dicom_node.test_results import errors
 from tests.images import WORK

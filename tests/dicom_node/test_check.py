@@ -9,11 +9,11 @@ from pydicom import Dataset
 
 from dicom_node.check import check_rtstruct, check_seg, check_way_back
 from dicom_node.errors import ResultError
-from dicom_node.measures import Extent, extent
 from dicom_node.regions import region_for
 from dicom_node.rtstruct import Holes, write_rtstruct
 from dicom_node.seg import write_seg
 from dicom_node.series import ImageSeries, read_series
+from dicom_node.shaping.measures import Extent, extent
 from dicom_node.synthesis import write_slices
 from dicom_node.volume import from_network, to_network
 from tests.images import WORK, affine_of, axis_orders, rotation, series_files

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dicom_node import finish
+from dicom_node.shaping import finish
 from tests.images import affine_of, rotation
 
 Mask = NDArray[np.bool_]

@@ -15,9 +15,9 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from dicom_node.foreign import PYDICOM_ERRORS
-from dicom_node.header import HeaderError, read_header
 from dicom_node.part10 import file_start
+from dicom_node.reading.foreign import PYDICOM_ERRORS
+from dicom_node.receiving.header import HeaderError, read_header
 from tests.dicom_node.conftest import data_set, small_instance
 
 SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)

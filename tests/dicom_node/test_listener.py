@@ -25,11 +25,11 @@ from pydicom.uid import (
 from pynetdicom.dsutils import create_file_meta, encode, encode_file_meta
 from pynetdicom.presentation import build_context
 
-from dicom_node.access import Access, Limits
-from dicom_node.contexts import storage_classes, transfer_syntaxes
 from dicom_node.errors import ListenerError
 from dicom_node.listener import Arrival, Listener
 from dicom_node.peer import Peer, associated, echo
+from dicom_node.receiving.access import Access, Limits
+from dicom_node.receiving.contexts import storage_classes, transfer_syntaxes
 from dicom_node.store import Outcome, Store
 from tests.dicom_node.conftest import data_set, small_instance, wait_until
 from tests.peers import storescp, storescu, storescu_command
@@ -212,7 +212,7 @@ def test_a_disk_that_fails_while_writing_is_out_of_resources(site, monkeypatch):
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patched:
-            patched.setattr("dicom_node.durable.os.write", full)
+            patched.setattr("dicom_node.keeping.durable.os.write", full)
             (response,) = send_data_sets(here.peer, small_instance())
         assert response.Status == 0xA700
         assert here.arrivals == []

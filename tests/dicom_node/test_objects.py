@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import ResultError
-from dicom_node.measures import extent
 from dicom_node.objects import Plan
 from dicom_node.regions import region_for
 from dicom_node.results import Algorithm, Review
 from dicom_node.sender import send
 from dicom_node.series import ImageSeries, read_series
+from dicom_node.shaping.measures import extent
 from dicom_node.synthesis import ct_series
 from dicom_node.transcode import Syntax, transcoded
 from tests.dicom_node.test_results import errors

@@ -4,7 +4,7 @@ import highdicom
 import numpy as np
 import pytest
 
-from dicom_node.picture import LEGEND_HEIGHT, LONGEST, MARGIN, PIXEL_MM, letters, picture
+from dicom_node.shaping.picture import LEGEND_HEIGHT, LONGEST, MARGIN, PIXEL_MM, letters, picture
 from tests.images import affine_of, rotation
 
 RED, GREEN = (250, 20, 20), (20, 250, 20)

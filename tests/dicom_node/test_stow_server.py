@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pydicom import dcmread, dcmwrite
 from requests import HTTPError, Session
 
-from dicom_node.access import EVERYBODY, Access
-from dicom_node.sessions import Sessions
+from dicom_node.receiving.access import EVERYBODY, Access
+from dicom_node.receiving.sessions import Sessions
+from dicom_node.receiving.stow_server import stow_api
+from dicom_node.receiving.web_parts import Parts, WebRequestError
+from dicom_node.receiving.web_server import served
 from dicom_node.store import Outcome, Store
-from dicom_node.stow_server import stow_api
-from dicom_node.web_parts import Parts, WebRequestError
-from dicom_node.web_server import served
 from tests.dicom_node.conftest import data_set, small_instance, wait_until
 from tests.dicom_node.test_listener import send_data_sets
 

@@ -60,7 +60,14 @@ def _of_job(ledger: Any, delivery: Any) -> str:
 
 
 STEPS: Final = (
-    Step("during receive", "listen", "dicom_node.reception:Reception.write", True, lambda r, _: _expected(r), True),
+    Step(
+        "during receive",
+        "listen",
+        "dicom_node.receiving.reception:Reception.write",
+        True,
+        lambda r, _: _expected(r),
+        True,
+    ),
     Step("between write and name", "listen", "os:link", False, lambda _, final: Path(final).stem, True),
     Step("between fsync and ledger", "listen", "worker.intake:Intake.arrived", False, lambda _, a: a.sop_uid, True),
     Step("between fsync and response", "listen", "worker.intake:Intake.arrived", True, lambda _, a: a.sop_uid, True),

@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset
 from structlog.testing import capture_logs
 
 from dicom_node.errors import PeerError
-from dicom_node.frames import read_file
 from dicom_node.listener import AssociationEnd
+from dicom_node.reading.frames import read_file
 from dicom_node.synthesis import ct_series
 from tests.peers import orthanc, storescu
 from tests.worker.listening import QUIET, Node

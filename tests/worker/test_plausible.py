@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dicom_node.masks import Masks
+from dicom_node.shaping.masks import Masks
 from tests.images import affine_of, rotation
 from worker.jobs import Plausible, Prompt
 from worker.results.plausible import grid_reviews, reviews

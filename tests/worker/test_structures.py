@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dicom_node.masks import Masks
+from dicom_node.shaping.masks import Masks
 from worker.jobs import Derived, Finish, Prompt
 from worker.results.structures import StructureError, finished, region_of, structures_of
 

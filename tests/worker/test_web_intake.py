@@ -6,7 +6,7 @@ from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
 from requests import Session
 
-from dicom_node.sessions import Sessions
+from dicom_node.receiving.sessions import Sessions
 from dicom_node.synthesis import ct_series
 from tests.peers import free_port
 from tests.worker.listening import QUIET, Node

@@ -11,7 +11,7 @@ import structlog
 
 from dicom_node.errors import SeriesError
 from dicom_node.facts import VolumeFacts, facts_of
-from dicom_node.frames import File, read_file
+from dicom_node.reading.frames import File, read_file
 from dicom_node.series import Outline, outlines
 from worker.errors import WorkerError
 from worker.protocols import Candidate

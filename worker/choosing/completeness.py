@@ -21,8 +21,8 @@ from typing import Any
 from pydicom import Dataset
 
 from dicom_node.errors import SeriesError
-from dicom_node.frames import File
-from dicom_node.grid import levels_of
+from dicom_node.reading.frames import File
+from dicom_node.reading.grid import levels_of
 from dicom_node.series import outlines
 
 

@@ -24,11 +24,11 @@ from rich.console import Console
 
 from dicom_node.errors import PeerError
 from dicom_node.listener import Listener
-from dicom_node.masks import Masks, PackedMask
 from dicom_node.preview import drawn
 from dicom_node.regions import region_for
 from dicom_node.sender import Peer, echo, send
 from dicom_node.series import ImageSeries, read_series
+from dicom_node.shaping.masks import Masks, PackedMask
 from dicom_node.store import Store
 from worker.choosing.candidates import read_headers, series_in
 from worker.demo.cases import Case, Mask, case_from_nifti, phantom_case

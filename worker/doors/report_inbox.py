@@ -30,7 +30,7 @@ from pydicom.uid import (
     ExtensibleSRStorage,
 )
 
-from dicom_node.durable import fsync, write_new
+from dicom_node.keeping.durable import fsync, write_new
 from dicom_node.regions import LABEL_LENGTH, shortened
 from worker.jobs import Prompt
 from worker.ledger import Ledger, Report

@@ -19,7 +19,7 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from dicom_node.web_server import served
+from dicom_node.receiving.web_server import served
 from worker.doors.report_inbox import ReportInbox
 from worker.errors import LedgerError, SettingsError
 from worker.reports import ReportError, ReportTooLargeError

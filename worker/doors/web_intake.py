@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 import structlog
 
-from dicom_node.access import Access
-from dicom_node.sessions import Sessions
+from dicom_node.receiving.access import Access
+from dicom_node.receiving.sessions import Sessions
+from dicom_node.receiving.stow_server import stow_api
+from dicom_node.receiving.web_server import served
 from dicom_node.store import Store
-from dicom_node.stow_server import stow_api
-from dicom_node.web_server import served
 from worker.doors.peers import listener_tls
 from worker.errors import SettingsError
 from worker.settings import Settings

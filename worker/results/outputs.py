@@ -25,10 +25,10 @@ import highdicom
 import numpy as np
 
 from dicom_node import results
-from dicom_node.masks import Masks
 from dicom_node.objects import Plan
 from dicom_node.results import ObjectReference, Review
 from dicom_node.series import ImageSeries
+from dicom_node.shaping.masks import Masks
 from dicom_node.volume import to_network, write_nifti
 from worker.jobs import Work
 from worker.results.structures import Structure

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from dicom_node.masks import Masks, bounding_box
 from dicom_node.results import Review
+from dicom_node.shaping.masks import Masks, bounding_box
 from worker.jobs import Prompt
 from worker.results.structures import Structure
 

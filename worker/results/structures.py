@@ -13,10 +13,10 @@ import numpy as np
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from dicom_node import finish
-from dicom_node.masks import Mask, Masks, PackedMask
-from dicom_node.measures import Extent, extent
 from dicom_node.regions import Region, label_of, region_for
+from dicom_node.shaping import finish
+from dicom_node.shaping.masks import Mask, Masks, PackedMask
+from dicom_node.shaping.measures import Extent, extent
 from worker.errors import WorkerError
 from worker.jobs import Derived, Finish, Prompt
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dicom_node.durable import try_lock
+from dicom_node.keeping.durable import try_lock
 
 
 class Leadership:

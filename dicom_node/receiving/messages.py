@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from pydicom.uid import UID
 
-from dicom_node.command import C_STORE_RQ, Command, read_command, store_response
-from dicom_node.pdata import MalformedPduError, Piece
+from dicom_node.receiving.command import C_STORE_RQ, Command, read_command, store_response
+from dicom_node.receiving.pdata import MalformedPduError, Piece
 
 _LONGEST_COMMAND: Final = 2**15  # bytes; real ones have some hundred
 _LONGEST_PASSED_ON: Final = 2**26  # bytes of a data set that is held in memory; real ones name some thousand instances

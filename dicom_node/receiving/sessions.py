@@ -9,10 +9,10 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dicom_node.arrivals import Arrival, AssociationEnd
-from dicom_node.header import Header
+from dicom_node.keeping.workspace import SeriesKey
+from dicom_node.receiving.arrivals import Arrival, AssociationEnd
+from dicom_node.receiving.header import Header
 from dicom_node.store import Receipt, Store
-from dicom_node.workspace import SeriesKey
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
-from dicom_node.command import MalformedCommandError
-from dicom_node.messages import Messages, PassOn
-from dicom_node.pdata import P_DATA_TF, MalformedPduError, PDataReader, Piece, command_pdus
+from dicom_node.receiving.command import MalformedCommandError
+from dicom_node.receiving.messages import Messages, PassOn
+from dicom_node.receiving.pdata import P_DATA_TF, MalformedPduError, PDataReader, Piece, command_pdus
 
 _UPPER_LAYER_SECONDS: Final = 0.05  # how late a timer of the upper layer may be seen
 _ASSOCIATION_SECONDS: Final = 0.25  # how late an association sees that it has been idle for too long

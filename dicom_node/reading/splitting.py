@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 
 from dicom_node.errors import SeriesError
-from dicom_node.frames import FACT_NAMES, Frame
-from dicom_node.grid import Grid, arrange, levels_of, one_orientation
-from dicom_node.pixels import decode
+from dicom_node.reading.frames import FACT_NAMES, Frame
+from dicom_node.reading.grid import Grid, arrange, levels_of, one_orientation
+from dicom_node.reading.pixels import decode
 
 # Facts that change within one volume: with the heartbeat, from slice to slice, or between packages of slices that lie
 # between each other. Where frames form one regular grid without being parted by them, they stay together.

@@ -11,10 +11,10 @@ from typing import Final
 from pydicom.uid import UID
 
 from dicom_node.errors import StoreError
-from dicom_node.foreign import PYDICOM_ERRORS
-from dicom_node.header import Header, HeaderError, read_header
-from dicom_node.incoming import Incoming
+from dicom_node.keeping.incoming import Incoming
 from dicom_node.part10 import file_start
+from dicom_node.reading.foreign import PYDICOM_ERRORS
+from dicom_node.receiving.header import Header, HeaderError, read_header
 from dicom_node.store import Receipt, Store
 
 _ERROR_COMMENT_CHARACTERS: Final = 64

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dicom_node.masks import Mask, bounding_box
+from dicom_node.shaping.masks import Mask, bounding_box
 
 Grey = NDArray[np.uint8]
 Rgb = tuple[int, int, int]

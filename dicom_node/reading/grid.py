@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_node.errors import SeriesError
-from dicom_node.frames import Frame, text_of
+from dicom_node.reading.frames import Frame, text_of
 
 # Orientation cosines of one series agree to rounding; 1e-3 is 0.06 degrees, 0.25 mm at the rim of a 500 mm field.
 COSINE_TOLERANCE: Final = 1e-3

@@ -24,12 +24,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from starlette.requests import ClientDisconnect
 
-from dicom_node.access import Access
-from dicom_node.reception import Announced, Reception, RefusedError, StoreStatus
-from dicom_node.sessions import Sender, Session, Sessions
+from dicom_node.receiving.access import Access
+from dicom_node.receiving.reception import Announced, Reception, RefusedError, StoreStatus
+from dicom_node.receiving.sessions import Sender, Session, Sessions
+from dicom_node.receiving.web_parts import Parts, WebRequestError
 from dicom_node.store import Store
 from dicom_node.uids import is_uid
-from dicom_node.web_parts import Parts, WebRequestError
 
 CALLING_AE = "STOW-RS"
 """What stands for the calling AE title of who sends by DICOMweb."""
@@ -116,7 +116,7 @@ class Stow:
 
 @dataclass
 class _Part:
-    """See `dicom_node.web_parts.Part`."""
+    """See `dicom_node.receiving.web_parts.Part`."""
 
     stow: Stow
     reception: Reception

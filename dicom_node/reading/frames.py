@@ -19,7 +19,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
-from dicom_node.foreign import PYDICOM_ERRORS
+from dicom_node.reading.foreign import PYDICOM_ERRORS
 
 THREADS: Final = min(8, os.cpu_count() or 1)
 # A longer value stays in the file until somebody asks for it: of a thousand headers, vendors' private blocks are most.

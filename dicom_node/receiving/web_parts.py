@@ -15,7 +15,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from dicom_node.errors import DicomNodeError
-from dicom_node.foreign import PYDICOM_ERRORS
+from dicom_node.reading.foreign import PYDICOM_ERRORS
 
 _PREFIX: Final = 132  # preamble and "DICM", PS3.10 section 7.1
 _GROUP_LENGTH: Final = struct.Struct("<HH2sHL")  # (0002,0000) UL, explicit VR little endian

@@ -13,8 +13,8 @@ from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
-from dicom_node.foreign import PYDICOM_ERRORS
-from dicom_node.frames import THREADS, File, Frame
+from dicom_node.reading.foreign import PYDICOM_ERRORS
+from dicom_node.reading.frames import THREADS, File, Frame
 
 # Bytes of tag, VR and length before the value of Pixel Data (PS3.5 7.1).
 _PLAIN: Final = {ImplicitVRLittleEndian: 8, ExplicitVRLittleEndian: 12}

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from dicom_node.masks import Box, Mask, bounding_box
+from dicom_node.shaping.masks import Box, Mask, bounding_box
 from dicom_node.volume import network_axes
 
 _CUT: Final = 3.0  # standard deviations after which a Gaussian ends: 1.1 % of it lies beyond, in three dimensions 2.9 %

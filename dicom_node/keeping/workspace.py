@@ -14,7 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from dicom_node.durable import lock, locked, try_lock
+from dicom_node.keeping.durable import lock, locked, try_lock
 
 _OPEN_SERIES: Final = "open-series.json"
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_node.masks import bounding_box
+from dicom_node.shaping.masks import bounding_box
 
 # Directions in which outermost voxels are sought: about 7 degrees apart, and the search goes on from the best pair.
 _DIRECTIONS: Final = 400

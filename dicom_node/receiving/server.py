@@ -11,7 +11,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
-from dicom_node.reactor import Serve, make_event_driven
+from dicom_node.receiving.reactor import Serve, make_event_driven
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Masks on the slices: finished, packed, measured, outlined, drawn."""
