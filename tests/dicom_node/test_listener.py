@@ -181,7 +181,12 @@ def test_an_instance_that_cannot_be_placed_is_refused_and_put_aside(
     assert {entry.name for entry in here.store.home.iterdir()} == {"studies", "results", "quarantine", "incoming"}
 
 
-@pytest.mark.parametrize("body", [b"\x00" * 100, b"no data set at all, only words that go on and on", os.urandom(1000)])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom wonders aloud before it gives up
+@pytest.mark.parametrize(
+    "body",
+    [b"\x00" * 100, b"no data set at all, only words that go on and on", os.urandom(1000)],
+    ids=["zeros", "words", "noise"],
+)
 def test_bytes_that_are_no_data_set_are_not_understood(site, tmp_path, body):
     path = forged(tmp_path, body)
     with site() as here:
