@@ -6,11 +6,12 @@ import ssl
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification
@@ -95,6 +96,7 @@ def associated(
     try:
         if not association.is_established:
             raise attempt.failure(association)
+        association.dimse.__class__ = _Answers
         yield association
     finally:
         if association.is_established:
@@ -134,6 +136,23 @@ def echo(peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) 
         acceptor = association.acceptor
         name = acceptor.implementation_version_name or str(acceptor.implementation_class_uid)
     return EchoReport(peer, time.monotonic() - started, name, acceptor.maximum_length)
+
+
+class _Answers(DIMSEServiceProvider):  # type: ignore[misc]
+    """Messages of an association that asks.
+
+    pynetdicom 3.0 stops its association's thread before a request, but that thread may have passed the stop already: it
+    then takes the answer away from the one who asked, who waits until the time for answers is over. An answer comes
+    only while the stop is set, so what was taken then is put back.
+    """
+
+    def get_msg(self, block: bool = False) -> Any:
+        """The next message, or (None, None) when none is there for the thread that does not wait."""
+        found = super().get_msg(block)
+        if block or found[1] is None or self.assoc._reactor_checkpoint.is_set():
+            return found
+        self.msg_queue.put(found)
+        return None, None
 
 
 @dataclass

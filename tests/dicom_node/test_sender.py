@@ -19,6 +19,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts, build_contex
 from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import PeerError, PeerRefusedError
+from dicom_node.peer import associated
 from dicom_node.sender import Peer, Timeouts, probe, send
 from tests.dicom_node.conftest import data_set, small_instance
 from tests.peers import orthanc, storescp
@@ -250,3 +251,20 @@ def test_a_file_that_goes_away_while_others_are_sent_is_for_later(small_paths):
         ("failed", "later"),
     ]
     assert "2.dcm could not be read" in outcomes[1].message
+
+
+def test_an_answer_is_not_taken_away_from_the_one_who_asked(site):
+    """pynetdicom's own thread, which had passed its stop when the request went out, comes for the answer first."""
+    with site() as here, associated(here.peer, [build_context(Verification)], calling_ae="SCU") as association:
+        checkpoint, wait_for_answer = association._reactor_checkpoint, association.dimse.msg_queue.get
+
+        def rival_first(block=True, timeout=None):
+            if block:
+                while association.dimse.msg_queue.empty():
+                    time.sleep(0.001)
+                assert association.dimse.get_msg(block=False) == (None, None)
+            return wait_for_answer(block, timeout)
+
+        association.dimse.msg_queue.get = rival_first
+        assert association.send_c_echo().Status == 0x0000
+        assert checkpoint.is_set()
