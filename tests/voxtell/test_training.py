@@ -18,7 +18,7 @@ from voxtell.ngrams import NgramEncoder
 from voxtell.phantom import head_and_neck
 from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
 from voxtell.training.__main__ import app
-from voxtell.training.augment import NONE, Augmentation, cut_field_of_view, random_matrix, sample_view
+from voxtell.training.augment import NONE, Augmentation, cut_field_of_view, random_bend, random_matrix, sample_view
 from voxtell.training.cache import CachedCase, add_case, read_cache, write_index
 from voxtell.training.dataset import DatasetError, openkbp, read_dataset, read_volume
 from voxtell.training.export import export
@@ -123,9 +123,30 @@ def test_right_stays_right_in_an_augmented_patch(cases: list[CachedCase], plans:
     middle = np.mean([np.add(*case.boxes[f"{side} parotid"]) / 2 for side in ("right", "left")], axis=0)
     for _ in range(10):
         matrix = random_matrix(Augmentation(as_scanned_probability=0), SPACING, rng)
-        _, masks = sample_view(case.image, case.labels, middle, matrix, (16, 24, 32))
+        bend = random_bend(Augmentation(), (16, 24, 32), rng)
+        _, masks = sample_view(case.image, case.labels, middle, matrix, (16, 24, 32), bend)
         at = {n: np.argwhere(m.numpy() > 0.5).mean(0) for n, m in zip(case.structures, masks, strict=True)}
         assert at["right parotid"][2] > 16 > at["left parotid"][2]
+
+
+def test_a_bend_moves_image_and_masks_alike() -> None:
+    """The same displacement at every point is a shift; one drawn at random moves a body and its mask together."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(-1000, 1000, (20, 22, 24)).astype(np.int16)
+    centre, moved = np.array([9.5, 10.5, 11.5]), np.array([2, -1, 3])
+    shift = np.broadcast_to(moved.reshape(3, 1, 1, 1), (3, 5, 5, 5)).astype(float)
+    view, masks = sample_view(image, image[None] > 0, centre, np.eye(3), (8, 8, 8), shift)
+    there, others = sample_view(image, image[None] > 0, centre + moved, np.eye(3), (8, 8, 8))
+    assert np.allclose(view, there, atol=0.5)
+    assert torch.equal(masks, others)
+
+    body = np.zeros((40, 40, 40), np.int16)
+    body[12:28, 10:30, 8:32] = 100
+    bend = random_bend(Augmentation(bend_probability=1.0), (32, 32, 32), rng)
+    view, masks = sample_view(body, body[None] > 0, np.full(3, 19.5), np.eye(3), (32, 32, 32), bend)
+    straight, _ = sample_view(body, body[None] > 0, np.full(3, 19.5), np.eye(3), (32, 32, 32))
+    assert float((view - straight).abs().max()) > 50
+    assert torch.equal(masks[0][(view - 50).abs() > 49.9] > 0, view[(view - 50).abs() > 49.9] > 50)
 
 
 @settings(deadline=None)

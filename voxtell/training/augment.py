@@ -1,5 +1,5 @@
-"""Random views of a volume: rotation, scale, shift, noise, contrast and cut fields of view. Never a mirror image:
-left is left."""
+"""Random views of a volume: rotation, scale, shift, bending, noise, contrast and cut fields of view. Never a mirror
+image: left is left."""
 
 from dataclasses import dataclass
 
@@ -18,11 +18,15 @@ AIR_HU = -1000.0
 class Augmentation:
     """How far a view may depart from the volume; ranges are plus and minus, probabilities per patch."""
 
-    rotation_degrees: tuple[float, float, float] = (10.0, 5.0, 6.0)
+    rotation_degrees: tuple[float, float, float] = (12.0, 7.0, 8.0)
     """About the S, A and R axis: heads turn more than they tilt."""
-    scale_s: float = 0.15
-    """Relative change of the slice spacing (0.15: from 0.87 to 1.15 times)."""
-    scale_in_plane: float = 0.12
+    scale_s: float = 0.2
+    """Relative change of the slice spacing (0.2: from 0.83 to 1.2 times)."""
+    scale_in_plane: float = 0.18
+    bend_probability: float = 0.5
+    bend: float = 0.08
+    """Standard deviation of a smooth displacement, drawn at points a quarter of the patch apart, as a share of that
+    distance: no two necks bend alike, and no matrix says so."""
     noise_probability: float = 0.2
     noise_hu: float = 40.0
     blur_probability: float = 0.1
@@ -30,12 +34,12 @@ class Augmentation:
     brightness_hu: float = 25.0
     cut_probability: float = 0.15
     """A field of view that ends inside the patch: air beyond a plane."""
-    as_scanned_probability: float = 0.5
-    """Voxels as they are, neither turned nor stretched: what the network meets later. Between voxels an image is
+    as_scanned_probability: float = 0.4
+    """Voxels as they are, neither turned, stretched nor bent: what the network meets later. Between voxels an image is
     blurred and its masks are off by up to half a voxel, which is much of a structure three voxels wide."""
 
 
-NONE = Augmentation((0, 0, 0), 0, 0, 0, 0, 0, 0, 0, 0, as_scanned_probability=1)
+NONE = Augmentation((0, 0, 0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, as_scanned_probability=1)
 
 
 def random_matrix(augmentation: Augmentation, spacing: tuple[float, float, float], rng: np.random.Generator) -> Vector:
@@ -59,12 +63,22 @@ def random_matrix(augmentation: Augmentation, spacing: tuple[float, float, float
     return np.diag(1 / np.asarray(spacing)) @ rotation @ np.diag(np.asarray(spacing) * scale)
 
 
+def random_bend(augmentation: Augmentation, patch: tuple[int, int, int], rng: np.random.Generator) -> Vector | None:
+    """Displacements (3, 5, 5, 5) along S, A and R, in voxels, at points spread over a patch; None: not bent."""
+    if rng.random() >= augmentation.bend_probability:
+        return None
+    apart = np.reshape(patch, (3, 1, 1, 1)) / 4
+    bend: Vector = rng.normal(0, augmentation.bend, (3, 5, 5, 5)) * apart
+    return bend
+
+
 def sample_view(
     image: npt.NDArray[np.int16],
     labels: npt.NDArray[np.bool_],
     centre: Vector,
     matrix: Vector,
     patch: tuple[int, int, int],
+    bend: Vector | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Read a patch around `centre` (voxels S, A, R of the volume) with linear interpolation.
 
@@ -72,13 +86,18 @@ def sample_view(
         image: (S, A, R) numbers of the scanner; labels: (K, S, A, R).
         matrix: steps in the patch to steps in the volume.
         patch: shape (s, a, r) of the result.
+        bend: what `random_bend` gave.
 
     Returns:
         float32 (s, a, r), continued by its border outside the volume, and float32 (K, s, a, r), 0 or 1, zero outside.
     """
-    if np.array_equal(matrix, np.eye(3)):  # whole voxels: the centre of an even number of them lies between two
+    if bend is None and np.array_equal(
+        matrix, np.eye(3)
+    ):  # whole voxels: the centre of an even number of them lies between two
         centre = np.round(centre - (np.asarray(patch) - 1) / 2) + (np.asarray(patch) - 1) / 2
     reach = np.abs(matrix) @ (np.asarray(patch) / 2) + 2
+    if bend is not None:
+        reach += np.abs(bend).max(axis=(1, 2, 3))
     low = np.clip(np.floor(centre - reach), 0, np.asarray(image.shape) - 2).astype(int)
     high = np.clip(np.ceil(centre + reach) + 1, low + 2, image.shape).astype(int)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
@@ -90,6 +109,9 @@ def sample_view(
     linear = matrix * ((np.asarray(patch) - 1) / 2)[None, :] / extent[:, None]
     theta = np.concatenate([linear[::-1, ::-1], offset[::-1, None]], axis=1)
     grid = functional.affine_grid(torch.tensor(theta[None], dtype=torch.float32), [1, 1, *patch], align_corners=True)
+    if bend is not None:
+        moved = torch.tensor((bend / extent.reshape(3, 1, 1, 1))[None, ::-1].copy(), dtype=torch.float32)
+        grid += functional.interpolate(moved, patch, mode="trilinear", align_corners=True).movedim(1, -1)
     view = functional.grid_sample(source[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
     # Whole voxels, and as many of them: interpolated masks grow, because soft Dice wants all that is a third inside,
     # and cut at one half they lose what is one voxel thin.

@@ -16,6 +16,7 @@ from voxtell.training.augment import (
     Vector,
     change_intensity,
     cut_field_of_view,
+    random_bend,
     random_matrix,
     sample_view,
 )
@@ -53,7 +54,7 @@ class SamplingPlan:
     union_share: float = 0.06
     around_structures: float = 0.85
     """Share of the patches placed around a structure, the rarer contoured ones more often; the rest lie anywhere."""
-    phantom_share: float = 0.12
+    phantom_share: float = 0.18
     """Share of the patches taken from phantoms, where there are any."""
     typed: bool = True
     """Vary the prompts as people type them; off for a language model, which is asked for each prompt once."""
@@ -109,7 +110,9 @@ class PatchSampler:
         matrix = random_matrix(self.augmentation, case.spacing, self.rng)
         asked = self._ask(case)
         channels = sorted({case.structures.index(part) for _, parts in asked for part in parts})
-        view, masks = sample_view(case.image, case.labels[channels], centre, matrix, self.plan.patch)
+        whole = np.array_equal(matrix, np.eye(3))
+        bend = None if whole else random_bend(self.augmentation, self.plan.patch, self.rng)
+        view, masks = sample_view(case.image, case.labels[channels], centre, matrix, self.plan.patch, bend)
         view, masks = cut_field_of_view(view, masks, self.augmentation, self.rng)
         view = change_intensity(view, self.augmentation, self.rng)
         mask_of = {case.structures[channel]: mask for channel, mask in zip(channels, masks, strict=True)}
