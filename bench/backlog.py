@@ -4,7 +4,7 @@
 
 Real segmentation and delivery workers, with their queue and ledger, work off jobs on one CT of noise with eight
 ellipsoids; DCMTK's storescp takes the results (SEG and RTSTRUCT). The network is a sleep of --seconds with fixed masks,
-as a GPU leaves the processor alone; as one GPU would, it serves one call after the other, whichever process asks. The
+as a GPU leaves the processor alone; the worker's own turns (worker.upkeep.turns) let one process ask at a time. The
 share is the time within calls over the time from the first call's start to the last one's end. Everything but the
 network takes processor time: the table says how much for each job, so that the share can be reckoned for another
 machine and another network.
@@ -12,7 +12,6 @@ machine and another network.
 
 import argparse
 import contextlib
-import fcntl
 import functools
 import os
 import sys
@@ -57,7 +56,6 @@ class TimedNetwork(ThresholdSegmenter):
     ) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Masks bool (P, S, A, R)."""
         with Path(os.environ[CALLS]).open("a") as journal:
-            fcntl.flock(journal, fcntl.LOCK_EX)  # one GPU
             started = time.monotonic()
             time.sleep(float(os.environ[CALL_SECONDS]))
             journal.write(f"{started} {time.monotonic()} {time.process_time()} {os.getpid()}\n")

@@ -31,6 +31,7 @@ from worker.queue_server import revive_queue, running_queue
 from worker.settings import Settings
 from worker.upkeep.commitments import Commitments
 from worker.upkeep.retention import Retention
+from worker.upkeep.turns import processes_for
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +119,7 @@ def _receiving_reports(settings: Settings, inbox: ReportInbox) -> AbstractContex
 
 def segment_worker(settings: Settings) -> None:
     """Segments until told to stop, in child processes: one that dies is replaced and takes nothing along."""
-    processes = settings.segment_processes
+    processes = settings.segment_processes or processes_for(settings.device)
     _celery_worker(settings, "segment-worker", SEGMENT_QUEUE, "worker.segmentation", concurrency=processes)
 
 

@@ -9,6 +9,7 @@ import importlib.util
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,7 @@ from worker.results.structures import finished, structures_of
 from worker.settings import Settings, load
 from worker.upkeep.leases import kept
 from worker.upkeep.retries import backoff
+from worker.upkeep.turns import device_turn
 
 if TYPE_CHECKING:
     import voxtell
@@ -58,12 +60,14 @@ def segment(
     derived: Sequence[Derived] = (),
     volume: str | None = None,
     straighten: bool = False,
+    turn: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - holds nothing, so that one can serve all
     progress: Callable[[float], None] = lambda _part: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Segmented:
     """Reads a volume, asks the network for each prompt, brings the masks back to the source frames, finishes them.
 
     `volume` is its name in a series of several; `straighten` shows the network a tilted gantry's slices where they lie.
+    The network is asked within `turn`.
 
     Raises:
         SeriesError: the files are not one regular volume; names the slice.
@@ -75,13 +79,15 @@ def segment(
     series = read_series(paths) if volume is None else read_volume(paths, volume)
     network = to_network(series, straighten=straighten)
     clock.lap("read")
-    found = segmenter(
-        network.array,
-        [prompt.text for prompt in prompts],
-        spacing=network.spacing,
-        progress=progress,
-        cancelled=cancelled,
-    )
+    with turn:
+        clock.lap("turn")
+        found = segmenter(
+            network.array,
+            [prompt.text for prompt in prompts],
+            spacing=network.spacing,
+            progress=progress,
+            cancelled=cancelled,
+        )
     clock.lap("network")
     back = Masks(_back(prompt, seen, network, series) for prompt, seen in zip(prompts, found, strict=True))
     del found
@@ -218,6 +224,7 @@ class Desk:
             derived=work.derived,
             volume=work.volume,
             straighten=wanted.resample_tilt,
+            turn=device_turn(wanted.device),
             cancelled=lost.is_set,
         )
         before = self.ledger.predecessor(job)

@@ -152,8 +152,11 @@ class Settings(BaseSettings):
     )
     tick_seconds: float = Field(1.0, gt=0, description="How often the listener looks for settled series, in s.")
     sweep_seconds: float = Field(60.0, gt=0, description="How often unfinished jobs are put on the queue again, in s.")
-    segment_processes: int = Field(
-        1, ge=1, le=8, description="Jobs at work at one time; with 2 one reads and writes while the other segments."
+    segment_processes: int | None = Field(
+        None,
+        ge=1,
+        le=8,
+        description="Jobs at work at one time: one computes, the others read and write. Default: 2 with a GPU, else 1.",
     )
     job_time_limit_seconds: int = Field(3600, gt=0, description="A segmentation that takes longer is ended, in s.")
     lease_seconds: float = Field(

@@ -1,6 +1,9 @@
 """One attempt at a job: claim, segment, publish, and what becomes of every kind of failure."""
 
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from worker.ledger import Job, JobState
 from worker.queue_server import running_queue
 from worker.segmentation import Desk
 from worker.settings import Destination, Settings, load
+from worker.upkeep.turns import device_turn
 
 SPACING = (3.0, 2.0, 1.5)
 
@@ -93,6 +97,27 @@ def test_a_message_that_comes_twice_does_nothing_the_second_time(desk: Desk, que
     first = desk.ledger.job(job.id)
     segmentation.run(job.id)
     assert desk.ledger.job(job.id) == first
+
+
+def test_a_job_reads_its_images_and_then_waits_for_its_turn_at_the_device(
+    desk: Desk, queued: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    asked = threading.Event()
+
+    class Noted(ThresholdSegmenter):
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            asked.set()
+            return super().__call__(*arguments, **options)
+
+    desk.segmenter, job = Noted(), queued("above 300")  # type: ignore[assignment]
+    with ThreadPoolExecutor(1) as other, device_turn(desk.settings.device):
+        attempt = other.submit(segmentation.run, job.id)
+        assert not asked.wait(1)
+    attempt.result()
+    done = desk.ledger.job(job.id)
+    assert (done.state, asked.is_set()) == (JobState.SEGMENTED, True)
+    assert done.result["seconds"]["turn"] > 0.5 > done.result["seconds"]["network"]
 
 
 def test_results_with_a_destination_wait_for_their_delivery(desk: Desk, queued: Callable[..., Job]) -> None:
@@ -193,15 +218,16 @@ def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(desk: Desk
 
 
 def test_a_worker_that_stood_still_does_not_touch_the_results_of_its_successor(
-    desk: Desk, queued: Callable[..., Job]
+    desk: Desk, queued: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = queued("above 300", routes=(Route(to="pacs"),))
     published: list[bytes] = []
 
     class Overtaken(ThresholdSegmenter):
-        """While it stands still, its lease runs out and another does the job."""
+        """While it stands still, its lease runs out and another machine, with its own device, does the job."""
 
         def __call__(self, *arguments: Any, **options: Any) -> Any:
+            monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
             desk.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
             late = desk.ledger._clock
             desk.ledger._clock = lambda: late() + 2 * desk.settings.lease_seconds  # type: ignore[method-assign]

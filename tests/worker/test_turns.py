@@ -1,0 +1,65 @@
+"""One process computes at a time; a process that dies in its turn takes nothing along."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from worker.upkeep import turns
+from worker.upkeep.turns import device_turn, processes_for
+
+HOLDS_ITS_TURN = """
+import time
+from worker.upkeep.turns import device_turn
+with device_turn("cuda:0"):
+    print("mine", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has its turn at cuda:0 and does not let go."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", HOLDS_ITS_TURN]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "mine\n"
+        yield process
+        process.kill()
+
+
+def test_a_process_waits_until_the_one_before_it_is_done_however_that_ends(rival: subprocess.Popen[str]) -> None:
+    mine = threading.Event()
+
+    def wait_for_it() -> None:
+        with device_turn("cuda:0"):
+            mine.set()
+
+    thread = threading.Thread(target=wait_for_it)
+    thread.start()
+    assert not mine.wait(0.5)
+    rival.send_signal(signal.SIGKILL)
+    assert mine.wait(30)
+    thread.join()
+
+
+@pytest.mark.usefixtures("rival")
+def test_another_device_is_free_meanwhile() -> None:
+    with device_turn("cuda:1"), device_turn("cpu"):
+        assert len(list(Path(tempfile.gettempdir()).glob("voxtell-*"))) == 3
+
+
+def test_a_gpu_gets_two_processes_and_a_cpu_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = tmp_path / "nvidiactl"
+    monkeypatch.setattr(turns, "GPU_FILES", (gpu,))
+    assert [processes_for(device) for device in ("cuda", "cuda:1", "cpu", "auto")] == [2, 2, 1, 1]
+    gpu.touch()
+    assert [processes_for(device) for device in ("cpu", "auto")] == [1, 2]

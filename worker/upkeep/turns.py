@@ -1,0 +1,38 @@
+"""Whose turn it is at the device: the processes of a machine read and write side by side and compute one by one.
+
+Two networks at work on one GPU would share its time and not its memory: each would have been admitted by what was free
+before the other began. In turns each finds all of it, and while one computes the others read and write.
+"""
+
+import os
+import tempfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Final
+
+from dicom_node.keeping.durable import locked
+
+GPU_FILES: Final = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+"""Present where there is an NVIDIA GPU: on Linux, and on Linux within Windows."""
+
+BESIDE_A_GPU: Final = 2
+"""Segmentation processes: one computes while the other reads or writes."""
+
+
+def device_turn(device: str) -> AbstractContextManager[None]:
+    """Wait for the device and have it to oneself, as far as this user's processes on this machine go.
+
+    The turn ends with the `with` block, and with the process, however that ends. Raises OSError.
+    """
+    folder = Path(tempfile.gettempdir()) / f"voxtell-{os.getuid()}-{device.replace(':', '-')}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return locked(folder)
+
+
+def processes_for(device: str) -> int:
+    """How many segmentation processes keep a device busy.
+
+    On a CPU it is one: the network takes all cores, and a second copy of a model is much of the memory.
+    """
+    has_gpu = device.startswith("cuda") or (device == "auto" and any(path.exists() for path in GPU_FILES))
+    return BESIDE_A_GPU if has_gpu else 1
