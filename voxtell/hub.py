@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of whichever HTTP client the hub uses
+from huggingface_hub import HfApi, ModelInfo, snapshot_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # of whichever HTTP client the hub uses
+    HTTPError,
+    RevisionNotFoundError,
+)
 
 from voxtell.checkpoint import PLANS, load_network, weights_digest, weights_path
 from voxtell.errors import FetchError, ModelError
@@ -27,6 +30,8 @@ from voxtell.segmenter import BANK
 
 REPOSITORY = "mrokuss/VoxTell"
 VERSIONS = ("v1.1", "v1.0")
+REVISION = "0809ac94c5ed594198bf4e85d63245cf222464d7"
+"""What is fetched unless another is named: the commit at which others published their work on voxtell_v1.1."""
 RECORD = "fetched.json"
 
 
@@ -39,24 +44,26 @@ def fetch(
 ) -> Path:
     """Fetch published weights into a folder, or what of them is missing; returns the model directory.
 
-    revision: a commit, tag or branch of the repository; without it, the one fetched before, or the newest, which is
-    then recorded: a model never changes under its name. `announce` is told the licence before anything is downloaded.
-    An interrupted download goes on where it stopped. Raises `FetchError` (later) when the hub cannot be reached and
-    `ModelError` when a file is not what the hub says it is.
+    revision: a commit, tag or branch of the repository; without it, the one fetched before, or REVISION: a model never
+    changes under its name. `announce` is told the licence before anything is downloaded. An interrupted download goes
+    on where it stopped. Raises `FetchError` (later) when the hub cannot be reached and `ModelError` when it has no such
+    revision, the revision no such version, or when a file is not what the hub says it is.
     """
     if version not in VERSIONS:
         raise ModelError(f"version {version!r} is unknown; published are {', '.join(VERSIONS)}")
     directory = folder / f"voxtell_{version}"
     bank = f"embeddings/voxtell_{version}/{BANK}"
+    wanted = revision or _record(directory).get("revision") or REVISION
     try:
-        info = HfApi().model_info(
-            REPOSITORY, revision=revision or _record(directory).get("revision"), files_metadata=True
-        )
+        info = HfApi().model_info(REPOSITORY, revision=wanted, files_metadata=True)
+        _check_version(info, directory.name, wanted)
         licence = info.card_data.get("license", "unstated") if info.card_data else "unstated"
         announce(f"{REPOSITORY} at {info.sha}: the licence of the weights is {licence}")
         snapshot_download(
             REPOSITORY, revision=info.sha, local_dir=folder, allow_patterns=[f"{directory.name}/*", bank, "LICENSE*"]
         )
+    except RevisionNotFoundError as error:
+        raise ModelError(f"{REPOSITORY} has no revision {wanted}; name another with --revision") from error
     except (OSError, HTTPError) as error:
         raise FetchError(
             f"{REPOSITORY} cannot be fetched ({type(error).__name__}: {error}); try again when the hub can be reached, "
@@ -159,6 +166,11 @@ def _record(directory: Path) -> Mapping[str, Any]:
 
 def _files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.rglob("*") if path.is_file() and path.name != RECORD)
+
+
+def _check_version(info: ModelInfo, folder: str, revision: str) -> None:
+    if not any(file.rfilename.startswith(f"{folder}/") for file in info.siblings or []):
+        raise ModelError(f"{REPOSITORY} at {revision} has no {folder}; name another revision with --revision")
 
 
 def _check_digest(path: Path, expected: str) -> None:

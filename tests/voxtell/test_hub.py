@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import RevisionNotFoundError
 
 import voxtell
 from voxtell import checkpoint, hub
@@ -22,11 +23,13 @@ class FolderHub:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.sha = "a" * 40
+        self.revisions = {hub.REVISION, "b" * 40}
         self.downloads: list[str] = []
 
     def model_info(self, repository: str, *, revision: str | None, files_metadata: bool) -> SimpleNamespace:
         assert (repository, files_metadata) == (hub.REPOSITORY, True)
+        if revision not in self.revisions:
+            raise RevisionNotFoundError("404", response=SimpleNamespace(headers={}, request=None))
         files = [path for path in sorted(self.root.rglob("*")) if path.is_file()]
         siblings = [
             SimpleNamespace(
@@ -35,7 +38,7 @@ class FolderHub:
             )
             for path in files
         ]
-        return SimpleNamespace(sha=revision or self.sha, card_data={"license": "cc-by-nc-4.0"}, siblings=siblings)
+        return SimpleNamespace(sha=revision, card_data={"license": "cc-by-nc-4.0"}, siblings=siblings)
 
     def snapshot_download(self, repository: str, *, revision: str, local_dir: Path, allow_patterns: list[str]) -> None:
         self.downloads.append(revision)
@@ -72,7 +75,7 @@ def test_a_fetched_model_shows_its_licence_and_needs_no_network(remote: FolderHu
     monkeypatch.setattr(hub, "HfApi", None)
     assert hub.verify(directory)["fold_0/checkpoint_final.pth"].startswith("sha256:")
     facts = hub.describe(directory)
-    assert (facts["licence"], facts["revision"], facts["bank"]) == ("cc-by-nc-4.0", "a" * 40, True)
+    assert (facts["licence"], facts["revision"], facts["bank"]) == ("cc-by-nc-4.0", hub.REVISION, True)
 
 
 @pytest.mark.parametrize("version", hub.VERSIONS)
@@ -86,12 +89,20 @@ def test_every_published_version_loads_without_a_network(remote: FolderHub, tmp_
     assert segmenter.embed(["liver"]).shape == (1, 10)  # by the bank: there is no text model here
 
 
-def test_fetching_again_stays_at_the_recorded_revision(remote: FolderHub, tmp_path) -> None:
-    hub.fetch(tmp_path, announce=lambda _: None)
-    remote.sha = "b" * 40
+def test_the_built_in_revision_is_fetched_unless_another_is_named_or_was_before(remote: FolderHub, tmp_path) -> None:
     hub.fetch(tmp_path, announce=lambda _: None)
     hub.fetch(tmp_path, revision="b" * 40, announce=lambda _: None)
-    assert remote.downloads == ["a" * 40, "a" * 40, "b" * 40]
+    hub.fetch(tmp_path, announce=lambda _: None)
+    assert remote.downloads == [hub.REVISION, "b" * 40, "b" * 40]
+
+
+def test_a_revision_that_does_not_have_it_is_named(remote: FolderHub, tmp_path) -> None:
+    with pytest.raises(ModelError, match=r"has no revision c{40}; name another with --revision"):
+        hub.fetch(tmp_path, revision="c" * 40, announce=lambda _: None)
+    shutil.rmtree(remote.root / "voxtell_v1.0")
+    with pytest.raises(ModelError, match=rf"at {hub.REVISION} has no voxtell_v1\.0; name another revision"):
+        hub.fetch(tmp_path, "v1.0", announce=lambda _: None)
+    assert remote.downloads == []
 
 
 def test_a_file_that_is_not_what_the_hub_says_is_refused(remote: FolderHub, tmp_path, monkeypatch) -> None:
