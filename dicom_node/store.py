@@ -179,15 +179,15 @@ class Store:
     def results(self, job_id: str) -> Iterator[Path]:
         """A folder to write a job's results into; on leaving without an error it becomes results/<job> as a whole.
 
-        An earlier result of the job is replaced in the same instant. On an error nothing of it remains.
+        An earlier result of the job is replaced in the same instant. On an error nothing of it remains; an OSError of
+        whoever writes into the folder becomes a StoreError ("later"), as when the disk is full.
         """
         final = self._results / _checked_name(job_id)
         folder = self.workspace.new_path()
         try:
             with self._as_store_error(final):
                 folder.mkdir()
-            yield folder
-            with self._as_store_error(final):
+                yield folder
                 for path in folder.rglob("*"):
                     fsync(path)
                 fsync(folder)
@@ -248,7 +248,7 @@ class Store:
             yield
         except OSError as error:
             raise StoreError(
-                f"{path} could not be written ({error.strerror}); make room on its disk or check it."
+                f"{path} could not be written ({error.strerror or error}); make room on its disk or check it."
             ) from error
 
 

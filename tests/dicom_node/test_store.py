@@ -4,14 +4,17 @@ import contextlib
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom import examples
 
 from dicom_node.errors import StoreError
 from dicom_node.store import Outcome, Receipt, Store
@@ -197,6 +200,27 @@ def test_a_result_is_replaced_in_one_step(store):
     assert seen == {True}
     assert [path.name for path in store.result_paths("job")] == ["run 19"]
     assert leftovers(store) == []
+
+
+@pytest.fixture
+def files_of_at_most_1000_bytes():
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("files_of_at_most_1000_bytes")
+def test_a_result_that_the_disk_does_not_take_is_worth_trying_later(store):
+    """Also where a library on the way has lost the system's word for what happened."""
+    result = examples.get_path("ct").read_bytes()
+    refused = pytest.raises(StoreError, match=r"results/job could not be written \(.*large.*\); make room")
+    with refused as raised, store.results("job") as folder:
+        (folder / "seg.dcm").write_bytes(result)
+    assert raised.value.retry == "later"
+    with pytest.raises(StoreError, match=r"could not be written \(.*large.*\)"), store.results("job") as folder:
+        pydicom.dcmread(examples.get_path("ct")).save_as(folder / "seg.dcm")
+    assert store.result_paths("job") == leftovers(store) == []
 
 
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a\x00b", "x" * 129])

@@ -16,6 +16,7 @@ from tests.torture.sending import Study
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger, Series
 
 INSTEAD = "delivered to spare instead of"  # in the reason of a job whose fallback has its results
+UNFORESEEN = "the worker's log has the traceback"  # in the reason of a job that failed by an error without a name
 DIED = "died or fell silent during attempt"  # the reason of a job that kills its worker
 
 

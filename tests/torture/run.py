@@ -224,8 +224,13 @@ class Run:
         return all(newest.get(study.uid) == study.acknowledged for study in self.studies)
 
     def _retry(self, failed: Sequence[Job]) -> None:
-        """What a person would do once the PACS takes our name, or the disk has room again."""
+        """What a person would do once the PACS takes our name, or the disk has room again.
+
+        No person should meet an error that nobody foresaw, even where another attempt would mend it.
+        """
         for job in failed:
+            if compare.UNFORESEEN in job.reason and (problem := f"job {job.id}: {job.reason}") not in self._unhappy:
+                self._unhappy.append(problem)
             wanted = job.superseded_by is None or job.result  # results that exist go where they belong
             if wanted and job.study_uid not in self.poison and compare.DIED not in job.reason:
                 _patiently(lambda job=job: self.ledger.retry(job.id))
