@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tests.voxtell.live_tensors import window_bytes
 from voxtell import preprocess, tiling
 from voxtell.memory import CPU, admit, free_bytes
 from voxtell.plans import Plans, Triple
@@ -58,6 +59,9 @@ def main() -> None:
     print(f"libraries {libraries / GIB:8.2f} GiB\nimage     {image.nbytes / GIB:8.2f} GiB, and as much normalized")
     print(f"masks     {masks.nbytes / GIB:8.2f} GiB\nsums      {sums / GIB:8.2f} GiB, of one slab of windows")
     print(f"peak      {peak() / GIB:8.2f} GiB, {(peak() - held) / GIB:.2f} GiB beyond all of these")
+    for number in (torch.float16, torch.float32):
+        held_at_once = window_bytes(plans, options.prompts, number) / GIB
+        print(f"a window's tensors on a GPU, all in {number}: {held_at_once:.2f} GiB, without what cuDNN takes to work")
     print(f"blending, thresholding: {time.process_time() - started:.0f} CPU seconds; {masks.mean():.1%} of voxels set")
 
 
