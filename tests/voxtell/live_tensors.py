@@ -1,4 +1,4 @@
-"""Counts the bytes that tensors would hold: on torch's meta device every layer says what it makes, and makes nothing."""
+"""Counts the bytes that tensors would hold: on torch's meta device a layer says what it makes, and makes nothing."""
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
