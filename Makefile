@@ -49,7 +49,7 @@ OPENKBP ?= ../shared/data/openkbp
 model-report: $(VENV)/.engine ## measure the bundled model on patients and phantoms, write docs/model-card.md (OPENKBP=dir)
 	$(BIN)/python -m voxtell.training openkbp "$(OPENKBP)" runs/openkbp.json
 	$(BIN)/python -m voxtell.training report runs/openkbp.json docs/model-card.md \
-		--log docs/figures/training-log.jsonl --robust 6
+		--log docs/figures/training-log.jsonl --robust 6 --ablation docs/figures/ablation.json
 
 parity: $(VENV)/.dev ## compare with voxtell 0.1.2 from PyPI at full size (slow; needs 16 GB of memory)
 	scripts/parity.sh
