@@ -1,5 +1,6 @@
 """Array in, masks out: what a caller gets, in which order, and what he is told when his input is off."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from voxtell import inference, memory, tiling
 from voxtell.errors import CancelledError, ImageError, ModelError, OutOfMemoryError, PromptError
 from voxtell.network import VoxTell
 from voxtell.plans import InputPlans, Plans
-from voxtell.preprocess import foreground_box, normalize
+from voxtell.preprocess import foreground_box, normalize, prepare
 from voxtell.segmenter import Segmenter
 
 Image = npt.NDArray[np.float32]
@@ -165,6 +166,26 @@ def test_bfloat16_is_near_float32(tiny_network: VoxTell, text, image: Image) -> 
     rough = Segmenter(tiny_network, text, "sha256:test", precision="bfloat16").logits(image, ["liver"])
     inside = np.isfinite(exact)
     assert 0 < np.abs(exact[inside] - rough[inside]).max() < 0.1 * np.abs(exact[inside]).max()
+
+
+def test_on_another_device_than_the_cpu_everything_is_made_there(
+    tiny_network: VoxTell, text, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the meta device: it has shapes and no numbers, and what is of two devices does not add. No GPU is needed."""
+    seen: list[torch.device] = []
+
+    def brought_home(logits: torch.Tensor) -> torch.Tensor:
+        seen.append(logits.device)
+        return torch.ones(logits.shape, dtype=torch.bool)
+
+    monkeypatch.setattr(inference.torch, "autocast", lambda *_arguments: contextlib.nullcontext())  # knows no meta
+    field = prepare(image, tiny_network.plans, None)
+    assert field is not None
+    masks = np.zeros((2, *field.crop_shape), np.bool_)
+    runner = inference.Runner(tiny_network.to("meta"))
+    runner.fill(field, text.embed(["liver", "spleen"]), masks, brought_home, lambda _part: None, lambda: False)
+    assert masks.all()
+    assert {device.type for device in seen} == {"meta"}
 
 
 def test_too_little_memory_is_said_and_worth_trying_again(segmenter: Segmenter, image: Image, monkeypatch) -> None:
