@@ -60,14 +60,14 @@ def segment(
     derived: Sequence[Derived] = (),
     volume: str | None = None,
     straighten: bool = False,
-    turn: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - holds nothing, so that one can serve all
+    turn: AbstractContextManager[None] | None = None,
     progress: Callable[[float], None] = lambda _part: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Segmented:
     """Reads a volume, asks the network for each prompt, brings the masks back to the source frames, finishes them.
 
     `volume` is its name in a series of several; `straighten` shows the network a tilted gantry's slices where they lie.
-    The network is asked within `turn`.
+    The network is asked within `turn`, if one is given.
 
     Raises:
         SeriesError: the files are not one regular volume; names the slice.
@@ -79,7 +79,7 @@ def segment(
     series = read_series(paths) if volume is None else read_volume(paths, volume)
     network = to_network(series, straighten=straighten)
     clock.lap("read")
-    with turn:
+    with turn or nullcontext():
         clock.lap("turn")
         found = segmenter(
             network.array,
