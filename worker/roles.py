@@ -36,7 +36,9 @@ from worker.upkeep.turns import processes_for
 log = structlog.get_logger(__name__)
 
 ROLES = ("listen", "segment-worker", "deliver-worker")
-SETTLING_SECONDS = 15.0  # a role that ends within this time of the start has settings that cannot work
+# A role that ends within this time of the start has settings that cannot work. On a busy machine it takes a third of it
+# to get as far as to find that out.
+SETTLING_SECONDS = 45.0
 RESTART_SECONDS = 2.0  # a role that dies is started again after this long
 PR_SET_PDEATHSIG = 1  # prctl(2)
 STOP_SECONDS = 20.0  # how long a role may take to end before it is killed
