@@ -4,10 +4,12 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pydicom
@@ -202,24 +204,32 @@ def test_a_result_is_replaced_in_one_step(store):
     assert leftovers(store) == []
 
 
-@pytest.fixture
-def files_of_at_most_1000_bytes():
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def write_results_of_at_most_1000_bytes(home: Path, pipe: Connection) -> None:
+    """In a process of its own, since the limit is the whole process'; sends what became of a larger result."""
+    store, result = Store(home), examples.get_path("ct")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    for write in (
+        lambda path: path.write_bytes(result.read_bytes()),
+        lambda path: pydicom.dcmread(result).save_as(path),  # which loses the system's word for what happened
+    ):
+        try:
+            with store.results("job") as folder:
+                write(folder / "seg.dcm")
+        except StoreError as error:
+            pipe.send((error.retry, str(error)))
 
 
-@pytest.mark.usefixtures("files_of_at_most_1000_bytes")
 def test_a_result_that_the_disk_does_not_take_is_worth_trying_later(store):
-    """Also where a library on the way has lost the system's word for what happened."""
-    result = examples.get_path("ct").read_bytes()
-    refused = pytest.raises(StoreError, match=r"results/job could not be written \(.*large.*\); make room")
-    with refused as raised, store.results("job") as folder:
-        (folder / "seg.dcm").write_bytes(result)
-    assert raised.value.retry == "later"
-    with pytest.raises(StoreError, match=r"could not be written \(.*large.*\)"), store.results("job") as folder:
-        pydicom.dcmread(examples.get_path("ct")).save_as(folder / "seg.dcm")
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    arguments = store.home, theirs
+    child = multiprocessing.get_context("spawn").Process(target=write_results_of_at_most_1000_bytes, args=arguments)
+    child.start()
+    theirs.close()
+    refusals = [ours.recv(), ours.recv()]
+    child.join()
+    for retry, sentence in refusals:
+        assert retry == "later"
+        assert re.search(r"results/job could not be written \(.*large.*\); make room", sentence)
     assert store.result_paths("job") == leftovers(store) == []
 
 
