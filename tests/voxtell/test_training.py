@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import voxtell
@@ -308,7 +309,8 @@ def test_the_commands_take_a_site_from_its_files_to_a_fine_tuned_model(
         ["export", str(tmp_path / "first"), str(tmp_path / "start")],
         ["train", str(data), str(tmp_path / "site"), str(tmp_path / "run"), "--steps", "20", "--threads", "1",
          "--model", str(tmp_path / "start"), "--prompts", "2"],
-        ["export", str(tmp_path / "run"), str(tmp_path / "model")],
+        ["export", str(tmp_path / "run"), str(tmp_path / "tuned")],
+        ["average", str(tmp_path / "model"), str(tmp_path / "start"), str(tmp_path / "tuned")],
         ["ablate", str(data), str(tmp_path / "site"), str(tmp_path / "ablation"), "--steps", "1", "--threads", "1"],
         ["report", str(data), str(tmp_path / "card.md"), "--model", str(tmp_path / "model"), "--robust", "1",
         "--phantoms", "0",
@@ -318,6 +320,9 @@ def test_the_commands_take_a_site_from_its_files_to_a_fine_tuned_model(
     for arguments in steps:
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
+    first, second, mean = (load_file(tmp_path / name / "model.safetensors") for name in ("start", "tuned", "model"))
+    for name, value in mean.items():
+        torch.testing.assert_close(value.float(), (first[name].float() + second[name].float()) / 2, rtol=0, atol=1e-3)
     assert (tmp_path / "run" / "losses.png").stat().st_size > 1000
     card = (tmp_path / "card.md").read_text()
     assert "| mandible | 1 |" in card

@@ -94,6 +94,12 @@ def export_weights(run: Path, out: Path) -> None:
 
 
 @app.command()
+def average(out: Path, models: Annotated[list[Path], typer.Argument(help="fine-tuned from the same weights")]) -> None:
+    """Write the mean of several models' weights as a model directory."""
+    typer.echo(f"{export.average(models, out)}")
+
+
+@app.command()
 def report(
     data: Annotated[Path, typer.Argument(help="data set file; its validation cases are measured")],
     out: Annotated[Path, typer.Argument(help="the Markdown file to write; figures go beside it")],
