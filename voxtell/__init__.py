@@ -4,6 +4,7 @@ segmenter = voxtell.load()                                  # the bundled model;
 masks = segmenter(image, ["liver", "left kidney"])          # float32 (S, A, R) -> bool (P, S, A, R)
 """
 
+from voxtell import openmp as openmp  # first: it must come before torch
 from voxtell.errors import (
     CancelledError,
     FetchError,
