@@ -91,9 +91,8 @@ def sample_view(
     Returns:
         float32 (s, a, r), continued by its border outside the volume, and float32 (K, s, a, r), 0 or 1, zero outside.
     """
-    if bend is None and np.array_equal(
-        matrix, np.eye(3)
-    ):  # whole voxels: the centre of an even number of them lies between two
+    whole = bend is None and np.array_equal(matrix, np.eye(3))
+    if whole:  # the centre of an even number of voxels lies between two
         centre = np.round(centre - (np.asarray(patch) - 1) / 2) + (np.asarray(patch) - 1) / 2
     reach = np.abs(matrix) @ (np.asarray(patch) / 2) + 2
     if bend is not None:

@@ -22,6 +22,7 @@ from voxtell.training.sampling import PatchSampler, SamplingPlan
 from voxtell.training.vocabulary import builtin
 
 HALF = 0.5
+"""Share of a voxel that must be inside for the voxel to belong to a mask."""
 FIRST_SEED = 1000
 """Seeds of training phantoms start here; the demo and the tests use small ones."""
 
