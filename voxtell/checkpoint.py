@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from voxtell.errors import ModelError
-from voxtell.network import VoxTell
+from voxtell.network import UNUSED, VoxTell
 from voxtell.plans import Plans
 from voxtell.prompt_decoder import from_published_order
 
@@ -63,12 +63,14 @@ def weights_digest(path: Path) -> str:
 
 
 def load_network(directory: Path) -> VoxTell:
-    """The network of a model directory on the CPU, in evaluation mode, float32."""
+    """The network of a model directory on the CPU, in evaluation mode, float32; without `UNUSED` weights."""
     path = weights_path(directory)
     plans = Plans.read(directory / PLANS)
     state = read_bundled(path) if path.suffix == ".safetensors" else read_published(path)
+    state = {key: tensor for key, tensor in state.items() if not UNUSED.match(key)}
     with torch.device("meta"):
         network = VoxTell(plans)
+    network.drop_unused()
     check_keys(path, {key: tensor.shape for key, tensor in network.state_dict().items()}, state)
     if path.suffix != ".safetensors":
         state["pos_embed"] = from_published_order(state["pos_embed"], plans.memory_grid)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from voxtell.errors import VoxTellError
 from voxtell.training import ablation, cache, dataset, export, plot, setup
+from voxtell.training.architecture import bundled_plans
 from voxtell.training.checks import fixed_patches, patch_dice
 from voxtell.training.loop import Schedule, Trainer
 from voxtell.training.report import write_report
@@ -97,6 +98,15 @@ def export_weights(run: Path, out: Path) -> None:
 def average(out: Path, models: Annotated[list[Path], typer.Argument(help="fine-tuned from the same weights")]) -> None:
     """Write the mean of several models' weights as a model directory."""
     typer.echo(f"{export.average(models, out)}")
+
+
+@app.command()
+def widen(
+    model: Annotated[Path, typer.Argument(help="model directory with fewer encoder features")],
+    out: Annotated[Path, typer.Argument(help="the model directory to write: `train --model` goes on from it")],
+) -> None:
+    """Carry a narrower model's weights over to the bundled architecture as it is now, with the same masks."""
+    typer.echo(f"{export.widened(model, bundled_plans(), out)}")
 
 
 @app.command()

@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from voxtell.checkpoint import load_network
 from voxtell.plans import Card, Plans
 from voxtell.training.dataset import DatasetError
+from voxtell.training.widen import widen
 
 LIMIT_BYTES = 12_000_000
 """The bundled model travels with the package; larger ones are for a model directory of their own."""
@@ -44,6 +46,11 @@ def average(models: Sequence[Path], out: Path, card: Card | None = None) -> Path
     weights = [load_file(model / "model.safetensors") for model in models]
     mean = {name: torch.stack([one[name].float() for one in weights]).mean(0) for name in weights[0]}
     return _write(plans[0] if card is None else replace(plans[0], card=card), mean, out)
+
+
+def widened(model: Path, plans: Plans, out: Path) -> Path:
+    """Write a model's weights as a model of the wider `plans` with the same masks, a start for its training."""
+    return _write(plans, widen(load_network(model), plans), out)
 
 
 def _write(plans: Plans, weights: Mapping[str, Tensor], out: Path) -> Path:

@@ -109,6 +109,7 @@ class Trainer:
         self.device, self.autocast = torch.device(device), autocast
         # oneDNN's and cuDNN's convolutions are two to three times as fast in this layout.
         self.network = VoxTell(plans).to(self.device)
+        self.network.drop_unused()
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         if start_from is not None:
             self.network.load_state_dict(start_from)
@@ -182,6 +183,7 @@ class Trainer:
     def averaged_network(self) -> VoxTell:
         """A network with the averaged weights, in evaluation mode."""
         network = VoxTell(self.plans).to(self.device)
+        network.drop_unused()
         network.load_state_dict(self.averaged)
         return network.eval()
 
