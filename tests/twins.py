@@ -13,6 +13,7 @@ Image = np.ndarray[Any, np.dtype[np.float32]]
 class ThresholdSegmenter:
     """Segments what the prompt says: "above 300" is every voxel above 300, "nothing" is empty."""
 
+    device = "cpu"
     info = ModelInfo(
         name="threshold",
         version="1",

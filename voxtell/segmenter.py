@@ -113,6 +113,7 @@ class Segmenter:
             network.plans.input.spacing_max,
         )
         self._runner = Runner(network, precision, shortcuts=shortcuts, compiled=compiled)
+        self.device = str(network.pos_embed.device)  # as torch names it: "cpu", "cuda:0"
         self._air = shortcuts.skip_below
         self._text = text
         self._embeddings: dict[str, Tensor] = {}

@@ -217,14 +217,15 @@ class Desk:
     def _do(self, job: Job, lost: threading.Event) -> None:
         work = job.work
         wanted = settings_for(work, self.settings)
+        segmenter = self._segmenter(wanted)
         done = segment(
             self._images(work),
             work.prompts,
-            self._segmenter(wanted),
+            segmenter,
             derived=work.derived,
             volume=work.volume,
             straighten=wanted.resample_tilt,
-            turn=device_turn(wanted.device),
+            turn=device_turn(segmenter.device),
             cancelled=lost.is_set,
         )
         before = self.ledger.predecessor(job)

@@ -111,7 +111,8 @@ def test_a_job_reads_its_images_and_then_waits_for_its_turn_at_the_device(
             return super().__call__(*arguments, **options)
 
     desk.segmenter, job = Noted(), queued("above 300")  # type: ignore[assignment]
-    with ThreadPoolExecutor(1) as other, device_turn(desk.settings.device):
+    assert desk.settings.device == "auto"  # another name of the same device
+    with ThreadPoolExecutor(1) as other, device_turn(desk.segmenter.device):
         claimed = desk.ledger.claim(job.id, desk.settings.lease_seconds)
         attempt = other.submit(desk.attempt, claimed)  # a Celery task is looked up anew in every thread
         assert not asked.wait(1)

@@ -20,7 +20,7 @@ BESIDE_A_GPU: Final = 2
 
 
 def device_turn(device: str) -> AbstractContextManager[None]:
-    """Wait for the device and have it to oneself, as far as this user's processes on this machine go.
+    """Wait for the device, by torch's name, and have it to oneself, as far as this user's processes on this machine go.
 
     The turn ends with the `with` block, and with the process, however that ends. Raises OSError.
     """
