@@ -56,9 +56,22 @@ def write_weights(model: Path) -> None:
         upstream("weights", model)
 
 
-def upstream(command: str, *paths: Path) -> None:
+def upstream(command: str, *arguments: Path | str) -> None:
+    """Run scripts/parity/upstream.py in upstream's environment."""
     script = ROOT / "scripts" / "parity" / "upstream.py"
-    subprocess.run([UPSTREAM / "bin" / "python", script, command, *paths], check=True)
+    subprocess.run([UPSTREAM / "bin" / "python", script, command, *arguments], check=True)
+
+
+def seeded_model(folder: Path, window: int) -> Path:
+    """A model directory of the published widths for windows of this size, with seeded weights; made once."""
+    if not (UPSTREAM / ".ready").exists():
+        sys.exit("bench: upstream is not installed; run `make parity` once")
+    model = folder / f"model-{window}"
+    if not (model / "fold_0" / "checkpoint_final.pth").exists():
+        model.mkdir(parents=True, exist_ok=True)
+        (model / "plans.json").write_text(json.dumps(plans_document(window)))
+        write_weights(model)
+    return model
 
 
 def ours(command: str, model: Path, source: Path, target: Path, precision: str) -> None:
@@ -128,13 +141,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="of ours")
     parser.add_argument("--work", type=Path, default=UPSTREAM / "bench", help="folder for weights (2 GB)")
     options = parser.parse_args()
-    if not (UPSTREAM / ".ready").exists():
-        sys.exit("bench: upstream is not installed; run `make parity` once")
-    model = options.work / f"model-{options.window}"
-    if not (model / "fold_0" / "checkpoint_final.pth").exists():
-        model.mkdir(parents=True, exist_ok=True)
-        (model / "plans.json").write_text(json.dumps(plans_document(options.window)))
-        write_weights(model)
+    model = seeded_model(options.work, options.window)
     print(f"window {options.window}^3, {options.precision}, {torch.get_num_threads()} threads; upstream, ours, ratio")
     print("prompts |       CPU seconds       |       peak GiB          |          TFLOP          | difference   voxels")
     for prompts in options.prompts:
