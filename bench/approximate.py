@@ -1,9 +1,9 @@
-"""What each shortcut costs and saves with the bundled model: Dice against planners' contours, operations, CPU seconds.
+"""What shortcuts and half precision cost and save with the bundled model: Dice against planners' contours, operations, CPU seconds.
 
     python -m bench.approximate DATA.json [--patients 8] [--write docs/engine.md]
 
 DATA is a data set file of voxtell.training; its validation patients are asked for all its structures, first exactly,
-then with each shortcut, in turn patient by patient. Operations are those of convolutions and matrix products, counted
+then with each variant, in turn patient by patient. Operations are those of convolutions and matrix products, counted
 while they run. `--write` puts the table between the two marks of a Markdown file.
 """
 
@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import voxtell
 from voxtell.checkpoint import load_network
+from voxtell.inference import Precision
 from voxtell.ngrams import NgramEncoder
 from voxtell.segmenter import BUNDLED_MODEL, Segmenter
 from voxtell.shortcuts import EXACT, Shortcuts
@@ -32,12 +33,16 @@ SAFE = 0.005  # mean Dice that a shortcut may lose
 AIR = -400.0  # HU; the model crops to what is above it
 UNUSUAL = (6.0, 2.0, 2.0)  # mm; outside the spacings that the model takes as they are
 
-VARIANTS = {
-    "exact": EXACT,
-    **{f"early exit, margin {margin:g}": Shortcuts(early_exit=margin) for margin in (0.0, 2.0, 4.0)},
-    f"windows without a voxel above {AIR:g} HU skipped": Shortcuts(skip_below=AIR),
-    **{f"coarse first, margin {margin:g}": Shortcuts(coarse_first=margin) for margin in (0.0, 4.0)},
-    "early exit 2 and skipped air": Shortcuts(early_exit=2.0, skip_below=AIR),
+BOTH = Shortcuts(early_exit=2.0, skip_below=AIR)
+VARIANTS: dict[str, tuple[Shortcuts, Precision]] = {
+    "exact": (EXACT, "float32"),
+    **{f"early exit, margin {margin:g}": (Shortcuts(early_exit=margin), "float32") for margin in (0.0, 2.0, 4.0)},
+    f"windows without a voxel above {AIR:g} HU skipped": (Shortcuts(skip_below=AIR), "float32"),
+    **{f"coarse first, margin {margin:g}": (Shortcuts(coarse_first=margin), "float32") for margin in (0.0, 4.0)},
+    "early exit 2 and skipped air": (BOTH, "float32"),
+    "bfloat16": (EXACT, "bfloat16"),
+    "float16": (EXACT, "float16"),
+    "early exit 2, skipped air, bfloat16": (BOTH, "bfloat16"),
 }
 
 
@@ -85,7 +90,10 @@ def judge(result: Result, masks: dict[str, Mask], contours: dict[str, Mask], exa
 def measure(data: Dataset, cases: list[Case]) -> dict[str, Result]:
     """Every variant on every patient."""
     structures = tuple(data.structures)
-    segmenters = {name: voxtell.load(shortcuts=shortcuts) for name, shortcuts in VARIANTS.items()}
+    segmenters = {
+        name: voxtell.load(shortcuts=shortcuts, precision=precision)
+        for name, (shortcuts, precision) in VARIANTS.items()
+    }
     results = {name: Result() for name in VARIANTS}
     for case in cases:
         image, spacing = read_volume(case.image)
@@ -148,7 +156,7 @@ def table(data: Dataset, cases: list[Case]) -> str:
         f"Bundled model {model.version} ({model.digest[:19]}...), {len(cases)} validation patients of {data.name}, "
         f"{len(data.structures)} prompts, {torch.get_num_threads()} threads; exact masks took "
         f"{exact.tflop / len(cases):.2f} TFLOP and {exact.seconds / len(cases):.1f} CPU seconds a patient.\n\n"
-        f"| shortcut | {head}{line}" + "\n".join(rows(results, "exact")) + "\n\n"
+        f"| variant | {head}{line}" + "\n".join(rows(results, "exact")) + "\n\n"
         f"The same patients on a grid of {size} mm:\n\n"
         f"| spacing | {head}{line}" + "\n".join(rows(spacings, "resampled")) + "\n\n"
         f"Mean Dice falls by less than {SAFE} with: {'; '.join(safe) or 'none'}.\n"

@@ -39,7 +39,7 @@ class Runner:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
         self._patch = network.plans.patch_size
         self._device = network.pos_embed.device
-        self._dtype = _dtype(precision, self._device)
+        self._dtype = dtype_of(precision, self._device)
         self._shortcuts = shortcuts
         self._encode: Callable[[Tensor], list[Tensor]] = network.encoder
         if compiled:
@@ -185,7 +185,8 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _dtype(precision: Precision, device: torch.device) -> torch.dtype:
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+    """What the network computes in: "auto" is float16 on a GPU and float32 elsewhere."""
     if precision == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from voxtell import checkpoint, preprocess
 from voxtell.errors import ModelError
-from voxtell.inference import Cancelled, Precision, Progress, Runner, pick_device
+from voxtell.inference import Cancelled, Precision, Progress, Runner, dtype_of, pick_device
 from voxtell.memory import shortage_said
 from voxtell.network import VoxTell
 from voxtell.ngrams import NgramEncoder
@@ -37,7 +37,7 @@ class ModelInfo:
 
     name: str
     version: str
-    digest: str  # "sha256:..." of the weights file, and after a space the shortcuts that were on
+    digest: str  # "sha256:..." of the weights file; after spaces the shortcuts that were on, and a precision asked for
     licence: str
     notice: str  # one sentence: what it is not for
     text_encoder: str
@@ -59,8 +59,8 @@ def load(
 
     bank: an .npz of embeddings that is asked before the text model; without it, one beside the weights is used, and
     with `use_bank` off none.
-    precision: "auto" is float16 on CUDA and float32 elsewhere. shortcuts: approximations, none by default. compiled:
-    let torch compile the encoder, which takes minutes at the first window.
+    precision: "auto" is float16 on CUDA and float32 elsewhere; another one is named in the digest. shortcuts:
+    approximations, none by default. compiled: let torch compile the encoder, which takes minutes at the first window.
     Raises `ModelError` when a file is missing, damaged or describes another network.
     """
     directory = Path(model) if model is not None else BUNDLED_MODEL
@@ -102,7 +102,10 @@ class Segmenter:
             )
         card = network.plans.card
         self.plans = replace(network.plans, input=shortcuts.applied_to(network.plans.input))
-        made_by = f"{digest} {shortcuts}".rstrip()  # other masks, so another identity of the results
+        place = network.pos_embed.device
+        asked = "" if dtype_of(precision, place) == dtype_of("auto", place) else precision
+        # Other masks, so another identity of the results.
+        made_by = " ".join(part for part in (digest, str(shortcuts), asked) if part)
         self.info = ModelInfo(
             card.name,
             card.version,
@@ -113,7 +116,7 @@ class Segmenter:
             network.plans.input.spacing_max,
         )
         self._runner = Runner(network, precision, shortcuts=shortcuts, compiled=compiled)
-        self.device = str(network.pos_embed.device)  # as torch names it: "cpu", "cuda:0"
+        self.device = str(place)  # as torch names it: "cpu", "cuda:0"
         self._air = shortcuts.skip_below
         self._text = text
         self._embeddings: dict[str, Tensor] = {}

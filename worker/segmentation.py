@@ -125,6 +125,7 @@ def load_segmenter(settings: Settings, *, use_bank: bool = True) -> "voxtell.Seg
         device=settings.device,
         bank=settings.bank,
         use_bank=use_bank,
+        precision=settings.precision,
         shortcuts=shortcuts,
         compiled=settings.compile_encoder,
     )

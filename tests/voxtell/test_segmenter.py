@@ -11,6 +11,7 @@ import torch
 
 from voxtell import inference, memory, tiling
 from voxtell.errors import CancelledError, ImageError, ModelError, OutOfMemoryError, PromptError
+from voxtell.inference import Precision
 from voxtell.network import VoxTell
 from voxtell.plans import InputPlans, Plans
 from voxtell.preprocess import foreground_box, normalize, prepare
@@ -161,11 +162,15 @@ def test_hounsfield_models_clip_scale_and_crop_to_the_body(image: Image) -> None
     assert foreground_box(scan, plans.foreground_above) == (slice(3, 28), slice(1, 13), slice(2, 37))
 
 
-def test_bfloat16_is_near_float32(tiny_network: VoxTell, text, image: Image) -> None:
-    exact = Segmenter(tiny_network, text, "sha256:test").logits(image, ["liver"])
-    rough = Segmenter(tiny_network, text, "sha256:test", precision="bfloat16").logits(image, ["liver"])
-    inside = np.isfinite(exact)
-    assert 0 < np.abs(exact[inside] - rough[inside]).max() < 0.1 * np.abs(exact[inside]).max()
+@pytest.mark.parametrize(("precision", "share"), [("bfloat16", 0.1), ("float16", 0.02)])
+def test_half_precision_is_near_float32_and_named_in_the_digest(
+    tiny_network: VoxTell, text, image: Image, precision: Precision, share: float
+) -> None:
+    exact, rough = (Segmenter(tiny_network, text, "sha256:test", precision=p) for p in ("float32", precision))
+    wanted, found = (segmenter.logits(image, ["liver"]) for segmenter in (exact, rough))
+    inside = np.isfinite(wanted)
+    assert 0 < np.abs(wanted[inside] - found[inside]).max() < share * np.abs(wanted[inside]).max()
+    assert (exact.info.digest, rough.info.digest) == ("sha256:test", f"sha256:test {precision}")
 
 
 def test_on_another_device_than_the_cpu_everything_is_made_there(
