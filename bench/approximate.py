@@ -1,10 +1,10 @@
-"""What shortcuts and half precision cost and save with the bundled model: Dice against planners' contours, operations, CPU seconds.
+"""What shortcuts and half precision cost and save: Dice against planners' contours, operations, CPU seconds.
 
     python -m bench.approximate DATA.json [--patients 8] [--write docs/engine.md]
 
-DATA is a data set file of voxtell.training; its validation patients are asked for all its structures, first exactly,
-then with each variant, in turn patient by patient. Operations are those of convolutions and matrix products, counted
-while they run. `--write` puts the table between the two marks of a Markdown file.
+DATA is a data set file of voxtell.training; in its validation patients the bundled model is asked for all its
+structures, first exactly, then with each variant, in turn patient by patient. Operations are those of convolutions and
+matrix products, counted while they run. `--write` puts the table between the two marks of a Markdown file.
 """
 
 import argparse
