@@ -66,14 +66,15 @@ def train(
     deep_supervision: Annotated[bool, typer.Option(help="a loss at every decoder scale")] = True,
     threads: Annotated[int, typer.Option(help="CPU threads; more than free cores makes every step wait")] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    seed: Annotated[int, typer.Option(help="of patches and words; runs of several seeds are there to `average`")] = 1,
 ) -> None:
     """Train until the time or the steps are used up; a killed run continues where it was saved last."""
     torch.set_num_threads(threads)
     start = setup.starting_point(model, fusion_stages)
     encoder = setup.text_encoder(start.plans, bank, device)
-    samplers = setup.samplers(dataset.read_dataset(data), folder, start.plans, encoder, prompts)
+    samplers = setup.samplers(dataset.read_dataset(data), folder, start.plans, encoder, prompts, seed)
     schedule = Schedule(steps=steps, minutes=minutes, learning_rate=rate, deep_supervision=deep_supervision)
-    trainer = Trainer(run, start.plans, samplers.train, schedule, device=device, start_from=start.weights)
+    trainer = Trainer(run, start.plans, samplers.train, schedule, device=device, seed=seed, start_from=start.weights)
     patches = fixed_patches(samplers.check) if samplers.check else []
     with _bar() as bar:
         task = bar.add_task("training", total=1.0)
