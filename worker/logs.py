@@ -5,6 +5,7 @@ Patient names, report texts and pixel data never go into a log: UIDs, counts and
 
 import logging
 import sys
+import warnings
 
 import structlog
 
@@ -34,8 +35,12 @@ def configure(settings: Settings, role: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    for chatty in ("alembic", "celery", "highdicom", "kombu", "pydicom", "pynetdicom", "redis"):
+    for chatty in ("alembic", "celery", "highdicom", "kombu", "pynetdicom", "redis"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.captureWarnings(True)  # a line like all others
+    # pydicom says everything twice, and quotes the value that it does not like, which may be a patient's.
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pydicom\.")
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level.upper())),
