@@ -161,7 +161,9 @@ class Settings(BaseSettings):
         le=8,
         description="Jobs at work at one time: one computes, the others read and write. Default: 2 with a GPU, else 1.",
     )
-    job_time_limit_seconds: int = Field(3600, gt=0, description="A segmentation that takes longer is ended, in s.")
+    job_time_limit_seconds: int = Field(
+        3600, gt=0, description="A segmentation that takes longer, its wait for the device included, is ended, in s."
+    )
     lease_seconds: float = Field(
         60.0, gt=0, description="A worker that is silent for this long has lost its job, in s."
     )
