@@ -41,7 +41,7 @@ class Destination(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field("pacs", description="The name protocols use.")
+    name: str = Field("pacs", min_length=1, max_length=64, description="The name protocols use.")
     ae_title: AeTitle | None = Field(None, description="Its AE title; results go there by C-STORE.")
     host: str | None = Field(None, description="Its host name or address.")
     port: int = Field(104, ge=1, le=65535, description="Its TCP port.")

@@ -45,6 +45,10 @@ class Postgres:
     def restart(self) -> None:
         """Ends it at once, with all connections, and starts it again; needs `durable`."""
         self.stop()
+        self.start_again()
+
+    def start_again(self) -> None:
+        """After `stop`; needs `durable`."""
         self.process = self._start()
         self._wait()
 

@@ -1,6 +1,7 @@
 """The ledger's databases: made, upgraded, shared by several processes; and one sentence when they do not answer."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from tests.worker.ledger_stories import work
+from tests.worker.postgres import postgres
 from worker.errors import LedgerError
 from worker.ledger import JobState, Ledger
 from worker.ledger.engine import open_engine
@@ -114,6 +116,41 @@ def test_a_committed_fact_in_sqlite_survives_a_power_cut(tmp_path):
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
     engine.dispose()
+
+
+def test_what_a_header_says_is_written_whatever_it_says(ledger_url):
+    """A NUL, and more characters than a value of its kind may have."""
+    ledger = Ledger(ledger_url)
+    shown = [{"shown": "he\0ad"}]
+    ledger.decide("1.2", "1.2.3", "liver", taken=False, reason="description is 'he\0ad'", conditions=shown)
+    (decision,) = ledger.decisions_on("1.2")
+    assert (decision.reason, decision.conditions) == ("description is 'head'", shown)
+    ledger.know_accession("1.2", "A" * 70)
+    assert ledger.studies_of("", "A" * 70) == ["1.2"]
+    ledger.close()
+
+
+def test_a_server_that_restarts_is_worth_trying_again():
+    with postgres(durable=True) as server:
+        ledger = Ledger(server.new_database())
+        ledger.add_job(work())
+        server.stop()
+        with pytest.raises(LedgerError, match=r"^the ledger does not answer: ") as caught:
+            ledger.claim(work().job_id, 60.0)
+        assert caught.value.retry == "later"
+        server.start_again()
+        assert ledger.claim(work().job_id, 60.0) is not None
+        ledger.close()
+
+
+def test_a_lock_that_is_held_for_too_long_is_worth_trying_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.ledger.engine.BUSY_SECONDS", 0.1)
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match=r"^the ledger does not answer: database is locked$"):
+            ledger.add_job(work())
+    ledger.close()
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(ledger_url):

@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.util.exc import CommandError
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
 
 from worker.errors import LedgerError
 
@@ -36,7 +36,15 @@ def open_engine(url: str) -> Engine:
         engine.dispose()
         cause = str(error).splitlines()[0]
         raise LedgerError(f"ledger {engine.url}: {cause}; check VOXTELL_DATABASE_URL") from None
+    event.listen(engine, "handle_error", _as_ledger_error)
     return engine
+
+
+def _as_ledger_error(context: sa.ExceptionContext) -> None:
+    """A server that restarts or a lock that is held for too long is worth trying again later, wherever it is met."""
+    error = context.sqlalchemy_exception
+    if isinstance(error, OperationalError | InterfaceError) and not context.is_pre_ping:
+        raise LedgerError(f"the ledger does not answer: {str(error.orig).splitlines()[0]}") from error
 
 
 def _prepare_sqlite(engine: Engine) -> None:

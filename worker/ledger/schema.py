@@ -4,15 +4,35 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
+
+class Words(sa.types.TypeDecorator[str]):
+    """Text from outside, headers' values among it: without NUL, which PostgreSQL takes in no text, and no longer than
+    its column, beyond which PostgreSQL refuses the row."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002 (the base class)
+        """What is written, and what is compared with it."""
+        return None if value is None else value.replace("\0", "")[: getattr(self.impl, "length", None)]
+
+
+class Sentences(Words):
+    """The same of any length."""
+
+    impl = sa.Text
+    cache_ok = True
+
+
 series = sa.Table(
     "series",
     metadata,
     sa.Column("study_uid", sa.String(64), primary_key=True),
     sa.Column("series_uid", sa.String(64), primary_key=True),
     sa.Column("state", sa.String(16), nullable=False, index=True),
-    sa.Column("calling_ae", sa.String(16), nullable=False),  # of the last association that brought an image
-    sa.Column("called_ae", sa.String(16), nullable=False),
-    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("calling_ae", Words(16), nullable=False),  # of the last association that brought an image
+    sa.Column("called_ae", Words(16), nullable=False),
+    sa.Column("address", Words(64), nullable=False),
     sa.Column("first_at", sa.Float, nullable=False),
     sa.Column("last_at", sa.Float, nullable=False),  # last image; quiet time counts from here
     sa.Column("full_with", sa.Integer, nullable=False, default=0),  # images when it was last proved full
@@ -29,7 +49,7 @@ jobs = sa.Table(
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),  # counted before the work; from 0 again by a retry
     sa.Column("claims", sa.Integer, nullable=False, default=0),  # only ever grows: its value names the holder
-    sa.Column("reason", sa.Text, nullable=False, default=""),  # why it is FAILED, CANCELLED, or waits
+    sa.Column("reason", Sentences, nullable=False, default=""),  # why it is FAILED, CANCELLED, or waits
     sa.Column("result", sa.JSON, nullable=False, default=dict),  # what was found, with volumes; what was not
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
@@ -48,7 +68,7 @@ deliveries = sa.Table(
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),  # as in jobs
     sa.Column("claims", sa.Integer, nullable=False, default=0),  # as in jobs
-    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("reason", Sentences, nullable=False, default=""),
     sa.Column("next_try_at", sa.Float, nullable=False),
     sa.Column("lease_until", sa.Float, nullable=False, default=0.0),
     sa.Column("transaction_uid", sa.String(64), nullable=True),  # of the storage commitment asked for (PS3.4 J)
@@ -62,7 +82,7 @@ decisions = sa.Table(
     sa.Column("series_uid", sa.String(64), primary_key=True),
     sa.Column("protocol", sa.String(64), primary_key=True),
     sa.Column("taken", sa.Boolean, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),  # the answer to "why did this study not run?"
+    sa.Column("reason", Sentences, nullable=False),  # the answer to "why did this study not run?"
     sa.Column("conditions", sa.JSON, nullable=False, default=list),  # each condition, what was there, whether it holds
     sa.Column("at", sa.Float, nullable=False),
 )
@@ -72,7 +92,7 @@ reports = sa.Table(
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),  # of its bytes (worker.doors.report_inbox): sent twice it is one
     sa.Column("study_uid", sa.String(64), nullable=True, index=True),
-    sa.Column("accession", sa.String(64), nullable=True, index=True),
+    sa.Column("accession", Words(64), nullable=True, index=True),
     sa.Column("source", sa.String(16), nullable=False),  # dicom, hl7, http
     sa.Column("path", sa.Text, nullable=False),  # of its bytes in the store; the text is never in the ledger
     sa.Column("received_at", sa.Float, nullable=False),
@@ -83,5 +103,5 @@ studies = sa.Table(
     "studies",
     metadata,
     sa.Column("study_uid", sa.String(64), primary_key=True),
-    sa.Column("accession", sa.String(64), nullable=False, index=True),  # as worker.reports.links writes them
+    sa.Column("accession", Words(64), nullable=False, index=True),  # as worker.reports.links writes them
 )

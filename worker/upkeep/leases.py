@@ -1,20 +1,35 @@
 """A claim in the ledger is kept while the work goes on; when its worker dies, the lease runs out and frees it."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from worker.errors import LedgerError
 
 RENEWALS = 3  # how often a lease is renewed before it would run out
 
 
 @contextmanager
 def kept(renew: Callable[[], bool], lease_seconds: float) -> Iterator[threading.Event]:
-    """Renews a claim from a thread of its own; the event says that it was taken back or cancelled (`renew`: False)."""
+    """Renews a claim from a thread of its own.
+
+    The event says that it was taken back or cancelled (`renew` is False), or ran out while the ledger did not answer:
+    another worker may have it then.
+    """
     lost, over = threading.Event(), threading.Event()
 
     def keep() -> None:
+        renewed = time.monotonic()
         while not over.wait(lease_seconds / RENEWALS):
-            if not renew():
+            asked = time.monotonic()
+            try:
+                held = renew()
+            except LedgerError:
+                held = time.monotonic() < renewed + lease_seconds
+            else:
+                renewed = asked
+            if not held:
                 lost.set()
                 return
 
