@@ -67,9 +67,13 @@ def ours(setting: str, model: Path, source: Path, target: Path, device: str) -> 
         network, Given(embeddings), "", precision=precision, compiled=compiled, shortcuts=shortcuts
     )
     prompts = [str(number) for number in range(len(embeddings))]
-    patch = tuple(slice(0, size) for size in network.plans.patch_size)
+    patch = network.plans.patch_size
+    middle = tuple(
+        slice(max(0, (size - length) // 2), (size + length) // 2)
+        for size, length in zip(given["image"].shape, patch, strict=True)
+    )
     if device != "cpu":
-        segmenter(given["image"][patch], prompts[:1])
+        segmenter(given["image"][middle], prompts[:1])
         torch.cuda.reset_peak_memory_stats(device)
     start = time.perf_counter()
     masks = segmenter(given["image"], prompts)

@@ -20,8 +20,11 @@ class Encoder(ResidualEncoder):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Image (B, 1, S, A, R) -> features (B, C_s, S_s, A_s, R_s), one per stage, finest first."""
-        if torch.is_grad_enabled() or x.device.type != "cpu":
+        if torch.is_grad_enabled():
             return cast(list[Tensor], super().forward(x))
+        if x.device.type != "cpu":  # a tensor of one channel is in both layouts, and the stem takes the other one
+            x = self.stem(x).contiguous(memory_format=torch.channels_last_3d)
+            return [x := stage(x) for stage in self.stages]
         for block in self.stem.convs:  # of one channel, whose layout says nothing of that of the features
             x = _activated(block, block.conv(x).contiguous(memory_format=torch.channels_last_3d))
         skips = []

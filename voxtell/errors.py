@@ -40,6 +40,10 @@ class OutOfMemoryError(VoxTellError):
     retry: ClassVar[Retry] = "later"
 
 
+class NumbersError(VoxTellError):
+    """The network gave values that are no finite numbers; the weights may need more range: set precision to float32."""
+
+
 class CancelledError(VoxTellError):
     """The caller cancelled the segmentation."""
 

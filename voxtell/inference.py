@@ -74,7 +74,7 @@ class Runner:
         while first < prompts:
             part = slice(first, first + admission.prompts)
             try:
-                with memory.shortage_said():
+                with memory.given_back(self._device), memory.shortage_said():
                     rows = Rows(field, out[part], convert)
                     self._pass(field, half, embeddings[part], rows, admission.place, steps)
                 first = part.stop
@@ -83,15 +83,18 @@ class Runner:
                 if smaller is None:
                     raise
                 admission = smaller
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
 
     def _pass(
         self, field: Field, half: Field | None, embeddings: Tensor, rows: Rows, place: torch.device, steps: "Steps"
     ) -> None:
         """All windows for some prompts (P, E), their sums at `place`; before them those of the field at half size."""
         given = embeddings.to(self._device)
-        with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, self._dtype != torch.float32):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, self._dtype, self._dtype != torch.float32),
+            # The same masks for the same work, and float32 that is no TF32.
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=self._dtype != torch.float32),
+        ):
             near = None if half is None else self._look(half, given, place, steps)
             every = [True] * len(given)
 
@@ -182,7 +185,8 @@ def pick_device(name: str) -> torch.device:
         raise ModelError(f"{name!r} is no device; use cpu, cuda or cuda:0") from None
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise ModelError(f"{name} is not there: torch sees {torch.cuda.device_count()} GPUs; use device cpu")
-    return device
+    # One name for one device: torch's "cuda" is the first one.
+    return torch.device("cuda:0") if name == "cuda" else device
 
 
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:

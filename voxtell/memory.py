@@ -5,6 +5,8 @@ caught. Work is therefore admitted by an estimate before it starts. Where an all
 tried again in smaller pieces.
 """
 
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +25,10 @@ CGROUP = Path("/sys/fs/cgroup")
 
 # Of the free memory, what the work may take by the estimate; the rest is for what nobody counted.
 SHARE = 0.9
+
+# How libraries without an error type of their own say that memory is short: torch's allocator of host memory, CUDA,
+# cuBLAS, and cuDNN, where the workspace of no convolution fits.
+SHORTAGES = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "unable to find an engine")
 
 # Tensors of the finest stage's size that are alive at once while a window is encoded, the coarser stages counted in.
 FINEST_TENSORS = 4.5
@@ -84,14 +90,29 @@ def free_bytes(device: torch.device) -> int:
 
 
 @contextmanager
+def given_back(device: torch.device) -> Iterator[None]:
+    """Leave a GPU's memory to other processes afterwards, also when the work was cancelled, ran out of time or failed.
+
+    torch keeps what its tensors have left; and they live on in the frames that an error has passed through.
+    """
+    try:
+        yield
+    finally:
+        if error := sys.exc_info()[1]:
+            traceback.clear_frames(error.__traceback__)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+@contextmanager
 def shortage_said() -> Iterator[None]:
     """Turn an allocation that failed, on whichever device, into `OutOfMemoryError`."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemoryError from error
-    except RuntimeError as error:  # torch has no type of its own for the host's memory
-        if "DefaultCPUAllocator" not in str(error):
+    except RuntimeError as error:
+        if not any(words in str(error) for words in SHORTAGES):
             raise
         raise OutOfMemoryError from error
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from voxtell.errors import ModelError, PromptError
+from voxtell.memory import CPU, free_bytes
 
 QWEN = "Qwen/Qwen3-Embedding-4B"
 QWEN_DIM = 2560
@@ -92,6 +93,11 @@ class QwenEncoder:
                 parts.append(states[:, -1].float().cpu())  # padding is on the left: the last token is the prompt's last
         finally:
             model.to("cpu")
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            # Its embeddings are remembered; where it takes the memory that volumes need, it is loaded again instead.
+            if free_bytes(CPU) < sum(weight.nbytes for weight in model.parameters()):
+                self._loaded = None
         return torch.cat(parts)
 
     def _load(self) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from voxtell.errors import NumbersError
 from voxtell.preprocess import Field
 
 Convert = Callable[[Tensor], Tensor]
@@ -29,13 +30,18 @@ class Rows:
         self._below, self._above, self._share = _between(field.inside_shape[0], field.crop_shape[0])
 
     def take(self, rows: slice, logits: Tensor) -> None:
-        """Rows (P, rows, A', R') of the padded field, which follow those taken before."""
+        """Rows (P, rows, A', R') of the padded field, which follow those taken before.
+
+        Raises `NumbersError` for a logit that is no number or plus infinity: it would be an empty mask, or a full one.
+        """
         depth, a, r = self._field.inside
         first, end = max(rows.start, depth.start), min(rows.stop, depth.stop)
         if first >= end:
             return
         for p, of_prompt in enumerate(logits):
             inside = of_prompt[first - rows.start : end - rows.start, a, r]
+            if not _are_numbers(inside):
+                raise NumbersError
             if self._field.resampled:
                 self._resample(p, inside.cpu())
             else:
@@ -59,6 +65,11 @@ class Rows:
             below, above = planes[self._below[part] - low], planes[self._above[part] - low]
             self._out[p, part] = self._convert(torch.lerp(below, above, self._share[part])).numpy()
         self._last[p] = block[-1:].clone()
+
+
+def _are_numbers(logits: Tensor) -> bool:
+    """Whether no logit overflowed; minus infinity says that no window was run there."""
+    return bool((logits < torch.inf).all())
 
 
 def _between(rows: int, wanted: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Tensor]:

@@ -3,6 +3,8 @@
 `load` gives a `Segmenter`; it is used from one thread at a time.
 """
 
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +39,7 @@ class ModelInfo:
 
     name: str
     version: str
-    digest: str  # "sha256:..." of the weights file; after spaces the shortcuts that were on, and a precision asked for
+    digest: str  # "sha256:..." of the weights file; then shortcuts, and a precision other than float32
     licence: str
     notice: str  # one sentence: what it is not for
     text_encoder: str
@@ -59,10 +61,13 @@ def load(
 
     bank: an .npz of embeddings that is asked before the text model; without it, one beside the weights is used, and
     with `use_bank` off none.
-    precision: "auto" is float16 on CUDA and float32 elsewhere; another one is named in the digest. shortcuts:
+    precision: "auto" is float16 on CUDA and float32 elsewhere; the digest names it unless it is float32. shortcuts:
     approximations, none by default. compiled: let torch compile the encoder, which takes minutes at the first window.
-    Raises `ModelError` when a file is missing, damaged or describes another network.
+    Raises `ModelError` when a file is missing, damaged or describes another network, or when there is no C compiler
+    for `compiled`; `OutOfMemoryError` when the device has no room for it now.
     """
+    if compiled and not any(map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))):
+        raise ModelError("to compile the encoder torch needs a C compiler; install gcc, or leave compile_encoder off")
     directory = Path(model) if model is not None else BUNDLED_MODEL
     place = pick_device(device)
     network = checkpoint.load_network(directory)
@@ -72,7 +77,8 @@ def load(
     if found is not None:
         text = Bank(found, text)
     digest = checkpoint.weights_digest(checkpoint.weights_path(directory))
-    return Segmenter(network.to(place), text, digest, precision=precision, shortcuts=shortcuts, compiled=compiled)
+    with shortage_said():
+        return Segmenter(network.to(place), text, digest, precision=precision, shortcuts=shortcuts, compiled=compiled)
 
 
 def bank_of(model: str | Path | None, bank: str | Path | None = None) -> Path | None:
@@ -103,9 +109,10 @@ class Segmenter:
         card = network.plans.card
         self.plans = replace(network.plans, input=shortcuts.applied_to(network.plans.input))
         place = network.pos_embed.device
-        asked = "" if dtype_of(precision, place) == dtype_of("auto", place) else precision
+        computes_in = str(dtype_of(precision, place)).removeprefix("torch.")
+        used = "" if computes_in == "float32" else computes_in
         # Other masks, so another identity of the results.
-        made_by = " ".join(part for part in (digest, str(shortcuts), asked) if part)
+        made_by = " ".join(part for part in (digest, str(shortcuts), used) if part)
         self.info = ModelInfo(
             card.name,
             card.version,

@@ -6,6 +6,7 @@ folder with one rename, say how it ended. Only this module's process loads torch
 """
 
 import importlib.util
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
     import voxtell
 
 log = structlog.get_logger(__name__)
+
+
+leave_process = os._exit
+"""Without a word to anybody, as a process that was killed: Celery replaces it."""
 
 
 class TakenBackError(WorkerError):
@@ -131,6 +136,15 @@ def load_segmenter(settings: Settings, *, use_bank: bool = True) -> "voxtell.Seg
     )
 
 
+def _load_in_turn(settings: Settings) -> "voxtell.Segmenter":
+    """`load_segmenter` while no other process computes: what a network at work leaves of a GPU may be too little."""
+    require_engine()
+    from voxtell.inference import pick_device
+
+    with device_turn(str(pick_device(settings.device))):
+        return load_segmenter(settings)
+
+
 def settings_for(work: Work, settings: Settings) -> Settings:
     """The node's settings with the model of a job, and with what its protocol says of the engine."""
     exact: dict[str, object] = {"early_exit": None, "skip_below": None, "coarse_first": None, "resample": False}
@@ -181,7 +195,7 @@ class Desk:
     @cached_property
     def segmenter(self) -> "voxtell.Segmenter":
         """The node's model; loading the published one takes a minute."""
-        return load_segmenter(self.settings)
+        return _load_in_turn(self.settings)
 
     def _segmenter(self, wanted: Settings) -> "voxtell.Segmenter":
         """The engine that a job was made for; of those that are not the node's own the last one stays loaded."""
@@ -190,7 +204,7 @@ class Desk:
             return self.segmenter
         if self._other is None or self._other[0] != engine:
             self._other = None  # makes room first
-            self._other = engine, load_segmenter(wanted)
+            self._other = engine, _load_in_turn(wanted)
         return self._other[1]
 
     def attempt(self, job: Job) -> None:
@@ -206,14 +220,24 @@ class Desk:
         except Exception as error:
             reason = str(error)
             retry = getattr(error, "retry", None)
+            broken = retry is None and self._on_a_gpu
             if retry is None:
                 log.exception("unexpected error")
                 reason = f"unexpected {type(error).__name__}: {error}; the worker's log has the traceback"
-            if retry == "later" and job.attempts < self.settings.max_attempts:
+            if (retry == "later" or broken) and job.attempts < self.settings.max_attempts:
                 self.ledger.postpone(job, reason, backoff(self.settings, job.attempts))
                 log.warning("attempt failed, will try again", reason=reason)
             else:
                 self._failed(job, reason)
+            if broken:  # an error of CUDA stays with its process: every later job would meet it
+                log.error("this process ends, a new one takes its place")
+                leave_process(1)
+
+    @property
+    def _on_a_gpu(self) -> bool:
+        """Whether a network of this process lies on another device than the CPU."""
+        loaded = [self.__dict__.get("segmenter"), self._other and self._other[1]]
+        return any(segmenter is not None and segmenter.device != "cpu" for segmenter in loaded)
 
     def _do(self, job: Job, lost: threading.Event) -> None:
         work = job.work

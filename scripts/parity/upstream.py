@@ -89,8 +89,9 @@ def main(command: str, *arguments: str) -> None:
     predictor = VoxTellPredictor(directory, device, use_precomputed_embeddings=False, **text_model)
     embeddings = torch.from_numpy(given["embeddings"])[None].to(device) if "embeddings" in given else None
     if device.type == "cuda" and command == "masks":  # what happens once, such as the choice of kernels, is not timed
-        s, a, r = predictor.patch_size
-        predictor.predict_single_image(given["image"][None, :s, :a, :r], text_embeddings=embeddings[:, :1])
+        sizes = zip(given["image"].shape, predictor.patch_size, strict=True)
+        middle = tuple(slice(max(0, (size - length) // 2), (size + length) // 2) for size, length in sizes)
+        predictor.predict_single_image(given["image"][middle][None], text_embeddings=embeddings[:, :1])
     start, cpu = time.perf_counter(), time.process_time()
     with torch.inference_mode():
         if command == "embed":

@@ -1,5 +1,6 @@
 """Admission: how many prompts go together and where their sums are held, decided before the work."""
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from tests.voxtell.live_tensors import window_bytes
 from voxtell import memory, tiling
-from voxtell.errors import OutOfMemoryError
+from voxtell.errors import CancelledError, OutOfMemoryError
 from voxtell.memory import Admission, admit
 from voxtell.plans import Plans
 
@@ -41,6 +42,36 @@ def test_the_estimate_covers_the_tensors_of_a_window(number: torch.dtype, number
     estimated = memory.features_bytes(Plans(), number_bytes)
     for prompts in (1, 30):
         assert 0.85 * estimated < window_bytes(Plans(), prompts, number) <= estimated
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "GET was unable to find an engine to execute this computation",
+    ],
+)
+def test_a_shortage_is_one_whatever_library_says_so(said: str) -> None:
+    with pytest.raises(OutOfMemoryError) as caught, memory.shortage_said():
+        raise RuntimeError(said)
+    assert str(caught.value.__cause__) == said
+    with pytest.raises(RuntimeError, match="illegal"), memory.shortage_said():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def test_after_an_error_no_tensor_lives_on_in_the_frames_that_it_passed() -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def work() -> None:
+        sums = torch.zeros(3)
+        alive.append(weakref.ref(sums))
+        raise CancelledError
+
+    with pytest.raises(CancelledError) as caught, memory.given_back(CPU):
+        work()
+    assert caught.value.__traceback__ is not None
+    assert alive[0]() is None
 
 
 def test_sums_that_the_gpu_cannot_hold_are_held_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,18 @@ def small_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_text_model_that_takes_the_memory_of_volumes_is_let_go_after_use(
+    small_qwen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, loads = QwenEncoder(small_qwen, dim=32), []
+    load = encoder._load
+    monkeypatch.setattr(encoder, "_load", lambda: loads.append(encoder._loaded is None) or load())
+    for free, loaded in ((2**40, True), (2**40, False), (1000, False), (1000, True)):
+        monkeypatch.setattr("voxtell.prompts.free_bytes", lambda _device, free=free: free)
+        encoder.embed(["liver"])
+        assert loads.pop() is loaded
+
+
 def test_an_embedding_is_the_last_hidden_state_after_the_instruction(small_qwen: Path) -> None:
     from transformers import AutoTokenizer, Qwen3Model
 

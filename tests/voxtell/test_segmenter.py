@@ -3,19 +3,20 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
-from voxtell import inference, memory, tiling
-from voxtell.errors import CancelledError, ImageError, ModelError, OutOfMemoryError, PromptError
+from voxtell import inference, memory, rows, tiling
+from voxtell.errors import CancelledError, ImageError, ModelError, NumbersError, OutOfMemoryError, PromptError
 from voxtell.inference import Precision
 from voxtell.network import VoxTell
 from voxtell.plans import InputPlans, Plans
 from voxtell.preprocess import foreground_box, normalize, prepare
-from voxtell.segmenter import Segmenter
+from voxtell.segmenter import Segmenter, load
 
 Image = npt.NDArray[np.float32]
 
@@ -173,6 +174,39 @@ def test_half_precision_is_near_float32_and_named_in_the_digest(
     assert (exact.info.digest, rough.info.digest) == ("sha256:test", f"sha256:test {precision}")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_an_error_and_no_empty_mask(
+    tiny_network: VoxTell, text, image: Image, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    segmenter = Segmenter(tiny_network, text, "sha256:test")
+    decode = tiny_network.decoder.forward
+
+    def overflown(*arguments: Any) -> list[torch.Tensor]:
+        (logits,) = decode(*arguments)
+        logits[..., 3, 3, 3] = value
+        return [logits]
+
+    monkeypatch.setattr(tiny_network.decoder, "forward", overflown)
+    with pytest.raises(NumbersError, match="set precision to float32"):
+        segmenter(image, ["liver"])
+
+
+def test_a_model_that_does_not_fit_on_its_device_is_worth_trying_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(VoxTell, "to", full)
+    with pytest.raises(OutOfMemoryError) as caught:
+        load()
+    assert caught.value.retry == "later"
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ModelError, match="install gcc"):
+        load(compiled=True)
+
+
 def test_on_another_device_than_the_cpu_everything_is_made_there(
     tiny_network: VoxTell, text, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +218,7 @@ def test_on_another_device_than_the_cpu_everything_is_made_there(
         return torch.ones(logits.shape, dtype=torch.bool)
 
     monkeypatch.setattr(inference.torch, "autocast", lambda *_arguments: contextlib.nullcontext())  # knows no meta
+    monkeypatch.setattr(rows, "_are_numbers", lambda _logits: True)
     field = prepare(image, tiny_network.plans, None)
     assert field is not None
     masks = np.zeros((2, *field.crop_shape), np.bool_)

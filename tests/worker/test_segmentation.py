@@ -2,8 +2,10 @@
 
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,28 @@ def test_the_unexpected_fails_the_job_and_not_the_worker(desk: Desk, queued: Cal
     failed = desk.ledger.job(job.id)
     assert failed.state is JobState.FAILED
     assert "ZeroDivisionError: oops" in failed.reason
+
+
+def test_after_an_unexpected_error_on_a_gpu_the_job_is_tried_by_another_process(
+    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of CUDA stays with its process; a backlog would fail there, job after job."""
+
+    class OnGpu(Failing):
+        device = "cuda:0"
+
+    left: list[int] = []
+    monkeypatch.setattr(segmentation, "leave_process", left.append)
+    desk.segmenter = OnGpu(RuntimeError("CUDA error: an illegal memory access"))  # type: ignore[assignment]
+    monkeypatch.setattr(segmentation, "device_turn", lambda _device: nullcontext())
+    job = queued("above 300")
+    segmentation.run(job.id)
+    assert (desk.ledger.job(job.id).state, left) == (JobState.QUEUED, [1])
+    time.sleep(0.01)  # its backoff
+    segmentation.run(job.id)
+    failed = desk.ledger.job(job.id)
+    assert (failed.state, left) == (JobState.FAILED, [1, 1])
+    assert "illegal memory access" in failed.reason
 
 
 def test_a_node_without_the_engine_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
