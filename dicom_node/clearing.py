@@ -1,24 +1,33 @@
 """Room on the disk: images and results leave the store, in such a way that none that arrives meanwhile goes with them.
 
 ```
-home/leaving/<study uid>-<seconds since 1970>/<series uid>/<sop uid>.dcm    set aside then, to be removed or put back
+home/leaving/<study uid>-<seconds>-<used at>/<series uid>/<sop uid>.dcm    set aside, to be removed or put back
 ```
+
+<seconds> is when that was, and <used at> when the study was last used, as far as was known then; both since 1970.
 
 An image that is sent again in the moment in which its study is removed would be acknowledged and lost. So a study is
 first set aside as a whole, by one rename, and removed only later, when whoever was receiving has long said so.
+
+Whoever takes a study out of the store, ends one that was set aside, or decides on what is there, holds `alone`
+meanwhile: of all processes of a home one does so at a time, and what it has learned holds until it has acted.
 """
 
 import contextlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.keeping.durable import fsync
+from dicom_node.keeping.durable import fsync, locked
 from dicom_node.store import Store
+
+_LEAVING = re.compile(r"(?P<study>[0-9.]+)-(?P<since>[0-9]+)(-(?P<used_at>[0-9.]+))?")
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,7 @@ class Leaving:
 
     study_uid: str
     since: float  # seconds since 1970-01-01 UTC
+    used_at: float  # when it was last used, as far as was known then; 0: not known
     path: Path
 
     def bytes(self) -> int:
@@ -67,14 +77,22 @@ class Clearing:
     def leaving(self) -> list[Leaving]:
         """What has been set aside."""
         found = []
-        for entry in os.scandir(self._leaving):
-            study_uid, _, since = entry.name.partition("-")
-            found.append(Leaving(study_uid, float(since), Path(entry.path)))
+        for path in self._leaving.iterdir():
+            if name := _LEAVING.fullmatch(path.name):
+                found.append(Leaving(name["study"], float(name["since"]), float(name["used_at"] or 0), path))
         return found
 
-    def set_aside(self, study_uid: str) -> int:
-        """Takes a study out of the store; how many bytes it has. 0 when another process was first."""
-        path = self._leaving / f"{study_uid}-{int(self._clock())}"
+    def is_aside(self, study_uid: str) -> bool:
+        """Whether images of the study have been set aside."""
+        return any(study.study_uid == study_uid for study in self.leaving())
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Waits until nobody else is in such a block, in this process or another, and keeps them out of it."""
+        return locked(self._leaving)
+
+    def set_aside(self, study_uid: str, used_at: float) -> int:
+        """Takes a study that was last used then out of the store; how many bytes it has, 0 when it is not there."""
+        path = self._leaving / f"{study_uid}-{int(self._clock())}-{used_at!r}"
         try:
             (self._store.studies / study_uid).rename(path)
         except FileNotFoundError:
@@ -82,16 +100,17 @@ class Clearing:
         return _bytes_in(path)
 
     def put_back(self, study: Leaving) -> None:
-        """Puts every image back that has not come again; one that came again with other content is kept aside."""
+        """Puts every image back that has not come again; one that came again with other content is kept aside.
+
+        Raises StoreError ("later"); the study is still set aside then.
+        """
         for path in study.path.glob("*/*.dcm"):
-            self._store.put(
-                path.read_bytes(), study_uid=study.study_uid, series_uid=path.parent.name, sop_uid=path.stem
-            )
+            self._store.put_back(path, study_uid=study.study_uid, series_uid=path.parent.name)
         self.remove(study)
 
     def remove(self, study: Leaving) -> None:
         """Removes what was set aside, for good."""
-        shutil.rmtree(study.path, ignore_errors=True)
+        shutil.rmtree(study.path)
         fsync(self._leaving)
 
     def remove_results(self, job_id: str) -> int:
@@ -106,10 +125,11 @@ class Clearing:
         return freed
 
     def remove_from_quarantine(self, before: float) -> list[Aside]:
-        """Removes what was put aside before that time (seconds since 1970), each file with its note; what that was."""
+        """Removes what last came before that time (seconds since 1970), each file with its note; what that was."""
         removed = []
-        for note in sorted((self._store.home / "quarantine").glob("*.json")):
-            with contextlib.suppress(FileNotFoundError):  # another process was first
+        quarantine = self._store.home / "quarantine"
+        for note in sorted(quarantine.glob("*.json")):
+            with contextlib.suppress(FileNotFoundError), locked(quarantine):  # another process was first
                 if note.stat().st_mtime >= before:
                     continue
                 reason = str(json.loads(note.read_text()).get("reason", ""))

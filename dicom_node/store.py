@@ -7,7 +7,7 @@ home/
   quarantine/<digest>.dcm                           what could not become an instance
              <sop uid>.conflict-<digest>.dcm        same SOP Instance UID, other content than in studies/
              *.json                                 beside each: the reason
-  leaving/<study uid>-<seconds>/                    set aside to be removed (dicom_node.clearing)
+  leaving/<study uid>-<seconds>-<used at>/          set aside to be removed (dicom_node.clearing)
   incoming/<process>/                               unfinished writes of a living process, and its open series
 ```
 
@@ -19,6 +19,7 @@ next start sweeps away. Several processes and threads may use one home.
 
 import contextlib
 import enum
+import filecmp
 import json
 import os
 import re
@@ -31,7 +32,7 @@ from typing import Final
 from pydicom.filereader import read_file_meta_info
 
 from dicom_node.errors import StoreError
-from dicom_node.keeping.durable import fsync, publish
+from dicom_node.keeping.durable import fsync, locked, publish
 from dicom_node.keeping.incoming import Incoming
 from dicom_node.keeping.workspace import Workspace
 from dicom_node.uids import is_uid
@@ -124,6 +125,19 @@ class Store:
         kept = self.put_aside(file, reason, name=f"{sop_uid}.conflict-{file.digest()[:16]}")
         return Receipt(kept, Outcome.CONFLICT)
 
+    def put_back(self, path: Path, *, study_uid: str, series_uid: str) -> None:
+        """Link the instance in the file `path`, on the store's disk, to its place: this works on a full disk too.
+
+        One that has come again with other content stands, and a copy of `path` is put aside: both were acknowledged.
+        Raises StoreError ("later").
+        """
+        final = self._instance_path(study_uid, series_uid, path.stem)
+        with self._as_store_error(final):
+            if self._link(path, final) or filecmp.cmp(path, final, shallow=False):
+                return
+            content = path.read_bytes()
+        self.put(content, study_uid=study_uid, series_uid=series_uid, sop_uid=path.stem)
+
     def series_paths(self, study_uid: str, series_uid: str) -> list[Path]:
         """The instances of a series by file name; empty when the series is unknown."""
         return sorted(self._series_folder(study_uid, series_uid).glob("*.dcm"))
@@ -163,14 +177,19 @@ class Store:
     def put_aside(self, file: Incoming, reason: str, *, name: str | None = None, **facts: str) -> Path:
         """Put a file into quarantine, `reason` and `facts` beside it as JSON; the same bytes again take no more room.
 
-        Raises StoreError ("later") when the disk does not take them.
+        The time of the note (its st_mtime) is when the bytes came last. Raises StoreError ("later") when the disk does
+        not take them.
         """
         with self._as_store_error(self._quarantine):
             path = self._quarantine / f"{name or file.digest()[:32]}.dcm"
             with self.incoming() as note:
                 note.write(json.dumps({"reason": reason, **facts}, indent=2).encode())
-                self._place(note, path.with_suffix(".json"))
-            self._place(file, path)
+                for new in (note, file):
+                    new.sync()
+                with locked(self._quarantine):  # else what is old here may be removed under the same bytes
+                    if not self._place(note, path.with_suffix(".json")):
+                        os.utime(path.with_suffix(".json"))
+                    self._place(file, path)
         return path
 
     # results
@@ -218,14 +237,18 @@ class Store:
     def _place(self, file: Incoming, final: Path) -> bool:
         """Give `file` its final name, durable; False when that name is taken."""
         file.sync()
+        return self._link(file.path, final)
+
+    def _link(self, path: Path, final: Path) -> bool:
+        """Give the file `path`, which is on the disk, its final name too, durable; False when that name is taken."""
         if final.parent not in self._durable_folders:
             self._make_folder(final.parent)
         try:
             try:
-                os.link(file.path, final)
+                os.link(path, final)
             except FileNotFoundError:  # old series are removed with their folders, whenever it is their time
                 self._make_folder(final.parent)
-                os.link(file.path, final)
+                os.link(path, final)
         except FileExistsError:
             return False
         fsync(final.parent)

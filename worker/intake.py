@@ -10,7 +10,8 @@ so only when it is quiet too. The ledger hears of an association's images now an
 last one and nobody notes it before the listener dies: the ledger knows with how many images the series was full, and
 with more it is asked about again. Jobs are written before the series is marked, and their id derives from the work: a
 crash in between only repeats the question. A late image opens the series again and leads to a new job that supersedes
-the old one.
+the old one. If the others lie aside to be removed just then, the question waits: the next round of
+`worker.upkeep.retention` sees that an image has arrived and puts them back.
 """
 
 import threading
@@ -20,6 +21,8 @@ from functools import partial
 
 import structlog
 
+from dicom_node.clearing import Clearing
+from dicom_node.errors import StoreError
 from dicom_node.listener import Arrival, AssociationEnd
 from dicom_node.store import Outcome, Store
 from worker.broker import Broker
@@ -48,6 +51,7 @@ class Intake:
         self._protocols = watched(settings)
         self._selection = Selection(settings, store, ledger, ReportInbox(settings.home, ledger))
         self._fullness = Fullness(settings, store)
+        self._clearing = Clearing(store, ledger.now)
         self._noted: dict[tuple[str, SeriesKey], float] = {}
         self._lock = threading.Lock()
 
@@ -58,7 +62,7 @@ class Intake:
 
         The first image of a series in an association is written at once, whatever became of it: an image that was
         stored just before a crash comes again as SAME. Later ones only renew the quiet time. Raises LedgerError or what
-        the database raises: then the next one is the first.
+        the database raises, and StoreError when the image is not there any more: then the next one is the first.
         """
         key = (arrival.study_uid, arrival.series_uid)
         if arrival.outcome is Outcome.CONFLICT:
@@ -75,8 +79,17 @@ class Intake:
             called_ae=arrival.called_ae,
             address=arrival.address,
         )
+        self._check_is_there(arrival)
         with self._lock:
             self._noted[arrival.association_id, key] = now
+
+    def _check_is_there(self, arrival: Arrival) -> None:
+        """Once its arrival is noted no image goes any more; one that went before, unheard of, has to be sent again."""
+        if arrival.path.exists():
+            return
+        with self._clearing.alone():
+            if not arrival.path.exists() and not self._clearing.is_aside(arrival.study_uid):
+                raise StoreError(f"{arrival.path} was removed before its arrival was noted; send it again")
 
     def association_ended(self, end: AssociationEnd) -> None:
         """Forgets the association; the quiet time of its series starts now."""
@@ -123,6 +136,11 @@ class Intake:
     def _look(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
         if self._selection.waits(series):
             return
+        with self._clearing.alone():  # no study is set aside between the question and its answer
+            if not self._clearing.is_aside(series.study_uid):  # else what came since is a part: all of it comes back
+                self._decide(series, open_series, quiet_since)
+
+    def _decide(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
         key = (series.study_uid, series.series_uid)
         quiet = key not in open_series and series.last_at <= quiet_since
         study_open = any(study_uid == series.study_uid for study_uid, _ in open_series)

@@ -115,7 +115,12 @@ STEPS: Final = (
         needs="report",
     ),
     Step(
-        "while set aside", "listen", "dicom_node.clearing:Clearing.set_aside", True, lambda _, uid: uid, needs="leaving"
+        "while set aside",
+        "listen",
+        "dicom_node.clearing:Clearing.set_aside",
+        True,
+        lambda _, uid, _used_at: uid,
+        needs="leaving",
     ),
     Step(
         "before the removal",

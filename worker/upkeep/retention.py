@@ -4,15 +4,17 @@ Nothing goes before every job on its study is finished and every result has been
 destination is asked for storage commitment. What a job was, and which objects it made, stays in the ledger: the same
 images sent again make no second job.
 
-A study is set aside first and removed at a later round, if nothing of it has arrived meanwhile (`dicom_node.clearing`).
+A study is set aside first and removed at a later round, if the ledger has not changed its mind (`dicom_node.clearing`).
 Studies, not series, because a protocol may choose among all series of a study. The reports of a study go with it.
 """
 
 import threading
+from collections.abc import Collection
 
 import structlog
 
 from dicom_node.clearing import Clearing, Leaving
+from dicom_node.errors import StoreError
 from dicom_node.store import Store
 from worker.doors.report_inbox import ReportInbox
 from worker.ledger import Ledger
@@ -56,8 +58,7 @@ class Retention:
 
     def tidy(self) -> None:
         """One round: ends what the last one began, then what is old, then what the disk needs."""
-        for study in self._clearing.leaving():
-            self._end(study)
+        stuck = [study for study in self._clearing.leaving() if not self._could_end(study)]
         now = self._ledger.now()
         for use in self._studies() if any(self._image_days.values()) else ():
             if self._is_old(use, self._image_days, now):
@@ -65,18 +66,18 @@ class Retention:
         for use in self._results() if any(self._result_days.values()) else ():
             if self._is_old(use, self._result_days, now):
                 self._remove_results(use, "its days are over")
-        self._relieve(now)
+        self._relieve(now, stuck)
         self._forget_reports(now)
         if days := self._settings.keep_quarantine_days:
             for aside in self._clearing.remove_from_quarantine(now - days * DAY):
                 log.warning("removed from quarantine", file=aside.name, was_there_because=aside.reason)
 
-    def _relieve(self, now: float) -> None:
-        """The oldest images and results go, until there is room; what was set aside counts as gone."""
+    def _relieve(self, now: float, stuck: Collection[Leaving]) -> None:
+        """The oldest images and results go, until there is room; what was set aside counts as gone, if it can go."""
         lacking = self._settings.clean_below_free_bytes - self._store.free_bytes()
         if lacking <= 0:
             return
-        lacking -= sum(study.bytes() for study in self._clearing.leaving())
+        lacking -= sum(study.bytes() for study in self._clearing.leaving() if study not in stuck)
         candidates = [(use, self._set_aside) for use in self._studies()]
         candidates += [(use, self._remove_results) for use in self._results() if not use.only_copy]
         for use, remove in sorted(candidates, key=lambda candidate: candidate[0].since):
@@ -110,7 +111,11 @@ class Retention:
         return limit > 0 and use.since < now - limit * DAY
 
     def _set_aside(self, use: Use, why: str) -> int:
-        freed = self._clearing.set_aside(use.uid)
+        """Sets a study aside that stands as it did when it was listed; how many bytes it has."""
+        with self._clearing.alone():
+            if self._ledger.uses_of_studies(use.uid) != [use]:
+                return 0  # to list the studies and to walk through those before it may have taken minutes
+            freed = self._clearing.set_aside(use.uid, use.since)
         log.info("study set aside to be removed", study=use.uid, why=why, bytes=freed)
         return freed
 
@@ -120,20 +125,32 @@ class Retention:
         log.info("results removed", job=use.uid, why=why, bytes=freed)
         return freed
 
-    def _end(self, study: Leaving) -> None:
-        """Removes a study that was set aside, or puts it back if it is needed again.
+    def _could_end(self, study: Leaving) -> bool:
+        """Ends a study that was set aside, if it is time; False when the disk does not let it."""
+        try:
+            with self._clearing.alone():
+                if study.path.exists():  # else another process was first
+                    self._end(study)
+        except (StoreError, OSError) as error:
+            event = "a study that was set aside could be neither removed nor put back"
+            log.error(event, study=study.study_uid, problem=str(error))
+            return False
+        return True
 
+    def _end(self, study: Leaving) -> None:
+        """Puts a study that was set aside back when it is needed again, or removes it when its time has come.
+
+        What tells the two apart is whether the ledger says of it what it said before it was set aside, and not which
+        time is later: an image that was stored just before may be noted after it, under the time at which it came.
         Also one that was set aside in what is now the future: the clock was set back, and what came since looks older.
         """
         now = self._ledger.now()
         from_the_future = study.since > now + SLACK_SECONDS
-        if now < study.since + ASIDE_SECONDS and not from_the_future:
-            return
         (use,) = self._ledger.uses_of_studies(study.study_uid) or [Use(study.study_uid, Need.NEEDED, now)]
-        if use.need is Need.NEEDED or use.since > study.since or from_the_future:
+        if use.need is Need.NEEDED or use.since != study.used_at or from_the_future:
             self._clearing.put_back(study)
             log.info("study put back: it is needed again", study=study.study_uid)
-            return
-        self._ledger.note_cleaned(study_uid=study.study_uid)
-        self._clearing.remove(study)
-        log.info("study removed", study=study.study_uid)
+        elif now >= study.since + ASIDE_SECONDS:
+            self._ledger.note_cleaned(study_uid=study.study_uid)
+            self._clearing.remove(study)
+            log.info("study removed", study=study.study_uid)

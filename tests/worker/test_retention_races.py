@@ -1,0 +1,318 @@
+"""What happens while room is made: images that come in that moment, several listeners, and a disk that is full."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from dicom_node.clearing import Clearing
+from dicom_node.errors import StoreError
+from dicom_node.keeping.durable import try_lock
+from dicom_node.synthesis import ct_series
+from tests.worker.ledger_stories import LEASE, Clock
+from tests.worker.listening import QUIET, Node
+from tests.worker.retention_site import ARRIVAL, Site
+from worker.ledger import Job, JobState, Ledger
+from worker.queue_server import running_queue
+from worker.upkeep.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS, Retention
+
+
+@pytest.fixture
+def site(tmp_path: Path, ledger: Ledger, clock: Clock) -> Site:
+    return Site(tmp_path / "home", ledger, clock)
+
+
+def late_image(site: Site, study: str, uid: str) -> None:
+    """One more image of a series, which is quiet again before anybody looks."""
+    site.store.put(b"a late image", study_uid=study, series_uid=uid, sop_uid=f"{uid}.1")
+    site.ledger.image_arrived(study, uid, **ARRIVAL)
+    (seen,) = (one for one in site.ledger.receiving() if one.series_uid == uid)
+    assert site.ledger.settle(seen)
+
+
+def names(site: Site, study: str, uid: str) -> list[str]:
+    return [path.stem for path in site.store.series_paths(study, uid)]
+
+
+# -- what was listed is no longer so
+
+
+def test_an_image_that_comes_while_other_studies_are_set_aside_stays(site, monkeypatch):
+    for study in ("1.7", "1.8"):
+        site.arrived(study, f"{study}.1")
+        site.clock.passes(1.0)
+    site.clock.passes(2 * DAY)
+    set_aside = Clearing.set_aside
+
+    def slowly(self: Clearing, study: str, *facts: float) -> int:
+        if study == "1.7":
+            late_image(site, "1.8", "1.8.1")
+        site.clock.passes(20.0)
+        return set_aside(self, study, *facts)
+
+    monkeypatch.setattr(Clearing, "set_aside", slowly)
+    keeper = site.retention(keep_unused_days=1)
+    keeper.tidy()
+    assert names(site, "1.8", "1.8.1") == ["1.8.1.0", "1.8.1.1"]
+    site.clock.passes(ASIDE_SECONDS + 1)
+    keeper.tidy()
+    assert names(site, "1.8", "1.8.1") == ["1.8.1.0", "1.8.1.1"]
+    assert names(site, "1.7", "1.7.1") == []
+
+
+def test_a_study_that_was_removed_and_sent_again_is_not_set_aside_by_a_listener_that_listed_it_before(
+    site, monkeypatch
+):
+    site.arrived("1.8", "1.8.1")
+    site.clock.passes(2 * DAY)
+    slow = site.retention(keep_unused_days=1)
+    listed = slow._studies()
+    monkeypatch.setattr(slow, "_studies", lambda: listed)
+    site.rounds(site.retention(keep_unused_days=1))
+    assert names(site, "1.8", "1.8.1") == []
+    late_image(site, "1.8", "1.8.1")
+    site.clock.passes(1.0)
+    slow.tidy()
+    site.clock.passes(ASIDE_SECONDS + 1)
+    slow.tidy()
+    assert names(site, "1.8", "1.8.1") == ["1.8.1.1"]
+
+
+def test_an_image_counts_that_was_noted_late_with_the_time_at_which_it_came(site):
+    """The note waited for the database: its time lies before the one at which the study was set aside."""
+    site.arrived("1.8", "1.8.1")
+    site.clock.passes(2 * DAY)
+    keeper = site.retention(keep_unused_days=1)
+    keeper.tidy()
+    assert names(site, "1.8", "1.8.1") == []
+    site.clock.passes(-20.0)
+    late_image(site, "1.8", "1.8.1")
+    site.clock.passes(20.0 + ASIDE_SECONDS + 1)
+    keeper.tidy()
+    assert names(site, "1.8", "1.8.1") == ["1.8.1.0", "1.8.1.1"]
+
+
+def test_a_study_that_another_listener_has_ended_meanwhile_is_left_alone(site, monkeypatch):
+    site.arrived("1.8", "1.8.1")
+    site.clock.passes(2 * DAY)
+    first, second = site.retention(keep_unused_days=1), site.retention(keep_unused_days=1)
+    first.tidy()
+    listed = second._clearing.leaving()
+    monkeypatch.setattr(second._clearing, "leaving", lambda: listed)
+    site.clock.passes(ASIDE_SECONDS + 1)
+    first.tidy()
+    with capture_logs() as logs:
+        second.tidy()
+    assert [line["event"] for line in logs] == []
+
+
+def test_what_else_lies_where_studies_are_set_aside_stops_nothing(site):
+    site.arrived("1.7", "1.7.1")
+    site.clock.passes(2 * DAY)
+    site.arrived("1.8", "1.8.1")
+    keeper = site.retention(keep_unused_days=1)
+    (site.home / "leaving" / "lost+found").mkdir()
+    (site.home / "studies" / "1.8").rename(site.home / "leaving" / "1.8-1000000")  # as an earlier version wrote it
+    site.rounds(keeper)
+    assert names(site, "1.7", "1.7.1") == []
+    assert names(site, "1.8", "1.8.1") == ["1.8.1.0"]
+    assert [path.name for path in (site.home / "leaving").iterdir()] == ["lost+found"]
+
+
+# -- a study that cannot be put back
+
+
+def test_a_study_is_put_back_on_a_disk_that_has_no_room(site, monkeypatch):
+    site.delivered()
+    keeper = site.retention(keep_images_days=1)
+    site.clock.passes(2 * DAY)
+    keeper.tidy()
+    site.ledger.image_arrived("1.2.3", "1.2.3.4", **ARRIVAL)
+    site.clock.passes(ASIDE_SECONDS + 1)
+
+    def full(_descriptor: int, _content: memoryview) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", full)
+        keeper.tidy()
+    assert names(site, "1.2.3", "1.2.3.4") == ["1.2.3.4.0"]
+    assert list((site.home / "leaving").iterdir()) == []
+
+
+def test_a_study_that_cannot_be_put_back_is_named_and_keeps_no_other_from_going(site):
+    for study in ("1.7", "1.8", "1.9"):
+        site.arrived(study, f"{study}.1")
+        site.clock.passes(1.0)
+    site.clock.passes(2 * FRESH_SECONDS)
+    keeper = site.retention(clean_below_free_bytes=100_000, min_free_bytes=1)
+    site.free = 100_000 - 10_000  # an image has 14,000 bytes
+    keeper.tidy()
+    site.ledger.image_arrived("1.7", "1.7.1", **ARRIVAL)
+    (site.home / "studies" / "1.7").write_text("no folder can be made here")
+    site.clock.passes(ASIDE_SECONDS + 1)
+    with capture_logs() as logs:
+        keeper.tidy()
+    (said,) = [line for line in logs if line["log_level"] == "error"]
+    assert (said["event"], said["study"]) == ("a study that was set aside could be neither removed nor put back", "1.7")
+    assert "studies/1.7/1.7.1/1.7.1.0.dcm could not be written" in said["problem"]
+    assert names(site, "1.8", "1.8.1") == []  # instead of 1.7, which is not going
+    (site.home / "studies" / "1.7").unlink()
+    keeper.tidy()
+    assert names(site, "1.7", "1.7.1") == ["1.7.1.0"]
+    assert names(site, "1.9", "1.9.1") == ["1.9.1.0"]
+
+
+# -- what is kept aside for having other content
+
+
+def test_other_content_that_comes_again_is_kept_for_its_days_from_then_on(site):
+    site.arrived("1.8", "1.8.1")
+    uids = {"study_uid": "1.8", "series_uid": "1.8.1", "sop_uid": "1.8.1.0"}
+    kept = site.store.put(b"other content", **uids).path
+    for path in (kept, kept.with_suffix(".json")):
+        os.utime(path, (site.clock.now - 91 * DAY,) * 2)
+    assert site.store.put(b"other content", **uids).path == kept
+    site.retention(keep_quarantine_days=90).tidy()
+    assert kept.read_bytes() == b"other content"
+
+
+# -- what the intake makes of a study that lies aside
+
+LIVER = "name: liver\nmatch: {Modality: CT, Instances: {min: 2}}\nprompts: [liver]\n"
+
+
+@pytest.fixture
+def node(tmp_path):
+    folder = tmp_path / "home" / "protocols"
+    folder.mkdir(parents=True)
+    (folder / "liver.yaml").write_text(LIVER)
+    made = Node(folder.parent, keep_images_days=1)
+    with running_queue(made.settings):
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Four slices of a CT."""
+    return ct_series(np.zeros((4, 8, 8), np.float32), (3.0, 1.0, 1.0), tmp_path / "ct")
+
+
+def done_and_set_aside(node: Node, *images: Path) -> Job:
+    """The job on these images, which is over for days."""
+    node.receives(*images, ago=2 * DAY)
+    node.lag = 2 * DAY - 2 * QUIET
+    (job,) = node.tick()
+    assert (claim := node.ledger.claim(job.id, LEASE))
+    assert node.ledger.segmented(claim, {"files": []})
+    node.lag = 5 * QUIET
+    tidy(node)
+    assert list(node.store.walk()) == []
+    node.lag = 0.0
+    return node.ledger.job(job.id)
+
+
+def tidy(node: Node) -> None:
+    Retention(node.settings, node.store, node.ledger).tidy()
+
+
+def test_some_of_the_same_images_make_no_job_while_the_others_lie_aside(node, images):
+    job = done_and_set_aside(node, *images)
+    node.receives(*images[:2], ago=QUIET + 1, association="a2")
+    assert node.tick() == [job]
+    tidy(node)
+    assert node.tick() == [job]
+    assert len(list(node.store.walk())) == 4
+    assert node.ledger.receiving() == []
+
+
+def test_a_late_image_is_asked_about_when_the_others_are_back(node, images):
+    job = done_and_set_aside(node, *images[:3])
+    node.receives(images[3], ago=QUIET + 1, association="a2")
+    assert node.tick() == [job]
+    tidy(node)
+    old, new = node.tick()
+    assert (old.id, old.superseded_by) == (job.id, new.id)
+    assert (new.state, len(new.work.instances)) == (JobState.QUEUED, 4)
+
+
+def test_an_image_that_was_removed_before_the_ledger_heard_of_it_is_not_acknowledged(node, images, monkeypatch):
+    """The listener stood still between storing and noting, for as long as the study lay aside."""
+    heard = node.ledger.image_arrived
+
+    def after_the_removal(study: str, uid: str, **sender: str) -> None:
+        shutil.rmtree(node.settings.home / "studies" / study)
+        heard(study, uid, **sender)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(node.ledger, "image_arrived", after_the_removal)
+        with pytest.raises(StoreError, match="was removed before its arrival was noted; send it again"):
+            node.receives(images[0], ago=0)
+    node.receives(images[0], ago=0)
+
+
+def test_an_image_that_was_set_aside_before_the_ledger_heard_of_it_is_acknowledged_and_comes_back(
+    node, images, monkeypatch
+):
+    heard = node.ledger.image_arrived
+
+    def when_it_is_set_aside(study: str, uid: str, **sender: str) -> None:
+        assert Clearing(node.store).set_aside(study, 1.0)
+        heard(study, uid, **sender)
+
+    monkeypatch.setattr(node.ledger, "image_arrived", when_it_is_set_aside)
+    node.receives(images[0], ago=0)
+    tidy(node)
+    assert len(list(node.store.walk())) == 1
+
+
+# -- one at a time
+
+
+def is_free(home: Path) -> bool:
+    """Whether a study might be set aside now, or be removed."""
+    descriptor = try_lock(home / "leaving")
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
+
+
+def test_nothing_is_set_aside_while_the_protocols_are_asked(node, images, monkeypatch):
+    free = []
+    select = node.intake._selection.select
+
+    def seen(*question, **facts):
+        free.append(is_free(node.settings.home))
+        return select(*question, **facts)
+
+    monkeypatch.setattr(node.intake._selection, "select", seen)
+    node.receives(*images, ago=QUIET + 1)
+    node.tick()
+    assert free == [False]
+    assert is_free(node.settings.home)
+
+
+@pytest.mark.parametrize("step", ["set_aside", "put_back", "remove"])
+def test_what_the_ledger_said_of_a_study_holds_until_it_is_moved(site, monkeypatch, step):
+    free = []
+    does = getattr(Clearing, step)
+
+    def seen(self: Clearing, *facts: object) -> object:
+        free.append(is_free(site.home))
+        return does(self, *facts)
+
+    monkeypatch.setattr(Clearing, step, seen)
+    site.arrived("1.7", "1.7.1")
+    site.arrived("1.8", "1.8.1")
+    site.clock.passes(2 * DAY)
+    keeper = site.retention(keep_unused_days=1)
+    keeper.tidy()
+    late_image(site, "1.7", "1.7.1")
+    site.clock.passes(ASIDE_SECONDS + 1)
+    keeper.tidy()
+    assert free
+    assert not any(free)
