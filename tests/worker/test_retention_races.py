@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -126,11 +127,12 @@ def test_what_else_lies_where_studies_are_set_aside_stops_nothing(site):
 
 
 def test_a_study_is_put_back_on_a_disk_that_has_no_room(site, monkeypatch):
-    site.delivered()
-    keeper = site.retention(keep_images_days=1)
+    for uid in ("1.8.1", "1.8.2"):
+        site.arrived("1.8", uid)
+    keeper = site.retention(keep_unused_days=1)
     site.clock.passes(2 * DAY)
     keeper.tidy()
-    site.ledger.image_arrived("1.2.3", "1.2.3.4", **ARRIVAL)
+    site.arrived("1.8", "1.8.1")
     site.clock.passes(ASIDE_SECONDS + 1)
 
     def full(_descriptor: int, _content: memoryview) -> int:
@@ -139,7 +141,7 @@ def test_a_study_is_put_back_on_a_disk_that_has_no_room(site, monkeypatch):
     with monkeypatch.context() as disk:
         disk.setattr(os, "write", full)
         keeper.tidy()
-    assert names(site, "1.2.3", "1.2.3.4") == ["1.2.3.4.0"]
+    assert [names(site, "1.8", uid) for uid in ("1.8.1", "1.8.2")] == [["1.8.1.0"], ["1.8.2.0"]]
     assert list((site.home / "leaving").iterdir()) == []
 
 
@@ -273,9 +275,9 @@ def test_an_image_that_was_set_aside_before_the_ledger_heard_of_it_is_acknowledg
 # -- one at a time
 
 
-def is_free(home: Path) -> bool:
-    """Whether a study might be set aside now, or be removed."""
-    descriptor = try_lock(home / "leaving")
+def is_free(folder: Path) -> bool:
+    """Whether anybody might move something into the folder now, or remove something there."""
+    descriptor = try_lock(folder)
     if descriptor is not None:
         os.close(descriptor)
     return descriptor is not None
@@ -286,14 +288,14 @@ def test_nothing_is_set_aside_while_the_protocols_are_asked(node, images, monkey
     select = node.intake._selection.select
 
     def seen(*question, **facts):
-        free.append(is_free(node.settings.home))
+        free.append(is_free(node.settings.home / "leaving"))
         return select(*question, **facts)
 
     monkeypatch.setattr(node.intake._selection, "select", seen)
     node.receives(*images, ago=QUIET + 1)
     node.tick()
     assert free == [False]
-    assert is_free(node.settings.home)
+    assert is_free(node.settings.home / "leaving")
 
 
 @pytest.mark.parametrize("step", ["set_aside", "put_back", "remove"])
@@ -302,7 +304,7 @@ def test_what_the_ledger_said_of_a_study_holds_until_it_is_moved(site, monkeypat
     does = getattr(Clearing, step)
 
     def seen(self: Clearing, *facts: object) -> object:
-        free.append(is_free(site.home))
+        free.append(is_free(site.home / "leaving"))
         return does(self, *facts)
 
     monkeypatch.setattr(Clearing, step, seen)
@@ -316,3 +318,31 @@ def test_what_the_ledger_said_of_a_study_holds_until_it_is_moved(site, monkeypat
     keeper.tidy()
     assert free
     assert not any(free)
+
+
+def test_what_lies_in_quarantine_is_not_removed_while_it_comes_again(site, monkeypatch):
+    """Whichever is first: the content that is acknowledged then has a file, and a note with its time."""
+    free = []
+    renew, unlink = os.utime, Path.unlink
+
+    def seen_unlink(path: Path, **facts: bool) -> None:
+        if path.parent.name == "quarantine":
+            free.append(is_free(path.parent))
+        unlink(path, **facts)
+
+    def seen_renew(path: Path) -> None:
+        free.append(is_free(path.parent))
+        renew(path)
+
+    site.arrived("1.8", "1.8.1")
+    uids = {"study_uid": "1.8", "series_uid": "1.8.1", "sop_uid": "1.8.1.0"}
+    site.clock.now = time.time()
+    keeper = site.retention(keep_quarantine_days=1)
+    monkeypatch.setattr(os, "utime", seen_renew)
+    monkeypatch.setattr(Path, "unlink", seen_unlink)
+    for _ in range(2):
+        site.store.put(b"other content", **uids)
+    site.clock.passes(2 * DAY)
+    keeper.tidy()
+    assert free == [False, False, False]
+    assert list((site.home / "quarantine").iterdir()) == []
