@@ -11,6 +11,7 @@ from dicom_node.store import Store
 from dicom_node.synthesis import ct_series
 from tests.worker.ledger_stories import LEASE, deliver, work
 from worker.commands.jobs import app
+from worker.errors import UnknownJobError
 from worker.jobs import Priority, Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.ledger.commitments import GIVEN_UP
@@ -115,6 +116,25 @@ def test_after_a_pacs_was_down_every_failed_job_is_started_again(ledger: Ledger,
     assert done.stdout == f"job {job.id} is sending again\n"
     assert "send the series again and then retry the job" in done.stderr
     assert jobs("retry").exit_code == jobs("retry", "--all", job.id).exit_code == 2
+
+
+def test_a_result_that_a_newer_one_has_replaced_is_not_sent_after_it(ledger: Ledger, home: Path) -> None:
+    old = failed(ledger, home)
+    late = work(images=2).model_copy(update={"routes": ROUTES})
+    assert ledger.add_job(late)
+    claim = ledger.claim(late.job_id, LEASE)
+    assert claim is not None
+    ledger.segmented(claim, {"files": ["seg.dcm"]})
+    assert deliver(ledger, claim, "pacs", DeliveryState.DELIVERED) is JobState.DELIVERED
+    done = jobs("retry", "--all")
+    assert (done.exit_code, done.output) == (0, "")
+    one = jobs("retry", old.id)
+    assert isinstance(one.exception, UnknownJobError)
+    assert str(one.exception) == (
+        f"job {old.id} is superseded by job {late.job_id}: its result is out of date, retry that job"
+    )
+    assert ledger.job(old.id).state is JobState.FAILED
+    assert ledger.to_deliver() == ledger.to_segment() == []
 
 
 def test_a_retry_of_a_delivered_job_asks_again_for_commitment(ledger: Ledger, home: Path) -> None:

@@ -80,14 +80,14 @@ def show(job_id: JobId, as_json: Json = False) -> None:
 @app.command()
 def retry(
     job_id: Annotated[str | None, typer.Argument(help="The job's id, or its first characters.", metavar="ID")] = None,
-    all_failed: Annotated[bool, typer.Option("--all", help="Every failed job, such as after a PACS was down.")] = False,
+    all_failed: Annotated[bool, typer.Option("--all", help="Every failed job that is not superseded.")] = False,
 ) -> None:
     """Starts a failed or cancelled job again, or asks again for a promise to keep it; the listener's sweep does it."""
     if (job_id is None) is not all_failed:
         raise typer.BadParameter("give the id of a job, or --all")
     settings = load()
     ledger, store = Ledger(settings.ledger_url), Store(settings.home)
-    wanted = [job_id] if job_id else [job.id for job in ledger.jobs(JobState.FAILED, limit=EVERY)]
+    wanted = [job_id] if job_id else [job.id for job in ledger.jobs(JobState.FAILED, EVERY) if not job.superseded_by]
     for one in wanted:
         try:
             job = start_again(one, ledger, store)

@@ -3,7 +3,7 @@
 import random
 
 from dicom_node.store import Store
-from worker.errors import WorkerError
+from worker.errors import UnknownJobError, WorkerError
 from worker.ledger import Job, JobState, Ledger
 from worker.settings import Settings
 
@@ -27,12 +27,16 @@ def start_again(job_id: str, ledger: Ledger, store: Store) -> Job:
     Where results are lost the segmentation runs again: the same work gives objects with the same UIDs.
 
     Raises:
-        UnknownJobError: no such job, or nothing of it is to be started.
+        UnknownJobError: no such job, or nothing of it is to be started: its results would come after newer ones.
         NothingLeftError: the results are lost and so are the images.
     """
     job = ledger.job(job_id)
     if job.state is JobState.DELIVERED:
         return ledger.ask_for_commitment_again(job.id)
+    if job.superseded_by:
+        raise UnknownJobError(
+            f"job {job.id} is superseded by job {job.superseded_by}: its result is out of date, retry that job"
+        )
     made = set(job.result.get("files", ()))
     lost = made - {path.name for path in store.result_paths(job.id)}
     if lost:
