@@ -193,6 +193,7 @@ class _Attempt:
     def _connected(self, event: evt.Event) -> None:
         self.connection = event.assoc.dul.socket.socket
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connection.settimeout(self.timeouts.response)  # else a peer that reads no more blocks a send
 
     def _accepted(self, _event: evt.Event) -> None:
         self.accepted = True

@@ -18,7 +18,7 @@ from pydicom.filereader import read_file_meta_info
 
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.peer import DEFAULT_TIMEOUTS, Timeouts
-from dicom_node.sender import SendOutcome, judged
+from dicom_node.sender import SendOutcome, judged, refused
 
 _JSON: Final = "application/dicom+json"
 _PART: Final = b"--%b\r\nContent-Type: application/dicom\r\n\r\n"
@@ -29,6 +29,14 @@ _PROCESSING_FAILURE: Final = 0x0110
 # Statuses of PS3.18 table 10.5.3-1 with a body that says what became of each instance.
 _ANSWERS: Final = (200, 202, 409)
 _BUSY: Final = (408, 429)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the service says of one instance."""
+
+    stored: bool
+    status: int  # its warning or failure reason, PS3.18 section I.2; 0 without one
 
 
 @dataclass(frozen=True)
@@ -133,28 +141,30 @@ def _refusal(response: requests.Response, peer: WebPeer) -> PeerError | PeerRefu
     return PeerRefusedError(f"{said}; check that its URL is that of a DICOMweb service which takes STOW-RS.")
 
 
-def _said(response: requests.Response) -> Mapping[str, int] | None:
-    """The status of every instance that the response names; None when it names none."""
-    said: dict[str, int] = {}
+def _said(response: requests.Response) -> Mapping[str, _Answer] | None:
+    """What the response says of every instance that it names; None when it names none."""
+    said: dict[str, _Answer] = {}
     try:
         content = Dataset.from_json(json.loads(response.content))
         for item in content.get("ReferencedSOPSequence") or []:
-            said[str(item.ReferencedSOPInstanceUID)] = int(item.get("WarningReason") or _STORED)
+            said[str(item.ReferencedSOPInstanceUID)] = _Answer(True, int(item.get("WarningReason") or _STORED))
         for item in content.get("FailedSOPSequence") or []:
-            said[str(item.ReferencedSOPInstanceUID)] = int(item.get("FailureReason") or _PROCESSING_FAILURE)
+            reason = int(item.get("FailureReason") or _PROCESSING_FAILURE)
+            said[str(item.ReferencedSOPInstanceUID)] = _Answer(False, reason)
     except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or no data set of the standard in it
         return None
     return said or None
 
 
-def _outcome(path: Path, http_status: int, said: Mapping[str, int] | None, peer: WebPeer) -> SendOutcome:
+def _outcome(path: Path, http_status: int, said: Mapping[str, _Answer] | None, peer: WebPeer) -> SendOutcome:
     sop_uid = str(read_file_meta_info(path).MediaStorageSOPInstanceUID)
     if said is None and http_status == 200:
         return judged(path, sop_uid, _STORED, peer)
     if said is None or sop_uid not in said:
         message = f"{peer} answered {http_status} and did not say what became of {sop_uid}."
         return SendOutcome(path, sop_uid, None, "failed", "later", message)
-    return judged(path, sop_uid, said[sop_uid], peer)
+    answer = said[sop_uid]
+    return (judged if answer.stored else refused)(path, sop_uid, answer.status, peer)
 
 
 def _cause(error: BaseException) -> str:

@@ -1,8 +1,12 @@
 """The sender against real receivers: every instance gets its outcome."""
 
+import signal
+import subprocess
+import threading
 import time
 from io import BytesIO
 
+import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -18,11 +22,13 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 from pynetdicom.sop_class import Verification
 
+from dicom_node import sender
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.peer import associated
 from dicom_node.sender import Peer, Timeouts, probe, send
+from dicom_node.synthesis import ct_series
 from tests.dicom_node.conftest import data_set, small_instance
-from tests.peers import orthanc, storescp
+from tests.peers import free_port, orthanc, program, running, storescp, wait_for_peer
 
 
 @pytest.fixture
@@ -134,6 +140,7 @@ def test_what_a_peer_does_not_take_fails_alone(tmp_path, small_paths, j2k_paths)
         (0xB000, "warning", None),
         (0xB006, "warning", None),
         (0xB007, "warning", None),
+        (0x0111, "warning", None),
         (0xA700, "failed", "later"),
         (0xA702, "failed", "later"),
         (0x0110, "failed", "later"),
@@ -177,6 +184,31 @@ def test_a_peer_that_does_not_answer_is_given_up(small_paths):
         pacs.server.bind(evt.EVT_C_STORE, sleep)
         outcomes = send(small_paths[:2], pacs.peer, calling_ae="A", timeouts=Timeouts(response=0.2))
     assert [(outcome.status, outcome.retry) for outcome in outcomes] == [(None, "later")] * 2
+    assert outcomes[0].silent
+
+
+def test_a_peer_that_takes_no_more_bytes_is_given_up(tmp_path, monkeypatch):
+    """Its process is stopped when the association stands, and the object is larger than what the sockets hold."""
+    paths = ct_series(np.zeros((1, 3000, 3000)), (1.0, 1.0, 1.0), tmp_path)
+    peer = Peer("STOPPED", "127.0.0.1", free_port())
+    one = sender._send_one
+    outcomes = []
+    with running([program("storescp"), "--ignore", str(peer.port)], stderr=subprocess.DEVNULL) as process:
+        wait_for_peer(peer, process)
+
+        def stopped(*arguments):
+            process.send_signal(signal.SIGSTOP)
+            return one(*arguments)
+
+        def give_up():
+            outcomes.extend(send(paths, peer, calling_ae="A", timeouts=Timeouts(response=0.5)))
+
+        monkeypatch.setattr(sender, "_send_one", stopped)
+        sending = threading.Thread(target=give_up, daemon=True)
+        sending.start()
+        sending.join(20)
+        process.send_signal(signal.SIGCONT)
+    assert [(outcome.status, outcome.retry, outcome.silent) for outcome in outcomes] == [(None, "later", True)]
 
 
 def test_a_file_that_is_no_dicom_fails_alone(tmp_path, small_paths):

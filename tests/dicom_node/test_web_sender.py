@@ -156,6 +156,13 @@ def test_a_conflict_is_read_too_and_says_what_may_pass(service, paths, uids):
     assert [outcome.retry for outcome in send_to_web(paths, WebPeer(service.url))] == ["later", "final"]
 
 
+@pytest.mark.parametrize("reason", [0xB000, 0xB00F, 0x0107, 0x0111])
+def test_an_instance_that_is_named_as_failed_is_never_called_stored(service, paths, uids, reason):
+    service.says(202, stored={uids[0]: 0}, failed={uids[1]: reason})
+    stored, failed = send_to_web(paths, WebPeer(service.url))
+    assert (stored.result, failed.result, failed.status, failed.retry) == ("ok", "failed", reason, "final")
+
+
 @pytest.mark.parametrize("content", [None, {}, [], {"00081199": {"vr": "SQ", "Value": [{}]}}])
 def test_an_answer_that_says_nothing_is_success_only_if_all_is_stored(service, paths, content):
     service.content = content
