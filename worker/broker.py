@@ -12,7 +12,11 @@ Each queue is one Redis list per priority, and a worker takes from the first lis
 most urgent, as in `worker.jobs.Priority`). So an urgent job is next, however many routine ones were enqueued before it.
 """
 
-from collections.abc import Mapping, Sequence
+import base64
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -31,6 +35,10 @@ TIME_LIMIT_GRACE_SECONDS = 30  # between asking a task to end and killing its pr
 VISIBILITY_FACTOR = 2  # Redis delivers an unacknowledged message again after this many hard time limits
 PRIORITY_SEPARATOR = "\x06\x16"  # kombu's default: list `segment` for priority 0, `segment<separator>1` for 1
 RECONNECT_SECONDS = 2  # how long an enqueue waits for a queue that is down; the ledger remembers anyway
+PAGE = 1000  # messages read at one time, about a kilobyte each
+
+Message = tuple[str, ...]
+"""A task's name and its arguments."""
 
 
 def celery_app(settings: Settings) -> Celery:
@@ -75,11 +83,15 @@ class Broker:
 
     def segment(self, job_ids: Sequence[str], priorities: Mapping[str, Priority] | None = None) -> None:
         """Enqueues segmentations; a job without a priority is routine."""
-        self._send(SEGMENT_TASK, SEGMENT_QUEUE, [(job_id,) for job_id in job_ids], priorities or {})
+        self._send(SEGMENT_QUEUE, [(SEGMENT_TASK, job_id) for job_id in job_ids], priorities or {})
 
     def deliver(self, pairs: Sequence[tuple[str, str]], priorities: Mapping[str, Priority] | None = None) -> None:
         """Enqueues deliveries of (job id, destination), by the priorities of the jobs."""
-        self._send(DELIVER_TASK, DELIVER_QUEUE, pairs, priorities or {})
+        self._send(DELIVER_QUEUE, [(DELIVER_TASK, *pair) for pair in pairs], priorities or {})
+
+    def commit(self, pairs: Sequence[tuple[str, str]], priorities: Mapping[str, Priority] | None = None) -> None:
+        """Enqueues questions for storage commitment, by (job id, destination)."""
+        self._send(DELIVER_QUEUE, [(COMMIT_TASK, *pair) for pair in pairs], priorities or {})
 
     def top_up(
         self,
@@ -89,31 +101,46 @@ class Broker:
         *,
         to_commit: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Enqueues what the ledger knows as waiting if the queues hold less than that: messages were lost."""
-        if to_segment and self._waiting(SEGMENT_QUEUE) < len(to_segment):
-            self.segment(to_segment, priorities)
-        wanted = len(to_deliver) + len(to_commit)
-        if wanted and self._waiting(DELIVER_QUEUE) < wanted:
-            self.deliver(to_deliver, priorities)
-            self._send(COMMIT_TASK, DELIVER_QUEUE, to_commit, priorities or {})
+        """Enqueues what the ledger knows as waiting and the list of its priority does not hold.
 
-    def _send(
-        self, task: str, queue: str, arguments: Sequence[tuple[str, ...]], priorities: Mapping[str, Priority]
-    ) -> None:
+        It was lost, or its time has come only now. Of what waits for a destination the first is enough: processes go
+        there one at a time, and each enqueues the next.
+        """
+        self._fill(SEGMENT_QUEUE, [(SEGMENT_TASK, job_id) for job_id in to_segment], priorities or {})
+        first = [(DELIVER_TASK, *pair) for pair in _first_for_each(to_deliver)]
+        first += [(COMMIT_TASK, *pair) for pair in _first_for_each(to_commit)]
+        self._fill(DELIVER_QUEUE, first, priorities or {})
+
+    def _fill(self, queue: str, messages: Sequence[Message], priorities: Mapping[str, Priority]) -> None:
+        wanted = defaultdict(list)
+        for message in messages:
+            wanted[_priority(message, priorities)].append(message)
+        for priority, due in wanted.items():
+            waiting = self._waiting(list_of(queue, priority))
+            self._send(queue, [message for message in due if message not in waiting], priorities)
+
+    def _send(self, queue: str, messages: Sequence[Message], priorities: Mapping[str, Priority]) -> None:
         try:
-            for args in arguments:
-                priority = priorities.get(args[0], Priority.ROUTINE)
+            for message in messages:
+                task, *args = message
+                priority = _priority(message, priorities)
                 self._app.send_task(task, args=args, queue=queue, priority=priority.value, retry=False)
         except (OperationalError, RedisError, OSError) as error:
             raise self._down(error) from None
 
-    def _waiting(self, queue: str) -> int:
+    def _waiting(self, name: str) -> set[Message]:
+        """What a list holds. New messages come in at its head: one may be seen twice, none is overlooked for that."""
+        found: set[Message] = set()
+        start = 0
         try:
             with self._app.connection_for_write() as connection:
                 client = connection.default_channel.client
-                return sum(int(client.llen(name)) for name in lists_of(queue))
+                while page := client.lrange(name, start, start + PAGE - 1):
+                    found.update(map(_read, page))
+                    start += PAGE
         except (OperationalError, RedisError, OSError) as error:
             raise self._down(error) from None
+        return found
 
     def _down(self, error: Exception) -> BrokerError:
         url = self._app.connection_for_write().as_uri()
@@ -122,4 +149,28 @@ class Broker:
 
 def lists_of(queue: str) -> list[str]:
     """The Redis lists of a queue, the most urgent first."""
-    return [f"{queue}{PRIORITY_SEPARATOR}{priority}" if priority else queue for priority in map(int, Priority)]
+    return [list_of(queue, priority) for priority in Priority]
+
+
+def list_of(queue: str, priority: Priority) -> str:
+    """The Redis list of a queue for one priority."""
+    return f"{queue}{PRIORITY_SEPARATOR}{priority.value}" if priority else queue
+
+
+def _priority(message: Message, priorities: Mapping[str, Priority]) -> Priority:
+    return priorities.get(message[1], Priority.ROUTINE)
+
+
+def _first_for_each(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    """Of (job id, destination) the first with each destination."""
+    first: dict[str, tuple[str, str]] = {}
+    for job_id, destination in pairs:
+        first.setdefault(destination, (job_id, destination))
+    return first.values()
+
+
+def _read(raw: bytes) -> Message:
+    """A message as Celery writes it: its protocol 2 in kombu's envelope."""
+    message: dict[str, Any] = json.loads(raw)
+    args, _, _ = json.loads(base64.b64decode(message["body"]))
+    return (message["headers"]["task"], *args)

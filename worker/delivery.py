@@ -2,8 +2,13 @@
 
 What was refused for good fails the delivery with the reason; what may pass is tried again with growing waits. Objects
 and UIDs stay the same however often they are sent, so that a PACS never sees one result as two.
+
+One process at a time is at a destination, be it to send or to ask: a PACS that hangs takes one of them and never all. A
+message that comes meanwhile is dropped; whoever is there enqueues the next that waits when it is done.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,15 +21,16 @@ from dicom_node.sender import SendOutcome, send
 from dicom_node.store import Store
 from dicom_node.transcode import transcoded
 from dicom_node.web_sender import send_to_web
-from worker.broker import COMMIT_TASK, DELIVER_TASK
+from worker.broker import COMMIT_TASK, DELIVER_TASK, Broker, celery_app
 from worker.doors.peers import peer_of, web_peer_of
-from worker.errors import WorkerError
+from worker.errors import BrokerError, WorkerError
 from worker.ledger import Delivery, DeliveryState, Ledger
 from worker.results.sendable import objects_of
 from worker.settings import Settings, load
 from worker.upkeep.commitments import Commitments
 from worker.upkeep.leases import kept
 from worker.upkeep.retries import backoff
+from worker.upkeep.turns import destination_turn
 
 log = structlog.get_logger(__name__)
 
@@ -33,16 +39,22 @@ log = structlog.get_logger(__name__)
 def run(job_id: str, destination: str) -> None:
     """One attempt to send a job's results to one destination. A message that comes twice does nothing."""
     sender = Sender.of_this_process()
-    delivery = sender.ledger.claim_delivery(job_id, destination, sender.settings.delivery_lease_seconds)
-    if delivery is not None:
-        with structlog.contextvars.bound_contextvars(job=job_id, destination=destination, attempt=delivery.attempts):
-            sender.attempt(delivery)
+    with sender.turn(job_id, destination) as mine:
+        lease = sender.settings.delivery_lease_seconds
+        delivery = sender.ledger.claim_delivery(job_id, destination, lease) if mine else None
+        if delivery is not None:
+            facts = {"job": job_id, "destination": destination, "attempt": delivery.attempts}
+            with structlog.contextvars.bound_contextvars(**facts):
+                sender.attempt(delivery)
 
 
 @shared_task(name=COMMIT_TASK)
 def ask(job_id: str, destination: str) -> None:
     """One question for storage commitment. A message that comes twice does nothing; one that is lost comes again."""
-    Sender.of_this_process().commitments.ask(job_id, destination)
+    sender = Sender.of_this_process()
+    with sender.turn(job_id, destination) as mine:
+        if mine:
+            sender.commitments.ask(job_id, destination)
 
 
 class Sender:
@@ -55,6 +67,7 @@ class Sender:
         self.ledger = Ledger(settings.ledger_url)
         self.store = Store(settings.home)
         self.commitments = Commitments(settings, self.ledger, self.store)
+        self.broker = Broker(celery_app(settings))
 
     @classmethod
     def of_this_process(cls) -> "Sender":
@@ -62,6 +75,24 @@ class Sender:
         if cls._mine is None:
             cls._mine = cls(load())
         return cls._mine
+
+    @contextmanager
+    def turn(self, job_id: str, destination: str) -> Iterator[bool]:
+        """Whether this process has the destination to itself; if so, the next other job's that waits is enqueued then.
+
+        That one's message may have come meanwhile. It is looked up when the turn is over: none is dropped after that.
+        """
+        with destination_turn(self.settings.home, destination) as mine:
+            yield mine
+        if not mine:
+            return
+        try:
+            if deliveries := self.ledger.next_to_deliver(destination, job_id):
+                self.broker.deliver(deliveries, self.ledger.priorities([waiting for waiting, _ in deliveries]))
+            else:
+                self.broker.commit(self.ledger.next_to_commit(destination, job_id))
+        except BrokerError as error:  # the next sweep enqueues it
+            log.warning("queue", problem=str(error))
 
     def attempt(self, delivery: Delivery) -> None:
         """A door: every outcome, also the unexpected, becomes a line of the ledger."""
@@ -96,13 +127,15 @@ class Sender:
                 log.warning("sent with a warning", sop_uid=outcome.sop_uid, message=outcome.message)
         if failed:
             self._not_sent(delivery, failed[0].message, final=all(outcome.retry == "final" for outcome in failed))
+            if any(outcome.silent for outcome in failed):  # the shortest wait: one object may be what it chokes on
+                self.ledger.hold_destination(delivery.destination, backoff(self.settings, 1))
             return
         asks = self.settings.destination(delivery.destination).commitment
         uid = str(generate_uid(prefix=None)) if asks else None
         state = self.ledger.end_delivery(delivery, DeliveryState.DELIVERED, transaction_uid=uid)
         log.info("delivered", objects=len(outcomes), job_state=str(state))
         if asks:
-            self.commitments.ask(delivery.job_id, delivery.destination)
+            self.commitments.ask_first(delivery.job_id, delivery.destination)
 
     def _not_sent(self, delivery: Delivery, reason: str, *, final: bool) -> None:
         if final or delivery.attempts >= self.settings.max_deliveries:

@@ -1,15 +1,18 @@
 """Storage commitment of results: asked, promised, refused, unanswered. Told in the ledger, and with real peers."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pynetdicom import evt
 
 from dicom_node.commitment import Commitment, CommitmentReport
 from dicom_node.listener import Listener
-from dicom_node.peer import Peer
+from dicom_node.peer import Peer, Timeouts
 from dicom_node.store import Store
 from dicom_node.synthesis import Subject, ct_series
 from tests.peers import LOOPBACK, free_port, orthanc
@@ -252,6 +255,34 @@ def test_a_peer_may_promise_on_the_association_of_the_question(site_of, tmp_path
         job = site.segmented()
         delivery.run(job.id, "pacs")
     assert site.ledger.job(job.id).state is JobState.COMMITTED
+
+
+def test_a_peer_that_hangs_when_asked_is_not_asked_about_every_result(site_of, tmp_path, monkeypatch):
+    over = threading.Event()
+
+    class Hanging(Commitment):
+        def handlers(self):
+            return [(evt.EVT_N_ACTION, lambda _event: over.wait(30) and (0x0110, None))]
+
+    impatient = partial(commitments.request_commitment, timeouts=Timeouts(response=0.3))
+    monkeypatch.setattr(commitments, "request_commitment", impatient)
+    archive = Store(tmp_path / "archive")
+    settings = {"ae_title": "ARCHIVE", "host": LOOPBACK, "port": 0, "on_arrival": lambda _arrival: None}
+    with Listener(archive, services=[Hanging(archive, ae_title="ARCHIVE")], **settings) as listener:
+        site = site_of(Peer("ARCHIVE", LOOPBACK, listener.port))
+        first, second = site.segmented("1.2.3.4"), site.segmented("1.2.3.5")
+        for job in (first, second):
+            delivery.run(job.id, "pacs")
+        over.set()
+    lines = [site.ledger.deliveries(job.id)[0] for job in (first, second)]
+    assert [(line.state, line.attempts) for line in lines] == [
+        (DeliveryState.DELIVERED, 1),
+        (DeliveryState.DELIVERED, 0),
+    ]
+    assert "but did not answer" in lines[0].reason
+    assert site.ledger.to_commit() == []
+    site.clock.passes(WAIT)
+    assert len(site.ledger.to_commit()) == 2
 
 
 def test_a_peer_that_does_no_commitment_is_named_and_the_job_stays_delivered(site_of, tmp_path):

@@ -1,33 +1,47 @@
 """Results on their way to a PACS: taken, not there, refused, unknown."""
 
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
+from pynetdicom import AE, evt
+from pynetdicom.presentation import AllStoragePresentationContexts
 
-from dicom_node.listener import Access, Listener
-from dicom_node.sender import SendOutcome, send
+from dicom_node.listener import Access, Arrival, Listener
+from dicom_node.sender import Peer, SendOutcome, Timeouts, send
 from dicom_node.store import Store
 from dicom_node.synthesis import ct_series
+from tests.peers import free_port as free_tcp_port
 from tests.peers import orthanc, orthanc_plugin
 from worker import delivery
+from worker.broker import DELIVER_QUEUE, DELIVER_TASK, list_of
 from worker.delivery import Sender
 from worker.errors import SettingsError
-from worker.jobs import Prompt, Route, Work
+from worker.jobs import Priority, Prompt, Route, Work
 from worker.ledger import DeliveryState, Job, JobState
+from worker.queue_server import running_queue
 from worker.settings import load
 
 # pynetdicom shuts its socket down and never closes it when nobody listens.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
 
 
-def pacs(folder: Path, port: int, *, knows: tuple[str, ...] = ()) -> Listener:
+def pacs(
+    folder: Path,
+    port: int,
+    *,
+    knows: tuple[str, ...] = (),
+    on_arrival: Callable[[Arrival], object] = lambda _arrival: None,
+) -> Listener:
     """A PACS that keeps what it is sent, from callers that it knows."""
     access = Access(calling_aes=knows)
-    settings = {"ae_title": "PACS", "host": "127.0.0.1", "port": port, "on_arrival": lambda _arrival: None}
+    settings = {"ae_title": "PACS", "host": "127.0.0.1", "port": port, "on_arrival": on_arrival}
     return Listener(Store(folder), access=access, **settings)  # type: ignore[arg-type]
 
 
@@ -140,19 +154,104 @@ def test_a_destination_that_is_down_holds_its_own_results_only(sender: Sender, t
     assert "destination 'planning' is not in VOXTELL_DESTINATIONS" in sender.ledger.job(job.id).reason
 
 
-def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: Sender, tmp_path: Path, free_port: int) -> None:
+def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: Sender) -> None:
     first = segmented(sender, "pacs")
-    second = first.work.model_copy(update={"series_uid": "1.2.3.5"})
-    sender.ledger.add_job(second)
-    job = sender.ledger.claim(second.job_id, 60)
+    second = another(sender, first)
+    sender.settings = sender.settings.model_copy(update={"backoff_seconds": 60.0})
+    delivery.run(first.id, "pacs")
+    delivery.run(second, "pacs")
+    assert sender.ledger.deliveries(second)[0].attempts == 0
+    assert sender.ledger.to_deliver() == []
+
+
+def another(sender: Sender, first: Job) -> str:
+    """The id of a job on another series whose results wait for the same destinations."""
+    work = first.work.model_copy(update={"series_uid": "1.2.3.5"})
+    sender.ledger.add_job(work)
+    job = sender.ledger.claim(work.job_id, 60)
     assert job is not None
     sender.ledger.segmented(job, {"files": ["0001.dcm"]})
-    slow = load(home=sender.settings.home, destinations=sender.settings.destinations, backoff_seconds=60.0)
-    sender.settings = slow
-    delivery.run(first.id, "pacs")
-    delivery.run(second.job_id, "pacs")
-    assert sender.ledger.deliveries(second.job_id)[0].attempts == 0
+    return work.job_id
+
+
+def test_of_many_results_for_a_pacs_that_hangs_one_finds_out(
+    sender: Sender, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = segmented(sender, "pacs")
+    second = another(sender, first)
+    sender.settings = sender.settings.model_copy(update={"backoff_seconds": 60.0})
+    monkeypatch.setattr(delivery, "send", partial(send, timeouts=Timeouts(response=0.3)))
+    over = threading.Event()
+    with pacs(tmp_path / "pacs", free_port, on_arrival=lambda _arrival: over.wait(30)):
+        delivery.run(first.id, "pacs")
+        delivery.run(second, "pacs")
+        over.set()
+    assert "did not answer" in sender.ledger.deliveries(first.id)[0].reason
+    assert sender.ledger.deliveries(second)[0].attempts == 0
     assert sender.ledger.to_deliver() == []
+
+
+def test_a_pacs_that_hangs_takes_one_process_and_not_the_others(sender: Sender, tmp_path: Path) -> None:
+    """Two processes: while one waits for the PACS that hangs, the other delivers to the PACS that does not."""
+    ports = {"hangs": free_tcp_port(), "pacs": free_tcp_port()}
+    peers = [{"name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": port} for name, port in ports.items()]
+    sender.settings = load(home=sender.settings.home, destinations=peers)
+    first = segmented(sender, "hangs", "pacs")
+    second = another(sender, first)
+    reached, over = threading.Event(), threading.Event()
+
+    def hang(_arrival: Arrival) -> None:
+        reached.set()
+        over.wait(30)
+
+    hanging = pacs(tmp_path / "hangs", ports["hangs"], on_arrival=hang)
+    with running_queue(sender.settings), hanging, pacs(tmp_path / "pacs", ports["pacs"]):
+        other = threading.Thread(target=delivery.run, args=(first.id, "hangs"))
+        other.start()
+        assert reached.wait(30)
+        delivery.run(second, "hangs")
+        delivery.ask(second, "hangs")
+        assert sender.ledger.deliveries(second)[0].attempts == 0
+        delivery.run(first.id, "pacs")
+        over.set()
+        other.join()
+        enqueued = waiting_messages(sender)
+    assert {line.state for line in sender.ledger.deliveries(first.id)} == {DeliveryState.DELIVERED}
+    assert sorted(enqueued) == [(DELIVER_TASK, second, "hangs"), (DELIVER_TASK, second, "pacs")]
+
+
+def waiting_messages(sender: Sender) -> set[tuple[str, ...]]:
+    return sender.broker._waiting(list_of(DELIVER_QUEUE, Priority.ROUTINE))
+
+
+def test_what_the_pacs_has_from_an_attempt_whose_end_was_not_noted_is_delivered(sender: Sender) -> None:
+    """The sender was killed between the last answer and the ledger's line; the PACS takes no object twice."""
+    held: set[str] = set()
+
+    def store(event: evt.Event) -> int:
+        uid = str(event.request.AffectedSOPInstanceUID)
+        known = uid in held
+        held.add(uid)
+        return 0x0111 if known else 0x0000
+
+    contexts = AllStoragePresentationContexts
+    server = AE("PACS").start_server(
+        ("127.0.0.1", 0), block=False, contexts=contexts, evt_handlers=[(evt.EVT_C_STORE, store)]
+    )
+    try:
+        port = server.server_address[1]
+        peer = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": port}
+        sender.settings = load(home=sender.settings.home, destinations=[peer])
+        job = segmented(sender, Route(to="pacs", fallback="archive"))
+        send(sender.store.result_paths(job.id), Peer("PACS", "127.0.0.1", port), calling_ae="VOXTELL")
+        with structlog.testing.capture_logs() as lines:
+            delivery.run(job.id, "pacs")
+    finally:
+        server.shutdown()
+    assert len(held) == 2
+    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+    assert [line.destination for line in sender.ledger.deliveries(job.id)] == ["pacs"]
+    assert ["It was stored before" in line.get("message", "") for line in lines].count(True) == 2
 
 
 def test_the_fallback_gets_the_objects_that_a_destination_refuses(

@@ -54,6 +54,25 @@ def test_a_delivery_that_kills_its_sender_every_time_fails_the_job(ledger, clock
     assert ledger.job(job.id).state is JobState.FAILED
 
 
+def test_the_next_for_a_destination_is_the_first_due_of_another_job(ledger, clock):
+    jobs = []
+    for number in range(3):
+        clock.passes(1)
+        job = claimed(ledger, series=f"1.2.{number}", destinations=("other", "pacs"))
+        ledger.segmented(job, RESULT)
+        jobs.append(job)
+    first, second, third = jobs
+    assert ledger.next_to_deliver("pacs", but_not=first.id) == [(second.id, "pacs")]
+    ledger.postpone_delivery(ledger.claim_delivery(second.id, "pacs", LEASE), "hangs", 30.0)
+    assert ledger.next_to_deliver("pacs", but_not=first.id) == [(third.id, "pacs")]
+    for job in (first, third):
+        claim = ledger.claim_delivery(job.id, "pacs", LEASE)
+        ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
+    assert ledger.next_to_deliver("pacs", but_not=first.id) == []
+    assert ledger.next_to_commit("pacs", but_not=first.id) == [(third.id, "pacs")]
+    assert ledger.next_to_commit("other", but_not=first.id) == []
+
+
 def test_nothing_is_sent_for_a_cancelled_job(ledger):
     job = sending(ledger, "pacs")
     ledger.cancel(job.id)

@@ -229,6 +229,40 @@ def test_the_queue_is_filled_by_priority_from_the_ledger(broker, settings, tmp_p
     ledger.close()
 
 
+def test_what_the_sweep_alone_enqueues_does_not_wait_until_a_backlog_is_worked_off(broker, settings):
+    """Messages of jobs that are done, and of others still, outnumber what is due."""
+    backlog = [f"routine {number}" for number in range(30)]
+    broker.segment(backlog)
+    priorities = {"urgent": Priority.URGENT}
+    for _ in range(2):  # nothing is missing the second time
+        broker.top_up(["urgent", *backlog[10:], "postponed"], [], priorities)
+        with client(settings) as connection:
+            assert [connection.llen(name) for name in lists_of(SEGMENT_QUEUE)] == [1, 31, 0]
+
+
+def test_a_delivery_and_a_question_with_the_same_words_are_told_apart(broker, settings):
+    for _ in range(2):
+        broker.top_up([], [("a", "pacs")], to_commit=[("a", "pacs")])
+        assert waiting(settings) == (0, 2)
+
+
+def test_of_what_waits_for_a_destination_the_sweep_enqueues_the_first(broker, settings):
+    due = [("a", "pacs"), ("b", "pacs"), ("b", "archive"), ("c", "archive")]
+    broker.top_up([], due)
+    assert waiting(settings) == (0, 2)
+    broker.top_up([], due[1:], {"b": Priority.URGENT})
+    with client(settings) as connection:
+        assert [connection.llen(name) for name in lists_of(DELIVER_QUEUE)] == [2, 2, 0]
+
+
+def test_a_long_list_is_read_in_pages(broker, settings, monkeypatch):
+    monkeypatch.setattr("worker.broker.PAGE", 3)
+    many = [str(number) for number in range(10)]
+    broker.segment(many)
+    broker.top_up([*many, "new"], [])
+    assert waiting(settings) == (11, 0)
+
+
 def test_a_queue_that_is_down_is_one_sentence_and_soon(settings):
     app = celery_app(settings)
     for enqueue in (lambda: Broker(app).segment(["a"]), lambda: Broker(app).top_up(["a"], [])):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from worker.upkeep import turns
-from worker.upkeep.turns import device_turn, processes_for
+from worker.upkeep.turns import destination_turn, device_turn, processes_for
 
 HOLDS_ITS_TURN = """
 import time
@@ -55,6 +55,15 @@ def test_a_process_waits_until_the_one_before_it_is_done_however_that_ends(rival
 def test_another_device_is_free_meanwhile() -> None:
     with device_turn("cuda:1"), device_turn("cpu"):
         assert len(list(Path(tempfile.gettempdir()).glob("voxtell-*"))) == 3
+
+
+def test_one_at_a_time_is_at_a_destination_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    with destination_turn(tmp_path, "../pacs") as mine:
+        assert mine
+        with destination_turn(tmp_path, "../pacs") as second, destination_turn(tmp_path, "archive") as other:
+            assert (second, other) == (False, True)
+    with destination_turn(tmp_path, "../pacs") as mine:
+        assert mine
 
 
 def test_a_gpu_gets_two_processes_and_a_cpu_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ UID of its own, and a report counts only while its UID is the last one asked wit
 import sqlalchemy as sa
 
 from worker.errors import UnknownJobError
-from worker.ledger.deliveries import DeliveryFacts
+from worker.ledger.deliveries import DeliveryFacts, next_at
 from worker.ledger.following import awaited
 from worker.ledger.records import Delivery, Job
 from worker.ledger.schema import deliveries, jobs
@@ -22,15 +22,11 @@ class CommitmentFacts(DeliveryFacts):
 
     def to_commit(self) -> list[tuple[str, str]]:
         """(job id, destination) of deliveries whose destination is to be asked (again), the oldest first."""
-        query = (
-            sa.select(deliveries.c.job_id, deliveries.c.destination)
-            .join(jobs, jobs.c.id == deliveries.c.job_id)
-            .where(awaited(), deliveries.c.next_try_at <= self._clock())
-            .where(jobs.c.state.in_([JobState.SENDING, JobState.DELIVERED]))
-            .order_by(deliveries.c.next_try_at, jobs.c.id)
-        )
-        with self._engine.connect() as connection:
-            return [(str(row.job_id), str(row.destination)) for row in connection.execute(query)]
+        return self._ways(self._to_ask())
+
+    def next_to_commit(self, destination: str, but_not: str) -> list[tuple[str, str]]:
+        """The first of `to_commit` at a destination that is of another job; [] if there is none."""
+        return self._ways(next_at(destination, but_not, self._to_ask()))
 
     def claim_commitment(
         self, job_id: str, destination: str, transaction_uid: str, wait_seconds: float
@@ -114,6 +110,15 @@ class CommitmentFacts(DeliveryFacts):
             self._lock_job(connection, job.id)
             self._follow_deliveries(connection, job.id)
         return self.job(job.id)
+
+    def _to_ask(self) -> sa.Select[tuple[str, str]]:
+        return (
+            sa.select(deliveries.c.job_id, deliveries.c.destination)
+            .join(jobs, jobs.c.id == deliveries.c.job_id)
+            .where(awaited(), deliveries.c.next_try_at <= self._clock())
+            .where(jobs.c.state.in_([JobState.SENDING, JobState.DELIVERED]))
+            .order_by(deliveries.c.next_try_at, jobs.c.id)
+        )
 
     def _answered(self, delivery: Delivery, state: DeliveryState, reason: str, next_try_at: float) -> bool:
         values = {"state": state, "reason": reason, "next_try_at": next_try_at}

@@ -170,15 +170,23 @@ class DeliveryFacts(Following):
 
     def to_deliver(self, job_id: str | None = None) -> list[tuple[str, str]]:
         """(job id, destination) of PENDING deliveries whose time has come (of one job, or all), by priority and age."""
-        query = (
+        query = self._due()
+        return self._ways(query if job_id is None else query.where(jobs.c.id == job_id))
+
+    def next_to_deliver(self, destination: str, but_not: str) -> list[tuple[str, str]]:
+        """The first of `to_deliver` at a destination that is of another job; [] if there is none."""
+        return self._ways(next_at(destination, but_not, self._due()))
+
+    def _due(self) -> sa.Select[tuple[str, str]]:
+        return (
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
             .where(deliveries.c.state == DeliveryState.PENDING, deliveries.c.next_try_at <= self._clock())
             .where(jobs.c.state == JobState.SENDING)
             .order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id, deliveries.c.destination)
         )
-        if job_id is not None:
-            query = query.where(jobs.c.id == job_id)
+
+    def _ways(self, query: sa.Select[tuple[str, str]]) -> list[tuple[str, str]]:
         with self._engine.connect() as connection:
             return [(str(row.job_id), str(row.destination)) for row in connection.execute(query)]
 
@@ -193,3 +201,8 @@ class DeliveryFacts(Following):
             .where(deliveries.c.job_id == delivery.job_id, deliveries.c.destination == delivery.destination)
             .where(deliveries.c.state == DeliveryState.SENDING, deliveries.c.claims == delivery.claims)
         )
+
+
+def next_at(destination: str, but_not: str, waiting: sa.Select[tuple[str, str]]) -> sa.Select[tuple[str, str]]:
+    """The first of the deliveries `waiting` at one destination that is not of this job."""
+    return waiting.where(deliveries.c.destination == destination, deliveries.c.job_id != but_not).limit(1)

@@ -6,6 +6,9 @@ waits for a destination that has once done the latter. What is not committed is 
 answers is asked again, each time after twice the wait.
 """
 
+import time
+from dataclasses import dataclass
+
 import structlog
 from pydicom.uid import generate_uid
 
@@ -24,6 +27,14 @@ log = structlog.get_logger(__name__)
 SAME_ASSOCIATION_SECONDS = 2.0  # how long an association is kept open for an answer that comes on it
 
 
+@dataclass(frozen=True)
+class _Silence:
+    """How often in a row a destination could not be asked, and until when (time.monotonic) it is left alone."""
+
+    times: int
+    until: float
+
+
 class Commitments:
     """Asks, in one thread, and takes the answers, in any."""
 
@@ -31,6 +42,15 @@ class Commitments:
         self._settings, self._ledger, self._store = settings, ledger, store
         self._unheard: dict[str, str] = {}  # by destination, the last question whose association ended without answer
         self._calls_back: set[str] = set()  # destinations that answered such a question, so on one of their own
+        self._silent: dict[str, _Silence] = {}  # by destination, where the last question did not reach it
+
+    def ask_first(self, job_id: str, name: str) -> None:
+        """Asks a destination about what it has just taken; while it is left alone, that waits with the others."""
+        silence = self._silent.get(name)
+        if silence and (left := silence.until - time.monotonic()) > 0:
+            self._ledger.hold_questions(name, left)
+        else:
+            self.ask(job_id, name)
 
     def ask(self, job_id: str, name: str) -> None:
         """Asks a destination to commit itself to what it has taken of a job, if it is time for that."""
@@ -49,14 +69,22 @@ class Commitments:
         except (DicomNodeError, WorkerError) as error:
             self._ledger.not_asked(delivery, str(error))
             if isinstance(error, PeerError):
-                self._ledger.hold_questions(name, backoff(self._settings, delivery.attempts))
+                self._hold(name)
             log.warning("not asked for commitment", job=job_id, destination=name, reason=str(error))
             return
+        self._silent.pop(name, None)
         log.info("asked for commitment", job=job_id, destination=name, question=delivery.attempts)
         if report is None:
             self._unheard[name] = uid
         else:
             self.reported(report)
+
+    def _hold(self, name: str) -> None:
+        """Nothing is asked of a destination for a while, longer each time."""
+        times = self._silent[name].times + 1 if name in self._silent else 1
+        wait = backoff(self._settings, times)
+        self._silent[name] = _Silence(times, time.monotonic() + wait)
+        self._ledger.hold_questions(name, wait)
 
     def _wait_seconds(self, name: str) -> float:
         """How long this association is kept open: not at all for a destination that is known to call back."""
