@@ -41,6 +41,7 @@ ROLES = ("listen", "segment-worker", "deliver-worker")
 SETTLING_SECONDS = 45.0
 RESTART_SECONDS = 2.0  # a role that dies is started again after this long
 PR_SET_PDEATHSIG = 1  # prctl(2)
+MOST_DELIVERING = 8  # processes; each takes some 80 MB
 STOP_SECONDS = 20.0  # how long a role may take to end before it is killed
 
 
@@ -126,8 +127,9 @@ def segment_worker(settings: Settings) -> None:
 
 
 def deliver_worker(settings: Settings) -> None:
-    """Delivers until told to stop; two children, so that a slow PACS does not hold up the others."""
-    _celery_worker(settings, "deliver-worker", DELIVER_QUEUE, "worker.delivery", concurrency=2)
+    """Delivers until told to stop; a child for each destination, so that one that hangs holds no other."""
+    children = min(max(2, len(settings.destinations)), MOST_DELIVERING)
+    _celery_worker(settings, "deliver-worker", DELIVER_QUEUE, "worker.delivery", concurrency=children)
 
 
 def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, concurrency: int) -> None:

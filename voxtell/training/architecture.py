@@ -2,7 +2,7 @@
 
 from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
 
-VERSION = "0.5.0"
+VERSION = "0.4.0"
 
 
 def bundled_plans() -> Plans:
@@ -16,7 +16,7 @@ def bundled_plans() -> Plans:
     return Plans(
         patch_size=(48, 64, 64),
         encoder=EncoderPlans(
-            features=(32, 40, 64, 96, 96, 96),
+            features=(16, 32, 64, 96, 96, 96),
             strides=((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)),
             kernel_sizes=((3, 3, 3),) * 6,
             blocks=(1, 1, 2, 2, 2, 1),
