@@ -42,10 +42,18 @@ class Workspace:
         return self.path / uuid.uuid4().hex
 
     def announce(self, open_series: Collection[SeriesKey]) -> None:
-        """Tell the others which series this process has an open association for."""
+        """Tell the others which series this process has an open association for.
+
+        Raises OSError, on a full disk say; then it has said nothing: an old word would keep its series open for good.
+        """
         temporary = self.new_path()
-        temporary.write_text(json.dumps(sorted(open_series)))
-        temporary.replace(self.path / _OPEN_SERIES)
+        try:
+            temporary.write_text(json.dumps(sorted(open_series)))
+            temporary.replace(self.path / _OPEN_SERIES)
+        except OSError:
+            for path in (temporary, self.path / _OPEN_SERIES):
+                path.unlink(missing_ok=True)
+            raise
 
     def announced_by_others(self) -> set[SeriesKey]:
         """What the other living processes have announced."""

@@ -1,6 +1,7 @@
 """The store: first writer wins, nothing is lost or replaced, crashes leave whole files only."""
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -299,3 +300,19 @@ def test_a_file_system_without_hard_links_is_said_at_the_start(tmp_path, monkeyp
         StoreError, match=r"cannot be used .Operation not permitted.; give a writable folder on a local"
     ):
         Store(tmp_path / "home")
+
+
+def test_what_a_process_cannot_announce_any_more_keeps_no_series_open(tmp_path: Path, monkeypatch) -> None:
+    """Its disk is full when the association ends: an old word would keep the series from being settled."""
+    ours, theirs = Store(tmp_path).workspace, Store(tmp_path).workspace
+    ours.announce([("1.2", "1.2.3")])
+    assert theirs.announced_by_others() == {("1.2", "1.2.3")}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        ours.announce([])
+    assert theirs.announced_by_others() == set()
+    assert list(ours.path.iterdir()) == []
