@@ -141,7 +141,9 @@ class Settings(BaseSettings):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Of the network; auto: float16 on a GPU, float32 on a CPU. bfloat16 may halve a CPU's time."
     )
-    compile_encoder: bool = Field(False, description="Let torch compile the encoder; pays on a GPU that does much.")
+    compile_encoder: bool = Field(
+        False, description="Let torch compile the encoder; needs a C compiler, pays on a GPU that does much."
+    )
     resample_tilt: bool = Field(
         False, description="Straighten the slices of a tilted gantry for the network; results lie on the source slices."
     )

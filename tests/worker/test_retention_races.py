@@ -13,10 +13,11 @@ from dicom_node.clearing import Clearing
 from dicom_node.errors import StoreError
 from dicom_node.keeping.durable import try_lock
 from dicom_node.synthesis import ct_series
-from tests.worker.ledger_stories import LEASE, Clock
+from tests.worker.ledger_stories import LEASE, Clock, deliver
 from tests.worker.listening import QUIET, Node
 from tests.worker.retention_site import ARRIVAL, Site
-from worker.ledger import Job, JobState, Ledger
+from worker.jobs import Route
+from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.queue_server import running_queue
 from worker.upkeep.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS, Retention
 
@@ -80,6 +81,18 @@ def test_a_study_that_was_removed_and_sent_again_is_not_set_aside_by_a_listener_
     site.clock.passes(ASIDE_SECONDS + 1)
     slow.tidy()
     assert names(site, "1.8", "1.8.1") == ["1.8.1.1"]
+
+
+def test_results_of_a_job_that_was_started_again_after_they_were_listed_stay(site, monkeypatch):
+    job = site.segmented("1.2.3.4", Route(to="pacs"))
+    deliver(site.ledger, job, "pacs", DeliveryState.FAILED, "refused")
+    site.clock.passes(2 * DAY)
+    keeper = site.retention(keep_failed_days=1)
+    listed = keeper._results()
+    monkeypatch.setattr(keeper, "_results", lambda: listed)
+    site.ledger.retry(job.id)
+    keeper.tidy()
+    assert site.has_results(job)
 
 
 def test_an_image_counts_that_was_noted_late_with_the_time_at_which_it_came(site):

@@ -47,7 +47,8 @@ class RetentionFacts(Tables):
         with self._engine.connect() as connection:
             for row in connection.execute(known.group_by(series.c.study_uid)):
                 found[row.study_uid].append((Need(row.need), row.since))
-        for study, use in self._uses_of_jobs(study_uid):
+        of_study = sa.true() if study_uid is None else jobs.c.study_uid == study_uid
+        for study, use in self._uses_of_jobs(of_study):
             found[study].append((use.need, use.since))
         uses = (
             Use(uid, max(need for need, _ in parts), max(since for _, since in parts)) for uid, parts in found.items()
@@ -57,7 +58,11 @@ class RetentionFacts(Tables):
     def uses_of_results(self, job_ids: Iterable[str]) -> list[Use]:
         """How these results stand, those that stand so for longest first; jobs that are not known are left out."""
         wanted = set(job_ids)
-        return sorted((use for _, use in self._uses_of_jobs() if use.uid in wanted), key=lambda use: use.since)
+        return sorted((use for _, use in self._uses_of_jobs(sa.true()) if use.uid in wanted), key=lambda use: use.since)
+
+    def use_of_result(self, job_id: str) -> Use | None:
+        """How the results of this job stand; None when it is not known."""
+        return next((use for _, use in self._uses_of_jobs(jobs.c.id == job_id)), None)
 
     def reports_with_studies(self) -> list[tuple[Report, list[str]]]:
         """Every report, with the studies it belongs to that ever arrived."""
@@ -84,11 +89,9 @@ class RetentionFacts(Tables):
         with self._engine.begin() as connection:
             connection.execute(sa.update(jobs).where(mine).values(cleaned_at=self._clock()))
 
-    def _uses_of_jobs(self, study_uid: str | None = None) -> list[tuple[str, Use]]:
-        """(study UID, use) of every job, or of those on one study."""
-        query = sa.select(jobs.c.study_uid, jobs.c.id, jobs.c.state, jobs.c.updated_at)
-        if study_uid is not None:
-            query = query.where(jobs.c.study_uid == study_uid)
+    def _uses_of_jobs(self, which: sa.ColumnElement[bool]) -> list[tuple[str, Use]]:
+        """(study UID, use) of these jobs."""
+        query = sa.select(jobs.c.study_uid, jobs.c.id, jobs.c.state, jobs.c.updated_at).where(which)
         with self._engine.connect() as connection:
             waiting = set(connection.scalars(sa.select(deliveries.c.job_id).where(awaited())))
             rows = connection.execute(query).all()

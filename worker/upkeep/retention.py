@@ -120,6 +120,9 @@ class Retention:
         return freed
 
     def _remove_results(self, use: Use, why: str) -> int:
+        """Removes results that stand as they did when they were listed; how many bytes they had."""
+        if self._ledger.use_of_result(use.uid) != use:
+            return 0  # such as a job that was started again meanwhile
         freed = self._clearing.remove_results(use.uid)
         self._ledger.note_cleaned(job_id=use.uid)
         log.info("results removed", job=use.uid, why=why, bytes=freed)
