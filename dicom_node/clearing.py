@@ -108,6 +108,13 @@ class Clearing:
             self._store.put_back(path, study_uid=study.study_uid, series_uid=path.parent.name)
         self.remove(study)
 
+    def bring_back(self, study_uid: str) -> None:
+        """Puts a study back, for one who needs it now, if it has been set aside. Raises StoreError ("later")."""
+        with self.alone():
+            for study in self.leaving():
+                if study.study_uid == study_uid:
+                    self.put_back(study)
+
     def remove(self, study: Leaving) -> None:
         """Removes what was set aside, for good."""
         shutil.rmtree(study.path)

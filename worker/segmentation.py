@@ -22,6 +22,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import shared_task
 
 from dicom_node.check import check_way_back
+from dicom_node.clearing import Clearing
 from dicom_node.series import ImageSeries, read_series, read_volume
 from dicom_node.shaping.masks import Mask, Masks, PackedMask
 from dicom_node.store import Store
@@ -276,14 +277,19 @@ class Desk:
 
     def _images(self, work: Work) -> list[Path]:
         """The files of exactly the instances that the work names: a result on fewer would not be what its UID says."""
-        stored = {path.stem: path for path in self.store.series_paths(work.study_uid, work.series_uid)}
-        missing = [uid for uid in work.instances if uid not in stored]
-        if missing:
+        stored = self._stored(work)
+        if not stored.keys() >= set(work.instances):  # such as a job that was started again when its days were over
+            Clearing(self.store).bring_back(work.study_uid)
+            stored = self._stored(work)
+        if missing := [uid for uid in work.instances if uid not in stored]:
             raise ImagesMissingError(
                 f"{len(missing)} of {len(work.instances)} images of series {work.series_uid} are not in the store any "
                 f"more, the first is {missing[0]}; send the series again and then retry the job"
             )
         return [stored[uid] for uid in work.instances]
+
+    def _stored(self, work: Work) -> dict[str, Path]:
+        return {path.stem: path for path in self.store.series_paths(work.study_uid, work.series_uid)}
 
     def _failed(self, job: Job, reason: str) -> None:
         self.ledger.fail(job, reason)

@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from dicom_node.clearing import Clearing
 from dicom_node.synthesis import ct_series
 from tests.twins import ThresholdSegmenter
 from voxtell import OutOfMemoryError
@@ -176,6 +177,16 @@ def test_too_little_memory_is_tried_again_and_then_fails(desk: Desk, queued: Cal
     failed = desk.ledger.job(job.id)
     assert (failed.state, failed.attempts, failed.reason) == (JobState.FAILED, 2, "no room")
     assert list(desk.store.home.glob("results/*")) == []
+
+
+def test_images_that_lie_aside_to_be_removed_come_back_for_a_job_that_needs_them(
+    desk: Desk, queued: Callable[..., Job]
+) -> None:
+    job = queued("above 300")
+    Clearing(desk.store).set_aside(job.study_uid, 0.0)
+    segmentation.run(job.id)
+    assert desk.ledger.job(job.id).state is JobState.SEGMENTED
+    assert Clearing(desk.store).leaving() == []
 
 
 def test_the_unexpected_fails_the_job_and_not_the_worker(desk: Desk, queued: Callable[..., Job]) -> None:
