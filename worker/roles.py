@@ -127,7 +127,7 @@ def segment_worker(settings: Settings) -> None:
 
 
 def deliver_worker(settings: Settings) -> None:
-    """Delivers until told to stop; a child for each destination, so that one that hangs holds no other."""
+    """Delivers until told to stop; a child for each destination, eight at most: one that hangs holds no other."""
     children = min(max(2, len(settings.destinations)), MOST_DELIVERING)
     _celery_worker(settings, "deliver-worker", DELIVER_QUEUE, "worker.delivery", concurrency=children)
 

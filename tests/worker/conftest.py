@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from dicom_node.synthesis import ct_series
 from tests.worker.ledger_stories import Clock
 from tests.worker.postgres import Postgres, postgres
 from worker.ledger import Ledger
@@ -37,3 +39,9 @@ def ledger(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
     opened = Ledger(ledger_url, clock)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    """Four slices of a CT."""
+    return ct_series(np.zeros((4, 8, 8), np.float32), (3.0, 1.0, 1.0), tmp_path / "ct")

@@ -43,12 +43,6 @@ def node(home):
         made.close()
 
 
-@pytest.fixture
-def images(tmp_path):
-    """Four slices of a CT."""
-    return ct_series(np.zeros((4, 8, 8), np.float32), (3.0, 1.0, 1.0), tmp_path / "ct")
-
-
 def key(path: Path) -> tuple[str, str]:
     header = dcmread(path, stop_before_pixels=True)
     return str(header.StudyInstanceUID), str(header.SeriesInstanceUID)

@@ -5,14 +5,12 @@ import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
 from dicom_node.clearing import Clearing
 from dicom_node.errors import StoreError
 from dicom_node.keeping.durable import try_lock
-from dicom_node.synthesis import ct_series
 from tests.worker.ledger_stories import LEASE, Clock, deliver
 from tests.worker.listening import QUIET, Node
 from tests.worker.retention_site import ARRIVAL, Site
@@ -209,12 +207,6 @@ def node(tmp_path):
     with running_queue(made.settings):
         yield made
         made.close()
-
-
-@pytest.fixture
-def images(tmp_path):
-    """Four slices of a CT."""
-    return ct_series(np.zeros((4, 8, 8), np.float32), (3.0, 1.0, 1.0), tmp_path / "ct")
 
 
 def done_and_set_aside(node: Node, *images: Path) -> Job:
