@@ -57,6 +57,7 @@ def celery_app(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
+        broker_channel_error_retry=True,  # where a queue refuses a command, a worker would end, or hang while it ends
         broker_transport_options={
             "visibility_timeout": VISIBILITY_FACTOR * hard_limit,
             "unacked_restore_interval": 10,

