@@ -18,6 +18,7 @@ from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.timers import steady
 
 # Rejections by (source, diagnostic), PS3.8 table 9-21: what the peer says, and what to check.
 _REJECTIONS: Final = {
@@ -191,6 +192,7 @@ class _Attempt:
             raise PeerError(f"{peer} cannot be reached: the host name {peer.host} is unknown; check it.") from error
 
     def _connected(self, event: evt.Event) -> None:
+        steady(event.assoc.dul)
         self.connection = event.assoc.dul.socket.socket
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection.settimeout(self.timeouts.response)  # else a peer that reads no more blocks a send

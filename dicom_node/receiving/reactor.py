@@ -27,6 +27,7 @@ from pynetdicom.transport import AssociationSocket
 from dicom_node.receiving.command import MalformedCommandError
 from dicom_node.receiving.messages import Messages, PassOn
 from dicom_node.receiving.pdata import P_DATA_TF, MalformedPduError, PDataReader, Piece, command_pdus
+from dicom_node.timers import steady
 
 _UPPER_LAYER_SECONDS: Final = 0.05  # how late a timer of the upper layer may be seen
 _ASSOCIATION_SECONDS: Final = 0.25  # how late an association sees that it has been idle for too long
@@ -144,6 +145,7 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
 
     def prepare(self, serve: Serve) -> None:
         """What a new object would do on creation."""
+        steady(self)
         self._run_loop_delay = 0.0
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
