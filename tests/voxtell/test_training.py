@@ -305,8 +305,9 @@ def test_the_commands_take_a_site_from_its_files_to_a_fine_tuned_model(
     data = site_data(tmp_path)
     trainer_of(tmp_path / "first", cases, plans, steps=1).run()
     steps = (
-        ["prepare", str(data), str(tmp_path / "site")],
         ["export", str(tmp_path / "first"), str(tmp_path / "start")],
+        ["complete", str(data), str(tmp_path / "complete"), "--model", str(tmp_path / "start"), "--threads", "1"],
+        ["prepare", str(tmp_path / "complete" / "dataset.json"), str(tmp_path / "site")],
         ["train", str(data), str(tmp_path / "site"), str(tmp_path / "run"), "--steps", "20", "--threads", "1",
          "--model", str(tmp_path / "start"), "--prompts", "2"],
         ["export", str(tmp_path / "run"), str(tmp_path / "tuned")],

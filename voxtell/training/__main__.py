@@ -12,7 +12,10 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from voxtell.errors import VoxTellError
+from voxtell.inference import Precision
+from voxtell.segmenter import load
 from voxtell.training import ablation, cache, dataset, export, plot, setup
+from voxtell.training import complete as completing
 from voxtell.training.architecture import bundled_plans
 from voxtell.training.checks import fixed_patches, patch_dice
 from voxtell.training.loop import Schedule, Trainer
@@ -47,6 +50,21 @@ def prepare(
         cache.write_index(folder, cache.fill_cache(cases, folder, advance))
         if phantoms:
             setup.add_phantoms(folder / "phantoms", phantoms, advance)
+
+
+@app.command()
+def complete(
+    data: Annotated[Path, typer.Argument(help="data set file")],
+    out: Annotated[Path, typer.Argument(help="folder for the masks and the completed dataset.json")],
+    model: Annotated[list[Path], typer.Option(help="model directory; of several, what most of them say")],
+    precision: Annotated[Precision, typer.Option(help="bfloat16 is faster where the processor has it")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+) -> None:
+    """Let models contour what the training cases lack, for `prepare` and `train` on the completed data set."""
+    torch.set_num_threads(threads)
+    models = [load(directory, device, precision=precision) for directory in model]
+    typer.echo(f"{completing.complete(data, models, out, typer.echo)}")
 
 
 @app.command()

@@ -1,0 +1,63 @@
+"""Masks of trained models in place of contours that nobody drew: self-training ("pseudo-labels", Lee 2013).
+
+Planners contour what a plan needs, so that most cases lack some structures. A model that was trained on the others has
+an opinion about these; taken for contours, they let every case teach every structure.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxtell.nifti import Job as Question
+from voxtell.nifti import Segment, output_files, read_image, write_mask
+from voxtell.training.dataset import Dataset, read_dataset
+
+
+def complete(data: Path, models: Sequence[Segment], out: Path, say: Callable[[str], object] = lambda _: None) -> Path:
+    """Write the masks that most `models` agree on as NIfTI files into `out`, and a data set file beside them.
+
+    Only training cases are completed, and only with structures that they do not list; what is known to be absent stays
+    absent, and a mask that is empty is no contour. The new entries carry `"drawn_by": "model"`, so that they can be
+    told from a planner's. A killed run goes on at the first case without its files.
+
+    Returns:
+        The data set file `out/dataset.json`: what `data` lists, completed.
+
+    Raises:
+        DatasetError: `data` is not usable. FileError: a volume is not.
+    """
+    known, raw = read_dataset(data), json.loads(data.read_text())
+    out.mkdir(parents=True, exist_ok=True)
+    for case, entry in zip(known.cases, raw["cases"], strict=True):
+        entry["image"] = str(case.image.resolve())
+        for contour, drawn in zip(entry["contours"].values(), case.contours.values(), strict=True):
+            if drawn is not None:
+                contour["file"] = str(drawn.file.resolve())
+        if case.split == "train":
+            entry["contours"] |= _drawn(case.image, _missing(known, entry), models, out)
+            say(f"{case.name}: {len(entry['contours'])} of {len(known.structures)} structures")
+    path = out / "dataset.json"
+    path.write_text(json.dumps(raw, indent=1))
+    return path
+
+
+def _missing(known: Dataset, entry: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(structure for structure in known.structures if structure not in entry["contours"])
+
+
+def _drawn(image: Path, structures: tuple[str, ...], models: Sequence[Segment], out: Path) -> dict[str, Any]:
+    """An entry for each structure that the models find; the files are written for all, also where they are empty."""
+    paths = output_files(Question(image, structures), out, save_combined=False)
+    if structures and not all(path.exists() for path in paths):
+        scan = read_image(image)
+        masks = np.stack([model(scan.array, structures, spacing=scan.spacing) for model in models])
+        for path, votes in zip(paths, masks.sum(axis=0), strict=True):
+            write_mask(path, 2 * votes > len(models), scan)
+    return {
+        structure: {"file": str(path.resolve()), "drawn_by": "model"}
+        for structure, path in zip(structures, paths, strict=True)
+        if read_image(path).array.any()
+    }
