@@ -38,7 +38,7 @@ from worker.results.structures import finished, structures_of
 from worker.settings import Settings, load
 from worker.upkeep.leases import kept
 from worker.upkeep.retries import backoff
-from worker.upkeep.turns import device_turn
+from worker.upkeep.turns import device_turn, means_gpu
 
 if TYPE_CHECKING:
     import voxtell
@@ -221,7 +221,7 @@ class Desk:
         except Exception as error:
             reason = str(error)
             retry = getattr(error, "retry", None)
-            broken = retry is None and self._on_a_gpu
+            broken = retry is None and means_gpu(self.settings.device)
             if retry is None:
                 log.exception("unexpected error")
                 reason = f"unexpected {type(error).__name__}: {error}; the worker's log has the traceback"
@@ -233,12 +233,6 @@ class Desk:
             if broken:  # an error of CUDA stays with its process: every later job would meet it
                 log.error("this process ends, a new one takes its place")
                 leave_process(1)
-
-    @property
-    def _on_a_gpu(self) -> bool:
-        """Whether a network of this process lies on another device than the CPU."""
-        loaded = [self.__dict__.get("segmenter"), self._other and self._other[1]]
-        return any(segmenter is not None and segmenter.device != "cpu" for segmenter in loaded)
 
     def _do(self, job: Job, lost: threading.Event) -> None:
         work = job.work

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -198,18 +197,19 @@ def test_the_unexpected_fails_the_job_and_not_the_worker(desk: Desk, queued: Cal
     assert "ZeroDivisionError: oops" in failed.reason
 
 
+@pytest.mark.parametrize("while_loading", [True, False])
 def test_after_an_unexpected_error_on_a_gpu_the_job_is_tried_by_another_process(
-    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, while_loading: bool
 ) -> None:
     """An error of CUDA stays with its process; a backlog would fail there, job after job."""
-
-    class OnGpu(Failing):
-        device = "cuda:0"
-
-    left: list[int] = []
+    words, left = "CUDA error: an illegal memory access", []
     monkeypatch.setattr(segmentation, "leave_process", left.append)
-    desk.segmenter = OnGpu(RuntimeError("CUDA error: an illegal memory access"))  # type: ignore[assignment]
-    monkeypatch.setattr(segmentation, "device_turn", lambda _device: nullcontext())
+    desk.settings = desk.settings.model_copy(update={"device": "cuda"})
+    if while_loading:
+        monkeypatch.setattr(segmentation, "_load_in_turn", Failing(RuntimeError(words)))
+        del desk.segmenter
+    else:
+        desk.segmenter = Failing(RuntimeError(words))  # type: ignore[assignment]
     job = queued("above 300")
     segmentation.run(job.id)
     assert (desk.ledger.job(job.id).state, left) == (JobState.QUEUED, [1])
@@ -217,7 +217,7 @@ def test_after_an_unexpected_error_on_a_gpu_the_job_is_tried_by_another_process(
     segmentation.run(job.id)
     failed = desk.ledger.job(job.id)
     assert (failed.state, left) == (JobState.FAILED, [1, 1])
-    assert "illegal memory access" in failed.reason
+    assert words in failed.reason
 
 
 def test_a_node_without_the_engine_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,10 +52,14 @@ def destination_turn(home: Path, destination: str) -> Iterator[bool]:
             os.close(descriptor)
 
 
+def means_gpu(device: str) -> bool:
+    """Whether a device of the settings is a GPU, as far as the machine tells without loading torch."""
+    return device.startswith("cuda") or (device == "auto" and any(path.exists() for path in GPU_FILES))
+
+
 def processes_for(device: str) -> int:
     """How many segmentation processes keep a device busy.
 
     On a CPU it is one: the network takes all cores, and a second copy of a model is much of the memory.
     """
-    has_gpu = device.startswith("cuda") or (device == "auto" and any(path.exists() for path in GPU_FILES))
-    return BESIDE_A_GPU if has_gpu else 1
+    return BESIDE_A_GPU if means_gpu(device) else 1
