@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
+from dicom_node.keeping.durable import locked
 from tests.worker.ledger_stories import work
 from tests.worker.postgres import postgres
 from worker.errors import LedgerError
@@ -64,6 +66,22 @@ def test_of_several_processes_that_race_for_200_jobs_each_gets_its_own(processes
     assert claims == Counter(ids)
     assert {job.attempts for job in ledger.jobs(JobState.SEGMENTING)} == {1}
     ledger.close()
+
+
+def test_a_new_database_is_opened_by_one_process_after_the_other(tmp_path):
+    """SQLite may say "database is locked" at once to those who turn it to WAL together."""
+    opened = threading.Event()
+
+    def open_it() -> None:
+        Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}").close()
+        opened.set()
+
+    with locked(tmp_path):
+        other = threading.Thread(target=open_it)
+        other.start()
+        assert not opened.wait(0.5)
+    assert opened.wait(60)
+    other.join()
 
 
 def _told_to_go(processes):

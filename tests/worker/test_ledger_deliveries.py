@@ -73,6 +73,31 @@ def test_the_next_for_a_destination_is_the_first_due_of_another_job(ledger, cloc
     assert ledger.next_to_commit("other", but_not=first.id) == []
 
 
+def test_results_that_supersede_others_never_come_before_them(ledger, clock):
+    old = sending(ledger, "other", "pacs")
+    ledger.postpone_delivery(ledger.claim_delivery(old.id, "pacs", LEASE), "busy", 30.0)
+    deliver(ledger, old, "other", DeliveryState.DELIVERED)
+    clock.passes(1.0)
+    new = claimed(ledger, images=4, destinations=("other", "pacs"))
+    ledger.segmented(new, RESULT)
+    assert ledger.to_deliver() == [(new.id, "other")]
+    assert ledger.claim_delivery(new.id, "pacs", LEASE) is None
+    clock.passes(30.0)
+    assert ledger.to_deliver() == [(old.id, "pacs"), (new.id, "other")]
+    assert ledger.next_to_deliver("pacs", but_not=old.id) == []
+    assert deliver(ledger, old, "pacs", DeliveryState.FAILED, "refused") is JobState.FAILED
+    assert ledger.to_deliver() == [(new.id, "other"), (new.id, "pacs")]
+
+
+def test_results_wait_for_none_that_will_not_be_sent(ledger):
+    old = sending(ledger, "pacs")
+    new = claimed(ledger, images=4, destinations=("pacs",))
+    ledger.segmented(new, RESULT)
+    assert ledger.to_deliver() == [(old.id, "pacs")]
+    ledger.cancel(old.id)
+    assert ledger.to_deliver() == [(new.id, "pacs")]
+
+
 def test_nothing_is_sent_for_a_cancelled_job(ledger):
     job = sending(ledger, "pacs")
     ledger.cancel(job.id)

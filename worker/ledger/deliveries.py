@@ -54,7 +54,10 @@ class DeliveryFacts(Following):
         return self._select(Delivery, query)
 
     def claim_delivery(self, job_id: str, destination: str, lease_seconds: float) -> Delivery | None:
-        """Takes a PENDING delivery of a SENDING job and counts the attempt; None if it is not to be had."""
+        """Takes a PENDING delivery of a SENDING job and counts the attempt; None if it is not to be had.
+
+        Results that supersede others at the destination are not to be had before these have come to their end there.
+        """
         now = self._clock()
         alive = sa.select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state == JobState.SENDING).exists()
         claimed = self._change(
@@ -62,6 +65,7 @@ class DeliveryFacts(Following):
             sa.update(deliveries)
             .where(deliveries.c.job_id == job_id, deliveries.c.destination == destination)
             .where(deliveries.c.state == DeliveryState.PENDING, deliveries.c.next_try_at <= now, alive)
+            .where(~overtakes())
             .values(
                 state=DeliveryState.SENDING,
                 attempts=deliveries.c.attempts + 1,
@@ -182,7 +186,7 @@ class DeliveryFacts(Following):
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
             .where(deliveries.c.state == DeliveryState.PENDING, deliveries.c.next_try_at <= self._clock())
-            .where(jobs.c.state == JobState.SENDING)
+            .where(jobs.c.state == JobState.SENDING, ~overtakes())
             .order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id, deliveries.c.destination)
         )
 
@@ -201,6 +205,20 @@ class DeliveryFacts(Following):
             .where(deliveries.c.job_id == delivery.job_id, deliveries.c.destination == delivery.destination)
             .where(deliveries.c.state == DeliveryState.SENDING, deliveries.c.claims == delivery.claims)
         )
+
+
+def overtakes() -> sa.ColumnElement[bool]:
+    """Whether a delivery would come before that of results which its own supersede: what came last is what counts."""
+    older, theirs = jobs.alias("older"), deliveries.alias("theirs")
+    return (
+        sa.select(theirs.c.job_id)
+        .join(older, older.c.id == theirs.c.job_id)
+        .where(older.c.superseded_by == deliveries.c.job_id, theirs.c.destination == deliveries.c.destination)
+        .where(older.c.state == JobState.SENDING)
+        .where(theirs.c.state.in_([DeliveryState.PENDING, DeliveryState.SENDING]))
+        .correlate(deliveries)
+        .exists()
+    )
 
 
 def next_at(destination: str, but_not: str, waiting: sa.Select[tuple[str, str]]) -> sa.Select[tuple[str, str]]:

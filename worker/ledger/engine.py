@@ -1,5 +1,6 @@
 """Opens the ledger's database: SQLite for one machine, PostgreSQL by URL; brings its tables up to date."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
 
+from dicom_node.keeping.durable import locked
 from worker.errors import LedgerError
 
 BUSY_SECONDS = 30  # SQLite: how long a writer waits for another; each holds the lock for about a millisecond
@@ -29,9 +31,8 @@ def open_engine(url: str) -> Engine:
     except (ArgumentError, ModuleNotFoundError) as error:
         raise LedgerError(f"VOXTELL_DATABASE_URL cannot be used ({error}); such a URL is {EXAMPLE_URL}") from None
     try:
-        if engine.dialect.name == "sqlite":
-            _prepare_sqlite(engine)
-        _upgrade(engine)
+        with _prepare_sqlite(engine) if engine.dialect.name == "sqlite" else nullcontext():
+            _upgrade(engine)
     except (SQLAlchemyError, CommandError, OSError) as error:
         engine.dispose()
         cause = str(error).splitlines()[0]
@@ -47,10 +48,15 @@ def _as_ledger_error(context: sa.ExceptionContext) -> None:
         raise LedgerError(f"the ledger does not answer: {str(error.orig).splitlines()[0]}") from error
 
 
-def _prepare_sqlite(engine: Engine) -> None:
+def _prepare_sqlite(engine: Engine) -> AbstractContextManager[None]:
+    """Says how to connect; gives the lock for the first time: who turns a new database to WAL may find it busy at once,
+    whatever the timeout, while another process does the same."""
     database = engine.url.database
+    first_of_all: AbstractContextManager[None] = nullcontext()
     if database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(database).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        first_of_all = locked(folder)
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: object) -> None:
@@ -63,6 +69,8 @@ def _prepare_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # a reader that later writes would fail with SQLITE_BUSY
+
+    return first_of_all
 
 
 def _upgrade(engine: Engine) -> None:
