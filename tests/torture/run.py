@@ -19,6 +19,7 @@ from tests.torture.house import TOKEN, House, house
 from tests.torture.kills import STEPS
 from tests.torture.plan import Turn
 from tests.torture.sending import Study, association_of, new_study, send_all, send_by_web, send_once, send_report
+from worker.errors import LedgerError
 from worker.ledger import Job, JobState
 
 Answer = TypeVar("Answer")
@@ -243,7 +244,7 @@ def _patiently(ask: Callable[[], Answer]) -> Answer:
     while True:
         try:
             return ask()
-        except SQLAlchemyError:
+        except (SQLAlchemyError, LedgerError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(LOOK_SECONDS)
