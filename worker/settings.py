@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     private_classes: bool = Field(False, description="Take SOP classes that vendors made up.")
     share_port: bool = Field(False, description="Let several listener processes take turns on the port.")
     listeners: int = Field(1, ge=1, le=64, description="Listener processes that `up` starts on the one port.")
-    max_associations: int = Field(50, ge=1, description="Associations at one time.")
+    max_associations: int = Field(50, ge=1, description="Associations at one time, in each listener process.")
     max_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU the listener accepts, in bytes.")
     stow_port: int | None = Field(
         None, ge=0, le=65535, description="TCP port that takes instances by STOW-RS; empty: none."
