@@ -125,7 +125,8 @@ def _work(evidence: Evidence, verdict: Verdict) -> None:
         if study.reported and len(job.work.prompts) < 2:
             verdict.faults.append(f"job {job.id} on study {study.uid} knows nothing of its report")
     for job in evidence.jobs:
-        if job.superseded_by and not taken(job) and job.state is not JobState.CANCELLED:
+        failed = job.state is JobState.FAILED and UNFORESEEN not in job.reason  # before it was superseded: its right
+        if job.superseded_by and not (failed or taken(job) or job.state is JobState.CANCELLED):
             verdict.faults.append(f"job {job.id}, superseded, is {job.state} ({job.reason})")
     states = Counter(job.state for job in evidence.jobs)
     verdict.counts |= {f"jobs {state}": states[state] for state in JobState if states[state]}

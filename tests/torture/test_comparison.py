@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.store import Store
-from tests.torture.compare import DIED, Evidence, digest_of, judge
+from tests.torture.compare import DIED, UNFORESEEN, Evidence, digest_of, judge
 from tests.torture.sending import Study, new_study
 from worker.jobs import Prompt, Route, Work
 from worker.ledger import DeliveryState, JobState, Ledger, Series, SeriesState
@@ -104,6 +104,12 @@ def with_an_open_delivery(evidence: Evidence) -> Evidence:
     return replace(evidence, deliveries=[replace(delivery, state=DeliveryState.SENDING)])
 
 
+def with_a_failed_predecessor(evidence: Evidence, reason: str = UNFORESEEN) -> Evidence:
+    (job,) = evidence.jobs
+    before = replace(job, id="b" * 16, state=JobState.FAILED, reason=reason, superseded_by=job.id)
+    return replace(evidence, jobs=[before, job], results=evidence.results | {before.id: {}})
+
+
 HARM: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "an image is lost": (without_an_image, "is not in the store"),
     "an image changed": (with_another_image, "is not what was sent"),
@@ -115,6 +121,7 @@ HARM: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "a delivery left open": (with_an_open_delivery, "to pacs is left sending"),
     "a series left open": (with_an_open_series, "is left receiving"),
     "a promise is missing": (lambda evidence: with_job(evidence, state=JobState.DELIVERED), "is delivered"),
+    "a superseded job failed by an error without a name": (with_a_failed_predecessor, "superseded, is failed"),
     "a job failed": (lambda evidence: with_job(evidence, state=JobState.FAILED, reason="why"), "is failed (why)"),
     "a result is missing": (lambda evidence: replace(evidence, pacs=[], arrivals=0), "is not in the PACS"),
     "a result is doubled": (with_a_second_object, "which is no delivered job's"),
@@ -143,6 +150,10 @@ def test_nothing_is_wrong_with_sound_evidence(sound: Evidence) -> None:
     assert verdict.faults == []
     assert verdict.counts["images acknowledged"] == 3
     assert verdict.counts["results in the PACS"] == 1
+
+
+def test_a_job_may_fail_by_a_full_disk_before_it_is_superseded(sound: Evidence) -> None:
+    assert judge(with_a_failed_predecessor(sound, "no room")).faults == []
 
 
 @pytest.mark.parametrize("harm", HARM)

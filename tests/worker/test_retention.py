@@ -89,6 +89,20 @@ def test_failed_jobs_keep_what_a_retry_needs_unless_they_are_very_old(site):
     assert not site.has_results(job)
 
 
+def test_a_failed_job_that_is_superseded_keeps_nothing_since_no_retry_starts_it(site):
+    """Late images made a new job, whose result is where it should be."""
+    site.arrived("1.2.3", "1.2.3.4")
+    task = work(images=1)
+    site.ledger.add_job(task)
+    site.ledger.fail(site.ledger.claim(task.job_id, LEASE), "no room")
+    later = work(images=2)
+    site.ledger.add_job(later)
+    assert site.ledger.segmented(site.ledger.claim(later.job_id, LEASE), {"files": []})
+    site.clock.passes(1.1 * DAY)
+    site.rounds(site.retention(keep_images_days=1))
+    assert not site.has_images("1.2.3", "1.2.3.4")
+
+
 def test_a_study_that_no_protocol_took_has_days_of_its_own(site):
     site.arrived("1.9", "1.9.1")
     site.arrived("1.2.3", "1.2.3.9")  # a series that nobody took, in a study that is in use

@@ -20,7 +20,7 @@ class Need(IntEnum):
 
     UNUSED = 0  # no job was ever made of them
     DELIVERED = 1  # every result is where it should be, and promised where that was asked; or there was none to send
-    FAILED = 2  # `jobs retry` would need them
+    FAILED = 2  # `jobs retry` would need them; it starts no job that is superseded
     NEEDED = 3  # a job is unfinished, a promise is awaited, or images are still arriving
 
 
@@ -91,16 +91,16 @@ class RetentionFacts(Tables):
 
     def _uses_of_jobs(self, which: sa.ColumnElement[bool]) -> list[tuple[str, Use]]:
         """(study UID, use) of these jobs."""
-        query = sa.select(jobs.c.study_uid, jobs.c.id, jobs.c.state, jobs.c.updated_at).where(which)
+        facts = jobs.c.study_uid, jobs.c.id, jobs.c.state, jobs.c.updated_at, jobs.c.superseded_by
         with self._engine.connect() as connection:
             waiting = set(connection.scalars(sa.select(deliveries.c.job_id).where(awaited())))
-            rows = connection.execute(query).all()
+            rows = connection.execute(sa.select(*facts).where(which)).all()
         return [
             (
                 str(row.study_uid),
                 Use(
                     str(row.id),
-                    _need(JobState(row.state), awaits=row.id in waiting),
+                    _need(JobState(row.state), awaits=row.id in waiting, outdated=row.superseded_by is not None),
                     float(row.updated_at),
                     only_copy=row.state not in (JobState.DELIVERED, JobState.COMMITTED),
                 ),
@@ -109,7 +109,7 @@ class RetentionFacts(Tables):
         ]
 
 
-def _need(state: JobState, *, awaits: bool) -> Need:
+def _need(state: JobState, *, awaits: bool, outdated: bool) -> Need:
     if state in UNFINISHED or (awaits and state is JobState.DELIVERED):
         return Need.NEEDED
-    return Need.FAILED if state is JobState.FAILED else Need.DELIVERED
+    return Need.FAILED if state is JobState.FAILED and not outdated else Need.DELIVERED
