@@ -21,6 +21,12 @@ class SeriesError(DicomNodeError):
     """The series is not one regular volume."""
 
 
+class UnreadableError(SeriesError):
+    """The disk does not give a file of the series."""
+
+    retry: ClassVar[Retry] = "later"
+
+
 class StoreError(DicomNodeError):
     """The store could not keep or find an object."""
 

@@ -31,7 +31,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import SeriesError
-from dicom_node.reading.foreign import PYDICOM_ERRORS
+from dicom_node.reading.foreign import PYDICOM_ERRORS, unreadable
 from dicom_node.reading.frames import File, Frame, frames_of, read_files, text_of
 from dicom_node.reading.grid import Grid, arrange, require_one_rescale, require_uniform
 from dicom_node.reading.pixels import decode
@@ -221,7 +221,8 @@ def _images(files: Sequence[File]) -> tuple[list[Frame], list[str]]:
             with disable_value_validation():  # a Decimal String of 17 characters is still a number
                 frames += frames_of(file)
         except PYDICOM_ERRORS as error:
-            raise SeriesError(f"the header of {file.path.name} cannot be read: {error}") from error
+            damaged = SeriesError(f"the header of {file.path.name} cannot be read: {error}")
+            raise unreadable(file.path, error) or damaged from error
     if not frames:
         raise SeriesError(f"no file of the series is a slice of a volume: {''.join(_few(notes))}")
     if len(uids) > 1:

@@ -219,13 +219,14 @@ class Desk:
         except SoftTimeLimitExceeded:
             self._failed(job, f"took longer than {self.settings.job_time_limit_seconds} s; see job_time_limit_seconds")
         except Exception as error:
-            reason = str(error)
             retry = getattr(error, "retry", None)
-            broken = retry is None and means_gpu(self.settings.device)
+            passing = retry == "later" or isinstance(error, OSError | MemoryError)
+            broken = retry is None and not passing and means_gpu(self.settings.device)
+            reason = str(error)
             if retry is None:
                 log.exception("unexpected error")
-                reason = f"unexpected {type(error).__name__}: {error}; the worker's log has the traceback"
-            if (retry == "later" or broken) and job.attempts < self.settings.max_attempts:
+                reason = _unexpected(error)
+            if (passing or broken) and job.attempts < self.settings.max_attempts:
                 self.ledger.postpone(job, reason, backoff(self.settings, job.attempts))
                 log.warning("attempt failed, will try again", reason=reason)
             else:
@@ -288,6 +289,13 @@ class Desk:
     def _failed(self, job: Job, reason: str) -> None:
         self.ledger.fail(job, reason)
         log.error("job failed", reason=reason)
+
+
+def _unexpected(error: Exception) -> str:
+    """The reason to give for an error that is none of the rooms'."""
+    if isinstance(error, MemoryError):
+        return "the memory of this machine was full"
+    return f"unexpected {type(error).__name__}: {error}; the worker's log has the traceback"
 
 
 class _Clock:

@@ -6,9 +6,12 @@ what random damage to real files brought up; a test goes on looking for others.
 
 import struct
 import zlib
+from pathlib import Path
 from typing import Final
 
 from pydicom.errors import BytesLengthException, InvalidDicomError
+
+from dicom_node.errors import UnreadableError
 
 PYDICOM_ERRORS: Final = (
     InvalidDicomError,  # it does not begin like a file (PS3.10 7.1)
@@ -24,3 +27,10 @@ PYDICOM_ERRORS: Final = (
     AttributeError,  # a sequence where a value belongs
     LookupError,  # an empty value where there must be one, a codec for bytes where one for text belongs
 )
+
+
+def unreadable(path: Path, error: Exception) -> UnreadableError | None:
+    """An error of the disk as one that may pass; None for one of the content. pydicom's own OSErrors have no errno."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return UnreadableError(f"{path} cannot be read: {error.strerror}")
+    return None

@@ -19,7 +19,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
-from dicom_node.reading.foreign import PYDICOM_ERRORS
+from dicom_node.reading.foreign import PYDICOM_ERRORS, unreadable
 
 THREADS: Final = min(8, os.cpu_count() or 1)
 # A longer value stays in the file until somebody asks for it: of a thousand headers, vendors' private blocks are most.
@@ -117,13 +117,13 @@ class Frame:
 
 
 def read_files(paths: Iterable[Path]) -> list[File]:
-    """All files as far as their headers, in the order of `paths`; SeriesError names one that cannot be read."""
+    """All files as far as their headers, in the order of `paths`; see `read_file` for what one may raise."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(read_file, paths))
 
 
 def read_file(path: Path) -> File:
-    """One file as far as its header; SeriesError when it cannot be read."""
+    """One file as far as its header; SeriesError when it is no DICOM, UnreadableError when the disk withholds it."""
     try:
         with path.open("rb") as stream:
             header = dcmread(stream, stop_before_pixels=True, defer_size=DEFERRED_BYTES)
@@ -138,9 +138,8 @@ def read_file(path: Path) -> File:
     except InvalidDicomError as error:
         raise SeriesError(f"{path.name} is not a readable DICOM file: it does not begin like one (PS3.10)") from error
     except PYDICOM_ERRORS as error:
-        if isinstance(error, OSError) and error.strerror:  # the disk's; pydicom's own have none
-            raise SeriesError(f"{path} cannot be read: {error.strerror}") from error
-        raise SeriesError(f"{path.name} is not a readable DICOM file ({error}); send it again") from error
+        damaged = SeriesError(f"{path.name} is not a readable DICOM file ({error}); send it again")
+        raise unreadable(path, error) or damaged from error
 
 
 def frames_of(file: File) -> list[Frame]:

@@ -13,7 +13,7 @@ from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
-from dicom_node.reading.foreign import PYDICOM_ERRORS
+from dicom_node.reading.foreign import PYDICOM_ERRORS, unreadable
 from dicom_node.reading.frames import THREADS, File, Frame
 
 # Bytes of tag, VR and length before the value of Pixel Data (PS3.5 7.1).
@@ -53,7 +53,8 @@ def _decode_file(path: Path, frames: Sequence[Frame], places: Sequence[int], out
             for place, stored in zip(places, iter_pixels(source, indices=indices), strict=True):
                 _rescale(stored, frames[place], out[place])
     except PYDICOM_ERRORS as error:
-        raise SeriesError(f"the pixels of {path.name} cannot be decoded: {error}") from error
+        damaged = SeriesError(f"the pixels of {path.name} cannot be decoded: {error}")
+        raise unreadable(path, error) or damaged from error
 
 
 def _source(file: File) -> Path | Dataset:

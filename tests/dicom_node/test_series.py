@@ -1,6 +1,8 @@
 """A series is read whole and exactly, or refused with the slice named."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
@@ -22,7 +24,8 @@ from pydicom.uid import (
     XRayRadiationDoseSRStorage,
 )
 
-from dicom_node.errors import SeriesError
+from dicom_node.errors import SeriesError, UnreadableError
+from dicom_node.reading import frames
 from dicom_node.reading.frames import read_files
 from dicom_node.series import outlines, read_series, read_volume, split_series
 from dicom_node.synthesis import ct_series, write_slices
@@ -183,6 +186,21 @@ def test_a_file_cut_anywhere_is_refused_in_one_sentence(ct: list[Path]) -> None:
         ct[2].write_bytes(whole[:end])
         with pytest.raises(SeriesError, match=r"0003\.dcm|two images|missing between|belong to 2 series|mixed"):
             read_series(ct)
+
+
+@pytest.mark.parametrize("step", ["headers", "pixels"])
+def test_a_file_that_the_disk_does_not_give_may_be_read_later(
+    ct: list[Path], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Its content is not to blame, as it is for every other SeriesError."""
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(*((frames, "dcmread") if step == "headers" else (np, "fromfile")), refuse)
+    with pytest.raises(UnreadableError, match=r"0001\.dcm cannot be read: Too many open files") as raised:
+        read_series(ct)
+    assert raised.value.retry == "later"
 
 
 def test_files_that_are_no_dicom_and_single_slices_are_refused(ct: list[Path], tmp_path: Path) -> None:

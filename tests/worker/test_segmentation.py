@@ -1,5 +1,6 @@
 """One attempt at a job: claim, segment, publish, and what becomes of every kind of failure."""
 
+import errno
 import tempfile
 import threading
 import time
@@ -176,6 +177,60 @@ def test_too_little_memory_is_tried_again_and_then_fails(desk: Desk, queued: Cal
     failed = desk.ledger.job(job.id)
     assert (failed.state, failed.attempts, failed.reason) == (JobState.FAILED, 2, "no room")
     assert list(desk.store.home.glob("results/*")) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EMFILE, "Too many open files", "/home/series"), "Too many open files: '/home/series'"),
+        (OSError(errno.ESTALE, "Stale file handle"), "Stale file handle"),
+        (MemoryError(), "the memory of this machine was full"),
+    ],
+)
+def test_what_a_machine_lacks_for_a_minute_does_not_end_a_job(
+    desk: Desk, queued: Callable[..., Job], error: Exception, words: str
+) -> None:
+    """Each job of a backlog would meet it once, and the backlog would be gone."""
+    job = queued("above 300")
+    able, desk.segmenter = desk.segmenter, Failing(error)  # type: ignore[assignment]
+    segmentation.run(job.id)
+    waiting = desk.ledger.job(job.id)
+    assert waiting.state is JobState.QUEUED
+    assert words in waiting.reason
+    desk.segmenter = able
+    time.sleep(0.01)  # its backoff
+    segmentation.run(job.id)
+    assert desk.ledger.job(job.id).state is JobState.SEGMENTED
+
+
+def test_a_machine_that_goes_on_to_lack_something_ends_a_job_after_the_last_attempt(
+    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU too the process stays: no error of CUDA is in it."""
+    left: list[int] = []
+    monkeypatch.setattr(segmentation, "leave_process", left.append)
+    desk.settings = desk.settings.model_copy(update={"device": "cuda"})
+    desk.segmenter = Failing(OSError(errno.EIO, "Input/output error"))  # type: ignore[assignment]
+    job = queued("above 300")
+    while desk.ledger.job(job.id).state is JobState.QUEUED:
+        segmentation.run(job.id)
+    failed = desk.ledger.job(job.id)
+    assert (failed.state, failed.attempts, left) == (JobState.FAILED, 2, [])
+    assert "Input/output error" in failed.reason
+
+
+def test_an_image_that_the_disk_does_not_give_is_asked_for_again(desk: Desk, queued: Callable[..., Job]) -> None:
+    job = queued("above 300")
+    image = desk.store.series_paths(job.study_uid, job.series_uid)[4]
+    image.rename(image.with_suffix(".there"))
+    image.symlink_to("/proc/self/mem")  # Linux answers EIO
+    segmentation.run(job.id)
+    waiting = desk.ledger.job(job.id)
+    assert (waiting.state, waiting.reason) == (JobState.QUEUED, f"{image} cannot be read: Input/output error")
+    image.with_suffix(".there").replace(image)
+    time.sleep(0.01)  # its backoff
+    segmentation.run(job.id)
+    assert desk.ledger.job(job.id).state is JobState.SEGMENTED
 
 
 def test_images_that_lie_aside_to_be_removed_come_back_for_a_job_that_needs_them(
