@@ -41,11 +41,11 @@ class ReportReceiver:
         self._take, self._address = take, (host, port)
         self._options: dict[str, Any] = {"ssl": tls, "reuse_port": share_port or None}
         self.port = port
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="mllp", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mllp", daemon=True)
 
     def start(self) -> None:
         """Listen; returns when connections are taken. Raises ReceiverError."""
@@ -53,7 +53,8 @@ class ReportReceiver:
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
-            raise ReceiverError(f"{host}:{port}: {self._failure.strerror}; give a free address") from self._failure
+            cause = getattr(self._failure, "strerror", None) or str(self._failure).rstrip(".")
+            raise ReceiverError(f"{host}:{port}: {cause}; give a free address") from self._failure
 
     def stop(self) -> None:
         """Take no more connections and end those that are open."""
@@ -70,15 +71,19 @@ class ReportReceiver:
     ) -> None:
         self.stop()
 
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:  # a door: who waits in `start` is told whatever went wrong
+            if self._started.is_set():
+                log.exception("no more reports are taken")
+            self._failure = error
+            self._started.set()
+
     async def _serve(self) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         host, port = self._address
-        try:
-            server = await start_hl7_server(self._converse, host, port, limit=MAX_BYTES, **self._options)
-        except OSError as error:
-            self._failure = error
-            self._started.set()
-            return
+        server = await start_hl7_server(self._converse, host, port, limit=MAX_BYTES, **self._options)
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         async with server:

@@ -146,3 +146,10 @@ def test_a_taken_port_is_named(receiver: ReportReceiver) -> None:
     second = ReportReceiver(lambda content: None, port=receiver.port)
     with pytest.raises(ReceiverError, match=f"127.0.0.1:{receiver.port}: .+; give a free address"):
         second.start()
+
+
+@pytest.mark.timeout(60)
+def test_whatever_keeps_the_receiver_from_starting_is_said() -> None:
+    """Not only an error of the operating system, which is what a taken port is."""
+    with pytest.raises(ReceiverError, match=r"127.0.0.1:70000: .*port must be 0-65535; give a free address"):
+        ReportReceiver(lambda content: None, port=70000).start()
