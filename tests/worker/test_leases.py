@@ -3,6 +3,8 @@
 import threading
 import time
 
+import pytest
+
 from worker.errors import LedgerError
 from worker.upkeep.leases import RENEWALS, kept
 
@@ -12,7 +14,7 @@ LEASE_SECONDS = 0.3
 class Answers:
     """A renewal that gives these answers in turn, then the last of them for ever."""
 
-    def __init__(self, *answers: bool | LedgerError) -> None:
+    def __init__(self, *answers: bool | Exception) -> None:
         self._answers = list(answers)
         self.asked = 0
         self.enough = threading.Event()
@@ -22,21 +24,23 @@ class Answers:
         self.asked += 1
         if self.asked > RENEWALS * 2:
             self.enough.set()
-        if isinstance(answer, LedgerError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def test_a_ledger_that_fails_once_is_asked_again() -> None:
-    renew = Answers(LedgerError(), True)
+@pytest.mark.parametrize("failure", [LedgerError(), RuntimeError("no error of a ledger")])
+def test_a_ledger_that_fails_once_is_asked_again(failure: Exception) -> None:
+    renew = Answers(failure, True)
     with kept(renew, LEASE_SECONDS) as lost:
         assert renew.enough.wait(30)
         assert not lost.is_set()
 
 
-def test_a_lease_that_ran_out_while_the_ledger_did_not_answer_is_lost() -> None:
+@pytest.mark.parametrize("failure", [LedgerError(), RuntimeError("no error of a ledger")])
+def test_a_lease_that_ran_out_while_the_ledger_did_not_answer_is_lost(failure: Exception) -> None:
     started = time.monotonic()
-    with kept(Answers(LedgerError()), LEASE_SECONDS) as lost:
+    with kept(Answers(failure), LEASE_SECONDS) as lost:
         assert lost.wait(30)
     assert time.monotonic() - started >= LEASE_SECONDS
 

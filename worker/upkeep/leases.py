@@ -5,7 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
+
 from worker.errors import LedgerError
+
+log = structlog.get_logger(__name__)
 
 RENEWALS = 3  # how often a lease is renewed before it would run out
 
@@ -25,7 +29,8 @@ def kept(renew: Callable[[], bool], lease_seconds: float) -> Iterator[threading.
             asked = time.monotonic()
             try:
                 held = renew()
-            except LedgerError:
+            except Exception as error:  # the door of this thread: without it the work would go on without its lease
+                log.warning("lease not renewed", problem=str(error), exc_info=not isinstance(error, LedgerError))
                 held = time.monotonic() < renewed + lease_seconds
             else:
                 renewed = asked
