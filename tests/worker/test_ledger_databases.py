@@ -161,6 +161,21 @@ def test_a_server_that_restarts_is_worth_trying_again():
         ledger.close()
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("", {"connect_timeout": "5", "keepalives_idle": "30", "tcp_user_timeout": "30000"}),
+        ("&connect_timeout=60", {"connect_timeout": "60", "keepalives_idle": "30", "tcp_user_timeout": "30000"}),
+    ],
+)
+def test_a_server_that_vanished_is_not_waited_for_unless_the_url_says_so(postgres_server, said, kept):
+    engine = open_engine(postgres_server.new_database() + said)
+    with engine.connect() as connection:
+        parameters = connection.connection.dbapi_connection.info.get_parameters()
+    assert {name: parameters.get(name) for name in kept} == kept
+    engine.dispose()
+
+
 def test_a_lock_that_is_held_for_too_long_is_worth_trying_again(tmp_path, monkeypatch):
     monkeypatch.setattr("worker.ledger.engine.BUSY_SECONDS", 0.1)
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")

@@ -18,6 +18,8 @@ from worker.errors import LedgerError
 BUSY_SECONDS = 30  # SQLite: how long a writer waits for another; each holds the lock for about a millisecond
 EXAMPLE_URL = "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
 MIGRATION_LOCK = 0x766F78  # any number, the same in every process: PostgreSQL's advisory lock during an upgrade
+PATIENCE = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
+"""Of libpq: seconds, seconds, milliseconds; without them a server that vanished is waited for a quarter of an hour."""
 
 
 def open_engine(url: str) -> Engine:
@@ -27,7 +29,7 @@ def open_engine(url: str) -> Engine:
         LedgerError: the database does not answer or is not ours.
     """
     try:
-        engine = sa.create_engine(url, pool_pre_ping=True)
+        engine = sa.create_engine(url, pool_pre_ping=True, connect_args=_patience(sa.make_url(url)))
     except (ArgumentError, ModuleNotFoundError) as error:
         raise LedgerError(f"VOXTELL_DATABASE_URL cannot be used ({error}); such a URL is {EXAMPLE_URL}") from None
     try:
@@ -39,6 +41,13 @@ def open_engine(url: str) -> Engine:
         raise LedgerError(f"ledger {engine.url}: {cause}; check VOXTELL_DATABASE_URL") from None
     event.listen(engine, "handle_error", _as_ledger_error)
     return engine
+
+
+def _patience(url: sa.URL) -> dict[str, int]:
+    """How long PostgreSQL may be silent, where the URL does not say so itself."""
+    if url.get_backend_name() != "postgresql":
+        return {}
+    return {name: value for name, value in PATIENCE.items() if name not in url.query}
 
 
 def _as_ledger_error(context: sa.ExceptionContext) -> None:
