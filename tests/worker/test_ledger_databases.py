@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -222,3 +223,10 @@ def test_a_file_that_is_no_database_is_one_sentence(tmp_path):
     path.write_text("this is a letter, not a database; it is longer than the header of one. " * 20)
     with pytest.raises(LedgerError, match=f"ledger sqlite:///{path}: .*file is not a database"):
         Ledger(f"sqlite:///{path}")
+
+
+def test_sqlite_on_a_full_disk_is_told_from_a_wrong_url(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=4096))
+    (tmp_path / "ledger.sqlite").mkdir()  # stands for what SQLite cannot write
+    with pytest.raises(LedgerError, match=r"^ledger \S+: .*unable to open.*; its disk is full: make room there$"):
+        Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")

@@ -1,5 +1,6 @@
 """Opens the ledger's database: SQLite for one machine, PostgreSQL by URL; brings its tables up to date."""
 
+import shutil
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ EXAMPLE_URL = "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
 MIGRATION_LOCK = 0x766F78  # any number, the same in every process: PostgreSQL's advisory lock during an upgrade
 PATIENCE = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
 """Of libpq: seconds, seconds, milliseconds; without them a server that vanished is waited for a quarter of an hour."""
+LEAST_ROOM = 2**20  # bytes; with less SQLite cannot even open a database
 
 
 def open_engine(url: str) -> Engine:
@@ -38,7 +40,8 @@ def open_engine(url: str) -> Engine:
     except (SQLAlchemyError, CommandError, OSError) as error:
         engine.dispose()
         cause = str(error).splitlines()[0]
-        raise LedgerError(f"ledger {engine.url}: {cause}; check VOXTELL_DATABASE_URL") from None
+        advice = "its disk is full: make room there" if _disk_is_full(engine) else "check VOXTELL_DATABASE_URL"
+        raise LedgerError(f"ledger {engine.url}: {cause}; {advice}") from None
     event.listen(engine, "handle_error", _as_ledger_error)
     return engine
 
@@ -48,6 +51,17 @@ def _patience(url: sa.URL) -> dict[str, int]:
     if url.get_backend_name() != "postgresql":
         return {}
     return {name: value for name, value in PATIENCE.items() if name not in url.query}
+
+
+def _disk_is_full(engine: Engine) -> bool:
+    """Whether SQLite's file has no room: its own sentence is of an input/output error then."""
+    database = engine.url.database
+    if engine.dialect.name != "sqlite" or not database:
+        return False
+    try:
+        return shutil.disk_usage(Path(database).parent).free < LEAST_ROOM
+    except OSError:  # the folder is not there
+        return False
 
 
 def _as_ledger_error(context: sa.ExceptionContext) -> None:
