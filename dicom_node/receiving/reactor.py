@@ -29,7 +29,7 @@ from dicom_node.receiving.messages import Messages, PassOn
 from dicom_node.receiving.pdata import P_DATA_TF, MalformedPduError, PDataReader, Piece, command_pdus
 from dicom_node.timers import steady
 
-_UPPER_LAYER_SECONDS: Final = 0.05  # how late a timer of the upper layer may be seen
+_UPPER_LAYER_MILLISECONDS: Final = 50  # how late a timer of the upper layer may be seen
 _ASSOCIATION_SECONDS: Final = 0.25  # how late an association sees that it has been idle for too long
 _BUFFER_BYTES: Final = 2**18
 _LONGEST_CONTROL_PDU: Final = 2**20  # bytes; an A-ASSOCIATE-RQ with 128 contexts has less
@@ -54,13 +54,23 @@ def make_event_driven(association: Association, serve: Serve) -> None:
 
 
 class _Socket(AssociationSocket):  # type: ignore[misc]
-    """Reads what is there into one buffer, and is closed also when its peer went first."""
+    """Reads what is there into one buffer, and is closed also when its peer went first.
+
+    It is waited for by poll(): pynetdicom's select() knows no descriptor above 1023.
+    """
 
     def prepare(self) -> None:
         """What a new object would do on creation."""
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._start = self._end = 0
         self.wants_more = False  # what is pending means nothing before more comes
+        self._news = select.poll()
+        self._news.register(self.socket, select.POLLIN)
+
+    @property
+    def is_open(self) -> bool:
+        """True until it is closed, by whichever thread; its descriptor may be another's after that."""
+        return self.socket is not None and self.socket.fileno() >= 0
 
     @property
     def pending(self) -> memoryview:
@@ -96,8 +106,13 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
 
     @property
     def ready(self) -> bool:
-        """True when there is something to read."""
-        return bool(self.has_pending or super().ready)
+        """True when there is something to read; a connection that is closed says so as an event."""
+        if self.has_pending:
+            return True
+        if not self.is_open:
+            self.event_queue.put(_CONNECTION_CLOSED)
+            return False
+        return bool(self._news.poll(0))
 
     @property
     def has_pending(self) -> bool:
@@ -150,6 +165,9 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
         self._button.setblocking(False)
+        self._news = select.poll()
+        self._news.register(self._bell, select.POLLIN)
+        self._news.register(self.socket.socket, select.POLLIN)
         self.to_user_queue = _News(self.assoc.dimse.msg_queue)
         self._serve = serve
         self._data = PDataReader(self.assoc.acceptor.maximum_length)
@@ -188,18 +206,16 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
 
     def _wait(self) -> bool:
         """Until the peer sends, then True; or until something else is to be done."""
-        if self.socket and self.socket.has_pending:
+        if self.socket.has_pending:
             return True
-        connection = self.socket.socket if self.socket else None
-        sources = [self._bell] if connection is None else [self._bell, connection]
-        try:
-            readable, _, _ = select.select(sources, [], [], _UPPER_LAYER_SECONDS)
-        except (OSError, ValueError):  # the socket was closed meanwhile
+        if not self.socket.is_open:
             time.sleep(0.001)
             return False
-        if self._bell in readable:
+        news = [descriptor for descriptor, _ in self._news.poll(_UPPER_LAYER_MILLISECONDS)]
+        bell = self._bell.fileno()
+        if bell in news:
             self._bell.recv(1024)
-        return connection in readable
+        return any(descriptor != bell for descriptor in news)
 
     # P-DATA
 
