@@ -48,17 +48,17 @@ def test_what_this_node_lacks_is_said(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "ok", "message"),
+    ("text", "mark", "message"),
     [
-        (GOOD, True, "protocols: good"),
-        (GOOD + "model: published\n", True, "none is active; inactive for want of their model: good"),
-        (GOOD + "destinations: [tps]\n", False, "sends to 'tps', which is not in VOXTELL_DESTINATIONS"),
-        (GOOD + "prompt: x\n", False, "line 4, prompt: there is no such field here; did you mean prompts?"),
-        ("", False, "the file: "),
+        (GOOD, "ok", "protocols: good"),
+        (GOOD + "model: published\n", "ok", "none is active; inactive for want of their model: good"),
+        (GOOD + "destinations: [tps]\n", "FAIL", "sends to 'tps', which is not in VOXTELL_DESTINATIONS"),
+        (GOOD + "prompt: x\n", "FAIL", "line 4, prompt: there is no such field here; did you mean prompts?"),
+        ("", "FAIL", "the file: "),
     ],
 )
-def test_doctor_says_how_it_is_with_the_protocols(folder, tmp_path, text, ok, message):
+def test_doctor_says_how_it_is_with_the_protocols(folder, tmp_path, text, mark, message):
     (folder / "a.yaml").write_text(text)
     name, answer, said = _checked("protocols", _protocols, Settings(home=tmp_path))
-    assert (name, answer) == ("protocols", ok)
+    assert (name, answer) == ("protocols", mark)
     assert message in said

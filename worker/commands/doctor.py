@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,7 +12,7 @@ from dicom_node.errors import DicomNodeError
 from dicom_node.sender import echo
 from worker.commands.peers import peer_named
 from worker.commands.printing import print_json
-from worker.errors import BrokerError, WorkerError
+from worker.errors import BrokerError, EngineMissingError, WorkerError
 from worker.ledger import JobState, Ledger
 from worker.protocols import inactive, problems_in, read_folder, ship_protocols, unknown_destinations
 from worker.queue_server import queue_answers, socket_path
@@ -21,9 +21,15 @@ from worker.settings import Settings, load
 
 GIB = 1024**3
 
+Mark = Literal["ok", "note", "FAIL"]
+
+
+class NotHereError(WorkerError):
+    """Something is not here, and not every machine of a node needs it."""
+
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Checks disk, ledger, queue, protocols, engine, listener and destinations; exit code 1 if one is not in place."""
+    """Checks disk, ledger, queue, protocols, engine, listener and destinations; exit code 1 if one fails."""
     settings = load()
     checks: dict[str, Callable[[Settings], str]] = {
         "home": _home,
@@ -36,19 +42,23 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     results = [_checked(name, check, settings) for name, check in checks.items()]
     results += [_checked(one.name, partial(_peer, name=one.name), settings) for one in settings.destinations]
     if as_json:
-        print_json([{"check": name, "ok": ok, "message": message} for name, ok, message in results])
+        print_json(
+            [{"check": name, "ok": mark != "FAIL", "mark": mark, "message": said} for name, mark, said in results]
+        )
     else:
-        for name, ok, message in results:
-            typer.echo(f"{'ok  ' if ok else 'FAIL'} {name:<12} {message}")
-    if not all(ok for _, ok, _ in results):
+        for name, mark, message in results:
+            typer.echo(f"{mark:<4} {name:<12} {message}")
+    if any(mark == "FAIL" for _, mark, _ in results):
         raise typer.Exit(1)
 
 
-def _checked(name: str, check: Callable[[Settings], str], settings: Settings) -> tuple[str, bool, str]:
+def _checked(name: str, check: Callable[[Settings], str], settings: Settings) -> tuple[str, Mark, str]:
     try:
-        return name, True, check(settings)
+        return name, "ok", check(settings)
+    except NotHereError as error:
+        return name, "note", str(error)
     except (WorkerError, DicomNodeError, OSError) as error:
-        return name, False, str(error)
+        return name, "FAIL", str(error)
 
 
 def _home(settings: Settings) -> str:
@@ -94,7 +104,10 @@ def _protocols(settings: Settings) -> str:
 
 
 def _engine(settings: Settings) -> str:
-    require_engine()
+    try:
+        require_engine()
+    except EngineMissingError as error:
+        raise NotHereError(f"not here; the machine of the segmentation worker needs it. {error}") from None
     from voxtell.errors import VoxTellError
 
     try:
