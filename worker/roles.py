@@ -92,8 +92,11 @@ def listen(settings: Settings) -> None:
         log.info("listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
         retention = threading.Thread(target=Retention(settings, store, ledger).run, args=(stop,), name="retention")
         retention.start()
-        intake.run(stop, listener.open_series)
-        retention.join()
+        try:
+            intake.run(stop, listener.open_series)
+        finally:  # also by an error: a process without its intake has to end, so that it is started again
+            stop.set()
+            retention.join()
     ledger.close()
 
 

@@ -1,17 +1,24 @@
 """Several listener processes on one port: it makes no difference which of them got an image."""
 
+import errno
 import json
+import os
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 
 import numpy as np
+import pytest
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
+from dicom_node.keeping.durable import try_lock
 from dicom_node.peer import associated
 from dicom_node.synthesis import ct_series
 from tests.node import node
+from tests.peers import free_port, running
 from worker.ledger import Ledger
 from worker.upkeep.leadership import Leadership
 
@@ -23,6 +30,17 @@ WAITS = """\
 name: any
 match: {Modality: CT}
 prompts: [liver]
+"""
+
+INTAKE_ENDS = """
+import sys
+from worker.intake import Intake
+def run(*_):
+    raise RuntimeError("the intake has ended")
+Intake.run = run
+sys.argv[1:] = ["listen"]
+from worker.__main__ import main
+main()
 """
 
 
@@ -67,3 +85,30 @@ def test_one_process_leads_and_another_takes_over_when_it_is_gone(tmp_path):
             assert not second.held()
             assert first.held()
         assert second.held()
+
+
+def test_a_process_that_cannot_ask_for_the_lead_asks_again(tmp_path, monkeypatch):
+    """As one without a descriptor left, or on a file system that does not answer for a moment."""
+
+    def refused(_path):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with Leadership(tmp_path) as leadership:
+        monkeypatch.setattr("worker.upkeep.leadership.try_lock", refused)
+        assert not leadership.held()
+        monkeypatch.setattr("worker.upkeep.leadership.try_lock", try_lock)
+        assert leadership.held()
+
+
+@pytest.mark.timeout(120)
+def test_a_listener_whose_intake_ends_by_an_error_ends_with_it(tmp_path):
+    """Else it would live on with its port closed, and nobody would start it again."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXTELL_")}
+    environment |= {"VOXTELL_HOME": str(tmp_path), "VOXTELL_PORT": str(free_port())}
+    command = [sys.executable, "-c", INTAKE_ENDS]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        running(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as listener,
+    ):
+        assert listener.wait(60) == 1
+    assert "unexpected RuntimeError: the intake has ended" in (tmp_path / "log").read_text()

@@ -10,7 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from dicom_node.keeping.durable import try_lock
+
+log = structlog.get_logger(__name__)
 
 
 class Leadership:
@@ -22,9 +26,15 @@ class Leadership:
         self._descriptor: int | None = None
 
     def held(self) -> bool:
-        """True when this process leads; takes the lead when nobody has it."""
+        """True when this process leads; takes the lead when nobody has it.
+
+        False where the lock cannot be asked for (no more descriptors, a file system that does not answer).
+        """
         if self._descriptor is None:
-            self._descriptor = try_lock(self._path)
+            try:
+                self._descriptor = try_lock(self._path)
+            except OSError as error:
+                log.warning("not leading", problem=str(error))
         return self._descriptor is not None
 
     def __enter__(self) -> Self:
