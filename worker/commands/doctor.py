@@ -1,6 +1,7 @@
 """`doctor`: is everything in place? One line per thing, with what to do about each that is not."""
 
 import shutil
+import ssl
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from dicom_node.errors import DicomNodeError
-from dicom_node.sender import echo
+from dicom_node.sender import Peer, echo
+from dicom_node.tls import client_context
 from worker.commands.peers import peer_named
 from worker.commands.printing import print_json
 from worker.errors import BrokerError, EngineMissingError, WorkerError
@@ -118,8 +120,22 @@ def _engine(settings: Settings) -> str:
 
 
 def _listener(settings: Settings) -> str:
-    peer = peer_named(f"{settings.ae_title}@{settings.host}:{settings.port}", settings)
-    return f"{echo(peer, calling_ae=settings.ae_title).peer} answers"
+    peer = Peer(settings.ae_title, settings.host, settings.port, _tls_to_itself(settings))
+    return f"{echo(peer, calling_ae=settings.ae_title).peer} answers{' by TLS' if peer.tls else ''}"
+
+
+def _tls_to_itself(settings: Settings) -> ssl.SSLContext | None:
+    """The client's side of the listener's TLS: it must show the very certificate of the settings, by whatever address.
+
+    Where the listener asks for a certificate it gets the node's own, as the destinations do.
+    """
+    if settings.tls_certificate is None:
+        return None
+    own = settings.tls_certificate
+    context = client_context(own, certificate=own, key=settings.tls_key)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trusted itself, whoever signed it
+    return context
 
 
 def _peer(settings: Settings, name: str) -> str:
