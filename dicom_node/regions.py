@@ -84,6 +84,7 @@ class Region:
     coded: bool = True
     sentence: str = ""  # of the radiology report that asked for it
     placeholder: bool = False  # an empty ROI that a person is to draw
+    learnt: bool = True  # False: the model was not trained on it, so that its empty mask says nothing
 
     @property
     def side(self) -> str:

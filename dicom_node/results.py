@@ -249,8 +249,9 @@ def describe(work: Work) -> str:
 
 
 def looked_for(regions: Iterable[Region]) -> str:
-    """One sentence on the regions of empty masks; "" without any. What a person is to draw was not looked for."""
-    prompts = "; ".join(one_line(region.prompt) for region in regions if not region.placeholder)
+    """One sentence on the regions of empty masks; "" without any. What a person is to draw was not looked for, and what
+    a model never learnt cannot have been."""
+    prompts = "; ".join(one_line(region.prompt) for region in regions if region.learnt and not region.placeholder)
     return f"Looked for, not found: {prompts}." if prompts else ""
 
 

@@ -108,6 +108,8 @@ class Card:
     licence: str = "see the licence of the weights where they were published"
     notice: str = "Not for diagnosis without review; the published weights are not for commercial use."
     text_encoder: Literal["qwen3", "ngrams"] = "qwen3"
+    knows: tuple[str, ...] = ()
+    """The structures that it was trained on; none: whatever is asked for."""
 
     def __post_init__(self) -> None:
         if self.text_encoder not in ("qwen3", "ngrams"):

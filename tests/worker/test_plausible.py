@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dicom_node.results import looked_for
 from dicom_node.shaping.masks import Masks
 from tests.images import affine_of, rotation
 from worker.jobs import Plausible, Prompt
@@ -45,6 +46,16 @@ def test_a_structure_on_the_wrong_side_is_said() -> None:
     assert said(Plausible(left_of="spleen"), (5, 5)) == [], "what was not found lies on no side"
     (unknown,) = said(Plausible(left_of="spleen"), (5, 9), other=(5, 5))
     assert unknown == "liver should lie to the left of spleen, which was not found."
+
+
+def test_what_the_model_never_learnt_is_neither_found_nor_absent() -> None:
+    """A model of the head's organs gives an empty mask for the liver, also where there is one."""
+    masks = Masks.of(np.zeros((2, *SHAPE), dtype=bool))
+    structures = structures_of(masks, [Prompt(text="liver"), Prompt(text="voice box")], (), AFFINE, ["liver"])
+    assert [(reason.label, reason.sentence) for reason in reviews(structures, masks)] == [
+        ("liver", "liver is not among the structures that the model was trained on: its mask says nothing.")
+    ]
+    assert looked_for(one.region for one in structures) == "Looked for, not found: voice box."
 
 
 def test_touching_the_edge_of_the_volume_is_said_with_the_edge() -> None:

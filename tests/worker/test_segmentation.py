@@ -4,8 +4,9 @@ import errno
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,25 @@ def test_a_job_becomes_a_folder_of_results_and_a_line_in_the_ledger(desk: Desk, 
     assert found["volume_ml"] == pytest.approx(4 * 6 * 8 * np.prod(SPACING) / 1000, abs=1e-3)
     assert done.result["not_found"] == ["nothing"]
     assert {path.name for path in desk.store.result_paths(job.id)} == {"seg.dcm", "result.json"}
+
+
+def test_what_the_model_was_never_taught_is_not_called_absent(desk: Desk, queued: Callable[..., Job]) -> None:
+    class OfBones(ThresholdSegmenter):
+        info = replace(ThresholdSegmenter.info, knows=("nothing",))
+
+        def unlearnt(self, prompts: Sequence[str]) -> list[str]:
+            return [prompt for prompt in prompts if prompt == "liver"]
+
+    desk.segmenter = OfBones()  # type: ignore[assignment]
+    job = queued("above 300", "nothing", "liver")
+    segmentation.run(job.id)
+    result = desk.ledger.job(job.id).result
+    assert (result["not_found"], result["not_known"]) == (["nothing"], ["liver"])
+    (sentence,) = result["review"]
+    assert sentence.startswith("liver is not among the structures that the model was trained on")
+    (seg,) = (pydicom.dcmread(path) for path in desk.store.result_paths(job.id) if path.name == "seg.dcm")
+    assert "Looked for, not found: nothing." in seg.ImageComments
+    assert sentence in seg.ImageComments
 
 
 def test_a_message_that_comes_twice_does_nothing_the_second_time(desk: Desk, queued: Callable[..., Job]) -> None:

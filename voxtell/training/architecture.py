@@ -41,5 +41,15 @@ def bundled_plans() -> Plans:
             licence="Apache-2.0; trained on OpenKBP (https://github.com/ababier/open-kbp), MIT",
             notice="Not for diagnosis; seven structures of head and neck CT only, every contour needs review.",
             text_encoder="ngrams",
+            knows=(
+                "brainstem",
+                "spinal cord",
+                "right parotid",
+                "left parotid",
+                "parotid glands",
+                "esophagus",
+                "larynx",
+                "mandible",
+            ),
         ),
     )

@@ -65,10 +65,11 @@ def write_outputs(
 
     `label_map`: a destination wants label maps. `name_length`: most characters of names in structure sets.
     `predecessors`: the objects of the result that this one replaces.
-    Returns {"found": [{"label", "prompt", "volume_ml", "sentence"}], "not_found": [label], "files": [name],
-    "objects": [{"file", "sop_class_uid", "sop_uid", "series_uid"}], "review": [sentence], "model": {...},
-    "seconds": {step: s}, "notes": [sentence]}; all of it goes into the ledger as JSON. A derived structure has as its
-    prompt how it was made; one that a person is to draw is neither found nor not found.
+    Returns {"found": [{"label", "prompt", "volume_ml", "sentence"}], "not_found": [label], "not_known": [label],
+    "files": [name], "objects": [{"file", "sop_class_uid", "sop_uid", "series_uid"}], "review": [sentence],
+    "model": {...}, "seconds": {step: s}, "notes": [sentence]}; all of it goes into the ledger as JSON. A derived
+    structure has as its prompt how it was made; one that a person is to draw is neither found nor not found, and
+    `not_known` are empty masks of what the model was not trained on.
     """
     facts = results.Work(
         algorithm=results.Algorithm(done.model.name, done.model.version, done.model.digest, done.model.notice),
@@ -100,7 +101,8 @@ def write_outputs(
     asked = [one for one in done.structures if one.asked]
     result = {
         "found": [_found(one) for one in asked if one.extent],
-        "not_found": [one.label for one in asked if not one.extent],
+        "not_found": [one.label for one in asked if not one.extent and one.region.learnt],
+        "not_known": [one.label for one in asked if not one.extent and not one.region.learnt],
         "files": files,
         "objects": objects,
         "review": [reason.sentence for reason in done.review],

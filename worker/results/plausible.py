@@ -27,6 +27,11 @@ def reviews(structures: Sequence[Structure], masks: Masks) -> Iterator[Review]:
     known = {one.label: one for one in structures}
     for place, one in enumerate(structures):
         if isinstance(one.made, Prompt):
+            if not one.region.learnt:
+                yield Review(
+                    f"{one.label} is not among the structures that the model was trained on: its mask says nothing.",
+                    one.region.label,
+                )
             yield from _of_volume(one, one.made)
             yield from _of_side(one, one.made, known)
             if one.made.expect.inside_view and (edge := _edge(masks, place)):

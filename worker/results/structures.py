@@ -3,7 +3,7 @@
 A structure may need another one that is finished before: the one that it is cropped to, the ones that it is made of.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -129,14 +129,25 @@ def _combined(how: Derived, mask_of: Any, shape: tuple[int, ...], affine: Affine
 
 
 def structures_of(
-    masks: Masks, prompts: Sequence[Prompt], derived: Sequence[Derived], affine: Affine
+    masks: Masks,
+    prompts: Sequence[Prompt],
+    derived: Sequence[Derived],
+    affine: Affine,
+    unlearnt: Collection[str] = (),
 ) -> tuple[Structure, ...]:
-    """What each finished mask is and where it lies, in the order of `finished`."""
+    """What each finished mask is and where it lies, in the order of `finished`.
+
+    `unlearnt`: the texts of prompts for what the model was not trained on.
+    """
     made: list[Prompt | Derived] = [*prompts, *derived]
     return tuple(
-        Structure(one, region_of(one), extent(packed.mask(), affine) if len(packed.held) else None)
+        Structure(one, _region_if_learnt(one, unlearnt), extent(packed.mask(), affine) if len(packed.held) else None)
         for one, packed in zip(made, masks.packed, strict=True)
     )
+
+
+def _region_if_learnt(made: Prompt | Derived, unlearnt: Collection[str]) -> Region:
+    return replace(region_of(made), learnt=isinstance(made, Derived) or made.text not in unlearnt)
 
 
 # -- what they are called
