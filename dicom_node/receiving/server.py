@@ -4,7 +4,7 @@ import logging
 import socket
 import socketserver
 import ssl
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pynetdicom import AE
 from pynetdicom.association import Association
@@ -14,6 +14,8 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from dicom_node.receiving.reactor import Serve, make_event_driven
 
 _log = logging.getLogger(__name__)
+
+_SPARE_CONNECTIONS: Final = 8  # for those that never ask for an association, such as checks of the port
 
 
 class SharedContexts(list[PresentationContext]):
@@ -45,6 +47,9 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         self._share_port = share_port
         self._idle_seconds = ae.network_timeout
         self._handshake_seconds = ae.acse_timeout
+        # Associations beyond their limit are rejected in words, which takes a connection for each.
+        self._most_connections = 2 * ae.maximum_associations + _SPARE_CONNECTIONS
+        self._connections: list[socket.socket] = []
         super().__init__(ae, address, ae.ae_title, contexts, tls, handlers, _Handler)
 
     def server_bind(self) -> None:
@@ -57,13 +62,24 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         """Take a connection as it is; here a TLS handshake would let one silent peer hold up all others."""
         connection, address = self.socket.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.ssl_context:
+            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Refuse a connection too many: peers that say nothing must not take every descriptor of the process."""
+        self._connections = [connection for connection in self._connections if connection.fileno() >= 0]
+        if len(self._connections) >= self._most_connections:
+            _log.warning("connection from %s refused: %d are open", client_address[0], len(self._connections))
+            return False
+        self._connections.append(request)
+        return True
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shake hands, in the connection's own thread, then start its association."""
         if self.ssl_context:
             request.settimeout(self._handshake_seconds)
-            request = self.ssl_context.wrap_socket(request, server_side=True)
+            request.do_handshake()
         request.settimeout(self._idle_seconds)  # a peer that falls silent within a PDU
         super().finish_request(request, client_address)
 

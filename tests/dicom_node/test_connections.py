@@ -1,14 +1,19 @@
 """Connections by the hundred, and connections of peers that do nothing with them."""
 
+import contextlib
+import logging
 import os
+import socket
 import subprocess
 import sys
+import threading
 
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
-from dicom_node.peer import Peer, Timeouts, associated
-from tests.dicom_node.conftest import small_instance
+from dicom_node.peer import Peer, Timeouts, associated, echo
+from dicom_node.receiving.access import Limits
+from tests.dicom_node.conftest import small_instance, wait_until
 
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 MANY = 1100  # descriptors; select() knows none above 1023
@@ -40,3 +45,33 @@ def test_a_listener_with_more_than_a_thousand_open_files_takes_instances(tmp_pat
         process.stdin.close()
         assert "1.2.3.4.1" in process.stdout.read()
     assert len(list(tmp_path.glob("studies/**/*.dcm"))) == 1
+
+
+def threads_of_associations() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "AcceptorThread" in thread.name]
+
+
+def connected(peer: Peer) -> socket.socket:
+    return socket.create_connection((peer.host, peer.port), 20)
+
+
+def is_refused(connection: socket.socket) -> bool:
+    """True when it was closed at once, False when something is waited for."""
+    connection.settimeout(0.2)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+
+
+def test_connections_without_an_association_have_a_limit(site, caplog):
+    with site(limits=Limits(associations=1)) as here, contextlib.ExitStack() as held:
+        silent = [held.enter_context(connected(here.peer)) for _ in range(10)]  # twice the limit, and a few
+        assert not is_refused(silent[-1])
+        with caplog.at_level(logging.WARNING), connected(here.peer) as one_too_many:
+            wait_until(lambda: is_refused(one_too_many))
+        assert caplog.messages == ["connection from 127.0.0.1 refused: 10 are open"]
+        for connection in silent:
+            connection.close()
+        wait_until(lambda: not threads_of_associations())
+        assert echo(here.peer, calling_ae="A").peer == here.peer
