@@ -32,8 +32,8 @@ BUNDLED_MODEL = Path(__file__).parent / "weights"
 BANK = "text_embeddings.npz"  # an embedding bank beside the weights is used without being named
 
 MEANS_THE_SAME = 0.8
-"""Cosine of two embeddings from which on they mean one structure. Of the bundled model's unseen phrasings and typos each
-has 0.92 at least with its own; of the organs that it does not know none has more than 0.67."""
+"""Cosine of two embeddings from which on they mean one structure. Of the bundled model's unseen phrasings and typos
+each has 0.92 at least with its own; of the organs that it does not know none has more than 0.67."""
 REMEMBERED_PROMPTS = 4096  # embeddings kept between calls; 10 kB each
 
 
