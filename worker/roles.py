@@ -160,7 +160,10 @@ def up(settings: Settings) -> None:
                     if child.returncode > 0 and time.monotonic() < settled_at:  # a signal is no wrong setting
                         raise RoleError(f"{role} ended at once (exit code {child.returncode}): see its message above")
                     log.error("role ended, starting it again", child=role, exit_code=child.returncode)
-                    children[place] = (role, _start_role(role))
+                    try:
+                        children[place] = (role, _start_role(role))
+                    except OSError as error:  # no room for one more process: there may be at the next look
+                        log.error("role not started", child=role, problem=str(error))
         finally:
             _end([child for _, child in children])
 
