@@ -6,18 +6,25 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydicom.uid import EnhancedSRStorage, SegmentationStorage
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
 from typer import Typer
 from typer.testing import CliRunner
 
 from dicom_node.listener import Listener
+from dicom_node.results import _CLASSES, LABEL_MAP_STORAGE, Kind
 from dicom_node.store import Store
 from dicom_node.tls import server_context
 from tests.dicom_node.test_tls import Authority
+from worker.commands.destinations import CLASSES
 from worker.commands.doctor import doctor
 from worker.doors.peers import listener_tls
+from worker.jobs import Output
+from worker.protocols.protocol import NOT_SENT
 from worker.settings import load
 
 COMMAND = Typer()
@@ -93,3 +100,60 @@ def test_a_listener_with_another_certificate_than_the_settings_name_fails(node: 
         code, checks = node.doctor()
     assert "TLS fails (CERTIFICATE_VERIFY_FAILED)" in checks["listener"]["message"]
     assert (checks["listener"]["mark"], code) == ("FAIL", 1)
+
+
+@contextmanager
+def pacs(node: Node, *sop_classes: str, **more: object) -> Iterator[None]:
+    """A destination of the node that takes objects of these classes, and answers a C-ECHO."""
+    ae = AE("PACS")
+    for sop_class in (Verification, *sop_classes):
+        ae.add_supported_context(sop_class)
+    server = ae.start_server(("127.0.0.1", 0), block=False)
+    where = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": server.server_address[1]}
+    node.set(destinations=json.dumps([where | more]))
+    try:
+        yield
+    finally:
+        server.shutdown()
+
+
+def written(node: Node, more: str) -> None:
+    """The node's only protocol."""
+    (node.home / "protocols").mkdir()
+    (node.home / "protocols" / "a.yaml").write_text(f"name: liver\nmatch: {{Modality: CT}}\nprompts: [liver]\n{more}")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "taken", "form", "mark", "said"),
+    [
+        ("", (), "binary", "FAIL", "but does not take Segmentation Storage of liver; change"),
+        ("outputs: [sr]\n", (EnhancedSRStorage,), "binary", "FAIL", "does not take Segmentation Storage of liver"),
+        ("", (SegmentationStorage,), "labelmap", "FAIL", "does not take Label Map Segmentation Storage of liver"),
+        ("", (SegmentationStorage,), "binary", "note", "does not take RT Structure Set Storage, Enhanced SR Storage, "),
+        ("shadow: true\n", (), "binary", "note", "Segmentation Storage, RT Structure Set Storage, "),
+        ("outputs: [seg, sr]\ndestinations: [{to: pacs, outputs: [sr]}]\n", (EnhancedSRStorage,), "binary", "note", ""),
+        ("outputs: [seg, rtstruct]\n", tuple(CLASSES.values()), "binary", "ok", " answers in "),
+    ],
+)
+def test_a_destination_is_asked_for_what_goes_there(
+    node: Node, protocol: str, taken: tuple[str, ...], form: str, mark: str, said: str
+) -> None:
+    written(node, protocol)
+    with pacs(node, *taken, seg=form), listening(node):
+        code, checks = node.doctor()
+    assert said in checks["pacs"]["message"]
+    assert (checks["pacs"]["mark"], code) == (mark, int(mark == "FAIL"))
+
+
+def test_a_destination_by_dicomweb_is_a_note(node: Node) -> None:
+    node.set(destinations=json.dumps([{"name": "cloud", "url": "https://pacs.example/dicom-web"}]))
+    with listening(node):
+        code, checks = node.doctor()
+    assert checks["cloud"]["mark"] == "note"
+    assert code == 0
+
+
+def test_every_kind_of_object_that_is_written_is_asked_for() -> None:
+    kinds = get_args(Kind)
+    assert {_CLASSES[kind] for kind in kinds} == {*CLASSES.values(), LABEL_MAP_STORAGE}
+    assert {*CLASSES} == {*get_args(Output)} - {*NOT_SENT}

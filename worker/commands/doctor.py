@@ -12,14 +12,15 @@ import typer
 from dicom_node.errors import DicomNodeError
 from dicom_node.sender import Peer, echo
 from dicom_node.tls import client_context
-from worker.commands.peers import peer_named
+from worker.commands.destinations import answers, not_taken, senders_of
 from worker.commands.printing import print_json
-from worker.errors import BrokerError, EngineMissingError, WorkerError
+from worker.doors.peers import peer_of
+from worker.errors import BrokerError, EngineMissingError, ProtocolError, WorkerError
 from worker.ledger import JobState, Ledger
-from worker.protocols import inactive, problems_in, read_folder, ship_protocols, unknown_destinations
+from worker.protocols import Protocol, inactive, problems_in, read_folder, ship_protocols, unknown_destinations
 from worker.queue_server import queue_answers, socket_path
 from worker.segmentation import load_segmenter, require_engine
-from worker.settings import Settings, load
+from worker.settings import Destination, Settings, load
 
 GIB = 1024**3
 
@@ -42,7 +43,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         "listener": _listener,
     }
     results = [_checked(name, check, settings) for name, check in checks.items()]
-    results += [_checked(one.name, partial(_peer, name=one.name), settings) for one in settings.destinations]
+    results += [_checked(one.name, partial(_destination, destination=one), settings) for one in settings.destinations]
     if as_json:
         print_json(
             [{"check": name, "ok": mark != "FAIL", "mark": mark, "message": said} for name, mark, said in results]
@@ -138,6 +139,24 @@ def _tls_to_itself(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def _peer(settings: Settings, name: str) -> str:
-    report = echo(peer_named(name, settings), calling_ae=settings.ae_title)
-    return f"{report.peer} answers in {report.seconds * 1000:.0f} ms ({report.implementation})"
+def _destination(settings: Settings, destination: Destination) -> str:
+    if destination.url is not None:
+        raise NotHereError(f"{destination.url} is a DICOMweb service: it is asked by the first delivery")
+    peer = peer_of(destination, settings)
+    here = answers(peer, settings)
+    refused = not_taken(peer, destination, settings)
+    senders = senders_of(destination, _active(settings), settings)
+    if needed := [f"{name} of {', '.join(senders[output])}" for output, name in refused.items() if senders[output]]:
+        raise WorkerError(f"{here}, but does not take {'; '.join(needed)}; change what it takes, or what goes there")
+    if refused:
+        raise NotHereError(f"{here}; it does not take {', '.join(refused.values())}, and no active protocol sends it")
+    return here
+
+
+def _active(settings: Settings) -> list[Protocol]:
+    """The protocols in force as far as their files are good; what is wrong with the others has a line of its own."""
+    try:
+        protocols = read_folder(settings.protocols_folder)
+    except ProtocolError:
+        return []
+    return [protocol for protocol in protocols if not inactive(protocol, settings)]
