@@ -144,7 +144,7 @@ def _load_in_turn(settings: Settings) -> "voxtell.Segmenter":
     require_engine()
     from voxtell.inference import pick_device
 
-    with device_turn(str(pick_device(settings.device))):
+    with device_turn(settings.home, str(pick_device(settings.device))):
         return load_segmenter(settings)
 
 
@@ -248,7 +248,7 @@ class Desk:
             derived=work.derived,
             volume=work.volume,
             straighten=wanted.resample_tilt,
-            turn=device_turn(segmenter.device),
+            turn=device_turn(self.settings.home, segmenter.device),
             cancelled=lost.is_set,
         )
         before = self.ledger.predecessor(job)

@@ -1,11 +1,11 @@
 """One attempt at a job: claim, segment, publish, and what becomes of every kind of failure."""
 
 import errno
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,9 +123,8 @@ def test_a_message_that_comes_twice_does_nothing_the_second_time(desk: Desk, que
 
 
 def test_a_job_reads_its_images_and_then_waits_for_its_turn_at_the_device(
-    desk: Desk, queued: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, queued: Callable[..., Job]
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     asked = threading.Event()
 
     class Noted(ThresholdSegmenter):
@@ -135,7 +134,7 @@ def test_a_job_reads_its_images_and_then_waits_for_its_turn_at_the_device(
 
     desk.segmenter, job = Noted(), queued("above 300")  # type: ignore[assignment]
     assert desk.settings.device == "auto"  # another name of the same device
-    with ThreadPoolExecutor(1) as other, device_turn(desk.segmenter.device):
+    with ThreadPoolExecutor(1) as other, device_turn(desk.settings.home, desk.segmenter.device):
         claimed = desk.ledger.claim(job.id, desk.settings.lease_seconds)
         attempt = other.submit(desk.attempt, claimed)  # a Celery task is looked up anew in every thread
         assert not asked.wait(1)
@@ -330,16 +329,16 @@ def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(desk: Desk
 
 
 def test_a_worker_that_stood_still_does_not_touch_the_results_of_its_successor(
-    desk: Desk, queued: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = queued("above 300", routes=(Route(to="pacs"),))
     published: list[bytes] = []
 
     class Overtaken(ThresholdSegmenter):
-        """While it stands still, its lease runs out and another machine, with its own device, does the job."""
+        """While it stands still, its lease runs out and another process, on another device, does the job."""
 
         def __call__(self, *arguments: Any, **options: Any) -> Any:
-            monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+            monkeypatch.setattr(segmentation, "device_turn", lambda *_device: nullcontext())
             desk.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
             late = desk.ledger._clock
             desk.ledger._clock = lambda: late() + 2 * desk.settings.lease_seconds  # type: ignore[method-assign]

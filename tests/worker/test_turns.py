@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,20 +14,21 @@ from worker.upkeep import turns
 from worker.upkeep.turns import destination_turn, device_turn, processes_for
 
 HOLDS_ITS_TURN = """
-import time
+import sys, time
+from pathlib import Path
 from worker.upkeep.turns import device_turn
-with device_turn("cuda:0"):
+with device_turn(Path(sys.argv[1]), "cuda:0"):
     print("mine", flush=True)
     time.sleep(600)
 """
 
 
 @pytest.fixture
-def rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
-    """Another process that has its turn at cuda:0 and does not let go."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-c", HOLDS_ITS_TURN]
+def rival(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process as in another container, with a /tmp of its own: it has its turn at cuda:0 and does not let go."""
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    command = [sys.executable, "-c", HOLDS_ITS_TURN, str(tmp_path / "home")]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "mine\n"
@@ -36,11 +36,13 @@ def rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subproces
         process.kill()
 
 
-def test_a_process_waits_until_the_one_before_it_is_done_however_that_ends(rival: subprocess.Popen[str]) -> None:
+def test_a_process_waits_until_the_one_before_it_is_done_however_that_ends(
+    rival: subprocess.Popen[str], tmp_path: Path
+) -> None:
     mine = threading.Event()
 
     def wait_for_it() -> None:
-        with device_turn("cuda:0"):
+        with device_turn(tmp_path / "home", "cuda:0"):
             mine.set()
 
     thread = threading.Thread(target=wait_for_it)
@@ -52,9 +54,11 @@ def test_a_process_waits_until_the_one_before_it_is_done_however_that_ends(rival
 
 
 @pytest.mark.usefixtures("rival")
-def test_another_device_is_free_meanwhile() -> None:
-    with device_turn("cuda:1"), device_turn("cpu"):
-        assert len(list(Path(tempfile.gettempdir()).glob("voxtell-*"))) == 3
+def test_another_device_is_free_meanwhile_and_so_is_a_destination_of_that_name(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with device_turn(home, "cuda:1"), device_turn(home, "cpu"), destination_turn(home, "cuda:0") as mine:
+        assert mine
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_one_at_a_time_is_at_a_destination_and_nobody_waits_for_it(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Whose turn it is: at the device, and at a destination.
 
-The processes of a machine read and write side by side and compute one by one. Two networks at work on one GPU would
+The processes of a node read and write side by side and compute one by one. Two networks at work on one GPU would
 share its time and not its memory: each would have been admitted by what was free before the other began. In turns each
 finds all of it, and while one computes the others read and write.
 
@@ -9,9 +9,8 @@ the others are there for the other destinations.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -25,14 +24,16 @@ BESIDE_A_GPU: Final = 2
 """Segmentation processes: one computes while the other reads or writes."""
 
 
-def device_turn(device: str) -> AbstractContextManager[None]:
-    """Wait for the device, by torch's name, and have it to oneself, as far as this user's processes on this machine go.
+@contextmanager
+def device_turn(home: Path, device: str) -> Iterator[None]:
+    """Wait for the device, by torch's name, and have it to oneself, as far as the processes of one home go.
 
-    The turn ends with the `with` block, and with the process, however that ends. Raises OSError.
+    They may run in several containers, which must see the same GPUs under the same names. Nodes with homes of their own
+    on one GPU do not wait for each other. The turn ends with the `with` block, and with the process, however that ends.
+    Raises OSError.
     """
-    folder = Path(tempfile.gettempdir()) / f"voxtell-{os.getuid()}-{device.replace(':', '-')}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return locked(folder)
+    with locked(_lock_file(home / "turns" / "devices", device)):
+        yield
 
 
 @contextmanager
@@ -41,15 +42,19 @@ def destination_turn(home: Path, destination: str) -> Iterator[bool]:
 
     The turn ends with the `with` block, and with the process, however that ends. Raises OSError.
     """
-    path = home / "turns" / f"{quote(destination, safe='')}.lock"
-    path.parent.mkdir(exist_ok=True)
-    path.touch()
-    descriptor = try_lock(path)
+    descriptor = try_lock(_lock_file(home / "turns", destination))
     try:
         yield descriptor is not None
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _lock_file(folder: Path, name: str) -> Path:
+    path = folder / f"{quote(name, safe='')}.lock"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
 
 
 def means_gpu(device: str) -> bool:
