@@ -95,9 +95,11 @@ def main() -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """Errors of the rooms are sentences; others are named, with the way to more."""
+    """Errors of the rooms are sentences, and so are those of files; others are named, with the way to more."""
     if hasattr(error, "retry"):
         return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; check that it exists and may be written"
     return f"unexpected {type(error).__name__}: {error}; run it again with --debug for the traceback"
 
 

@@ -65,6 +65,15 @@ def test_a_model_that_is_not_there(tmp_path: Path, study: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_cannot_be_written(tmp_path: Path, study: Path, model: Path) -> None:
+    nowhere = Path("/proc/no-such-folder")  # not even root makes one there
+    outputs = ("run", study, "-p", "liver", "-o", nowhere), ("volume", study, "-o", nowhere / "volume.nii.gz")
+    said = [sentence(voxtell_dicom(*words, home=tmp_path, model=model)) for words in outputs]
+    said.append(sentence(voxtell_dicom("listen", home=nowhere)))
+    reason = "No such file or directory; check that it exists and may be written"
+    assert said == [f"voxtell-dicom: {nowhere}: {reason}"] * 3
+
+
 def test_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
