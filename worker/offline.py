@@ -34,6 +34,12 @@ class NothingToDoError(WorkerError):
     """No series of the study was segmented."""
 
 
+class UsedFolderError(WorkerError):
+    """The folder holds the result of an earlier run."""
+
+    retry = "usage"
+
+
 def run_study(
     settings: Settings,
     study: Path,
@@ -49,19 +55,20 @@ def run_study(
     folder of its own below `output`, named by its Series Instance UID, and below that by its name.
 
     Raises:
-        NothingToDoError: with the reason for each series. Errors of the engine pass through.
+        NothingToDoError: with the reason for each series. UsedFolderError: a result is there already; nothing is done.
+        Errors of the engine pass through.
     """
     asked = read_protocol(protocol) if protocol else EVERYTHING
     if outputs:
         asked = asked.model_copy(update={"outputs": outputs})
     reported = _reported(asked, prompts, report)
     chosen, reasons = _choose(asked, reported, study, settings)
+    folders = _folders(output, chosen)
     done: list[dict[str, Any]] = []
     segmenter = None
-    for volume, work in chosen:
+    for (volume, work), folder in zip(chosen, folders, strict=True):
         wanted = settings_for(work, settings)
         segmenter = segmenter or load_segmenter(wanted)
-        folder = output if len(chosen) == 1 else output / work.series_uid / _file_name(volume.name)
         try:
             found = segment(
                 [file.path for file in volume.files],
@@ -116,6 +123,21 @@ def _choose(
             else:
                 reasons.append(f"{verdict.volume.label}: {verdict.reason}")
     return chosen, reasons
+
+
+def _folders(output: Path, chosen: Sequence[tuple[StudyVolume, Work]]) -> list[Path]:
+    """Where the result of each volume goes: of an earlier one there files would stay that the new one does not list.
+
+    Raises:
+        UsedFolderError: one of them holds a result.
+    """
+    folders = [output / work.series_uid / _file_name(volume.name) for volume, work in chosen]
+    if len(chosen) == 1:
+        folders = [output]
+    for folder in folders:
+        if (folder / "result.json").exists():
+            raise UsedFolderError(f"{folder} holds the result of an earlier run; name another folder, or remove it")
+    return folders
 
 
 def _file_name(name: str) -> str:

@@ -142,6 +142,9 @@ def test_run_writes_what_it_says(tmp_path: Path, study: Path, model: Path) -> No
     done = voxtell_dicom("run", study, "-p", "left kidney", "-o", out, *outputs, "--json", home=tmp_path, model=model)
     assert done.returncode == 0, done.stderr
     (result,) = json.loads(done.stdout)
+    again = voxtell_dicom("run", study, "-p", "liver", "-o", out, home=tmp_path, model=model)
+    assert again.returncode == 2, "the files of two results would lie in one folder"
+    assert f"{out} holds the result of an earlier run" in again.stderr
     assert [found["label"] for found in result["found"]] == ["left kidney"]
     assert sorted(map(Path, result["files"])) == [
         out / name for name in ("left_kidney.nii.gz", "preview.dcm", "rtstruct.dcm", "seg.dcm", "sr.dcm")

@@ -13,7 +13,7 @@ from tests.twins import ThresholdSegmenter
 from tests.worker.listening import QUIET, Node
 from tests.worker.test_selection import echoes, series
 from worker import offline
-from worker.offline import NothingToDoError, run_study
+from worker.offline import NothingToDoError, UsedFolderError, run_study
 from worker.settings import Settings
 
 PROTOCOLS = {
@@ -73,14 +73,25 @@ def test_each_volume_has_a_folder_of_its_own(tmp_path):
     assert [len(one["found"]) for one in done] == [1, 2]  # only the second echo is brighter than 50
 
 
+@pytest.mark.parametrize("volumes", [("5.5",), ("5.5", "90")], ids=["of one volume", "of several volumes"])
+def test_a_folder_with_a_result_is_not_written_into(tmp_path, volumes):
+    echoes(tmp_path / "study", *volumes)
+    run = (Settings(home=tmp_path), tmp_path / "study", tmp_path / "out")
+    run_study(*run, ["above -5"], None, None, ("nifti",))
+    before = sorted((tmp_path / "out").rglob("*"))
+    with pytest.raises(UsedFolderError, match="holds the result of an earlier run; name another folder"):
+        run_study(*run, ["above 0"], None, None, ("nifti",))
+    assert sorted((tmp_path / "out").rglob("*")) == before
+
+
 def test_a_protocol_may_take_more_prompts_from_the_report_that_is_given(tmp_path):
     series(tmp_path / "study", 1)
     path = written(tmp_path, "report: {use: true}\n")
     report = tmp_path / "report.txt"
     report.write_text("FINDINGS: 8 mm solid nodule in the right upper lobe. No pleural effusion.")
-    run = (Settings(home=tmp_path), tmp_path / "study", tmp_path / "out", [])
-    (with_report,) = run_study(*run, report, path, ("nifti",))
-    (without,) = run_study(*run, None, path, ("nifti",))
+    settings, study = Settings(home=tmp_path), tmp_path / "study"
+    (with_report,) = run_study(settings, study, tmp_path / "with", [], report, path, ("nifti",))
+    (without,) = run_study(settings, study, tmp_path / "without", [], None, path, ("nifti",))
     assert with_report["not_found"] == ["liver", "solid nodule in the right upper lobe"]
     assert without["not_found"] == ["liver"]
 

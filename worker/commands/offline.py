@@ -35,13 +35,16 @@ def run(
 
     A protocol may be given a report too, if it takes prompts from reports.
     """
-    from worker.offline import run_study
+    from worker.offline import UsedFolderError, run_study
 
     flags: dict[Output, bool] = {"seg": seg, "rtstruct": rtstruct, "sr": sr, "preview": preview, "nifti": nifti}
     outputs = tuple(name for name, wanted in flags.items() if wanted)
     if bool(prompts) + (report is not None or protocol is not None) != 1:
         raise typer.BadParameter("give prompts (-p TEXT, may be repeated), a report (--report FILE) or a protocol.")
-    done = run_study(load(), study, output, list(dict.fromkeys(prompts or ())), report, protocol, outputs)
+    try:
+        done = run_study(load(), study, output, list(dict.fromkeys(prompts or ())), report, protocol, outputs)
+    except UsedFolderError as error:
+        raise typer.BadParameter(f"{error}.") from None
     if as_json:
         print_json(done)
         return
