@@ -36,8 +36,8 @@ class Limits:
     associations: int = 64
     pdu_bytes: int = 131072  # largest P-DATA a sender may use; a large one is what makes C-STORE fast
     free_bytes: int = 2**30  # with less room left on the disk nothing is accepted
-    idle_seconds: float = 300.0  # an association without a message for so long is aborted
-    request_seconds: float = 30.0  # from connection to A-ASSOCIATE-RQ
+    idle_seconds: float = 300.0  # an association is aborted after so long without a message, or within one PDU
+    request_seconds: float = 30.0  # from connection to the end of A-ASSOCIATE-RQ
 
 
 DEFAULT_LIMITS: Final = Limits()

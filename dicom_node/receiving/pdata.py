@@ -47,6 +47,7 @@ class PDataReader:
         self._open = False  # within a value
         self._context_id = 0
         self._control = 0
+        self.pdus = 0  # that have begun
         self.taken = 0  # bytes of the latest `pieces` that need not be given again
 
     @property
@@ -87,6 +88,7 @@ class PDataReader:
             raise MalformedPduError(f"{left} bytes of a PDU cannot hold a presentation data value")
         if len(stream) < place + _PDV_HEADER.size:
             return False
+        self.pdus += self._pdu_left == 0
         length, self._context_id, self._control = _PDV_HEADER.unpack_from(stream, place)
         if not _LEAST <= length <= left - 4:
             raise MalformedPduError(f"a presentation data value of {length} bytes in {left} bytes of a PDU")

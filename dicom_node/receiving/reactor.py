@@ -24,6 +24,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
+from dicom_node.errors import DicomNodeError
 from dicom_node.receiving.command import MalformedCommandError
 from dicom_node.receiving.messages import Messages, PassOn
 from dicom_node.receiving.pdata import P_DATA_TF, MalformedPduError, PDataReader, Piece, command_pdus
@@ -42,6 +43,10 @@ _log = logging.getLogger(__name__)
 
 Serve = Callable[[Association, PassOn], Messages]
 """What takes the messages of an association that is established."""
+
+
+class SlowPeerError(DicomNodeError):
+    """A PDU did not come to its end in time."""
 
 
 def make_event_driven(association: Association, serve: Serve) -> None:
@@ -66,6 +71,7 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
         self.wants_more = False  # what is pending means nothing before more comes
         self._news = select.poll()
         self._news.register(self.socket, select.POLLIN)
+        self.deadline = 0.0  # on the monotonic clock, for the PDU that `recv` reads
 
     @property
     def is_open(self) -> bool:
@@ -91,7 +97,7 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
         return bool(count)
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Read `nr_bytes` of what is no P-DATA, or fewer when the peer closes. Raises OSError."""
+        """Read `nr_bytes` of what is no P-DATA, or fewer when the peer closes. Raises OSError, SlowPeerError."""
         if nr_bytes > _LONGEST_CONTROL_PDU:
             raise OSError(errno.EMSGSIZE, f"a PDU of {nr_bytes} bytes")
         content = bytearray(nr_bytes)
@@ -99,10 +105,23 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
         content[:filled] = self.pending[:filled]
         self.take(filled)
         with memoryview(content) as view:
-            while filled < nr_bytes and (count := self.socket.recv_into(view[filled:])):
+            while filled < nr_bytes and (count := self._recv_in_time(view[filled:])):
                 filled += count
         del content[filled:]
         return content
+
+    def _recv_in_time(self, view: memoryview) -> int:
+        patience = self.socket.gettimeout()
+        left = self.deadline - time.monotonic()
+        try:
+            if left <= 0:
+                raise TimeoutError
+            self.socket.settimeout(left)
+            count = int(self.socket.recv_into(view))
+        except TimeoutError:
+            raise SlowPeerError from None
+        self.socket.settimeout(patience)
+        return count
 
     @property
     def ready(self) -> bool:
@@ -201,7 +220,7 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
     def _is_transport_event(self) -> bool:
         if self.event_queue.empty() and self._wait() and self.state_machine.current_state == _DATA_TRANSFER:
             self._read_pdu_data()
-            return True
+            return False  # or pynetdicom would take every byte for a sign of life
         return bool(super()._is_transport_event())
 
     def _wait(self) -> bool:
@@ -217,6 +236,10 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self._bell.recv(1024)
         return any(descriptor != bell for descriptor in news)
 
+    def _peer(self) -> str:
+        peer = self.assoc.requestor
+        return f"{peer.ae_title} at {peer.address}" if peer.ae_title else str(peer.address)
+
     # P-DATA
 
     def _read_pdu_data(self) -> None:
@@ -225,8 +248,11 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
             while self._receive():
                 pass
         except (MalformedPduError, MalformedCommandError) as error:
-            _log.warning("association with %s aborted: %s", self.assoc.requestor.ae_title, error)
+            _log.warning("association with %s aborted: %s", self._peer(), error)
             self.event_queue.put(_INVALID_PDU)
+        except SlowPeerError as error:
+            _log.warning("connection from %s closed: %s", self._peer(), error)
+            self.event_queue.put(_CONNECTION_CLOSED)
         except OSError:
             self.event_queue.put(_CONNECTION_CLOSED)
 
@@ -234,14 +260,19 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
         """Work on what is pending and read more; False when the reactor has something to do."""
         established = self.state_machine.current_state == _DATA_TRANSFER
         if established or self._data.inside:
+            begun = self._data.pdus
             for piece in self._data.pieces(self.socket.pending):
                 if established:
                     self._serve_piece(piece)
                 if not self.event_queue.empty():
                     break
             self.socket.take(self._data.taken)
+            if self._data.pdus > begun or (self._data.taken and not self._data.inside):
+                self._idle_timer.restart()  # not at every byte: a PDU has to come to its end in time
         pending = self.socket.pending
         if not self._data.inside and not (established and pending[:1] in (b"", bytes([P_DATA_TF]))):
+            timer = self._idle_timer if established else self.artim_timer
+            self.socket.deadline = time.monotonic() + timer.remaining
             super()._read_pdu_data()
             return False
         self.socket.wants_more = True
@@ -250,7 +281,6 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
         if not self.socket.fill():
             self.event_queue.put(_CONNECTION_CLOSED)
             return False
-        self._idle_timer.restart()
         return True
 
     def _serve_piece(self, piece: Piece) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -75,3 +76,39 @@ def test_connections_without_an_association_have_a_limit(site, caplog):
             connection.close()
         wait_until(lambda: not threads_of_associations())
         assert echo(here.peer, calling_ae="A").peer == here.peer
+
+
+# The beginnings of an A-ASSOCIATE-RQ (PS3.8 section 9.3.2) and of a command in P-DATA-TF (section 9.3.5 and annex E).
+HALF_A_REQUEST = struct.pack(">BxLHH", 1, 10000, 1, 0)
+HALF_A_FRAGMENT = struct.pack(">BxLLBB", 4, 10000, 9996, 1, 1)
+
+
+def trickles(connection: socket.socket) -> None:
+    """One byte more, as long as somebody takes it."""
+    with contextlib.suppress(OSError):
+        connection.send(b"\0")
+
+
+def test_a_peer_that_stops_within_its_request_keeps_no_slot(site, caplog):
+    with site(limits=Limits(request_seconds=0.3)) as here, connected(here.peer) as connection:
+        connection.sendall(HALF_A_REQUEST)
+        with caplog.at_level(logging.WARNING):
+            assert connection.recv(1) == b""
+            wait_until(lambda: not threads_of_associations())
+        assert caplog.messages == ["connection from 127.0.0.1 closed: A PDU did not come to its end in time."]
+
+
+def test_a_peer_that_trickles_its_request_keeps_no_slot(site):
+    with site(limits=Limits(request_seconds=0.3)) as here, connected(here.peer) as connection:
+        connection.sendall(HALF_A_REQUEST)
+        wait_until(threads_of_associations)
+        wait_until(lambda: trickles(connection) or not threads_of_associations())
+
+
+def test_a_peer_that_trickles_its_data_is_ended(site):
+    with site(limits=Limits(idle_seconds=0.3)) as here, associated(here.peer, CT, calling_ae="A") as association:
+        assert association.send_c_store(small_instance()).Status == 0x0000
+        connection = association.dul.socket.socket
+        connection.sendall(HALF_A_FRAGMENT)
+        wait_until(lambda: trickles(connection) or here.ends)
+        assert here.ends[0].aborted
