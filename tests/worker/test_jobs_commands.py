@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from dicom_node.store import Store
@@ -57,6 +58,29 @@ def failed(ledger: Ledger, home: Path) -> Job:
     deliver(ledger, job, "pacs", DeliveryState.FAILED, "refused")
     assert deliver(ledger, job, "archive", DeliveryState.FAILED, "no room") is JobState.FAILED
     return job
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["in a pipe", "on a terminal of 80 columns"])
+def test_what_one_copies_out_of_a_table_is_whole(
+    ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    long = "1.2.826.0.1.3680043.8.498." + "7" * 38
+    assert ledger.add_job(work(series=long))
+    (job,) = ledger.jobs()
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(Console, "is_terminal", terminal)
+    listed = jobs().output
+    assert job.id in listed
+    assert "\N{HORIZONTAL ELLIPSIS}" not in listed
+    assert (long in listed) is not terminal
+    _, first, *more = listed.splitlines()
+    column = first.index("1.2.826")
+    assert "".join(line[column:].split("  ")[0].strip() for line in (first, *more)) == long
+
+
+def test_without_jobs_the_list_says_so(ledger: Ledger, home: Path) -> None:
+    assert jobs().output == jobs("--state", "failed").output == "no jobs\n"
+    assert jobs("--json").output == "[]\n"
 
 
 def test_a_result_in_review_is_released(ledger: Ledger, home: Path) -> None:

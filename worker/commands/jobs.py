@@ -34,6 +34,9 @@ def jobs(
     if as_json:
         print_json([_facts(job) for job in found])
         return
+    if not found:
+        typer.echo("no jobs")
+        return
     rows = ((job.id, job.state, job.protocol, job.series_uid, when(job.updated_at), job.reason) for job in found)
     print_table(("job", "state", "protocol", "series", "changed", "reason"), rows)
 
