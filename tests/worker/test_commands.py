@@ -106,6 +106,15 @@ def test_doctor_names_what_is_not_in_place_and_what_is(tmp_path: Path, free_port
     assert "random" in checks["engine"]["message"]
 
 
+def test_verify_says_that_the_self_test_was_run(tmp_path: Path, model: Path) -> None:
+    done = voxtell_dicom("model", "verify", model, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    *files, last = done.stdout.splitlines()
+    assert len(files) == 2
+    assert all(line.startswith("ok  ") and "sha256:" in line for line in files)
+    assert last == "ok  self-test"
+
+
 def test_a_misspelt_setting_stops_the_start(tmp_path: Path) -> None:
     done = voxtell_dicom("jobs", home=tmp_path, ae_titel="X")
     assert "did you mean VOXTELL_AE_TITLE?" in sentence(done)
