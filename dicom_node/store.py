@@ -202,18 +202,13 @@ class Store:
         whoever writes into the folder becomes a StoreError ("later"), as when the disk is full.
         """
         final = self._results / _checked_name(job_id)
-        folder = self.workspace.new_path()
-        try:
-            with self._as_store_error(final):
-                folder.mkdir()
-                yield folder
-                for path in folder.rglob("*"):
-                    fsync(path)
-                fsync(folder)
-                publish(folder, final)
-                fsync(final.parent)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with self._as_store_error(final), self.scratch() as folder:
+            yield folder
+            for path in folder.rglob("*"):
+                fsync(path)
+            fsync(folder)
+            publish(folder, final)
+            fsync(final.parent)
 
     def result_paths(self, job_id: str) -> list[Path]:
         """The files of a job's result by name; empty when it has none."""
@@ -221,6 +216,19 @@ class Store:
         return sorted(path for path in folder.rglob("*") if path.is_file())
 
     # the disk
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder that goes when the block ends; what a dead process left of its own goes at the next start.
+
+        Raises OSError.
+        """
+        folder = self.workspace.new_path()
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def free_bytes(self) -> int:
         """Bytes that may still be written."""

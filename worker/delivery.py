@@ -7,10 +7,9 @@ One process at a time is at a destination, be it to send or to ask: a PACS that 
 message that comes meanwhile is dropped; whoever is there enqueues the next that waits when it is done.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import structlog
 from celery import shared_task
@@ -19,7 +18,7 @@ from pydicom.uid import generate_uid
 from dicom_node.errors import DicomNodeError, PeerError
 from dicom_node.sender import SendOutcome, send
 from dicom_node.store import Store
-from dicom_node.transcode import transcoded
+from dicom_node.transcode import Syntax, transcoded
 from dicom_node.web_sender import send_to_web
 from worker.broker import COMMIT_TASK, DELIVER_TASK, Broker, celery_app
 from worker.doors.peers import peer_of, web_peer_of
@@ -114,11 +113,19 @@ class Sender:
     def _send(self, delivery: Delivery) -> list[SendOutcome]:
         destination = self.settings.destination(delivery.destination)
         paths = objects_of(delivery, self.ledger, self.store, destination)
-        with TemporaryDirectory(prefix="voxtell-sending-") as folder:
-            copies = [transcoded(path, destination.transfer_syntax, Path(folder)) for path in paths]
+        with self._in_syntax(paths, destination.transfer_syntax) as copies:
             if web := web_peer_of(destination, self.settings):
                 return send_to_web(copies, web)
             return send(copies, peer_of(destination, self.settings), calling_ae=self.settings.ae_title)
+
+    @contextmanager
+    def _in_syntax(self, paths: Sequence[Path], syntax: Syntax) -> Iterator[Sequence[Path]]:
+        """The objects in a transfer syntax; the store writes "explicit" ones, which need neither copies nor room."""
+        if syntax == "explicit":
+            yield paths
+            return
+        with self.store.scratch() as folder:
+            yield [transcoded(path, syntax, folder) for path in paths]
 
     def _judge(self, delivery: Delivery, outcomes: list[SendOutcome]) -> None:
         failed = [outcome for outcome in outcomes if outcome.result == "failed"]

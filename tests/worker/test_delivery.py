@@ -1,6 +1,12 @@
 """Results on their way to a PACS: taken, not there, refused, unknown."""
 
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +33,13 @@ from worker.jobs import Priority, Prompt, Route, Work
 from worker.ledger import DeliveryState, Job, JobState
 from worker.queue_server import running_queue
 from worker.settings import load
+
+KILLED = """
+import os, signal, sys
+from worker import delivery
+delivery.send = lambda *_paths, **_options: os.kill(os.getpid(), signal.SIGKILL)
+delivery.run(sys.argv[1], "pacs")
+"""
 
 # pynetdicom shuts its socket down and never closes it when nobody listens.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
@@ -290,6 +303,58 @@ def test_a_delivery_that_takes_longer_than_its_lease_is_not_made_twice(
         delivery.run(job.id, "pacs")
     assert lost == []
     assert sender.ledger.job(job.id).state is JobState.DELIVERED
+
+
+# -- in another transfer syntax
+
+
+def asking_for(syntax: str, port: int) -> dict[str, object]:
+    return {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": port, "transfer_syntax": syntax}
+
+
+def left_in(home: Path) -> list[Path]:
+    return [path for path in (home / "incoming").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "deflated"])
+def test_a_node_that_writes_nowhere_but_in_its_home_delivers(
+    sender: Sender, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch, syntax: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "read-only" / "tmp"))
+    sender.settings = load(home=sender.settings.home, destinations=[asking_for(syntax, free_port)])
+    job = segmented(sender, "pacs")
+    with pacs(tmp_path / "pacs", free_port):
+        delivery.run(job.id, "pacs")
+    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+    assert left_in(sender.settings.home) == []
+
+
+def test_objects_that_are_sent_as_they_lie_need_no_room(
+    sender: Sender, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = segmented(sender, "pacs")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pacs(tmp_path / "pacs", free_port), monkeypatch.context() as patched:
+        patched.setattr(sender.store, "scratch", full)
+        delivery.run(job.id, "pacs")
+    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+
+
+def test_the_copies_of_a_process_that_was_killed_go_at_the_next_start(sender: Sender, tmp_path: Path) -> None:
+    home, job = sender.settings.home, segmented(sender, "pacs")
+    (tmp_path / "tmp").mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VOXTELL_")}
+    environment |= {"VOXTELL_HOME": str(home), "TMPDIR": str(tmp_path / "tmp")}
+    environment["VOXTELL_DESTINATIONS"] = json.dumps([asking_for("deflated", 1)])
+    killed = subprocess.run([sys.executable, "-c", KILLED, job.id], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert [path.name for path in sorted(left_in(home))] == ["0001.dcm", "0002.dcm"]
+    Store(home)
+    assert left_in(home) == []
 
 
 # -- by STOW-RS
