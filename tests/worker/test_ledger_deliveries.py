@@ -73,6 +73,30 @@ def test_the_next_for_a_destination_is_the_first_due_of_another_job(ledger, cloc
     assert ledger.next_to_commit("other", but_not=first.id) == []
 
 
+def test_what_a_destination_took_is_remembered_until_the_results_are_made_anew(ledger, clock):
+    job = sending(ledger, "pacs")
+    ledger.postpone_delivery(ledger.claim_delivery(job.id, "pacs", LEASE), "no room", 1.0, taken=["seg.dcm"])
+    clock.passes(1.0)
+    again = ledger.claim_delivery(job.id, "pacs", LEASE)
+    assert again.taken == ["seg.dcm"]
+    ledger.end_delivery(again, DeliveryState.FAILED, "no room", taken=["sr.dcm"])
+    ledger.retry(job.id)
+    assert ledger.claim_delivery(job.id, "pacs", LEASE).taken == ["seg.dcm", "sr.dcm"]
+
+
+def test_new_results_are_sent_whole_and_so_are_those_that_a_destination_did_not_keep(ledger, clock):
+    job = sending(ledger, "pacs")
+    ledger.end_delivery(ledger.claim_delivery(job.id, "pacs", LEASE), DeliveryState.FAILED, "no", taken=["seg.dcm"])
+    ledger.retry(job.id, compute=True)
+    assert ledger.deliveries(job.id)[0].taken == []
+    assert ledger.segmented(ledger.claim(job.id, LEASE), RESULT)
+    delivery = ledger.claim_delivery(job.id, "pacs", LEASE)
+    ledger.end_delivery(delivery, DeliveryState.DELIVERED, transaction_uid="2.25.1", taken=["a.dcm"])
+    asked = ledger.claim_commitment(job.id, "pacs", "2.25.2", 10.0)
+    assert ledger.not_committed(asked, "lost them", 0.0, max_deliveries=9)
+    assert ledger.claim_delivery(job.id, "pacs", LEASE).taken == []
+
+
 def test_results_that_supersede_others_never_come_before_them(ledger, clock):
     old = sending(ledger, "other", "pacs")
     ledger.postpone_delivery(ledger.claim_delivery(old.id, "pacs", LEASE), "busy", 30.0)

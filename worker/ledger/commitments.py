@@ -123,7 +123,7 @@ class CommitmentFacts(DeliveryFacts):
     def _answered(self, delivery: Delivery, state: DeliveryState, reason: str, next_try_at: float) -> bool:
         values = {"state": state, "reason": reason, "next_try_at": next_try_at}
         if state is not DeliveryState.COMMITTED:
-            values |= {"transaction_uid": None, "attempts": delivery.claims}
+            values |= {"transaction_uid": None, "attempts": delivery.claims, "taken": []}  # it does not keep them
         with self._engine.begin() as connection:
             self._lock_job(connection, delivery.job_id)
             if not connection.execute(_asked(delivery).values(values)).rowcount:

@@ -1,6 +1,6 @@
 """Facts about deliveries: one row per job and destination, so that a PACS that is down holds only its own results."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -79,12 +79,13 @@ class DeliveryFacts(Following):
         """Keeps the claim on a delivery; False if it was taken back."""
         return self._changed(self._sending(delivery).values(lease_until=self._clock() + lease_seconds))
 
-    def postpone_delivery(self, delivery: Delivery, reason: str, wait_seconds: float) -> bool:
-        """SENDING -> PENDING, not before the wait is over."""
-        later = self._clock() + wait_seconds
-        return self._changed(
-            self._sending(delivery).values(state=DeliveryState.PENDING, reason=reason, next_try_at=later)
-        )
+    def postpone_delivery(
+        self, delivery: Delivery, reason: str, wait_seconds: float, *, taken: Collection[str] = ()
+    ) -> bool:
+        """SENDING -> PENDING, not before the wait is over. `taken`: files that need not be sent again."""
+        waiting: dict[str, Any] = {"state": DeliveryState.PENDING, "reason": reason}
+        waiting |= {"next_try_at": self._clock() + wait_seconds, "taken": [*delivery.taken, *taken]}
+        return self._changed(self._sending(delivery).values(waiting))
 
     def hold_destination(self, destination: str, wait_seconds: float) -> None:
         """A destination that cannot be reached: nothing else is sent to it or asked of it before the wait is over."""
@@ -92,14 +93,21 @@ class DeliveryFacts(Following):
         self._hold((deliveries.c.destination == destination) & waiting, wait_seconds)
 
     def end_delivery(
-        self, delivery: Delivery, state: DeliveryState, reason: str = "", *, transaction_uid: str | None = None
+        self,
+        delivery: Delivery,
+        state: DeliveryState,
+        reason: str = "",
+        *,
+        transaction_uid: str | None = None,
+        taken: Collection[str] = (),
     ) -> JobState:
         """SENDING -> DELIVERED or FAILED; the job follows when its last delivery has ended. Returns the job's state.
 
         `transaction_uid` says that the destination will be asked for storage commitment. After a failure for good the
-        fallback's delivery starts.
+        fallback's delivery starts, and `taken` are files that a retry need not send again.
         """
-        ended = {"state": state, "reason": reason, "transaction_uid": transaction_uid, "next_try_at": self._clock()}
+        ended: dict[str, Any] = {"state": state, "reason": reason, "taken": [*delivery.taken, *taken]}
+        ended |= {"transaction_uid": transaction_uid, "next_try_at": self._clock()}
         if transaction_uid:
             ended["attempts"] = 0  # from now on they count the questions
         with self._engine.begin() as connection:
@@ -132,11 +140,10 @@ class DeliveryFacts(Following):
             connection.execute(  # the destination itself is tried first again
                 sa.delete(deliveries).where(mine, deliveries.c.stands_in_for.is_not(None))
             )
-            connection.execute(
-                sa.update(deliveries)
-                .where(mine)
-                .values(state=DeliveryState.PENDING, attempts=0, reason="", next_try_at=now)
-            )
+            waiting: dict[str, Any] = {"state": DeliveryState.PENDING, "attempts": 0, "reason": "", "next_try_at": now}
+            if state is JobState.QUEUED:
+                waiting["taken"] = []
+            connection.execute(sa.update(deliveries).where(mine).values(waiting))
             if state is JobState.SENDING:
                 self._open_deliveries(connection, job.id, wanted)  # all may have been made before it was cancelled
         return self.job(job.id)

@@ -74,6 +74,7 @@ class Following(JobFacts):
             "lease_until": 0.0,
             "transaction_uid": None,
             "stands_in_for": None,
+            "taken": [],
         }
 
 

@@ -60,6 +60,7 @@ class Delivery:
     lease_until: float
     transaction_uid: str | None
     stands_in_for: str | None
+    taken: list[str]  # files that the destination took while it refused others
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ deliveries = sa.Table(
     sa.Column("lease_until", sa.Float, nullable=False, default=0.0),
     sa.Column("transaction_uid", sa.String(64), nullable=True),  # of the storage commitment asked for (PS3.4 J)
     sa.Column("stands_in_for", sa.String(64), nullable=True),  # the destination whose fallback this one is
+    sa.Column("taken", sa.JSON, nullable=False, default=list, server_default="[]"),  # names of files that it has
 )
 
 decisions = sa.Table(
