@@ -21,6 +21,7 @@ from typing import Any, Final
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
@@ -174,12 +175,25 @@ class _News(queue.Queue[Any]):
         self._messages.put((None, None))
 
 
+class _StateMachine(StateMachine):  # type: ignore[misc]
+    """Closes the connection at an event that its state does not know; pynetdicom's thread would die of it."""
+
+    def do_action(self, event: str) -> None:
+        """Do what PS3.8 table 9-10 says."""
+        if (event, self.current_state) not in TRANSITION_TABLE:
+            peer = self.dul.peer
+            _log.warning("connection from %s closed: event %s came in state %s", peer, event, self.current_state)
+            event = _CONNECTION_CLOSED
+        super().do_action(event)
+
+
 class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
     """An upper layer (PS3.8) that sleeps until its peer or its association has something for it."""
 
     def prepare(self, serve: Serve) -> None:
         """What a new object would do on creation."""
         steady(self)
+        self.state_machine.__class__ = _StateMachine
         self._run_loop_delay = 0.0
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
@@ -236,7 +250,9 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self._bell.recv(1024)
         return any(descriptor != bell for descriptor in news)
 
-    def _peer(self) -> str:
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, as far as that is known."""
         peer = self.assoc.requestor
         return f"{peer.ae_title} at {peer.address}" if peer.ae_title else str(peer.address)
 
@@ -248,10 +264,10 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
             while self._receive():
                 pass
         except (MalformedPduError, MalformedCommandError) as error:
-            _log.warning("association with %s aborted: %s", self._peer(), error)
+            _log.warning("association with %s aborted: %s", self.peer, error)
             self.event_queue.put(_INVALID_PDU)
         except SlowPeerError as error:
-            _log.warning("connection from %s closed: %s", self._peer(), error)
+            _log.warning("connection from %s closed: %s", self.peer, error)
             self.event_queue.put(_CONNECTION_CLOSED)
         except OSError:
             self.event_queue.put(_CONNECTION_CLOSED)

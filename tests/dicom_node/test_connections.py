@@ -112,3 +112,25 @@ def test_a_peer_that_trickles_its_data_is_ended(site):
         connection.sendall(HALF_A_FRAGMENT)
         wait_until(lambda: trickles(connection) or here.ends)
         assert here.ends[0].aborted
+
+
+def test_stopping_ends_silent_connections_with_a_line_for_each(site, caplog):
+    with caplog.at_level(logging.WARNING), contextlib.ExitStack() as held:
+        with site() as here:
+            silent = [held.enter_context(connected(here.peer)) for _ in range(2)]
+            wait_until(lambda: len(threads_of_associations()) == 2)
+        assert [connection.recv(1) for connection in silent] == [b"", b""]
+    assert caplog.messages == ["connection from 127.0.0.1 closed: event Evt15 came in state Sta2"] * 2
+
+
+def test_an_event_out_of_place_ends_its_association_with_a_line(site, caplog):
+    with site() as here, associated(here.peer, CT, calling_ae="A") as association:
+        assert association.send_c_store(small_instance()).Status == 0x0000
+        (there,) = threads_of_associations()
+        there.dul.event_queue.put("Evt18")
+        wait_until(lambda: here.ends and not threads_of_associations())
+        assert here.ends[0].aborted
+        assert not there.dul.is_alive()
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("dicom_node")] == [
+        "connection from A at 127.0.0.1 closed: event Evt18 came in state Sta6"
+    ]
