@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydicom import dcmread
 from pydicom.uid import EnhancedMRImageStorage
+from typer.testing import CliRunner
 
 from dicom_node.sender import Peer, send
 from dicom_node.synthesis import Subject, ct_series
@@ -17,6 +18,8 @@ from tests.worker.listening import QUIET, Node
 from tests.worker.test_commands import sentence, voxtell_dicom
 from worker.choosing.explain import Explained, of_folder, of_pacs
 from worker.choosing.story import story_of
+from worker.commands.protocols import app
+from worker.errors import SettingsError
 from worker.ledger import DeliveryState
 from worker.protocols import Protocol
 from worker.queue_server import running_queue
@@ -221,6 +224,21 @@ def test_the_command_line_takes_one_source_and_says_when_a_pacs_is_down(tmp_path
     assert voxtell_dicom("protocols", "explain", tmp_path, "--study", "1.2.3", home=tmp_path).returncode == 2
     done = voxtell_dicom("protocols", "explain", "--from-pacs", f"PACS@127.0.0.1:{free_port}", home=tmp_path)
     assert "nothing listens there" in sentence(done)
+
+
+@pytest.mark.parametrize("date", ["last week", "2026-01-01", "20260231", "202601", "-", "20260101-20260131-"])
+def test_a_date_that_is_none_is_usage(home, date):
+    words = ["explain", "--from-pacs", "nobody", "--date", date]
+    done = CliRunner().invoke(app, words, env={"VOXTELL_HOME": str(home)})
+    assert done.exit_code == 2
+    assert f"--date {date!r} is no day and no range; write 20260101, " in " ".join(done.output.replace("│", "").split())
+
+
+@pytest.mark.parametrize("date", ["", "20260101", "20260101-20260131", "20260101-", "-20260131"])
+def test_a_day_or_a_range_is_taken(home, date):
+    words = ["explain", "--from-pacs", "nobody", "--date", date]
+    done = CliRunner().invoke(app, words, env={"VOXTELL_HOME": str(home)})
+    assert isinstance(done.exception, SettingsError), "the peer is looked for next"
 
 
 # -- a study that the node knows

@@ -1,5 +1,7 @@
 """`protocols`: are they valid, and what do they say to a study?"""
 
+import datetime
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +33,8 @@ app = typer.Typer(help="What is segmented in which series.", no_args_is_help=Tru
 
 Folder = Annotated[Path | None, typer.Option("--protocols", help="Folder or file; default the node's protocols.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_DATES = re.compile(r"\d{8}(-|-\d{8})?|-\d{8}", re.ASCII)
 
 MARKS = {True: "+", False: "-", None: "?"}
 
@@ -72,6 +76,7 @@ def explain(
     """Says why a study is segmented or not: per series and per condition, what was asked and what was there."""
     if [folder is not None, study is not None, from_pacs is not None].count(True) != 1:
         raise typer.BadParameter("name one: a folder, --study UID or --from-pacs AE@HOST:PORT.")
+    _check_date(date)
     settings = load()
     known = _protocols(protocols, settings)
     if study is not None:
@@ -82,6 +87,20 @@ def explain(
         keys = {"StudyDate": date, "ModalitiesInStudy": modality, "PatientID": patient_id, "AccessionNumber": accession}
         listed = of_pacs(peer_named(str(from_pacs), settings), keys, known, settings)
         _tell((answer for answers in listed for answer in answers), as_json)
+
+
+def _check_date(text: str) -> None:
+    """A day or a range of days as C-FIND takes it (PS3.4 C.2.2.2.5.1), or nothing."""
+    try:
+        good = not text or _DATES.fullmatch(text) is not None
+        for day in filter(None, text.split("-") if good else ()):
+            datetime.date.fromisoformat(day)
+    except ValueError:  # the 31st of February
+        good = False
+    if not good:
+        raise typer.BadParameter(
+            f"--date {text!r} is no day and no range; write 20260101, 20260101-20260131, 20260101- or -20260131."
+        )
 
 
 # -- one line per fact
