@@ -28,6 +28,8 @@ class SharedContexts(list[PresentationContext]):
 class Server(ThreadedAssociationServer):  # type: ignore[misc]
     """Accepts connections; each one gets its association threads."""
 
+    request_queue_size = 128  # a connect beyond those is tried again by its system after a second
+
     def __init__(
         self,
         ae: AE,

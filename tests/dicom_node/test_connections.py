@@ -14,6 +14,7 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.peer import Peer, Timeouts, associated, echo
 from dicom_node.receiving.access import Limits
+from dicom_node.receiving.server import Server
 from tests.dicom_node.conftest import small_instance, wait_until
 
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
@@ -134,3 +135,17 @@ def test_an_event_out_of_place_ends_its_association_with_a_line(site, caplog):
     assert [record.getMessage() for record in caplog.records if record.name.startswith("dicom_node")] == [
         "connection from A at 127.0.0.1 closed: event Evt18 came in state Sta6"
     ]
+
+
+def test_fifty_peers_connect_at_once_while_the_listener_is_busy(site, monkeypatch):
+    is_free = threading.Event()
+    take = Server.get_request
+    monkeypatch.setattr(Server, "get_request", lambda server: is_free.wait(60) and take(server))
+    with site() as here:
+        with contextlib.ExitStack() as held:
+            held.callback(is_free.set)
+            for _ in range(50):
+                held.enter_context(connected(here.peer))
+            is_free.set()
+            wait_until(lambda: len(threads_of_associations()) == 50)
+        wait_until(lambda: not threads_of_associations())
