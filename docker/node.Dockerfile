@@ -22,8 +22,8 @@ USER 10001:10001
 WORKDIR /var/lib/voxtell
 VOLUME /var/lib/voxtell
 EXPOSE 11112
-# Asks by C-ECHO under the node's own AE title: an allow-list (VOXTELL_ALLOWED_CALLING_AETS) must have it.
+# Connects and says nothing: an association would need a title, an address, a certificate and a place among others.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=20s \
-    CMD ["sh", "-c", "voxtell-dicom echo \"${VOXTELL_AE_TITLE:-VOXTELL}@127.0.0.1:11112\""]
+    CMD ["python", "-c", "import os, socket; socket.create_connection((os.environ['VOXTELL_HOST'], int(os.environ.get('VOXTELL_PORT') or 11112)), 10).close()"]
 ENTRYPOINT ["voxtell-dicom"]
 CMD ["listen"]

@@ -81,6 +81,9 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         """Shake hands, in the connection's own thread, then start its association."""
         if self.ssl_context:
             request.settimeout(self._handshake_seconds)
+            if not socket.socket.recv(request, 1, socket.MSG_PEEK):  # below TLS
+                self.shutdown_request(request)  # without a word, as checks of the port do
+                return
             request.do_handshake()
         request.settimeout(self._idle_seconds)  # a peer that falls silent within a PDU
         super().finish_request(request, client_address)

@@ -4,11 +4,13 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 import threading
 
+import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
@@ -149,3 +151,11 @@ def test_fifty_peers_connect_at_once_while_the_listener_is_busy(site, monkeypatc
             is_free.set()
             wait_until(lambda: len(threads_of_associations()) == 50)
         wait_until(lambda: not threads_of_associations())
+
+
+@pytest.mark.parametrize("tls", [None, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)], ids=["plain", "TLS"])
+def test_a_connection_that_is_closed_without_a_byte_is_not_spoken_of(site, tls, caplog):
+    with caplog.at_level(logging.INFO), site(tls=tls) as here, connected(here.peer) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    assert caplog.messages == []

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import zipfile
@@ -45,6 +46,28 @@ def test_an_image_runs_as_nobody_in_particular_with_tested_versions(path):
     installs = [line for line in text.splitlines() if "pip install" in line]
     assert installs
     assert all("--constraint constraints.txt" in line for line in installs)
+
+
+def is_healthy(**environment: str) -> bool:
+    """What the node image's check says, run as in the image."""
+    text = (ROOT / "docker" / "node.Dockerfile").read_text()
+    (line,) = [line.strip() for line in text.splitlines() if line.strip().startswith("CMD [") and "listen" not in line]
+    program, *arguments = json.loads(line.removeprefix("CMD "))
+    assert program == "python"
+    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, timeout=60, check=False)
+    return done.returncode == 0
+
+
+def test_the_node_is_healthy_when_its_port_can_be_connected_to():
+    """Whatever it asks of its peers: nothing is said on the connection."""
+    with socket.create_server(("0.0.0.0", 0)) as listening:  # the image's VOXTELL_HOST
+        listening.settimeout(20)
+        port = str(listening.getsockname()[1])
+        assert is_healthy(VOXTELL_HOST="0.0.0.0", VOXTELL_PORT=port)
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.recv(1) == b""
+    assert not is_healthy(VOXTELL_HOST="0.0.0.0", VOXTELL_PORT=port)
 
 
 def test_the_node_image_is_installed_without_the_engine():
