@@ -13,6 +13,7 @@ import pytest
 
 from dicom_node.synthesis import ct_series
 from tests.models import write_random_model
+from worker.upkeep.leadership import Leadership
 
 
 def voxtell_dicom(*words: str | Path, home: Path, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -213,3 +214,12 @@ def test_ledger_rebuild_finds_the_series_of_the_store(tmp_path: Path, study: Pat
     assert "1 series in the store, 1 of them were not in the ledger" in done.stdout
     again = voxtell_dicom("ledger", "rebuild", home=tmp_path)
     assert "0 of them were not in the ledger" in again.stdout
+
+
+def test_ledger_rebuild_wants_the_listener_stopped(tmp_path: Path) -> None:
+    with Leadership(tmp_path) as listener:
+        assert listener.held()
+        assert f"a listener is at work on {tmp_path}; stop it" in sentence(
+            voxtell_dicom("ledger", "rebuild", home=tmp_path)
+        )
+    assert voxtell_dicom("ledger", "rebuild", home=tmp_path).returncode == 0

@@ -4,21 +4,40 @@ import typer
 
 from dicom_node.store import Store
 from worker.doors.report_inbox import ReportInbox
+from worker.errors import WorkerError
 from worker.ledger import Ledger
-from worker.settings import load
+from worker.settings import Settings, load
+from worker.upkeep.leadership import Leadership
 
 app = typer.Typer(help="The database of facts.", no_args_is_help=True)
+
+
+class ListenerRunsError(WorkerError):
+    """A listener is at work here."""
+
+    retry = "usage"
 
 
 @app.command()
 def rebuild() -> None:
     """Walks the store and opens every series again that the ledger does not know; the listener settles them.
 
-    Jobs get the same ids as before, and their results the same UIDs: a PACS sees no new object.
+    The listener must be stopped. Jobs get the same ids as before, and their results the same UIDs: a PACS sees no new
+    object.
     """
     settings = load()
+    store = Store(settings.home)
+    with Leadership(settings.home) as leadership:
+        # A series that arrives meanwhile would lose the name of its sender, which protocols ask for; and a listener
+        # whose SQLite file is gone goes on writing into the file that nobody can open any more.
+        if not leadership.held():
+            raise ListenerRunsError(f"a listener is at work on {settings.home}; stop it, then rebuild the ledger")
+        _rebuild(settings, store)
+
+
+def _rebuild(settings: Settings, store: Store) -> None:
     ledger = Ledger(settings.ledger_url)
-    found = {(stored.study_uid, stored.series_uid) for stored in Store(settings.home).walk()}
+    found = {(stored.study_uid, stored.series_uid) for stored in store.walk()}
     lost = sorted(found - ledger.known_series())
     for study_uid, series_uid in lost:
         ledger.image_arrived(study_uid, series_uid, calling_ae="", called_ae=settings.ae_title, address="")
