@@ -10,9 +10,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from dicom_node.synthesis import ct_series
 from tests.models import write_random_model
+from worker.__main__ import app
+from worker.errors import SettingsError
 from worker.upkeep.leadership import Leadership
 
 
@@ -138,6 +141,24 @@ def test_words_that_make_no_command_are_usage(tmp_path: Path) -> None:
     assert voxtell_dicom("run", home=tmp_path).returncode == 2
     assert voxtell_dicom("run", tmp_path, "-o", tmp_path / "out", home=tmp_path).returncode == 2
     assert voxtell_dicom("jobs", "--state", "lost", home=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("run", ".", "-p", "liver", "--protocol", "a.yaml", "-o", "out"), 2, "prompts (-p) exclude a report and a"),
+        (("run", ".", "-p", "liver", "--report", "a.txt", "-o", "out"), 2, "prompts (-p) exclude a report and a"),
+        (("run", ".", "-o", "out"), 2, "give prompts (-p TEXT, may be repeated), a report"),
+        (("report", "prompts", "."), 2, ". is a folder; name the files of reports"),
+        (("echo", "ARCHIVE_OF_HOSPITAL@127.0.0.1:4242"), 1, "an AE title has 16 characters at most"),
+        (("echo", "ARCHIVE@127.0.0.1"), 1, "is no peer; write AE@HOST:PORT"),
+    ],
+)
+def test_what_is_said_of_wrong_words_is_what_is_wrong(words: tuple[str, ...], code: int, said: str) -> None:
+    done = CliRunner().invoke(app, words)
+    lines = done.stderr.replace("│", "") or str(done.exception)  # typer draws a frame around what main says in a line
+    assert said in " ".join(lines.split())
+    assert (done.exit_code, isinstance(done.exception, SettingsError)) == (code, code == 1)
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -39,7 +39,10 @@ def run(
 
     flags: dict[Output, bool] = {"seg": seg, "rtstruct": rtstruct, "sr": sr, "preview": preview, "nifti": nifti}
     outputs = tuple(name for name, wanted in flags.items() if wanted)
-    if bool(prompts) + (report is not None or protocol is not None) != 1:
+    chosen_by_file = report is not None or protocol is not None
+    if prompts and chosen_by_file:
+        raise typer.BadParameter("prompts (-p) exclude a report and a protocol: give the one or the other.")
+    if not prompts and not chosen_by_file:
         raise typer.BadParameter("give prompts (-p TEXT, may be repeated), a report (--report FILE) or a protocol.")
     try:
         done = run_study(load(), study, output, list(dict.fromkeys(prompts or ())), report, protocol, outputs)

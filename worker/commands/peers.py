@@ -12,7 +12,9 @@ from worker.doors.peers import peer_of
 from worker.errors import SettingsError
 from worker.settings import Settings, load
 
-_WRITTEN_OUT = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>[^@:]+):(?P<port>\d{1,5})")
+_WRITTEN_OUT = re.compile(r"(?P<ae_title>[^@]+)@(?P<host>[^@:]+):(?P<port>\d{1,5})")
+
+LONGEST_AE_TITLE = 16  # PS3.5 6.2, VR AE
 
 
 def echo(
@@ -36,6 +38,10 @@ def peer_named(text: str, settings: Settings) -> Peer:
         SettingsError: neither.
     """
     written = _WRITTEN_OUT.fullmatch(text)
+    if written and len(written["ae_title"]) > LONGEST_AE_TITLE:
+        raise SettingsError(
+            f"'{written['ae_title']}' is too long: an AE title has {LONGEST_AE_TITLE} characters at most"
+        )
     if written:
         return Peer(written["ae_title"], written["host"], int(written["port"]))
     if "@" in text or ":" in text:

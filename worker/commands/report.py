@@ -26,6 +26,8 @@ def prompts(
     from worker.reports import prompts_from_text
     from worker.reports.read import read_report
 
+    if folders := [str(file) for file in files if file.is_dir()]:
+        raise typer.BadParameter(f"{', '.join(folders)} is a folder; name the files of reports.")
     answers: list[dict[str, Any]] = []
     for file in files:
         found = prompts_from_text(read_report(file), include_uncertain=uncertain)
