@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from worker.errors import BrokerError
 from worker.jobs import Priority
-from worker.queue_server import embedded_url
+from worker.queue_server import ANSWER_SECONDS, embedded_url
 from worker.settings import Settings
 
 SEGMENT_QUEUE, DELIVER_QUEUE = "segment", "deliver"
@@ -41,8 +41,12 @@ Message = tuple[str, ...]
 """A task's name and its arguments."""
 
 
-def celery_app(settings: Settings) -> Celery:
-    """The Celery application of this node; every process makes its own."""
+def celery_app(settings: Settings, *, takes: bool = False) -> Celery:
+    """The Celery application of this node; every process makes its own.
+
+    One that takes messages waits for the queue without limit: an acknowledgement that was cut off keeps its place
+    among those that a worker may have at one time, and one without a place left takes no more.
+    """
     app = Celery("voxtell", broker=settings.redis_url or embedded_url(settings.home), set_as_current=True)
     hard_limit = settings.job_time_limit_seconds + TIME_LIMIT_GRACE_SECONDS
     app.conf.update(
@@ -68,6 +72,8 @@ def celery_app(settings: Settings) -> Celery:
             "queue_order_strategy": "priority",
             "socket_connect_timeout": RECONNECT_SECONDS,
             "connect_retries_timeout": RECONNECT_SECONDS,
+            "socket_timeout": None if takes else ANSWER_SECONDS,
+            "socket_keepalive": True,
             "interval_start": 0.1,
         },
     )

@@ -22,6 +22,8 @@ from worker.settings import Settings
 
 LONGEST_SOCKET_PATH = 100  # bytes; sockaddr_un has room for 108 on Linux, 104 on macOS
 
+ANSWER_SECONDS = 5.0  # a queue that takes a command and gives no answer for so long hangs
+
 AT_ONCE = Retry(NoBackoff(), 0)
 """Ask once: redis-py would otherwise ask for seconds whether a server that is not there is there."""
 
@@ -101,9 +103,10 @@ def revive_queue(settings: Settings) -> bool:
 def queue_answers(settings: Settings) -> bool:
     """Whether the queue of these settings is there, also one at a URL that reads its file or whose disk is full."""
     if settings.redis_url:
-        client = redis.Redis.from_url(settings.redis_url, retry=AT_ONCE)
+        client = redis.Redis.from_url(settings.redis_url, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
     else:
-        client = redis.Redis(unix_socket_path=str(socket_path(settings.home)), retry=AT_ONCE)
+        path = str(socket_path(settings.home))
+        client = redis.Redis(unix_socket_path=path, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
     with client:
         try:
             return bool(client.ping())

@@ -133,7 +133,7 @@ def deliver_worker(settings: Settings) -> None:
 def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, processes: int) -> None:
     logs.configure(settings, role)
     with running_queue(settings):
-        app = celery_app(settings)
+        app = celery_app(settings, takes=True)
         app.conf.include = [module]
         code = work(app, role, queue, processes=processes, log_level=settings.log_level)
     if code:

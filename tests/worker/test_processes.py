@@ -22,6 +22,7 @@ from tests.worker.ledger_stories import work
 from tests.worker.test_delivery import pacs, segmented
 from worker.broker import DELIVER_QUEUE, Broker, celery_app, list_of
 from worker.delivery import Sender
+from worker.errors import BrokerError
 from worker.jobs import Priority
 from worker.ledger import JobState, Ledger
 from worker.settings import Settings
@@ -111,6 +112,27 @@ def test_a_queue_that_refuses_its_work_is_asked_again_until_it_gives_it(site: Si
     soon(lambda: site.waiting == 0)
     assert site.worker.poll() is None
     assert not site.says("Unrecoverable")
+
+
+@pytest.mark.parametrize("site", ["from worker import broker; broker.ANSWER_SECONDS = 0.5"], indirect=True)
+def test_a_worker_goes_on_when_a_queue_that_hung_answers_again(site: Site) -> None:
+    """As many tasks as it has places for end meanwhile, and cannot be acknowledged."""
+    server = psutil.Process(site.queue.info("server")["process_id"])
+    for process in site.pool:
+        process.suspend()
+    site.broker.deliver([("a job that the ledger does not know", "pacs"), ("another", "pacs")])
+    soon(lambda: site.waiting == 0)
+    server.suspend()
+    try:
+        for process in site.pool:
+            process.resume()
+        with pytest.raises(BrokerError):
+            site.broker.deliver([("a third", "pacs")])
+    finally:
+        server.resume()
+    site.broker.deliver([("a fourth", "pacs"), ("a fifth", "pacs")])
+    soon(lambda: site.waiting == 0)
+    assert site.worker.poll() is None
 
 
 @pytest.mark.parametrize("site", ["processes.STOP_SECONDS = 1.0"], indirect=True)

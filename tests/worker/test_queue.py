@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,17 @@ def broker(settings):
         app = celery_app(settings)
         yield Broker(app)
         app.close()
+
+
+@contextmanager
+def frozen(settings: Settings) -> Iterator[None]:
+    """The server takes connections and commands and answers none, as on a machine that hangs."""
+    server = server_pid(settings)
+    os.kill(server, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server, signal.SIGCONT)
 
 
 # -- the server
@@ -272,6 +285,18 @@ def test_a_queue_that_is_down_is_one_sentence_and_soon(settings):
             enqueue()
         assert "\n" not in str(raised.value)
     app.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_queue_that_hangs_holds_nobody(broker, settings):
+    broker.segment(["a"])
+    with frozen(settings):
+        for enqueue in (lambda: broker.segment(["b"]), lambda: broker.top_up(["b"], [])):
+            with pytest.raises(BrokerError, match=r"does not answer \(Timeout reading from socket\); start it"):
+                enqueue()
+    broker.top_up(["a", "c"], [])
+    with client(settings) as connection:
+        assert connection.llen(lists_of(SEGMENT_QUEUE)[1]) >= 2
 
 
 def test_a_message_outlives_every_job_that_keeps_to_its_time_limit(settings):
