@@ -112,7 +112,10 @@ class Sender:
 
     def _send(self, delivery: Delivery) -> list[SendOutcome]:
         destination = self.settings.destination(delivery.destination)
-        paths = objects_of(delivery, self.ledger, self.store, destination)
+        objects = objects_of(delivery, self.ledger, self.store, destination)
+        paths = [path for path in objects if path.name not in delivery.taken]
+        if not paths:  # what it refused goes elsewhere by now
+            return []
         with self._in_syntax(paths, destination.transfer_syntax) as copies:
             if web := web_peer_of(destination, self.settings):
                 return send_to_web(copies, web)
@@ -133,7 +136,10 @@ class Sender:
             if outcome.result == "warning":
                 log.warning("sent with a warning", sop_uid=outcome.sop_uid, message=outcome.message)
         if failed:
-            self._not_sent(delivery, failed[0].message, final=all(outcome.retry == "final" for outcome in failed))
+            taken = [outcome.path.name for outcome in outcomes if outcome.result != "failed"]
+            there = len(delivery.taken) + len(taken)
+            reason = failed[0].message + (f" {there} of {there + len(failed)} objects are there." if there else "")
+            self._not_sent(delivery, reason, final=all(outcome.retry == "final" for outcome in failed), taken=taken)
             if any(outcome.silent for outcome in failed):  # the shortest wait: one object may be what it chokes on
                 self.ledger.hold_destination(delivery.destination, backoff(self.settings, 1))
             return
@@ -144,10 +150,10 @@ class Sender:
         if asks:
             self.commitments.ask_first(delivery.job_id, delivery.destination)
 
-    def _not_sent(self, delivery: Delivery, reason: str, *, final: bool) -> None:
+    def _not_sent(self, delivery: Delivery, reason: str, *, final: bool, taken: Sequence[str] = ()) -> None:
         if final or delivery.attempts >= self.settings.max_deliveries:
-            self.ledger.end_delivery(delivery, DeliveryState.FAILED, reason)
+            self.ledger.end_delivery(delivery, DeliveryState.FAILED, reason, taken=taken)
             log.error("delivery failed", reason=reason)
         else:
-            self.ledger.postpone_delivery(delivery, reason, backoff(self.settings, delivery.attempts))
+            self.ledger.postpone_delivery(delivery, reason, backoff(self.settings, delivery.attempts), taken=taken)
             log.warning("not delivered, will try again", reason=reason)

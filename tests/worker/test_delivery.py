@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import structlog
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
-from pynetdicom.presentation import AllStoragePresentationContexts
+from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 
 from dicom_node.listener import Access, Arrival, Listener
 from dicom_node.sender import Peer, SendOutcome, Timeouts, send
@@ -40,6 +41,11 @@ from worker import delivery
 delivery.send = lambda *_paths, **_options: os.kill(os.getpid(), signal.SIGKILL)
 delivery.run(sys.argv[1], "pacs")
 """
+
+ANY_CONTEXT = [
+    build_context(context.abstract_syntax, [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+    for context in AllStoragePresentationContexts
+]
 
 # pynetdicom shuts its socket down and never closes it when nobody listens.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
@@ -265,6 +271,39 @@ def test_what_the_pacs_has_from_an_attempt_whose_end_was_not_noted_is_delivered(
     assert sender.ledger.job(job.id).state is JobState.DELIVERED
     assert [line.destination for line in sender.ledger.deliveries(job.id)] == ["pacs"]
     assert ["It was stored before" in line.get("message", "") for line in lines].count(True) == 2
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "deflated"])
+def test_what_a_pacs_took_is_not_sent_again_for_what_it_refused(sender: Sender, syntax: str) -> None:
+    """Out of resources for the second object, until it has room; then that one alone goes again."""
+    came: list[str] = []
+
+    def store(event: evt.Event) -> int:
+        came.append(str(event.request.AffectedSOPInstanceUID))
+        return 0xA700 if len(came) in (2, 3) else 0x0000
+
+    server = AE("PACS").start_server(
+        ("127.0.0.1", 0), block=False, contexts=ANY_CONTEXT, evt_handlers=[(evt.EVT_C_STORE, store)]
+    )
+    try:
+        peer = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": server.server_address[1]}
+        site = {"destinations": [peer | {"transfer_syntax": syntax}], "backoff_seconds": 0.001}
+        sender.settings = load(home=sender.settings.home, max_deliveries=2, **site)
+        job = segmented(sender, "pacs")
+        delivery.run(job.id, "pacs")
+        (waiting,) = sender.ledger.deliveries(job.id)
+        assert waiting.state is DeliveryState.PENDING
+        assert waiting.reason.endswith(" 1 of 2 objects are there.")
+        time.sleep(0.01)  # its backoff
+        delivery.run(job.id, "pacs")
+        assert sender.ledger.job(job.id).state is JobState.FAILED
+        sender.ledger.retry(job.id)
+        delivery.run(job.id, "pacs")
+    finally:
+        server.shutdown()
+    first, *others = came
+    assert others == [others[0]] * 3 != [first] * 3
+    assert sender.ledger.job(job.id).state is JobState.DELIVERED
 
 
 def test_the_fallback_gets_the_objects_that_a_destination_refuses(
