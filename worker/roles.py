@@ -88,7 +88,7 @@ def listen(settings: Settings) -> None:
     inbox = ReportInbox(settings.home, ledger, settings.hl7_accession_fields)
     reports = _receiving_reports(settings, inbox)
     web = _receiving_by_web(settings, store, listener)
-    with _stop_on_signal() as stop, running_queue(settings), listener, reports, web:
+    with _stop_on_signal() as stop, running_queue(settings, needed=False), listener, reports, web:
         log.info("listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
         retention = threading.Thread(target=Retention(settings, store, ledger).run, args=(stop,), name="retention")
         retention.start()

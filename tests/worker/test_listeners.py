@@ -16,9 +16,10 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.keeping.durable import try_lock
 from dicom_node.peer import associated
+from dicom_node.sender import Peer
 from dicom_node.synthesis import ct_series
 from tests.node import node
-from tests.peers import free_port, running
+from tests.peers import LOOPBACK, free_port, running, wait_for_peer
 from worker.ledger import Ledger
 from worker.upkeep.leadership import Leadership
 
@@ -98,6 +99,23 @@ def test_a_process_that_cannot_ask_for_the_lead_asks_again(tmp_path, monkeypatch
         assert not leadership.held()
         monkeypatch.setattr("worker.upkeep.leadership.try_lock", try_lock)
         assert leadership.held()
+
+
+def test_a_listener_receives_also_before_its_queue_is_there(tmp_path):
+    """The queue only carries ids, and the ledger knows them."""
+    (image,) = ct_series(np.zeros((1, 8, 8), np.float32), (3.0, 1.0, 1.0), tmp_path / "ct")
+    peer = Peer("VOXTELL", LOOPBACK, free_port())
+    nobody = f"redis://{LOOPBACK}:{free_port()}/0"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXTELL_")}
+    environment |= {"VOXTELL_HOME": str(tmp_path), "VOXTELL_PORT": str(peer.port), "VOXTELL_REDIS_URL": nobody}
+    with (
+        (tmp_path / "log").open("wb") as log,
+        running([sys.executable, "-m", "worker", "listen"], env=environment, stdout=log, stderr=log) as listener,
+    ):
+        wait_for_peer(peer, listener)
+        with associated(peer, CT, calling_ae="SCANNER") as line:
+            assert line.send_c_store(dcmread(image)).Status == 0x0000
+    assert f"no queue answers at {nobody}; start Redis" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.timeout(120)
