@@ -32,7 +32,8 @@ DOORS = {
     "worker/__main__.py": 1,  # errors become sentences for people
     "worker/delivery.py": 1,  # the Celery task: errors become a line of the ledger
     "worker/intake.py": 1,  # the intake thread outlives what goes wrong at one tick
-    "worker/reports/mllp.py": 1,  # what becomes of one HL7 message
+    "worker/reports/mllp.py": 2,  # what becomes of one HL7 message; whatever ends the thread of the receiver
+    "worker/upkeep/leases.py": 1,  # its thread outlives a renewal that goes wrong
     "worker/upkeep/retention.py": 1,  # its thread outlives what goes wrong in one round
     "worker/segmentation.py": 1,  # the Celery task
 }
