@@ -68,24 +68,15 @@ def write_outputs(
     Returns {"found": [{"label", "prompt", "volume_ml", "sentence"}], "not_found": [label], "not_known": [label],
     "files": [name], "objects": [{"file", "sop_class_uid", "sop_uid", "series_uid"}], "review": [sentence],
     "model": {...}, "seconds": {step: s}, "notes": [sentence]}; all of it goes into the ledger as JSON. A derived
-    structure has as its prompt how it was made; one that a person is to draw is neither found nor not found, and
-    `not_known` are empty masks of what the model was not trained on.
+    structure has as its prompt how it was made; one that a person is to draw is neither found nor not found.
+    `not_known` are empty masks of what the model never learnt.
     """
-    facts = results.Work(
-        algorithm=results.Algorithm(done.model.name, done.model.version, done.model.digest, done.model.notice),
-        made=datetime.now().astimezone(),
-        protocol=work.protocol,
-        protocol_digest=work.protocol_digest,
-        software_version=version("voxtell-dicom"),
-        review=done.review,
-        predecessors=tuple(predecessors),
-    )
     regions, extents = [one.region for one in done.structures], [one.extent for one in done.structures]
     plan = Plan(
         done.series,
         done.masks,
         regions,
-        facts,
+        _facts(done, work, predecessors),
         work.outputs,
         label_map=label_map,
         holes=work.holes,
@@ -99,10 +90,11 @@ def write_outputs(
     if "nifti" in work.outputs:
         files += [path.name for path in _nifti(done, folder)]
     asked = [one for one in done.structures if one.asked]
+    empty = [one for one in asked if not one.extent]
     result = {
         "found": [_found(one) for one in asked if one.extent],
-        "not_found": [one.label for one in asked if not one.extent and one.region.learnt],
-        "not_known": [one.label for one in asked if not one.extent and not one.region.learnt],
+        "not_found": [one.label for one in empty if one.region.learnt],
+        "not_known": [one.label for one in empty if not one.region.learnt],
         "files": files,
         "objects": objects,
         "review": [reason.sentence for reason in done.review],
@@ -113,6 +105,18 @@ def write_outputs(
     }
     (folder / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
     return result
+
+
+def _facts(done: Segmented, work: Work, predecessors: Sequence[ObjectReference]) -> results.Work:
+    return results.Work(
+        algorithm=results.Algorithm(done.model.name, done.model.version, done.model.digest, done.model.notice),
+        made=datetime.now().astimezone(),
+        protocol=work.protocol,
+        protocol_digest=work.protocol_digest,
+        software_version=version("voxtell-dicom"),
+        review=done.review,
+        predecessors=tuple(predecessors),
+    )
 
 
 def objects_named(result: Mapping[str, Any]) -> tuple[ObjectReference, ...]:
