@@ -36,6 +36,8 @@ _ASSOCIATION_SECONDS: Final = 0.25  # how late an association sees that it has b
 _BUFFER_BYTES: Final = 2**18
 _LONGEST_CONTROL_PDU: Final = 2**20  # bytes; an A-ASSOCIATE-RQ with 128 contexts has less
 
+_ACKNOWLEDGE_AT_ONCE: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux
+
 _DATA_TRANSFER: Final = "Sta6"  # PS3.8 table 9-3
 _INVALID_PDU: Final = "Evt19"  # PS3.8 table 9-10; the association is aborted
 _CONNECTION_CLOSED: Final = "Evt17"
@@ -95,6 +97,10 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
         count = self.socket.recv_into(self._buffer[len(rest) :])
         self._start, self._end = 0, len(rest) + count
         self.wants_more = False
+        # A sender that collects small writes (Nagle, as most do) waits for the acknowledgement that we would put off
+        # for 40 ms. Linux forgets the wish after a while.
+        if _ACKNOWLEDGE_AT_ONCE is not None:
+            self.socket.setsockopt(socket.IPPROTO_TCP, _ACKNOWLEDGE_AT_ONCE, 1)
         return bool(count)
 
     def recv(self, nr_bytes: int) -> bytearray:
