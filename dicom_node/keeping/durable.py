@@ -47,7 +47,11 @@ def publish(folder: Path, final: Path) -> None:
 def lock(folder: Path) -> int:
     """A descriptor that holds the lock of `folder` until it is closed; waits for whoever holds it."""
     descriptor = os.open(folder, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:  # a file system without locks, say
+        os.close(descriptor)
+        raise
     return descriptor
 
 
@@ -59,6 +63,9 @@ def try_lock(folder: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

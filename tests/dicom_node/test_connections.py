@@ -162,7 +162,7 @@ def test_a_connection_that_is_closed_without_a_byte_is_not_spoken_of(site, tls, 
 
 
 def test_what_a_peer_sends_is_acknowledged_at_once(site):
-    """Most senders hold a small packet back until the one before is acknowledged, which the kernel puts off by 40 ms."""
+    """Most senders hold a small packet back until the one before is acknowledged; the kernel puts that off by 40 ms."""
     said = []
 
     def arrived(_arrival):

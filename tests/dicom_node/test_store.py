@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from pydicom import examples
 
 from dicom_node.errors import StoreError
+from dicom_node.keeping.durable import lock, try_lock
 from dicom_node.store import Outcome, Receipt, Store
 
 STUDY, SERIES, SOP = "1.2.3", "1.2.3.4", "1.2.3.4.5"
@@ -316,3 +318,16 @@ def test_what_a_process_cannot_announce_any_more_keeps_no_series_open(tmp_path: 
         ours.announce([])
     assert theirs.announced_by_others() == set()
     assert list(ours.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("take", [lock, try_lock])
+def test_a_lock_that_cannot_be_had_leaves_no_file_open(tmp_path, monkeypatch, take):
+    def refuse(_descriptor, _operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        with pytest.raises(OSError, match="No locks"):
+            take(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from structlog.testing import capture_logs
 
+from dicom_node.errors import UnreadableError
 from dicom_node.synthesis import Subject, ct_series
-from worker.choosing.candidates import FolderError, candidates_in, read_headers, series_in
+from worker.choosing.candidates import FolderError, candidates_in, read_headers, readable, series_in
 from worker.protocols import Candidate, Match
 
 
@@ -37,6 +38,16 @@ def test_files_that_are_no_dicom_are_left_out_and_logged(tmp_path):
         (candidate,) = candidates_in(tmp_path)
     assert len(candidate.headers) == 2
     assert {line["file"] for line in logs} == {str(paths[0]), str(tmp_path / "README")}
+
+
+def test_a_file_that_the_disk_does_not_give_makes_no_smaller_series(tmp_path):
+    """Its series is asked about again; without the file, a part would be segmented as if it were all."""
+    ct_series(np.zeros((3, 8, 8)), (1.0, 1.0, 1.0), tmp_path)
+    (tmp_path / "0002.dcm").unlink()
+    (tmp_path / "0002.dcm").symlink_to("/proc/self/mem")  # Linux answers EIO
+    with pytest.raises(UnreadableError, match=r"0002.dcm cannot be read: Input/output error") as caught:
+        readable(sorted(tmp_path.iterdir()))
+    assert caught.value.retry == "later"
 
 
 def test_headers_stay_beside_their_files(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 import structlog
 
-from dicom_node.errors import SeriesError
+from dicom_node.errors import SeriesError, UnreadableError
 from dicom_node.facts import VolumeFacts, facts_of
 from dicom_node.reading.frames import File, read_file
 from dicom_node.series import Outline, outlines
@@ -71,13 +71,19 @@ class StudyVolume:
 
 
 def readable(paths: Sequence[Path]) -> list[File]:
-    """The files that are DICOM instances of a series, without pixels; others are left out, and logged."""
+    """The files that are DICOM instances of a series, without pixels; others, and what is gone, are left out and logged.
+
+    Raises:
+        UnreadableError: the disk does not give a file just now; without it the series would be taken for a smaller one.
+    """
     found: list[File] = []
     for path in paths:
         try:
             file = read_file(path)
             _ = file.header.SOPInstanceUID, file.header.SeriesInstanceUID  # what has none is a DICOMDIR, or damaged
         except (SeriesError, *DAMAGE) as error:
+            if isinstance(error, UnreadableError) and not isinstance(error.__cause__, FileNotFoundError):
+                raise
             log.warning("not readable as DICOM", file=str(path), problem=str(error))
             continue
         found.append(file)
