@@ -71,7 +71,7 @@ class StudyVolume:
 
 
 def readable(paths: Sequence[Path]) -> list[File]:
-    """The files that are DICOM instances of a series, without pixels; others, and what is gone, are left out and logged.
+    """The files that are DICOM instances of a series, without pixels. Others, and those that are gone, are left out.
 
     Raises:
         UnreadableError: the disk does not give a file just now; without it the series would be taken for a smaller one.

@@ -74,6 +74,8 @@ def show(job_id: JobId, as_json: Json = False) -> None:
             typer.echo(f"           {row['sentence']}")
     for label in job.result.get("not_found", []):
         typer.echo(f"not found  {label}")
+    for label in job.result.get("not_known", []):
+        typer.echo(f"not known  {label}")
     for sentence in job.result.get("review", []):
         typer.echo(f"review     {sentence}")
     for row in deliveries:

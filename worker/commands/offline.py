@@ -56,6 +56,8 @@ def run(
             typer.echo(f"{found['label']}: {found['volume_ml']:.1f} ml")
         for label in series["not_found"]:
             typer.echo(f"{label}: looked for, not found")
+        for label in series["not_known"]:
+            typer.echo(f"{label}: not known to this model")
         for sentence in series["review"]:
             typer.echo(f"to be reviewed: {sentence}")
         for file in series["files"]:
