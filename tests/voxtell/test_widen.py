@@ -12,7 +12,7 @@ from voxtell.checkpoint import load_network
 from voxtell.network import VoxTell
 from voxtell.plans import Plans
 from voxtell.training.dataset import DatasetError
-from voxtell.training.export import widened
+from voxtell.training.export import average, widened
 from voxtell.training.widen import widen
 
 
@@ -67,3 +67,14 @@ def test_a_model_directory_becomes_a_wider_one(published: Path, tiny_plans: Plan
     plans = with_features(tiny_plans, (5, 9, 10, 12))
     widened(published, plans, tmp_path / "wide")
     assert load_network(tmp_path / "wide").plans == plans
+
+
+def test_models_are_averaged_whether_or_not_they_hold_what_nothing_reads(
+    published: Path, tiny_plans: Plans, tmp_path: Path
+) -> None:
+    """Published weights do, exported ones do not."""
+    widened(published, tiny_plans, tmp_path / "exported")
+    average([published, tmp_path / "exported"], tmp_path / "mean")
+    whole, mean = (load_network(model).state_dict() for model in (published, tmp_path / "mean"))
+    for name, weight in mean.items():
+        torch.testing.assert_close(weight, whole[name], rtol=1e-3, atol=1e-3)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from voxtell.checkpoint import load_network
@@ -43,8 +43,8 @@ def average(models: Sequence[Path], out: Path, card: Card | None = None) -> Path
     for model, other in zip(models, plans, strict=True):
         if replace(other, card=plans[0].card) != plans[0]:
             raise DatasetError(f"{model} and {models[0]} have different plans; average models of one architecture")
-    weights = [load_file(model / "model.safetensors") for model in models]
-    mean = {name: torch.stack([one[name].float() for one in weights]).mean(0) for name in weights[0]}
+    weights = [load_network(model).state_dict() for model in models]
+    mean = {name: torch.stack([one[name] for one in weights]).mean(0) for name in weights[0]}
     return _write(plans[0] if card is None else replace(plans[0], card=card), mean, out)
 
 
