@@ -26,8 +26,8 @@ CENTRE_MM = (-35.0, -25.0, 0.0)
 
 TABLE_MM = np.arange(-800, 800, 0.25)
 """Heights S at which curves are tabulated."""
-CONTOURED_FROM_MM = -174.0
-"""Where cord and esophagus begin to be labelled: the lower edge of the humeral heads, so that the image shows it."""
+CONTOURED_FROM_MM = (-176.0, -172.0)
+"""Where cord and esophagus begin to be labelled: at the lower edge of the humeral heads, so that the image shows it."""
 REACH_MM = 35.0
 """How far the individual shape moves anything: rotation, warp, and the difference of scale away from the origin."""
 
@@ -207,8 +207,9 @@ def _spine(d: _Drawing) -> None:
     d.fill(d.tube(-400, 4, a - 26, 0.0, 16.0, 4.5) & vertebra, CORTEX - 350, 50)
     d.fill(d.tube(-400, 9, a, 0.0, 10.0, 11.5), CSF)
     radius = 6.6 * d.factor(0.06)
+    end = d.rng.uniform(*CONTOURED_FROM_MM)
     cord = d.tube(-400, 8, a, 0.0, radius * 0.95, radius * 1.05)
-    d.labels["spinal cord"] = d.fill(cord, BRAIN) & (d.s > CONTOURED_FROM_MM)
+    d.labels["spinal cord"] = d.fill(cord, BRAIN) & (d.s > end)
 
 
 def _neck(d: _Drawing) -> None:
@@ -274,7 +275,8 @@ def _airway(d: _Drawing) -> None:
     behind = a - d.curve([(-100, 16), (-200, 19)])
     shift = d.curve([(-100, 0), (-200, -7 * d.factor(0.3))])
     size = d.factor(0.08)
+    end = d.rng.uniform(*CONTOURED_FROM_MM)
     esophagus = d.tube(-400, -97, behind, shift, 7.0 * size, 10.0 * size)
-    d.labels["esophagus"] = d.fill(esophagus, 32, 3) & (d.s > CONTOURED_FROM_MM)
+    d.labels["esophagus"] = d.fill(esophagus, 32, 3) & (d.s > end)
     if d.rng.random() < 0.5:
         d.fill(d.tube(-400, -100, behind, shift, 1.8, 3.0), AIR, 0)

@@ -18,6 +18,7 @@ from dicom_node.keeping.durable import try_lock
 from dicom_node.peer import associated
 from dicom_node.sender import Peer
 from dicom_node.synthesis import ct_series
+from tests.dicom_node.conftest import wait_until
 from tests.node import node
 from tests.peers import LOOPBACK, free_port, running, wait_for_peer
 from worker.ledger import Ledger
@@ -61,6 +62,7 @@ def test_a_series_that_two_processes_receive_is_one_job_once_both_are_done(tmp_p
         node(tmp_path / "home", pacs=None, protocol=WAITS, listeners=2, quiet_seconds=QUIET) as here,
         ExitStack() as lines,
     ):
+        wait_until(lambda: here.log.read_text().count("] listening ") == 2)  # for the node to be there, one is enough
         opened = [lines.enter_context(associated(here.peer, CT, calling_ae="SCANNER")) for _ in range(ASSOCIATIONS)]
         for line in opened:
             assert line.send_c_store(images.pop()).Status == 0x0000
