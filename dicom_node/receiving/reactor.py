@@ -36,6 +36,7 @@ _ASSOCIATION_SECONDS: Final = 0.25  # how late an association sees that it has b
 _BUFFER_BYTES: Final = 2**18
 _LONGEST_CONTROL_PDU: Final = 2**20  # bytes; an A-ASSOCIATE-RQ with 128 contexts has less
 
+_SMALL_READ: Final = 2**15  # bytes; who sends more at a time has more to send
 _ACKNOWLEDGE_AT_ONCE: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux
 
 _DATA_TRANSFER: Final = "Sta6"  # PS3.8 table 9-3
@@ -99,7 +100,7 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
         self.wants_more = False
         # A sender that collects small writes (Nagle, as most do) waits for the acknowledgement that we would put off
         # for 40 ms. Linux forgets the wish after a while.
-        if _ACKNOWLEDGE_AT_ONCE is not None:
+        if count < _SMALL_READ and _ACKNOWLEDGE_AT_ONCE is not None:
             self.socket.setsockopt(socket.IPPROTO_TCP, _ACKNOWLEDGE_AT_ONCE, 1)
         return bool(count)
 
