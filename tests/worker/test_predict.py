@@ -25,6 +25,9 @@ class Stub:
             mask[: len(prompt)] = True
         return masks.reshape(len(prompts), *image.shape)
 
+    def unlearnt(self, prompts) -> list[str]:
+        return [prompt for prompt in prompts if prompt == "left knee"]
+
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
@@ -87,6 +90,12 @@ def test_jobs_bind_prompts_to_images(stub: Stub, scans: Path, tmp_path: Path, as
         jobs = str(tmp_path / "jobs.json")
     predict("-o", tmp_path / "out", "--jobs", jobs)
     assert made_in(tmp_path / "out") == {"a_liver.nii.gz": 5}
+
+
+def test_what_the_model_was_never_taught_is_said(stub: Stub, scans: Path, tmp_path: Path) -> None:
+    result = predict(scans, "-p", "liver", "-p", "left knee", "-o", tmp_path / "out")
+    assert "left knee: not known to this model" in result.stderr
+    assert "liver: not known" not in result.stderr
 
 
 def test_results_that_exist_are_left(stub: Stub, scans: Path, tmp_path: Path) -> None:

@@ -106,6 +106,8 @@ def predict(
     if verbose:
         for job in work:
             typer.echo(f"{job.image}: {', '.join(job.prompts)}", err=True)
+    for prompt in segmenter.unlearnt(list(dict.fromkeys(prompt for job in work for prompt in job.prompts))):
+        typer.echo(f"{prompt}: not known to this model, its mask says nothing", err=True)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         tasks = {job.image: bar.add_task(job.image.name, total=1.0) for job in work}
         written = predict_files(
