@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from torch.nn import functional
 from typer.testing import CliRunner
 
 import voxtell
@@ -20,12 +21,19 @@ from voxtell.phantom import head_and_neck
 from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
 from voxtell.training.__main__ import app
 from voxtell.training.augment import NONE, Augmentation, cut_field_of_view, random_bend, random_matrix, sample_view
-from voxtell.training.cache import CachedCase, add_case, read_cache, write_index
+from voxtell.training.cache import WHOLE, CachedCase, add_case, read_cache, write_index
 from voxtell.training.dataset import DatasetError, openkbp, read_dataset, read_volume
 from voxtell.training.export import export
 from voxtell.training.loop import Schedule, Trainer
-from voxtell.training.losses import deep_supervision, dice_and_cross_entropy
+from voxtell.training.losses import (
+    DICE_SMOOTHING,
+    ENTROPY_FLOOR,
+    ENTROPY_WEIGHT,
+    deep_supervision,
+    dice_and_cross_entropy,
+)
 from voxtell.training.sampling import PatchSampler, SamplingPlan
+from voxtell.training.setup import add_phantoms
 from voxtell.training.vocabulary import builtin, held_out
 
 SPACING = (10.0, 8.0, 8.0)
@@ -166,6 +174,31 @@ def test_a_view_without_augmentation_is_the_volume_itself(
     assert np.allclose(masks.numpy(), labels[:, s, a, r], atol=1e-3)
 
 
+def test_shares_stay_shares_and_are_interpolated() -> None:
+    image = np.zeros((12, 12, 12), np.int16)
+    shares = np.zeros((1, 12, 12, 12), np.uint8)
+    shares[0, :, :, 6:] = WHOLE
+    shares[0, :, :, 5] = 51
+    centre = np.full(3, 5.5)
+    _, masks = sample_view(image, shares, centre, np.eye(3), (8, 8, 8))
+    assert torch.allclose(masks[0, 0, 0], torch.tensor([0, 0, 0, 0.2, 1, 1, 1, 1]), atol=1e-5)
+    _, masks = sample_view(image, shares, centre, np.diag([1, 1, 0.5]), (8, 8, 8))
+    assert torch.allclose(masks[0, 0, 0], torch.tensor([0, 0.05, 0.15, 0.4, 0.8, 1, 1, 1]), atol=1e-5)
+
+
+def test_phantoms_that_are_drawn_finer_keep_what_lies_between_voxels(tmp_path: Path) -> None:
+    add_phantoms(tmp_path, 3)
+    kinds = [case.labels.dtype for case in read_cache(tmp_path)]
+    assert sorted(map(str, kinds)) == ["bool", "uint8", "uint8"]
+    for case in read_cache(tmp_path):
+        assert set(case.boxes) == set(case.structures)
+        whole = case.labels if case.labels.dtype == bool else case.labels > WHOLE // 2
+        for structure, mask in zip(case.structures, whole, strict=True):
+            assert np.array_equal(case.boxes[structure][0], np.argwhere(mask).min(0))
+        if case.labels.dtype == np.uint8:
+            assert len(np.unique(case.labels)) > 100
+
+
 def test_a_cut_field_of_view_is_air_without_contours() -> None:
     always = Augmentation(cut_probability=1.0)
     view, masks = cut_field_of_view(torch.zeros(9, 9, 9), torch.ones(1, 9, 9, 9), always, np.random.default_rng(1))
@@ -174,6 +207,31 @@ def test_a_cut_field_of_view_is_air_without_contours() -> None:
 
 
 # Loss
+
+
+def test_the_loss_of_whole_voxels_is_soft_dice() -> None:
+    logits, known = torch.randn(1, 1, 6, 6, 6), torch.ones(1, 1, dtype=torch.bool)
+    target = (torch.rand(1, 1, 6, 6, 6) > 0.6).float()
+    chance = logits.sigmoid()
+    dice = (2 * (chance * target).sum() + DICE_SMOOTHING) / (chance.sum() + target.sum() + DICE_SMOOTHING)
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+    entropy = ENTROPY_WEIGHT * entropy / (target.sum() + ENTROPY_FLOOR * target.numel())
+    assert torch.allclose(dice_and_cross_entropy(logits, target, known), 1 - dice + entropy, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.35, 0.6, 0.9])
+def test_a_voxel_that_is_partly_inside_is_best_answered_by_its_share(share: float) -> None:
+    """Beside a structure of whole voxels; soft Dice would have wanted 1 of all of them but the first."""
+    target = torch.zeros(1, 1, 1, 8, 8)
+    target[..., :5] = 1
+    target[..., 5] = share
+    answers = torch.linspace(0.02, 0.98, 97)
+    losses = []
+    for answer in answers:
+        chance = target.clone().clamp(1e-4, 1 - 1e-4)
+        chance[..., 5] = answer
+        losses.append(dice_and_cross_entropy(torch.logit(chance), target, torch.ones(1, 1, dtype=torch.bool)))
+    assert float(answers[torch.stack(losses).argmin()]) == pytest.approx(share, abs=0.011)
 
 
 def test_an_unlabelled_structure_gives_no_gradient() -> None:

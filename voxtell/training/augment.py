@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from voxtell.training.cache import WHOLE
+
 Vector = npt.NDArray[np.float64]
 
 AIR_HU = -1000.0
@@ -74,7 +76,7 @@ def random_bend(augmentation: Augmentation, patch: tuple[int, int, int], rng: np
 
 def sample_view(
     image: npt.NDArray[np.int16],
-    labels: npt.NDArray[np.bool_],
+    labels: npt.NDArray[np.bool_] | npt.NDArray[np.uint8],
     centre: Vector,
     matrix: Vector,
     patch: tuple[int, int, int],
@@ -83,13 +85,14 @@ def sample_view(
     """Read a patch around `centre` (voxels S, A, R of the volume) with linear interpolation.
 
     Args:
-        image: (S, A, R) numbers of the scanner; labels: (K, S, A, R).
+        image: (S, A, R) numbers of the scanner; labels: (K, S, A, R) as the cache keeps them.
         matrix: steps in the patch to steps in the volume.
         patch: shape (s, a, r) of the result.
         bend: what `random_bend` gave.
 
     Returns:
-        float32 (s, a, r), continued by its border outside the volume, and float32 (K, s, a, r), 0 or 1, zero outside.
+        float32 (s, a, r), continued by its border outside the volume, and float32 (K, s, a, r), the share of a voxel
+        that is inside: 0 or 1 of labels that are bool; zero outside.
     """
     whole = bend is None and np.array_equal(matrix, np.eye(3))
     if whole:  # the centre of an even number of voxels lies between two
@@ -112,10 +115,11 @@ def sample_view(
         moved = torch.tensor((bend / extent.reshape(3, 1, 1, 1))[None, ::-1].copy(), dtype=torch.float32)
         grid += functional.interpolate(moved, patch, mode="trilinear", align_corners=True).movedim(1, -1)
     view = functional.grid_sample(source[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
-    # Whole voxels, and as many of them: interpolated masks grow, because soft Dice wants all that is a third inside,
-    # and cut at one half they lose what is one voxel thin.
-    targets = functional.grid_sample(masks[None], grid, mode="nearest", padding_mode="zeros", align_corners=True)[0]
-    return view, targets
+    # Whole voxels stay whole, and as many of them: nothing is known of what lies within one.
+    whole_voxels = labels.dtype == np.bool_
+    mode = "nearest" if whole_voxels else "bilinear"
+    targets = functional.grid_sample(masks[None], grid, mode=mode, padding_mode="zeros", align_corners=True)[0]
+    return view, targets if whole_voxels else targets / WHOLE
 
 
 def change_intensity(view: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:

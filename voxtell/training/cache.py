@@ -2,13 +2,14 @@
 
     <cache>/cases.json             list of entries: case, split, spacing, structures, mean, deviation
     <cache>/<case>_image.npy       int16 (S, A, R), Hounsfield units or the scanner's numbers
-    <cache>/<case>_labels.npy      bool (K, S, A, R), one channel per contoured structure in the order of `structures`
+    <cache>/<case>_labels.npy      (K, S, A, R), one channel per contoured structure in the order of `structures`: bool,
+                                   or uint8 where it is known which share of a voxel is inside, in 255ths
 
 The arrays are memory-mapped: a data set larger than the memory works, a small one stays in the page cache.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,12 @@ import numpy.typing as npt
 
 from voxtell.training.dataset import Case, DatasetError, read_volume
 
+Labels = npt.NDArray[np.bool_] | npt.NDArray[np.uint8]
+
 BODY_HU = -400.0
 """Denser than this is body (or couch): fat is at -100, lung at about -800, air at -1000."""
+WHOLE = 255
+"""A voxel that is inside, where shares are kept."""
 MARGIN = 6
 """Voxels of surroundings kept around the body on every side; beyond them the border value continues."""
 
@@ -43,9 +48,9 @@ class CachedCase:
         return loaded
 
     @cached_property
-    def labels(self) -> npt.NDArray[np.bool_]:
-        """bool (K, S, A, R)."""
-        loaded: npt.NDArray[np.bool_] = np.load(self.folder / f"{self.case}_labels.npy", mmap_mode="r")
+    def labels(self) -> Labels:
+        """bool or uint8 (K, S, A, R)."""
+        loaded: Labels = np.load(self.folder / f"{self.case}_labels.npy", mmap_mode="r")
         return loaded
 
     @cached_property
@@ -53,7 +58,7 @@ class CachedCase:
         """First and last voxel (S, A, R) of each structure that has any voxel."""
         found = {}
         for structure, mask in zip(self.structures, self.labels, strict=True):
-            voxels = np.argwhere(mask)
+            voxels = np.argwhere(mask > WHOLE // 2 if mask.dtype == np.uint8 else mask)
             if len(voxels):
                 found[structure] = (voxels.min(0), voxels.max(0))
         return found
@@ -64,10 +69,11 @@ def add_case(
     name: str,
     split: str,
     image: npt.NDArray[np.float32],
-    masks: dict[str, npt.NDArray[np.bool_]],
+    masks: Mapping[str, Labels],
     spacing: tuple[float, float, float],
 ) -> CachedCase:
-    """Cut the volume `image` (S, A, R) and its masks to the body and write them into the cache."""
+    """Cut the volume `image` (S, A, R) and its masks, all bool or all uint8, to the body and write them into the
+    cache."""
     box = _body_box(image)
     np.save(folder / f"{name}_image.npy", np.clip(image[box], -32768, 32767).round().astype(np.int16))
     stacked = np.stack([mask[box] for mask in masks.values()]) if masks else np.zeros((0, *image[box].shape), bool)

@@ -1,6 +1,6 @@
 """What a run is made of: plans and first weights, text encoder, samplers for training and for checking."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,19 +10,19 @@ from torch import Tensor
 
 from voxtell.checkpoint import load_network
 from voxtell.ngrams import NgramEncoder
-from voxtell.phantom import Phantom, head_and_neck
+from voxtell.phantom import Array, head_and_neck
 from voxtell.plans import Plans
-from voxtell.preprocess import downsample, triple
+from voxtell.preprocess import Spacing, downsample, triple
 from voxtell.prompts import Bank, QwenEncoder, TextEncoder
 from voxtell.training.architecture import bundled_plans
 from voxtell.training.augment import NONE, Augmentation
-from voxtell.training.cache import add_case, read_cache, write_index
+from voxtell.training.cache import WHOLE, Labels, add_case, read_cache, write_index
 from voxtell.training.dataset import Dataset
 from voxtell.training.sampling import PatchSampler, SamplingPlan
 from voxtell.training.vocabulary import builtin
 
-HALF = 0.5
-"""Share of a voxel that must be inside for the voxel to belong to a mask."""
+FINER = (1, 2, 2)
+"""How many times finer than its voxels each next phantom is drawn, in plane."""
 FIRST_SEED = 1000
 """Seeds of training phantoms start here; the demo and the tests use small ones."""
 
@@ -98,24 +98,28 @@ def samplers(data: Dataset, folder: Path, plans: Plans, encoder: TextEncoder, pr
 def add_phantoms(folder: Path, count: int, progress: Callable[[str], None] = lambda _: None) -> None:
     """Write `count` phantoms of different anatomy and voxel size into a cache of their own.
 
-    Every second one is drawn finer and then resampled as `preprocess` does with a fine scan: edges half in a voxel look
-    another way there than in a scan of wide voxels.
+    Two of three are drawn finer and then resampled as `preprocess` does with a fine scan, and it is kept which share of
+    a voxel is inside: from masks of shares a surface comes back between the voxels when they are interpolated, from
+    masks of whole voxels it does not.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     cases = []
     for seed in range(FIRST_SEED, FIRST_SEED + count):
         in_plane, slices = float(rng.uniform(3.4, 4.7)), float(rng.uniform(2, 3))
-        finer = 1 + seed % 2
-        phantom = head_and_neck(seed, (slices, in_plane / finer, in_plane / finer))
-        if finer > 1:
-            phantom = _coarser(phantom, triple(np.asarray(phantom.image.shape) // (1, finer, finer)))
-        cases.append(add_case(folder, f"phantom_{seed}", "train", phantom.image, phantom.labels, phantom.spacing))
+        image, labels, spacing = _drawn(seed, (slices, in_plane, in_plane), FINER[seed % len(FINER)])
+        cases.append(add_case(folder, f"phantom_{seed}", "train", image, labels, spacing))
         progress(f"phantom {seed}")
     write_index(folder, cases)
 
 
-def _coarser(phantom: Phantom, shape: tuple[int, int, int]) -> Phantom:
+def _drawn(seed: int, spacing: Spacing, finer: int) -> tuple[Array, Mapping[str, Labels], Spacing]:
+    """Image, labels and exact spacing (S, A, R) of a phantom drawn `finer` times as fine in plane; of 1, as it is."""
+    phantom = head_and_neck(seed, (spacing[0], spacing[1] / finer, spacing[2] / finer))
+    if finer == 1:
+        return phantom.image, phantom.labels, phantom.spacing
+    shape = triple(np.asarray(phantom.image.shape) // (1, finer, finer))
     s, a, r = (mm * old / new for mm, old, new in zip(phantom.spacing, phantom.image.shape, shape, strict=True))
-    masks = {name: downsample(mask.astype(np.float32), shape) > HALF for name, mask in phantom.labels.items()}
-    return Phantom(downsample(phantom.image, shape), masks, (s, a, r))
+    shares = {name: downsample(mask.astype(np.float32), shape) for name, mask in phantom.labels.items()}
+    labels = {name: (share * WHOLE).round().astype(np.uint8) for name, share in shares.items()}
+    return downsample(phantom.image, shape), labels, (s, a, r)
