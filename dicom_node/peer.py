@@ -6,7 +6,7 @@ import ssl
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydicom.uid import UID
 from pynetdicom import AE, evt
@@ -18,6 +18,7 @@ from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.sockets import OwnSocket
 from dicom_node.timers import steady
 
 # Rejections by (source, diagnostic), PS3.8 table 9-21: what the peer says, and what to check.
@@ -102,8 +103,6 @@ def associated(
     finally:
         if association.is_established:
             association.release()
-        if attempt.connection:
-            attempt.connection.close()  # pynetdicom leaves it open when the peer closes first
 
 
 def probe(
@@ -156,6 +155,15 @@ class _Answers(DIMSEServiceProvider):  # type: ignore[misc]
         return None, None
 
 
+class _Requestor(AE):  # type: ignore[misc]
+    """An application entity whose connections are closed when nobody listens, too."""
+
+    def _create_socket(self, *arguments: Any) -> OwnSocket:
+        made = super()._create_socket(*arguments)
+        made.__class__ = OwnSocket
+        return cast(OwnSocket, made)
+
+
 @dataclass
 class _Attempt:
     """One request for an association, and how far it came."""
@@ -170,7 +178,7 @@ class _Attempt:
 
     def associate(self) -> Association:
         """An association, established or not. Raises PeerError for an unknown host name."""
-        ae = AE(self.calling_ae)
+        ae = _Requestor(self.calling_ae)
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         ae.connection_timeout = self.timeouts.connect

@@ -23,12 +23,12 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import AssociationSocket
 
 from dicom_node.errors import DicomNodeError
 from dicom_node.receiving.command import MalformedCommandError
 from dicom_node.receiving.messages import Messages, PassOn
 from dicom_node.receiving.pdata import P_DATA_TF, MalformedPduError, PDataReader, Piece, command_pdus
+from dicom_node.sockets import CONNECTION_CLOSED, OwnSocket
 from dicom_node.timers import steady
 
 _UPPER_LAYER_MILLISECONDS: Final = 50  # how late a timer of the upper layer may be seen
@@ -41,7 +41,6 @@ _ACKNOWLEDGE_AT_ONCE: Final[int | None] = getattr(socket, "TCP_QUICKACK", None) 
 
 _DATA_TRANSFER: Final = "Sta6"  # PS3.8 table 9-3
 _INVALID_PDU: Final = "Evt19"  # PS3.8 table 9-10; the association is aborted
-_CONNECTION_CLOSED: Final = "Evt17"
 
 _log = logging.getLogger(__name__)
 
@@ -62,11 +61,8 @@ def make_event_driven(association: Association, serve: Serve) -> None:
     association.dul.prepare(serve)
 
 
-class _Socket(AssociationSocket):  # type: ignore[misc]
-    """Reads what is there into one buffer, and is closed also when its peer went first.
-
-    It is waited for by poll(): pynetdicom's select() knows no descriptor above 1023.
-    """
+class _Socket(OwnSocket):
+    """Reads what is there into one buffer."""
 
     def prepare(self) -> None:
         """What a new object would do on creation."""
@@ -137,7 +133,7 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
         if self.has_pending:
             return True
         if not self.is_open:
-            self.event_queue.put(_CONNECTION_CLOSED)
+            self.event_queue.put(CONNECTION_CLOSED)
             return False
         return bool(self._news.poll(0))
 
@@ -147,13 +143,6 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
         if self._start < self._end and not self.wants_more:
             return True
         return isinstance(self.socket, ssl.SSLSocket) and bool(self.socket.pending())
-
-    def _shutdown_socket(self) -> None:
-        """Close also where shutting down fails because the peer is gone; pynetdicom leaves that to the garbage."""
-        connection = self.socket
-        super()._shutdown_socket()
-        if connection is not None:
-            connection.close()
 
 
 class _Messages(DIMSEServiceProvider):  # type: ignore[misc]
@@ -190,7 +179,7 @@ class _StateMachine(StateMachine):  # type: ignore[misc]
         if (event, self.current_state) not in TRANSITION_TABLE:
             peer = self.dul.peer
             _log.warning("connection from %s closed: event %s came in state %s", peer, event, self.current_state)
-            event = _CONNECTION_CLOSED
+            event = CONNECTION_CLOSED
         super().do_action(event)
 
 
@@ -275,9 +264,9 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self.event_queue.put(_INVALID_PDU)
         except SlowPeerError as error:
             _log.warning("connection from %s closed: %s", self.peer, error)
-            self.event_queue.put(_CONNECTION_CLOSED)
+            self.event_queue.put(CONNECTION_CLOSED)
         except OSError:
-            self.event_queue.put(_CONNECTION_CLOSED)
+            self.event_queue.put(CONNECTION_CLOSED)
 
     def _receive(self) -> bool:
         """Work on what is pending and read more; False when the reactor has something to do."""
@@ -302,7 +291,7 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
         if not self.event_queue.empty() or not self.to_provider_queue.empty() or not self._wait():
             return False
         if not self.socket.fill():
-            self.event_queue.put(_CONNECTION_CLOSED)
+            self.event_queue.put(CONNECTION_CLOSED)
             return False
         return True
 

@@ -117,7 +117,6 @@ def test_a_host_that_is_not_ours_stops_the_start(tmp_path):
         listener.start()
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")  # pynetdicom, when nobody listens
 @pytest.mark.parametrize(
     ("host", "words"), [("127.0.0.1", "nothing listens there; check host and port"), ("nowhere.invalid", "is unknown")]
 )

@@ -13,7 +13,10 @@ import threading
 import pytest
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.presentation import build_context
+from pynetdicom.transport import AssociationSocket
 
+from dicom_node.errors import PeerError
+from dicom_node.part10 import IMPLEMENTATION_VERSION_NAME
 from dicom_node.peer import Peer, Timeouts, associated, echo
 from dicom_node.receiving.access import Limits
 from dicom_node.receiving.server import Server
@@ -49,6 +52,38 @@ def test_a_listener_with_more_than_a_thousand_open_files_takes_instances(tmp_pat
         process.stdin.close()
         assert "1.2.3.4.1" in process.stdout.read()
     assert len(list(tmp_path.glob("studies/**/*.dcm"))) == 1
+
+
+ASKING_ABOVE_1023 = f"""
+import os, resource, sys
+from dicom_node.peer import Peer, echo
+resource.setrlimit(resource.RLIMIT_NOFILE, ({MANY} + 100, {MANY} + 100))
+taken = [os.dup(0) for _ in range({MANY})]
+print(echo(Peer("VOXTELL", "127.0.0.1", int(sys.argv[1])), calling_ae="SCU").implementation)
+"""
+
+
+def test_a_sender_with_more_than_a_thousand_open_files_is_answered(site):
+    with site() as here:
+        asked = subprocess.run(
+            [sys.executable, "-W", "error", "-c", ASKING_ABOVE_1023, str(here.peer.port)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            timeout=60,
+        )
+    assert (asked.stdout.strip(), asked.stderr) == (IMPLEMENTATION_VERSION_NAME, "")
+
+
+def test_a_peer_that_is_not_there_keeps_no_descriptor(free_port, monkeypatch):
+    """pynetdicom leaves such a socket to the garbage collector, which warns; and here all warnings are errors."""
+    made = []
+    original = AssociationSocket._create_socket
+    monkeypatch.setattr(AssociationSocket, "_create_socket", lambda *given: made.append(original(*given)) or made[-1])
+    with pytest.raises(PeerError, match="nothing listens there"):
+        echo(Peer("PACS", "127.0.0.1", free_port), calling_ae="A")
+    assert [connection.fileno() for connection in made] == [-1]
 
 
 def threads_of_associations() -> list[threading.Thread]:

@@ -236,7 +236,6 @@ def test_nothing_to_send_is_nothing_done(free_port):
     assert send([], Peer("PACS", "127.0.0.1", free_port), calling_ae="A") == []
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")  # pynetdicom, when nobody listens
 def test_a_pacs_that_is_down_is_an_error_for_later(small_paths, free_port):
     with pytest.raises(PeerError, match=rf"PACS@127.0.0.1:{free_port} cannot be reached") as caught:
         send(small_paths, Peer("PACS", "127.0.0.1", free_port), calling_ae="A")

@@ -117,7 +117,6 @@ def test_certificates_of_peers_are_optional(site, ours, node):
         assert echo(with_tls(here.peer, client_context(ours.certificate)), calling_ae="CT1").seconds > 0
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <:ResourceWarning")  # pynetdicom, when connecting fails
 def test_we_do_not_talk_to_a_peer_that_we_cannot_trust(site, node, stranger):
     with (
         site(tls=server_context(*node)) as here,

@@ -26,8 +26,6 @@ from worker.settings import load
 from worker.upkeep import commitments
 from worker.upkeep.commitments import Commitments
 
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
-
 WAIT = 100.0
 
 

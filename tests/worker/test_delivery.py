@@ -47,9 +47,6 @@ ANY_CONTEXT = [
     for context in AllStoragePresentationContexts
 ]
 
-# pynetdicom shuts its socket down and never closes it when nobody listens.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
-
 
 def pacs(
     folder: Path,
