@@ -19,6 +19,7 @@ from worker.protocols.choosing import Choose
 from worker.protocols.protocol import FromReport
 from worker.reports.read import read_report
 from worker.results.outputs import write_outputs
+from worker.results.writable import require_writable
 from worker.segmentation import load_segmenter, segment, settings_for
 from worker.settings import Settings
 
@@ -56,7 +57,7 @@ def run_study(
 
     Raises:
         NothingToDoError: with the reason for each series. UsedFolderError: a result is there already; nothing is done.
-        Errors of the engine pass through.
+        OSError: nothing can be written there; nothing is done. Errors of the engine pass through.
     """
     asked = read_protocol(protocol) if protocol else EVERYTHING
     if outputs:
@@ -129,7 +130,7 @@ def _folders(output: Path, chosen: Sequence[tuple[StudyVolume, Work]]) -> list[P
     """Where the result of each volume goes: of an earlier one there files would stay that the new one does not list.
 
     Raises:
-        UsedFolderError: one of them holds a result.
+        UsedFolderError: one of them holds a result. OSError: one of them cannot be written.
     """
     folders = [output / work.series_uid / _file_name(volume.name) for volume, work in chosen]
     if len(chosen) == 1:
@@ -137,6 +138,7 @@ def _folders(output: Path, chosen: Sequence[tuple[StudyVolume, Work]]) -> list[P
     for folder in folders:
         if (folder / "result.json").exists():
             raise UsedFolderError(f"{folder} holds the result of an earlier run; name another folder, or remove it")
+        require_writable(folder)
     return folders
 
 

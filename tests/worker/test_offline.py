@@ -14,6 +14,7 @@ from tests.worker.listening import QUIET, Node
 from tests.worker.test_selection import echoes, series
 from worker import offline
 from worker.offline import NothingToDoError, UsedFolderError, run_study
+from worker.results.writable import require_writable
 from worker.settings import Settings
 
 PROTOCOLS = {
@@ -82,6 +83,22 @@ def test_a_folder_with_a_result_is_not_written_into(tmp_path, volumes):
     with pytest.raises(UsedFolderError, match="holds the result of an earlier run; name another folder"):
         run_study(*run, ["above 0"], None, None, ("nifti",))
     assert sorted((tmp_path / "out").rglob("*")) == before
+
+
+@pytest.mark.parametrize("volumes", [("5.5",), ("5.5", "90")], ids=["of one volume", "of several volumes"])
+@pytest.mark.parametrize("place", ["a file/below it", "/proc"], ids=["a file in its place", "read-only"])
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path, monkeypatch, volumes, place):
+    monkeypatch.setattr(offline, "load_segmenter", lambda _settings: pytest.fail("the work has begun"))
+    echoes(tmp_path / "study", *volumes)
+    (tmp_path / "a file").write_text("a letter")
+    with pytest.raises(OSError, match=r"Not a directory|No such file or directory") as refused:
+        run_study(Settings(home=tmp_path), tmp_path / "study", tmp_path / place, ["above -5"], None, None, ())
+    assert Path(refused.value.filename).is_relative_to(tmp_path / place)
+
+
+def test_where_a_folder_will_be_made_nothing_is_left(tmp_path):
+    require_writable(tmp_path / "results" / "of today")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_protocol_may_take_more_prompts_from_the_report_that_is_given(tmp_path):

@@ -130,6 +130,17 @@ def test_half_a_command_is_wrong_usage(stub: Stub, tmp_path: Path, words: tuple[
     assert "give images and prompts" in done.stderr
 
 
+@pytest.mark.parametrize("place", ["a file", "a file/below it", "/proc"])
+def test_a_folder_that_cannot_be_written_is_found_before_the_model_is_loaded(
+    stub: Stub, scans: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "a file").write_text("a letter")
+    with pytest.raises(OSError, match=r"Not a directory|No such file or directory") as refused:
+        predict("-i", scans, "-o", tmp_path / place, "-p", "liver")
+    assert refused.value.filename == str(tmp_path / place)
+    assert not hasattr(stub, "settings")
+
+
 def test_a_folder_for_results_must_be_named(stub: Stub, scans: Path) -> None:
     done = predict("-i", scans, "-p", "liver")
     assert done.exit_code == 2

@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from worker.commands.printing import print_json
 from worker.jobs import Output
+from worker.results.writable import require_writable
 from worker.segmentation import load_segmenter, require_engine
 from worker.settings import Settings, load
 
@@ -99,6 +100,7 @@ def predict(
         raise typer.BadParameter("name the folder that results go to (-o FOLDER).")
     if (jobs is None) == (not files or not prompts) or (jobs is not None and (files or prompts)):
         raise typer.BadParameter("give images and prompts (-p TEXT, may be repeated), or --jobs FILE alone.")
+    require_writable(output)
     segmenter = load_segmenter(settings, use_bank=not no_precomputed)
     from voxtell.nifti import jobs_for, predict_files, read_jobs
 
