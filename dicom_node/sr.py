@@ -1,4 +1,8 @@
-"""SR: volume, intensity and longest diameter of every segment as a measurement report (PS3.16 TID 1500, TID 1411)."""
+"""SR: volume, intensity and longest diameter of every segment as a measurement report (PS3.16 TID 1500, TID 1411).
+
+What was asked for and has no segment stands among its qualitative evaluations, in words: that a network found nothing
+is no finding, and the code for absence would be one.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,6 +10,8 @@ from typing import Final
 import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
+    ContainerContentItem,
+    ContentSequence,
     DeviceObserverIdentifyingAttributes,
     EnhancedSR,
     FindingSite,
@@ -46,6 +52,7 @@ from dicom_node.shaping.measures import Measures, measure
 from dicom_node.uids import derived_uid
 
 _MILLILITRE: Final = Code("ml", "UCUM", "milliliter")
+_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500 row 12
 _PROCEDURES: Final = {
     "CT": codes.cid100.CTUnspecifiedBodyRegion,
     "MR": codes.cid100.MRIUnspecifiedBodyRegion,
@@ -107,6 +114,8 @@ def write_sr(
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
+    if missing := [region for region in segmentation.not_found if not region.placeholder]:
+        report[0].ContentSequence.append(_not_there(missing))
     return _document(report, series, seg, work, regions)
 
 
@@ -153,15 +162,26 @@ def _group(
         measurements=values,
     )
     if region.sentence:
-        asked = TextContentItem(codes.DCM.Comment, asked_by(region), RelationshipTypeValues.CONTAINS)
-        group[0].ContentSequence.append(asked)
+        group[0].ContentSequence.append(_comment(asked_by(region)))
     for reason in work.review:
         if reason.label in (None, region.label):
-            comment = TextContentItem(
-                codes.DCM.Comment, f"To be reviewed: {reason.sentence}", RelationshipTypeValues.CONTAINS
-            )
-            group[0].ContentSequence.append(comment)
+            group[0].ContentSequence.append(_comment(f"To be reviewed: {reason.sentence}"))
     return group
+
+
+def _not_there(regions: Sequence[Region]) -> ContainerContentItem:
+    """TID 1500 rows 12 and 14: one comment for each region that was asked for and has no segment."""
+    container = ContainerContentItem(name=_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS)
+    container.ContentSequence = ContentSequence()
+    for region in regions:
+        what = "Looked for, not found" if region.learnt else "Not known to the model, which says nothing of it"
+        asked = f" {asked_by(region)}" if region.sentence else ""
+        container.ContentSequence.append(_comment(f"{what}: {region.label}.{asked}"))
+    return container
+
+
+def _comment(text: str) -> TextContentItem:
+    return TextContentItem(codes.DCM.Comment, text, RelationshipTypeValues.CONTAINS)
 
 
 def _intensity(series: ImageSeries) -> tuple[Code, Code] | None:

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import Dataset
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
 from dicom_node.regions import region_for
@@ -19,6 +21,12 @@ from dicom_node.synthesis import ct_series
 from tests.images import WORK, edit, iod_errors, series_files, tool
 
 PROMPTS = ("left kidney", "spleen", "tumor in the right kidney", "odd thing")
+
+
+def texts_of(report: Dataset) -> list[str]:
+    """The comments among the qualitative evaluations of a report (TID 1500 rows 12 and 14)."""
+    evaluations = [one for one in report.ContentSequence if one.ConceptNameCodeSequence[0].CodeValue == "C0034375"]
+    return [one.TextValue for container in evaluations for one in container.ContentSequence]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +47,7 @@ def test_dcmqi_reads_the_numbers_of_every_segment(shared_data: Callable[..., Pat
         *("--outputMetadata", tmp_path / "report.json"),
     )
     assert read.returncode == 0, read.stderr
+    assert texts_of(report) == ["Looked for, not found: spleen."]
     groups = json.loads((tmp_path / "report.json").read_text())["Measurements"]
     assert [group["TrackingIdentifier"] for group in groups] == [PROMPTS[0], PROMPTS[2], PROMPTS[3]]
     assert [group["ReferencedSegment"] for group in groups] == [1, 2, 3]
@@ -95,6 +104,33 @@ def test_only_hounsfield_units_are_reported_as_such(tmp_path: Path, said: str | 
     report = write_sr(series, mask, write_seg(series, mask, [region_for("liver")], WORK), WORK)
     assert report is not None
     assert len([element for element in report.iterall() if element.keyword == "NumericValue"]) == reported
+
+
+def test_what_has_no_segment_is_said(tmp_path: Path) -> None:
+    series = read_series(ct_series(np.arange(75.0).reshape(3, 5, 5), (3, 2, 2), tmp_path / "ct"))
+    regions = [
+        replace(region_for("cyst"), sentence="Cyst of the spleen."),
+        region_for("liver"),
+        replace(region_for("left knee"), learnt=False),
+        replace(region_for("PTV"), placeholder=True),
+    ]
+    masks = np.zeros((4, 3, 5, 5), dtype=bool)
+    masks[1, 1] = True
+    report = write_sr(series, masks, write_seg(series, masks, regions, WORK), WORK)
+    assert report is not None
+    assert iod_errors(report, tmp_path) == []
+    assert texts_of(report) == [
+        "Looked for, not found: cyst. Prompt: cyst Report: Cyst of the spleen.",
+        "Not known to the model, which says nothing of it: left knee.",
+    ]
+
+
+def test_where_everything_is_found_there_is_nothing_to_say(tmp_path: Path) -> None:
+    series = read_series(ct_series(np.zeros((3, 4, 5)), (1, 1, 1), tmp_path))
+    masks = np.ones((1, 3, 4, 5), dtype=bool)
+    report = write_sr(series, masks, write_seg(series, masks, [region_for("liver")], WORK), WORK)
+    assert report is not None
+    assert texts_of(report) == []
 
 
 def test_no_segment_no_report(tmp_path: Path) -> None:
