@@ -7,7 +7,7 @@ from the source and takes several times as long.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import highdicom
@@ -51,6 +51,7 @@ class Segmentation:
     """`dataset` is None when no mask holds a voxel: an empty segment hangs viewers, so none is ever written."""
 
     dataset: Dataset | None
+    regions: tuple[Region, ...]  # as they were given
     found: tuple[Region, ...]  # in segment order, segment numbers 1, 2, ...
     not_found: tuple[Region, ...]  # looked for, empty mask
 
@@ -71,6 +72,7 @@ def write_seg(
     packed = masks_of(series, masks, regions).packed
     result = Segmentation(
         dataset=None,
+        regions=tuple(regions),
         found=tuple(region for region, mask in zip(regions, packed, strict=True) if len(mask.held)),
         not_found=tuple(region for region, mask in zip(regions, packed, strict=True) if not len(mask.held)),
     )
@@ -93,7 +95,7 @@ def write_seg(
         dataset.PixelData = _bits(segments)
     else:
         _become_label_map(dataset, series, segments)
-    return Segmentation(dataset, result.found, result.not_found)
+    return replace(result, dataset=dataset)
 
 
 def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work: Work) -> None:

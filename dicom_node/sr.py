@@ -92,8 +92,7 @@ def write_sr(
     seg = segmentation.dataset
     if seg is None:
         return None
-    regions = [*segmentation.found, *segmentation.not_found]
-    found = [mask for mask in masks_of(series, masks, regions).packed if len(mask.held)]
+    found = [mask for mask in masks_of(series, masks, segmentation.regions).packed if len(mask.held)]
     groups = [
         _group(number, region, measure(mask.mask(), series.affine, series.volume.array), series, seg, work)
         for number, (region, mask) in enumerate(zip(segmentation.found, found, strict=True), start=1)
@@ -116,7 +115,7 @@ def write_sr(
     )
     if missing := [region for region in segmentation.not_found if not region.placeholder]:
         report[0].ContentSequence.append(_not_there(missing))
-    return _document(report, series, seg, work, regions)
+    return _document(report, series, seg, work, segmentation.regions)
 
 
 def _group(

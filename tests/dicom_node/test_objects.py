@@ -57,6 +57,14 @@ def test_over_real_series_every_object_is_valid(shared_data: Callable[..., Path]
         assert errors(dataset, tmp_path) == [], name
 
 
+def test_every_object_has_the_uids_by_which_the_others_name_it(tmp_path: Path) -> None:
+    series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path))
+    plan = Plan(series, boxes(series), REGIONS, WORK, ALL, label_map=True)
+    written = plan.written([extent(mask, series.affine) if mask.any() else None for mask in boxes(series)])
+    uids = {name: (dataset.SOPInstanceUID, dataset.SeriesInstanceUID) for name, dataset in written}
+    assert uids == {name: (one.sop_uid, one.series_uid) for name, one in plan.references.items()}
+
+
 def test_backslashes_line_ends_and_great_lengths_anywhere_leave_every_object_valid(tmp_path: Path) -> None:
     """A backslash splits a value of DICOM in two; names of models, protocols and structures come from people."""
     series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path / "ct"))
