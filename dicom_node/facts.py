@@ -6,7 +6,7 @@ Each fact is decided from all slices: a word in the first header alone decides n
 import math
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -48,6 +48,17 @@ _WITH: Final = re.compile(
     re.IGNORECASE,
 )
 
+# Words for a phantom and for the care of a machine, in English, German, French and Spanish. Not those of patients: the
+# phantom limb and the phantom tumour, the "QA CT" that verifies a plan of radiotherapy, registers of the ACR, and the
+# water images of MR. Names and numbers of patients are nobody's description.
+_PHANTOM: Final = re.compile(
+    r"(?<![^\W_])([^\W\d_]*phantoms?(?![\W_]*(limb|pain|sensation|tumou?r|bone|schmerz))"
+    r"|(?<!membre )fant[oô]mes?|fantomas?|catphan\w*|qc|qa(?![\W_]*(ct|mr|scan))|quality[\W_](assurance|control|check)"
+    r"|qualit[aä]tssicherung|konstanzprüfung|contrôle (de )?qualité|control de calidad)(?![^\W\d_])"
+    r"|\A\W*acr(\W+(ct|mri?))?\W*\Z",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True)
 class VolumeFacts:
@@ -71,6 +82,7 @@ class VolumeFacts:
     contrast_said: str  # the words that say so
     body_part: str
     acquired: str  # YYYYMMDDHHMMSS of the earliest slice
+    phantom_said: str = ""  # what says that it is a phantom and no patient; "" where nothing does
 
 
 def facts_of(outline: Outline) -> VolumeFacts:
@@ -110,6 +122,7 @@ def facts_of(outline: Outline) -> VolumeFacts:
         contrast_said=said,
         body_part=" ".join(_texts(headers, "BodyPartExamined")),
         acquired=min(map(_moment, headers)),
+        phantom_said=_phantom(headers),
     )
 
 
@@ -154,6 +167,18 @@ def _contrast(headers: Iterable[Dataset]) -> tuple[bool | None, str]:
             if found := _WITH.search(text):
                 return True, f"'{found.group().strip()}' in {keyword}"
     return None, "nothing in the headers"
+
+
+def _phantom(headers: Sequence[Dataset]) -> str:
+    """What says that these are images of a phantom: the attributes made for it (C.7.1.1, C.7.6.1), or else words."""
+    for keyword in ("QualityControlSubject", "QualityControlImage"):
+        if "YES" in _texts(headers, keyword):
+            return f"{keyword} is YES"
+    for keyword in ("StudyDescription", "SeriesDescription", "ProtocolName"):
+        for text in _texts(headers, keyword):
+            if found := _PHANTOM.search(text):
+                return f"'{found.group().strip()}' in {keyword}"
+    return ""
 
 
 def _moment(header: Dataset) -> str:

@@ -30,8 +30,9 @@ Quality = Literal[
 ]
 """What one may prefer in a volume."""
 
-Kind = Literal["projection", "reformatted", "derived"]
-"""What one may refuse: intensity projections (MIP and the like), reformatted planes (MPR), everything DERIVED."""
+Kind = Literal["projection", "reformatted", "derived", "phantom"]
+"""What one may refuse: intensity projections (MIP and the like), reformatted planes (MPR), everything DERIVED, and what
+was scanned to test the machine."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ def refused(facts: VolumeFacts, kinds: Sequence[Kind]) -> str:
         return f"reformatted from another volume ({said})"
     if "derived" in kinds and "DERIVED" in facts.image_type:
         return f"derived ({said})"
+    if "phantom" in kinds and facts.phantom_said:
+        return f"an image of a phantom ({facts.phantom_said})"
     return ""
 
 

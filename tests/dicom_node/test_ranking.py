@@ -112,6 +112,40 @@ def test_projections_reformats_and_derived_images_are_told_from_originals(
 
 
 @pytest.mark.parametrize(
+    "values",
+    [
+        {"QualityControlSubject": "YES"},
+        {"QualityControlImage": "YES"},
+        *({"StudyDescription": words} for words in ("Daily QC", "Catphan600", "Wasserphantom", "QA", "ACR", "ACR CT")),
+        *({"SeriesDescription": words} for words in ("Head_Phantom_2", "Contrôle qualité", "Fantoma", "CT_QA 1.0")),
+        *({"ProtocolName": words} for words in ("Quality Assurance/Head", "Tägliche Konstanzprüfung", "Phantom1")),
+    ],
+    ids=lambda values: next(iter(values.values())),
+)
+def test_a_phantom_is_told_by_what_is_said_of_it(ct: list[Path], values: dict[str, str]) -> None:
+    assert refused(facts(ct), ["phantom"]) == ""
+    edit(ct[2], **values)  # one slice is enough, and it is not the first
+    assert refused(facts(ct), ["phantom"]).startswith("an image of a phantom (")
+    assert refused(facts(ct), ["projection"]) == ""
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"PatientName": "Phantom^Karl"}, {"PatientID": "QA-4711"}, {"QualityControlImage": "BOTH"}),
+        *({"StudyDescription": words} for words in ("Phantom_limb pain", "Phantom tumor", "MR brain, QAMAR")),
+        *({"StudyDescription": words} for words in ("CT Lung Screening ACR", "Proton QA CT neck", "QA-CT week 3")),
+        *({"SeriesDescription": words} for words in ("t1_vibe_dixon_WATER", "Acromion", "AQC 3mm", "membre fantôme")),
+    ],
+    ids=lambda values: next(iter(values.values())),
+)
+def test_a_patient_is_no_phantom(ct: list[Path], values: dict[str, str]) -> None:
+    for path in ct:
+        edit(path, **values)
+    assert refused(facts(ct), ["phantom"]) == ""
+
+
+@pytest.mark.parametrize(
     ("manufacturer", "soft", "sharp", "neither"),
     [
         ("SIEMENS", "B30f B40s Br38f H42s I31f T20f", "B60s B70f Bl57d H70h Hr60h U90u", "custom"),

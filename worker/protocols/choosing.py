@@ -7,7 +7,7 @@
         - {BodyPartExamined: {regex: "NECK|HEAD"}}     # conditions as under `match`: those that satisfy them first
         - soft kernel
         - thin
-      never: [projection]            # projection (MIP and the like), reformatted (MPR), derived
+      never: [projection, phantom]   # projection (MIP and the like), reformatted (MPR), derived, phantom
 
 Localizers, secondary captures, dose reports and whatever else is no regular volume are never taken, whatever is asked.
 """
@@ -34,7 +34,7 @@ class Choose(Frozen):
 
     take: Literal["best", "all"] = "all"
     prefer: tuple[Preference, ...] = Field(DEFAULT_PREFERENCES, min_length=1)
-    never: tuple[Kind, ...] = ("projection",)
+    never: tuple[Kind, ...] = ("projection", "phantom")
 
     @field_validator("prefer", mode="before")
     @classmethod
