@@ -3,14 +3,14 @@
 import importlib.util
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from pydicom.uid import EnhancedSRStorage, SegmentationStorage
-from pynetdicom import AE
+from pydicom.uid import EnhancedSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, SegmentationStorage
+from pynetdicom import AE, DEFAULT_TRANSFER_SYNTAXES
 from pynetdicom.sop_class import Verification
 from typer import Typer
 from typer.testing import CliRunner
@@ -26,6 +26,8 @@ from worker.doors.peers import listener_tls
 from worker.jobs import Output
 from worker.protocols.protocol import NOT_SENT
 from worker.settings import load
+
+UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 
 COMMAND = Typer()
 COMMAND.command()(doctor)
@@ -103,11 +105,13 @@ def test_a_listener_with_another_certificate_than_the_settings_name_fails(node: 
 
 
 @contextmanager
-def pacs(node: Node, *sop_classes: str, **more: object) -> Iterator[None]:
+def pacs(
+    node: Node, *sop_classes: str, syntaxes: Sequence[str] = DEFAULT_TRANSFER_SYNTAXES, **more: object
+) -> Iterator[None]:
     """A destination of the node that takes objects of these classes, and answers a C-ECHO."""
     ae = AE("PACS")
     for sop_class in (Verification, *sop_classes):
-        ae.add_supported_context(sop_class)
+        ae.add_supported_context(sop_class, list(syntaxes))
     server = ae.start_server(("127.0.0.1", 0), block=False)
     where = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": server.server_address[1]}
     node.set(destinations=json.dumps([where | more]))
@@ -140,6 +144,24 @@ def test_a_destination_is_asked_for_what_goes_there(
 ) -> None:
     written(node, protocol)
     with pacs(node, *taken, seg=form), listening(node):
+        code, checks = node.doctor()
+    assert said in checks["pacs"]["message"]
+    assert (checks["pacs"]["mark"], code) == (mark, int(mark == "FAIL"))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "mark", "said"),
+    [
+        ("rle", "FAIL", "but does not take Secondary Capture Image Storage in RLE Lossless of liver; change"),
+        ("deflated", "ok", " answers in "),  # what it does not take deflated is rewritten
+        ("explicit", "ok", " answers in "),
+    ],
+)
+def test_a_destination_is_asked_for_the_transfer_syntaxes_of_what_goes_there(
+    node: Node, syntax: str, mark: str, said: str
+) -> None:
+    written(node, "outputs: [seg, rtstruct, sr, preview]\n")
+    with pacs(node, *CLASSES.values(), syntaxes=UNCOMPRESSED, transfer_syntax=syntax), listening(node):
         code, checks = node.doctor()
     assert said in checks["pacs"]["message"]
     assert (checks["pacs"]["mark"], code) == (mark, int(mark == "FAIL"))

@@ -5,9 +5,11 @@ from typing import Final
 
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     EnhancedSRStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
     RTStructureSetStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
@@ -28,12 +30,27 @@ CLASSES: Final[Mapping[Output, UID]] = {
 }
 """The SOP class of each output that is sent; a destination may ask for another form of Segmentations."""
 
+_WHOLE_BYTES: Final = (LABEL_MAP_STORAGE, SecondaryCaptureImageStorage)  # whose pixels can be run-length encoded
 _NAMES: Final = {LABEL_MAP_STORAGE: "Label Map Segmentation Storage"}  # which pydicom 3.0 does not know
 
 
 def classes_for(destination: Destination) -> dict[Output, UID]:
     """The SOP class of each output in the form that this destination asks for."""
     return {**CLASSES, "seg": LABEL_MAP_STORAGE} if destination.seg == "labelmap" else {**CLASSES}
+
+
+def syntaxes_for(destination: Destination, sop_class: UID) -> list[UID]:
+    """The transfer syntaxes that objects of this class are offered in; a peer takes them if it takes one of these.
+
+    What is compressed goes compressed or not at all; everything else is rewritten for a peer that takes implicit VR
+    alone (see `dicom_node.transcode` and `dicom_node.sender`).
+    """
+    if sop_class == RTStructureSetStorage:
+        return [ImplicitVRLittleEndian]
+    if destination.transfer_syntax == "rle" and sop_class in _WHOLE_BYTES:
+        return [RLELossless]
+    deflated = destination.transfer_syntax == "deflated"
+    return [DeflatedExplicitVRLittleEndian if deflated else ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
 def senders_of(destination: Destination, protocols: Sequence[Protocol], settings: Settings) -> dict[Output, list[str]]:
@@ -59,10 +76,17 @@ def answers(peer: Peer, settings: Settings) -> str:
 
 
 def not_taken(peer: Peer, destination: Destination, settings: Settings) -> dict[Output, str]:
-    """The outputs that a peer does not take, with the name of their SOP class. Raises like `dicom_node.peer.probe`."""
+    """The outputs that a peer does not take as they are sent, with the name of their SOP class.
+
+    Raises like `dicom_node.peer.probe`.
+    """
     wanted = classes_for(destination)
-    syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-    contexts = [build_context(sop_class, syntaxes) for sop_class in wanted.values()]
+    contexts = [build_context(sop_class, syntaxes_for(destination, sop_class)) for sop_class in wanted.values()]
     said = probe(peer, contexts, calling_ae=settings.ae_title)
     refused = [output for output, answer in zip(wanted, said, strict=True) if not answer.accepted]
-    return {output: _NAMES.get(wanted[output], wanted[output].name) for output in refused}
+    return {output: _name(wanted[output], destination) for output in refused}
+
+
+def _name(sop_class: UID, destination: Destination) -> str:
+    compressed = RLELossless in syntaxes_for(destination, sop_class)
+    return _NAMES.get(sop_class, sop_class.name) + (f" in {RLELossless.name}" if compressed else "")
