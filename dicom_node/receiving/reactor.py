@@ -8,7 +8,6 @@ the thread of the upper layer, and pynetdicom gets those that are none of a C-ST
 """
 
 import contextlib
-import errno
 import logging
 import queue
 import select
@@ -50,6 +49,10 @@ Serve = Callable[[Association, PassOn], Messages]
 
 class SlowPeerError(DicomNodeError):
     """A PDU did not come to its end in time."""
+
+
+class BrokenPduError(DicomNodeError):
+    """The connection broke within a PDU."""
 
 
 def make_event_driven(association: Association, serve: Serve) -> None:
@@ -101,9 +104,12 @@ class _Socket(OwnSocket):
         return bool(count)
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Read `nr_bytes` of what is no P-DATA, or fewer when the peer closes. Raises OSError, SlowPeerError."""
+        """Read `nr_bytes` of what is no P-DATA, or fewer when the peer closes.
+
+        Raises SlowPeerError, BrokenPduError: of an OSError pynetdicom would log the traceback.
+        """
         if nr_bytes > _LONGEST_CONTROL_PDU:
-            raise OSError(errno.EMSGSIZE, f"a PDU of {nr_bytes} bytes")
+            raise BrokenPduError(f"a PDU of {nr_bytes} bytes that is no P-DATA")
         content = bytearray(nr_bytes)
         filled = min(nr_bytes, len(self.pending))
         content[:filled] = self.pending[:filled]
@@ -124,6 +130,8 @@ class _Socket(OwnSocket):
             count = int(self.socket.recv_into(view))
         except TimeoutError:
             raise SlowPeerError from None
+        except OSError as error:
+            raise BrokenPduError(str(error)) from None
         self.socket.settimeout(patience)
         return count
 
@@ -262,7 +270,7 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
         except (MalformedPduError, MalformedCommandError) as error:
             _log.warning("association with %s aborted: %s", self.peer, error)
             self.event_queue.put(_INVALID_PDU)
-        except SlowPeerError as error:
+        except (SlowPeerError, BrokenPduError, ConnectionError) as error:
             _log.warning("connection from %s closed: %s", self.peer, error)
             self.event_queue.put(CONNECTION_CLOSED)
         except OSError:
@@ -276,7 +284,7 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
             for piece in self._data.pieces(self.socket.pending):
                 if established:
                     self._serve_piece(piece)
-                if not self.event_queue.empty():
+                if piece.last and not self.event_queue.empty():
                     break
             self.socket.take(self._data.taken)
             if self._data.pdus > begun or (self._data.taken and not self._data.inside):

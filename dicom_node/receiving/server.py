@@ -4,6 +4,7 @@ import logging
 import socket
 import socketserver
 import ssl
+import sys
 from typing import Any, Final, Self
 
 from pynetdicom import AE
@@ -90,7 +91,9 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (socketserver's signature)
         """A connection that never became an association, such as a peer without the certificate it needs."""
-        _log.warning("connection from %s failed before an association", client_address[0], exc_info=True)
+        error = sys.exception()
+        traced = None if isinstance(error, OSError) else error  # what peers and networks do needs no traceback
+        _log.warning("connection from %s failed before an association: %s", client_address[0], error, exc_info=traced)
 
     def service_actions(self) -> None:
         """Nothing to do between connections: the base class collects garbage here, for the sockets it left open."""

@@ -136,6 +136,49 @@ def test_a_peer_that_stops_within_its_request_keeps_no_slot(site, caplog):
         assert caplog.messages == ["connection from 127.0.0.1 closed: A PDU did not come to its end in time."]
 
 
+RESET = "[Errno 104] Connection reset by peer"
+
+
+def resets(connection: socket.socket) -> None:
+    """Ends the connection with RST, as a peer does that died."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, bool]]:
+    """Each line of the log, and whether a traceback came with it."""
+    return [(record.getMessage(), bool(record.exc_info)) for record in caplog.records]
+
+
+def test_a_peer_that_resets_within_its_request_is_a_line(site, caplog):
+    with site() as here, connected(here.peer) as connection, caplog.at_level(logging.WARNING):
+        connection.sendall(HALF_A_REQUEST)
+        wait_until(threads_of_associations)
+        resets(connection)
+        wait_until(lambda: not threads_of_associations())
+    assert said(caplog) == [(f"connection from 127.0.0.1 closed: {RESET}", False)]
+
+
+def test_a_peer_that_resets_within_its_data_is_a_line(site, caplog):
+    with site() as here, associated(here.peer, CT, calling_ae="A") as association, caplog.at_level(logging.WARNING):
+        assert association.send_c_store(small_instance()).Status == 0x0000
+        association.dul.socket.socket.sendall(HALF_A_FRAGMENT)
+        resets(association.dul.socket.socket)
+        wait_until(lambda: here.ends)
+        assert here.ends[0].aborted
+    assert (f"connection from A at 127.0.0.1 closed: {RESET}", False) in said(caplog)  # the client has its own words
+
+
+def test_a_handshake_that_fails_is_a_line(site, caplog):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with caplog.at_level(logging.WARNING), site(tls=context) as here, connected(here.peer) as connection:
+        connection.sendall(HALF_A_REQUEST)  # DICOM without TLS
+        wait_until(lambda: is_refused(connection))
+    ((line, traceback),) = said(caplog)
+    assert line.startswith("connection from 127.0.0.1 failed before an association: [SSL")
+    assert not traceback
+
+
 def test_a_peer_that_trickles_its_request_keeps_no_slot(site):
     with site(limits=Limits(request_seconds=0.3)) as here, connected(here.peer) as connection:
         connection.sendall(HALF_A_REQUEST)
