@@ -232,7 +232,8 @@ class Store:
 
     def free_bytes(self) -> int:
         """Bytes that may still be written."""
-        return shutil.disk_usage(self.home).free
+        disk = os.statvfs(self.home)
+        return disk.f_bavail * disk.f_frsize
 
     # the way of one file
 
@@ -240,7 +241,7 @@ class Store:
         return self.studies / _checked_uid(study_uid) / _checked_uid(series_uid)
 
     def _instance_path(self, study_uid: str, series_uid: str, sop_uid: str) -> Path:
-        return self._series_folder(study_uid, series_uid) / f"{_checked_uid(sop_uid)}.dcm"
+        return self.studies.joinpath(_checked_uid(study_uid), _checked_uid(series_uid), f"{_checked_uid(sop_uid)}.dcm")
 
     def _place(self, file: Incoming, final: Path) -> bool:
         """Give `file` its final name, durable; False when that name is taken."""
@@ -249,17 +250,18 @@ class Store:
 
     def _link(self, path: Path, final: Path) -> bool:
         """Give the file `path`, which is on the disk, its final name too, durable; False when that name is taken."""
-        if final.parent not in self._durable_folders:
-            self._make_folder(final.parent)
+        folder = final.parent
+        if folder not in self._durable_folders:
+            self._make_folder(folder)
         try:
             try:
                 os.link(path, final)
             except FileNotFoundError:  # old series are removed with their folders, whenever it is their time
-                self._make_folder(final.parent)
+                self._make_folder(folder)
                 os.link(path, final)
         except FileExistsError:
             return False
-        fsync(final.parent)
+        fsync(folder)
         return True
 
     def _make_folder(self, folder: Path) -> None:

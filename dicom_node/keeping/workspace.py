@@ -7,8 +7,8 @@ id in a file name could not tell; what a dead process left is swept away by the 
 import contextlib
 import json
 import os
+import secrets
 import shutil
-import uuid
 import weakref
 from collections.abc import Collection
 from pathlib import Path
@@ -33,13 +33,13 @@ class Workspace:
                 if (descriptor := try_lock(folder)) is not None:
                     shutil.rmtree(folder, ignore_errors=True)
                     os.close(descriptor)
-            self.path = incoming / uuid.uuid4().hex
+            self.path = incoming / secrets.token_hex(16)
             self.path.mkdir()
             weakref.finalize(self, os.close, lock(self.path))
 
     def new_path(self) -> Path:
         """A name that nobody uses."""
-        return self.path / uuid.uuid4().hex
+        return self.path / secrets.token_hex(16)
 
     def announce(self, open_series: Collection[SeriesKey]) -> None:
         """Tell the others which series this process has an open association for.
