@@ -1,8 +1,7 @@
 """The command sets of C-STORE (PS3.7 sections 9.3.1 and E.1): a few elements in implicit VR little endian."""
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from dicom_node.errors import DicomNodeError
 
@@ -29,8 +28,7 @@ class MalformedCommandError(DicomNodeError):
     """Bytes that are no command set; their association cannot go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """What is needed of a command set to know what follows it, and of a C-STORE request to answer it."""
 
     field: int

@@ -7,8 +7,7 @@ be cut anywhere: what is there of a fragment is given out at once.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from dicom_node.errors import DicomNodeError
 
@@ -26,8 +25,7 @@ class MalformedPduError(DicomNodeError):
     """A PDU that breaks PS3.8 section 9.3; its association cannot go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A part of a fragment; `last` when it completes the command set or the data set."""
 
     context_id: int
