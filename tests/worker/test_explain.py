@@ -293,7 +293,10 @@ def test_a_study_in_the_store_that_the_ledger_lost(node, tmp_path):
     uids = {"study_uid": header.StudyInstanceUID, "series_uid": header.SeriesInstanceUID}
     node.store.put(image.read_bytes(), sop_uid=header.SOPInstanceUID, **uids)
     said = story(node, header.StudyInstanceUID)
-    assert said.hints[0] == "its images are in the store but not in the ledger: voxtell-dicom ledger rebuild"
+    assert said.hints[0] == (
+        "its images are in the store but not in the ledger: stop the listener, run voxtell-dicom ledger rebuild, "
+        "and start the listener again"
+    )
 
 
 def test_a_study_that_still_arrives(node, tmp_path):

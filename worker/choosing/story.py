@@ -152,7 +152,10 @@ def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Stor
     if arrived:
         return
     if store.series_of(study_uid):
-        yield "its images are in the store but not in the ledger: voxtell-dicom ledger rebuild"
+        yield (
+            "its images are in the store but not in the ledger: stop the listener, run voxtell-dicom ledger rebuild, "
+            "and start the listener again"
+        )
         return
     begun = sorted({study for study, _ in ledger.known_series() if study.startswith(study_uid)})
     if begun:
