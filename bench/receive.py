@@ -1,14 +1,15 @@
 """How many CT slices a second arrive: this node beside DCMTK's storescp and Orthanc, on one machine, in one run.
 
-    python -m bench.receive [--files 800] [--rounds 3] [--folder DIR]
+    python -m bench.receive [--files 800] [--rounds 3] [--size 512] [--senders tuned|default] [--folder DIR]
     python -m bench.receive --small 20000 [--folder DIR]
 
 The sender is DCMTK's storescu with `--max-pdu 131072` and TCP_NODELAY=1, on one association and on four; the receivers
-take PDUs of that size and have TCP_NODELAY=1 too. (With their defaults all of DCMTK's programs wait 40 ms per image.)
-Slices are 512 x 512 with 16 bits, read from memory where the system offers it; received files go to --folder, whose
-disk is what fsync costs. Rounds are interleaved and the table gives medians, so that other work on the machine
-meets all receivers alike. Gateways that run a program per image run one that reads the header, as this node does; an
-empty program shows what starting one costs.
+take PDUs of that size and have TCP_NODELAY=1 too. With `--senders default` the senders are storescu and dcmsend as they
+come: they wait 40 ms for each small image (`--size 64`), and for some of the large ones, unless the receiver
+acknowledges at once what it gets. Slices have 16 bits and are read from memory where the system offers it; received
+files go to --folder, whose disk is what fsync costs. Rounds are interleaved and the table gives medians, so that other
+work on the machine meets all receivers alike. Gateways that run a program per image run one that reads the header, as
+this node does; an empty program shows what starting one costs.
 
 Of these receivers only this node has every file on the disk when it answers; what that costs is the difference to the
 same code without fsync. So that like stands beside like, storescp runs once more with an fclose() that fsyncs the file
@@ -21,6 +22,7 @@ last, which show whether a long series costs more towards its end.
 
 import argparse
 import contextlib
+import itertools
 import multiprocessing
 import os
 import statistics
@@ -28,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -43,15 +45,16 @@ from dicom_node.part10 import file_start
 from dicom_node.peer import Peer
 from dicom_node.receiving.access import Limits
 from dicom_node.store import Store
-from tests.peers import LOOPBACK, orthanc, storescp, storescu_command
+from tests.peers import LOOPBACK, orthanc, program, storescp, storescu_command
 
 ASSOCIATIONS = (1, 4)
-SIZE = 512  # rows and columns
 LOT = 2000  # instances of a long series that are sent at once
 PDU = ["--max-pdu", "131072"]
+TUNED = "storescu, tuned"
+SENDERS = {"tuned": (TUNED,), "default": ("storescu", "dcmsend")}
 
 
-def make_slices(folder: Path, count: int, size: int = SIZE) -> list[Path]:
+def make_slices(folder: Path, count: int, size: int) -> list[Path]:
     """A CT series of noise, one file per slice."""
     noise = np.random.default_rng(0)
     paths = []
@@ -85,17 +88,22 @@ def receiving_seconds() -> float:
             return sum(one.user + one.system + one.children_user + one.children_system for one in times)
 
 
-def send(paths: list[Path], peer: Peer, associations: int) -> tuple[float, float]:
+def sending(sender: str, peer: Peer, paths: list[Path]) -> tuple[list[str], dict[str, str]]:
+    """The command line and the environment of a sender."""
+    if sender == TUNED:
+        return storescu_command(peer, *paths), {**os.environ, "TCP_NODELAY": "1"}
+    environment = {name: value for name, value in os.environ.items() if name != "TCP_NODELAY"}
+    return [program(sender), "--call", peer.ae_title, peer.host, str(peer.port), *map(str, paths)], environment
+
+
+def send(paths: list[Path], peer: Peer, associations: int, sender: str = TUNED) -> tuple[float, float]:
     """Files per second of `associations` senders at once, and milliseconds of processor time of the receivers each."""
-    environment = {**os.environ, "TCP_NODELAY": "1"}
     before = receiving_seconds()
     started = time.monotonic()
-    senders = [
-        subprocess.Popen(storescu_command(peer, *paths[number::associations]), env=environment)
-        for number in range(associations)
-    ]
-    if sum(sender.wait() for sender in senders):
-        sys.exit(f"storescu could not send everything to {peer}")
+    commands = [sending(sender, peer, paths[number::associations]) for number in range(associations)]
+    running = [subprocess.Popen(command, env=environment) for command, environment in commands]
+    if sum(process.wait() for process in running):
+        sys.exit(f"{sender} could not send everything to {peer}")
     seconds = time.monotonic() - started
     return len(paths) / seconds, 1000 * (receiving_seconds() - before) / len(paths)
 
@@ -184,6 +192,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=800)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=512, help="rows and columns")
+    parser.add_argument("--senders", choices=SENDERS, default="tuned", help="default: as they come")
     parser.add_argument("--small", type=int, help="measure a long series of small instances instead")
     parser.add_argument("--folder", type=Path, help="where received files go (default: a temporary folder)")
     arguments = parser.parse_args()
@@ -192,21 +202,38 @@ def main() -> None:
     if arguments.small:
         long_series(arguments.small, arguments.folder, memory)
         return
-    measured: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(dir=memory) as source:
-        paths = make_slices(Path(source), arguments.files)
-        for _ in range(arguments.rounds):
-            for name, receiver in RECEIVERS.items():
-                for associations in ASSOCIATIONS:
-                    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, receiver(Path(folder)) as peer:
-                        measured.setdefault((name, associations), []).append(send(paths, peer, associations))
-    print(f"{arguments.files} slices of {SIZE} x {SIZE}, median of {arguments.rounds} rounds")
-    rates = {key: statistics.median(rate for rate, _ in values) for key, values in measured.items()}
-    table("files per second", rates)
-    table(
-        "receivers' processor time, ms per file",
-        {key: statistics.median(ms for _, ms in measured[key]) for key in measured},
-    )
+        paths = make_slices(Path(source), arguments.files, arguments.size)
+        measured = compare(paths, SENDERS[arguments.senders], arguments.rounds, arguments.folder)
+    print(f"{arguments.files} slices of {arguments.size} x {arguments.size}, median of {arguments.rounds} rounds")
+    for sender, figures in measured.items():
+        rates = {key: statistics.median(rate for rate, _ in values) for key, values in figures.items()}
+        table(f"files per second, {sender}", rates)
+        table(
+            "receivers' processor time, ms per file",
+            {key: statistics.median(ms for _, ms in values) for key, values in figures.items()},
+        )
+        if sender == TUNED:
+            judge(rates)
+
+
+Figures = dict[tuple[str, int], list[tuple[float, float]]]
+"""By receiver and number of associations, what `send` measured in each round."""
+
+
+def compare(paths: list[Path], senders: Sequence[str], rounds: int, folder: Path | None) -> dict[str, Figures]:
+    """Every sender to every receiver, once in each round."""
+    measured: dict[str, Figures] = {sender: {} for sender in senders}
+    for _ in range(rounds):
+        for sender, (name, receiver), associations in itertools.product(senders, RECEIVERS.items(), ASSOCIATIONS):
+            with tempfile.TemporaryDirectory(dir=folder) as received, receiver(Path(received)) as peer:
+                figures = measured[sender].setdefault((name, associations), [])
+                figures.append(send(paths, peer, associations, sender))
+    return measured
+
+
+def judge(rates: Mapping[tuple[str, int], float]) -> None:
+    """What durability costs, and how this node stands beside the others."""
     for number in ASSOCIATIONS:
         cost = 1000 / rates["this node, 1 process", number] - 1000 / rates["this node without fsync", number]
         print(f"fsync's own cost on {number} association{'s' * (number > 1)}: {cost:.2f} ms per file")
