@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 from pydicom.uid import UID
 from pynetdicom import AE, evt
@@ -54,12 +54,21 @@ class _Line:
     released: bool = False
 
 
-class _Storing(NamedTuple):
+@dataclass
+class _Storing:
     """One C-STORE request; see `dicom_node.receiving.messages.Storing`."""
 
-    write: Callable[[memoryview], None]
-    finish: Callable[[], tuple[int, str]]
-    discard: Callable[[], None]
+    reception: Reception
+    end: Callable[[Reception], tuple[int, str]]
+
+    def write(self, content: memoryview) -> None:
+        self.reception.write(content)
+
+    def finish(self) -> tuple[int, str]:
+        return self.end(self.reception)
+
+    def discard(self) -> None:
+        self.reception.discard()
 
 
 class Listener:
@@ -235,7 +244,7 @@ class Listener:
         peer = association.requestor
         announced = Announced(request.sop_class_uid, request.sop_uid, transfer_syntax, peer.ae_title, peer.address)
         reception = Reception(announced, self._store, self._limits.free_bytes)
-        return _Storing(reception.write, partial(self._finish, association, reception), reception.discard)
+        return _Storing(reception, partial(self._finish, association))
 
     def _finish(self, association: Association, reception: Reception) -> tuple[int, str]:
         """The door of C-STORE: whatever happens becomes a status."""

@@ -1,7 +1,8 @@
 """The command sets of C-STORE (PS3.7 sections 9.3.1 and E.1): a few elements in implicit VR little endian."""
 
 import struct
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from dicom_node.errors import DicomNodeError
 
@@ -28,7 +29,8 @@ class MalformedCommandError(DicomNodeError):
     """Bytes that are no command set; their association cannot go on."""
 
 
-class Command(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Command:
     """What is needed of a command set to know what follows it, and of a C-STORE request to answer it."""
 
     field: int

@@ -7,7 +7,8 @@ be cut anywhere: what is there of a fragment is given out at once.
 
 import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from dicom_node.errors import DicomNodeError
 
@@ -25,7 +26,8 @@ class MalformedPduError(DicomNodeError):
     """A PDU that breaks PS3.8 section 9.3; its association cannot go on."""
 
 
-class Piece(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Piece:
     """A part of a fragment; `last` when it completes the command set or the data set."""
 
     context_id: int

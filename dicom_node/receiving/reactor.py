@@ -284,7 +284,7 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
             for piece in self._data.pieces(self.socket.pending):
                 if established:
                     self._serve_piece(piece)
-                if piece.last and not self.event_queue.empty():
+                if not self.event_queue.empty():
                     break
             self.socket.take(self._data.taken)
             if self._data.pdus > begun or (self._data.taken and not self._data.inside):
