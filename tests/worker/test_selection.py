@@ -141,7 +141,7 @@ def test_what_is_no_volume_is_never_taken_and_the_slice_is_named(tmp_path):
             "it is a Secondary Capture Image object",
             "it is a X-Ray Radiation Dose SR object",
             "a single slice is no volume: 0001.dcm",
-            "none of projection, phantom: no, it is an intensity projection",
+            "none of projection: no, it is an intensity projection",
         ],
         strict=True,
     ):
@@ -159,14 +159,14 @@ def test_projections_may_be_allowed_and_reformats_forbidden(tmp_path):
     ]
 
 
-def test_phantoms_are_left_out_unless_a_protocol_takes_them(tmp_path):
+def test_phantoms_are_taken_unless_a_protocol_leaves_them_out(tmp_path):
     series(tmp_path, 1, StudyDescription="Daily QC")
-    (left_out,) = verdicts(protocol(), tmp_path).values()
+    (left_out,) = verdicts(protocol(choose={"never": ["projection", "phantom"]}), tmp_path).values()
     assert left_out == (
         False,
         "none of projection, phantom: no, it is an image of a phantom ('QC' in StudyDescription)",
     )
-    (taken,) = verdicts(protocol(choose={"never": ["projection"]}), tmp_path).values()
+    (taken,) = verdicts(protocol(), tmp_path).values()
     assert taken[0]
 
 

@@ -28,6 +28,10 @@ def test_everything_that_was_promised_is_shipped():
     assert set(SHIPPED) == {THORAX, NECK, BODY, BRAIN, LESIONS, MAN, WOMAN, SOMEBODY}
 
 
+def test_no_shipped_protocol_takes_a_phantom():
+    assert all("phantom" in protocol.choose.never for protocol in SHIPPED.values())
+
+
 def test_only_what_the_bundled_model_knows_runs_with_it(tmp_path):
     active = [name for name, protocol in SHIPPED.items() if not inactive(protocol, Settings(home=tmp_path))]
     assert active == [NECK]

@@ -7,7 +7,7 @@
         - {BodyPartExamined: {regex: "NECK|HEAD"}}     # conditions as under `match`: those that satisfy them first
         - soft kernel
         - thin
-      never: [projection, phantom]   # projection (MIP and the like), reformatted (MPR), derived, phantom
+      never: [projection, phantom]   # projection (MIP and the like), reformatted (MPR), derived, phantom (of a machine's test)
 
 Localizers, secondary captures, dose reports and whatever else is no regular volume are never taken, whatever is asked.
 """
@@ -34,7 +34,7 @@ class Choose(Frozen):
 
     take: Literal["best", "all"] = "all"
     prefer: tuple[Preference, ...] = Field(DEFAULT_PREFERENCES, min_length=1)
-    never: tuple[Kind, ...] = ("projection", "phantom")
+    never: tuple[Kind, ...] = ("projection",)
 
     @field_validator("prefer", mode="before")
     @classmethod
