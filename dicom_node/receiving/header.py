@@ -2,12 +2,13 @@
 
 import io
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from pydicom.datadict import keyword_for_tag
-from pydicom.filereader import data_element_generator
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
@@ -45,32 +46,23 @@ def read_header(data_set: BinaryIO, transfer_syntax: UID) -> Header:
     if known and transfer_syntax.is_deflated:
         deflated = data_set.read(_INFLATED_BYTES)
         data_set = io.BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, _INFLATED_BYTES))
-    elements = data_element_generator(
+    elements = read_dataset(
         data_set,
-        is_implicit_VR=_is_implicit(data_set, announced=known and transfer_syntax.is_implicit_VR),
+        is_implicit_VR=known and transfer_syntax.is_implicit_VR,
         is_little_endian=not known or transfer_syntax.is_little_endian,
         stop_when=_is_behind_uids,
         specific_tags=list(_TAGS),
     )
-    raw = {element.tag: element for element in elements}
-    return Header(*(_uid(raw, tag) for tag in _TAGS))
-
-
-def _is_implicit(data_set: BinaryIO, *, announced: bool) -> bool:
-    """True when the first element has no value representation: some senders encode otherwise than they say."""
-    start = data_set.tell()
-    vr = data_set.read(6)[4:]
-    data_set.seek(start)
-    return announced if len(vr) < 2 else not (vr.isalpha() and vr.isupper())
+    return Header(*(_uid(elements, tag) for tag in _TAGS))
 
 
 def _is_behind_uids(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return int(tag) > _LAST_TAG
 
 
-def _uid(elements: Mapping[BaseTag, Any], tag: BaseTag) -> str:
+def _uid(elements: Dataset, tag: BaseTag) -> str:
     """The value as it stands there: pydicom's conversion would not notice that the data set ends within it."""
-    raw = elements.get(tag)
+    raw = cast(RawDataElement, elements.get_item(tag)) if tag in elements else None
     value = (raw.value if raw else None) or b""
     if raw and len(value) != raw.length:
         raise HeaderError(f"the data set ends within {keyword_for_tag(tag)}")
