@@ -77,6 +77,14 @@ def test_a_cut_data_set_is_refused_or_has_all_its_uids(cut, syntax):
     assert found in ([], [("1.2.3", "1.2.3.4", "1.2.3.4.1")])
 
 
+@pytest.mark.parametrize("announced", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("sent", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.filterwarnings("ignore:Expected (im|ex)plicit VR:UserWarning")
+def test_an_instance_in_the_other_encoding_than_announced_is_known_all_the_same(announced, sent):
+    header = read_header(BytesIO(encoded(sent)), announced)
+    assert header == Header(CTImageStorage, "1.2.3.4.1", "1.2.3", "1.2.3.4")
+
+
 @given(st.text(alphabet=st.characters(codec="latin-1"), max_size=40))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore::UserWarning")

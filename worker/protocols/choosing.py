@@ -7,7 +7,7 @@
         - {BodyPartExamined: {regex: "NECK|HEAD"}}     # conditions as under `match`: those that satisfy them first
         - soft kernel
         - thin
-      never: [projection, phantom]   # projection (MIP and the like), reformatted (MPR), derived, phantom (of a machine's test)
+      never: [projection, phantom]   # projection (MIP and the like), reformatted (MPR), derived, phantom
 
 Localizers, secondary captures, dose reports and whatever else is no regular volume are never taken, whatever is asked.
 """
