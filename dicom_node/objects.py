@@ -57,7 +57,10 @@ class Plan:
         self._holes, self._name_length = holes, name_length
         self.notes: list[str] = []  # what could not be as it was asked for
         self.references = self._identities(work, set(outputs), label_map)
-        self._work = replace(work, siblings=tuple(self.references.values()))
+        made = tuple(self.references.values())
+        # The same work may come as another job, as when the model's folder is moved: nothing replaces itself.
+        replaced = tuple(one for one in work.predecessors if one not in made)
+        self._work = replace(work, siblings=made, predecessors=replaced)
 
     def _identities(self, work: Work, wanted: set[str], label_map: bool) -> dict[str, ObjectReference]:
         """File name and identity of every object that will be written."""

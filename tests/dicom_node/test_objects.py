@@ -65,6 +65,21 @@ def test_every_object_has_the_uids_by_which_the_others_name_it(tmp_path: Path) -
     assert uids == {name: (one.sop_uid, one.series_uid) for name, one in plan.references.items()}
 
 
+def test_no_object_replaces_itself(tmp_path: Path) -> None:
+    """The same work done by a later job has the objects of the earlier one."""
+    series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path))
+    masks = boxes(series)
+    extents = [extent(mask, series.affine) if mask.any() else None for mask in masks]
+    older = Plan(series, masks, REGIONS, WORK, ALL, name_length=16).references
+    again = Plan(series, masks, REGIONS, replace(WORK, predecessors=tuple(older.values())), ALL)
+    objects = dict(again.written(extents))
+    (structures,) = objects.pop("rtstruct.dcm").PredecessorStructureSetSequence
+    assert structures.ReferencedSOPInstanceUID == older["rtstruct.dcm"].sop_uid, "its names were shorter"
+    for name, dataset in objects.items():
+        assert dataset.SOPInstanceUID == older[name].sop_uid
+        assert not {"PredecessorDocumentsSequence", "RelatedSeriesSequence"} & set(dataset.dir("Sequence")), name
+
+
 def test_backslashes_line_ends_and_great_lengths_anywhere_leave_every_object_valid(tmp_path: Path) -> None:
     """A backslash splits a value of DICOM in two; names of models, protocols and structures come from people."""
     series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path / "ct"))
