@@ -206,6 +206,17 @@ def test_the_predecessor_is_the_newest_older_job_with_results(ledger, clock):
     assert ledger.predecessor(first) is None
 
 
+def test_of_a_series_that_became_two_volumes_only_the_one_on_the_same_images_replaces_the_older_result(ledger, clock):
+    older = sending(ledger, "pacs")
+    clock.passes(10)
+    first = work().model_copy(update={"volume": "EchoTime=10"})
+    second = work(series="1.2.3.5").model_copy(update={"series_uid": first.series_uid, "volume": "EchoTime=20"})
+    assert ledger.add_job(first)
+    assert ledger.add_job(second)
+    assert ledger.predecessor(ledger.job(first.job_id)).id == older.id
+    assert ledger.predecessor(ledger.job(second.job_id)) is None
+
+
 def test_another_protocol_or_series_supersedes_nothing(ledger):
     ledger.add_job(work())
     ledger.add_job(work(protocol="kidney"))

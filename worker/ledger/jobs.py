@@ -80,14 +80,17 @@ class JobFacts(Tables):
         return self._jobs(query if state is None else query.where(jobs.c.state == state))
 
     def predecessor(self, job: Job) -> Job | None:
-        """The newest older job on the same volume and protocol that came to results: its objects are replaced."""
+        """The newest older job on the same volume and protocol that came to results: its objects are replaced.
+
+        Of a series that has become several volumes, only those replace its objects that hold some of their images.
+        """
         query = (
             sa.select(jobs)
             .where(_on_volume_of(job.work), jobs.c.created_at < job.created_at)
             .where(jobs.c.state != JobState.CANCELLED)
             .order_by(jobs.c.created_at.desc())
         )
-        return next((older for older in self._jobs(query) if older.result), None)
+        return next((older for older in self._jobs(query) if older.result and _replaces(job.work, older.work)), None)
 
     def claim(self, job_id: str, lease_seconds: float) -> Job | None:
         """Takes a QUEUED job for this worker and counts the attempt; None if it is not to be had (any more).
@@ -162,6 +165,10 @@ class JobFacts(Tables):
 
     def _jobs(self, query: sa.Select[Any]) -> list[Job]:
         return self._select(Job, query)
+
+
+def _replaces(work: Work, older: Work) -> bool:
+    return work.volume == older.volume or not set(work.instances).isdisjoint(older.instances)
 
 
 def _on_volume_of(work: Work) -> sa.ColumnElement[bool]:
