@@ -97,6 +97,15 @@ def test_new_results_are_sent_whole_and_so_are_those_that_a_destination_did_not_
     assert ledger.claim_delivery(job.id, "pacs", LEASE).taken == []
 
 
+def test_new_results_are_sent_whole_also_where_a_job_was_cancelled_while_they_were_sent(ledger):
+    job = sending(ledger, "pacs")
+    ledger.postpone_delivery(ledger.claim_delivery(job.id, "pacs", LEASE), "no room", 0.0, taken=["seg.dcm"])
+    ledger.cancel(job.id)
+    ledger.retry(job.id, compute=True)
+    assert ledger.segmented(ledger.claim(job.id, LEASE), RESULT)
+    assert ledger.claim_delivery(job.id, "pacs", LEASE).taken == []
+
+
 def test_results_that_supersede_others_never_come_before_them(ledger, clock):
     old = sending(ledger, "other", "pacs")
     ledger.postpone_delivery(ledger.claim_delivery(old.id, "pacs", LEASE), "busy", 30.0)

@@ -141,9 +141,10 @@ class DeliveryFacts(Following):
                 sa.delete(deliveries).where(mine, deliveries.c.stands_in_for.is_not(None))
             )
             waiting: dict[str, Any] = {"state": DeliveryState.PENDING, "attempts": 0, "reason": "", "next_try_at": now}
-            if state is JobState.QUEUED:
-                waiting["taken"] = []
             connection.execute(sa.update(deliveries).where(mine).values(waiting))
+            if state is JobState.QUEUED:  # by another model the new objects are others, although files are called alike
+                unsent = (deliveries.c.job_id == job.id) & (deliveries.c.state == DeliveryState.PENDING)
+                connection.execute(sa.update(deliveries).where(unsent).values(taken=[]))
             if state is JobState.SENDING:
                 self._open_deliveries(connection, job.id, wanted)  # all may have been made before it was cancelled
         return self.job(job.id)
