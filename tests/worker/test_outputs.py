@@ -118,6 +118,15 @@ def test_finished_and_derived_structures_stand_in_every_object(write: Write) -> 
     assert set(labels) <= set(groups)
 
 
+def test_every_mask_has_a_file_of_its_own_whatever_its_name(write: Write) -> None:
+    names = ("a b", "a_b", "A/B")
+    prompts = [Prompt(text=f"above {limit}", name=name) for limit, name in zip((500, 100, 0), names, strict=True)]
+    result = write(*prompts, Prompt(text=f"above {500:0300}"), outputs=("nifti",))
+    assert result["files"][:3] == ["a_b.nii.gz", "a_b_2.nii.gz", "A_B_3.nii.gz"]
+    assert sorted(path.name for path in result["folder"].glob("*.nii.gz")) == sorted(result["files"])
+    assert len(result["files"]) == 4
+
+
 def test_an_empty_structure_alone_makes_a_structure_set_to_draw_in(write: Write) -> None:
     result = write(NOTHING, derived=(Derived(name="PTV", empty=True),), outputs=("seg", "rtstruct", "sr", "preview"))
     assert (result["files"], result["found"], result["not_found"]) == (["rtstruct.dcm"], [], ["nothing"])

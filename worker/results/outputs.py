@@ -18,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import highdicom
 import numpy as np
@@ -35,6 +36,8 @@ from worker.results.structures import Structure
 
 if TYPE_CHECKING:
     import voxtell
+
+_NAME_BYTES: Final = 200  # of UTF-8; file systems take 255, with the number and the ending
 
 
 @dataclass(frozen=True)
@@ -135,9 +138,10 @@ def _found(one: Structure) -> dict[str, Any]:
 def _nifti(done: Segmented, folder: Path) -> list[Path]:
     """One file per mask that is not empty, one mask at a time in memory."""
     paths = []
-    for one, packed in zip(done.structures, done.masks.packed, strict=True):
+    names = _file_names([one.label for one in done.structures])
+    for name, packed in zip(names, done.masks.packed, strict=True):
         if len(packed.held):
-            paths.append(folder / f"{_file_name(one.label)}.nii.gz")
+            paths.append(folder / f"{name}.nii.gz")
             write_nifti(mask_on_network(done.series, packed.mask()), paths[-1])
     return paths
 
@@ -147,5 +151,13 @@ def mask_on_network(series: ImageSeries, mask: np.ndarray[Any, np.dtype[np.bool_
     return to_network(replace(series, volume=series.volume.with_array(mask.astype(np.uint8))))
 
 
-def _file_name(label: str) -> str:
-    return re.sub(r"[^\w-]+", "_", label).strip("_") or "mask"
+def _file_names(labels: Sequence[str]) -> list[str]:
+    """A name for each label, no two alike in any case of letters, each short enough for a file of any system."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for label in labels:
+        stem = re.sub(r"[^\w-]+", "_", label).strip("_").encode()[:_NAME_BYTES].decode(errors="ignore") or "mask"
+        numbered = (stem if turn == 1 else f"{stem}_{turn}" for turn in count(1))
+        names.append(next(name for name in numbered if name.casefold() not in taken))
+        taken.add(names[-1].casefold())
+    return names
