@@ -217,6 +217,19 @@ def test_of_a_series_that_became_two_volumes_only_the_one_on_the_same_images_rep
     assert ledger.predecessor(ledger.job(second.job_id)) is None
 
 
+def test_what_was_made_in_the_shadow_is_replaced_there_alone(ledger, clock):
+    sent = sending(ledger, "pacs")
+    clock.passes(10)
+    shadow = work(images=4).model_copy(update={"shadow": True})
+    assert ledger.add_job(shadow)
+    assert ledger.segmented(ledger.claim(shadow.job_id, LEASE), RESULT)
+    clock.passes(10)
+    for later in (work(images=5), work(images=6).model_copy(update={"shadow": True})):
+        assert ledger.add_job(later)
+    assert ledger.predecessor(ledger.job(work(images=5).job_id)).id == sent.id
+    assert ledger.predecessor(ledger.job(work(images=6).job_id)).id == shadow.job_id
+
+
 def test_another_protocol_or_series_supersedes_nothing(ledger):
     ledger.add_job(work())
     ledger.add_job(work(protocol="kidney"))

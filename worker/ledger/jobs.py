@@ -82,7 +82,8 @@ class JobFacts(Tables):
     def predecessor(self, job: Job) -> Job | None:
         """The newest older job on the same volume and protocol that came to results: its objects are replaced.
 
-        Of a series that has become several volumes, only those replace its objects that hold some of their images.
+        Of a series that has become several volumes, only those replace its objects that hold some of their images. What
+        was made in the shadow is nowhere: no result that is sent replaces it.
         """
         query = (
             sa.select(jobs)
@@ -168,6 +169,8 @@ class JobFacts(Tables):
 
 
 def _replaces(work: Work, older: Work) -> bool:
+    if older.shadow and not work.shadow:
+        return False
     return work.volume == older.volume or not set(work.instances).isdisjoint(older.instances)
 
 
