@@ -250,7 +250,7 @@ def _mandible(d: _Drawing) -> None:
 
 def _parotids(d: _Drawing) -> None:
     """A gland behind and over each ramus, never into the bone; denser than fat, less dense than muscle."""
-    hounsfield = d.rng.uniform(-20, 25)
+    hounsfield = d.rng.uniform(-35, 5)
     for side, name in ((-1, "left parotid"), (1, "right parotid")):
         centre = d.jitter((-2, -2, side * 59), 1.5)
         blob = d.ellipsoid(centre, (27 * d.factor(), 20 * d.factor(), 13 * d.factor()), power=2.3)
@@ -277,6 +277,9 @@ def _airway(d: _Drawing) -> None:
     size = d.factor(0.08)
     end = d.rng.uniform(*CONTOURED_FROM_MM)
     esophagus = d.tube(-400, -97, behind, shift, 7.0 * size, 10.0 * size)
+    # The plane of fat around it is what shows it: its wall is nearly as dense as the muscles beside it.
+    plane = d.tube(-400, -95, behind, shift, 7.0 * size + 2.5, 10.0 * size + 2.5)
+    d.image[plane & (np.abs(d.image - MUSCLE) < 30)] = FAT
     d.labels["esophagus"] = d.fill(esophagus, 32, 3) & (d.s > end)
     if d.rng.random() < 0.5:
         d.fill(d.tube(-400, -100, behind, shift, 1.8, 3.0), AIR, 0)

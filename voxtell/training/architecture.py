@@ -2,7 +2,7 @@
 
 from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
 
-VERSION = "0.5.0"
+VERSION = "0.6.0"
 
 
 def bundled_plans() -> Plans:
