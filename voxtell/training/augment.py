@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from voxtell.training.cache import WHOLE
+from voxtell.training.cache import WHOLE, Labels
 
 Vector = npt.NDArray[np.float64]
 
@@ -76,7 +76,7 @@ def random_bend(augmentation: Augmentation, patch: tuple[int, int, int], rng: np
 
 def sample_view(
     image: npt.NDArray[np.int16],
-    labels: npt.NDArray[np.bool_] | npt.NDArray[np.uint8],
+    labels: Labels,
     centre: Vector,
     matrix: Vector,
     patch: tuple[int, int, int],
