@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.image import imread
 from safetensors.torch import load_file
 from torch.nn import functional
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ import voxtell
 from voxtell.ngrams import NgramEncoder
 from voxtell.phantom import head_and_neck
 from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
+from voxtell.training import plot
 from voxtell.training.__main__ import app
 from voxtell.training.augment import NONE, Augmentation, cut_field_of_view, random_bend, random_matrix, sample_view
 from voxtell.training.cache import WHOLE, CachedCase, add_case, read_cache, write_index
@@ -32,6 +34,7 @@ from voxtell.training.losses import (
     deep_supervision,
     dice_and_cross_entropy,
 )
+from voxtell.training.measure import Disagreement
 from voxtell.training.sampling import PatchSampler, SamplingPlan
 from voxtell.training.setup import add_phantoms
 from voxtell.training.vocabulary import builtin, held_out
@@ -388,7 +391,24 @@ def test_the_commands_take_a_site_from_its_files_to_a_fine_tuned_model(
     assert "0 of" in card
     for variant in ("as published", "one fusion stage", "no deep supervision"):
         assert f"| {variant} | " in card
-    assert (tmp_path / "figures" / "dice.png").is_file()
+    for figure in ("dice.png", "worst.png"):
+        assert (tmp_path / "figures" / figure).is_file()
+
+
+def test_the_picture_of_a_contour_shows_the_patients_right_on_its_left_and_the_front_above(tmp_path: Path) -> None:
+    front_right = np.zeros((60, 60), bool)
+    front_right[40:44, 40:44] = True
+    elsewhere = np.zeros((60, 60), bool)
+    elsewhere[20:24, 20:24] = True
+    image = np.full((60, 60), -1000, np.float32)
+    shown = Disagreement("one", 0.0, image, found=elsewhere, contour=front_right, spacing=(2, 2))
+    plot.disagreements({"gland": shown}, tmp_path / "worst.png")
+    red, green, blue = np.moveaxis(imread(tmp_path / "worst.png")[..., :3], -1, 0)
+    contour, found = (np.argwhere(colour).mean(0) for colour in (
+        (green > 0.8) & (red < 0.3) & (blue < 0.3), (red > 0.8) & (green < 0.3) & (blue < 0.3)
+    ))  # fmt: skip
+    assert contour[0] < found[0]
+    assert contour[1] < found[1]
 
 
 @pytest.mark.parametrize(

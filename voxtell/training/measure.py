@@ -18,11 +18,30 @@ from voxtell.training.vocabulary import HeldOut
 RIGHT, LEFT = "right parotid", "left parotid"
 
 
+@dataclass(frozen=True)
+class Disagreement:
+    """The axial slice of a patient in which a mask and the planner's contour differ most."""
+
+    case: str
+    dice: float
+    """Of the whole volume."""
+    image: npt.NDArray[np.float32]
+    """HU (A, R)."""
+    found: Mask
+    """(A, R)."""
+    contour: Mask
+    """(A, R)."""
+    spacing: tuple[float, float]
+    """Millimetres per voxel (A, R)."""
+
+
 @dataclass
 class Measured:
     """Everything that the report prints; lists are in the order of the cases."""
 
     scores: dict[str, list[Scores]] = field(default_factory=dict)
+    worst: dict[str, Disagreement] = field(default_factory=dict)
+    """By structure, the patient with the lowest Dice."""
     swapped: list[str] = field(default_factory=list)
     sided_cases: int = 0
     phrasings: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -65,7 +84,10 @@ def measure(
         measured.seconds.append(time.perf_counter() - started)
         contours = read_contours(case)
         for structure, contour in contours.items():
-            measured.scores.setdefault(structure, []).append(score(masks[structure], contour, spacing))
+            scores = score(masks[structure], contour, spacing)
+            measured.scores.setdefault(structure, []).append(scores)
+            if structure not in measured.worst or scores.dice < measured.worst[structure].dice:
+                measured.worst[structure] = _shown(case.name, scores.dice, image, masks[structure], contour, spacing)
         if RIGHT in contours and LEFT in contours:
             measured.sided_cases += 1
             if swapped(masks[RIGHT], masks[LEFT], contours[RIGHT], contours[LEFT]):
@@ -87,6 +109,18 @@ def read_contours(case: Case) -> dict[str, Mask]:
             if mask.any():
                 found[structure] = mask
     return found
+
+
+def _shown(
+    case: str,
+    dice: float,
+    image: npt.NDArray[np.float32],
+    found: Mask,
+    contour: Mask,
+    spacing: tuple[float, float, float],
+) -> Disagreement:
+    level = int((found ^ contour).sum((1, 2)).argmax())
+    return Disagreement(case, dice, image[level], found[level], contour[level], spacing[1:])
 
 
 def swapped(right: Mask, left: Mask, right_contour: Mask, left_contour: Mask) -> bool:

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
+
+from voxtell.training.measure import Disagreement
 
 
 def losses(log: Path, out: Path) -> None:
@@ -36,4 +39,35 @@ def dice_boxes(dice: Mapping[str, Sequence[float]], out: Path) -> None:
     axes.set(ylabel="Dice", ylim=(0, 1))
     axes.grid(axis="y", alpha=0.3)
     figure.savefig(out, dpi=90)
+    plt.close(figure)
+
+
+def disagreements(worst: Mapping[str, Disagreement], out: Path, reach_mm: float = 65.0) -> None:
+    """For each structure one slice around what was contoured (green) and found (red), as radiologists look at it: the
+    patient's right is on the left."""
+    figure, grid = plt.subplots(2, -(-len(worst) // 2), figsize=(13, 7), layout="constrained", squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, (structure, shown) in zip(grid.flat, worst.items(), strict=False):
+        height, width = shown.image.shape
+        extent = (-0.5 * shown.spacing[1], (width - 0.5) * shown.spacing[1])
+        axes.imshow(
+            shown.image,
+            cmap="gray",
+            vmin=-160,
+            vmax=240,
+            origin="lower",
+            extent=(*extent, -0.5 * shown.spacing[0], (height - 0.5) * shown.spacing[0]),
+        )
+        places = [np.arange(n) * step for n, step in zip((width, height), shown.spacing[::-1], strict=True)]
+        for mask, colour in ((shown.contour, "lime"), (shown.found, "red")):
+            if mask.any():
+                axes.contour(*places, mask, [0.5], colors=colour, linewidths=1.2)
+        middle = np.argwhere(shown.contour | shown.found).mean(0) * shown.spacing
+        axes.set(
+            xlim=(middle[1] + reach_mm, middle[1] - reach_mm),
+            ylim=(middle[0] - reach_mm, middle[0] + reach_mm),
+            title=f"{structure}, {shown.case}\nDice {shown.dice:.2f}",
+        )
+    figure.savefig(out, dpi=80)
     plt.close(figure)

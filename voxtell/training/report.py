@@ -39,11 +39,13 @@ def write_report(
     figures = out.parent / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     plot.dice_boxes({name: [s.dice for s in scores] for name, scores in measured.scores.items()}, figures / "dice.png")
+    plot.disagreements(measured.worst, figures / "worst.png")
     if log is not None:
         plot.losses(log, figures / "losses.png")
     parts = [
         _head(segmenter, data),
         _contours(measured),
+        _worst(),
         _sides(measured),
         _phrasings(measured, unseen),
         _negatives(measured, negatives),
@@ -114,6 +116,15 @@ Mean Dice over the structures: **{mean:.3f}**. One voxel is about 4 mm: HD95 of 
 {table(header, rows)}
 
 ![Dice per structure](figures/dice.png)"""
+
+
+def _worst() -> str:
+    return """## Where mask and contour differ most
+
+For each structure the patient with the lowest Dice, in the slice where the two differ most: the planner's contour in
+green, the mask in red, the patient's right on the left.
+
+![Worst patients](figures/worst.png)"""
 
 
 def _sides(measured: Measured) -> str:
