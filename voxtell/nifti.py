@@ -100,8 +100,9 @@ def predict_files(
     targets = [output_files(job, output, save_combined) for job in jobs]
     _check_distinct(jobs, targets)
     output.mkdir(parents=True, exist_ok=True)
+    wanted = jobs if overwrite else unfinished(jobs, output, save_combined)
     for job, paths in zip(jobs, targets, strict=True):
-        if overwrite or not all(path.exists() for path in paths):
+        if job in wanted:
             image = read_image(job.image)
 
             def report(done: float, job: Job = job) -> None:
@@ -112,6 +113,11 @@ def predict_files(
             for path, values in zip(paths, [combined(masks)] if save_combined else masks, strict=True):
                 write_mask(path, values, image)
     return [path for paths in targets for path in paths]
+
+
+def unfinished(jobs: Sequence[Job], output: Path, save_combined: bool) -> list[Job]:
+    """The jobs of which a file is still to be written."""
+    return [job for job in jobs if not all(path.exists() for path in output_files(job, output, save_combined))]
 
 
 def output_files(job: Job, output: Path, save_combined: bool) -> list[Path]:

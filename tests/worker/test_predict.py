@@ -1,6 +1,8 @@
 """`predict`: upstream's command line, word for word, on files."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import nibabel
@@ -104,6 +106,24 @@ def test_results_that_exist_are_left(stub: Stub, scans: Path, tmp_path: Path) ->
     (tmp_path / "out" / "b_liver.nii.gz").unlink()
     predict(*words)
     assert len(stub.asked) == 3
+
+
+def test_where_every_result_exists_nothing_need_be_writable(
+    stub: Stub, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("-i", scans, "-o", tmp_path / "out", "-p", "liver", "--no-overwrite")
+    predict(*words)
+
+    def read_only(**_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("worker.results.writable.tempfile.TemporaryFile", read_only)
+    assert predict(*words).exit_code == 0
+    (tmp_path / "out" / "b_liver.nii.gz").unlink()
+    with pytest.raises(OSError, match="Read-only") as refused:
+        predict(*words)
+    assert refused.value.filename == str(tmp_path / "out")
+    assert len(stub.asked) == 2
 
 
 def test_the_banks_prompts_are_listed_without_a_model(stub: Stub, tmp_path: Path) -> None:

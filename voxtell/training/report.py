@@ -94,6 +94,7 @@ def _contours(measured: Measured) -> str:
                 len(scores),
                 f"{dice.mean():.3f}",
                 " / ".join(f"{q:.3f}" for q in np.percentile(dice, [25, 50, 75])),
+                f"{np.mean([s.dice_where_contoured for s in scores]):.3f}",
                 f"{np.median(finite):.1f} ({finite.mean():.1f})" if len(finite) else "-",
                 len(distance) - len(finite),
                 f"{100 * error.mean():+.0f} % ({100 * np.abs(error).mean():.0f} %)",
@@ -105,13 +106,15 @@ def _contours(measured: Measured) -> str:
         "patients",
         "Dice mean",
         "quartiles",
+        "on its slices",
         "HD95 mm median (mean)",
         "empty",
         "volume error (absolute)",
     )
     return f"""## Validation patients
 
-Mean Dice over the structures: **{mean:.3f}**. One voxel is about 4 mm: HD95 of 4 mm is one voxel.
+Mean Dice over the structures: **{mean:.3f}**. One voxel is about 4 mm: HD95 of 4 mm is one voxel. "On its slices"
+counts the slices alone that the planner contoured: where a structure begins and ends is then given.
 
 {table(header, rows)}
 

@@ -15,6 +15,8 @@ class Scores:
     """Agreement of one mask with its reference."""
 
     dice: float
+    dice_where_contoured: float
+    """Of the slices that the reference has alone: where a structure begins and ends does not count."""
     hd95_mm: float
     """95th percentile of the distances between the two surfaces, in millimetres; infinite when a mask is empty."""
     volume_error: float
@@ -26,9 +28,19 @@ class Scores:
 def score(found: Mask, reference: Mask, spacing: Spacing) -> Scores:
     """Compare two masks bool (S, A, R) on a grid of `spacing` millimetres; the reference is not empty."""
     sizes = int(found.sum()), int(reference.sum())
-    dice = 2 * int((found & reference).sum()) / max(1, sum(sizes))
     ml = sizes[0] * float(np.prod(spacing)) / 1000
-    return Scores(dice, hausdorff95(found, reference, spacing), (sizes[0] - sizes[1]) / max(1, sizes[1]), ml)
+    contoured = reference.any((1, 2))
+    return Scores(
+        dice=_dice(found, reference),
+        dice_where_contoured=_dice(found[contoured], reference[contoured]),
+        hd95_mm=hausdorff95(found, reference, spacing),
+        volume_error=(sizes[0] - sizes[1]) / max(1, sizes[1]),
+        ml=ml,
+    )
+
+
+def _dice(one: Mask, other: Mask) -> float:
+    return 2 * int((one & other).sum()) / max(1, int(one.sum()) + int(other.sum()))
 
 
 def hausdorff95(one: Mask, other: Mask, spacing: Spacing) -> float:

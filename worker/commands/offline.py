@@ -100,11 +100,13 @@ def predict(
         raise typer.BadParameter("name the folder that results go to (-o FOLDER).")
     if (jobs is None) == (not files or not prompts) or (jobs is not None and (files or prompts)):
         raise typer.BadParameter("give images and prompts (-p TEXT, may be repeated), or --jobs FILE alone.")
-    require_writable(output)
-    segmenter = load_segmenter(settings, use_bank=not no_precomputed)
-    from voxtell.nifti import jobs_for, predict_files, read_jobs
+    require_engine()
+    from voxtell.nifti import jobs_for, predict_files, read_jobs, unfinished
 
     work = read_jobs(jobs) if jobs is not None else jobs_for(files, prompts or [])
+    if not no_overwrite or unfinished(work, output, save_combined):
+        require_writable(output)
+    segmenter = load_segmenter(settings, use_bank=not no_precomputed)
     if verbose:
         for job in work:
             typer.echo(f"{job.image}: {', '.join(job.prompts)}", err=True)
