@@ -71,3 +71,19 @@ def test_a_killed_run_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
     learnt, _ = read_dataset(complete(data, [again], tmp_path / "out")).cases
     assert again.asked == []
     assert np.argwhere(read_image(learnt.contours["larynx"].file).array).tolist() == [[1, 2, 3]]
+
+
+def test_a_contour_that_the_models_doubt_is_left_out_where_the_network_learns_and_said(
+    data: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    model = Draws((1, 2, 3))
+    learnt, measured = read_dataset(complete(data, [model], tmp_path / "out", said.append, doubt=0.5)).cases
+    assert set(learnt.contours) == {"mandible", "larynx"}, "one voxel of 120 is not the cord that was contoured"
+    assert set(measured.contours) == {"cord", "mandible"}
+    assert said == ["train: 2 of 4 structures; cord left out (Dice 0.02)"]
+
+
+def test_a_contour_that_the_models_agree_with_stays(data: Path, tmp_path: Path) -> None:
+    learnt, _ = read_dataset(complete(data, [Draws((1, 2, 3))], tmp_path / "out", doubt=0.01)).cases
+    assert set(learnt.contours) == {"cord", "mandible", "larynx"}

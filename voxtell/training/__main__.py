@@ -58,13 +58,17 @@ def complete(
     out: Annotated[Path, typer.Argument(help="folder for the masks and the completed dataset.json")],
     model: Annotated[list[Path], typer.Option(help="model directory; of several, what most of them say")],
     precision: Annotated[Precision, typer.Option(help="bfloat16 is faster where the processor has it")] = "auto",
+    doubt: Annotated[
+        float, typer.Option(min=0, max=1, help="leave out contours whose Dice with the models' mask is smaller")
+    ] = 0.0,
     threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
-    """Let models contour what the training cases lack, for `prepare` and `train` on the completed data set."""
+    """Let models contour what the training cases lack, and leave out contours that they doubt, for `prepare` and
+    `train` on the data set that it writes."""
     torch.set_num_threads(threads)
     models = [load(directory, device, precision=precision) for directory in model]
-    typer.echo(f"{completing.complete(data, models, out, typer.echo)}")
+    typer.echo(f"{completing.complete(data, models, out, typer.echo, doubt)}")
 
 
 @app.command()

@@ -1,11 +1,12 @@
 """Masks of trained models in place of contours that nobody drew: self-training ("pseudo-labels", Lee 2013).
 
 Planners contour what a plan needs, so that most cases lack some structures. A model that was trained on the others has
-an opinion about these; taken for contours, they let every case teach every structure.
+an opinion about these; taken for contours, they let every case teach every structure. And a contour with which trained
+models hardly agree teaches noise.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,21 @@ import numpy as np
 
 from voxtell.nifti import Job as Question
 from voxtell.nifti import Segment, output_files, read_image, write_mask
-from voxtell.training.dataset import Dataset, read_dataset
+from voxtell.training.dataset import Case, read_dataset
+from voxtell.training.measure import read_contours
+from voxtell.training.scores import dice
 
 
-def complete(data: Path, models: Sequence[Segment], out: Path, say: Callable[[str], object] = lambda _: None) -> Path:
+def complete(
+    data: Path, models: Sequence[Segment], out: Path, say: Callable[[str], object] = lambda _: None, doubt: float = 0.0
+) -> Path:
     """Write the masks that most `models` agree on as NIfTI files into `out`, and a data set file beside them.
 
     Only training cases are completed, and only with structures that they do not list; what is known to be absent stays
     absent, and a mask that is empty is no contour. The new entries carry `"drawn_by": "model"`, so that they can be
-    told from a planner's. A killed run goes on at the first case without its files.
+    told from a planner's. A contour whose Dice with the models' mask is under `doubt` is left out, as if nobody had
+    drawn it: it lies beside its organ, or holds another one too. A killed run goes on at the first case without its
+    files.
 
     Returns:
         The data set file `out/dataset.json`: what `data` lists, completed.
@@ -37,27 +44,43 @@ def complete(data: Path, models: Sequence[Segment], out: Path, say: Callable[[st
             if drawn is not None:
                 contour["file"] = str(drawn.file.resolve())
         if case.split == "train":
-            entry["contours"] |= _drawn(case.image, _missing(known, entry), models, out)
-            say(f"{case.name}: {len(entry['contours'])} of {len(known.structures)} structures")
+            missing = tuple(structure for structure in known.structures if structure not in case.contours)
+            left_out = _doubtful(case, models, out, doubt) if doubt else {}
+            entry["contours"] = {name: file for name, file in entry["contours"].items() if name not in left_out}
+            entry["contours"] |= _drawn(case.image, missing, models, out)
+            say(f"{case.name}: {len(entry['contours'])} of {len(known.structures)} structures" + _listed(left_out))
     path = out / "dataset.json"
     path.write_text(json.dumps(raw, indent=1))
     return path
 
 
-def _missing(known: Dataset, entry: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(structure for structure in known.structures if structure not in entry["contours"])
+def _doubtful(case: Case, models: Sequence[Segment], out: Path, doubt: float) -> dict[str, float]:
+    """The contours of a case that agree less with the models than `doubt`, with their Dice."""
+    contours = read_contours(case)
+    paths = _voted(case.image, tuple(contours), models, out)
+    agree = {name: dice(read_image(path).array > 0, contours[name]) for name, path in paths.items()}
+    return {name: agreement for name, agreement in agree.items() if agreement < doubt}
+
+
+def _listed(left_out: Mapping[str, float]) -> str:
+    return "".join(f"; {name} left out (Dice {agreement:.2f})" for name, agreement in left_out.items())
 
 
 def _drawn(image: Path, structures: tuple[str, ...], models: Sequence[Segment], out: Path) -> dict[str, Any]:
-    """An entry for each structure that the models find; the files are written for all, also where they are empty."""
+    """An entry for each structure that the models find."""
+    return {
+        structure: {"file": str(path.resolve()), "drawn_by": "model"}
+        for structure, path in _voted(image, structures, models, out).items()
+        if read_image(path).array.any()
+    }
+
+
+def _voted(image: Path, structures: tuple[str, ...], models: Sequence[Segment], out: Path) -> dict[str, Path]:
+    """Files of what most models say, written where they are not there; also of masks that are empty."""
     paths = output_files(Question(image, structures), out, save_combined=False)
     if structures and not all(path.exists() for path in paths):
         scan = read_image(image)
         masks = np.stack([model(scan.array, structures, spacing=scan.spacing) for model in models])
         for path, votes in zip(paths, masks.sum(axis=0), strict=True):
             write_mask(path, 2 * votes > len(models), scan)
-    return {
-        structure: {"file": str(path.resolve()), "drawn_by": "model"}
-        for structure, path in zip(structures, paths, strict=True)
-        if read_image(path).array.any()
-    }
+    return dict(zip(structures, paths, strict=True))

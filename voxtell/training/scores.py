@@ -31,15 +31,16 @@ def score(found: Mask, reference: Mask, spacing: Spacing) -> Scores:
     ml = sizes[0] * float(np.prod(spacing)) / 1000
     contoured = reference.any((1, 2))
     return Scores(
-        dice=_dice(found, reference),
-        dice_where_contoured=_dice(found[contoured], reference[contoured]),
+        dice=dice(found, reference),
+        dice_where_contoured=dice(found[contoured], reference[contoured]),
         hd95_mm=hausdorff95(found, reference, spacing),
         volume_error=(sizes[0] - sizes[1]) / max(1, sizes[1]),
         ml=ml,
     )
 
 
-def _dice(one: Mask, other: Mask) -> float:
+def dice(one: Mask, other: Mask) -> float:
+    """Twice the common voxels over the voxels of both; 0 of two empty masks."""
     return 2 * int((one & other).sum()) / max(1, int(one.sum()) + int(other.sum()))
 
 
