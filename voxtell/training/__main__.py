@@ -20,6 +20,7 @@ from voxtell.training.architecture import bundled_plans
 from voxtell.training.checks import fixed_patches, patch_dice
 from voxtell.training.loop import Schedule, Trainer
 from voxtell.training.report import write_report
+from voxtell.training.sampling import SamplingPlan
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Train or fine-tune the network on contoured volumes."
@@ -84,6 +85,9 @@ def train(
     bank: Annotated[Path | None, typer.Option(help="embedding bank (.npz) to ask before the text model")] = None,
     prompts: Annotated[int, typer.Option(help="prompts per step")] = 5,
     rate: Annotated[float, typer.Option(help="highest learning rate")] = 1e-3,
+    phantom_share: Annotated[
+        float, typer.Option(min=0, max=1, help="share of the patches taken from phantoms, where the cache has any")
+    ] = SamplingPlan.phantom_share,
     fusion_stages: Annotated[int | None, typer.Option(help="decoder stages that see the prompt (ablation)")] = None,
     deep_supervision: Annotated[bool, typer.Option(help="a loss at every decoder scale")] = True,
     threads: Annotated[int, typer.Option(help="CPU threads; more than free cores makes every step wait")] = 2,
@@ -94,7 +98,7 @@ def train(
     torch.set_num_threads(threads)
     start = setup.starting_point(model, fusion_stages)
     encoder = setup.text_encoder(start.plans, bank, device)
-    samplers = setup.samplers(dataset.read_dataset(data), folder, start.plans, encoder, prompts, seed)
+    samplers = setup.samplers(dataset.read_dataset(data), folder, start.plans, encoder, prompts, seed, phantom_share)
     schedule = Schedule(steps=steps, minutes=minutes, learning_rate=rate, deep_supervision=deep_supervision)
     trainer = Trainer(run, start.plans, samplers.train, schedule, device=device, seed=seed, start_from=start.weights)
     patches = fixed_patches(samplers.check) if samplers.check else []
@@ -140,7 +144,7 @@ def report(
     log: Annotated[Path | None, typer.Option(help="log.jsonl of the run, for the plot of its losses")] = None,
     ablations: Annotated[Path | None, typer.Option("--ablation", help="ablation.json that `ablate` wrote")] = None,
     robust: Annotated[int, typer.Option(help="patients for unseen phrasings and negative prompts")] = 8,
-    phantoms: Annotated[int, typer.Option(help="phantoms to measure, from seed 0")] = 5,
+    phantoms: Annotated[int, typer.Option(help="phantoms to measure, from seed 0")] = 10,
     threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
 ) -> None:
     """Measure a model and write its card."""

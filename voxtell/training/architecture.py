@@ -2,7 +2,7 @@
 
 from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
 
-VERSION = "0.6.0"
+VERSION = "0.7.0"
 
 
 def bundled_plans() -> Plans:

@@ -28,7 +28,7 @@ def write_report(
     log: Path | None = None,
     ablation: Path | None = None,
     robust: int = 8,
-    phantoms: int = 5,
+    phantoms: int = 10,
     say: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Measure a model on the validation cases of `data`; write Markdown to `out` and figures into a folder beside

@@ -54,7 +54,7 @@ class SamplingPlan:
     union_share: float = 0.06
     around_structures: float = 0.85
     """Share of the patches placed around a structure, the rarer contoured ones more often; the rest lie anywhere."""
-    phantom_share: float = 0.4
+    phantom_share: float = 0.5
     """Share of the patches taken from phantoms, where there are any."""
     typed: bool = True
     """Vary the prompts as people type them; off for a language model, which is asked for each prompt once."""

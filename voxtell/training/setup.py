@@ -80,11 +80,21 @@ class Samplers:
     check: PatchSampler | None
 
 
-def samplers(data: Dataset, folder: Path, plans: Plans, encoder: TextEncoder, prompts: int, seed: int = 1) -> Samplers:
+def samplers(
+    data: Dataset,
+    folder: Path,
+    plans: Plans,
+    encoder: TextEncoder,
+    prompts: int,
+    seed: int = 1,
+    phantom_share: float = SamplingPlan.phantom_share,
+) -> Samplers:
     """Samplers over the cache `folder`, in the words of the data set and of the built-in vocabulary."""
     vocabulary = builtin().restricted_to(data.structures, data.negatives)
     phantoms = read_cache(folder / "phantoms") if (folder / "phantoms" / "cases.json").is_file() else []
-    plan = SamplingPlan(plans.patch_size, prompts=prompts, typed=plans.card.text_encoder == "ngrams")
+    plan = SamplingPlan(
+        plans.patch_size, prompts, phantom_share=phantom_share, typed=plans.card.text_encoder == "ngrams"
+    )
     train = PatchSampler(
         read_cache(folder, "train"), vocabulary, encoder, plan, Augmentation(), plans.input, seed, phantoms
     )
