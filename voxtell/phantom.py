@@ -26,8 +26,11 @@ CENTRE_MM = (-35.0, -25.0, 0.0)
 
 TABLE_MM = np.arange(-800, 800, 0.25)
 """Heights S at which curves are tabulated."""
-CONTOURED_FROM_MM = (-176.0, -172.0)
-"""Where cord and esophagus begin to be labelled: at the lower edge of the humeral heads, so that the image shows it."""
+NOTCH_MM = (-156.0, 3.0)
+"""Height of the sternal notch, mean and deviation. Cord and esophagus are labelled down to it: a window around them
+shows the notch, so that it can be seen where the labels end."""
+RAMUS_MM = 54.0
+"""How far from the middle a ramus lies: what is beside it is farther out."""
 REACH_MM = 35.0
 """How far the individual shape moves anything: rotation, warp, and the difference of scale away from the origin."""
 
@@ -79,6 +82,7 @@ class _Drawing:
         self.labels = {name: np.zeros(shape, bool) for name in STRUCTURES}
         self._grain = int(rng.integers(2**31))
         self.noise = rng.uniform(6, 22)
+        self.notch = float(rng.normal(*NOTCH_MM))
 
     def _anatomy_frame(self, s: Array, a: Array, r: Array) -> tuple[Array, Array, Array]:
         """Undo the patient's size, rotation and individual shape: where a voxel lies in the standard anatomy."""
@@ -137,7 +141,7 @@ class _Drawing:
 
 
 def _trunk(d: _Drawing) -> None:
-    """Skin, fat and muscle from the head down to the shoulders."""
+    """Skin, fat and muscle from the head down to the shoulders; in them bones of shoulder and breast, and lungs."""
     girth = d.factor(0.06)
     width = (
         d.curve([(70, 76), (30, 78), (0, 77), (-30, 66), (-60, 66), (-85, 90), (-105, 165), (-130, 205), (-200, 215)])
@@ -158,6 +162,7 @@ def _trunk(d: _Drawing) -> None:
         d.fill(d.ellipsoid((-178, -38, side * 52), (44, 48, 36)), LUNG)
         clavicle = d.tube(-135, -115, d.curve([(-200, 10), (0, 10)]), side * 85.0, 7.0, 70.0)
         d.fill(clavicle & (np.abs(d.s + 125 - 0.08 * (d.r * side - 85)) < 7), CORTEX - 300)
+    d.fill(d.tube(-400, d.notch, d.curve([(-200, 22), (-140, 16)]), 0.0, 8.0, 30.0), SPONGIOSA, 30)
 
 
 def _skull(d: _Drawing) -> None:
@@ -207,9 +212,8 @@ def _spine(d: _Drawing) -> None:
     d.fill(d.tube(-400, 4, a - 26, 0.0, 16.0, 4.5) & vertebra, CORTEX - 350, 50)
     d.fill(d.tube(-400, 9, a, 0.0, 10.0, 11.5), CSF)
     radius = 6.6 * d.factor(0.06)
-    end = d.rng.uniform(*CONTOURED_FROM_MM)
     cord = d.tube(-400, 8, a, 0.0, radius * 0.95, radius * 1.05)
-    d.labels["spinal cord"] = d.fill(cord, BRAIN) & (d.s > end)
+    d.labels["spinal cord"] = d.fill(cord, BRAIN) & (d.s > d.notch)
 
 
 def _neck(d: _Drawing) -> None:
@@ -249,11 +253,13 @@ def _mandible(d: _Drawing) -> None:
 
 
 def _parotids(d: _Drawing) -> None:
-    """A gland behind and over each ramus, never into the bone; denser than fat, less dense than muscle."""
+    """A gland behind each ramus and over it, never into the bone or in front of it; denser than fat, less dense than
+    muscle."""
     hounsfield = d.rng.uniform(-35, 5)
     for side, name in ((-1, "left parotid"), (1, "right parotid")):
         centre = d.jitter((-2, -2, side * 59), 1.5)
         blob = d.ellipsoid(centre, (27 * d.factor(), 20 * d.factor(), 13 * d.factor()), power=2.3)
+        blob &= (np.abs(d.r) > RAMUS_MM) | (d.a < -7)
         gland = blob & ~d.labels["mandible"] & (d.image > FAT - 60) & (d.image < 250)
         d.labels[name] = d.fill(gland, hounsfield, 3)
 
@@ -275,11 +281,10 @@ def _airway(d: _Drawing) -> None:
     behind = a - d.curve([(-100, 16), (-200, 19)])
     shift = d.curve([(-100, 0), (-200, -7 * d.factor(0.3))])
     size = d.factor(0.08)
-    end = d.rng.uniform(*CONTOURED_FROM_MM)
     esophagus = d.tube(-400, -97, behind, shift, 7.0 * size, 10.0 * size)
     # The plane of fat around it is what shows it: its wall is nearly as dense as the muscles beside it.
     plane = d.tube(-400, -95, behind, shift, 7.0 * size + 2.5, 10.0 * size + 2.5)
     d.image[plane & (np.abs(d.image - MUSCLE) < 30)] = FAT
-    d.labels["esophagus"] = d.fill(esophagus, 32, 3) & (d.s > end)
+    d.labels["esophagus"] = d.fill(esophagus, 32, 3) & (d.s > d.notch)
     if d.rng.random() < 0.5:
         d.fill(d.tube(-400, -100, behind, shift, 1.8, 3.0), AIR, 0)

@@ -48,6 +48,25 @@ def test_the_cord_runs_inside_bone(phantom: Phantom) -> None:
         assert phantom.image[level, a, r] == pytest.approx(36, abs=90)
 
 
+def test_cord_and_esophagus_end_at_the_sternal_notch_which_a_window_around_them_shows(phantom: Phantom) -> None:
+    """A network can only learn where labels end if that can be seen there."""
+    front = np.argwhere(phantom.labels["esophagus"])[:, 1].max()
+    middle = phantom.image.shape[2] // 2
+    bone = (phantom.image[:, front:, middle - 10 : middle + 10] > 180).sum(axis=(1, 2))
+    for name in ("spinal cord", "esophagus"):
+        lowest = np.flatnonzero(phantom.labels[name].any(axis=(1, 2)))[0]
+        assert lowest > 0  # not at the edge of the image, where a mask is to be reviewed
+        assert bone[lowest - 2] > 40
+        assert bone[lowest + 3] < 10
+
+
+def test_a_gland_does_not_lie_in_front_of_the_jaw_bone_on_its_inner_side(phantom: Phantom) -> None:
+    jaw = centre_mm(phantom.labels["mandible"], COARSE)[1]
+    for side, out in (("right parotid", 1), ("left parotid", -1)):
+        voxels = (np.argwhere(phantom.labels[side]) - (np.array(phantom.image.shape) - 1) / 2) * COARSE + CENTRE_MM
+        assert not ((voxels[:, 1] > jaw) & (out * voxels[:, 2] < 44)).any()
+
+
 def test_densities_are_those_of_ct(phantom: Phantom) -> None:
     def typical(name: str) -> float:
         return float(np.median(phantom.image[phantom.labels[name]]))
