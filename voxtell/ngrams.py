@@ -3,9 +3,10 @@
 Nothing is learnt and nothing is downloaded. Of a prompt's words, names of anatomy weigh most: `lexicon.toml` maps
 names, Latin and everyday words to concepts, so that "voice box" lands on "larynx". Words are brought to one form first
 (case, accents, joined and camel-case names, plural s), misspelt ones to the closest known word. Words that the lexicon
-lacks are told apart by hashing: whole words and character trigrams. The order of the words does not matter. A side
-(left, right, both) with a name is a direction of its own, so that left and right of one organ are far apart; a paired
-organ without a side means both.
+lacks are told apart by hashing: whole words and character trigrams. The order of the words does not matter, except
+that a name after a word of place is a landmark, not what is meant ("tumour in the larynx", "tube behind the trachea").
+A side (left, right, both) with a name is a direction of its own, so that left and right of one organ are far apart; a
+paired organ without a side means both.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ SIDED_NAME_WEIGHT = 0.8
 """A side together with a name: the largest, so that right and left of one organ are as far apart as two organs."""
 HINT_WEIGHT = 0.45
 """A descriptive word ("saliva") counts less than a name in the same prompt."""
+LANDMARK_WEIGHT = 0.45
 WORD_WEIGHT = 0.25
 TRIGRAM_WEIGHT = 0.15
 UNKNOWN_WEIGHT = 0.8
@@ -50,9 +52,11 @@ class _Lexicon:
         self.paired = frozenset(raw["paired"]["names"])
         self.hints = raw["description"]
         self.stop = frozenset(raw["words"]["stop"])
+        self.places = frozenset(raw["words"]["place"])
+        self.joints = frozenset(raw["words"]["joint"])
         words = (
             {word for name in self.names for word in name} | set(self.hints) | self.stop | set(raw["words"]["plain"])
-        )
+        ) | self.places
         words |= {word for word in self.sides if len(word) > 3}
         self.words = frozenset(words | set(self.sides))
         self.by_length: dict[int, list[str]] = {}
@@ -129,7 +133,7 @@ class NgramEncoder:
     """Text encoder of the bundled model; see the module. `dim` numbers per prompt, of order one each (length
     sqrt(dim))."""
 
-    name = "voxtell-ngrams-1"
+    name = "voxtell-ngrams-2"
 
     def __init__(self, dim: int = 256) -> None:
         self.dim = dim
@@ -159,12 +163,13 @@ def features(prompt: str) -> dict[str, float]:
     """
     lexicon = _lexicon()
     words = [closest_word(word) for word in fold(prompt)]
-    concepts, sides, rest = _find_names(words)
+    concepts, landmarks, sides, rest = _find_names(words)
     found: dict[str, float] = {}
     _spread(found, {f"concept:{name}": 1 for name in concepts}, NAME_WEIGHT)
     hints = Counter(f"concept:{concept}" for word in rest for concept in lexicon.hints.get(word, ()))
     _spread(found, hints, HINT_WEIGHT if concepts else NAME_WEIGHT)
     meant = concepts or {hint.removeprefix("concept:") for hint, count in hints.items() if count == max(hints.values())}
+    _spread(found, {f"near:{name}": 1 for name in landmarks}, LANDMARK_WEIGHT)
     if len(sides) > 1 or (not sides and concepts & lexicon.paired):
         sides = {"both"}
     _spread(found, {f"side:{side}": 1 for side in sides}, SIDE_WEIGHT)
@@ -185,23 +190,32 @@ def _spread(found: dict[str, float], counts: Mapping[str, int], weight: float) -
         found[feature] = found.get(feature, 0.0) + weight * count / length
 
 
-def _find_names(words: list[str]) -> tuple[set[str], set[str], list[str]]:
-    """Concepts and sides named in `words`, and the words that are left."""
+def _find_names(words: list[str]) -> tuple[set[str], set[str], set[str], list[str]]:
+    """Concepts, landmarks and sides named in `words`, and the words that are left.
+
+    A name is a landmark where a word of place comes before it, with articles, sides and landmarks between at most.
+    """
     lexicon = _lexicon()
-    concepts, sides, rest = set(), set(), []
-    at = 0
+    concepts: set[str] = set()
+    landmarks: set[str] = set()
+    sides: set[str] = set()
+    rest: list[str] = []
+    at, placed = 0, False
     while at < len(words):
         for length in range(min(lexicon.longest, len(words) - at), 0, -1):
             concept = lexicon.names.get(tuple(words[at : at + length]))
             if concept:
-                concepts.add(concept)
+                (landmarks if placed else concepts).add(concept)
                 at += length
                 break
         else:
             word = words[at]
+            placed = word in lexicon.places or (placed and (word in lexicon.joints or word in lexicon.sides))
             if word in lexicon.sides:
                 sides.add(lexicon.sides[word])
             else:
                 rest.append(word)
             at += 1
-    return concepts, sides, rest
+    if not concepts and lexicon.stop.union(lexicon.places).issuperset(rest):
+        return landmarks, set(), sides, rest  # nothing else is there that could be meant
+    return concepts, landmarks, sides, rest

@@ -51,6 +51,28 @@ def test_sides_are_told_apart() -> None:
     assert likeness("right parotid", "parotid glands") < 0.6
 
 
+@pytest.mark.parametrize(
+    ("prompt", "meant", "landmark"),
+    [
+        ("a muscular tube behind the windpipe that carries food down", "esophagus", "trachea"),
+        ("the nerves inside the backbone", "spinal cord", "vertebra"),
+        ("tumour in the larynx", "tumour", "larynx"),
+        ("lymph node in front of the left parotid", "lymph node", "left parotid"),
+        ("gland with saliva, beside the upper teeth", "parotid", "teeth"),
+    ],
+)
+def test_what_lies_beside_a_landmark_is_not_the_landmark(prompt: str, meant: str, landmark: str) -> None:
+    assert likeness(prompt, meant) > likeness(prompt, landmark) + 0.2
+
+
+def test_a_name_after_a_word_of_place_is_meant_where_nothing_else_can_be() -> None:
+    assert likeness("inside the larynx", "larynx") > 0.9
+
+
+def test_only_articles_and_sides_keep_a_word_of_place_to_a_name() -> None:
+    assert likeness("in this CT segment the larynx", "larynx") > 0.95
+
+
 @given(name=st.sampled_from(NAMES), seed=st.integers(0, 10**6))
 def test_case_word_order_and_stop_words_do_not_matter(name: str, seed: int) -> None:
     rng = random.Random(seed)
