@@ -29,7 +29,7 @@ SIDE_WEIGHT = 0.5
 SIDED_NAME_WEIGHT = 0.8
 """A side together with a name: the largest, so that right and left of one organ are as far apart as two organs."""
 HINT_WEIGHT = 0.45
-"""A descriptive word ("saliva") counts less than a name in the same prompt."""
+"""A descriptive word ("saliva") counts less than a name, unless another one says the same and no name is there."""
 LANDMARK_WEIGHT = 0.45
 WORD_WEIGHT = 0.25
 TRIGRAM_WEIGHT = 0.15
@@ -93,15 +93,16 @@ def _singular(word: str) -> str:
 def closest_word(word: str) -> str:
     """The known word that `word` is most likely meant to be; `word` itself when none is near.
 
-    One slip (a letter missing, added, changed or two swapped) is allowed from four letters on, two from seven on; the
-    first letter must be right, except that it may have changed places with the second.
+    One slip (a letter missing, added, changed or two swapped) is allowed from four letters on, two from seven on, and
+    in three letters a swap; the first letter must be right, except that it may have changed places with the second.
     """
     lexicon = _lexicon()
-    allowed = 0 if len(word) < 4 else 1 if len(word) < 7 else 2
+    allowed = 0 if len(word) < 3 else 1 if len(word) < 7 else 2
     if word in lexicon.words or not allowed or any(c.isdigit() for c in word):
         return word
     near = [w for n in range(len(word) - allowed, len(word) + allowed + 1) for w in lexicon.by_length.get(n, ())]
-    near = [w for w in near if len(w) > 3 and w[0] in word[:2] and word[0] in w[:2]]
+    near = [w for w in near if min(len(w), len(word)) > 3 or sorted(w) == sorted(word)]
+    near = [w for w in near if w[0] in word[:2] and word[0] in w[:2]]
     slips, best = min(((edit_distance(word, w), w) for w in near), default=(99, word))
     return best if slips <= allowed else word
 
@@ -166,16 +167,18 @@ def features(prompt: str) -> dict[str, float]:
     concepts, landmarks, sides, rest = _find_names(words)
     found: dict[str, float] = {}
     _spread(found, {f"concept:{name}": 1 for name in concepts}, NAME_WEIGHT)
+    hinting = {word for word in rest if word in lexicon.hints}
     hints = Counter(f"concept:{concept}" for word in rest for concept in lexicon.hints.get(word, ()))
-    _spread(found, hints, HINT_WEIGHT if concepts else NAME_WEIGHT)
+    described = len(hinting) > 1  # one word is no description: a "facial nerve" is not the spinal cord
+    _spread(found, hints, NAME_WEIGHT if described and not concepts else HINT_WEIGHT)
     meant = concepts or {hint.removeprefix("concept:") for hint, count in hints.items() if count == max(hints.values())}
     _spread(found, {f"near:{name}": 1 for name in landmarks}, LANDMARK_WEIGHT)
     if len(sides) > 1 or (not sides and concepts & lexicon.paired):
         sides = {"both"}
     _spread(found, {f"side:{side}": 1 for side in sides}, SIDE_WEIGHT)
     _spread(found, {f"{side}:{name}": 1 for side in sides for name in meant}, SIDED_NAME_WEIGHT)
-    content = sorted({word for word in rest if word not in lexicon.stop and word not in lexicon.hints})
-    unknown = not concepts and not hints
+    unknown = not concepts and not described
+    content = sorted({word for word in rest if word not in lexicon.stop and (unknown or word not in hinting)})
     _spread(found, {f"word:{word}": 1 for word in content}, UNKNOWN_WEIGHT if unknown else WORD_WEIGHT)
     trigrams = Counter(f"trigram:{padded[i : i + 3]}" for w in content for padded in (f"^{w}$",) for i in range(len(w)))
     _spread(found, trigrams, TRIGRAM_WEIGHT)
@@ -216,6 +219,6 @@ def _find_names(words: list[str]) -> tuple[set[str], set[str], set[str], list[st
             else:
                 rest.append(word)
             at += 1
-    if not concepts and lexicon.stop.union(lexicon.places).issuperset(rest):
+    if not concepts and len(landmarks) == 1 and lexicon.stop.union(lexicon.places).issuperset(rest):
         return landmarks, set(), sides, rest  # nothing else is there that could be meant
     return concepts, landmarks, sides, rest

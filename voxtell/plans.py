@@ -110,6 +110,10 @@ class Card:
     text_encoder: Literal["qwen3", "ngrams"] = "qwen3"
     knows: tuple[str, ...] = ()
     """The structures that it was trained on; none: whatever is asked for."""
+    taught: tuple[str, ...] = ()
+    """The other words for them that it was trained on, descriptions among them."""
+    refused: tuple[str, ...] = ()
+    """What it was trained to answer with an empty mask."""
 
     def __post_init__(self) -> None:
         if self.text_encoder not in ("qwen3", "ngrams"):

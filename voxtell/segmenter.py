@@ -32,8 +32,7 @@ BUNDLED_MODEL = Path(__file__).parent / "weights"
 BANK = "text_embeddings.npz"  # an embedding bank beside the weights is used without being named
 
 MEANS_THE_SAME = 0.8
-"""Cosine of two embeddings from which on they mean one structure. Of the bundled model's unseen phrasings and typos
-each has 0.92 at least with its own; of the organs that it does not know none has more than 0.67."""
+"""Cosine of two embeddings from which on they mean one structure."""
 REMEMBERED_PROMPTS = 4096  # embeddings kept between calls; 10 kB each
 
 
@@ -173,15 +172,22 @@ class Segmenter:
     def unlearnt(self, prompts: Sequence[str]) -> list[str]:
         """The prompts that mean none of the structures in `info.knows`; none where these are not listed.
 
-        An empty mask of such a prompt does not say that the structure is not in the image.
+        Known is what lies close to words that the training answered with a mask, and closer than to words that it
+        answered with an empty one. An empty mask of another prompt does not say that the structure is not in the image.
         """
-        if not self.info.knows or not prompts:
+        card = self.plans.card
+        if not card.knows or not prompts:
             return []
-        meant, known = (
-            functional.normalize(self.embed([text.lower() for text in texts])) for texts in (prompts, self.info.knows)
-        )
-        closest = (meant @ known.T).amax(dim=1)
-        return [prompt for prompt, near in zip(prompts, closest, strict=True) if near < MEANS_THE_SAME]
+        closest, refused = (self._likeness(prompts, words) for words in (card.knows + card.taught, card.refused))
+        learnt = (closest >= MEANS_THE_SAME) & (closest > refused)
+        return [prompt for prompt, known in zip(prompts, learnt.tolist(), strict=True) if not known]
+
+    def _likeness(self, prompts: Sequence[str], words: Sequence[str]) -> Tensor:
+        """Cosine (P) of each prompt with the word it is closest to; -1 where there are none."""
+        if not words:
+            return torch.full((len(prompts),), -1.0)
+        meant, others = (functional.normalize(self.embed([t.lower() for t in texts])) for texts in (prompts, words))
+        return (meant @ others.T).amax(dim=1)
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings float32 (P, E) of prompts in lower case; those of earlier calls are remembered."""

@@ -96,9 +96,10 @@ def train(
 ) -> None:
     """Train until the time or the steps are used up; a killed run continues where it was saved last."""
     torch.set_num_threads(threads)
-    start = setup.starting_point(model, fusion_stages)
+    described = dataset.read_dataset(data)
+    start = setup.starting_point(model, setup.vocabulary_of(described), fusion_stages)
     encoder = setup.text_encoder(start.plans, bank, device)
-    samplers = setup.samplers(dataset.read_dataset(data), folder, start.plans, encoder, prompts, seed, phantom_share)
+    samplers = setup.samplers(described, folder, start.plans, encoder, prompts, seed, phantom_share)
     schedule = Schedule(steps=steps, minutes=minutes, learning_rate=rate, deep_supervision=deep_supervision)
     trainer = Trainer(run, start.plans, samplers.train, schedule, device=device, seed=seed, start_from=start.weights)
     patches = fixed_patches(samplers.check) if samplers.check else []

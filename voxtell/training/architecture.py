@@ -1,6 +1,9 @@
 """The bundled model's dimensions and card."""
 
+from dataclasses import replace
+
 from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
+from voxtell.training.vocabulary import Vocabulary
 
 VERSION = "0.7.0"
 
@@ -41,15 +44,29 @@ def bundled_plans() -> Plans:
             licence="Apache-2.0; trained on OpenKBP (https://github.com/ababier/open-kbp), MIT",
             notice="Not for diagnosis; seven structures of head and neck CT only, every contour needs review.",
             text_encoder="ngrams",
-            knows=(
-                "brainstem",
-                "spinal cord",
-                "right parotid",
-                "left parotid",
-                "parotid glands",
-                "esophagus",
-                "larynx",
-                "mandible",
-            ),
         ),
     )
+
+
+def instructed(card: Card, vocabulary: Vocabulary, *, new: bool) -> Card:
+    """The card of a model that is trained on a vocabulary, from nothing (`new`) or after what the card says already.
+
+    A model that takes whatever it is asked for, as the published one, stays one.
+    """
+    if not new and not card.knows:
+        return card
+    before = Card() if new else card
+    knows = _union(before.knows, vocabulary.names)
+    taught = _union(before.taught, vocabulary.phrasings)
+    learnt = {text.casefold() for text in (*knows, *taught)}
+    refused = _union(before.refused, vocabulary.negatives)
+    return replace(
+        card,
+        knows=knows,
+        taught=tuple(text for text in taught if text not in knows),
+        refused=tuple(text for text in refused if text.casefold() not in learnt),
+    )
+
+
+def _union(before: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*before, *more)))

@@ -50,7 +50,8 @@ def average(models: Sequence[Path], out: Path, card: Card | None = None) -> Path
 
 def widened(model: Path, plans: Plans, out: Path) -> Path:
     """Write a model's weights as a model of the wider `plans` with the same masks, a start for its training."""
-    return _write(plans, widen(load_network(model), plans), out)
+    network = load_network(model)
+    return _write(replace(plans, card=network.plans.card), widen(network, plans), out)
 
 
 def _write(plans: Plans, weights: Mapping[str, Tensor], out: Path) -> Path:

@@ -14,12 +14,12 @@ from voxtell.phantom import Array, head_and_neck
 from voxtell.plans import Plans
 from voxtell.preprocess import Spacing, downsample, triple
 from voxtell.prompts import Bank, QwenEncoder, TextEncoder
-from voxtell.training.architecture import bundled_plans
+from voxtell.training.architecture import bundled_plans, instructed
 from voxtell.training.augment import NONE, Augmentation
 from voxtell.training.cache import WHOLE, Labels, add_case, read_cache, write_index
 from voxtell.training.dataset import Dataset
 from voxtell.training.sampling import PatchSampler, SamplingPlan
-from voxtell.training.vocabulary import builtin
+from voxtell.training.vocabulary import Vocabulary, builtin
 
 FINER = (1, 2, 2)
 """How many times finer than its voxels each next phantom is drawn, in plane."""
@@ -35,13 +35,15 @@ class Start:
     weights: dict[str, Tensor] | None
 
 
-def starting_point(model: Path | None, fusion_stages: int | None = None) -> Start:
+def starting_point(model: Path | None, vocabulary: Vocabulary, fusion_stages: int | None = None) -> Start:
     """The model directory to fine-tune, published or bundled; the bundled model's architecture without weights if
-    None."""
+    None. Its card says what it will have learnt."""
     if model is not None:
         network = load_network(model)
-        return Start(network.plans, dict(network.state_dict()))
+        card = instructed(network.plans.card, vocabulary, new=False)
+        return Start(replace(network.plans, card=card), dict(network.state_dict()))
     plans = bundled_plans()
+    plans = replace(plans, card=instructed(plans.card, vocabulary, new=True))
     if fusion_stages is not None:
         plans = replace(plans, prompt=replace(plans.prompt, fusion_stages=fusion_stages))
     return Start(plans, None)
@@ -80,6 +82,11 @@ class Samplers:
     check: PatchSampler | None
 
 
+def vocabulary_of(data: Dataset) -> Vocabulary:
+    """The words of the data set, and the built-in ones where it has none of its own."""
+    return builtin().restricted_to(data.structures, data.negatives)
+
+
 def samplers(
     data: Dataset,
     folder: Path,
@@ -90,7 +97,7 @@ def samplers(
     phantom_share: float = SamplingPlan.phantom_share,
 ) -> Samplers:
     """Samplers over the cache `folder`, in the words of the data set and of the built-in vocabulary."""
-    vocabulary = builtin().restricted_to(data.structures, data.negatives)
+    vocabulary = vocabulary_of(data)
     phantoms = read_cache(folder / "phantoms") if (folder / "phantoms" / "cases.json").is_file() else []
     plan = SamplingPlan(
         plans.patch_size, prompts, phantom_share=phantom_share, typed=plans.card.text_encoder == "ngrams"

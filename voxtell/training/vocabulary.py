@@ -43,6 +43,17 @@ class Vocabulary:
     unions: dict[str, Union] = field(default_factory=dict)
     negatives: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Structures, then unions."""
+        return (*self.structures, *self.unions)
+
+    @property
+    def phrasings(self) -> tuple[str, ...]:
+        """Everything that is answered with a mask, in the words of the vocabulary."""
+        prompts = (*self.structures.values(), *(union.prompts for union in self.unions.values()))
+        return tuple(dict.fromkeys(p for words in prompts for p in words))
+
     def restricted_to(self, structures: Mapping[str, Sequence[str]], negatives: Sequence[str] = ()) -> "Vocabulary":
         """The vocabulary of a data set: its own prompts where it has some, else the built-in ones, else the bare name.
 
