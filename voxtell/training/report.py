@@ -47,8 +47,8 @@ def write_report(
         _contours(measured),
         _worst(),
         _sides(measured),
-        _phrasings(measured, unseen),
-        _negatives(measured, negatives),
+        _phrasings(measured, unseen, segmenter),
+        _negatives(measured, negatives, segmenter),
         _phantoms(measured),
         _cost(measured, segmenter),
         _training(log),
@@ -138,20 +138,24 @@ A parotid is swapped when its mask meets the other side's contour more than its 
 **{len(measured.swapped)} of {measured.sided_cases}** patients with both contours{names}."""
 
 
-def _phrasings(measured: Measured, unseen: dict[str, HeldOut]) -> str:
+def _phrasings(measured: Measured, unseen: dict[str, HeldOut], segmenter: Segmenter) -> str:
     rows = []
     for name, dice in measured.phrasings.items():
         own = float(np.mean(dice[name]))
         groups = (unseen[name].phrasings, unseen[name].typos, unseen[name].descriptions)
         means = [[float(np.mean(dice[prompt])) for prompt in prompts] for prompts in groups]
         worst = min(means[0] + means[1])
-        rows.append((name, f"{own:.3f}", *(f"{np.mean(m):.3f} ({len(m)})" for m in means), f"{worst - own:+.3f}"))
+        doubted = segmenter.unlearnt(groups[2])
+        known = [float(np.mean(dice[prompt])) for prompt in groups[2] if prompt not in doubted]
+        means.append(known)
+        rows.append((name, f"{own:.3f}", *map(_mean_and_count, means), f"{worst - own:+.3f}"))
     header = (
         "structure",
         "its name",
         "unseen phrasings",
         "unseen typos",
         "unseen descriptions",
+        "those it calls known",
         "worst phrasing or typo",
     )
     patients = max((len(next(iter(dice.values()))) for dice in measured.phrasings.values()), default=0)
@@ -159,13 +163,18 @@ def _phrasings(measured: Measured, unseen: dict[str, HeldOut]) -> str:
 
 Mean Dice over at most {patients} validation patients, number of prompts in parentheses; the last column is the worst
 single phrasing or typo against the structure's name. The prompts are in `voxtell/training/heldout.toml`; none was
-used in training. Synonyms among them may stand in the text encoder's word list (`voxtell/lexicon.toml`), which maps
-them to the same vector as the name: then the masks are equal by construction.
+used in training. A description that lies closer to something else, or to nothing that the model was taught, is called
+unknown in every result and is to be reviewed. Synonyms among the phrasings may stand in the text encoder's word list
+(`voxtell/lexicon.toml`), which maps them to the same vector as the name: then the masks are equal by construction.
 
 {table(header, rows)}"""
 
 
-def _negatives(measured: Measured, negatives: Sequence[str]) -> str:
+def _mean_and_count(dice: Sequence[float]) -> str:
+    return f"{np.mean(dice):.3f} ({len(dice)})" if dice else "- (0)"
+
+
+def _negatives(measured: Measured, negatives: Sequence[str], segmenter: Segmenter) -> str:
     good = sum(ml < EMPTY_ML for _, _, ml in measured.negatives)
     share = 100 * good / max(1, len(measured.negatives))
     worst = sorted((entry for entry in measured.negatives if entry[2] >= EMPTY_ML), key=lambda entry: -entry[2])
@@ -173,7 +182,8 @@ def _negatives(measured: Measured, negatives: Sequence[str]) -> str:
     return f"""## What is not there
 
 {len(negatives)} unseen prompts for organs outside head and neck ("{negatives[0]}", "{negatives[4]}", ...):
-{good} of {len(measured.negatives)} masks ({share:.1f} %) are under {EMPTY_ML} ml.
+{good} of {len(measured.negatives)} masks ({share:.1f} %) are under {EMPTY_ML} ml;
+{len(segmenter.unlearnt(negatives))} of the prompts are called unknown.
 
 {f"Largest: {listed}." if listed else ""}"""
 
