@@ -16,7 +16,7 @@ from voxtell.inference import Precision
 from voxtell.segmenter import load
 from voxtell.training import ablation, cache, dataset, export, plot, setup
 from voxtell.training import complete as completing
-from voxtell.training.architecture import bundled_plans
+from voxtell.training.architecture import BUNDLED, bundled_plans
 from voxtell.training.checks import fixed_patches, patch_dice
 from voxtell.training.loop import Schedule, Trainer
 from voxtell.training.report import write_report
@@ -97,7 +97,7 @@ def train(
     """Train until the time or the steps are used up; a killed run continues where it was saved last."""
     torch.set_num_threads(threads)
     described = dataset.read_dataset(data)
-    start = setup.starting_point(model, setup.vocabulary_of(described), fusion_stages)
+    start = setup.starting_point(model, described, fusion_stages)
     encoder = setup.text_encoder(start.plans, bank, device)
     samplers = setup.samplers(described, folder, start.plans, encoder, prompts, seed, phantom_share)
     schedule = Schedule(steps=steps, minutes=minutes, learning_rate=rate, deep_supervision=deep_supervision)
@@ -123,9 +123,13 @@ def export_weights(run: Path, out: Path) -> None:
 
 
 @app.command()
-def average(out: Path, models: Annotated[list[Path], typer.Argument(help="fine-tuned from the same weights")]) -> None:
+def average(
+    out: Path,
+    models: Annotated[list[Path], typer.Argument(help="fine-tuned from the same weights")],
+    bundled: Annotated[bool, typer.Option(help="with the name and the words of the bundled model")] = False,
+) -> None:
     """Write the mean of several models' weights as a model directory."""
-    typer.echo(f"{export.average(models, out)}")
+    typer.echo(f"{export.average(models, out, BUNDLED if bundled else None)}")
 
 
 @app.command()

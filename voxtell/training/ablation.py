@@ -18,7 +18,7 @@ from voxtell.training.dataset import Dataset
 from voxtell.training.export import export
 from voxtell.training.loop import Schedule, Trainer
 from voxtell.training.measure import measure
-from voxtell.training.setup import samplers, starting_point, text_encoder, vocabulary_of
+from voxtell.training.setup import samplers, starting_point, text_encoder
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def ablate(
     outcomes = []
     for variant in VARIANTS:
         run = folder / variant.folder
-        start = starting_point(None, vocabulary_of(data), variant.fusion_stages)
+        start = starting_point(None, data, variant.fusion_stages)
         drawn = samplers(data, cache, start.plans, text_encoder(start.plans), prompts)
         schedule = Schedule(steps=steps, deep_supervision=variant.deep_supervision)
         trainer = Trainer(run, start.plans, drawn.train, schedule)

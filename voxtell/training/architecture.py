@@ -1,11 +1,19 @@
 """The bundled model's dimensions and card."""
 
-from dataclasses import replace
-
 from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
-from voxtell.training.vocabulary import Vocabulary
+from voxtell.training.cards import with_words
+from voxtell.training.vocabulary import builtin
 
-VERSION = "0.7.0"
+BUNDLED = with_words(
+    Card(
+        name="voxtell-small-hn",
+        version="0.7.0",
+        licence="Apache-2.0; trained on OpenKBP (https://github.com/ababier/open-kbp), MIT",
+        notice="Not for diagnosis; seven structures of head and neck CT only, every contour needs review.",
+        text_encoder="ngrams",
+    ),
+    builtin(),
+)
 
 
 def bundled_plans() -> Plans:
@@ -38,35 +46,5 @@ def bundled_plans() -> Plans:
             spacing_min=(1.3, 3.0, 3.0),
             spacing_max=(3.7, 5.5, 5.5),
         ),
-        card=Card(
-            name="voxtell-small-hn",
-            version=VERSION,
-            licence="Apache-2.0; trained on OpenKBP (https://github.com/ababier/open-kbp), MIT",
-            notice="Not for diagnosis; seven structures of head and neck CT only, every contour needs review.",
-            text_encoder="ngrams",
-        ),
+        card=BUNDLED,
     )
-
-
-def instructed(card: Card, vocabulary: Vocabulary, *, new: bool) -> Card:
-    """The card of a model that is trained on a vocabulary, from nothing (`new`) or after what the card says already.
-
-    A model that takes whatever it is asked for, as the published one, stays one.
-    """
-    if not new and not card.knows:
-        return card
-    before = Card() if new else card
-    knows = _union(before.knows, vocabulary.names)
-    taught = _union(before.taught, vocabulary.phrasings)
-    learnt = {text.casefold() for text in (*knows, *taught)}
-    refused = _union(before.refused, vocabulary.negatives)
-    return replace(
-        card,
-        knows=knows,
-        taught=tuple(text for text in taught if text not in knows),
-        refused=tuple(text for text in refused if text.casefold() not in learnt),
-    )
-
-
-def _union(before: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*before, *more)))

@@ -14,7 +14,8 @@ from voxtell.phantom import Array, head_and_neck
 from voxtell.plans import Plans
 from voxtell.preprocess import Spacing, downsample, triple
 from voxtell.prompts import Bank, QwenEncoder, TextEncoder
-from voxtell.training.architecture import bundled_plans, instructed
+from voxtell.training import cards
+from voxtell.training.architecture import bundled_plans
 from voxtell.training.augment import NONE, Augmentation
 from voxtell.training.cache import WHOLE, Labels, add_case, read_cache, write_index
 from voxtell.training.dataset import Dataset
@@ -35,15 +36,15 @@ class Start:
     weights: dict[str, Tensor] | None
 
 
-def starting_point(model: Path | None, vocabulary: Vocabulary, fusion_stages: int | None = None) -> Start:
+def starting_point(model: Path | None, data: Dataset, fusion_stages: int | None = None) -> Start:
     """The model directory to fine-tune, published or bundled; the bundled model's architecture without weights if
     None. Its card says what it will have learnt."""
     if model is not None:
         network = load_network(model)
-        card = instructed(network.plans.card, vocabulary, new=False)
+        card = cards.fine_tuned(network.plans.card, data, vocabulary_of(data))
         return Start(replace(network.plans, card=card), dict(network.state_dict()))
     plans = bundled_plans()
-    plans = replace(plans, card=instructed(plans.card, vocabulary, new=True))
+    plans = replace(plans, card=cards.trained(plans.card, data, vocabulary_of(data)))
     if fusion_stages is not None:
         plans = replace(plans, prompt=replace(plans.prompt, fusion_stages=fusion_stages))
     return Start(plans, None)

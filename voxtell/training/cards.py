@@ -1,0 +1,44 @@
+"""What a model says of itself after a training: results carry its name, and call unknown what it was never taught."""
+
+from dataclasses import replace
+
+from voxtell.plans import Card
+from voxtell.training.dataset import Dataset
+from voxtell.training.vocabulary import Vocabulary
+
+FINE_TUNED = "fine-tuned on"
+NAME_LENGTH = 64
+"""A result's name for the algorithm holds no more characters (PS3.5 section 6.2, value representation LO)."""
+NOTICE = "Not for diagnosis; only the structures that it was trained on, every contour needs review."
+
+
+def trained(card: Card, data: Dataset, vocabulary: Vocabulary) -> Card:
+    """The card of a model that was trained from nothing, with the text encoder of `card`."""
+    name = _cut(f"VoxTell trained on {data.name}")
+    return with_words(Card(name, licence=data.licence, notice=NOTICE, text_encoder=card.text_encoder), vocabulary)
+
+
+def fine_tuned(card: Card, data: Dataset, vocabulary: Vocabulary) -> Card:
+    """The card of a model that had `card` before; one that takes whatever it is asked for stays one."""
+    if FINE_TUNED not in card.name:
+        licence = f"{card.licence}; {FINE_TUNED} {data.name}, {data.licence}"
+        card = replace(card, name=_cut(f"{card.name} {FINE_TUNED} {data.name}"), licence=licence)
+    return with_words(replace(card, notice=NOTICE), vocabulary) if card.knows else card
+
+
+def with_words(card: Card, vocabulary: Vocabulary) -> Card:
+    """The card with a vocabulary's structures, their other words, and what is answered with an empty mask."""
+    knows = tuple(dict.fromkeys((*card.knows, *vocabulary.names)))
+    taught = dict.fromkeys((*card.taught, *vocabulary.phrasings))
+    learnt = {text.casefold() for text in (*knows, *taught)}
+    refused = dict.fromkeys((*card.refused, *vocabulary.negatives))
+    return replace(
+        card,
+        knows=knows,
+        taught=tuple(text for text in taught if text not in knows),
+        refused=tuple(text for text in refused if text.casefold() not in learnt),
+    )
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 3]}..."
