@@ -82,7 +82,9 @@ class _Drawing:
         self.labels = {name: np.zeros(shape, bool) for name in STRUCTURES}
         self._grain = int(rng.integers(2**31))
         self.noise = rng.uniform(6, 22)
-        self.notch = float(rng.normal(*NOTCH_MM))
+        # Later additions draw from a generator aside, so that a seed stays the person that it was.
+        self.aside = rng.spawn(1)[0]
+        self.notch = float(self.aside.normal(*NOTCH_MM))
 
     def _anatomy_frame(self, s: Array, a: Array, r: Array) -> tuple[Array, Array, Array]:
         """Undo the patient's size, rotation and individual shape: where a voxel lies in the standard anatomy."""
@@ -162,7 +164,8 @@ def _trunk(d: _Drawing) -> None:
         d.fill(d.ellipsoid((-178, -38, side * 52), (44, 48, 36)), LUNG)
         clavicle = d.tube(-135, -115, d.curve([(-200, 10), (0, 10)]), side * 85.0, 7.0, 70.0)
         d.fill(clavicle & (np.abs(d.s + 125 - 0.08 * (d.r * side - 85)) < 7), CORTEX - 300)
-    d.fill(d.tube(-400, d.notch, d.curve([(-200, 22), (-140, 16)]), 0.0, 8.0, 30.0), SPONGIOSA, 30)
+    sternum = d.tube(-400, d.notch, d.curve([(-200, 22), (-140, 16)]), 0.0, 8.0, 30.0)
+    d.image[sternum] = SPONGIOSA + d.aside.normal(0, 30)
 
 
 def _skull(d: _Drawing) -> None:
@@ -212,6 +215,7 @@ def _spine(d: _Drawing) -> None:
     d.fill(d.tube(-400, 4, a - 26, 0.0, 16.0, 4.5) & vertebra, CORTEX - 350, 50)
     d.fill(d.tube(-400, 9, a, 0.0, 10.0, 11.5), CSF)
     radius = 6.6 * d.factor(0.06)
+    d.rng.random()  # was a label's end; a seed stays the person that it was
     cord = d.tube(-400, 8, a, 0.0, radius * 0.95, radius * 1.05)
     d.labels["spinal cord"] = d.fill(cord, BRAIN) & (d.s > d.notch)
 
@@ -281,6 +285,7 @@ def _airway(d: _Drawing) -> None:
     behind = a - d.curve([(-100, 16), (-200, 19)])
     shift = d.curve([(-100, 0), (-200, -7 * d.factor(0.3))])
     size = d.factor(0.08)
+    d.rng.random()  # was a label's end; a seed stays the person that it was
     esophagus = d.tube(-400, -97, behind, shift, 7.0 * size, 10.0 * size)
     # The plane of fat around it is what shows it: its wall is nearly as dense as the muscles beside it.
     plane = d.tube(-400, -95, behind, shift, 7.0 * size + 2.5, 10.0 * size + 2.5)

@@ -7,7 +7,7 @@ from voxtell.training.vocabulary import builtin
 BUNDLED = with_words(
     Card(
         name="voxtell-small-hn",
-        version="0.7.0",
+        version="0.8.0",
         licence="Apache-2.0; trained on OpenKBP (https://github.com/ababier/open-kbp), MIT",
         notice="Not for diagnosis; seven structures of head and neck CT only, every contour needs review.",
         text_encoder="ngrams",
