@@ -182,6 +182,16 @@ class Segmenter:
         learnt = (closest >= MEANS_THE_SAME) & (closest > refused)
         return [prompt for prompt, known in zip(prompts, learnt.tolist(), strict=True) if not known]
 
+    def _refused(self, texts: Sequence[str]) -> set[str]:
+        """The prompts that are closest to what the model was taught to refuse: their masks are empty, whatever the
+        network would draw for a sentence that it has never seen ("the gland that makes insulin")."""
+        card = self.plans.card
+        if not card.refused:
+            return set()
+        unique = list(dict.fromkeys(texts))
+        closest, refused = (self._likeness(unique, words) for words in (card.knows + card.taught, card.refused))
+        return {text for text, no in zip(unique, (refused >= closest).tolist(), strict=True) if no}
+
     def _likeness(self, prompts: Sequence[str], words: Sequence[str]) -> Tensor:
         """Cosine (P) of each prompt with the word it is closest to; -1 where there are none."""
         if not words:
@@ -212,16 +222,18 @@ class Segmenter:
     ) -> None:
         """Fill `out` (P, S, A, R) inside the crop with the converted logits."""
         report = progress or _ignore
-        unique = list(dict.fromkeys(texts))
+        refused = self._refused(texts)
+        drawn = [text for text in dict.fromkeys(texts) if text not in refused]
         field = preprocess.prepare(image, self.plans, preprocess.check_spacing(spacing), air=self._air)
-        if field is not None:
+        if field is not None and drawn:
             with shortage_said():
-                embeddings = self.embed(unique)
-            inside = out[(slice(len(unique)), *field.crop)]
+                embeddings = self.embed(drawn)
+            inside = out[(slice(len(drawn)), *field.crop)]
             self._runner.fill(field, embeddings, inside, convert, report, cancelled or _never)
-            for p in reversed(range(len(texts))):  # a repeated prompt comes after its first, so nothing is lost
-                if unique[p : p + 1] != [texts[p]]:
-                    out[p] = out[unique.index(texts[p])]
+            nothing = convert(torch.tensor(-torch.inf)).item()
+            for p in reversed(range(len(texts))):  # a row's prompt never lies behind it, so nothing is lost
+                if drawn[p : p + 1] != [texts[p]]:
+                    out[p] = out[drawn.index(texts[p])] if texts[p] in drawn else nothing
         report(1.0)
 
 

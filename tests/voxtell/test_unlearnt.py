@@ -1,8 +1,10 @@
 """A small model says what it was never taught: its empty mask for that is no finding."""
 
+import numpy as np
 import pytest
 
 import voxtell
+from voxtell.phantom import head_and_neck
 from voxtell.training.vocabulary import builtin, held_out
 
 HELD_OUT = held_out()[0]
@@ -60,3 +62,22 @@ def test_negative_prompts_of_the_training_are_not_known(bundled: voxtell.Segment
 def test_a_model_that_lists_nothing_is_asked_for_anything(segmenter: voxtell.Segmenter) -> None:
     assert segmenter.info.knows == ()
     assert segmenter.unlearnt(["liver"]) == []
+
+
+def test_what_is_closest_to_what_it_refuses_gets_an_empty_mask_in_its_place(bundled: voxtell.Segmenter) -> None:
+    """The network drew 38 ml for the insulin; a repeated prompt and one that is drawn stand around it."""
+    image = head_and_neck(0, (4.0, 4.0, 4.0)).image
+    asked = ["the gland behind the stomach that makes insulin", "mandible", "liver", "mandible", "larynx", "liver"]
+    masks = bundled(image, asked, spacing=(4.0, 4.0, 4.0))
+    assert [bool(mask.any()) for mask in masks] == [False, True, False, True, True, False]
+    assert np.array_equal(masks[1], masks[3])
+    assert np.array_equal(masks[1:2], bundled(image, ["mandible"], spacing=(4.0, 4.0, 4.0)))
+    assert np.isneginf(bundled.logits(image, asked, spacing=(4.0, 4.0, 4.0))[[0, 2, 5]]).all()
+
+
+def test_nothing_is_computed_where_every_prompt_is_refused(
+    bundled: voxtell.Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundled, "_runner", None)
+    image = head_and_neck(0, (6.0, 6.0, 6.0)).image
+    assert not bundled(image, ["liver", "spleen"], spacing=(6.0, 6.0, 6.0)).any()
