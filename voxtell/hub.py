@@ -132,7 +132,7 @@ def self_test(network: VoxTell) -> None:
 
 
 def describe(directory: Path) -> dict[str, Any]:
-    """What a model directory holds, for people: name, version, licence, digest, sizes, where it came from."""
+    """What a model directory holds, for people: name, version, licence, what it knows, digest, sizes, origin."""
     plans, record = Plans.read(directory / PLANS), _record(directory)
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in VoxTell(plans).parameters())
@@ -141,6 +141,7 @@ def describe(directory: Path) -> dict[str, Any]:
         "version": plans.card.version,
         "licence": record.get("licence", plans.card.licence),
         "notice": plans.card.notice,
+        "knows": ", ".join(plans.card.knows) or "whatever is asked for",
         "digest": weights_digest(weights_path(directory)),
         "weights": str(weights_path(directory)),
         "parameters": parameters,
