@@ -31,6 +31,7 @@ SIDED_NAME_WEIGHT = 0.8
 HINT_WEIGHT = 0.45
 """A descriptive word ("saliva") counts less than a name, unless another one says the same and no name is there."""
 LANDMARK_WEIGHT = 0.45
+"""A name that only says where something lies; its direction is not that of the same name when it is meant."""
 WORD_WEIGHT = 0.25
 TRIGRAM_WEIGHT = 0.15
 UNKNOWN_WEIGHT = 0.8

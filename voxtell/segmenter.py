@@ -175,22 +175,25 @@ class Segmenter:
         Known is what lies close to words that the training answered with a mask, and closer than to words that it
         answered with an empty one. An empty mask of another prompt does not say that the structure is not in the image.
         """
-        card = self.plans.card
-        if not card.knows or not prompts:
+        if not self.info.knows or not prompts:
             return []
-        closest, refused = (self._likeness(prompts, words) for words in (card.knows + card.taught, card.refused))
+        closest, refused = self._closeness(prompts)
         learnt = (closest >= MEANS_THE_SAME) & (closest > refused)
         return [prompt for prompt, known in zip(prompts, learnt.tolist(), strict=True) if not known]
 
     def _refused(self, texts: Sequence[str]) -> set[str]:
         """The prompts that are closest to what the model was taught to refuse: their masks are empty, whatever the
         network would draw for a sentence that it has never seen ("the gland that makes insulin")."""
-        card = self.plans.card
-        if not card.refused:
+        if not self.plans.card.refused:
             return set()
         unique = list(dict.fromkeys(texts))
-        closest, refused = (self._likeness(unique, words) for words in (card.knows + card.taught, card.refused))
+        closest, refused = self._closeness(unique)
         return {text for text, no in zip(unique, (refused >= closest).tolist(), strict=True) if no}
+
+    def _closeness(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Cosine (P) of each prompt with the closest word that the model was taught, and with the closest refused."""
+        card = self.plans.card
+        return self._likeness(prompts, card.knows + card.taught), self._likeness(prompts, card.refused)
 
     def _likeness(self, prompts: Sequence[str], words: Sequence[str]) -> Tensor:
         """Cosine (P) of each prompt with the word it is closest to; -1 where there are none."""
