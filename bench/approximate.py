@@ -19,11 +19,11 @@ from scipy.ndimage import zoom
 from torch.utils.flop_counter import FlopCounterMode
 
 import voxtell
-from voxtell.checkpoint import load_network
-from voxtell.inference import Precision
-from voxtell.ngrams import NgramEncoder
+from voxtell.inference.runner import Precision
+from voxtell.inference.shortcuts import EXACT, Shortcuts
+from voxtell.model.checkpoint import load_network
 from voxtell.segmenter import BUNDLED_MODEL, Segmenter
-from voxtell.shortcuts import EXACT, Shortcuts
+from voxtell.text.lexical import NgramEncoder
 from voxtell.training.dataset import Case, Dataset, read_dataset, read_volume
 from voxtell.training.measure import read_contours
 from voxtell.training.scores import Mask

@@ -4,7 +4,7 @@
 
 Real segmentation and delivery workers, with their queue and ledger, work off jobs on one CT of noise with eight
 ellipsoids; DCMTK's storescp takes the results (SEG and RTSTRUCT). The network is a sleep of --seconds with fixed masks,
-as a GPU leaves the processor alone; the worker's own turns (worker.upkeep.turns) let one process ask at a time. The
+as a GPU leaves the processor alone; the device lock (worker.maintenance.locks) lets one process ask at a time. The
 share is the time within calls over the time from the first call's start to the last one's end. Everything but the
 network takes processor time: the table says how much for each job, so that the share can be reckoned for another
 machine and another network.
@@ -25,12 +25,12 @@ import numpy as np
 
 from dicom_node.store import Store
 from dicom_node.synthesis import centred_affine, write_slices
-from tests.peers import running, storescp
-from tests.twins import ThresholdSegmenter
-from worker.broker import Broker, celery_app
-from worker.jobs import Prompt, Route, Work
+from tests.support.peers import running, storescp
+from tests.support.twins import ThresholdSegmenter
+from worker.job_spec import Prompt, Route, Work
 from worker.ledger import JobState, Ledger
-from worker.queue_server import running_queue
+from worker.queue.broker import Broker, celery_app
+from worker.queue.embedded_server import running_queue
 from worker.settings import Settings, load
 
 STRUCTURES: Final = 8
@@ -156,7 +156,8 @@ def main() -> None:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        from worker import roles, segmentation
+        from worker import roles
+        from worker.steps import segmentation
 
         segmentation.load_segmenter = lambda _settings, **_options: TimedNetwork()  # type: ignore[assignment, return-value]
         roles.segment_worker(load())

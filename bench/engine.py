@@ -24,10 +24,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.parity.seeded import seeded_embeddings
-from voxtell.checkpoint import load_network
-from voxtell.inference import Runner
-from voxtell.plans import Plans
-from voxtell.preprocess import Field
+from voxtell.inference.preprocess import Field
+from voxtell.inference.runner import Runner
+from voxtell.model.checkpoint import load_network
+from voxtell.model.plans import Plans
 
 ROOT = Path(__file__).parents[1]
 UPSTREAM = ROOT / ".venv-upstream"

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tests.voxtell.live_tensors import window_bytes
-from voxtell import preprocess, tiling
-from voxtell.memory import CPU, admit, free_bytes
-from voxtell.plans import Plans, Triple
-from voxtell.rows import Rows
+from tests.support.live_tensors import window_bytes
+from voxtell.inference import preprocess, tiling
+from voxtell.inference.assembly import Rows
+from voxtell.inference.memory import CPU, admit, free_bytes
+from voxtell.model.plans import Plans, Triple
 
 GIB = 2**30
 

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 
-from dicom_node.preview import write_preview
+from dicom_node.masks.packed import Masks, PackedMask
+from dicom_node.objects.common import Algorithm, Work
+from dicom_node.objects.preview import write_preview
+from dicom_node.objects.rtstruct import write_rtstruct
+from dicom_node.objects.seg import write_seg
+from dicom_node.objects.sr import write_sr
 from dicom_node.regions import region_for
-from dicom_node.results import Algorithm, Work
-from dicom_node.rtstruct import write_rtstruct
-from dicom_node.seg import write_seg
 from dicom_node.series import ImageSeries, read_series
-from dicom_node.shaping.masks import Masks, PackedMask
-from dicom_node.sr import write_sr
 from dicom_node.synthesis import ct_series
 
 WORK = Work(Algorithm("bench", "1", "sha256:" + "0" * 64), made=datetime(2026, 1, 1))

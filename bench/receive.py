@@ -41,11 +41,11 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.dsutils import encode
 
 from dicom_node.listener import Listener
-from dicom_node.part10 import file_start
-from dicom_node.peer import Peer
-from dicom_node.receiving.access import Limits
+from dicom_node.scp.access import Limits
+from dicom_node.scu.association import Peer
+from dicom_node.storage.part10 import file_start
 from dicom_node.store import Store
-from tests.peers import LOOPBACK, orthanc, program, storescp, storescu_command
+from tests.support.peers import LOOPBACK, orthanc, program, storescp, storescu_command
 
 ASSOCIATIONS = (1, 4)
 LOT = 2000  # instances of a long series that are sent at once

@@ -33,10 +33,10 @@ import voxtell
 from bench.engine import ROOT, SEED, STRIDES, UPSTREAM, seeded_model, upstream
 from scripts.parity.compare import Given
 from scripts.parity.seeded import seeded_embeddings
-from voxtell.checkpoint import load_network
-from voxtell.inference import Precision
+from voxtell.inference.runner import Precision
+from voxtell.inference.shortcuts import EXACT, Shortcuts
+from voxtell.model.checkpoint import load_network
 from voxtell.nifti import read_image
-from voxtell.shortcuts import EXACT, Shortcuts
 
 AIR, BODY = -1000.0, -400.0  # Hounsfield units
 SETTINGS: dict[str, tuple[Precision, bool, Shortcuts]] = {

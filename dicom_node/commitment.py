@@ -22,7 +22,7 @@ from pynetdicom.presentation import PresentationContext, build_context, build_ro
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from dicom_node.errors import DicomNodeError, PeerError, PeerRefusedError
-from dicom_node.peer import DEFAULT_TIMEOUTS, Peer, Timeouts, associated
+from dicom_node.scu.association import DEFAULT_TIMEOUTS, Peer, Timeouts, associated
 from dicom_node.store import Store
 
 _log = logging.getLogger(__name__)

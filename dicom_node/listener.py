@@ -25,17 +25,17 @@ from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification, uid_to_service_class
 
 from dicom_node.errors import ListenerError
-from dicom_node.keeping.workspace import SeriesKey
-from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.receiving.access import DEFAULT_LIMITS, EVERYBODY, Access, Limits
-from dicom_node.receiving.arrivals import Arrival, AssociationEnd, Service
-from dicom_node.receiving.command import Command
-from dicom_node.receiving.contexts import is_private_class, register_storage_class, storage_classes, storage_context
-from dicom_node.receiving.messages import Messages, PassOn
-from dicom_node.receiving.reception import Announced, Reception, RefusedError, StoreStatus
-from dicom_node.receiving.server import Server, SharedContexts
-from dicom_node.receiving.sessions import Sender, Session, Sessions
+from dicom_node.scp.access import DEFAULT_LIMITS, EVERYBODY, Access, Limits
+from dicom_node.scp.arrivals import Arrival, AssociationEnd, Service
+from dicom_node.scp.contexts import is_private_class, register_storage_class, storage_classes, storage_context
+from dicom_node.scp.reception import Announced, Reception, RefusedError, StoreStatus
+from dicom_node.scp.sessions import Sender, Session, Sessions
+from dicom_node.storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.storage.workspace import SeriesKey
 from dicom_node.store import Store
+from dicom_node.upper_layer.command import Command
+from dicom_node.upper_layer.messages import Messages, PassOn
+from dicom_node.upper_layer.server import Server, SharedContexts
 
 __all__ = ["Access", "Arrival", "AssociationEnd", "Limits", "Listener", "Service"]
 
@@ -56,7 +56,7 @@ class _Line:
 
 @dataclass
 class _Storing:
-    """One C-STORE request; see `dicom_node.receiving.messages.Storing`."""
+    """One C-STORE request; see `dicom_node.upper_layer.messages.Storing`."""
 
     reception: Reception
     end: Callable[[Reception], tuple[int, str]]

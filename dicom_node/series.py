@@ -2,7 +2,7 @@
 
 What is handled exactly: any order of files, CT, MR and PET (rescale per slice), every orientation, non-square pixels,
 enhanced multi-frame files, compressed pixels, gantry tilt, doubled files, jitter of positions within the tolerances of
-`dicom_node.reading.grid`. What is left out of a series is written into `ImageSeries.notes`: localizers, secondary
+`dicom_node.images.grid`. What is left out of a series is written into `ImageSeries.notes`: localizers, secondary
 captures and other objects. That can hide no slice, because what remains must be one gapless regular grid.
 """
 
@@ -31,11 +31,11 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import SeriesError
-from dicom_node.reading.foreign import PYDICOM_ERRORS, unreadable
-from dicom_node.reading.frames import File, Frame, frames_of, read_files, text_of
-from dicom_node.reading.grid import Grid, arrange, require_one_rescale, require_uniform
-from dicom_node.reading.pixels import decode
-from dicom_node.reading.splitting import separate, stacks, without_doubles
+from dicom_node.images.frames import File, Frame, frames_of, read_files, text_of
+from dicom_node.images.grid import Grid, arrange, require_one_rescale, require_uniform
+from dicom_node.images.pixels import decode
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, unreadable
+from dicom_node.images.volumes_of_series import separate, stacks, without_doubles
 
 # The images whose planes may form a volume (PS3.4 B.5).
 _IMAGES: Final = frozenset(

@@ -7,7 +7,7 @@ home/
   quarantine/<digest>.dcm                           what could not become an instance
              <sop uid>.conflict-<digest>.dcm        same SOP Instance UID, other content than in studies/
              *.json                                 beside each: the reason
-  leaving/<study uid>-<seconds>-<used at>/          set aside to be removed (dicom_node.clearing)
+  leaving/<study uid>-<seconds>-<used at>/          set aside to be removed (dicom_node.removal)
   incoming/<process>/                               unfinished writes of a living process, and its open series
 ```
 
@@ -32,9 +32,9 @@ from typing import Final
 from pydicom.filereader import read_file_meta_info
 
 from dicom_node.errors import StoreError
-from dicom_node.keeping.durable import fsync, locked, publish
-from dicom_node.keeping.incoming import Incoming
-from dicom_node.keeping.workspace import Workspace
+from dicom_node.storage.durable import fsync, locked, publish
+from dicom_node.storage.incoming import Incoming
+from dicom_node.storage.workspace import Workspace
 from dicom_node.uids import is_uid
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")

@@ -24,17 +24,17 @@ from pydicom.errors import InvalidDicomError
 
 import worker.protocols
 from dicom_node.errors import DicomNodeError
-from dicom_node.objects import Plan
-from dicom_node.reading.frames import read_files
+from dicom_node.images.frames import read_files
+from dicom_node.masks.measures import extent
+from dicom_node.objects.common import Algorithm, Work
+from dicom_node.objects.result_set import Plan
 from dicom_node.regions import region_for
-from dicom_node.results import Algorithm, Work
 from dicom_node.series import ImageSeries, read_series, read_volume
-from dicom_node.shaping.measures import extent
 from dicom_node.synthesis import write_slices
 from dicom_node.volume import from_network, to_network
-from worker.choosing.candidates import StudyVolume, volumes_of
-from worker.choosing.choice import choose
 from worker.protocols import Protocol, read_folder
+from worker.selection.choose import choose
+from worker.selection.study_volumes import StudyVolume, volumes_of
 
 WORK = Work(Algorithm("boxes", "1", "sha256:" + "0" * 64), made=datetime(2026, 1, 1))
 REGIONS = [region_for("left kidney"), region_for("a box"), region_for("spleen")]

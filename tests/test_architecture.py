@@ -30,12 +30,12 @@ DOORS = {
     "dicom_node/listener.py": 2,  # the C-STORE handler; what the node does at an association's end
     "dicom_node/receiving/stow_server.py": 1,  # an instance by STOW-RS
     "worker/__main__.py": 1,  # errors become sentences for people
-    "worker/delivery.py": 1,  # the Celery task: errors become a line of the ledger
-    "worker/intake.py": 1,  # the intake thread outlives what goes wrong at one tick
-    "worker/reports/mllp.py": 2,  # what becomes of one HL7 message; whatever ends the thread of the receiver
+    "worker/steps/delivery.py": 1,  # the Celery task: errors become a line of the ledger
+    "worker/steps/intake.py": 1,  # the intake thread outlives what goes wrong at one tick
+    "worker/servers/mllp.py": 2,  # what becomes of one HL7 message; whatever ends the thread of the receiver
     "worker/upkeep/leases.py": 1,  # its thread outlives a renewal that goes wrong
     "worker/upkeep/retention.py": 1,  # its thread outlives what goes wrong in one round
-    "worker/segmentation.py": 1,  # the Celery task
+    "worker/steps/segmentation.py": 1,  # the Celery task
 }
 """Where `except Exception` may stand, and how often: at the doors only."""
 
@@ -57,7 +57,7 @@ def test_the_rooms_keep_to_their_import_contracts():
 LISTEN = """
 import os, signal, sys, threading, time
 from pathlib import Path
-import worker.__main__, worker.delivery
+import worker.__main__, worker.steps.delivery
 from worker import roles
 from worker.settings import Settings
 def stop():

@@ -4,7 +4,7 @@ segmenter = voxtell.load()                                  # the bundled model;
 masks = segmenter(image, ["liver", "left kidney"])          # float32 (S, A, R) -> bool (P, S, A, R)
 """
 
-from voxtell import openmp as openmp  # first: it must come before torch
+import voxtell.inference.openmp  # noqa: F401 (first: it must come before torch)
 from voxtell.errors import (
     CancelledError,
     FetchError,
@@ -16,8 +16,8 @@ from voxtell.errors import (
     PromptError,
     VoxTellError,
 )
+from voxtell.inference.shortcuts import Shortcuts
 from voxtell.segmenter import ModelInfo, Segmenter, load
-from voxtell.shortcuts import Shortcuts
 
 __all__ = [
     "CancelledError",

@@ -21,12 +21,12 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # of whichev
     RevisionNotFoundError,
 )
 
-from voxtell.checkpoint import PLANS, load_network, weights_digest, weights_path
 from voxtell.errors import FetchError, ModelError
-from voxtell.network import VoxTell
-from voxtell.plans import Plans
-from voxtell.prompts import QWEN
+from voxtell.model.checkpoint import PLANS, load_network, weights_digest, weights_path
+from voxtell.model.network import VoxTell
+from voxtell.model.plans import Plans
 from voxtell.segmenter import BANK
+from voxtell.text.encoders import QWEN
 
 REPOSITORY = "mrokuss/VoxTell"
 VERSIONS = ("v1.1", "v1.0")

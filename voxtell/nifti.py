@@ -14,7 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 
 from voxtell.errors import FileError, PromptError
-from voxtell.preprocess import Spacing
+from voxtell.inference.preprocess import Spacing
 
 ENDINGS = (".nii.gz", ".nii")
 NAME_BYTES = 150  # of a prompt in a file name; a longer one is cut and ends in a hash of the whole

@@ -16,17 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from voxtell import checkpoint, preprocess
 from voxtell.errors import ModelError
-from voxtell.inference import Cancelled, Precision, Progress, Runner, dtype_of, pick_device
-from voxtell.memory import shortage_said
-from voxtell.network import VoxTell
-from voxtell.ngrams import NgramEncoder
-from voxtell.plans import Plans
-from voxtell.preprocess import Spacing
-from voxtell.prompts import Bank, QwenEncoder, TextEncoder, check_prompts
-from voxtell.rows import Convert
-from voxtell.shortcuts import EXACT, Shortcuts
+from voxtell.inference import preprocess
+from voxtell.inference.assembly import Convert
+from voxtell.inference.memory import shortage_said
+from voxtell.inference.preprocess import Spacing
+from voxtell.inference.runner import Cancelled, Precision, Progress, Runner, dtype_of, pick_device
+from voxtell.inference.shortcuts import EXACT, Shortcuts
+from voxtell.model import checkpoint
+from voxtell.model.network import VoxTell
+from voxtell.model.plans import Plans
+from voxtell.text.encoders import Bank, QwenEncoder, TextEncoder, check_prompts
+from voxtell.text.lexical import NgramEncoder
 
 BUNDLED_MODEL = Path(__file__).parent / "weights"
 BANK = "text_embeddings.npz"  # an embedding bank beside the weights is used without being named

@@ -10,7 +10,7 @@ import structlog
 import typer
 from typer.exceptions import TyperException
 
-from worker.commands import demo, doctor, jobs, ledger, model, offline, peers, protocols, report
+from worker.cli import demo, doctor, jobs, ledger, model, offline, peers, protocols, report
 from worker.settings import load
 
 app = typer.Typer(

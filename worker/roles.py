@@ -16,19 +16,19 @@ from dicom_node.commitment import Commitment
 from dicom_node.listener import Access, Limits, Listener
 from dicom_node.store import Store
 from worker import logs
-from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
-from worker.doors.peers import listener_tls, peer_by_ae_title
-from worker.doors.report_inbox import ReportInbox
+from worker.destinations import listener_tls, peer_by_ae_title
 from worker.errors import BrokerError, WorkerError
-from worker.intake import Intake
 from worker.ledger import Ledger
-from worker.processes import STOP_SECONDS, end_with_parent, work
+from worker.maintenance.locks import processes_for
+from worker.maintenance.retention import Retention
+from worker.maintenance.storage_commitment import Commitments
 from worker.protocols import ship_protocols
-from worker.queue_server import revive_queue, running_queue
+from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
+from worker.queue.celery_worker import STOP_SECONDS, end_with_parent, work
+from worker.queue.embedded_server import revive_queue, running_queue
+from worker.reports.inbox import ReportInbox
 from worker.settings import Settings
-from worker.upkeep.commitments import Commitments
-from worker.upkeep.retention import Retention
-from worker.upkeep.turns import processes_for
+from worker.steps.intake import Intake
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +104,7 @@ def _receiving_by_web(settings: Settings, store: Store, listener: Listener) -> A
     """STOW-RS, if the settings name its port: what it takes to serve HTTP is loaded only then."""
     if settings.stow_port is None:
         return nullcontext()
-    from worker.doors.web_intake import receiving_by_web
+    from worker.servers.stow import receiving_by_web
 
     return receiving_by_web(settings, store, listener.sessions)
 
@@ -113,7 +113,7 @@ def _receiving_reports(settings: Settings, inbox: ReportInbox) -> AbstractContex
     """Loads the servers for reports only where a port is set for them."""
     if settings.hl7_port is None and settings.reports_http_port is None:
         return nullcontext()
-    from worker.doors.report_server import receiving_reports
+    from worker.servers.reports import receiving_reports
 
     return receiving_reports(settings, inbox, listener_tls(settings))
 
@@ -121,13 +121,13 @@ def _receiving_reports(settings: Settings, inbox: ReportInbox) -> AbstractContex
 def segment_worker(settings: Settings) -> None:
     """Segments until told to stop, in child processes: one that dies is replaced and takes nothing along."""
     processes = settings.segment_processes or processes_for(settings.device)
-    _celery_worker(settings, "segment-worker", SEGMENT_QUEUE, "worker.segmentation", processes=processes)
+    _celery_worker(settings, "segment-worker", SEGMENT_QUEUE, "worker.steps.segmentation", processes=processes)
 
 
 def deliver_worker(settings: Settings) -> None:
     """Delivers until told to stop; a child for each destination, eight at most: one that hangs holds no other."""
     children = min(max(2, len(settings.destinations)), MOST_DELIVERING)
-    _celery_worker(settings, "deliver-worker", DELIVER_QUEUE, "worker.delivery", processes=children)
+    _celery_worker(settings, "deliver-worker", DELIVER_QUEUE, "worker.steps.delivery", processes=children)
 
 
 def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, processes: int) -> None:

@@ -24,10 +24,10 @@ import torch
 import voxtell
 from scripts.parity.seeded import seeded_embeddings
 from scripts.parity.text_model import PROMPTS, write_text_model
+from voxtell.inference.preprocess import prepare
+from voxtell.model.plans import Plans
 from voxtell.nifti import read_image
-from voxtell.plans import Plans
-from voxtell.preprocess import prepare
-from voxtell.prompts import QwenEncoder
+from voxtell.text.encoders import QwenEncoder
 
 HERE = Path(__file__).parent
 PATCH = Plans().patch_size
@@ -89,7 +89,7 @@ def row(name: str, difference: float, allowed: float, ours_s: float, theirs_s: f
 def compare(upstream: Upstream, image: np.ndarray, prompts: int) -> bool:
     """Print one row per comparison; True when all hold."""
     embeddings = seeded_embeddings(prompts, Plans().prompt.text_dim, SEED)
-    network = voxtell.checkpoint.load_network(upstream.model)
+    network = voxtell.model.checkpoint.load_network(upstream.model)
     segmenter = voxtell.Segmenter(network, Given(embeddings), "sha256:parity")
     names = [str(p) for p in range(prompts)]
     print(f"{'':34} {'difference':>12} {'allowed':>12} {'upstream s':>12} {'ours s':>9}")

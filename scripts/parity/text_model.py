@@ -10,7 +10,7 @@ PROMPTS = ["Liver", "left kidney", "the lesion in the upper lobe of the right lu
 
 def write_text_model(folder: Path, width: int = 2560, seed: int = 1) -> None:
     """Write config, weights and tokenizer: two layers, `width` numbers per token."""
-    sys.modules.setdefault("torchvision", None)  # as in voxtell.prompts, for the same reason
+    sys.modules.setdefault("torchvision", None)  # as in voxtell.text.encoders, for the same reason
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 

@@ -23,7 +23,7 @@ import torch
 from seeded import seeded_embeddings, seeded_weights
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from voxtell.inference.predictor import VoxTellPredictor
+from voxtell.inference.runner.predictor import VoxTellPredictor
 from voxtell.model.voxtell_model import VoxTellModel
 
 SEED = 2026

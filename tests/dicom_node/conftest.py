@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from dicom_node.listener import Arrival, AssociationEnd, Listener
-from dicom_node.peer import Peer
+from dicom_node.scu.association import Peer
 from dicom_node.store import Store
 
 WAIT_SECONDS = 20.0

@@ -10,10 +10,10 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.errors import ListenerError, PeerError, PeerRefusedError
 from dicom_node.listener import Listener
-from dicom_node.peer import Peer, Timeouts, associated, echo
-from dicom_node.receiving.access import Access, Limits
+from dicom_node.scp.access import Access, Limits
+from dicom_node.scu.association import Peer, Timeouts, associated, echo
 from tests.dicom_node.conftest import small_instance, wait_until
-from tests.peers import storescu
+from tests.support.peers import storescu
 
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 

@@ -7,13 +7,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 
-from dicom_node.objects import Plan
+from dicom_node.masks.measures import extent
+from dicom_node.objects.result_set import Plan
 from dicom_node.regions import region_for
 from dicom_node.series import read_series
-from dicom_node.shaping.measures import extent
 from dicom_node.synthesis import ct_series
-from tests.dicom_node.test_results import errors
-from tests.images import WORK
+from tests.dicom_node.test_common import errors
+from tests.support.images import WORK
 
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cn"]), min_size=1, max_size=120)
 

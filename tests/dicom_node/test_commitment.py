@@ -7,12 +7,12 @@ from pydicom.uid import CTImageStorage, MRImageStorage
 
 from dicom_node.commitment import Commitment, FailureReason, Reference, request_commitment
 from dicom_node.errors import PeerRefusedError
-from dicom_node.peer import Peer
-from dicom_node.sender import send
+from dicom_node.scu.association import Peer
+from dicom_node.scu.c_store import send
 from dicom_node.store import Store
 from dicom_node.uids import derived_uid
 from tests.dicom_node.conftest import small_instance, wait_until
-from tests.peers import LOOPBACK, orthanc
+from tests.support.peers import LOOPBACK, orthanc
 
 SENT = [Reference(CTImageStorage, f"1.2.3.4.{number}") for number in (1, 2)]
 MISSING = Reference(CTImageStorage, "1.2.3.4.99")

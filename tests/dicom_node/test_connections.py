@@ -16,10 +16,10 @@ from pynetdicom.presentation import build_context
 from pynetdicom.transport import AssociationSocket
 
 from dicom_node.errors import PeerError
-from dicom_node.part10 import IMPLEMENTATION_VERSION_NAME
-from dicom_node.peer import Peer, Timeouts, associated, echo
-from dicom_node.receiving.access import Limits
-from dicom_node.receiving.server import Server
+from dicom_node.scp.access import Limits
+from dicom_node.scu.association import Peer, Timeouts, associated, echo
+from dicom_node.storage.part10 import IMPLEMENTATION_VERSION_NAME
+from dicom_node.upper_layer.server import Server
 from tests.dicom_node.conftest import small_instance, wait_until
 
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
@@ -56,7 +56,7 @@ def test_a_listener_with_more_than_a_thousand_open_files_takes_instances(tmp_pat
 
 ASKING_ABOVE_1023 = f"""
 import os, resource, sys
-from dicom_node.peer import Peer, echo
+from dicom_node.scu.association import Peer, echo
 resource.setrlimit(resource.RLIMIT_NOFILE, ({MANY} + 100, {MANY} + 100))
 taken = [os.dup(0) for _ in range({MANY})]
 print(echo(Peer("VOXTELL", "127.0.0.1", int(sys.argv[1])), calling_ae="SCU").implementation)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from dicom_node.shaping.contours import TOLERANCE, filled, keyhole, outline, thinned
+from dicom_node.masks.contours import TOLERANCE, filled, keyhole, outline, thinned
 
 
 def blobs(seed: int, smooth: float, size: int = 48) -> NDArray[np.bool_]:

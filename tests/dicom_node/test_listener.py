@@ -27,12 +27,12 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.errors import ListenerError
 from dicom_node.listener import Arrival, Listener
-from dicom_node.peer import Peer, associated, echo
-from dicom_node.receiving.access import Access, Limits
-from dicom_node.receiving.contexts import storage_classes, transfer_syntaxes
+from dicom_node.scp.access import Access, Limits
+from dicom_node.scp.contexts import storage_classes, transfer_syntaxes
+from dicom_node.scu.association import Peer, associated, echo
 from dicom_node.store import Outcome, Store
 from tests.dicom_node.conftest import data_set, small_instance, wait_until
-from tests.peers import storescp, storescu, storescu_command
+from tests.support.peers import storescp, storescu, storescu_command
 
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # pydicom has no name for it yet
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
@@ -217,7 +217,7 @@ def test_a_disk_that_fails_while_writing_is_out_of_resources(site, monkeypatch):
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patched:
-            patched.setattr("dicom_node.keeping.durable.os.write", full)
+            patched.setattr("dicom_node.storage.durable.os.write", full)
             (response,) = send_data_sets(here.peer, small_instance())
         assert response.Status == 0xA700
         assert here.arrivals == []

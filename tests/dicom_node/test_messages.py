@@ -11,9 +11,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.dimse_messages import C_STORE_RSP
 from pynetdicom.dsutils import decode
 
-from dicom_node.receiving.command import C_STORE_RQ, Command, MalformedCommandError, read_command, store_response
-from dicom_node.receiving.messages import Messages
-from dicom_node.receiving.pdata import MalformedPduError, Piece
+from dicom_node.upper_layer.command import C_STORE_RQ, Command, MalformedCommandError, read_command, store_response
+from dicom_node.upper_layer.messages import Messages
+from dicom_node.upper_layer.pdata import MalformedPduError, Piece
 
 STORAGE, OTHER = 1, 3
 C_ECHO_RQ, N_ACTION_RQ = 0x0030, 0x0130

@@ -8,10 +8,10 @@ from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom.dsutils import encode
 
-from dicom_node.part10 import IMPLEMENTATION_CLASS_UID, file_start
+from dicom_node.storage.part10 import IMPLEMENTATION_CLASS_UID, file_start
 from dicom_node.uids import derived_uid
 from tests.dicom_node.conftest import small_instance
-from tests.peers import program
+from tests.support.peers import program
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEG2000Lossless])

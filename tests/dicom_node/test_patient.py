@@ -10,12 +10,12 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from dicom_node.patient import carry_patient
+from dicom_node.objects.patient import carry_patient
+from dicom_node.objects.seg import write_seg
 from dicom_node.regions import region_for
-from dicom_node.seg import write_seg
 from dicom_node.series import read_series
 from dicom_node.synthesis import ct_series
-from tests.images import WORK, iod_errors
+from tests.support.images import WORK, iod_errors
 
 Result = Callable[..., Dataset]
 JAPANESE = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B"  # PS3.5 H.3.1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_node.receiving.pdata import MalformedPduError, PDataReader, Piece, command_pdus
+from dicom_node.upper_layer.pdata import MalformedPduError, PDataReader, Piece, command_pdus
 
 LONGEST = 4096
 

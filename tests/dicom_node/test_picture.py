@@ -4,8 +4,8 @@ import highdicom
 import numpy as np
 import pytest
 
-from dicom_node.shaping.picture import LEGEND_HEIGHT, LONGEST, MARGIN, PIXEL_MM, letters, picture
-from tests.images import affine_of, rotation
+from dicom_node.masks.picture import LEGEND_HEIGHT, LONGEST, MARGIN, PIXEL_MM, letters, picture
+from tests.support.images import affine_of, rotation
 
 RED, GREEN = (250, 20, 20), (20, 250, 20)
 SHAPE, SPACING = (20, 30, 40), (3.0, 1.5, 1.5)  # S, A, R: 60 mm high, 45 mm deep, 60 mm wide

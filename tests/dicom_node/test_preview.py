@@ -9,12 +9,12 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.errors import ResultError
-from dicom_node.preview import write_preview
+from dicom_node.masks.picture import LEGEND_HEIGHT
+from dicom_node.objects.preview import write_preview
 from dicom_node.regions import region_for
 from dicom_node.series import ImageSeries, read_series
-from dicom_node.shaping.picture import LEGEND_HEIGHT
 from dicom_node.synthesis import Subject, ct_series
-from tests.images import WORK, iod_errors, series_files
+from tests.support.images import WORK, iod_errors, series_files
 
 REGIONS = [region_for("liver"), region_for("spleen")]
 

@@ -9,11 +9,11 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_node.errors import PeerError, PeerRefusedError
-from dicom_node.peer import Peer
-from dicom_node.query import SeriesEntry, StudyEntry, find_series, find_studies, move_study
-from dicom_node.sender import send
+from dicom_node.scu.association import Peer
+from dicom_node.scu.c_store import send
+from dicom_node.scu.query import SeriesEntry, StudyEntry, find_series, find_studies, move_study
 from tests.dicom_node.conftest import small_instance
-from tests.peers import orthanc
+from tests.support.peers import orthanc
 
 
 @pytest.fixture(scope="module")

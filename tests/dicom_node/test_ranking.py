@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.errors import SeriesError
-from dicom_node.facts import VolumeFacts, facts_of, sharpness_of
-from dicom_node.ranking import Quality, Wish, rank, refused, wish_for
-from dicom_node.reading.frames import read_files
+from dicom_node.images.frames import read_files
+from dicom_node.ranking.facts import VolumeFacts, facts_of, sharpness_of
+from dicom_node.ranking.order import Quality, Wish, rank, refused, wish_for
 from dicom_node.series import outlines
 from dicom_node.synthesis import ct_series, write_slices
-from tests.images import affine_of, axis_orders, edit, rotation, series_files
+from tests.support.images import affine_of, axis_orders, edit, rotation, series_files
 
 Data = Callable[..., Path]
 

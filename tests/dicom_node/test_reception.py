@@ -20,8 +20,8 @@ from pydicom.uid import (
 )
 from pynetdicom.dsutils import encode
 
-from dicom_node.receiving.header import Header, HeaderError, read_header
-from dicom_node.receiving.reception import Announced, Reception, RefusedError, StoreStatus
+from dicom_node.scp.header import Header, HeaderError, read_header
+from dicom_node.scp.reception import Announced, Reception, RefusedError, StoreStatus
 from dicom_node.store import Outcome, Receipt, Store
 from tests.dicom_node.conftest import small_instance
 

@@ -18,11 +18,11 @@ from pydicom import Dataset, dcmread
 from skimage.draw import polygon2mask
 
 from dicom_node.errors import ResultError
+from dicom_node.objects.rtstruct import Holes, roi_names, write_rtstruct
 from dicom_node.regions import Region, region_for
-from dicom_node.rtstruct import Holes, roi_names, write_rtstruct
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import ct_series
-from tests.images import WORK, iod_errors, series_files
+from tests.support.images import WORK, iod_errors, series_files
 
 Data = Callable[..., Path]
 PROMPTS = ("left parotid gland", "bony ring", "spleen")

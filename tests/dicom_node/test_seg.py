@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from dicom_node.errors import ResultError
+from dicom_node.objects.seg import Segmentation, write_seg
 from dicom_node.regions import region_for
-from dicom_node.seg import Segmentation, write_seg
 from dicom_node.series import ImageSeries, read_series, split_series
 from dicom_node.synthesis import ct_series, write_slices
-from tests.images import WORK, affine_of, edit, iod_errors, rotation, series_files, tool
+from tests.support.images import WORK, affine_of, edit, iod_errors, rotation, series_files, tool
 
 Data = Callable[..., Path]
 PROMPTS = ("liver", "left kidney", "spleen", "a thing without a code")

@@ -9,11 +9,11 @@ from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
-from dicom_node.peer import associated
-from dicom_node.receiving.access import Limits
+from dicom_node.scp.access import Limits
+from dicom_node.scu.association import associated
 from dicom_node.synthesis import ct_series
 from tests.dicom_node.conftest import wait_until
-from tests.peers import orthanc, program, storescu
+from tests.support.peers import orthanc, program, storescu
 
 SLICES = 6
 

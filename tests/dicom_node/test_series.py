@@ -25,11 +25,11 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import SeriesError, UnreadableError
-from dicom_node.reading import frames
-from dicom_node.reading.frames import read_files
+from dicom_node.images import frames
+from dicom_node.images.frames import read_files
 from dicom_node.series import outlines, read_series, read_volume, split_series
 from dicom_node.synthesis import ct_series, write_slices
-from tests.images import affine_of, edit, rotation, series_files
+from tests.support.images import affine_of, edit, rotation, series_files
 
 Data = Callable[..., Path]
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dicom_node.objects.seg import write_seg
 from dicom_node.regions import region_for
-from dicom_node.seg import write_seg
 from dicom_node.series import read_series
 from dicom_node.synthesis import write_slices
 from dicom_node.volume import from_network, to_network
-from tests.images import WORK, affine_of, axis_orders, rotation, segment_points
+from tests.support.images import WORK, affine_of, axis_orders, rotation, segment_points
 
 SHAPE = (13, 18, 27)
 SPACING = (2.0, 1.3, 0.8)  # millimetres between slices, rows, columns

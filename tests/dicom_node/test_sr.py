@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
+from dicom_node.masks.measures import longest_diameter, measure
+from dicom_node.objects.seg import write_seg
+from dicom_node.objects.sr import write_sr
 from dicom_node.regions import region_for
-from dicom_node.seg import write_seg
 from dicom_node.series import read_series
-from dicom_node.shaping.measures import longest_diameter, measure
-from dicom_node.sr import write_sr
 from dicom_node.synthesis import ct_series
-from tests.images import WORK, edit, iod_errors, series_files, tool
+from tests.support.images import WORK, edit, iod_errors, series_files, tool
 
 PROMPTS = ("left kidney", "spleen", "tumor in the right kidney", "odd thing")
 

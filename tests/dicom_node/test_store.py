@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydicom import examples
 
 from dicom_node.errors import StoreError
-from dicom_node.keeping.durable import lock, try_lock
+from dicom_node.storage.durable import lock, try_lock
 from dicom_node.store import Outcome, Receipt, Store
 
 STUDY, SERIES, SOP = "1.2.3", "1.2.3.4", "1.2.3.4.5"

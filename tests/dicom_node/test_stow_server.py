@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pydicom import dcmread, dcmwrite
 from requests import HTTPError, Session
 
-from dicom_node.receiving.access import EVERYBODY, Access
-from dicom_node.receiving.sessions import Sessions
-from dicom_node.receiving.stow_server import stow_api
-from dicom_node.receiving.web_parts import Parts, WebRequestError
-from dicom_node.receiving.web_server import served
+from dicom_node.scp.access import EVERYBODY, Access
+from dicom_node.scp.sessions import Sessions
+from dicom_node.scp.stow_server import stow_api
+from dicom_node.scp.web_parts import Parts, WebRequestError
+from dicom_node.scp.web_server import served
 from dicom_node.store import Outcome, Store
 from tests.dicom_node.conftest import data_set, small_instance, wait_until
 from tests.dicom_node.test_listener import send_data_sets

@@ -8,7 +8,7 @@ from pydicom import dcmread
 from dicom_node.series import read_series
 from dicom_node.synthesis import Subject, ct_series
 from dicom_node.volume import to_network
-from tests.images import iod_errors
+from tests.support.images import iod_errors
 
 
 def test_the_network_sees_the_image_that_was_written(tmp_path: Path) -> None:

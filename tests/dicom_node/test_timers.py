@@ -6,8 +6,8 @@ import pytest
 from pydicom.uid import CTImageStorage
 from pynetdicom.presentation import build_context
 
-from dicom_node.peer import associated
-from dicom_node.timers import SteadyTimer
+from dicom_node.scu.association import associated
+from dicom_node.upper_layer.timers import SteadyTimer
 from tests.dicom_node.conftest import small_instance
 
 CT = [build_context(CTImageStorage)]

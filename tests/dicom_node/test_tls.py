@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import PeerError, TlsError
-from dicom_node.peer import Peer, echo
-from dicom_node.sender import send
+from dicom_node.scu.association import Peer, echo
+from dicom_node.scu.c_store import send
 from dicom_node.tls import client_context, server_context
-from tests.peers import program, storescu
+from tests.support.peers import program, storescu
 
 
 class Authority:

@@ -7,13 +7,13 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
+from dicom_node.objects.rtstruct import write_rtstruct
+from dicom_node.objects.seg import Form, write_seg
 from dicom_node.regions import region_for
-from dicom_node.rtstruct import write_rtstruct
-from dicom_node.seg import Form, write_seg
+from dicom_node.scu.transcode import transcoded
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import ct_series
-from dicom_node.transcode import transcoded
-from tests.images import WORK
+from tests.support.images import WORK
 
 
 @pytest.fixture

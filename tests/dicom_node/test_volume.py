@@ -18,7 +18,7 @@ from dicom_node.errors import ResultError
 from dicom_node.series import read_series
 from dicom_node.synthesis import ct_series, write_slices
 from dicom_node.volume import from_network, network_axes, to_network, write_nifti
-from tests.images import affine_of, axis_orders, rotation, series_files, tool
+from tests.support.images import affine_of, axis_orders, rotation, series_files, tool
 
 Data = Callable[..., Path]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

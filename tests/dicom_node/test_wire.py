@@ -14,9 +14,9 @@ from pynetdicom.dsutils import encode
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 
-from dicom_node.keeping.incoming import Incoming
-from dicom_node.peer import associated
-from dicom_node.receiving.access import Limits
+from dicom_node.scp.access import Limits
+from dicom_node.scu.association import associated
+from dicom_node.storage.incoming import Incoming
 from tests.dicom_node.conftest import small_instance, wait_until
 from tests.dicom_node.test_messages import C_ECHO_RQ, command
 from tests.dicom_node.test_pdata import pdu

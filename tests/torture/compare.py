@@ -11,7 +11,7 @@ import pydicom
 from pydicom.filereader import read_file_meta_info
 
 from dicom_node.store import Store
-from tests.peers import Orthanc
+from tests.support.peers import Orthanc
 from tests.torture.sending import Study
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger, Series
 

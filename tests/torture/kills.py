@@ -24,6 +24,7 @@ by STOW-RS; a report comes; its images are removed."""
 LET_GO: Final = "let-go"
 """The folder beside the tokens with a file for each study whose images may go."""
 
+ARRIVED: Final = "worker.steps.intake:Intake.arrived"
 P_DATA_TF: Final = 0x04  # type of the PDUs that carry messages, PS3.8 section 9.3.5
 
 
@@ -40,19 +41,19 @@ class Step:
     needs: Needs = ""
 
 
-class _Desk:
+class _Current:
     """What the worker process is at: its functions further inside do not say for which study they are called."""
 
     study_uid: str | None = None
 
 
-def _at_the_desk(*_args: Any, **_kwargs: Any) -> str | None:
-    return _Desk.study_uid
+def _current_study(*_args: Any, **_kwargs: Any) -> str | None:
+    return _Current.study_uid
 
 
 def _message_sent(_socket: Any, pdu: bytes) -> str | None:
     """After the first PDU with a message, the C-STORE command, and before its data set."""
-    return _Desk.study_uid if pdu[0] == P_DATA_TF else None
+    return _Current.study_uid if pdu[0] == P_DATA_TF else None
 
 
 def _of_job(ledger: Any, delivery: Any) -> str:
@@ -63,22 +64,26 @@ STEPS: Final = (
     Step(
         "during receive",
         "listen",
-        "dicom_node.receiving.reception:Reception.write",
+        "dicom_node.scp.reception:Reception.write",
         True,
         lambda r, _: _expected(r),
         True,
     ),
     Step("between write and name", "listen", "os:link", False, lambda _, final: Path(final).stem, True),
-    Step("between fsync and ledger", "listen", "worker.intake:Intake.arrived", False, lambda _, a: a.sop_uid, True),
-    Step("between fsync and response", "listen", "worker.intake:Intake.arrived", True, lambda _, a: a.sop_uid, True),
+    Step(
+        "between fsync and ledger", "listen", "worker.steps.intake:Intake.arrived", False, lambda _, a: a.sop_uid, True
+    ),
+    Step(
+        "between fsync and response", "listen", "worker.steps.intake:Intake.arrived", True, lambda _, a: a.sop_uid, True
+    ),
     Step("while enqueuing", "listen", "worker.ledger:Ledger.add_job", True, lambda _, work: work.study_uid),
     Step("between settling and enqueuing", "listen", "worker.ledger:Ledger.settle", True, lambda _, s: s.study_uid),
-    Step("at the claim", "segment-worker", "worker.segmentation:Desk.attempt", False, _at_the_desk),
-    Step("in the network", "segment-worker", "tests.twins:ThresholdSegmenter.__call__", True, _at_the_desk),
-    Step("before the rename", "segment-worker", "dicom_node.store:publish", False, _at_the_desk),
-    Step("between rename and ledger", "segment-worker", "worker.ledger:Ledger.segmented", False, _at_the_desk),
-    Step("between ledger and delivery", "segment-worker", "worker.ledger:Ledger.segmented", True, _at_the_desk),
-    Step("before the association", "deliver-worker", "worker.delivery:Sender.attempt", False, _at_the_desk),
+    Step("at the claim", "segment-worker", "worker.steps.segmentation:Desk.attempt", False, _current_study),
+    Step("in the network", "segment-worker", "tests.support.twins:ThresholdSegmenter.__call__", True, _current_study),
+    Step("before the rename", "segment-worker", "dicom_node.store:publish", False, _current_study),
+    Step("between rename and ledger", "segment-worker", "worker.ledger:Ledger.segmented", False, _current_study),
+    Step("between ledger and delivery", "segment-worker", "worker.ledger:Ledger.segmented", True, _current_study),
+    Step("before the association", "deliver-worker", "worker.steps.delivery:Sender.attempt", False, _current_study),
     Step(
         "during send",
         "deliver-worker",
@@ -87,14 +92,14 @@ STEPS: Final = (
         _message_sent,
         needs="dicom",
     ),
-    Step("during STOW-RS", "deliver-worker", "dicom_node.web_sender:_Body.readinto", True, _at_the_desk, needs="web"),
-    Step("between send and ledger", "deliver-worker", "worker.ledger:Ledger.end_delivery", False, _at_the_desk),
+    Step("during STOW-RS", "deliver-worker", "dicom_node.scu.stow:_Body.readinto", True, _current_study, needs="web"),
+    Step("between send and ledger", "deliver-worker", "worker.ledger:Ledger.end_delivery", False, _current_study),
     Step(
         "between send and commitment",
         "deliver-worker",
-        "worker.upkeep.commitments:Commitments.ask",
+        "worker.maintenance.storage_commitment:Commitments.ask",
         False,
-        _at_the_desk,
+        _current_study,
         needs="dicom",
     ),
     Step(
@@ -102,14 +107,14 @@ STEPS: Final = (
         "deliver-worker",
         "worker.ledger:Ledger.claim_commitment",
         True,
-        _at_the_desk,
+        _current_study,
         needs="dicom",
     ),
     Step("between promise and ledger", "listen", "worker.ledger:Ledger.committed", False, _of_job, needs="dicom"),
     Step(
         "between report and response",
         "listen",
-        "worker.doors.report_inbox:ReportInbox._enter",
+        "worker.reports.inbox:ReportInbox._enter",
         True,
         lambda _inbox, _id, links, _source: links.study_uid,
         needs="report",
@@ -117,7 +122,7 @@ STEPS: Final = (
     Step(
         "while set aside",
         "listen",
-        "dicom_node.clearing:Clearing.set_aside",
+        "dicom_node.removal:Clearing.set_aside",
         True,
         lambda _, uid, _used_at: uid,
         needs="leaving",
@@ -125,7 +130,7 @@ STEPS: Final = (
     Step(
         "before the removal",
         "listen",
-        "dicom_node.clearing:Clearing.remove",
+        "dicom_node.removal:Clearing.remove",
         False,
         lambda _, study: study.study_uid,
         needs="leaving",
@@ -145,12 +150,12 @@ def arm(role: str) -> None:
         if step.role == role:
             _wrap(step.target, functools.partial(_mortal, step, tokens))
     if role == "segment-worker":
-        _wrap("worker.segmentation:Desk.attempt", _remembering(lambda _desk, job: job.study_uid))
+        _wrap("worker.steps.segmentation:Desk.attempt", _remembering(lambda _desk, job: job.study_uid))
     if role == "deliver-worker":
         study = _remembering(lambda sender, delivery: sender.ledger.job(delivery.job_id).study_uid)
-        _wrap("worker.delivery:Sender.attempt", study)
+        _wrap("worker.steps.delivery:Sender.attempt", study)
         asked = _remembering(lambda commitments, job_id, _name: commitments._ledger.job(job_id).study_uid)
-        _wrap("worker.upkeep.commitments:Commitments.ask", asked)
+        _wrap("worker.maintenance.storage_commitment:Commitments.ask", asked)
 
 
 def _wrap(target: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -177,11 +182,11 @@ def _remembering(study_of: Callable[..., str]) -> Callable[[Callable[..., Any]],
     def wrapper(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def wrapped(*args: Any) -> Any:
-            before, _Desk.study_uid = _Desk.study_uid, study_of(*args)
+            before, _Current.study_uid = _Current.study_uid, study_of(*args)
             try:
                 return function(*args)
             finally:
-                _Desk.study_uid = before
+                _Current.study_uid = before
 
         return wrapped
 

@@ -14,10 +14,12 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from tests.torture import kills  # noqa: E402
-from worker import intake, processes, roles  # noqa: E402
+from worker import roles  # noqa: E402
 from worker.__main__ import main  # noqa: E402
 from worker.ledger.retention import Need, Use  # noqa: E402
-from worker.upkeep import retention  # noqa: E402
+from worker.maintenance import retention  # noqa: E402
+from worker.queue import celery_worker  # noqa: E402
+from worker.steps import intake  # noqa: E402
 
 
 def launch(role: str) -> None:
@@ -25,8 +27,8 @@ def launch(role: str) -> None:
     if role == "up":
         roles._start_role = _start_role
     if role == "segment-worker":
-        from tests.twins import ThresholdSegmenter
-        from worker import segmentation
+        from tests.support.twins import ThresholdSegmenter
+        from worker.steps import segmentation
 
         segmentation.load_segmenter = lambda _settings: ThresholdSegmenter()
     if role == "listen":
@@ -47,7 +49,9 @@ def _hasten_retention(folder: Path) -> None:
 
 
 def _start_role(role: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "tests.torture.launch", role], preexec_fn=processes.end_with_parent)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.torture.launch", role], preexec_fn=celery_worker.end_with_parent
+    )
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ import pydicom
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
-from dicom_node.peer import associated
-from dicom_node.sender import Peer
+from dicom_node.scu.association import associated
+from dicom_node.scu.c_store import Peer
 from dicom_node.synthesis import Subject, ct_series
-from tests.images import edit
-from tests.peers import LOOPBACK, storescu_command
+from tests.support.images import edit
+from tests.support.peers import LOOPBACK, storescu_command
 
 GIVE_UP_SECONDS = 600.0  # a sender tries again for so long; a node that takes nothing for so long has lost
 AGAIN_SECONDS = 0.3

@@ -9,7 +9,7 @@ import pytest
 from dicom_node.store import Store
 from tests.torture.compare import DIED, UNFORESEEN, Evidence, digest_of, judge
 from tests.torture.sending import Study, new_study
-from worker.jobs import Prompt, Route, Work
+from worker.job_spec import Prompt, Route, Work
 from worker.ledger import DeliveryState, JobState, Ledger, Series, SeriesState
 
 ROUTE = Route(to="pacs")

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from voxtell import checkpoint
-from voxtell.network import VoxTell
-from voxtell.plans import EncoderPlans, Plans, PromptPlans
+from voxtell.model import checkpoint
+from voxtell.model.network import VoxTell
+from voxtell.model.plans import EncoderPlans, Plans, PromptPlans
 from voxtell.segmenter import Segmenter
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from voxtell.plans import Card, Plans
+from voxtell.model.plans import Card, Plans
 from voxtell.training.architecture import BUNDLED, bundled_plans
 from voxtell.training.cards import NAME_LENGTH, fine_tuned, trained
 from voxtell.training.dataset import Dataset

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 import voxtell
-from voxtell import checkpoint
 from voxtell.errors import ModelError
-from voxtell.network import VoxTell
-from voxtell.plans import Plans
-from voxtell.prompt_decoder import from_published_order
+from voxtell.model import checkpoint
+from voxtell.model.network import VoxTell
+from voxtell.model.plans import Plans
+from voxtell.model.prompt_decoder import from_published_order
 
 
 @pytest.fixture

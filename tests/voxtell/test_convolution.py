@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from voxtell import convolution
-from voxtell.convolution import average_pool, convolve_over
-from voxtell.network import VoxTell
+from voxtell.model import convolution
+from voxtell.model.convolution import average_pool, convolve_over
+from voxtell.model.network import VoxTell
 
 
 @pytest.mark.parametrize("kernel", [(1, 3, 3), (3, 3, 3), (5, 1, 3)])

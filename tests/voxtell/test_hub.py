@@ -13,9 +13,10 @@ import torch
 from huggingface_hub.errors import RevisionNotFoundError
 
 import voxtell
-from voxtell import checkpoint, hub
+from voxtell import hub
 from voxtell.errors import FetchError, ModelError
-from voxtell.network import VoxTell
+from voxtell.model import checkpoint
+from voxtell.model.network import VoxTell
 
 
 class FolderHub:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.voxtell.live_tensors import window_bytes
-from voxtell import memory, tiling
+from tests.support.live_tensors import window_bytes
 from voxtell.errors import CancelledError, OutOfMemoryError
-from voxtell.memory import Admission, admit
-from voxtell.plans import Plans
+from voxtell.inference import memory, tiling
+from voxtell.inference.memory import Admission, admit
+from voxtell.model.plans import Plans
 
 GIB = 2**30
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

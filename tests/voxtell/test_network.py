@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from voxtell.network import VoxTell
-from voxtell.plans import Plans
-from voxtell.prompt_decoder import sine_positions
+from voxtell.model.network import VoxTell
+from voxtell.model.plans import Plans
+from voxtell.model.prompt_decoder import sine_positions
 
 PUBLISHED_KEYS = Path(__file__).parent / "data" / "published_state_dict.tsv.gz"
 

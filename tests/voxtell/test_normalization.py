@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from voxtell import normalization
-from voxtell.normalization import PIECE, InstanceNorm, normalize
+from voxtell.model import normalization
+from voxtell.model.normalization import PIECE, InstanceNorm, normalize
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 3, 4, 6), (1, 96, 16, 20, 18), (2, 5, 3, 4, 6)])

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from scripts.parity.seeded import seeded_embeddings, seeded_weights
-from voxtell.network import VoxTell, mlp
-from voxtell.plans import EncoderPlans, Plans, PromptPlans
+from voxtell.model.network import VoxTell, mlp
+from voxtell.model.plans import EncoderPlans, Plans, PromptPlans
 
 FROZEN = Path(__file__).parent / "data" / "upstream_small.npz"
 

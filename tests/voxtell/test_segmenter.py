@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from voxtell import inference, memory, rows, tiling
 from voxtell.errors import CancelledError, ImageError, ModelError, NumbersError, OutOfMemoryError, PromptError
-from voxtell.inference import Precision
-from voxtell.network import VoxTell
-from voxtell.plans import InputPlans, Plans
-from voxtell.preprocess import foreground_box, normalize, prepare
+from voxtell.inference import assembly, memory, runner, tiling
+from voxtell.inference.preprocess import foreground_box, normalize, prepare
+from voxtell.inference.runner import Precision
+from voxtell.model.network import VoxTell
+from voxtell.model.plans import InputPlans, Plans
 from voxtell.segmenter import Segmenter, load
 
 Image = npt.NDArray[np.float32]
@@ -217,13 +217,13 @@ def test_on_another_device_than_the_cpu_everything_is_made_there(
         seen.append(logits.device)
         return torch.ones(logits.shape, dtype=torch.bool)
 
-    monkeypatch.setattr(inference.torch, "autocast", lambda *_arguments: contextlib.nullcontext())  # knows no meta
-    monkeypatch.setattr(rows, "_are_numbers", lambda _logits: True)
+    monkeypatch.setattr(runner.torch, "autocast", lambda *_arguments: contextlib.nullcontext())  # knows no meta
+    monkeypatch.setattr(assembly, "_are_numbers", lambda _logits: True)
     field = prepare(image, tiny_network.plans, None)
     assert field is not None
     masks = np.zeros((2, *field.crop_shape), np.bool_)
-    runner = inference.Runner(tiny_network.to("meta"))
-    runner.fill(field, text.embed(["liver", "spleen"]), masks, brought_home, lambda _part: None, lambda: False)
+    on_meta = runner.Runner(tiny_network.to("meta"))
+    on_meta.fill(field, text.embed(["liver", "spleen"]), masks, brought_home, lambda _part: None, lambda: False)
     assert masks.all()
     assert {device.type for device in seen} == {"meta"}
 
@@ -232,7 +232,7 @@ def test_too_little_memory_is_said_and_worth_trying_again(segmenter: Segmenter, 
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(inference.Runner, "_window", fail)
+    monkeypatch.setattr(runner.Runner, "_window", fail)
     with pytest.raises(OutOfMemoryError, match="too little free memory") as raised:
         segmenter(image, ["liver"])
     assert raised.value.retry == "later"
@@ -249,7 +249,7 @@ def test_too_little_memory_is_said_and_worth_trying_again(segmenter: Segmenter, 
 def test_prompts_that_are_too_many_together_are_halved(segmenter, image: Image, monkeypatch, error: Exception) -> None:
     prompts = ["liver", "spleen", "aorta", "left kidney", "spine"]
     at_once, tried = segmenter(image, prompts), []
-    whole = inference.Runner._pass
+    whole = runner.Runner._pass
 
     def scarce(self, field, half, embeddings, *rest) -> None:
         tried.append(len(embeddings))
@@ -257,7 +257,7 @@ def test_prompts_that_are_too_many_together_are_halved(segmenter, image: Image, 
             raise error
         whole(self, field, half, embeddings, *rest)
 
-    monkeypatch.setattr(inference.Runner, "_pass", scarce)
+    monkeypatch.setattr(runner.Runner, "_pass", scarce)
     assert np.mean(segmenter(image, prompts) == at_once) > 0.9999  # but for rounding where a logit is zero
     assert tried == [5, 3, 2, 2, 1]
 
@@ -266,7 +266,7 @@ def test_an_error_that_is_not_about_memory_is_not_taken_for_one(segmenter, image
     def fail(*_: object) -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(inference.Runner, "_window", fail)
+    monkeypatch.setattr(runner.Runner, "_window", fail)
     with pytest.raises(RuntimeError, match="shapes"):
         segmenter(image, ["liver"])
 
@@ -287,9 +287,9 @@ def test_a_text_encoder_of_another_width_is_refused(tiny_network: VoxTell, text)
 
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ModelError, match="is no device"):
-        inference.pick_device("gpu7")
+        runner.pick_device("gpu7")
     with pytest.raises(ModelError, match="not there"):
-        inference.pick_device("cuda:99")
+        runner.pick_device("cuda:99")
 
 
 def test_windows_are_evenly_spread_and_cover_the_volume() -> None:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from voxtell import inference, preprocess, tiling
 from voxtell.errors import ModelError
-from voxtell.network import VoxTell
-from voxtell.plans import InputPlans, Plans
+from voxtell.inference import preprocess, runner, tiling
+from voxtell.inference.shortcuts import EXACT, Shortcuts
+from voxtell.model.network import VoxTell
+from voxtell.model.plans import InputPlans, Plans
 from voxtell.segmenter import Segmenter
-from voxtell.shortcuts import EXACT, Shortcuts
 
 PROMPTS = ["liver", "spleen", "aorta"]
 Image = npt.NDArray[np.float32]
@@ -95,7 +95,7 @@ def test_fine_windows_run_only_where_the_coarse_pass_found_something(
     """A network that finds the second prompt everywhere at half the resolution, and no other anywhere."""
     image = np.random.default_rng(0).normal(100, 20, (64, 32, 60)).astype(np.float32)
     wanted: list[list[bool]] = []
-    whole = inference.Runner._window
+    whole = runner.Runner._window
 
     def window(self, volume, start, embeddings, asked, steps) -> Iterator[torch.Tensor]:
         if volume.shape[0] < 64:
@@ -103,7 +103,7 @@ def test_fine_windows_run_only_where_the_coarse_pass_found_something(
         wanted.append(asked)
         return whole(self, volume, start, embeddings, asked, steps)
 
-    monkeypatch.setattr(inference.Runner, "_window", window)
+    monkeypatch.setattr(runner.Runner, "_window", window)
     masks = segmenter_with(tiny_network, text, coarse_first=4.0)(image, PROMPTS)
     assert wanted == [[False, True, False]] * len(tiling.window_starts(image.shape, (16, 16, 24)))
     assert masks[1].any()
@@ -125,7 +125,7 @@ def test_a_coarse_voxel_touches_the_windows_that_hold_one_of_its_fine_voxels() -
         padded[field.inside] = fine
         for start in tiling.window_starts(tuple(field.volume.shape), plans.patch_size):
             window = padded[tuple(slice(first, first + 32) for first in start)]
-            assert inference._touched(near, field, start, plans.patch_size) == [window.any()]
+            assert runner._touched(near, field, start, plans.patch_size) == [window.any()]
 
 
 def test_unusual_spacing_is_resampled_for_weights_that_take_every_spacing(tiny_network: VoxTell, text, image) -> None:

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxtell import tiling
-from voxtell.plans import Plans
-from voxtell.preprocess import Field, resize
-from voxtell.rows import Rows
+from voxtell.inference import tiling
+from voxtell.inference.assembly import Rows
+from voxtell.inference.preprocess import Field, resize
+from voxtell.model.plans import Plans
 
 PATCHES = st.tuples(*[st.sampled_from((4, 6, 8))] * 3)
 GROWTH = st.tuples(*[st.integers(0, 15)] * 3)

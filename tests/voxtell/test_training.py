@@ -17,9 +17,9 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 import voxtell
-from voxtell.ngrams import NgramEncoder
+from voxtell.model.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
 from voxtell.phantom import head_and_neck
-from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
+from voxtell.text.lexical import NgramEncoder
 from voxtell.training import plot
 from voxtell.training.__main__ import app
 from voxtell.training.augment import NONE, Augmentation, cut_field_of_view, random_bend, random_matrix, sample_view

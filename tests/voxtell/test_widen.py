@@ -8,9 +8,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from voxtell.checkpoint import load_network
-from voxtell.network import VoxTell
-from voxtell.plans import Plans
+from voxtell.model.checkpoint import load_network
+from voxtell.model.network import VoxTell
+from voxtell.model.plans import Plans
 from voxtell.training.dataset import DatasetError
 from voxtell.training.export import average, widened
 from voxtell.training.widen import widen

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dicom_node.synthesis import ct_series
-from tests.worker.ledger_stories import Clock
-from tests.worker.postgres import Postgres, postgres
+from tests.support.ledger_stories import Clock
+from tests.support.postgres import Postgres, postgres
 from worker.ledger import Ledger
 
 

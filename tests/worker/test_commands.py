@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_node.synthesis import ct_series
-from tests.models import write_random_model
+from tests.support.models import write_random_model
 from worker.__main__ import app
 from worker.errors import SettingsError
-from worker.upkeep.leadership import Leadership
+from worker.maintenance.leader_lock import Leadership
 
 
 def voxtell_dicom(*words: str | Path, home: Path, **settings: object) -> subprocess.CompletedProcess[str]:

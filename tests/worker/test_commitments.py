@@ -12,19 +12,19 @@ from pynetdicom import evt
 
 from dicom_node.commitment import Commitment, CommitmentReport
 from dicom_node.listener import Listener
-from dicom_node.peer import Peer, Timeouts
+from dicom_node.scu.association import Peer, Timeouts
 from dicom_node.store import Store
 from dicom_node.synthesis import Subject, ct_series
-from tests.peers import LOOPBACK, free_port, orthanc
-from tests.worker.ledger_stories import LEASE, Clock, deliver, sending
-from worker import delivery
-from worker.delivery import Sender
+from tests.support.ledger_stories import LEASE, Clock, deliver, sending
+from tests.support.peers import LOOPBACK, free_port, orthanc
 from worker.errors import UnknownJobError
-from worker.jobs import Prompt, Route, Work
+from worker.job_spec import Prompt, Route, Work
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
+from worker.maintenance import storage_commitment
+from worker.maintenance.storage_commitment import Commitments
 from worker.settings import load
-from worker.upkeep import commitments
-from worker.upkeep.commitments import Commitments
+from worker.steps import delivery
+from worker.steps.delivery import Sender
 
 WAIT = 100.0
 
@@ -226,13 +226,13 @@ def test_orthanc_promises_on_a_new_association_and_again_after_it_lost_what_it_h
 
 def test_nobody_waits_for_a_peer_that_has_promised_on_an_association_of_its_own(site_of, tmp_path, monkeypatch):
     waited = []
-    question = commitments.request_commitment
+    question = storage_commitment.request_commitment
 
     def asked(*arguments, wait_seconds, **options):
         waited.append(wait_seconds)
         return question(*arguments, wait_seconds=wait_seconds, **options)
 
-    monkeypatch.setattr(commitments, "request_commitment", asked)
+    monkeypatch.setattr(storage_commitment, "request_commitment", asked)
     port = free_port()
     with orthanc(tmp_path / "orthanc") as pacs:
         site = site_of(pacs.peer)
@@ -242,7 +242,7 @@ def test_nobody_waits_for_a_peer_that_has_promised_on_an_association_of_its_own(
                 job = site.segmented(series)
                 delivery.run(job.id, "pacs")
                 site.until(job, lambda line: line.state is DeliveryState.COMMITTED)
-    assert waited == [commitments.SAME_ASSOCIATION_SECONDS, 0.0]
+    assert waited == [storage_commitment.SAME_ASSOCIATION_SECONDS, 0.0]
 
 
 def test_a_peer_may_promise_on_the_association_of_the_question(site_of, tmp_path):
@@ -262,8 +262,8 @@ def test_a_peer_that_hangs_when_asked_is_not_asked_about_every_result(site_of, t
         def handlers(self):
             return [(evt.EVT_N_ACTION, lambda _event: over.wait(30) and (0x0110, None))]
 
-    impatient = partial(commitments.request_commitment, timeouts=Timeouts(response=0.3))
-    monkeypatch.setattr(commitments, "request_commitment", impatient)
+    impatient = partial(storage_commitment.request_commitment, timeouts=Timeouts(response=0.3))
+    monkeypatch.setattr(storage_commitment, "request_commitment", impatient)
     archive = Store(tmp_path / "archive")
     settings = {"ae_title": "ARCHIVE", "host": LOOPBACK, "port": 0, "on_arrival": lambda _arrival: None}
     with Listener(archive, services=[Hanging(archive, ae_title="ARCHIVE")], **settings) as listener:

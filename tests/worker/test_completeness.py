@@ -15,17 +15,17 @@ from pydicom.dataset import Dataset
 from structlog.testing import capture_logs
 
 from dicom_node.errors import PeerError
+from dicom_node.images.frames import read_file
 from dicom_node.listener import AssociationEnd
-from dicom_node.reading.frames import read_file
 from dicom_node.synthesis import ct_series
-from tests.peers import orthanc, storescu
-from tests.worker.listening import QUIET, Node
-from worker.choosing import fullness
-from worker.choosing.completeness import promised, proof
-from worker.choosing.fullness import Fullness
+from tests.support.listening import QUIET, Node
+from tests.support.peers import orthanc, storescu
 from worker.errors import SettingsError
 from worker.ledger import SeriesState
-from worker.queue_server import running_queue
+from worker.queue.embedded_server import running_queue
+from worker.selection import completeness
+from worker.selection.completeness import Fullness
+from worker.selection.completeness_proofs import promised, proof
 from worker.settings import Destination, Settings
 
 SLICES = 5
@@ -275,8 +275,8 @@ def test_the_same_images_again_are_asked_about_once_they_have_all_come(series, t
 def test_headers_are_read_when_the_promised_number_is_there_and_not_before(series, tmp_path, monkeypatch):
     """The work for a long series grows with it and not with its square."""
     read = []
-    readable = fullness.readable
-    monkeypatch.setattr(fullness, "readable", lambda paths: read.extend(paths) or readable(paths))
+    readable = completeness.readable
+    monkeypatch.setattr(completeness, "readable", lambda paths: read.extend(paths) or readable(paths))
     paths = series(slices=60, ImagesInAcquisition=60, AcquisitionNumber=1)
     with listening(tmp_path / "home") as node:
         for number in range(0, 60, 10):
@@ -289,8 +289,8 @@ def test_headers_are_read_when_the_promised_number_is_there_and_not_before(serie
 
 def test_a_series_that_breaks_its_promise_is_read_once_and_waits(series, tmp_path, monkeypatch):
     read = []
-    readable = fullness.readable
-    monkeypatch.setattr(fullness, "readable", lambda paths: read.extend(paths) or readable(paths))
+    readable = completeness.readable
+    monkeypatch.setattr(completeness, "readable", lambda paths: read.extend(paths) or readable(paths))
     paths = series(ImagesInAcquisition=SLICES, AcquisitionNumber=lambda number: number)
     with listening(tmp_path / "home") as node:
         node.receives(*paths, ago=0)
@@ -328,7 +328,7 @@ def test_an_archive_that_does_not_answer_is_asked_rarely_and_quiet_time_decides(
         asked.append(1)
         raise PeerError("nobody there")
 
-    monkeypatch.setattr(fullness, "find_series", silent)
+    monkeypatch.setattr(completeness, "find_series", silent)
     pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
     with listening(tmp_path / "home", destinations=(pacs,), series_counts_from="pacs") as node:
         for number, path in enumerate(series()):

@@ -21,19 +21,19 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 
 from dicom_node.listener import Access, Arrival, Listener
-from dicom_node.sender import Peer, SendOutcome, Timeouts, send
+from dicom_node.scu.c_store import Peer, SendOutcome, Timeouts, send
 from dicom_node.store import Store
 from dicom_node.synthesis import ct_series
-from tests.peers import free_port as free_tcp_port
-from tests.peers import orthanc, orthanc_plugin
-from worker import delivery
-from worker.broker import DELIVER_QUEUE, DELIVER_TASK, list_of
-from worker.delivery import Sender
+from tests.support.peers import free_port as free_tcp_port
+from tests.support.peers import orthanc, orthanc_plugin
 from worker.errors import SettingsError
-from worker.jobs import Priority, Prompt, Route, Work
+from worker.job_spec import Priority, Prompt, Route, Work
 from worker.ledger import DeliveryState, Job, JobState
-from worker.queue_server import running_queue
+from worker.queue.broker import DELIVER_QUEUE, DELIVER_TASK, list_of
+from worker.queue.embedded_server import running_queue
 from worker.settings import load
+from worker.steps import delivery
+from worker.steps.delivery import Sender
 
 KILLED = """
 import os, signal, sys

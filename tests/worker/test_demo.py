@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from dicom_node.store import Store
-from tests.images import tool
-from worker.demo.story import PROMPTS
+from tests.support.images import tool
+from worker.demo.run import PROMPTS
 
 LEAST_DICE = 0.6  # below what the model card says of the phantom: this asks whether the demo works, not how well
 

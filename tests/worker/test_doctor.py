@@ -16,14 +16,14 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from dicom_node.listener import Listener
-from dicom_node.results import _CLASSES, LABEL_MAP_STORAGE, Kind
+from dicom_node.objects.common import _CLASSES, LABEL_MAP_STORAGE, Kind
 from dicom_node.store import Store
 from dicom_node.tls import server_context
 from tests.dicom_node.test_tls import Authority
-from worker.commands.destinations import CLASSES
-from worker.commands.doctor import doctor
-from worker.doors.peers import listener_tls
-from worker.jobs import Output
+from worker.cli.destinations import CLASSES
+from worker.cli.doctor import doctor
+from worker.destinations import listener_tls
+from worker.job_spec import Output
 from worker.protocols.protocol import NOT_SENT
 from worker.settings import load
 

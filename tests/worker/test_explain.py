@@ -10,19 +10,19 @@ from pydicom import dcmread
 from pydicom.uid import EnhancedMRImageStorage
 from typer.testing import CliRunner
 
-from dicom_node.sender import Peer, send
+from dicom_node.scu.c_store import Peer, send
 from dicom_node.synthesis import Subject, ct_series
 from tests.dicom_node.conftest import small_instance
-from tests.peers import free_port, orthanc, program, running, wait_for_peer
-from tests.worker.listening import QUIET, Node
+from tests.support.listening import QUIET, Node
+from tests.support.peers import free_port, orthanc, program, running, wait_for_peer
 from tests.worker.test_commands import sentence, voxtell_dicom
-from worker.choosing.explain import Explained, of_folder, of_pacs
-from worker.choosing.story import story_of
-from worker.commands.protocols import app
+from worker.cli.protocols import app
 from worker.errors import SettingsError
+from worker.explain.dry_run import Explained, of_folder, of_pacs
+from worker.explain.history import story_of
 from worker.ledger import DeliveryState
 from worker.protocols import Protocol
-from worker.queue_server import running_queue
+from worker.queue.embedded_server import running_queue
 from worker.settings import Settings
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}

@@ -8,16 +8,16 @@ import pytest
 import SimpleITK as sitk
 
 from dicom_node.series import ImageSeries
-from tests.images import tool
-from tests.models import write_random_model
-from tests.node import node
-from tests.peers import orthanc, storescu
-from worker.jobs import Prompt
+from tests.support.images import tool
+from tests.support.models import write_random_model
+from tests.support.node import node
+from tests.support.peers import orthanc, storescu
+from worker.job_spec import Prompt
 from worker.ledger import JobState
-from worker.results.outputs import Segmented
 from worker.results.received import masks_received
-from worker.segmentation import load_segmenter, segment
+from worker.results.write import Segmented
 from worker.settings import load
+from worker.steps.segmentation import load_segmenter, segment
 
 PROTOCOL = """
 name: test

@@ -10,11 +10,11 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from dicom_node.store import Store
 from tests.worker.test_delivery import pacs, segmented
-from worker import delivery
-from worker.delivery import Sender
-from worker.jobs import Route
+from worker.job_spec import Route
 from worker.results.forms import files_for, label_map_wanted
 from worker.settings import Destination, load
+from worker.steps import delivery
+from worker.steps.delivery import Sender
 
 BINARY = Destination(name="pacs", ae_title="A", host="h")
 LABELS = Destination(name="viewer", ae_title="B", host="h", seg="labelmap")

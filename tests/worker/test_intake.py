@@ -12,13 +12,13 @@ from structlog.testing import capture_logs
 
 from dicom_node.listener import AssociationEnd
 from dicom_node.synthesis import Subject, ct_series
-from tests.worker.ledger_stories import work
-from tests.worker.listening import QUIET, Node
-from worker import intake
+from tests.support.ledger_stories import work
+from tests.support.listening import QUIET, Node
 from worker.errors import LedgerError
 from worker.ledger import JobState
-from worker.queue_server import running_queue
+from worker.queue.embedded_server import running_queue
 from worker.settings import Destination
+from worker.steps import intake
 
 LIVER = """\
 name: liver

@@ -10,13 +10,13 @@ from typer.testing import CliRunner, Result
 
 from dicom_node.store import Store
 from dicom_node.synthesis import ct_series
-from tests.worker.ledger_stories import LEASE, deliver, work
-from worker.commands.jobs import app
+from tests.support.ledger_stories import LEASE, deliver, work
+from worker.cli.jobs import app
 from worker.errors import UnknownJobError
-from worker.jobs import Priority, Route
+from worker.job_spec import Priority, Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.ledger.commitments import GIVEN_UP
-from worker.upkeep.retries import NothingLeftError
+from worker.maintenance.retries import NothingLeftError
 
 ROUTES = (Route(to="pacs", fallback="archive"),)
 

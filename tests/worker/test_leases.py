@@ -6,7 +6,7 @@ import time
 import pytest
 
 from worker.errors import LedgerError
-from worker.upkeep.leases import RENEWALS, kept
+from worker.maintenance.leases import RENEWALS, kept
 
 LEASE_SECONDS = 0.3
 

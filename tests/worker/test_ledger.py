@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import event
 
-from tests.worker.ledger_stories import LEASE, RESULT, claimed, deliver, sending, work
+from tests.support.ledger_stories import LEASE, RESULT, claimed, deliver, sending, work
 from worker.errors import UnknownJobError
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 

@@ -16,9 +16,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from dicom_node.keeping.durable import locked
-from tests.worker.ledger_stories import work
-from tests.worker.postgres import postgres
+from dicom_node.storage.durable import locked
+from tests.support.ledger_stories import work
+from tests.support.postgres import postgres
 from worker.errors import LedgerError
 from worker.ledger import JobState, Ledger
 from worker.ledger.engine import open_engine

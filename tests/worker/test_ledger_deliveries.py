@@ -2,7 +2,7 @@
 
 import threading
 
-from tests.worker.ledger_stories import LEASE, RESULT, claimed, deliver, sending
+from tests.support.ledger_stories import LEASE, RESULT, claimed, deliver, sending
 from worker.ledger import DeliveryState, JobState, Ledger, SeriesState
 
 ARRIVAL = {"calling_ae": "CT", "called_ae": "VOXTELL", "address": "10.0.0.1"}

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.worker.ledger_stories import Clock, work
+from tests.support.ledger_stories import Clock, work
 from worker.errors import UnknownJobError
-from worker.jobs import Route
+from worker.job_spec import Route
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
 
 LEASE, WAIT = 60.0, 30.0

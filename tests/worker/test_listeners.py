@@ -14,15 +14,15 @@ from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
-from dicom_node.keeping.durable import try_lock
-from dicom_node.peer import associated
-from dicom_node.sender import Peer
+from dicom_node.scu.association import associated
+from dicom_node.scu.c_store import Peer
+from dicom_node.storage.durable import try_lock
 from dicom_node.synthesis import ct_series
 from tests.dicom_node.conftest import wait_until
-from tests.node import node
-from tests.peers import LOOPBACK, free_port, running, wait_for_peer
+from tests.support.node import node
+from tests.support.peers import LOOPBACK, free_port, running, wait_for_peer
 from worker.ledger import Ledger
-from worker.upkeep.leadership import Leadership
+from worker.maintenance.leader_lock import Leadership
 
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 ASSOCIATIONS = 12  # the kernel deals them out: that one process gets all of them happens once in two thousand runs
@@ -36,7 +36,7 @@ prompts: [liver]
 
 INTAKE_ENDS = """
 import sys
-from worker.intake import Intake
+from worker.steps.intake import Intake
 def run(*_):
     raise RuntimeError("the intake has ended")
 Intake.run = run
@@ -97,9 +97,9 @@ def test_a_process_that_cannot_ask_for_the_lead_asks_again(tmp_path, monkeypatch
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     with Leadership(tmp_path) as leadership:
-        monkeypatch.setattr("worker.upkeep.leadership.try_lock", refused)
+        monkeypatch.setattr("worker.maintenance.leader_lock.try_lock", refused)
         assert not leadership.held()
-        monkeypatch.setattr("worker.upkeep.leadership.try_lock", try_lock)
+        monkeypatch.setattr("worker.maintenance.leader_lock.try_lock", try_lock)
         assert leadership.held()
 
 

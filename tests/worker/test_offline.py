@@ -8,14 +8,14 @@ from pydicom import dcmread
 
 from dicom_node.series import read_volume
 from dicom_node.synthesis import write_slices
-from tests.images import affine_of, rotation, segment_points
-from tests.twins import ThresholdSegmenter
-from tests.worker.listening import QUIET, Node
+from tests.support.images import affine_of, rotation, segment_points
+from tests.support.listening import QUIET, Node
+from tests.support.twins import ThresholdSegmenter
 from tests.worker.test_selection import echoes, series
-from worker import offline
-from worker.offline import NothingToDoError, UsedFolderError, run_study
 from worker.results.writable import require_writable
 from worker.settings import Settings
+from worker.steps import offline
+from worker.steps.offline import NothingToDoError, UsedFolderError, run_study
 
 PROTOCOLS = {
     "best": "choose: {take: best, prefer: [soft kernel, thin]}\n",

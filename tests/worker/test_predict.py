@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from worker.__main__ import app
-from worker.commands import offline
+from worker.cli import offline
 
 
 class Stub:

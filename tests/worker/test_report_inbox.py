@@ -9,11 +9,11 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage, EnhancedSRStorage, XRayRadiationDoseSRStorage
 
-from tests.worker.reports.test_links import ORU, document
-from worker.doors.report_inbox import Reported, ReportInbox, is_narrative
+from tests.worker.report_language.test_links import ORU, document
 from worker.ledger import Ledger, SeriesState
 from worker.protocols.protocol import FromReport
-from worker.reports import NotAReportError, ReportError
+from worker.report_language import NotAReportError, ReportError
+from worker.reports.inbox import Reported, ReportInbox, is_narrative
 
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
 ASKED = FromReport(wait_minutes=30)
@@ -214,7 +214,7 @@ def test_a_full_disk_leaves_nothing_behind_in_the_ledger(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("worker.doors.report_inbox.write_new", full)
+    monkeypatch.setattr("worker.reports.inbox.write_new", full)
     with pytest.raises(OSError, match="No space left"):
         inbox.take(TEXT, source="http", study_uid=STUDY)
     assert ledger.reports_on(STUDY, "") == []

@@ -11,15 +11,15 @@ import requests
 from structlog.testing import capture_logs
 
 from dicom_node.errors import ListenerError
-from tests.worker.reports.test_links import ORU
-from tests.worker.reports.test_mllp import Sender
-from worker.doors.report_inbox import ReportInbox
-from worker.doors.report_server import receiving_reports
+from tests.worker.report_language.test_links import ORU
+from tests.worker.report_language.test_mllp import Sender
 from worker.errors import LedgerError, SettingsError
 from worker.ledger import Ledger
 from worker.protocols.protocol import FromReport
-from worker.reports.errors import ReceiverError
-from worker.reports.read import MAX_BYTES
+from worker.report_language.errors import ReceiverError
+from worker.report_language.formats.read import MAX_BYTES
+from worker.reports.inbox import ReportInbox
+from worker.servers.reports import receiving_reports
 from worker.settings import Settings
 
 STUDY = "1.2.3.4"

@@ -9,14 +9,14 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian
 
 from dicom_node.synthesis import ct_series
-from tests.images import edit
-from tests.twins import ThresholdSegmenter
-from tests.worker.listening import QUIET, Node
-from worker.doors.report_inbox import ReportInbox
-from worker.jobs import Prompt
+from tests.support.images import edit
+from tests.support.listening import QUIET, Node
+from tests.support.twins import ThresholdSegmenter
+from worker.job_spec import Prompt
 from worker.ledger import Job, JobState
-from worker.results.outputs import write_outputs
-from worker.segmentation import segment
+from worker.reports.inbox import ReportInbox
+from worker.results.write import write_outputs
+from worker.steps.segmentation import segment
 
 PROTOCOL = """
 name: lesions

@@ -10,16 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tests.worker.ledger_stories import LEASE, Clock, claimed, deliver, work
-from tests.worker.retention_site import ARRIVAL, Site
-from worker.doors.report_inbox import ReportInbox
+from tests.support.ledger_stories import LEASE, Clock, claimed, deliver, work
+from tests.support.retention_site import ARRIVAL, Site
 from worker.errors import SettingsError
-from worker.jobs import Route
+from worker.job_spec import Route
 from worker.ledger import DeliveryState, JobState, Ledger
 from worker.ledger.schema import deliveries, jobs, metadata, series
 from worker.ledger.states import SeriesState
+from worker.maintenance.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS
+from worker.reports.inbox import ReportInbox
 from worker.settings import load
-from worker.upkeep.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from dicom_node.clearing import Clearing
 from dicom_node.errors import StoreError
-from dicom_node.keeping.durable import try_lock
-from tests.worker.ledger_stories import LEASE, Clock, deliver
-from tests.worker.listening import QUIET, Node
-from tests.worker.retention_site import ARRIVAL, Site
-from worker.jobs import Route
+from dicom_node.removal import Clearing
+from dicom_node.storage.durable import try_lock
+from tests.support.ledger_stories import LEASE, Clock, deliver
+from tests.support.listening import QUIET, Node
+from tests.support.retention_site import ARRIVAL, Site
+from worker.job_spec import Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
-from worker.queue_server import running_queue
-from worker.upkeep.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS, Retention
+from worker.maintenance.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS, Retention
+from worker.queue.embedded_server import running_queue
 
 
 @pytest.fixture

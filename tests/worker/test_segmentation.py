@@ -14,18 +14,18 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_node.clearing import Clearing
+from dicom_node.removal import Clearing
 from dicom_node.synthesis import ct_series
-from tests.twins import ThresholdSegmenter
+from tests.support.twins import ThresholdSegmenter
 from voxtell import OutOfMemoryError
-from worker import segmentation
 from worker.errors import EngineMissingError
-from worker.jobs import Derived, Engine, Prompt, Route, Work
+from worker.job_spec import Derived, Engine, Prompt, Route, Work
 from worker.ledger import Job, JobState
-from worker.queue_server import running_queue
-from worker.segmentation import Desk
+from worker.maintenance.locks import device_turn
+from worker.queue.embedded_server import running_queue
 from worker.settings import Destination, Settings, load
-from worker.upkeep.turns import device_turn
+from worker.steps import segmentation
+from worker.steps.segmentation import Desk
 
 SPACING = (3.0, 2.0, 1.5)
 

@@ -10,15 +10,15 @@ from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage, XRayRadiationDoseSRStorage
 
 from dicom_node.synthesis import Subject, ct_series
-from tests.images import edit
-from tests.worker.listening import QUIET, Node
-from worker.choosing import selection
-from worker.choosing.candidates import readable, studies_in, volumes_of
-from worker.choosing.choice import choose
-from worker.choosing.selection import conditions_of, reason_of
-from worker.doors.report_inbox import ReportInbox
+from tests.support.images import edit
+from tests.support.listening import QUIET, Node
 from worker.ledger import JobState
 from worker.protocols import Protocol
+from worker.reports.inbox import ReportInbox
+from worker.selection import select
+from worker.selection.choose import choose
+from worker.selection.select import conditions_of, reason_of
+from worker.selection.study_volumes import readable, studies_in, volumes_of
 
 BEST = {"take": "best", "prefer": ["original", "axial", "soft kernel", "thin"]}
 
@@ -353,7 +353,7 @@ def test_a_study_waits_for_its_report_without_being_read_again_and_again(node, h
     (decision,) = node.ledger.decisions_on(study_uid)
     assert decision.reason.startswith("a report: no, it is not there: waits for a report until ")
     with monkeypatch.context() as closed:
-        closed.setattr(selection, "readable", lambda _paths: pytest.fail("read again"))
+        closed.setattr(select, "readable", lambda _paths: pytest.fail("read again"))
         assert node.tick() == []
     node.restart()
     assert node.tick() == []

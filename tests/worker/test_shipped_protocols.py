@@ -10,7 +10,7 @@ import pytest
 from pydicom import Dataset
 
 from dicom_node.regions import region_for
-from worker.choosing.explain import of_folder
+from worker.explain.dry_run import of_folder
 from worker.protocols import Candidate, Protocol, inactive, read_folder
 from worker.settings import Settings
 

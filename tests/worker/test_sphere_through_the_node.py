@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from dicom_node.listener import Listener
-from dicom_node.sender import Peer, send
+from dicom_node.scu.c_store import Peer, send
 from dicom_node.store import Store
 from dicom_node.synthesis import write_slices
-from tests.images import affine_of, axis_orders, rotation, segment_points
-from tests.twins import ThresholdSegmenter
-from worker.jobs import Prompt, Work
-from worker.results.outputs import write_outputs
-from worker.segmentation import segment
+from tests.support.images import affine_of, axis_orders, rotation, segment_points
+from tests.support.twins import ThresholdSegmenter
+from worker.job_spec import Prompt, Work
+from worker.results.write import write_outputs
+from worker.steps.segmentation import segment
 
 SHAPE = (9, 14, 19)
 SPACING = (2.6, 1.7, 1.1)  # millimetres between slices, rows, columns

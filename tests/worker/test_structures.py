@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dicom_node.shaping.masks import Masks
-from worker.jobs import Derived, Finish, Prompt
+from dicom_node.masks.packed import Masks
+from worker.job_spec import Derived, Finish, Prompt
 from worker.results.structures import StructureError, finished, region_of, structures_of
 
 Mask = NDArray[np.bool_]

@@ -6,13 +6,13 @@ from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
 from requests import Session
 
-from dicom_node.receiving.sessions import Sessions
+from dicom_node.scp.sessions import Sessions
 from dicom_node.synthesis import ct_series
-from tests.peers import free_port
-from tests.worker.listening import QUIET, Node
-from worker.doors.web_intake import receiving_by_web
+from tests.support.listening import QUIET, Node
+from tests.support.peers import free_port
 from worker.errors import SettingsError
-from worker.queue_server import running_queue
+from worker.queue.embedded_server import running_queue
+from worker.servers.stow import receiving_by_web
 
 LIVER = "name: liver\nmatch: {Modality: CT, CallingAE: STOW-RS}\nprompts: [liver]\n"
 

@@ -1,6 +1,6 @@
 """The bundled model's dimensions and card."""
 
-from voxtell.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
+from voxtell.model.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
 from voxtell.training.cards import with_words
 from voxtell.training.vocabulary import builtin
 

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from voxtell.checkpoint import load_network
-from voxtell.plans import Card, Plans
+from voxtell.model.checkpoint import load_network
+from voxtell.model.plans import Card, Plans
 from voxtell.training.dataset import DatasetError
 from voxtell.training.widen import widen
 

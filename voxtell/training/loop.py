@@ -22,8 +22,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from voxtell.network import VoxTell
-from voxtell.plans import Plans
+from voxtell.model.network import VoxTell
+from voxtell.model.plans import Plans
 from voxtell.training.dataset import DatasetError
 from voxtell.training.losses import deep_supervision
 from voxtell.training.sampling import PatchSampler, Sample

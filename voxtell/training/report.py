@@ -165,7 +165,7 @@ Mean Dice over at most {patients} validation patients, number of prompts in pare
 single phrasing or typo against the structure's name. The prompts are in `voxtell/training/heldout.toml`; none was
 used in training. A description that lies closer to something else, or to nothing that the model was taught, is called
 unknown in every result and is to be reviewed. Synonyms among the phrasings may stand in the text encoder's word list
-(`voxtell/lexicon.toml`), which maps them to the same vector as the name: then the masks are equal by construction.
+(`voxtell/text/lexicon.toml`), which maps them to the same vector as the name: then the masks are equal by construction.
 
 {table(header, rows)}"""
 

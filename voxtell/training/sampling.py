@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxtell.plans import InputPlans
-from voxtell.prompts import TextEncoder
+from voxtell.model.plans import InputPlans
+from voxtell.text.encoders import TextEncoder
 from voxtell.training.augment import (
     Augmentation,
     Vector,

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxtell.checkpoint import load_network
-from voxtell.ngrams import NgramEncoder
+from voxtell.inference.preprocess import Spacing, downsample, triple
+from voxtell.model.checkpoint import load_network
+from voxtell.model.plans import Plans
 from voxtell.phantom import Array, head_and_neck
-from voxtell.plans import Plans
-from voxtell.preprocess import Spacing, downsample, triple
-from voxtell.prompts import Bank, QwenEncoder, TextEncoder
+from voxtell.text.encoders import Bank, QwenEncoder, TextEncoder
+from voxtell.text.lexical import NgramEncoder
 from voxtell.training import cards
 from voxtell.training.architecture import bundled_plans
 from voxtell.training.augment import NONE, Augmentation

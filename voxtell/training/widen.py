@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from voxtell.network import VoxTell
-from voxtell.plans import Plans
+from voxtell.model.network import VoxTell
+from voxtell.model.plans import Plans
 from voxtell.training.dataset import DatasetError
 
 # Weights of the mask decoder that read two things: the features from below and the encoder's skip, or features and

@@ -5,11 +5,11 @@ workers that try to claim a job exactly one sees a changed row. The queue may be
 what to enqueue again.
 """
 
-from worker.ledger.clock import ClockFacts
+from worker.ledger.best_volume import RivalFacts
+from worker.ledger.clock_repair import ClockFacts
 from worker.ledger.records import Decision, Delivery, Job, Report, Series
 from worker.ledger.reports import ReportFacts
 from worker.ledger.retention import RetentionFacts
-from worker.ledger.rivals import RivalFacts
 from worker.ledger.series import SeriesFacts
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 from worker.ledger.studies import StudyFacts

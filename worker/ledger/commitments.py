@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from worker.errors import UnknownJobError
 from worker.ledger.deliveries import DeliveryFacts, next_at
-from worker.ledger.following import awaited
+from worker.ledger.job_of_deliveries import awaited
 from worker.ledger.records import Delivery, Job
 from worker.ledger.schema import deliveries, jobs
 from worker.ledger.states import DeliveryState, JobState

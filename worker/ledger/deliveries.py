@@ -6,9 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from worker.errors import UnknownJobError
-from worker.ledger.following import Following, awaited
+from worker.ledger.job_of_deliveries import Following, awaited
 from worker.ledger.records import Delivery, Job
-from worker.ledger.routes import destinations
+from worker.ledger.routing import destinations
 from worker.ledger.schema import deliveries, jobs
 from worker.ledger.states import DeliveryState, JobState
 

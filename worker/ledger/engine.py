@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
 
-from dicom_node.keeping.durable import locked
+from dicom_node.storage.durable import locked
 from worker.errors import LedgerError
 
 BUSY_SECONDS = 30  # SQLite: how long a writer waits for another; each holds the lock for about a millisecond

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from worker.errors import UnknownJobError
-from worker.jobs import Priority, Work
+from worker.job_spec import Priority, Work
 from worker.ledger import windows
 from worker.ledger.records import Job
 from worker.ledger.schema import jobs

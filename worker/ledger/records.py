@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.jobs import Work
+from worker.job_spec import Work
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 
 

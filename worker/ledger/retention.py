@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import sqlalchemy as sa
 
-from worker.ledger.following import awaited
+from worker.ledger.job_of_deliveries import awaited
 from worker.ledger.records import Report
 from worker.ledger.schema import deliveries, jobs, reports, series, studies
 from worker.ledger.series import unsettled

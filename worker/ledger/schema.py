@@ -45,7 +45,7 @@ jobs = sa.Table(
     sa.Column("study_uid", sa.String(64), nullable=False, index=True),
     sa.Column("series_uid", sa.String(64), nullable=False, index=True),
     sa.Column("protocol", sa.String(64), nullable=False),
-    sa.Column("work", sa.JSON, nullable=False),  # worker.jobs.Work: prompts, instances, model, outputs, destinations
+    sa.Column("work", sa.JSON, nullable=False),  # worker.job_spec: prompts, instances, model, outputs, destinations
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),  # counted before the work; from 0 again by a retry
     sa.Column("claims", sa.Integer, nullable=False, default=0),  # only ever grows: its value names the holder
@@ -56,7 +56,7 @@ jobs = sa.Table(
     sa.Column("next_try_at", sa.Float, nullable=False),
     sa.Column("lease_until", sa.Float, nullable=False, default=0.0),  # SEGMENTING only
     sa.Column("superseded_by", sa.String(32), nullable=True),
-    sa.Column("priority", sa.Integer, nullable=False, default=1),  # worker.jobs.Priority: smaller goes first
+    sa.Column("priority", sa.Integer, nullable=False, default=1),  # worker.job_spec.Priority: smaller goes first
     sa.Column("cleaned_at", sa.Float, nullable=True),  # when retention removed its images and results
 )
 
@@ -91,7 +91,7 @@ decisions = sa.Table(
 reports = sa.Table(
     "reports",
     metadata,
-    sa.Column("id", sa.String(64), primary_key=True),  # of its bytes (worker.doors.report_inbox): sent twice it is one
+    sa.Column("id", sa.String(64), primary_key=True),  # of its bytes (worker.reports.inbox): sent twice it is one
     sa.Column("study_uid", sa.String(64), nullable=True, index=True),
     sa.Column("accession", Words(64), nullable=True, index=True),
     sa.Column("source", sa.String(16), nullable=False),  # dicom, hl7, http
@@ -104,5 +104,5 @@ studies = sa.Table(
     "studies",
     metadata,
     sa.Column("study_uid", sa.String(64), primary_key=True),
-    sa.Column("accession", Words(64), nullable=False, index=True),  # as worker.reports.links writes them
+    sa.Column("accession", Words(64), nullable=False, index=True),  # normalised (report_language.formats)
 )

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from worker.jobs import Work
+from worker.job_spec import Work
 from worker.ledger.engine import open_engine
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 

@@ -1,12 +1,9 @@
 """Protocols: what is segmented in which volumes, and where the results go. One YAML file each."""
 
 from worker.protocols.attributes import Candidate
-from worker.protocols.choosing import Choose
+from worker.protocols.conditions import Answer, Condition, Finding, Match, decisive
 from worker.protocols.folder import ProtocolFolder, problems_in, read_folder, ship_protocols
-from worker.protocols.matching import Answer, Condition, Finding, Match, decisive
-from worker.protocols.protocol import FromReport, Protocol
-from worker.protocols.reading import protocol_files, read_protocol
-from worker.protocols.site import (
+from worker.protocols.on_this_node import (
     InactiveError,
     beyond_bundled,
     inactive,
@@ -16,6 +13,9 @@ from worker.protocols.site import (
     watched,
     work_facts,
 )
+from worker.protocols.preferences import Choose
+from worker.protocols.protocol import FromReport, Protocol
+from worker.protocols.yaml_file import protocol_files, read_protocol
 
 __all__ = [
     "Answer",

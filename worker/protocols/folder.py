@@ -15,7 +15,7 @@ import structlog
 
 from worker.errors import ProtocolError
 from worker.protocols.protocol import Protocol
-from worker.protocols.reading import parse_protocol, protocol_files, read_protocol
+from worker.protocols.yaml_file import parse_protocol, protocol_files, read_protocol
 
 log = structlog.get_logger(__name__)
 

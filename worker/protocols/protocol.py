@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from worker.jobs import Derived, Engine, Frozen, Output, Priority, Prompt, Route
+from worker.job_spec import Derived, Engine, Frozen, Output, Priority, Prompt, Route
 from worker.protocols.attributes import Candidate
-from worker.protocols.choosing import Choose
-from worker.protocols.matching import Finding, Match
-from worker.protocols.structures import PlacedError, check_structures
+from worker.protocols.conditions import Finding, Match
+from worker.protocols.preferences import Choose
+from worker.protocols.structure_checks import PlacedError, check_structures
 
 NOT_SENT = ("nifti",)
 """Outputs that are no DICOM objects: they stay in the results folder."""

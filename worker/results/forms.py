@@ -6,7 +6,7 @@ They are objects of their own, with UIDs of their own; a destination gets the on
 
 from collections.abc import Iterable, Sequence
 
-from worker.jobs import Route
+from worker.job_spec import Route
 from worker.settings import Destination
 
 LABEL_MAP = "-labelmap.dcm"

@@ -13,12 +13,12 @@ import numpy as np
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from dicom_node.masks import postprocess
+from dicom_node.masks.measures import Extent, extent
+from dicom_node.masks.packed import Mask, Masks, PackedMask
 from dicom_node.regions import Region, label_of, region_for
-from dicom_node.shaping import finish
-from dicom_node.shaping.masks import Mask, Masks, PackedMask
-from dicom_node.shaping.measures import Extent, extent
 from worker.errors import WorkerError
-from worker.jobs import Derived, Finish, Prompt
+from worker.job_spec import Derived, Finish, Prompt
 
 Affine = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -104,15 +104,15 @@ def _needed(one: Prompt | Derived) -> Iterator[str]:
 def _finished(mask: Mask, how: Finish, mask_of: Any, affine: Affine) -> Mask:
     """The steps in the order in which `Finish` names them."""
     if how.crop_to:
-        mask = finish.crop_to(mask, mask_of(how.crop_to))
+        mask = postprocess.crop_to(mask, mask_of(how.crop_to))
     if how.largest_component:
-        mask = finish.largest_component(mask)
+        mask = postprocess.largest_component(mask)
     if how.min_volume_ml:
-        mask = finish.remove_small(mask, affine, how.min_volume_ml)
+        mask = postprocess.remove_small(mask, affine, how.min_volume_ml)
     if how.fill_holes:
-        mask = finish.fill_holes(mask, affine)
+        mask = postprocess.fill_holes(mask, affine)
     if how.smooth_mm:
-        mask = finish.smooth(mask, affine, how.smooth_mm)
+        mask = postprocess.smooth(mask, affine, how.smooth_mm)
     return mask
 
 
@@ -125,7 +125,7 @@ def _combined(how: Derived, mask_of: Any, shape: tuple[int, ...], affine: Affine
         mask &= mask_of(name)
     for name in how.subtract:
         mask &= ~mask_of(name)
-    return finish.margin(mask, affine, how.margin_mm)
+    return postprocess.margin(mask, affine, how.margin_mm)
 
 
 def structures_of(

@@ -1,0 +1,182 @@
+"""Slices in order: are these frames one regular grid, and where does it lie?
+
+Everything here is decided from all frames: a lone wrong slice is named, wherever in the list it stands.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.errors import SeriesError
+from dicom_node.images.frames import Frame, text_of
+
+# Orientation cosines of one series agree to rounding; 1e-3 is 0.06 degrees, 0.25 mm at the rim of a 500 mm field.
+COSINE_TOLERANCE: Final = 1e-3
+# Pixel spacings agree when the last pixel of an image lies at the same place to this part of a pixel.
+SPACING_PART: Final = 0.1
+# A slice may lie off its place on the grid by this part of the slice spacing: twice below the tenth of a voxel that a
+# mask may be off. Positions rounded to 0.01 mm are always accepted.
+JITTER_PART: Final = 0.05
+JITTER_MM: Final = 0.01
+# A gap from this many spacings on is a missing slice and no jitter.
+GAP_SPACINGS: Final = 1.5
+# Two frames closer than this lie at the same place.
+SAME_PLACE_MM: Final = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Frames in slice order, along the normal (row x column direction), and their common geometry.
+
+    `affine` (4, 4) maps (slice, row, column) to LPS millimetres, shear included. `upright` is the same with the slice
+    axis along the normal: equal for an untilted series, and what a library that knows no shear can hold.
+    """
+
+    frames: tuple[Frame, ...]
+    affine: NDArray[np.float64]
+    upright: NDArray[np.float64]
+    orientation: NDArray[np.float64]  # (2, 3) of most frames
+    tilt_degrees: float  # between the slice axis and the normal: the gantry tilt; 0.0 if below what positions resolve
+    jitter_mm: float  # the largest distance of a slice from its place on the grid
+
+
+def require_uniform(frames: Sequence[Frame]) -> None:
+    """SeriesError naming the slice whose patient, kind, frame of reference, orientation, size or spacing is not that of
+    the most.
+    """
+    patients = [text_of(frame.header.get("PatientID")) for frame in frames]
+    (most, _), *_ = Counter(patients).most_common()
+    # Who they are is not for logs.
+    _require_same(frames, "patients", ["one Patient ID" if one == most else "another Patient ID" for one in patients])
+    for what, keyword in (
+        ("study", "StudyInstanceUID"),
+        ("kind of image", "SOPClassUID"),
+        ("frame of reference", "FrameOfReferenceUID"),
+    ):
+        _require_same(frames, what, [text_of(frame.header.get(keyword)) or "none" for frame in frames])
+    usual = _usual_orientation(frames)
+    for frame in frames:
+        if not _is_along(frame, usual):
+            ours, theirs = (np.round(cosines, 4).tolist() for cosines in (frame.orientation, usual))
+            raise SeriesError(f"mixed orientations: {frame} has {ours}, most slices have {theirs}")
+    _require_same(frames, "size (rows, columns)", [frame.size for frame in frames])
+    _require_one_spacing(frames)
+
+
+def _require_one_spacing(frames: Sequence[Frame]) -> None:
+    """Spacings that differ by rounding differ at no pixel of the image by more than a part of a pixel."""
+    usual = _usual_spacing(frames)
+    for frame in frames:
+        if (np.abs(np.subtract(frame.spacing, usual)) * frame.size > np.multiply(SPACING_PART, usual)).any():
+            raise SeriesError(f"mixed pixel spacing: {frame} has {frame.spacing}, most slices have {usual}")
+
+
+def require_one_rescale(frames: Sequence[Frame]) -> None:
+    """SeriesError naming a slice without Rescale Slope and Intercept among others that have them, and need them."""
+    if any(frame.rescale != (1.0, 0.0) for frame in frames):
+        _require_same(frames, "rescale slope and intercept", ["both" if one.rescaled else "not both" for one in frames])
+
+
+def one_orientation(frames: Sequence[Frame]) -> bool:
+    """Whether all frames have the orientation of the most."""
+    usual = _usual_orientation(frames)
+    return all(_is_along(frame, usual) for frame in frames)
+
+
+def _is_along(frame: Frame, orientation: NDArray[np.float64]) -> bool:
+    return bool(np.abs(frame.orientation - orientation).max() <= COSINE_TOLERANCE)
+
+
+def levels_of(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames sorted along the normal, those at the same place together."""
+    normal = _normal(_usual_orientation(frames))
+    ordered = sorted(frames, key=lambda frame: (float(frame.position @ normal), frame.file.sop_uid, frame.number or 0))
+    levels: list[list[Frame]] = []
+    for frame in ordered:
+        if levels and np.linalg.norm(frame.position - levels[-1][0].position) < SAME_PLACE_MM:
+            levels[-1].append(frame)
+        else:
+            levels.append([frame])
+    return levels
+
+
+def arrange(frames: Sequence[Frame]) -> Grid:
+    """The regular grid of uniform frames, one per place; SeriesError names the slice and the figure that forbid it."""
+    if len(frames) < 2:
+        raise SeriesError(f"a single slice is no volume: {frames[0]}")
+    orientation = _usual_orientation(frames)
+    between_rows, between_columns = _usual_spacing(frames)
+    normal = _normal(orientation)
+    ordered = tuple(sorted(frames, key=lambda frame: float(frame.position @ normal)))
+    positions = np.array([frame.position for frame in ordered])
+    depths = positions @ normal
+    _require_no_gap(ordered, depths)
+
+    count = np.arange(len(ordered))
+    step, origin = np.polyfit(count, positions, 1)
+    spacing = float(step @ normal)
+    off = np.linalg.norm(positions - (origin + count[:, None] * step), axis=1)
+    worst = int(off.argmax())
+    allowed = max(JITTER_MM, JITTER_PART * spacing)
+    if off[worst] > allowed:
+        raise SeriesError(
+            f"uneven spacing: {ordered[worst]} lies {off[worst]:.3f} mm off the regular grid of {spacing:.3f} mm; "
+            f"{allowed:.3f} mm is accepted"
+        )
+    drift = step - spacing * normal
+    tilted = np.linalg.norm(drift) * (len(ordered) - 1) > max(
+        JITTER_MM, JITTER_PART * min(between_rows, between_columns)
+    )
+    upright = np.eye(4)
+    upright[:3, 0] = spacing * normal
+    upright[:3, 1] = np.cross(normal, orientation[0]) * between_rows
+    upright[:3, 2] = orientation[0] * between_columns
+    upright[:3, 3] = origin
+    affine = upright.copy()
+    if tilted:
+        affine[:3, 0] = step
+    tilt = float(np.degrees(np.arctan2(np.linalg.norm(drift), spacing))) if tilted else 0.0
+    return Grid(ordered, affine, upright, orientation, tilt, float(off[worst]))
+
+
+def _require_no_gap(ordered: Sequence[Frame], depths: NDArray[np.float64]) -> None:
+    gaps = np.diff(depths)
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    widest, narrowest = int(gaps.argmax()), int(gaps.argmin())
+    if gaps[narrowest] < SAME_PLACE_MM:
+        raise SeriesError(f"two slices at one depth: {ordered[narrowest]} and {ordered[narrowest + 1]}")
+    if gaps[widest] >= GAP_SPACINGS * usual:
+        raise SeriesError(
+            f"a slice is missing between {ordered[widest]} and {ordered[widest + 1]}: the gap is "
+            f"{gaps[widest]:.3f} mm where it is usually {usual:.3f} mm; send the whole series again"
+        )
+
+
+def _require_same(frames: Sequence[Frame], what: str, values: Sequence[Any]) -> None:
+    counts = Counter(values)
+    (usual, _), *others = counts.most_common()
+    if others:
+        frame = frames[values.index(others[-1][0])]
+        raise SeriesError(f"mixed {what}: {frame} has {others[-1][0]}, {counts[usual]} of {len(frames)} have {usual}")
+
+
+def _normal(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vector (3,) across the image plane, row direction x column direction (PS3.3 C.7.6.2.1.1)."""
+    normal = np.cross(*orientation)
+    return np.asarray(normal / np.linalg.norm(normal), dtype=np.float64)
+
+
+def _usual_orientation(frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """The orientation (2, 3) that most frames have, to three decimals, unrounded."""
+    keys = [tuple(np.round(frame.orientation, 3).ravel() + 0.0) for frame in frames]
+    usual, _ = Counter(keys).most_common(1)[0]
+    return frames[keys.index(usual)].orientation
+
+
+def _usual_spacing(frames: Sequence[Frame]) -> tuple[float, float]:
+    """Between rows and between columns, as most frames have it."""
+    return Counter(frame.spacing for frame in frames).most_common(1)[0][0]

@@ -1,0 +1,132 @@
+"""Measures of a mask in patient space: where it lies, its volume, intensity and longest diameter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_node.masks.packed import bounding_box
+
+# Directions in which outermost voxels are sought: about 7 degrees apart, and the search goes on from the best pair.
+_DIRECTIONS: Final = 400
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a set of voxels lies; millimetres in LPS, of the voxel centres."""
+
+    volume_ml: float
+    centroid: tuple[float, float, float]
+    lowest: tuple[float, float, float]  # per patient axis
+    highest: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Of one non-empty mask."""
+
+    volume_ml: float
+    mean: float  # of the image under the mask, in its units (HU for CT)
+    deviation: float
+    diameter_mm: float  # longest distance between two voxel centres
+
+
+def extent(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Extent:
+    """Where `mask` (three axes, at least one voxel) lies; `affine` (4, 4) maps its indices to LPS millimetres."""
+    (mask,), affine = _cropped(mask, affine)
+    counts = [mask.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+    voxels = int(counts[0].sum())
+    middle = np.array([count @ np.arange(len(count)) / voxels for count in counts])
+    ends = _line_ends(mask, affine)
+    return Extent(
+        volume_ml=voxels * abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
+        centroid=_triple(affine[:3, :3] @ middle + affine[:3, 3]),
+        lowest=_triple(ends.min(axis=0)),
+        highest=_triple(ends.max(axis=0)),
+    )
+
+
+def extent_of(points: NDArray[np.float64], voxel_mm3: float) -> Extent:
+    """Where the voxels centred at `points` (N, 3) lie, each of `voxel_mm3` cubic millimetres."""
+    return Extent(
+        volume_ml=len(points) * voxel_mm3 / 1000,
+        centroid=_triple(points.mean(axis=0)),
+        lowest=_triple(points.min(axis=0)),
+        highest=_triple(points.max(axis=0)),
+    )
+
+
+def joined(parts: Sequence[Extent]) -> Extent:
+    """Where several sets without common voxels lie together."""
+    volumes = np.array([part.volume_ml for part in parts])
+    return Extent(
+        volume_ml=float(volumes.sum()),
+        centroid=_triple(volumes @ np.array([part.centroid for part in parts]) / volumes.sum()),
+        lowest=_triple(np.min([part.lowest for part in parts], axis=0)),
+        highest=_triple(np.max([part.highest for part in parts], axis=0)),
+    )
+
+
+def measure(mask: NDArray[np.bool_], affine: NDArray[np.float64], image: NDArray[np.float32]) -> Measures:
+    """Measures of `mask` on `image` of the same three axes, with `affine` (4, 4) and at least one voxel as `extent`."""
+    (mask, image), affine = _cropped(mask, affine, image)
+    values = image[mask].astype(np.float64)
+    return Measures(
+        volume_ml=len(values) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
+        mean=float(values.mean()),
+        deviation=float(values.std()),
+        diameter_mm=longest_diameter(_line_ends(mask, affine)),
+    )
+
+
+def _cropped(
+    mask: NDArray[np.bool_], affine: NDArray[np.float64], *others: NDArray[Any]
+) -> tuple[list[NDArray[Any]], NDArray[np.float64]]:
+    """The box that holds the mask, of it and of others on its grid, and the affine of that box."""
+    box = bounding_box(mask)
+    if box is None:
+        raise ValueError("an empty mask lies nowhere")
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    return [array[box] for array in (mask, *others)], moved
+
+
+def _line_ends(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """LPS millimetres (N, 3) of the first and last voxel on each line of the third axis: every corner is among them."""
+    lines = np.argwhere(mask.any(axis=2))
+    across = mask[lines[:, 0], lines[:, 1]]
+    first, last = across.argmax(axis=1), across.shape[1] - 1 - across[:, ::-1].argmax(axis=1)
+    ends = np.vstack([np.column_stack([lines, first]), np.column_stack([lines, last])])
+    return np.asarray(ends @ affine[:3, :3].T + affine[:3, 3])
+
+
+def longest_diameter(points: NDArray[np.float64]) -> float:
+    """The longest distance between two of the points (N, 3).
+
+    Candidates are the outermost points in some hundred directions; from the best pair the search goes on to the point
+    farthest from either end until none is farther.
+    """
+    turns = np.arange(_DIRECTIONS) * np.pi * (3 - np.sqrt(5))  # a Fibonacci lattice on the half sphere
+    height = (np.arange(_DIRECTIONS) + 0.5) / _DIRECTIONS
+    radius = np.sqrt(1 - height**2)
+    directions = np.stack([radius * np.cos(turns), radius * np.sin(turns), height])
+    outermost: set[int] = set()
+    for direction in directions.T:
+        along = points @ direction
+        outermost |= {int(along.argmin()), int(along.argmax())}
+    ends = points[sorted(outermost)]
+    gaps = np.linalg.norm(ends[:, None] - ends[None], axis=-1)
+    end = ends[int(gaps.max(axis=1).argmax())]
+    longest = float(gaps.max())
+    while True:
+        distances = np.linalg.norm(points - end, axis=1)
+        far = int(distances.argmax())
+        if distances[far] <= longest:
+            return longest
+        longest, end = float(distances[far]), points[far]
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])

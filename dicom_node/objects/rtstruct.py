@@ -1,0 +1,247 @@
+"""RTSTRUCT: masks as contours for planning systems (PS3.3 A.19, C.8.8.5 to C.8.8.8).
+
+Contours lie on the source's image planes. Names follow AAPM TG-263. The result is a pre-draft: its Approval Status is
+UNAPPROVED.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from itertools import count
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.charset import default_encoding
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pydicom.uid import ImplicitVRLittleEndian
+
+from dicom_node.errors import ResultError
+from dicom_node.masks.contours import keyhole, outline
+from dicom_node.masks.packed import Masks, PackedMask
+from dicom_node.objects.common import (
+    ObjectReference,
+    Work,
+    coded,
+    describe,
+    item,
+    looked_for,
+    masks_of,
+    refer,
+    reference_item,
+    result_dataset,
+    titled,
+)
+from dicom_node.objects.patient import carried
+from dicom_node.regions import Region, asked_by, label_of, one_line, shortened, without_side
+from dicom_node.series import ImageSeries
+from dicom_node.uids import derived_uid
+
+Holes = Literal["keyhole", "xor"]
+
+_CONTOUR_DATA: Final = Tag(0x30060050)
+_SUFFIXES: Final = {"left": "_L", "right": "_R", "both": "", "": ""}
+_DETACHED_STUDY: Final = "1.2.840.10008.3.1.2.3.1"  # Referenced SOP Class UID of a study, PS3.3 C.8.8.5.4
+
+
+def write_rtstruct(
+    series: ImageSeries,
+    masks: Masks | NDArray[np.bool_],
+    regions: Sequence[Region],
+    work: Work,
+    *,
+    holes: Holes = "keyhole",
+    name_length: int = 64,
+    placeholders: bool = False,
+) -> Dataset:
+    """Masks (P, slices, rows, columns) on the slices of `series` as one structure set, one ROI per region.
+
+    `holes`: as keyholes in the outer contour, or as contours of their own combined by exclusive or. `name_length`: 16
+    for systems that cut names there. `placeholders`: every empty mask becomes an ROI without contours; without it only
+    those whose region asks for it. ResultError when masks, regions and slices do not match, or when there is nothing
+    to write.
+    """
+    packed = masks_of(series, masks, regions).packed
+    kept = [
+        index
+        for index, (mask, region) in enumerate(zip(packed, regions, strict=True))
+        if placeholders or region.placeholder or len(mask.held)
+    ]
+    if not kept:
+        raise ResultError("no mask holds a voxel: there is no structure to write")
+    reference = rtstruct_reference(
+        series, regions, work, holes=holes, name_length=name_length, placeholders=placeholders
+    )
+    dataset = result_dataset(series, work, reference, "RTSTRUCT")
+    # Some thousand points are more than the 64 kB that a Decimal String may have in explicit VR (PS3.5 7.1.2).
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    missing = [region for region, mask in zip(regions, packed, strict=True) if not len(mask.held)]
+    _describe(dataset, series, work, looked_for(missing))
+    refer(dataset, series, work, reference)
+    if replaced := work.predecessor(reference.sop_class_uid):
+        dataset.PredecessorStructureSetSequence = [
+            reference_item(one.sop_class_uid, one.sop_uid) for one in replaced[:1]
+        ]
+    named = zip(kept, roi_names([regions[index] for index in kept], name_length), strict=True)
+    rois, contours, observations = [], [], []
+    for number, (index, name) in enumerate(named, start=1):
+        region = regions[index]
+        rois.append(
+            item(
+                ROINumber=number,
+                ReferencedFrameOfReferenceUID=dataset.FrameOfReferenceUID,
+                ROIName=name,
+                ROIDescription=_roi_description(region, work),
+                ROIGenerationAlgorithm="" if region.placeholder else "AUTOMATIC",
+                ROIGenerationDescription=shortened(f"{work.algorithm.name} {work.algorithm.version}", 64),
+            )
+        )
+        contours.append(_contours(number, series, packed[index], region, holes))
+        observations.append(_observation(number, region))
+    dataset.StructureSetROISequence = rois
+    dataset.ROIContourSequence = contours
+    dataset.RTROIObservationsSequence = observations
+    dataset.ApprovalStatus = "UNAPPROVED"
+    return dataset
+
+
+def rtstruct_reference(
+    series: ImageSeries,
+    regions: Sequence[Region],
+    work: Work,
+    *,
+    holes: Holes = "keyhole",
+    name_length: int = 64,
+    placeholders: bool = False,
+) -> ObjectReference:
+    """The structure set that `write_rtstruct` writes with these options, before it is written."""
+    return work.reference("RTSTRUCT", series, regions, holes, str(name_length), str(placeholders))
+
+
+def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
+    """A name for each region, at most `limit` bytes of UTF-8, no two alike in any case of letters.
+
+    The protocol's name, else TG-263's, else the prompt's words. What is too long loses its end but never its side, and
+    what would be alike gets a number.
+    """
+    names: list[str] = []
+    for region in regions:
+        stem, suffix = _stem(region)
+        for turn in count(1):
+            mark = "" if turn == 1 else str(turn)
+            room = limit - len(mark) - len(suffix)  # bytes, as receivers count them
+            name = stem.encode()[:room].decode(errors="ignore").rstrip("_ ") + mark + suffix
+            if name.casefold() not in {taken.casefold() for taken in names}:
+                names.append(name)
+                break
+    return names
+
+
+def _stem(region: Region) -> tuple[str, str]:
+    """A name without its side, and the suffix of the side."""
+    given = one_line(region.roi_name or (region.label if region.label != label_of(region.prompt) else region.tg263))
+    if given:
+        return (given[:-2], given[-2:]) if given.endswith(("_L", "_R")) else (given, "")
+    suffix = _SUFFIXES[region.side]
+    plain = unicodedata.normalize("NFKD", without_side(region.prompt)).encode("ascii", "ignore").decode()
+    return "_".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", plain)) or "ROI", suffix
+
+
+def _describe(dataset: Dataset, series: ImageSeries, work: Work, missing: str) -> None:
+    """RT series, frame of reference and structure set modules (PS3.3 C.8.8.1, C.7.4.1, C.8.8.5)."""
+    frame_of_reference = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
+    dataset.SeriesDescription = titled("Structures, UNAPPROVED", series)
+    dataset.OperatorsName = ""
+    dataset.FrameOfReferenceUID = frame_of_reference
+    indicator = carried(series.headers[0], "PositionReferenceIndicator")
+    dataset.PositionReferenceIndicator = indicator.value if indicator else ""
+    dataset.StructureSetLabel = "AUTO UNAPPROVED"
+    dataset.StructureSetName = "Automatic contours, UNAPPROVED"
+    dataset.StructureSetDescription = shortened(f"{describe(work)} {missing}".strip(), 1024)
+    dataset.StructureSetDate, dataset.StructureSetTime = f"{work.made:%Y%m%d}", f"{work.made:%H%M%S}"
+    images = [
+        reference_item(reference.sop_class_uid, reference.sop_uid, reference.frame_number)
+        for reference in series.references
+    ]
+    dataset.ReferencedFrameOfReferenceSequence = [
+        item(
+            FrameOfReferenceUID=frame_of_reference,
+            RTReferencedStudySequence=[
+                item(
+                    ReferencedSOPClassUID=_DETACHED_STUDY,
+                    ReferencedSOPInstanceUID=series.study_uid,
+                    RTReferencedSeriesSequence=[item(SeriesInstanceUID=series.series_uid, ContourImageSequence=images)],
+                )
+            ],
+        )
+    ]
+
+
+def _roi_description(region: Region, work: Work) -> str:
+    protocol = f", protocol {work.protocol} {work.protocol_digest}".rstrip() if work.protocol else ""
+    made_by = f"{work.algorithm.name} {work.algorithm.version}, weights {work.algorithm.digest}"
+    if region.placeholder:
+        return shortened(f"UNAPPROVED. Empty, to be drawn by a person{protocol}.", 1024)
+    reasons = " ".join(reason.sentence for reason in work.review if reason.label == region.label)
+    review = f" To be reviewed: {reasons}" if reasons else ""
+    return shortened(f"UNAPPROVED. {made_by}{protocol}. {asked_by(region)}{review}", 1024)
+
+
+def _contours(number: int, series: ImageSeries, mask: PackedMask, region: Region, holes: Holes) -> Dataset:
+    """ROI Contour Sequence item (PS3.3 C.8.8.6)."""
+    across, down = series.affine[:3, 2], series.affine[:3, 1]
+    sequence: list[Dataset] = []
+    for place, plane in mask.planes():
+        reference = series.references[place]
+        for polygon in outline(plane):
+            rings = [keyhole(polygon)] if holes == "keyhole" else [polygon.outer, *polygon.holes]
+            for ring in rings:
+                points = series.positions[place] + ring[:, :1] * down + ring[:, 1:] * across
+                contour = item(
+                    ContourNumber=len(sequence) + 1,
+                    ContourImageSequence=[
+                        reference_item(reference.sop_class_uid, reference.sop_uid, reference.frame_number)
+                    ],
+                    ContourGeometricType="CLOSED_PLANAR" if holes == "keyhole" else "CLOSEDPLANAR_XOR",
+                    NumberOfContourPoints=len(points),
+                )
+                contour[_CONTOUR_DATA] = _contour_data(points)
+                # pydicom writes raw values as they are only into the encoding in which they came.
+                contour.set_original_encoding(True, True, default_encoding)
+                sequence.append(contour)
+    structure = item(ROIDisplayColor=list(region.colour), ReferencedROINumber=number)
+    if sequence:
+        structure.ContourSequence = sequence
+    return structure
+
+
+def _contour_data(points: NDArray[np.float64]) -> RawDataElement:
+    """Decimal strings to a tenth of a micrometre, encoded at once: pydicom would make an object of every number."""
+    text = "\\".join(map("{:.4f}".format, points.ravel().tolist())).encode()
+    text += b" " * (len(text) % 2)
+    return RawDataElement(_CONTOUR_DATA, "DS", len(text), text, 0, is_implicit_VR=True, is_little_endian=True)
+
+
+def contour_points(contour: Dataset) -> NDArray[np.float64]:
+    """LPS millimetres (points, 3) of a Contour Sequence item, which keeps its text: numbers as objects are large."""
+    value = contour.get_item(_CONTOUR_DATA).value
+    numbers = value.split(b"\\") if isinstance(value, bytes) else value
+    return np.array(numbers, dtype=np.float64).reshape(-1, 3)
+
+
+def _observation(number: int, region: Region) -> Dataset:
+    """RT ROI Observations Sequence item (PS3.3 C.8.8.8)."""
+    observation = item(
+        ObservationNumber=number,
+        ReferencedROINumber=number,
+        RTROIInterpretedType=region.interpreted_type,
+        ROIInterpreter="",
+    )
+    if region.coded:
+        code = coded(region.type)
+        if region.laterality is not None:
+            code.SegmentedPropertyTypeModifierCodeSequence = [coded(region.laterality)]
+        observation.RTROIIdentificationCodeSequence = [code]
+    return observation

@@ -1,0 +1,271 @@
+"""SEG: masks as a DICOM Segmentation, BINARY or, of segments that do not overlap, LABELMAP (PS3.3 A.51, C.8.20).
+
+Frames lie on the source frames: position, orientation and SOP reference of each come from its own source slice, so a
+tilted, jittering or multi-frame source needs no regular grid here. Codes, algorithm and colour are highdicom's building
+blocks; frames are assembled here, because highdicom's own constructor wants one orientation and shared pixel measures
+from the source and takes several times as long.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import highdicom
+import numpy as np
+from highdicom.seg import SegmentDescription
+from numpy.typing import NDArray
+from pydicom import DataElement, Dataset
+from pydicom.sr.codedict import codes
+from pydicom.valuerep import format_number_as_ds
+
+from dicom_node.errors import ResultError
+from dicom_node.masks.packed import Masks, PackedMask
+from dicom_node.objects.common import (
+    Kind,
+    Work,
+    coded,
+    describe,
+    item,
+    looked_for,
+    masks_of,
+    refer,
+    reference_item,
+    result_dataset,
+    titled,
+)
+from dicom_node.objects.patient import carried
+from dicom_node.regions import Region, asked_by, label_of, one_line, shortened
+from dicom_node.series import ImageSeries
+from dicom_node.uids import derived_uid
+
+_SEGMENT_NUMBER: Final = 0x0062000B
+_POSITION: Final = 0x00200032
+
+Form = Literal["BINARY", "LABELMAP"]
+
+_KINDS: Final[dict[Form, Kind]] = {"BINARY": "SEG", "LABELMAP": "SEG labelmap"}
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """`dataset` is None when no mask holds a voxel: an empty segment hangs viewers, so none is ever written."""
+
+    dataset: Dataset | None
+    regions: tuple[Region, ...]  # as they were given
+    found: tuple[Region, ...]  # in segment order, segment numbers 1, 2, ...
+    not_found: tuple[Region, ...]  # looked for, empty mask
+
+
+def write_seg(
+    series: ImageSeries,
+    masks: Masks | NDArray[np.bool_],
+    regions: Sequence[Region],
+    work: Work,
+    form: Form = "BINARY",
+) -> Segmentation:
+    """Masks (P, slices, rows, columns) on the slices of `series`, one region each, as one Segmentation.
+
+    A segment per non-empty mask in the order given; per segment only the frames that hold it, as LABELMAP one frame per
+    slice that holds any. The same work gives the same UIDs, and the same bytes but for dates and times. ResultError
+    when masks, regions and slices do not match, and for a LABELMAP of segments that overlap.
+    """
+    packed = masks_of(series, masks, regions).packed
+    result = Segmentation(
+        dataset=None,
+        regions=tuple(regions),
+        found=tuple(region for region, mask in zip(regions, packed, strict=True) if len(mask.held)),
+        not_found=tuple(region for region, mask in zip(regions, packed, strict=True) if not len(mask.held)),
+    )
+    segments = [mask for mask in packed if len(mask.held)]
+    if not segments:
+        return result
+    overlap = overlapping(segments)
+    if form == "LABELMAP" and overlap:
+        raise ResultError("segments overlap: a label map can hold one of them per voxel only; write them as BINARY")
+    reference = work.reference(_KINDS[form], series, regions)
+    dataset = result_dataset(series, work, reference, "SEG")
+    _describe(dataset, result, series, work)
+    dataset.SegmentSequence = [
+        _segment(number, region, work, reference.sop_uid) for number, region in enumerate(result.found, start=1)
+    ]
+    dataset.SegmentsOverlap = "YES" if overlap else "NO"
+    refer(dataset, series, work, reference)
+    if form == "BINARY":
+        _lay_frames(dataset, series, [(number, mask.held) for number, mask in enumerate(segments, start=1)])
+        dataset.PixelData = _bits(segments)
+    else:
+        _become_label_map(dataset, series, segments)
+    return replace(result, dataset=dataset)
+
+
+def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work: Work) -> None:
+    """Series, frame of reference, general image, image pixel and segmentation image modules (PS3.3 C.8.20.2)."""
+    dataset.SeriesDescription = titled("Segmentation, UNAPPROVED", series)
+    dataset.ImageType = ["DERIVED", "PRIMARY"]
+    dataset.ContentLabel = "SEGMENTATION"
+    dataset.ContentDescription = "Automatic segmentation, UNAPPROVED"
+    dataset.ContentCreatorName = ""
+    dataset.ContentDate, dataset.ContentTime = f"{work.made:%Y%m%d}", f"{work.made:%H%M%S}"
+    dataset.ImageComments = shortened(f"{describe(work)} {looked_for(result.not_found)}".strip(), 10240)
+    dataset.FrameOfReferenceUID = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
+    indicator = carried(series.headers[0], "PositionReferenceIndicator")
+    dataset.PositionReferenceIndicator = indicator.value if indicator else ""
+    lossy = [header for header in series.headers if header.get("LossyImageCompression") == "01"]
+    dataset.LossyImageCompression = "01" if lossy else "00"
+    for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if lossy and (value := lossy[0].get(keyword)):
+            setattr(dataset, keyword, value)
+    dataset.SegmentationType = "BINARY"
+    _, dataset.Rows, dataset.Columns = series.volume.spatial_shape
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PixelRepresentation = 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 1, 1, 0
+
+
+def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
+    algorithm = work.algorithm
+    parameters = {"prompt": one_line(region.prompt), "weights": algorithm.digest}
+    if work.protocol:
+        parameters["protocol"] = f"{work.protocol} {work.protocol_digest}".strip()
+    segment = SegmentDescription(
+        segment_number=number,
+        segment_label=label_of(region.label),  # a protocol may have put its own name there
+        segmented_property_category=region.category,
+        segmented_property_type=region.type,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=algorithm.name,
+            family=codes.DCM.ArtificialIntelligence,
+            version=algorithm.version,
+            source="voxtell-dicom",
+            parameters=parameters,
+        ),
+        tracking_uid=derived_uid("segment", sop_uid, str(number)),
+        tracking_id=label_of(region.label),
+        anatomic_regions=[region.site] if region.site else None,
+        display_color=highdicom.color.CIELabColor.from_rgb(*region.colour),
+    )
+    if region.laterality is not None:
+        kind = segment.SegmentedPropertyTypeCodeSequence[0]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [coded(region.laterality)]
+    uncoded = "" if region.coded else " No code is known for this prompt: the type is the generic one."
+    reasons = " ".join(reason.sentence for reason in work.review if reason.label == region.label)
+    review = f" To be reviewed: {reasons}" if reasons else ""
+    segment.SegmentDescription = shortened(f"UNAPPROVED.{uncoded}{review} {asked_by(region)}", 1024)
+    return segment
+
+
+def _become_label_map(dataset: Dataset, series: ImageSeries, segments: Sequence[PackedMask]) -> None:
+    """One number a voxel; the background is a segment, because every value must be described (PS3.3 C.8.20.2.3)."""
+    background = SegmentDescription(
+        segment_number=1,
+        segment_label="Background",
+        segmented_property_category=codes.DCM.Background,
+        segmented_property_type=codes.DCM.Background,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=dataset.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence,
+        display_color=highdicom.color.CIELabColor(0.0, 0.0, 0.0),
+    )
+    background.SegmentNumber = 0  # highdicom's check wants a positive one
+    dataset.SegmentSequence = [background, *dataset.SegmentSequence]
+    dataset.SegmentationType = "LABELMAP"
+    dataset.PixelPaddingValue = 0
+    kind = np.dtype(np.uint8 if len(segments) < 256 else "<u2")
+    dataset.BitsAllocated = dataset.BitsStored = 8 * kind.itemsize
+    dataset.HighBit = dataset.BitsStored - 1
+    held = np.unique(np.concatenate([mask.held for mask in segments]))
+    _lay_frames(dataset, series, [(None, held)])
+    frames = np.zeros((len(held), *segments[0].shape[1:]), dtype=kind)
+    for number, mask in enumerate(segments, start=1):
+        for place, plane in mask.planes():
+            frames[np.searchsorted(held, place)][plane] = number
+    dataset.PixelData = frames.tobytes() + b"\x00" * (frames.nbytes % 2)
+    dataset["PixelData"].VR = "OB" if kind.itemsize == 1 else "OW"
+
+
+def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[tuple[int | None, NDArray[np.intp]]]) -> None:
+    """Multi-frame functional groups and dimensions (C.7.6.16, C.7.6.17).
+
+    `held` lists the slices of each segment number; None is the number of frames that hold several segments.
+    """
+    organization = derived_uid("dimensions", str(dataset.SOPInstanceUID))
+    dimensions = [(_POSITION, 0x00209113, "Position")]
+    if held[0][0] is not None:
+        dimensions = [(_SEGMENT_NUMBER, 0x0062000A, "Segment"), *dimensions]
+    dataset.DimensionOrganizationSequence = [item(DimensionOrganizationUID=organization)]
+    dataset.DimensionIndexSequence = [
+        item(
+            DimensionOrganizationUID=organization,
+            DimensionIndexPointer=pointer,
+            FunctionalGroupPointer=group,
+            DimensionDescriptionLabel=label,
+        )
+        for pointer, group, label in dimensions
+    ]
+    spacing = [format_number_as_ds(value) for value in series.volume.spacing]
+    cosines = [format_number_as_ds(float(value)) for value in series.orientation.ravel()]
+    shared = item(
+        PlaneOrientationSequence=[item(ImageOrientationPatient=cosines)],
+        PixelMeasuresSequence=[
+            item(SliceThickness=spacing[0], SpacingBetweenSlices=spacing[0], PixelSpacing=spacing[1:])
+        ],
+    )
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    slices = np.unique(np.concatenate([places for _, places in held]))
+    ranks = {place: rank for rank, place in enumerate(slices.tolist(), start=1)}
+    planes = {place: _plane(series, place) for place in ranks}
+    frames = []
+    for number, places in held:
+        segment = [] if number is None else [DataElement(0x0062000A, "SQ", [item(ReferencedSegmentNumber=number)])]
+        for place in places.tolist():
+            content = Dataset()
+            indices = [ranks[place]] if number is None else [number, ranks[place]]
+            content.add(DataElement(0x00209157, "UL", indices))  # Dimension Index Values
+            frame = Dataset()
+            frame.add(DataElement(0x00209111, "SQ", [content]))  # Frame Content Sequence
+            for element in (*planes[place], *segment):
+                frame.add(element)
+            frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence = frames
+    dataset.NumberOfFrames = len(frames)
+
+
+def _plane(series: ImageSeries, place: int) -> tuple[DataElement, DataElement]:
+    """Plane position and derivation image of the frames on one slice; all segments share them."""
+    reference = series.references[place]
+    source = reference_item(reference.sop_class_uid, reference.sop_uid, reference.frame_number)
+    source.SpatialLocationsPreserved = "YES"
+    source.PurposeOfReferenceCodeSequence = [coded(codes.DCM.SourceImageForImageProcessingOperation)]
+    derivation = item(SourceImageSequence=[source], DerivationCodeSequence=[coded(codes.DCM.Segmentation)])
+    position = [format_number_as_ds(float(value)) for value in series.positions[place]]
+    return (
+        DataElement(0x00209113, "SQ", [item(ImagePositionPatient=position)]),  # Plane Position Sequence
+        DataElement(0x00089124, "SQ", [derivation]),  # Derivation Image Sequence
+    )
+
+
+def overlapping(masks: Sequence[PackedMask]) -> bool:
+    """Whether any voxel lies in two of the masks."""
+    taken: dict[int, NDArray[np.uint8]] = {}
+    for mask in masks:
+        for place, bits in zip(mask.held.tolist(), mask.bits, strict=True):
+            before = taken.get(place)
+            if before is None:
+                taken[place] = bits
+            elif (before & bits).any():
+                return True
+            else:
+                taken[place] = before | bits
+    return False
+
+
+def _bits(segments: Sequence[PackedMask]) -> bytes:
+    """Frames one after the other, eight pixels a byte, first pixel in the lowest bit, no gap between (PS3.5 8.1.1)."""
+    size = segments[0].shape[1] * segments[0].shape[2]
+    if size % 8:  # a frame does not end with a byte: small, odd images only
+        planes = [np.unpackbits(mask.bits, axis=1, count=size, bitorder="little").ravel() for mask in segments]
+        packed = np.packbits(np.concatenate(planes), bitorder="little").tobytes()
+    else:
+        packed = b"".join(mask.bits.data for mask in segments)
+    return packed + b"\x00" * (len(packed) % 2)

@@ -1,0 +1,243 @@
+"""SR: volume, intensity and longest diameter of every segment as a measurement report (PS3.16 TID 1500, TID 1411).
+
+What was asked for and has no segment stands among its qualitative evaluations, in words: that a network found nothing
+is no finding, and the code for absence would be one.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from highdicom.sr import (
+    AlgorithmIdentification,
+    ContainerContentItem,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    EnhancedSR,
+    FindingSite,
+    Measurement,
+    MeasurementReport,
+    ObservationContext,
+    ObserverContext,
+    ReferencedSegment,
+    RelationshipTypeValues,
+    SourceSeriesForSegmentation,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.valuerep import DA, TM
+
+from dicom_node.masks.measures import Measures, measure
+from dicom_node.masks.packed import Masks
+from dicom_node.objects.common import (
+    LABEL_MAP_STORAGE,
+    Kind,
+    ObjectReference,
+    Work,
+    describe,
+    documents,
+    item,
+    masks_of,
+    result_dataset,
+    titled,
+)
+from dicom_node.objects.seg import Segmentation
+from dicom_node.regions import Region, asked_by, one_line, shortened
+from dicom_node.series import ImageSeries
+from dicom_node.uids import derived_uid
+
+_MILLILITRE: Final = Code("ml", "UCUM", "milliliter")
+_EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500 row 12
+_PROCEDURES: Final = {
+    "CT": codes.cid100.CTUnspecifiedBodyRegion,
+    "MR": codes.cid100.MRIUnspecifiedBodyRegion,
+    "PT": codes.cid100.PETUnspecifiedBodyRegion,
+}
+# What the image values are, and their unit.
+_INTENSITIES: Final = {
+    "CT": (codes.DCM.AttenuationCoefficient, codes.UCUM.HounsfieldUnit),
+    "MR": (codes.DCM.MRSignalIntensity, codes.UCUM.NoUnits),
+}
+# PET values are what Units and SUV Type say (PS3.3 C.8.9.1, PS3.16 CID 84, 85); of other units nothing is reported.
+_ACTIVITY: Final = (codes.DCM.NuclearMedicineTomographicActivity, codes.UCUM.BecquerelsPerMilliliter)
+_UPTAKES: Final = {
+    ("GML", ""): (codes.DCM.Suvbw, codes.UCUM.StandardizedUptakeValueBodyWeight),
+    ("GML", "BW"): (codes.DCM.Suvbw, codes.UCUM.StandardizedUptakeValueBodyWeight),
+    ("GML", "LBM"): (codes.DCM.Suvlbm, codes.UCUM.StandardizedUptakeValueLeanBodyMassJames),
+    ("GML", "LBMJAMES128"): (
+        codes.DCM.SuvlbmJames128,
+        codes.UCUM.StandardizedUptakeValueLeanBodyMassJames128Multiplier,
+    ),
+    ("GML", "LBMJANMA"): (codes.DCM.SuvlbmJanma, codes.UCUM.StandardizedUptakeValueLeanBodyMassJanma),
+    ("GML", "IBW"): (codes.DCM.Suvibw, codes.UCUM.StandardizedUptakeValueIdealBodyWeight),
+    ("CM2ML", ""): (codes.DCM.Suvbsa, codes.UCUM.StandardizedUptakeValueBodySurfaceArea),
+    ("CM2ML", "BSA"): (codes.DCM.Suvbsa, codes.UCUM.StandardizedUptakeValueBodySurfaceArea),
+    ("BQML", ""): _ACTIVITY,
+}
+
+
+def write_sr(
+    series: ImageSeries, masks: Masks | NDArray[np.bool_], segmentation: Segmentation, work: Work
+) -> Dataset | None:
+    """Measures of the segments of `segmentation` as one Enhanced SR; None when no segment was found.
+
+    `masks` (P, slices, rows, columns) are those that `write_seg` was given, the empty ones among them. The report is
+    about that Segmentation alone: a BINARY and a LABELMAP one have each their own.
+    """
+    seg = segmentation.dataset
+    if seg is None:
+        return None
+    found = [mask for mask in masks_of(series, masks, segmentation.regions).packed if len(mask.held)]
+    groups = [
+        _group(number, region, measure(mask.mask(), series.affine, series.volume.array), series, seg, work)
+        for number, (region, mask) in enumerate(zip(segmentation.found, found, strict=True), start=1)
+    ]
+    observer = ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=derived_uid("device", work.algorithm.name, work.algorithm.digest),
+            name=work.algorithm.name,
+            manufacturer_name="voxtell-dicom",
+            model_name=work.algorithm.name,
+            serial_number=work.algorithm.digest,
+        ),
+    )
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=observer),
+        procedure_reported=_PROCEDURES.get(series.modality, codes.cid100.ImagingProcedure),
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    if missing := [region for region in segmentation.not_found if not region.placeholder]:
+        report[0].ContentSequence.append(_not_there(missing))
+    return _document(report, series, seg, work, segmentation.regions)
+
+
+def _group(
+    number: int, region: Region, measures: Measures, series: ImageSeries, seg: Dataset, work: Work
+) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
+    """TID 1411: one segment with its tracking identifiers, codes and numbers."""
+    algorithm = AlgorithmIdentification(
+        name=work.algorithm.name,
+        version=work.algorithm.version,
+        parameters=[f"prompt={one_line(region.prompt)}", f"weights={work.algorithm.digest}"],
+    )
+    values = [
+        Measurement(name=codes.SCT.Volume, value=_digits(measures.volume_ml), unit=_MILLILITRE),
+        Measurement(
+            name=codes.SCT.Diameter,
+            value=_digits(measures.diameter_mm),
+            unit=codes.UCUM.Millimeter,
+            derivation=codes.SCT.Maximum,
+        ),
+    ]
+    if intensity := _intensity(series):
+        name, unit = intensity
+        for derivation, value in (
+            (codes.SCT.Mean, measures.mean),
+            (codes.SCT.StandardDeviation, measures.deviation),
+        ):
+            values.append(Measurement(name=name, value=_digits(value), unit=unit, derivation=derivation))
+    segment = next(segment for segment in seg.SegmentSequence if segment.SegmentNumber == number)
+    place = region.site or (region.type if region.coded and region.laterality else None)
+    sites = [FindingSite(anatomic_location=place, laterality=region.laterality)] if place else None
+    group = VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
+        referenced_segment=ReferencedSegment(
+            sop_class_uid=seg.SOPClassUID,
+            sop_instance_uid=seg.SOPInstanceUID,
+            segment_number=number,
+            source_series=SourceSeriesForSegmentation(series.series_uid),
+        ),
+        finding_category=region.category,
+        finding_type=region.type,
+        algorithm_id=algorithm,
+        finding_sites=sites,
+        measurements=values,
+    )
+    if region.sentence:
+        group[0].ContentSequence.append(_comment(asked_by(region)))
+    for reason in work.review:
+        if reason.label in (None, region.label):
+            group[0].ContentSequence.append(_comment(f"To be reviewed: {reason.sentence}"))
+    return group
+
+
+def _not_there(regions: Sequence[Region]) -> ContainerContentItem:
+    """TID 1500 rows 12 and 14: one comment for each region that was asked for and has no segment."""
+    container = ContainerContentItem(name=_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS)
+    container.ContentSequence = ContentSequence()
+    for region in regions:
+        what = "Looked for, not found" if region.learnt else "Not known to the model, which says nothing of it"
+        asked = f" {asked_by(region)}" if region.sentence else ""
+        container.ContentSequence.append(_comment(f"{what}: {region.label}.{asked}"))
+    return container
+
+
+def _comment(text: str) -> TextContentItem:
+    return TextContentItem(codes.DCM.Comment, text, RelationshipTypeValues.CONTAINS)
+
+
+def _intensity(series: ImageSeries) -> tuple[Code, Code] | None:
+    """What the values of the image are, and their UCUM unit; None where that is not known."""
+    if series.modality == "CT" and not all(_rescale_types(header) <= {"HU"} for header in series.headers):
+        return None
+    if series.modality != "PT":
+        return _INTENSITIES.get(series.modality)
+    header = series.headers[0]
+    units, kind = str(header.get("Units", "")), str(header.get("SUVType", ""))
+    return _UPTAKES.get((units, kind if units != "BQML" else ""))
+
+
+def _rescale_types(header: Dataset) -> set[str]:
+    """What the rescaled values of a CT are said to be, by any of its frames; Hounsfield units where nothing is said.
+
+    Maps of iodine or of effective atomic numbers are CT images too (PS3.3 C.11.1.1.2).
+    """
+    frames = (*header.get("SharedFunctionalGroupsSequence", ()), *header.get("PerFrameFunctionalGroupsSequence", ()))
+    items = [item for frame in frames for item in frame.get("PixelValueTransformationSequence", ())]
+    return {str(item.get("RescaleType") or "HU") for item in (header, *items)}
+
+
+def _document(
+    report: MeasurementReport, series: ImageSeries, seg: Dataset, work: Work, regions: Sequence[Region]
+) -> Dataset:
+    """The report as an object: highdicom's document modules on the header that all results share."""
+    kind: Kind = "SR labelmap" if seg.SOPClassUID == LABEL_MAP_STORAGE else "SR"
+    reference = work.reference(kind, series, regions)
+    blank = dict.fromkeys(
+        ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"), ""
+    )
+    named = {key: seg[key].value for key in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
+    document = EnhancedSR(
+        # highdicom takes the patient from the first piece of evidence; the shared header fills it in below.
+        evidence=[item(**named, **blank, StudyDate="", StudyTime=""), *series.headers],
+        content=report[0],
+        series_instance_uid=reference.series_uid,
+        series_number=work.series_number,
+        sop_instance_uid=reference.sop_uid,
+        instance_number=1,
+        is_complete=True,
+    )
+    shared = result_dataset(series, work, reference, "SR")
+    document.update(shared)
+    document.file_meta = shared.file_meta
+    document.SeriesDescription = titled("Measurements, UNAPPROVED", series)
+    document.ContentDate, document.ContentTime = DA(work.made.date()), TM(work.made.time())
+    document.CompletionFlagDescription = shortened(describe(work), 64)
+    measured = ObjectReference(*(str(seg[key].value) for key in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")))
+    if beside := documents(series, [one for one in work.others(reference) if one != measured]):
+        document.PertinentOtherEvidenceSequence = beside
+    if replaced := documents(series, work.predecessor(reference.sop_class_uid)):
+        document.PredecessorDocumentsSequence = replaced
+    return document
+
+
+def _digits(value: float) -> float:
+    """Six significant digits: more than the mask knows, few enough for a Decimal String."""
+    return float(f"{value:.6g}")

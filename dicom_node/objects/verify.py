@@ -1,0 +1,155 @@
+"""The node checks itself: a result is decoded again and must lie where the mask lies, in patient space.
+
+What is compared is the centroid, the extent on each patient axis (so a swap of sides shows) and the volume, in two
+steps: each mask on the slices must lie where the network saw it, and each object must lie where the masks on the slices
+lie after they were finished.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from highdicom import VolumeGeometry
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicom_node.errors import ResultError
+from dicom_node.masks.contours import filled
+from dicom_node.masks.measures import Extent, extent, extent_of, joined
+from dicom_node.objects.rtstruct import contour_points
+from dicom_node.series import ImageSeries
+
+# Half the least voxel side: a shift by one voxel on any axis is beyond it. Slices may jitter by a twentieth of their
+# spacing, which is accepted even where pixels are far smaller than that.
+TOLERANCE_VOXELS: Final = 0.5
+TOLERANCE_SPACINGS: Final = 0.06
+TOLERANCE_VOLUME: Final = 0.01
+
+
+def check_way_back(
+    name: str, seen: NDArray[np.bool_], network: VolumeGeometry, mask: NDArray[np.bool_], series: ImageSeries
+) -> None:
+    """Compares what the network saw, `seen` (S, A, R), with the same mask (slices, rows, columns) on the slices.
+
+    Both are measured on the grid without shear that a tilted series shows the network; where its slices were
+    straightened for the network, in the patient, to half a pixel, and only masks that lie on slices as a whole.
+    ResultError names the figure.
+    """
+    straightened = sorted(network.spatial_shape) != sorted(series.volume.spatial_shape)
+    if straightened and seen.sum() != mask.sum():
+        return
+    held = bool(seen.any()), bool(mask.any())
+    if held[0] != held[1]:
+        raise ResultError(
+            f"{name} was {'found' if held[0] else 'not found'}, and its mask on the slices says otherwise"
+        )
+    if held[0]:
+        found = extent(mask, series.affine if straightened else series.volume.affine)
+        slack = max(series.volume.spacing[1:]) / 2 if straightened else 0.0
+        _compare(name, found, extent(seen, network.affine), series.volume.spacing, slack)
+
+
+def check_seg(dataset: Dataset, expected: Sequence[Extent], spacing: Sequence[float]) -> None:
+    """Decodes a Segmentation by its own frame geometry; `expected` in segment order, `spacing` mm per voxel.
+
+    ResultError names the segment and the figure that differ.
+    """
+    found = _decoded(dataset)
+    labels = [segment.SegmentLabel for segment in dataset.SegmentSequence if segment.SegmentNumber]
+    _require_count("segments", len(found), len(expected))
+    for number, (label, wanted) in enumerate(zip(labels, expected, strict=True), start=1):
+        _compare(f"segment {label!r}", found[number], wanted, spacing)
+
+
+def check_rtstruct(dataset: Dataset, expected: Sequence[Extent], series: ImageSeries) -> None:
+    """Fills the contours of a structure set on the source's planes; `expected` in the order of ROIs with contours.
+
+    ResultError names the ROI and the figure that differ, or a contour that does not lie on its plane.
+    """
+    names = {roi.ROINumber: str(roi.ROIName) for roi in dataset.StructureSetROISequence}
+    drawn = [structure for structure in dataset.ROIContourSequence if "ContourSequence" in structure]
+    _require_count("ROIs", len(drawn), len(expected))
+    for structure, wanted in zip(drawn, expected, strict=True):
+        name = f"ROI {names[structure.ReferencedROINumber]!r}"
+        found = extent(_filled(structure, series, name), series.affine)
+        _compare(name, found, wanted, series.volume.spacing)
+
+
+def _decoded(dataset: Dataset) -> dict[int, Extent]:
+    """Where the voxels of each segment number lie, by the geometry of their frames, one frame in memory at a time."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    across, down = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+    measures = shared.PixelMeasuresSequence[0]
+    row_mm, column_mm = (float(value) for value in measures.PixelSpacing)
+    voxel_mm3 = float(measures.SpacingBetweenSlices) * row_mm * column_mm
+    parts: defaultdict[int, list[Extent]] = defaultdict(list)
+    for frame, planes in zip(dataset.PerFrameFunctionalGroupsSequence, _planes(dataset), strict=True):
+        origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        for number, plane in planes:
+            rows, columns = np.nonzero(plane)
+            points = origin + rows[:, None] * row_mm * down + columns[:, None] * column_mm * across
+            parts[number].append(extent_of(points, voxel_mm3))
+    return {number: joined(frames) for number, frames in parts.items()}
+
+
+def _planes(dataset: Dataset) -> Iterator[list[tuple[int, NDArray[np.bool_]]]]:
+    """Of each frame the segment numbers that it holds, each with its plane (rows, columns)."""
+    shape = int(dataset.Rows), int(dataset.Columns)
+    size = shape[0] * shape[1]
+    if dataset.SegmentationType == "LABELMAP":
+        values = np.frombuffer(dataset.PixelData, dtype=f"<u{dataset.BitsAllocated // 8}")
+        for index in range(int(dataset.NumberOfFrames)):
+            plane = values[index * size : (index + 1) * size].reshape(shape)
+            yield [(number, plane == number) for number in np.unique(plane).tolist() if number]
+        return
+    packed = np.frombuffer(dataset.PixelData, dtype=np.uint8)
+    for index, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        start = index * size
+        bits = np.unpackbits(packed[start // 8 : (start + size + 7) // 8], bitorder="little")[start % 8 :][:size]
+        number = int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        yield [(number, bits.view(bool).reshape(shape))]
+
+
+def _filled(structure: Dataset, series: ImageSeries, name: str) -> NDArray[np.bool_]:
+    """The mask (slices, rows, columns) that the contours of an ROI enclose."""
+    places = {(reference.sop_uid, reference.frame_number): place for place, reference in enumerate(series.references)}
+    inverse = np.linalg.inv(series.affine[:3, :3])
+    rings: defaultdict[int, list[NDArray[np.float64]]] = defaultdict(list)
+    for contour in structure.ContourSequence:
+        image = contour.ContourImageSequence[0]
+        place = places[image.ReferencedSOPInstanceUID, image.get("ReferencedFrameNumber")]
+        points = contour_points(contour)
+        indices = (points - series.positions[place]) @ inverse.T
+        if np.abs(indices[:, 0]).max() > 0.01:
+            raise ResultError(f"{name} has a contour {np.abs(indices[:, 0]).max():.3f} slices off its image plane")
+        rings[place].append(indices[:, 1:])
+    mask = np.zeros(series.volume.spatial_shape, dtype=bool)
+    for place, drawn in rings.items():
+        mask[place] = filled(drawn, mask[place].shape)
+    return mask
+
+
+def _compare(name: str, found: Extent, wanted: Extent, spacing: Sequence[float], slack_mm: float = 0.0) -> None:
+    allowed = max(TOLERANCE_VOXELS * min(spacing), TOLERANCE_SPACINGS * max(spacing)) + slack_mm
+    for what in ("centroid", "lowest", "highest"):
+        here, there = getattr(found, what), getattr(wanted, what)
+        off = float(np.abs(np.subtract(here, there)).max())
+        if off > allowed:
+            raise ResultError(
+                f"{name} does not lie where its mask lies: {what} is {_place(here)}, not {_place(there)}, "
+                f"{off:.2f} mm off where {allowed:.2f} mm is accepted; the result is not sent"
+            )
+    if abs(found.volume_ml - wanted.volume_ml) > TOLERANCE_VOLUME * wanted.volume_ml:
+        raise ResultError(
+            f"{name} holds {found.volume_ml:.3f} ml where its mask holds {wanted.volume_ml:.3f} ml; it is not sent"
+        )
+
+
+def _require_count(what: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise ResultError(f"the result holds {found} {what} where {wanted} masks are not empty; it is not sent")
+
+
+def _place(point: tuple[float, float, float]) -> str:
+    return "(" + ", ".join(f"{value:.2f}" for value in point) + ") mm"

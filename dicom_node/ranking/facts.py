@@ -1,0 +1,226 @@
+"""Facts: what the headers of one volume say that bears on whether it is the one to segment. No pixels are read.
+
+Each fact is decided from all slices: a word in the first header alone decides nothing.
+"""
+
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Final, Literal
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.multival import MultiValue
+
+from dicom_node.images.frames import Frame
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
+from dicom_node.series import Outline
+
+Plane = Literal["axial", "coronal", "sagittal"]
+Sharpness = Literal["soft", "sharp"]
+
+# Planes by the patient axis (x, y, z in LPS) that their normal lies closest to.
+_PLANES: Final[tuple[Plane, Plane, Plane]] = ("sagittal", "coronal", "axial")
+
+# Values of Image Type and Frame Type (PS3.3 C.7.6.1.1.2, C.8.2.1.1.1, C.8.16.1.4) and words of series descriptions.
+_PROJECTIONS: Final = {
+    *("MIP", "MINIP", "MNIP", "MAXIMUM", "MINIMUM", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLUME RENDER"),
+    *("MAX_IP_IMAGE", "SSD", "VRT", "CSA MIP", "CSA MINIP", "MIP_SUB", "THICK_MIP", "COLLAPSE"),
+}
+_REFORMATS: Final = {"MPR", "REFORMATTED", "CSA MPR", "CSA RESAMPLED", "RESAMPLED", "CPR", "OBLIQUE_MPR", "MPR_THICK"}
+_PROJECTION_WORDS: Final = re.compile(r"(?<![A-Za-z])(MIPs?|min ?IP|VRT|vr_?3d|thick ?mip)(?![A-Za-z])", re.IGNORECASE)
+_REFORMAT_WORDS: Final = re.compile(r"(?<![A-Za-z])(MPR|MPVR|reformat\w*)(?![A-Za-z])", re.IGNORECASE)
+
+_NO_AGENT: Final = re.compile(r"^\W*(no|non|none|ohne|without|w/?o|nativ\w*|sans|sin|n/?a|0)?\W*$", re.IGNORECASE)
+_WITHOUT: Final = re.compile(
+    r"\b(without|w/o|non[- ]?(contrast|enhanced)|no contrast|unenhanced|nativ\w*|pre[- ]?contrast|ohne (km|kontrast))\b"
+    r"|(?<!\w)C-(?!\w)",
+    re.IGNORECASE,
+)
+_WITH: Final = re.compile(
+    r"\b(contrast|enhanced|post[- ]?(contrast|gad\w*)|arterial|venous|portal\w*|nephrographic|mit (km|kontrast)|\+ ?km"
+    r"|ce)\b|(?<!\w)(C\+|\+C|Gd)(?!\w)",
+    re.IGNORECASE,
+)
+
+# Words for a phantom and for the care of a machine, in English, German, French and Spanish. Not those of patients: the
+# phantom limb and the phantom tumour, the "QA CT" that verifies a plan of radiotherapy, registers of the ACR, and the
+# water images of MR. Names and numbers of patients are nobody's description.
+_PHANTOM: Final = re.compile(
+    r"(?<![^\W_])([^\W\d_]*phantoms?(?![\W_]*(limb|pain|sensation|tumou?r|bone|schmerz))"
+    r"|(?<!membre )fant[oô]mes?|fantomas?|catphan\w*|qc|qa(?![\W_]*(ct|mr|scan))|quality[\W_](assurance|control|check)"
+    r"|qualit[aä]tssicherung|konstanzprüfung|contrôle (de )?qualité|control de calidad)(?![^\W\d_])"
+    r"|\A\W*acr(\W+(ct|mri?))?\W*\Z",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class VolumeFacts:
+    """What one volume is. Millimetres; None where the headers do not say."""
+
+    modality: str
+    plane: Plane  # the nearest
+    oblique_degrees: float  # between the slices' normal and that of the plane
+    slices: int
+    spacing_mm: float  # between slices along the normal, from their positions and not from Slice Thickness
+    thickness_mm: float | None
+    coverage_mm: float  # slices x spacing
+    field_mm: float  # Reconstruction Diameter, or else what the columns cover
+    kernel: str
+    sharpness: Sharpness | None
+    image_type: tuple[str, ...]  # every value that stands in any header of it
+    original: bool  # ORIGINAL PRIMARY, neither projection nor reformatted
+    projection: bool
+    reformatted: bool
+    contrast: bool | None
+    contrast_said: str  # the words that say so
+    body_part: str
+    acquired: str  # YYYYMMDDHHMMSS of the earliest slice
+    phantom_said: str = ""  # what says that it is a phantom and no patient; "" where nothing does
+
+
+def facts_of(outline: Outline) -> VolumeFacts:
+    """The facts of one volume.
+
+    Raises:
+        SeriesError: it is no regular grid; names the slice.
+    """
+    grid = outline.grid
+    frames, headers = grid.frames, [file.header for file in outline.files]
+    normal = np.cross(*grid.orientation)
+    axis = int(np.abs(normal).argmax())
+    spacing = float(np.linalg.norm(grid.upright[:3, 0]))
+    types = _image_types(frames)
+    words = " ".join(_texts(headers, "SeriesDescription"))
+    projection = bool(types & _PROJECTIONS) or bool(_PROJECTION_WORDS.search(words))
+    reformatted = bool(types & _REFORMATS) or bool(_REFORMAT_WORDS.search(words))
+    kernel = " ".join(sorted({frame.facts.get("ConvolutionKernel", "") for frame in frames} - {""}))
+    contrast, said = _contrast(headers)
+    field = _numbers(headers, "ReconstructionDiameter")
+    return VolumeFacts(
+        modality=" ".join(_texts(headers, "Modality")),
+        plane=_PLANES[axis],
+        oblique_degrees=float(np.degrees(np.arccos(min(1.0, abs(normal[axis]) / np.linalg.norm(normal))))),
+        slices=len(frames),
+        spacing_mm=spacing,
+        thickness_mm=max(_thicknesses(frames), default=None),
+        coverage_mm=spacing * len(frames),
+        field_mm=max(field) if field else frames[0].spacing[1] * frames[0].size[1],
+        kernel=kernel,
+        sharpness=sharpness_of(kernel, " ".join(_texts(headers, "Manufacturer"))),
+        image_type=tuple(sorted(types)),
+        original={"ORIGINAL", "PRIMARY"} <= types and "DERIVED" not in types and not (projection or reformatted),
+        projection=projection,
+        reformatted=reformatted,
+        contrast=contrast,
+        contrast_said=said,
+        body_part=" ".join(_texts(headers, "BodyPartExamined")),
+        acquired=min(map(_moment, headers)),
+        phantom_said=_phantom(headers),
+    )
+
+
+def sharpness_of(kernel: str, manufacturer: str) -> Sharpness | None:
+    """Whether a Convolution Kernel (0018,1210) is soft or sharp by `kernels.toml`; None if no rule names it."""
+    for makers, names, sharpness in _kernel_rules():
+        if makers.search(manufacturer) and names.search(kernel):
+            return sharpness
+    return None
+
+
+@cache
+def _kernel_rules() -> list[tuple[re.Pattern[str], re.Pattern[str], Sharpness]]:
+    table = tomllib.loads((files("dicom_node") / "kernels.toml").read_text(encoding="utf-8"))
+    return [
+        (re.compile(rule["manufacturer"], re.I), re.compile(rule["kernel"], re.I), rule["sharpness"])
+        for rule in table["rule"]
+    ]
+
+
+def _image_types(frames: Iterable[Frame]) -> set[str]:
+    """Every value of Image Type, and of Frame Type where the frames of one file have their own."""
+    values: set[str] = set()
+    for frame in frames:
+        for text in (frame.facts.get("ImageType", ""), *map(str, frame.header.get("ImageType") or ())):
+            values |= {value.strip().upper() for value in text.split("\\")}
+    return values - {""}
+
+
+def _contrast(headers: Iterable[Dataset]) -> tuple[bool | None, str]:
+    """Whether a contrast agent was given, and what says so: the agent (C.7.6.4), or else words of the description."""
+    headers = list(headers)
+    agents = _texts(headers, "ContrastBolusAgent")
+    if agents:
+        return not all(_NO_AGENT.match(agent) for agent in agents), f"agent {', '.join(agents)}"
+    if any("ContrastBolusAgentSequence" in header for header in headers):
+        return True, "a Contrast/Bolus Agent Sequence"
+    for keyword in ("SeriesDescription", "ProtocolName"):
+        for text in _texts(headers, keyword):
+            if found := _WITHOUT.search(text):
+                return False, f"'{found.group().strip()}' in {keyword}"
+            if found := _WITH.search(text):
+                return True, f"'{found.group().strip()}' in {keyword}"
+    return None, "nothing in the headers"
+
+
+def _phantom(headers: Sequence[Dataset]) -> str:
+    """What says that these are images of a phantom: the attributes made for it (C.7.1.1, C.7.6.1), or else words."""
+    for keyword in ("QualityControlSubject", "QualityControlImage"):
+        if "YES" in _texts(headers, keyword):
+            return f"{keyword} is YES"
+    for keyword in ("StudyDescription", "SeriesDescription", "ProtocolName"):
+        for text in _texts(headers, keyword):
+            if found := _PHANTOM.search(text):
+                return f"'{found.group().strip()}' in {keyword}"
+    return ""
+
+
+def _moment(header: Dataset) -> str:
+    """YYYYMMDDHHMMSS of the acquisition as far as the header tells, else of the series; "" without either."""
+    pairs = (("AcquisitionDateTime", ""), ("AcquisitionDate", "AcquisitionTime"), ("SeriesDate", "SeriesTime"))
+    for date, time in pairs:
+        if day := _digits(_text(header, date)):
+            return (day + (_digits(_text(header, time)) if time else ""))[:14].ljust(14, "0")
+    return ""
+
+
+def _digits(text: str) -> str:
+    """Dates of old have points and times colons; in what some write for them there is no digit at all."""
+    return re.sub(r"[^0-9]", "", text)
+
+
+def _texts(headers: Iterable[Dataset], keyword: str) -> list[str]:
+    """The distinct texts of an attribute over all headers, in their order."""
+    return [text for text in dict.fromkeys(_text(header, keyword) for header in headers) if text]
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    """A value as text; "" without one that can be read: a fact less is no reason to refuse a volume."""
+    try:
+        value = header.get(keyword)
+    except PYDICOM_ERRORS:
+        return ""
+    text = " ".join(map(str, value)) if isinstance(value, MultiValue) else str("" if value is None else value)
+    return text.strip()
+
+
+def _numbers(headers: Iterable[Dataset], keyword: str) -> list[float]:
+    found: list[float] = []
+    for header in headers:
+        with suppress(ValueError):
+            found.append(float(_text(header, keyword)))
+    return [number for number in found if math.isfinite(number)]
+
+
+def _thicknesses(frames: Iterable[Frame]) -> set[float]:
+    found: set[float] = set()
+    for frame in frames:
+        with suppress(ValueError):
+            found.add(float(frame.facts.get("SliceThickness", "")))
+    return set(filter(math.isfinite, found))

@@ -1,0 +1,163 @@
+"""Ranking: which volume of a study goes before which, and why. From facts of headers alone.
+
+Wishes are asked in their order, the most important first. Among the volumes that are left, those that come within the
+wish's tolerance of the best stay; the others are out, and that wish is why. Who is left at the end is first; the same
+again without it gives the second. So a head that ends one slice earlier loses nothing by "coverage" against one of
+five times its spacing: the next wish decides between them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from dicom_node.ranking.facts import VolumeFacts
+
+Quality = Literal[
+    "thin",
+    "coverage",
+    "slices",
+    "axial",
+    "coronal",
+    "sagittal",
+    "soft kernel",
+    "sharp kernel",
+    "original",
+    "contrast",
+    "no contrast",
+    "small field",
+    "large field",
+    "newest",
+]
+"""What one may prefer in a volume."""
+
+Kind = Literal["projection", "reformatted", "derived", "phantom"]
+"""What one may refuse: intensity projections (MIP and the like), reformatted planes (MPR), everything DERIVED, and what
+was scanned to test the machine."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One preference and how far each volume fulfils it, in the order of the volumes."""
+
+    name: str
+    scores: tuple[float, ...]  # more is better
+    shown: tuple[str, ...]  # the same for people
+    tolerance: float = 0.0  # scores this close to the best, as a part of its size, count as equal
+
+
+@dataclass(frozen=True)
+class Place:
+    """A volume's place in the order."""
+
+    volume: int  # its index
+    behind: str  # why the one before it goes before it; "" for the first
+    behind_first: str  # why the first goes before it; "" for the first
+
+
+def rank(labels: Sequence[str], wishes: Sequence[Wish]) -> list[Place]:
+    """All volumes, the best first. What no wish tells apart keeps the order given.
+
+    `labels` are what the reasons call the volumes; every wish has one score per label.
+    """
+    order: list[Place] = []
+    left = list(range(len(labels)))
+    lost_to_first: dict[int, str] = {}
+    lost_to_last: dict[int, str] = {}
+    while left:
+        winner, lost = _best(left, labels, wishes)
+        order.append(Place(winner, lost_to_last.get(winner, ""), lost_to_first.get(winner, "")))
+        lost_to_last = lost
+        lost_to_first = lost_to_first or lost
+        left.remove(winner)
+    return order
+
+
+def _best(left: Sequence[int], labels: Sequence[str], wishes: Sequence[Wish]) -> tuple[int, dict[int, str]]:
+    """The best of those that are left, and for each other one why it is not."""
+    among = list(left)
+    out: dict[int, Wish] = {}
+    for wish in wishes:
+        top = max(wish.scores[volume] for volume in among)
+        dropped = [volume for volume in among if wish.scores[volume] < top - wish.tolerance * abs(top)]
+        among = [volume for volume in among if volume not in dropped]
+        out |= dict.fromkeys(dropped, wish)
+    winner = among[0]
+    reasons = {
+        volume: f"{wish.name}: it has {wish.shown[volume]}, {labels[winner]} has {wish.shown[winner]}"
+        for volume, wish in out.items()
+    }
+    return winner, reasons | {
+        volume: f"nothing asked for tells it from {labels[winner]}" for volume in among if volume != winner
+    }
+
+
+def wish_for(quality: Quality, volumes: Sequence[VolumeFacts]) -> Wish:
+    """How far the volumes have a quality. What their headers do not say ranks between yes and no."""
+    score, show, tolerance = _QUALITIES[quality]
+    return Wish(quality, tuple(float(score(one)) for one in volumes), tuple(show(one) for one in volumes), tolerance)
+
+
+def refused(facts: VolumeFacts, kinds: Sequence[Kind]) -> str:
+    """What a volume is, of the kinds that are not taken; "" if it is none of them."""
+    said = "\\".join(facts.image_type) or "no Image Type"
+    if "projection" in kinds and facts.projection:
+        return f"an intensity projection ({said})"
+    if "reformatted" in kinds and facts.reformatted:
+        return f"reformatted from another volume ({said})"
+    if "derived" in kinds and "DERIVED" in facts.image_type:
+        return f"derived ({said})"
+    if "phantom" in kinds and facts.phantom_said:
+        return f"an image of a phantom ({facts.phantom_said})"
+    return ""
+
+
+_Row = tuple[Callable[[VolumeFacts], float], Callable[[VolumeFacts], str], float]
+
+
+def _plane(wanted: str) -> _Row:
+    return (
+        lambda facts: facts.plane == wanted,
+        lambda facts: (
+            facts.plane + (f" ({facts.oblique_degrees:.0f} degrees off)" if facts.oblique_degrees > 1 else "")
+        ),
+        0.0,
+    )
+
+
+def _kernel(wanted: str) -> _Row:
+    return (
+        lambda facts: 1.0 if facts.sharpness == wanted else 0.5 if facts.sharpness is None else 0.0,
+        lambda facts: f"{facts.kernel or 'no kernel'} ({facts.sharpness or 'neither soft nor sharp'})",
+        0.0,
+    )
+
+
+def _contrast(wanted: bool) -> _Row:
+    return (
+        lambda facts: 0.5 if facts.contrast is None else float(facts.contrast is wanted),
+        lambda facts: facts.contrast_said,
+        0.0,
+    )
+
+
+def _image_type(facts: VolumeFacts) -> str:
+    return "\\".join(facts.image_type) or "no Image Type"
+
+
+# Tolerances: spacings and fields of one protocol differ by rounding; coverage by where the technician set the range.
+_QUALITIES: Final[dict[Quality, _Row]] = {
+    "thin": (lambda facts: -facts.spacing_mm, lambda facts: f"{facts.spacing_mm:.2f} mm between slices", 0.05),
+    "coverage": (lambda facts: facts.coverage_mm, lambda facts: f"{facts.coverage_mm:.0f} mm", 0.1),
+    "slices": (lambda facts: facts.slices, lambda facts: f"{facts.slices} slices", 0.0),
+    "axial": _plane("axial"),
+    "coronal": _plane("coronal"),
+    "sagittal": _plane("sagittal"),
+    "soft kernel": _kernel("soft"),
+    "sharp kernel": _kernel("sharp"),
+    "original": (lambda facts: facts.original, _image_type, 0.0),
+    "contrast": _contrast(True),
+    "no contrast": _contrast(False),
+    "small field": (lambda facts: -facts.field_mm, lambda facts: f"a field of {facts.field_mm:.0f} mm", 0.05),
+    "large field": (lambda facts: facts.field_mm, lambda facts: f"a field of {facts.field_mm:.0f} mm", 0.05),
+    "newest": (lambda facts: float(facts.acquired or 0), lambda facts: facts.acquired or "no time", 0.0),
+}

@@ -1,0 +1,148 @@
+"""What becomes of one instance that comes in: kept in the store, or put aside, and the status (PS3.4 annex B).
+
+C-STORE and STOW-RS both take this way.
+"""
+
+import enum
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.uid import UID
+
+from dicom_node.errors import StoreError
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
+from dicom_node.scp.header import Header, HeaderError, read_header
+from dicom_node.storage.incoming import Incoming
+from dicom_node.storage.part10 import file_start
+from dicom_node.store import Receipt, Store
+
+_ERROR_COMMENT_CHARACTERS: Final = 64
+_log = logging.getLogger(__name__)
+
+
+class StoreStatus(enum.IntEnum):
+    """What a C-STORE response says here (PS3.4 table B.2-1; the low byte of a failure is free to choose)."""
+
+    SUCCESS = 0x0000
+    OUT_OF_RESOURCES = 0xA700  # the same instance may be accepted later
+    DATA_SET_DOES_NOT_MATCH = 0xA900  # its SOP class or instance is not that of the command
+    CANNOT_UNDERSTAND = 0xC000
+
+
+class RefusedError(Exception):
+    """A request that gets a failure status."""
+
+    def __init__(self, status: StoreStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+    def comment(self) -> str:
+        """The reason as an Error Comment (0000,0902): one line of ASCII without a backslash (LO, PS3.5 section 6.2)."""
+        kept = (letter if " " <= letter <= "~" and letter != "\\" else "?" for letter in str(self))
+        return "".join(kept)[:_ERROR_COMMENT_CHARACTERS]
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What is said of an instance before its data set comes: a C-STORE command, or file meta information."""
+
+    sop_class_uid: str
+    sop_uid: str
+    transfer_syntax: UID
+    sender: str  # AE title, or how else the sender names itself
+    address: str
+    study_uid: str = ""  # of which it must be, if not of any
+
+
+class Reception:
+    """One instance on its way in, with the bytes and the transfer syntax it comes in."""
+
+    def __init__(self, announced: Announced, store: Store, required_bytes: int) -> None:
+        """Begin a file; nothing is taken when less than `required_bytes` would be left on the disk."""
+        self._announced = announced
+        self._store = store
+        self._required_bytes = required_bytes
+        self._file: Incoming | None = None
+        self._refusal: RefusedError | None = None
+        start = file_start(
+            sop_class_uid=announced.sop_class_uid, sop_uid=announced.sop_uid, transfer_syntax=announced.transfer_syntax
+        )
+        self._data_set_at = len(start)
+        try:
+            if store.free_bytes() >= required_bytes:
+                self._file = store.incoming()
+            else:
+                self._out_of_resources("too little free disk space")
+        except OSError as error:
+            self._out_of_resources("the store cannot write", error)
+        self.write(start)
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Take the next bytes of the data set; what is wrong with them is said by `finish`."""
+        if self._file:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self._out_of_resources("the store cannot write", error)
+
+    def finish(self) -> tuple[Header, Receipt]:
+        """Make the instance durable.
+
+        Raises RefusedError: out of resources when the disk is too full or fails; otherwise for a data set that cannot
+        be kept, after putting it into quarantine.
+        """
+        try:
+            if self._file and self._store.free_bytes() < self._required_bytes:
+                self._out_of_resources("too little free disk space")
+            if self._refusal or not self._file:
+                raise self._refusal or RefusedError(StoreStatus.OUT_OF_RESOURCES, "the store cannot write")
+            return self._keep(self._file)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Leave nothing behind of an instance that did not come to its end."""
+        if self._file:
+            self._file.discard()
+            self._file = None
+
+    def _keep(self, file: Incoming) -> tuple[Header, Receipt]:
+        try:
+            header = self._checked_header(file)
+            uids = {"study_uid": header.study_uid, "series_uid": header.series_uid, "sop_uid": header.sop_uid}
+            return header, self._store.keep(file, **uids)
+        except RefusedError as refusal:
+            self._put_aside(file, refusal)
+            raise
+        except StoreError as error:
+            raise RefusedError(StoreStatus.OUT_OF_RESOURCES, "the store cannot write") from error
+
+    def _put_aside(self, file: Incoming, refusal: RefusedError) -> None:
+        announced = self._announced
+        kept = self._store.put_aside(file, str(refusal), calling_ae=announced.sender, address=announced.address)
+        _log.warning("instance from %s put aside as %s: %s", announced.sender, kept.name, refusal)
+
+    def _checked_header(self, file: Incoming) -> Header:
+        """The UIDs of the data set, which must be those announced (PS3.4 section B.2.3, status A9xx)."""
+        announced = self._announced
+        try:
+            with file.reader(self._data_set_at) as data_set:
+                header = read_header(data_set, announced.transfer_syntax)
+        except (HeaderError, *PYDICOM_ERRORS) as error:
+            raise RefusedError(StoreStatus.CANNOT_UNDERSTAND, f"{error}") from error
+        if (header.sop_class_uid, header.sop_uid) != (announced.sop_class_uid, announced.sop_uid):
+            raise RefusedError(
+                StoreStatus.DATA_SET_DOES_NOT_MATCH,
+                f"the data set is {header.sop_uid} of class {header.sop_class_uid}, the command says otherwise",
+            )
+        if announced.study_uid not in ("", header.study_uid):
+            raise RefusedError(
+                StoreStatus.DATA_SET_DOES_NOT_MATCH, f"its study is {header.study_uid}, not {announced.study_uid}"
+            )
+        return header
+
+    def _out_of_resources(self, reason: str, cause: OSError | None = None) -> None:
+        self._refusal = RefusedError(StoreStatus.OUT_OF_RESOURCES, reason)
+        self._refusal.__cause__ = cause
+        self.discard()

@@ -1,0 +1,121 @@
+"""DICOM files out of the body of a STOW-RS request as it comes (PS3.18 section 8.6.1.2, RFC 2387).
+
+Nothing of a file is held in memory but its file meta information.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from email.message import Message
+from typing import Final, Protocol
+
+from pydicom import dcmread
+from pydicom.dataset import FileMetaDataset
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser
+
+from dicom_node.errors import DicomNodeError
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
+
+_PREFIX: Final = 132  # preamble and "DICM", PS3.10 section 7.1
+_GROUP_LENGTH: Final = struct.Struct("<HH2sHL")  # (0002,0000) UL, explicit VR little endian
+_LONGEST_META: Final = 2**16
+
+
+class WebRequestError(DicomNodeError):
+    """A request that is no STOW-RS of DICOM files."""
+
+
+class Part(Protocol):
+    """One file that is being received."""
+
+    def write(self, content: bytes) -> None:
+        """Take the next bytes of the data set."""
+
+    def finish(self) -> None:
+        """The file is complete."""
+
+    def discard(self) -> None:
+        """Leave nothing behind of what did not finish."""
+
+
+Begin = Callable[[FileMetaDataset | None], Part]
+"""Begins a part by its file meta information; by None, when there is none, and the bytes are all that came."""
+
+
+class Parts:
+    """The parts of one request."""
+
+    def __init__(self, content_type: str, begin: Begin) -> None:
+        """Raises WebRequestError for another kind of request."""
+        message = Message()
+        message["Content-Type"] = content_type
+        boundary = message.get_param("boundary")
+        kind = str(message.get_param("type") or "application/dicom").lower()
+        if message.get_content_type() != "multipart/related" or not isinstance(boundary, str):
+            raise WebRequestError("send multipart/related with a boundary (PS3.18 section 10.5)")
+        if kind != "application/dicom":
+            raise WebRequestError(f"{kind} is not taken here; send application/dicom")
+        self._begin = begin
+        self._part: Part | None = None
+        self._head = bytearray()  # of a file whose meta information is not complete yet
+        callbacks = {
+            "on_part_begin": self._part_begun,
+            "on_part_data": self._part_data,
+            "on_part_end": self._part_ended,
+        }
+        self._parser = MultipartParser(boundary.encode("latin-1"), callbacks)  # type: ignore[arg-type]
+
+    def write(self, content: bytes) -> None:
+        """Take the next bytes of the body. Raises WebRequestError when they are no multipart message."""
+        try:
+            self._parser.write(content)
+        except FormParserError as error:
+            raise WebRequestError(f"the body is no multipart message: {error}") from error
+
+    def discard(self) -> None:
+        """Leave nothing behind of a part that did not come to its end."""
+        if self._part:
+            self._part.discard()
+
+    def _part_begun(self) -> None:
+        self._head.clear()
+        self._part = None
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._part:
+            self._part.write(data[start:end])
+            return
+        self._head += data[start:end]
+        if (length := _meta_end(self._head)) is not None and len(self._head) >= length:
+            self._open(length)
+
+    def _open(self, length: int) -> None:
+        """Begin the part whose head is complete, or will never be; a head without meta information is kept whole."""
+        meta = _meta(bytes(self._head[:length])) if length else None
+        self._part = self._begin(meta)
+        self._part.write(bytes(self._head[length if meta else 0 :]))
+        self._head.clear()
+
+    def _part_ended(self) -> None:
+        if self._part is None:
+            self._open(0)
+        assert self._part is not None
+        self._part.finish()
+        self._part = None
+
+
+def _meta_end(head: bytes | bytearray) -> int | None:
+    """Where the file meta information ends; 0 when there is none, None when more bytes are needed to know."""
+    if len(head) < _PREFIX + _GROUP_LENGTH.size:
+        return None
+    group, element, vr, size, length = _GROUP_LENGTH.unpack_from(head, _PREFIX)
+    known = (group, element, vr, size) == (2, 0, b"UL", 4) and head[128:_PREFIX] == b"DICM" and length <= _LONGEST_META
+    return _PREFIX + _GROUP_LENGTH.size + length if known else 0
+
+
+def _meta(head: bytes) -> FileMetaDataset | None:
+    try:
+        return dcmread(io.BytesIO(head)).file_meta
+    except PYDICOM_ERRORS:
+        return None

@@ -1,0 +1,245 @@
+"""Associations that the node opens: with whom, and in one sentence why one did not come about (PS3.8 section 9.3)."""
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import Verification
+
+from dicom_node.errors import PeerError, PeerRefusedError
+from dicom_node.storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_node.upper_layer.sockets import OwnSocket
+from dicom_node.upper_layer.timers import steady
+
+# Rejections by (source, diagnostic), PS3.8 table 9-21: what the peer says, and what to check.
+_REJECTIONS: Final = {
+    (1, 3): "it does not know our AE title {calling_ae}: enter {calling_ae} in its list of AE titles",
+    (1, 7): "it is not called {peer.ae_title}: check the peer's AE title",
+    (1, 1): "it gives no reason: check its list of AE titles and addresses",
+    (1, 2): "it does not support the DICOM application context: check that the port is a DICOM port",
+    (2, 2): "it does not support this protocol version: check that the port is a DICOM port",
+    (3, 1): "it is congested",
+    (3, 2): "it has reached its limit of associations",
+}
+_TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ, PS3.8 table 9-21
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A DICOM application entity elsewhere; with `tls` the connection is encrypted by that context."""
+
+    ae_title: str
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+
+    def __str__(self) -> str:
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long to wait for a peer, in seconds."""
+
+    connect: float = 10.0
+    association: float = 30.0  # for the answer to A-ASSOCIATE-RQ and A-RELEASE-RQ
+    response: float = 300.0  # for the response to one message
+
+
+DEFAULT_TIMEOUTS: Final = Timeouts()
+
+
+@dataclass(frozen=True)
+class EchoReport:
+    """A peer that answered a C-ECHO."""
+
+    peer: Peer
+    seconds: float  # from the connection's start to the end of the association
+    implementation: str  # the name or UID that the peer gives its software
+    pdu_bytes: int  # the largest P-DATA it takes; 0: any
+
+
+@dataclass(frozen=True)
+class ContextAnswer:
+    """What a peer said to one presentation context (PS3.8 table 9-18)."""
+
+    sop_class: str
+    transfer_syntax: str  # the accepted one, or the first one offered
+    accepted: bool
+    reason: str
+
+
+@contextlib.contextmanager
+def associated(
+    peer: Peer,
+    contexts: Sequence[PresentationContext],
+    *,
+    calling_ae: str,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+) -> Iterator[Association]:
+    """An association with `peer` that is released at the end; `roles` as pynetdicom's build_role makes them.
+
+    Raises PeerError when the peer does not answer or is busy, PeerRefusedError when it refuses the association or every
+    context; both say who, why and what to check.
+    """
+    attempt = _Attempt(peer, calling_ae, contexts, timeouts, roles)
+    association = attempt.associate()
+    try:
+        if not association.is_established:
+            raise attempt.failure(association)
+        association.dimse.__class__ = _Answers
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def probe(
+    peer: Peer,
+    contexts: Sequence[PresentationContext],
+    *,
+    calling_ae: str,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+) -> list[ContextAnswer]:
+    """What `peer` would take of `contexts`, one answer for each, without sending anything. Raises like `associated`."""
+    offer = [*contexts, build_context(Verification)]
+    with associated(peer, offer, calling_ae=calling_ae, timeouts=timeouts) as association:
+        answers = sorted(
+            [*association.accepted_contexts, *association.rejected_contexts], key=lambda answer: answer.context_id
+        )
+    return [
+        ContextAnswer(answer.abstract_syntax.name, answer.transfer_syntax[0].name, answer.result == 0, answer.status)
+        for answer in answers[: len(contexts)]
+    ]
+
+
+def echo(peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> EchoReport:
+    """Ask `peer` by C-ECHO whether it is there (PS3.4 annex A). Raises like `associated`."""
+    started = time.monotonic()
+    with associated(peer, [build_context(Verification)], calling_ae=calling_ae, timeouts=timeouts) as association:
+        status = association.send_c_echo()
+        if "Status" not in status:
+            raise PeerError(f"{peer} accepted the association but did not answer the C-ECHO; try again later.")
+        if status.Status != 0x0000:
+            raise PeerRefusedError(f"{peer} answered the C-ECHO with status 0x{status.Status:04X}.")
+        acceptor = association.acceptor
+        name = acceptor.implementation_version_name or str(acceptor.implementation_class_uid)
+    return EchoReport(peer, time.monotonic() - started, name, acceptor.maximum_length)
+
+
+class _Answers(DIMSEServiceProvider):  # type: ignore[misc]
+    """Messages of an association that asks.
+
+    pynetdicom 3.0 stops its association's thread before a request, but that thread may have passed the stop already: it
+    then takes the answer away from the one who asked, who waits until the time for answers is over. An answer comes
+    only while the stop is set, so what was taken then is put back.
+    """
+
+    def get_msg(self, block: bool = False) -> Any:
+        """The next message, or (None, None) when none is there for the thread that does not wait."""
+        found = super().get_msg(block)
+        if block or found[1] is None or self.assoc._reactor_checkpoint.is_set():
+            return found
+        self.msg_queue.put(found)
+        return None, None
+
+
+class _Requestor(AE):  # type: ignore[misc]
+    """An application entity whose connections are closed when nobody listens, too."""
+
+    def _create_socket(self, *arguments: Any) -> OwnSocket:
+        made = super()._create_socket(*arguments)
+        made.__class__ = OwnSocket
+        return cast(OwnSocket, made)
+
+
+@dataclass
+class _Attempt:
+    """One request for an association, and how far it came."""
+
+    peer: Peer
+    calling_ae: str
+    contexts: Sequence[PresentationContext]
+    timeouts: Timeouts
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation]
+    connection: socket.socket | None = None
+    accepted: bool = False
+
+    def associate(self) -> Association:
+        """An association, established or not. Raises PeerError for an unknown host name."""
+        ae = _Requestor(self.calling_ae)
+        ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        ae.connection_timeout = self.timeouts.connect
+        ae.acse_timeout = self.timeouts.association
+        ae.dimse_timeout = self.timeouts.response
+        ae.network_timeout = self.timeouts.response
+        peer = self.peer
+        try:
+            return ae.associate(
+                peer.host,
+                peer.port,
+                contexts=list(self.contexts),
+                ae_title=peer.ae_title,
+                ext_neg=list(self.roles),
+                tls_args=(peer.tls, peer.host) if peer.tls else None,
+                evt_handlers=[(evt.EVT_CONN_OPEN, self._connected), (evt.EVT_ACCEPTED, self._accepted)],
+            )
+        except socket.gaierror as error:
+            raise PeerError(f"{peer} cannot be reached: the host name {peer.host} is unknown; check it.") from error
+
+    def _connected(self, event: evt.Event) -> None:
+        steady(event.assoc.dul)
+        self.connection = event.assoc.dul.socket.socket
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connection.settimeout(self.timeouts.response)  # else a peer that reads no more blocks a send
+
+    def _accepted(self, _event: evt.Event) -> None:
+        self.accepted = True
+
+    def failure(self, association: Association) -> PeerError | PeerRefusedError:
+        """Why `association` was not established, and what to check."""
+        peer, calling_ae = self.peer, self.calling_ae
+        if association.is_rejected:
+            answer = association.acceptor.primitive
+            reason = _REJECTIONS.get((answer.result_source, answer.diagnostic), f"it says {answer.reason_str!r}")
+            reason = reason.format(peer=peer, calling_ae=calling_ae)
+            kind = PeerError if answer.result == _TRANSIENT else PeerRefusedError
+            return kind(f"{peer} rejected the association of {calling_ae}: {reason}.")
+        if self.accepted:
+            classes = ", ".join(sorted({UID(context.abstract_syntax).name for context in self.contexts}))
+            return PeerRefusedError(f"{peer} accepted the association of {calling_ae} but nothing of it: {classes}.")
+        if self.connection:
+            return PeerError(
+                f"{peer} took the connection but did not answer the association request of {calling_ae}; "
+                "check that it is a DICOM port, and whether it expects TLS or a certificate."
+            )
+        return PeerError(f"{peer} cannot be reached: {_obstacle(peer, self.timeouts)}.")
+
+
+def _obstacle(peer: Peer, timeouts: Timeouts) -> str:
+    """What a connection meets; pynetdicom only logs it."""
+    try:
+        with socket.create_connection((peer.host, peer.port), timeouts.connect) as connection:
+            if peer.tls:
+                peer.tls.wrap_socket(connection, server_hostname=peer.host).close()
+    except TimeoutError:
+        return f"no answer within {timeouts.connect:g} s; check host, port and firewall"
+    except ConnectionRefusedError:
+        return "nothing listens there; check host and port, and that the peer runs"
+    except ssl.SSLError as error:
+        return f"TLS fails ({error.reason}); check the certificates of both sides"
+    except OSError as error:
+        return f"{error.strerror or error}; check host and port"
+    return "the connection failed and works now; try again"

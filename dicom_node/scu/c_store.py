@@ -1,0 +1,184 @@
+"""C-STORE out: what was sent to a peer, and what it said to every instance (PS3.4 annex B)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import _config
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext, build_context
+
+from dicom_node.errors import PeerError, PeerRefusedError
+from dicom_node.scu.association import (
+    DEFAULT_TIMEOUTS,
+    ContextAnswer,
+    EchoReport,
+    Peer,
+    Timeouts,
+    associated,
+    echo,
+    probe,
+)
+
+__all__ = [
+    "ContextAnswer",
+    "EchoReport",
+    "Peer",
+    "SendOutcome",
+    "Timeouts",
+    "echo",
+    "judged",
+    "probe",
+    "refused",
+    "send",
+]
+
+# A file goes out as it lies on the disk, without being decoded. Only this module gives pynetdicom a path to send.
+_config.STORE_SEND_CHUNKED_DATASET = True
+
+_MAX_CONTEXTS: Final = 128  # of one association: odd numbers of one byte, PS3.8 section 9.3.2.2
+
+# Data sets that pydicom rewrites as implicit little endian without touching a pixel.
+_REWRITABLE: Final = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+
+_SUCCESS: Final = 0x0000
+_DUPLICATE: Final = 0x0111  # duplicate SOP instance: PS3.7 annex C
+_GENERAL_WARNINGS: Final = (0x0107, 0x0116)  # attribute list error, value out of range: PS3.7 annex C
+_GENERAL_RECOVERABLE: Final = (0x0110, 0x0213)  # processing failure, resource limitation: PS3.7 annex C
+
+_Wanted = tuple[UID, UID]  # SOP class, transfer syntax
+
+
+@dataclass(frozen=True)
+class SendOutcome:
+    """What became of one file; `message` names the peer and says what happened."""
+
+    path: Path
+    sop_uid: str  # empty when the file is no DICOM file
+    status: int | None  # of the C-STORE response; None when there was none
+    result: Literal["ok", "warning", "failed"]
+    retry: Literal["later", "final"] | None  # None unless failed
+    message: str
+    silent: bool = False  # the peer fell silent: whatever else goes there now meets the same silence
+
+
+@dataclass(frozen=True)
+class _Item:
+    path: Path
+    sop_uid: str
+    wanted: _Wanted
+
+
+def send(
+    paths: Sequence[Path], peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> list[SendOutcome]:
+    """Send DICOM files to `peer`, in one association if their contexts fit into one; one outcome per path, in order.
+
+    Transfer syntaxes stay as stored. Where the peer takes only implicit VR little endian, uncompressed data sets are
+    rewritten. Raises PeerError ("later") or PeerRefusedError ("final") when there was no association at all; when a
+    further one fails, the outcomes say so.
+    """
+    outcomes: dict[Path, SendOutcome] = {}
+    items = []
+    for path in paths:
+        try:
+            items.append(_item(path))
+        except (InvalidDicomError, AttributeError, OSError) as error:
+            outcomes[path] = SendOutcome(path, "", None, "failed", "final", f"{path} is no DICOM file ({error}).")
+    for batch in _batches(items):
+        try:
+            with associated(peer, _contexts(batch), calling_ae=calling_ae, timeouts=timeouts) as association:
+                outcomes.update((item.path, _send_one(association, item, peer)) for item in batch)
+        except (PeerError, PeerRefusedError) as error:
+            if not any(outcome.status is not None for outcome in outcomes.values()):
+                raise
+            silent = isinstance(error, PeerError)
+            for item in batch:
+                outcomes[item.path] = _failed(item, "later" if silent else "final", str(error), silent=silent)
+    return [outcomes[path] for path in paths]
+
+
+def _item(path: Path) -> _Item:
+    meta = read_file_meta_info(path)
+    return _Item(path, meta.MediaStorageSOPInstanceUID, (meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID))
+
+
+def _proposals(item: _Item) -> set[_Wanted]:
+    """A context for the file as it is, and one for what it can be rewritten to; each alone, so that the peer says."""
+    sop_class, syntax = item.wanted
+    return {item.wanted, (sop_class, ImplicitVRLittleEndian)} if syntax in _REWRITABLE else {item.wanted}
+
+
+def _batches(items: Sequence[_Item]) -> Iterator[list[_Item]]:
+    """The items in order, cut where their contexts would be too many for one association."""
+    batch: list[_Item] = []
+    proposals: set[_Wanted] = set()
+    for item in items:
+        if len(proposals | _proposals(item)) > _MAX_CONTEXTS:
+            yield batch
+            batch, proposals = [], set()
+        batch.append(item)
+        proposals |= _proposals(item)
+    if batch:
+        yield batch
+
+
+def _contexts(batch: Sequence[_Item]) -> list[PresentationContext]:
+    wanted = set().union(*(_proposals(item) for item in batch))
+    return [build_context(sop_class, syntax) for sop_class, syntax in sorted(wanted)]
+
+
+def _send_one(association: Association, item: _Item, peer: Peer) -> SendOutcome:
+    if not association.is_established:
+        return _failed(item, "later", f"{peer} ended the association before {item.sop_uid} was sent.")
+    accepted = {(context.abstract_syntax, context.transfer_syntax[0]) for context in association.accepted_contexts}
+    sop_class, syntax = item.wanted
+    if not _proposals(item) & accepted:
+        reason = f"{peer} does not take {sop_class.name} in {syntax.name}; change its settings or send another syntax."
+        return _failed(item, "final", reason)
+    try:
+        response = association.send_c_store(item.path if item.wanted in accepted else dcmread(item.path))
+    except (InvalidDicomError, ValueError, AttributeError) as error:
+        return _failed(item, "final", f"{item.path} cannot be sent to {peer} ({error}).")
+    except OSError as error:
+        association.abort()  # part of the message may have gone out
+        return _failed(item, "later", f"{item.path} could not be read while it was sent to {peer} ({error}).")
+    if "Status" not in response:
+        association.abort()  # pynetdicom notices a peer's A-ABORT only later; until then it would go on sending
+        return _failed(item, "later", f"{peer} did not answer when {item.sop_uid} was sent.", silent=True)
+    comment = f" ({response.ErrorComment})" if response.get("ErrorComment") else ""
+    return judged(item.path, item.sop_uid, int(response.Status), peer, comment)
+
+
+def judged(path: Path, sop_uid: str, status: int, peer: object, comment: str = "") -> SendOutcome:
+    """What a peer's status says of an instance: PS3.4 table B.2-1, and the general statuses of PS3.7 annex C.
+
+    A duplicate is stored: UIDs of results derive from the work, so the peer has this very object from an earlier
+    attempt, whose end the node did not live to note.
+    """
+    said = f"{peer} answered 0x{status:04X}{comment} to {sop_uid}."
+    if status == _SUCCESS:
+        return SendOutcome(path, sop_uid, status, "ok", None, f"{peer} stored {sop_uid}.")
+    if 0xB000 <= status <= 0xBFFF or status in _GENERAL_WARNINGS:
+        return SendOutcome(path, sop_uid, status, "warning", None, f"{said} It is stored.")
+    if status == _DUPLICATE:
+        return SendOutcome(path, sop_uid, status, "warning", None, f"{said} It was stored before.")
+    return refused(path, sop_uid, status, peer, comment)
+
+
+def refused(path: Path, sop_uid: str, status: int, peer: object, comment: str = "") -> SendOutcome:
+    """What the status of an instance that is not stored says: may it be taken later?"""
+    said = f"{peer} answered 0x{status:04X}{comment} to {sop_uid}."
+    if 0xA700 <= status <= 0xA7FF or status in _GENERAL_RECOVERABLE:
+        return SendOutcome(path, sop_uid, status, "failed", "later", f"{said} Try again later.")
+    return SendOutcome(path, sop_uid, status, "failed", "final", f"{said} The same object will be refused again.")
+
+
+def _failed(item: _Item, retry: Literal["later", "final"], message: str, *, silent: bool = False) -> SendOutcome:
+    """The outcome of an item to which there was no response."""
+    return SendOutcome(item.path, item.sop_uid, None, "failed", retry, message, silent)

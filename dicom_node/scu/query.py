@@ -1,0 +1,195 @@
+"""What a PACS holds, by C-FIND, and having it sent, by C-MOVE (PS3.4 annex C, study root)."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelMove,
+)
+
+from dicom_node.errors import PeerError, PeerRefusedError
+from dicom_node.scu.association import DEFAULT_TIMEOUTS, Peer, Timeouts, associated
+
+_PENDING: Final = (0xFF00, 0xFF01)  # a match, PS3.4 table C.4-1
+_SUCCESS: Final = 0x0000
+_SOME_FAILED: Final = 0xB000  # sub-operations complete, one or more failed, PS3.4 table C.4-2
+_RECOVERABLE: Final = (0xA700, 0xA701, 0xA702, 0x0110, 0x0213)  # out of resources; PS3.7 annex C
+
+
+@dataclass(frozen=True)
+class StudyEntry:
+    """A study of a PACS; empty strings and None where the PACS does not say."""
+
+    study_uid: str
+    patient_id: str
+    accession_number: str
+    date: str  # YYYYMMDD
+    description: str
+    modalities: tuple[str, ...]
+    instances: int | None
+
+
+@dataclass(frozen=True)
+class SeriesEntry:
+    """A series of a PACS; empty strings and None where the PACS does not say."""
+
+    study_uid: str
+    series_uid: str
+    modality: str
+    description: str
+    instances: int | None
+
+
+@dataclass(frozen=True)
+class MoveReport:
+    """How a C-MOVE ended: instances that the PACS sent, and those it could not send."""
+
+    sent: int
+    failed: int
+
+
+def find_studies(
+    peer: Peer,
+    *,
+    calling_ae: str,
+    dates: str = "",
+    modality: str = "",
+    patient_id: str = "",
+    accession_number: str = "",
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+) -> list[StudyEntry]:
+    """The studies that match every key given; `dates` is a day or a range (20250101-20250131, PS3.4 section C.2.2.2.5).
+
+    Raises PeerError ("later") or PeerRefusedError naming the peer and what it said.
+    """
+    keys = Dataset()
+    keys.QueryRetrieveLevel = "STUDY"
+    keys.StudyDate = dates
+    keys.ModalitiesInStudy = modality
+    keys.PatientID = patient_id
+    keys.AccessionNumber = accession_number
+    for keyword in ("StudyInstanceUID", "StudyDescription", "NumberOfStudyRelatedInstances"):
+        setattr(keys, keyword, "")
+    return [
+        StudyEntry(
+            study_uid=_text(match, "StudyInstanceUID"),
+            patient_id=_text(match, "PatientID"),
+            accession_number=_text(match, "AccessionNumber"),
+            date=_text(match, "StudyDate"),
+            description=_text(match, "StudyDescription"),
+            modalities=_texts(match, "ModalitiesInStudy"),
+            instances=_number(match, "NumberOfStudyRelatedInstances"),
+        )
+        for match in _find(peer, keys, calling_ae, timeouts)
+    ]
+
+
+def find_series(
+    peer: Peer, study_uid: str, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> list[SeriesEntry]:
+    """The series of one study. Raises like find_studies."""
+    keys = Dataset()
+    keys.QueryRetrieveLevel = "SERIES"
+    keys.StudyInstanceUID = study_uid
+    for keyword in ("SeriesInstanceUID", "Modality", "SeriesDescription", "NumberOfSeriesRelatedInstances"):
+        setattr(keys, keyword, "")
+    return [
+        SeriesEntry(
+            study_uid=study_uid,
+            series_uid=_text(match, "SeriesInstanceUID"),
+            modality=_text(match, "Modality"),
+            description=_text(match, "SeriesDescription"),
+            instances=_number(match, "NumberOfSeriesRelatedInstances"),
+        )
+        for match in _find(peer, keys, calling_ae, timeouts)
+    ]
+
+
+def find_headers(
+    peer: Peer,
+    study: Mapping[str, str],
+    *,
+    series: Iterable[str] = (),
+    calling_ae: str,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+) -> Iterator[tuple[Dataset, list[Dataset]]]:
+    """Each study that matches, with its series: every attribute that the PACS told of them, over one association.
+
+    `study` are keys by keyword, "" for one that is only to be told; `series` keywords to be told of each series. What a
+    PACS does not keep it leaves out or empty (PS3.4 section C.4.1.1.3). Raises like find_studies.
+    """
+    study_keys, series_keys = Dataset(), Dataset()
+    study_keys.QueryRetrieveLevel, series_keys.QueryRetrieveLevel = "STUDY", "SERIES"
+    for keyword, value in {"StudyInstanceUID": "", **study}.items():
+        setattr(study_keys, keyword, value)
+    for keyword in ("SeriesInstanceUID", *series):
+        setattr(series_keys, keyword, None)
+    model = StudyRootQueryRetrieveInformationModelFind
+    with associated(peer, [build_context(model)], calling_ae=calling_ae, timeouts=timeouts) as association:
+        for found in _matches(association, peer, study_keys, calling_ae):
+            series_keys.StudyInstanceUID = found.StudyInstanceUID
+            yield found, _matches(association, peer, series_keys, calling_ae)
+
+
+def move_study(
+    peer: Peer, study_uid: str, *, to_ae: str, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> MoveReport:
+    """Have `peer` send a study to the AE title `to_ae`, which it must know; returns when it is done.
+
+    Raises PeerError ("later") or PeerRefusedError, as when the PACS does not know `to_ae` (status 0xA801).
+    """
+    keys = Dataset()
+    keys.QueryRetrieveLevel = "STUDY"
+    keys.StudyInstanceUID = study_uid
+    model = StudyRootQueryRetrieveInformationModelMove
+    with associated(peer, [build_context(model)], calling_ae=calling_ae, timeouts=timeouts) as association:
+        responses = [response for response, _ in association.send_c_move(keys, to_ae, model)]
+    last = responses[-1]
+    _check(last, f"{peer} was asked by {calling_ae} to send {study_uid} to {to_ae}", (_SUCCESS, _SOME_FAILED))
+    failed = int(last.get("NumberOfFailedSuboperations") or 0)
+    warned = int(last.get("NumberOfWarningSuboperations") or 0)
+    return MoveReport(int(last.get("NumberOfCompletedSuboperations") or 0) + warned, failed)
+
+
+def _find(peer: Peer, keys: Dataset, calling_ae: str, timeouts: Timeouts) -> list[Dataset]:
+    model = StudyRootQueryRetrieveInformationModelFind
+    with associated(peer, [build_context(model)], calling_ae=calling_ae, timeouts=timeouts) as association:
+        return _matches(association, peer, keys, calling_ae)
+
+
+def _matches(association: Association, peer: Peer, keys: Dataset, calling_ae: str) -> list[Dataset]:
+    responses = list(association.send_c_find(keys, StudyRootQueryRetrieveInformationModelFind))
+    _check(responses[-1][0], f"{peer} was asked by {calling_ae} what it holds", (_SUCCESS,))
+    return [match for response, match in responses if response.Status in _PENDING and match is not None]
+
+
+def _check(response: Dataset, what: str, good: Iterable[int]) -> None:
+    if "Status" not in response:
+        raise PeerError(f"{what} but ended the association; check that it allows this AE title to ask.")
+    if response.Status not in good:
+        comment = f" ({response.ErrorComment})" if response.get("ErrorComment") else ""
+        kind = PeerError if response.Status in _RECOVERABLE else PeerRefusedError
+        raise kind(f"{what} but answered 0x{response.Status:04X}{comment}.")
+
+
+def _text(match: Dataset, keyword: str) -> str:
+    value: Any = match.get(keyword)
+    return "" if value is None else str(value)
+
+
+def _texts(match: Dataset, keyword: str) -> tuple[str, ...]:
+    value: Any = match.get(keyword)
+    if isinstance(value, MultiValue):
+        return tuple(str(item) for item in value)
+    return (str(value),) if value else ()
+
+
+def _number(match: Dataset, keyword: str) -> int | None:
+    text = _text(match, keyword)
+    return int(text) if text else None

@@ -1,0 +1,31 @@
+"""Left stays left: the side of every finding, wherever in the sentence or title it stands."""
+
+import pytest
+
+from worker.report_language import prompts_from_text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Right nodule and left effusion.", [("right nodule", "right"), ("left effusion", "left")]),
+        ("Right kidney normal, left kidney contains a cyst.", [("cyst in the left kidney", "left")]),
+        ("The left lung is clear. There is a nodule on the right.", [("nodule on the right", "right")]),
+        ("Nodule in the right lung; left lung is clear.", [("nodule in the right lung", "right")]),
+        (
+            "In the right lung, a nodule is seen, and in the left lung, consolidation.",
+            [("nodule in the right lung", "right"), ("consolidation in the left lung", "left")],
+        ),
+        ("Left lower lobe: consolidation.", [("consolidation in the left lower lobe", "left")]),
+        ("Left lung: mass in the upper lobe.", [("mass in the upper lobe of the left lung", "left")]),
+        ("RIGHT: small effusion.", [("right effusion", "right")]),
+        ("Large left and small right pleural effusions.", [("left and right pleural effusions", "bilateral")]),
+        ("Right pleural effusion is larger than left.", [("right pleural effusion", "right")]),
+        ("Opacity in both lungs, right greater than left.", [("opacity in both lungs", "bilateral")]),
+        ("Lesion in the liver abutting the right kidney.", [("lesion in the liver", "")]),
+        ("The left kidney is absent; right kidney has a stone.", [("stone in the right kidney", "right")]),
+        ("Normal right kidney. Left kidney shows hydronephrosis.", [("hydronephrosis in the left kidney", "left")]),
+    ],
+)  # fmt: skip
+def test_the_side_is_the_side_of_the_finding(text: str, expected: list[tuple[str, str]]) -> None:
+    assert [(prompt.prompt, prompt.side) for prompt in prompts_from_text(text).prompts] == expected

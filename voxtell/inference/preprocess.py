@@ -1,0 +1,173 @@
+"""From a caller's image to the network's grid, and from the network's grid back: crop, resample, normalize, pad."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn import functional
+
+from voxtell.errors import ImageError
+from voxtell.model.plans import InputPlans, Plans, Triple
+
+Box = tuple[slice, slice, slice]
+Spacing = tuple[float, float, float]
+Image = npt.NDArray[np.float32]
+
+MIN_STD = 1e-8  # grey values; a constant image stays at zero instead of dividing by nothing
+
+
+@dataclass(frozen=True)
+class Field:
+    """What the windows run over, and where it came from.
+
+    volume: float32 (S', A', R') normalized and padded, at least the patch size; inside: the part of it that is not
+    padding; crop: where that part lies in the caller's image. `resampled` when its grid is not that of the crop.
+    air: the normalized grey value up to which there is no body, None where nobody asks.
+    """
+
+    volume: Tensor
+    inside: Box
+    crop: Box
+    resampled: bool
+    air: float | None = None
+
+    @property
+    def crop_shape(self) -> Triple:
+        return triple(part.stop - part.start for part in self.crop)
+
+    @property
+    def inside_shape(self) -> Triple:
+        return triple(part.stop - part.start for part in self.inside)
+
+    def has_body(self, start: Triple, patch: Triple) -> bool:
+        """Whether any voxel of a window is above air; padding is not body."""
+        if self.air is None:
+            return True
+        s, a, r = (
+            slice(max(at, part.start), min(at + size, part.stop))
+            for at, size, part in zip(start, patch, self.inside, strict=True)
+        )
+        return bool((self.volume[s, a, r] > self.air).any())
+
+
+def check_image(image: npt.NDArray[np.generic]) -> Image:
+    """The image as float32 (S, A, R), or `ImageError` saying what is wrong with it."""
+    array = np.asarray(image)
+    if array.ndim != 3:
+        raise ImageError(f"the image has {array.ndim} axes {array.shape}; it must be one volume (S, A, R)")
+    if 0 in array.shape:
+        raise ImageError(f"the image is empty: {array.shape}")
+    if array.dtype.kind not in "fiub":
+        raise ImageError(f"the image's type is {array.dtype}; it must hold real numbers (float32)")
+    array = array.astype(np.float32, copy=False)
+    wrong = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if wrong:
+        raise ImageError(
+            f"{wrong} voxels of the image are not finite (NaN or infinite); replace them before segmenting"
+        )
+    return array
+
+
+def check_spacing(spacing: Spacing | None) -> Spacing | None:
+    """Millimetres per voxel (S, A, R), each positive, or `ImageError`."""
+    if spacing is None:
+        return None
+    values = tuple(float(v) for v in spacing)
+    if len(values) != 3 or not all(np.isfinite(v) and v > 0 for v in values):
+        raise ImageError(f"spacing is {tuple(spacing)}; it must be three positive millimetres (S, A, R)")
+    return values[0], values[1], values[2]
+
+
+def prepare(image: Image, plans: Plans, spacing: Spacing | None = None, *, air: float | None = None) -> Field | None:
+    """The field of an image (S, A, R), or None when no voxel is in the foreground.
+
+    air: grey value up to which a voxel is no body, for `Field.has_body`.
+    """
+    crop = foreground_box(image, plans.input.foreground_above)
+    if crop is None:
+        return None
+    volume = image[crop]
+    shape = _resampled_shape(volume.shape, plans.input, spacing)
+    resampled = shape != volume.shape
+    if resampled:
+        volume = downsample(volume, shape)
+    normal = normalize(volume, plans.input)
+    at_most = None if air is None else float(normalize(np.array([air], np.float32), plans.input, of=volume)[0])
+    return _pad(normal, plans.patch_size, crop, resampled, at_most)
+
+
+def halved(field: Field, patch: Triple) -> Field:
+    """The field at half its resolution, padded anew; its crop is the whole of that grid."""
+    half = functional.avg_pool3d(field.volume[field.inside][None], 2, ceil_mode=True)[0].numpy()
+    s, a, r = (slice(0, size) for size in half.shape)
+    return _pad(half, patch, (s, a, r), resampled=False)
+
+
+def foreground_box(image: Image, above: float | None) -> Box | None:
+    """Bounding box of the voxels above a grey value, or of those that are not zero; None when there are none.
+
+    Holes need no filling: they are inside the box.
+    """
+    foreground = image != 0 if above is None else image > above
+    box = []
+    for axis in range(3):
+        (found,) = np.nonzero(foreground.any(axis=tuple(a for a in range(3) if a != axis)))
+        if found.size == 0:
+            return None
+        box.append(slice(int(found[0]), int(found[-1]) + 1))
+    return box[0], box[1], box[2]
+
+
+def normalize(values: Image, plans: InputPlans, of: Image | None = None) -> Image:
+    """Grey values as the network was trained on: z-score over a whole volume, or fixed Hounsfield bounds and scale.
+
+    of: the volume whose mean and deviation count, where `values` is not all of it.
+    """
+    if plans.normalization == "ct":
+        return ((values.clip(plans.lower, plans.upper) - plans.mean) / plans.std).astype(np.float32)
+    volume = values if of is None else of
+    scaled: Image = values - volume.mean()
+    scaled /= max(float(volume.std()), MIN_STD)
+    return scaled
+
+
+def downsample(volume: Image, shape: Triple) -> Image:
+    """Resample linearly to `shape` over the same extent, smoothed first along axes that become coarser."""
+    ratios = [old / new for old, new in zip(volume.shape, shape, strict=True)]
+    smooth = gaussian_filter(volume, [max(0.0, (ratio - 1) / 2) for ratio in ratios])
+    resampled: Image = resize(torch.from_numpy(smooth), shape).numpy()
+    return resampled
+
+
+def resize(volume: Tensor, shape: Triple) -> Tensor:
+    """Linear interpolation of (S, A, R) to another shape over the same extent (voxel edges, not centres, coincide)."""
+    return functional.interpolate(volume[None, None], size=shape, mode="trilinear", align_corners=False)[0, 0]
+
+
+def _resampled_shape(shape: tuple[int, ...], plans: InputPlans, spacing: Spacing | None) -> Triple:
+    """The shape on the network's grid: axes whose spacing is outside the accepted range get the training spacing."""
+    if spacing is None or plans.spacing is None:
+        return triple(shape)
+    lowest, highest = plans.spacing_min or plans.spacing, plans.spacing_max or plans.spacing
+    return triple(
+        size if low <= mm <= high else max(1, round(size * mm / target))
+        for size, mm, low, high, target in zip(shape, spacing, lowest, highest, plans.spacing, strict=True)
+    )
+
+
+def _pad(volume: Image, patch: Triple, crop: Box, resampled: bool, air: float | None = None) -> Field:
+    before = [max(0, size - n) // 2 for n, size in zip(volume.shape, patch, strict=True)]
+    after = [max(0, size - n) - b for n, size, b in zip(volume.shape, patch, before, strict=True)]
+    padded = np.pad(volume, list(zip(before, after, strict=True))) if any(before + after) else volume
+    s, a, r = (slice(b, b + n) for b, n in zip(before, volume.shape, strict=True))
+    return Field(torch.from_numpy(padded), (s, a, r), crop, resampled, air)
+
+
+def triple(values: Iterable[int]) -> Triple:
+    """Three integers, such as a shape, as the tuple that plans use."""
+    s, a, r = (int(value) for value in values)
+    return s, a, r

@@ -1,0 +1,1 @@
+"""The VoxTell network and its files: layers, plans and checkpoint."""

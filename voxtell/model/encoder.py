@@ -1,0 +1,88 @@
+"""The image side: nnU-Net's residual encoder, one feature map per stage."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
+from torch import Tensor, nn
+
+from voxtell.model.convolution import average_pool, convolve_over
+from voxtell.model.normalization import InstanceNorm, normalize
+from voxtell.model.plans import EncoderPlans
+
+LEAKY_SLOPE = 0.01  # torch's default, with which the published weights were trained
+
+
+class Encoder(ResidualEncoder):  # type: ignore[misc]
+    """The library's encoder; at inference on a CPU its blocks run with less memory and fewer passes over it."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Image (B, 1, S, A, R) -> features (B, C_s, S_s, A_s, R_s), one per stage, finest first."""
+        if torch.is_grad_enabled():
+            return cast(list[Tensor], super().forward(x))
+        if x.device.type != "cpu":  # a tensor of one channel is in both layouts, and the stem takes the other one
+            x = self.stem(x).contiguous(memory_format=torch.channels_last_3d)
+            return [x := stage(x) for stage in self.stages]
+        for block in self.stem.convs:  # of one channel, whose layout says nothing of that of the features
+            x = _activated(block, block.conv(x).contiguous(memory_format=torch.channels_last_3d))
+        skips = []
+        for stage in self.stages:
+            for block in stage.blocks:
+                x = _residual(block, x)
+            skips.append(x)
+        return skips
+
+
+def _residual(block: Any, x: Tensor) -> Tensor:
+    """One residual block: two convolutions and what goes around them; the second convolution overwrites its input."""
+    out = _activated(block.conv1, block.conv1.conv(x))
+    around = x
+    if isinstance(block.skip, nn.Sequential):
+        for part in block.skip:
+            around = (
+                average_pool(around, cast(Sequence[int], part.kernel_size))
+                if isinstance(part, nn.AvgPool3d)
+                else part(around)
+            )
+    second = block.conv2.conv
+    return _activated(block.conv2, convolve_over(out, second.weight, second.bias), around)
+
+
+def _activated(block: Any, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """The normalization of a block's convolution, what is added to it, and the ReLU, over the input."""
+    return normalize(x, block.norm.weight, block.norm.bias, block.norm.eps, LEAKY_SLOPE, residual=residual)
+
+
+def build_encoder(plans: EncoderPlans) -> nn.Module:
+    """A module: image (B, 1, S, A, R) -> list of features (B, C_s, S_s, A_s, R_s), one per stage, finest first."""
+    encoder = Encoder(
+        input_channels=1,
+        n_stages=len(plans.features),
+        features_per_stage=plans.features,
+        conv_op=nn.Conv3d,
+        kernel_sizes=plans.kernel_sizes,
+        strides=plans.strides,
+        n_blocks_per_stage=plans.blocks,
+        conv_bias=plans.conv_bias,
+        norm_op=InstanceNorm,
+        norm_op_kwargs={"eps": plans.norm_eps, "affine": True},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True, "negative_slope": LEAKY_SLOPE},
+        return_skips=True,
+    )
+    return hide_aliases(cast(nn.Module, encoder))
+
+
+def hide_aliases(module: nn.Module) -> nn.Module:
+    """Take the second registration of every convolution block's parts (`all_modules`) out of the state dict.
+
+    The block still runs through it, but each tensor has one name, so that files hold it once and loading can be strict.
+    """
+    for block in module.modules():
+        if isinstance(block, ConvDropoutNormReLU):
+            parts = block.all_modules
+            del block.all_modules
+            object.__setattr__(block, "all_modules", parts)
+    return module

@@ -1,0 +1,162 @@
+"""`doctor`: is everything in place? One line per thing, with what to do about each that is not."""
+
+import shutil
+import ssl
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Literal
+
+import typer
+
+from dicom_node.errors import DicomNodeError
+from dicom_node.scu.c_store import Peer, echo
+from dicom_node.tls import client_context
+from worker.cli.destinations import answers, not_taken, senders_of
+from worker.cli.printing import print_json
+from worker.destinations import peer_of
+from worker.errors import BrokerError, EngineMissingError, ProtocolError, WorkerError
+from worker.ledger import JobState, Ledger
+from worker.protocols import Protocol, inactive, problems_in, read_folder, ship_protocols, unknown_destinations
+from worker.queue.embedded_server import queue_answers, socket_path
+from worker.settings import Destination, Settings, load
+from worker.steps.segmentation import load_segmenter, require_engine
+
+GIB = 1024**3
+
+Mark = Literal["ok", "note", "FAIL"]
+
+
+class NotHereError(WorkerError):
+    """Something is not here, and not every machine of a node needs it."""
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Checks disk, ledger, queue, protocols, engine, listener and destinations; exit code 1 if one fails."""
+    settings = load()
+    checks: dict[str, Callable[[Settings], str]] = {
+        "home": _home,
+        "ledger": _ledger,
+        "queue": _queue,
+        "protocols": _protocols,
+        "engine": _engine,
+        "listener": _listener,
+    }
+    results = [_checked(name, check, settings) for name, check in checks.items()]
+    results += [_checked(one.name, partial(_destination, destination=one), settings) for one in settings.destinations]
+    if as_json:
+        print_json(
+            [{"check": name, "ok": mark != "FAIL", "mark": mark, "message": said} for name, mark, said in results]
+        )
+    else:
+        for name, mark, message in results:
+            typer.echo(f"{mark:<4} {name:<12} {message}")
+    if any(mark == "FAIL" for _, mark, _ in results):
+        raise typer.Exit(1)
+
+
+def _checked(name: str, check: Callable[[Settings], str], settings: Settings) -> tuple[str, Mark, str]:
+    try:
+        return name, "ok", check(settings)
+    except NotHereError as error:
+        return name, "note", str(error)
+    except (WorkerError, DicomNodeError, OSError) as error:
+        return name, "FAIL", str(error)
+
+
+def _home(settings: Settings) -> str:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=settings.home):
+        free = shutil.disk_usage(settings.home).free
+    if free < settings.min_free_bytes:
+        least = settings.min_free_bytes / GIB
+        raise WorkerError(
+            f"{settings.home} has {free / GIB:.1f} GiB free, images are refused below {least:.1f}; free some"
+        )
+    return f"{settings.home} is writable, {free / GIB:.1f} GiB free"
+
+
+def _ledger(settings: Settings) -> str:
+    failed = len(Ledger(settings.ledger_url).jobs(JobState.FAILED))
+    return f"{settings.ledger_url.split('@')[-1]} answers; {failed} failed jobs"
+
+
+def _queue(settings: Settings) -> str:
+    if queue_answers(settings):
+        return f"{settings.redis_url or socket_path(settings.home)} answers"
+    if settings.redis_url:
+        raise BrokerError(f"no queue answers at {settings.redis_url}; start it")
+    return "embedded, not running; `voxtell-dicom up` starts it"
+
+
+def _protocols(settings: Settings) -> str:
+    folder = settings.protocols_folder
+    ship_protocols(folder)
+    if problems := problems_in(folder):
+        said = "; ".join(str(problem) for problem in problems)
+        raise WorkerError(f"{said}; a running node keeps the last good version")
+    protocols = read_folder(folder)
+    if not protocols:
+        raise WorkerError(f"{folder} holds no protocol: nothing will be segmented; add a YAML file")
+    if unknown := [problem for protocol in protocols for problem in unknown_destinations(protocol, settings)]:
+        raise WorkerError("; ".join(unknown))
+    idle = [protocol.name for protocol in protocols if inactive(protocol, settings)]
+    active = ", ".join(protocol.name for protocol in protocols if protocol.name not in idle) or "none is active"
+    why = f"; inactive for want of their model: {', '.join(idle)} (see voxtell-dicom protocols check)" if idle else ""
+    return f"{folder}: {active}{why}"
+
+
+def _engine(settings: Settings) -> str:
+    try:
+        require_engine()
+    except EngineMissingError as error:
+        raise NotHereError(f"not here; the machine of the segmentation worker needs it. {error}") from None
+    from voxtell.errors import VoxTellError
+
+    try:
+        model = load_segmenter(settings).info
+    except VoxTellError as error:
+        raise WorkerError(str(error)) from None
+    return f"{model.name} {model.version} ({model.digest[:19]})"
+
+
+def _listener(settings: Settings) -> str:
+    peer = Peer(settings.ae_title, settings.host, settings.port, _tls_to_itself(settings))
+    return f"{echo(peer, calling_ae=settings.ae_title).peer} answers{' by TLS' if peer.tls else ''}"
+
+
+def _tls_to_itself(settings: Settings) -> ssl.SSLContext | None:
+    """The client's side of the listener's TLS: it must show the very certificate of the settings, by whatever address.
+
+    Where the listener asks for a certificate it gets the node's own, as the destinations do.
+    """
+    if settings.tls_certificate is None:
+        return None
+    own = settings.tls_certificate
+    context = client_context(own, certificate=own, key=settings.tls_key)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trusted itself, whoever signed it
+    return context
+
+
+def _destination(settings: Settings, destination: Destination) -> str:
+    if destination.url is not None:
+        raise NotHereError(f"{destination.url} is a DICOMweb service: it is asked by the first delivery")
+    peer = peer_of(destination, settings)
+    here = answers(peer, settings)
+    refused = not_taken(peer, destination, settings)
+    senders = senders_of(destination, _active(settings), settings)
+    if needed := [f"{name} of {', '.join(senders[output])}" for output, name in refused.items() if senders[output]]:
+        raise WorkerError(f"{here}, but does not take {'; '.join(needed)}; change what it takes, or what goes there")
+    if refused:
+        raise NotHereError(f"{here}; it does not take {', '.join(refused.values())}, and no active protocol sends it")
+    return here
+
+
+def _active(settings: Settings) -> list[Protocol]:
+    """The protocols in force as far as their files are good; what is wrong with the others has a line of its own."""
+    try:
+        protocols = read_folder(settings.protocols_folder)
+    except ProtocolError:
+        return []
+    return [protocol for protocol in protocols if not inactive(protocol, settings)]

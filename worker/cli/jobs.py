@@ -1,0 +1,129 @@
+"""`jobs`: the ledger, for people."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from dicom_node.store import Store
+from worker.cli.printing import print_json, print_table, when
+from worker.errors import UnknownJobError
+from worker.job_spec import Priority
+from worker.ledger import Job, JobState, Ledger
+from worker.maintenance.retries import NothingLeftError, start_again
+from worker.settings import load
+
+app = typer.Typer(help="The jobs in the ledger.", invoke_without_command=True)
+
+EVERY = 1_000_000  # more jobs than a ledger holds
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JobId = Annotated[str, typer.Argument(help="The job's id, or its first characters.", metavar="ID")]
+
+
+@app.callback()
+def jobs(
+    context: typer.Context,
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Lists the jobs, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    found = Ledger(load().ledger_url).jobs(state)
+    if as_json:
+        print_json([_facts(job) for job in found])
+        return
+    if not found:
+        typer.echo("no jobs")
+        return
+    rows = ((job.id, job.state, job.protocol, job.series_uid, when(job.updated_at), job.reason) for job in found)
+    print_table(("job", "state", "protocol", "series", "changed", "reason"), rows)
+
+
+@app.command()
+def show(job_id: JobId, as_json: Json = False) -> None:
+    """Everything about one job: prompts, what was found, where it went, and why it stands where it does."""
+    ledger = Ledger(load().ledger_url)
+    job = ledger.job(job_id)
+    deliveries = [asdict(delivery) for delivery in ledger.deliveries(job.id)]
+    before = ledger.predecessor(job)
+    if as_json:
+        print_json(_facts(job) | {"deliveries": deliveries, "supersedes": before.id if before else None})
+        return
+    lines = {
+        "job": job.id,
+        "state": job.state,
+        "reason": job.reason,
+        "protocol": f"{job.protocol} ({job.work.protocol_digest})",
+        "study": job.study_uid,
+        "series": f"{job.series_uid}, {len(job.work.instances)} images",
+        "prompts": ", ".join(prompt.text for prompt in job.work.prompts),
+        "attempts": job.attempts,
+        "priority": Priority(job.priority).name.lower() if job.priority != Priority.ROUTINE else "",
+        "window": " to ".join(job.work.window or ()),
+        "changed": when(job.updated_at),
+        "cleaned": when(job.cleaned_at) if job.cleaned_at else "",
+        "supersedes": before.id if before else "",
+        "superseded by": job.superseded_by or "",
+    }
+    print_table(("", ""), ((name, value) for name, value in lines.items() if value != ""))
+    for row in job.result.get("found", []):
+        typer.echo(f"found      {row['label']}: {row['volume_ml']:.1f} ml")
+        if row["sentence"]:
+            typer.echo(f"           {row['sentence']}")
+    for label in job.result.get("not_found", []):
+        typer.echo(f"not found  {label}")
+    for label in job.result.get("not_known", []):
+        typer.echo(f"not known  {label}")
+    for sentence in job.result.get("review", []):
+        typer.echo(f"review     {sentence}")
+    for row in deliveries:
+        typer.echo(_way(row))
+
+
+@app.command()
+def retry(
+    job_id: Annotated[str | None, typer.Argument(help="The job's id, or its first characters.", metavar="ID")] = None,
+    all_failed: Annotated[bool, typer.Option("--all", help="Every failed job that is not superseded.")] = False,
+) -> None:
+    """Starts a failed or cancelled job again, or asks again for a promise to keep it; the listener's sweep does it."""
+    if (job_id is None) is not all_failed:
+        raise typer.BadParameter("give the id of a job, or --all")
+    settings = load()
+    ledger, store = Ledger(settings.ledger_url), Store(settings.home)
+    wanted = [job_id] if job_id else [job.id for job in ledger.jobs(JobState.FAILED, EVERY) if not job.superseded_by]
+    for one in wanted:
+        try:
+            job = start_again(one, ledger, store)
+        except (NothingLeftError, UnknownJobError) as error:
+            if not all_failed:
+                raise
+            typer.echo(error, err=True)  # the others are started all the same
+        else:
+            typer.echo(f"job {job.id} is {job.state} again")
+
+
+@app.command()
+def release(job_id: JobId) -> None:
+    """Sends a result that waits for a person to look at it; `jobs cancel` rejects it."""
+    job = Ledger(load().ledger_url).release(job_id)
+    typer.echo(f"job {job.id} is {job.state}")
+
+
+@app.command()
+def cancel(job_id: JobId) -> None:
+    """Ends an unfinished job."""
+    job = Ledger(load().ledger_url).cancel(job_id)
+    typer.echo(f"job {job.id} is {job.state}")
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    return asdict(job) | {"work": job.work.model_dump(mode="json")}
+
+
+def _way(row: dict[str, Any]) -> str:
+    """One line on a delivery."""
+    instead = f" instead of {row['stands_in_for']}" if row["stands_in_for"] else ""
+    counted = "question" if row["state"] == "delivered" and row["transaction_uid"] else "attempt"
+    return f"to {row['destination']}{instead}: {row['state']}, {counted} {row['attempts']} {row['reason']}".rstrip()

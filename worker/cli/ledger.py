@@ -1,0 +1,46 @@
+"""`ledger`: what to do when its database is lost."""
+
+import typer
+
+from dicom_node.store import Store
+from worker.errors import WorkerError
+from worker.ledger import Ledger
+from worker.maintenance.leader_lock import Leadership
+from worker.reports.inbox import ReportInbox
+from worker.settings import Settings, load
+
+app = typer.Typer(help="The database of facts.", no_args_is_help=True)
+
+
+class ListenerRunsError(WorkerError):
+    """A listener is at work here."""
+
+    retry = "usage"
+
+
+@app.command()
+def rebuild() -> None:
+    """Walks the store and opens every series again that the ledger does not know; the listener settles them.
+
+    The listener must be stopped. Jobs get the same ids as before, and their results the same UIDs: a PACS sees no new
+    object.
+    """
+    settings = load()
+    store = Store(settings.home)
+    with Leadership(settings.home) as leadership:
+        # A series that arrives meanwhile would lose the name of its sender, which protocols ask for; and a listener
+        # whose SQLite file is gone goes on writing into the file that nobody can open any more.
+        if not leadership.held():
+            raise ListenerRunsError(f"a listener is at work on {settings.home}; stop it, then rebuild the ledger")
+        _rebuild(settings, store)
+
+
+def _rebuild(settings: Settings, store: Store) -> None:
+    ledger = Ledger(settings.ledger_url)
+    found = {(stored.study_uid, stored.series_uid) for stored in store.walk()}
+    lost = sorted(found - ledger.known_series())
+    for study_uid, series_uid in lost:
+        ledger.image_arrived(study_uid, series_uid, calling_ae="", called_ae=settings.ae_title, address="")
+    reports = ReportInbox(settings.home, ledger, settings.hl7_accession_fields).recover()
+    typer.echo(f"{len(found)} series in the store, {len(lost)} of them were not in the ledger and are open again")
+    typer.echo(f"{reports} reports were not in the ledger")

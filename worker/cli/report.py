@@ -1,0 +1,43 @@
+"""`report prompts`: what a radiology report asks to be segmented, and what it does not, each with the reason."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from worker.cli.printing import print_json
+
+app = typer.Typer(help="Prompts out of radiology reports.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Typer would make a lone command the group itself."""
+
+
+@app.command()
+def prompts(
+    files: Annotated[list[Path], typer.Argument(help="Text, DICOM SR, HL7 v2 ORU or FHIR DiagnosticReport files.")],
+    uncertain: Annotated[bool, typer.Option("--uncertain", help="Also what the report is not sure of.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Prints the prompts that a report gives, each with its sentence, and what was left out with the reason."""
+    from worker.report_language import prompts_from_text
+    from worker.report_language.formats.read import read_report
+
+    if folders := [str(file) for file in files if file.is_dir()]:
+        raise typer.BadParameter(f"{', '.join(folders)} is a folder; name the files of reports.")
+    answers: list[dict[str, Any]] = []
+    for file in files:
+        found = prompts_from_text(read_report(file), include_uncertain=uncertain)
+        answers.append({"file": str(file)} | asdict(found))
+    if as_json:
+        print_json(answers)
+        return
+    for answer in answers:
+        typer.echo(answer["file"])
+        for prompt in answer["prompts"]:
+            typer.echo(f"  + {prompt['prompt']}\n      {prompt['sentence']}")
+        for left in answer["left_out"]:
+            typer.echo(f"  - {left['text']} ({left['reason']})\n      {left['sentence']}")

@@ -1,0 +1,275 @@
+"""`demo`: a CT goes through all of the node, over real associations, and what comes back to a PACS is shown.
+
+Nothing is short-circuited: the study is sent by C-STORE to a node that runs as its own processes with its embedded
+defaults, and the results are read from what the demo's PACS (a storage SCP with its own folder) received.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import highdicom
+import numpy as np
+import yaml
+from PIL import Image
+from rich.console import Console
+
+from dicom_node.errors import PeerError
+from dicom_node.listener import Listener
+from dicom_node.masks.packed import Masks, PackedMask
+from dicom_node.objects.preview import drawn
+from dicom_node.regions import region_for
+from dicom_node.scu.c_store import Peer, echo, send
+from dicom_node.series import ImageSeries, read_series
+from dicom_node.store import Store
+from worker.demo.cases import Case, Mask, case_from_nifti, phantom_case
+from worker.errors import WorkerError
+from worker.ledger import Job, JobState, Ledger
+from worker.results.received import masks_received
+from worker.selection.study_volumes import read_headers, series_in
+
+NODE_AE, PACS_AE, MODALITY_AE = "VOXTELL", "DEMO-PACS", "DEMO-CT"
+QUIET_SECONDS = 2.0  # the demo sends one study in one association: no need to wait longer
+START_SECONDS = 180.0  # for the node's processes to come up
+ENDED = (JobState.DELIVERED, JobState.SEGMENTED, JobState.FAILED, JobState.CANCELLED)
+PROMPTS = (
+    "brainstem",
+    "spinal cord",
+    "right parotid",
+    "left parotid",
+    "esophagus",
+    "larynx",
+    "mandible",
+)
+
+
+Value = TypeVar("Value")
+
+
+class DemoError(WorkerError):
+    """The demo did not come to its end."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One line of the demo's table."""
+
+    label: str
+    volume_ml: float
+    dice: float | None  # None: no contour is known
+
+
+class Demo:
+    """One run in one folder: `study/` what was sent, `node/` the node's home, `pacs/` what came back."""
+
+    def __init__(self, folder: Path, study: Path | None, prompts: tuple[str, ...]) -> None:
+        self._folder, self._study, self._prompts = folder, study, prompts or PROMPTS
+        self._console = Console(highlight=False)
+        self._started = time.perf_counter()
+
+    def run(self) -> None:
+        """Everything, step by step.
+
+        Raises:
+            DemoError: a step failed; says which and where the node's log is.
+        """
+        self._clean()
+        case = self._step("study", self._prepare)
+        port = _free_port()
+        with ExitStack() as stack:
+            pacs = stack.enter_context(
+                Listener(Store(self._folder / "pacs"), ae_title=PACS_AE, host="127.0.0.1", port=0, on_arrival=_ignore)
+            )
+            self._configure()
+            node = stack.enter_context(self._node(port, pacs.port))
+            self._step("node up", lambda: self._await_node(node, port))
+            self._step("sent", lambda: self._send(case, port))
+            job = self._step("segmented", lambda: self._await_job(node))
+            received = self._step("received", lambda: self._received(job))
+        self._show(case, job, received)
+
+    def _clean(self) -> None:
+        """Only what an earlier demo wrote: these three folders of its own."""
+        for name in ("study", "node", "pacs"):
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def _prepare(self) -> tuple[Case, str]:
+        if self._study is None:
+            case = phantom_case(self._folder / "study")
+            return case, f"built-in head and neck phantom, {len(case.paths)} slices"
+        if self._study.is_file():
+            case = case_from_nifti(self._study, self._folder / "study")
+            return case, f"{self._study.name} as a CT series, {len(case.paths)} slices"
+        paths = tuple(path for series in series_in(self._study) for path in series.paths)
+        return Case(paths, {}), f"{self._study}, {len(paths)} files"
+
+    def _configure(self) -> None:
+        protocol = {
+            "name": "demo",
+            "match": {"Modality": {"regex": "^(CT|MR|PT)$"}, "Instances": {"min": 1}},
+            "prompts": [{"text": text} for text in self._prompts],
+        }
+        folder = self._folder / "node" / "protocols"
+        folder.mkdir(parents=True)
+        (folder / "demo.yaml").write_text(yaml.safe_dump(protocol, sort_keys=False))
+
+    @contextmanager
+    def _node(self, port: int, pacs_port: int) -> Iterator[subprocess.Popen[bytes]]:
+        """`voxtell-dicom up` with its defaults, but for the home, the port and the PACS."""
+        destination = f'[{{"name": "demo-pacs", "ae_title": "{PACS_AE}", "host": "127.0.0.1", "port": {pacs_port}}}]'
+        settings = {
+            "VOXTELL_HOME": str(self._folder.resolve() / "node"),
+            "VOXTELL_PORT": str(port),
+            "VOXTELL_DESTINATIONS": destination,
+            "VOXTELL_QUIET_SECONDS": str(QUIET_SECONDS),
+        }
+        with self._log.open("wb") as log:
+            node = subprocess.Popen(
+                [sys.executable, "-m", "worker", "up"], env=os.environ | settings, stdout=log, stderr=log
+            )
+            try:
+                yield node
+            finally:
+                node.terminate()
+                node.wait()
+
+    def _await_node(self, node: subprocess.Popen[bytes], port: int) -> tuple[None, str]:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            self._require_alive(node)
+            try:
+                echo(Peer(NODE_AE, "127.0.0.1", port), calling_ae=MODALITY_AE)
+            except PeerError as error:
+                if time.monotonic() > deadline:
+                    raise DemoError(f"the node did not come up: {error} Its log is {self._log}.") from None
+                time.sleep(0.2)
+            else:
+                return None, f"{NODE_AE} on 127.0.0.1:{port} answers C-ECHO"
+
+    def _send(self, case: Case, port: int) -> tuple[None, str]:
+        outcomes = send(case.paths, Peer(NODE_AE, "127.0.0.1", port), calling_ae=MODALITY_AE)
+        refused = [outcome for outcome in outcomes if outcome.result == "failed"]
+        if len(refused) == len(outcomes):
+            raise DemoError(f"the node took none of the files: {refused[0].message}")
+        for outcome in refused:
+            self._console.print(f"  [yellow]{outcome.message}[/]")
+        return None, f"{len(outcomes) - len(refused)} images by C-STORE, each acknowledged after its fsync"
+
+    def _await_job(self, node: subprocess.Popen[bytes]) -> tuple[Job, str]:
+        """Waits until every job of the study has ended; the first that found a volume is shown."""
+        ledger = Ledger(f"sqlite:///{self._folder / 'node' / 'ledger.sqlite'}")
+        seen: dict[str, JobState] = {}
+        with self._console.status("waiting for the series to be complete") as status:
+            while True:
+                self._require_alive(node)
+                jobs = ledger.jobs()
+                for job in jobs:
+                    if seen.get(job.id) is not job.state:
+                        seen[job.id] = job.state
+                        status.update(f"job {job.id} is {job.state}")
+                if ledger.known_series() and not ledger.receiving() and all(job.state in ENDED for job in jobs):
+                    break
+                time.sleep(0.2)
+        studies = {study_uid for study_uid, _ in ledger.known_series()}
+        left_out = [one for study_uid in studies for one in ledger.decisions_on(study_uid) if not one.taken]
+        ledger.close()
+        for decision in left_out:
+            self._console.print(f"  [yellow]series {decision.series_uid}: {decision.reason}[/]")
+        if not jobs:
+            raise DemoError("nothing was segmented: " + "; ".join(decision.reason for decision in left_out))
+        done = [job for job in jobs if job.state in (JobState.DELIVERED, JobState.SEGMENTED)]
+        for job in jobs:
+            if job.state is JobState.FAILED:
+                self._console.print(f"  [yellow]series {job.series_uid}: {job.reason}[/]")
+        if not done:
+            raise DemoError(f"no series became a result: {jobs[0].reason}")
+        best = max(done, key=lambda job: len(job.result["found"]))
+        model = best.result["model"]
+        return (
+            best,
+            f"by {model['name']} {model['version']}, job {best.id}, network {best.result['seconds']['network']:.1f} s",
+        )
+
+    def _received(self, job: Job) -> tuple[list[Path], str]:
+        files = [stored.path for stored in Store(self._folder / "pacs").walk()]
+        if not files and job.result["found"]:
+            raise DemoError(f"nothing came back to the PACS; the node's log is {self._log}")
+        return files, "\n".join(str(path) for path in files) or "nothing was found, so nothing was sent"
+
+    def _show(self, case: Case, job: Job, received: list[Path]) -> None:
+        series = read_series(_of_series(case.paths, job.series_uid))
+        masks = masks_received(received, series)
+        for row in shown(self._prompts, masks, case.truth_on(series.volume), series.volume):
+            dice = "" if row.dice is None else f"   Dice {row.dice:.3f}"
+            volume = f"{row.volume_ml:9.1f} ml" if row.volume_ml else "looked for, not found"
+            self._console.print(f"  {row.label:<28}{volume}{dice}")
+        picture = self._folder / "overlay.png"
+        _picture(series, masks, picture)
+        self._console.print(f"[bold]overlay[/]    {picture}", soft_wrap=True)
+        notice = job.result["model"]["notice"]
+        self._console.print(
+            f"[bold]done[/]       {time.perf_counter() - self._started:.1f} s. {notice}", soft_wrap=True
+        )
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "node.log"
+
+    def _require_alive(self, node: subprocess.Popen[bytes]) -> None:
+        if node.poll() is not None:
+            words = self._log.read_text(errors="replace").strip().splitlines()
+            raise DemoError(f"the node ended (exit code {node.returncode}): {words[-1] if words else 'no words'}")
+
+    def _step(self, name: str, work: Callable[[], tuple[Value, str]]) -> Value:
+        """Runs a step and prints one line: what, with which outcome, in which time."""
+        started = time.perf_counter()
+        with self._console.status(name):
+            value, words = work()
+        seconds = time.perf_counter() - started
+        self._console.print(f"[bold]{name:<11}[/]{words}  [dim]({seconds:.1f} s)[/]", soft_wrap=True)
+        return value
+
+
+def shown(
+    labels: Sequence[str], masks: Mapping[str, Mask], truth: Mapping[str, Mask], grid: highdicom.Volume
+) -> list[Shown]:
+    """Volume and Dice of each structure asked for; masks and truth bool, on the voxels of `grid`."""
+    voxel_ml = float(np.prod(grid.spacing)) / 1000.0
+    rows = []
+    for label in labels:
+        mask = masks.get(label, np.zeros(grid.spatial_shape, bool))
+        known = truth.get(label)
+        dice = None
+        if known is not None and known.any():
+            dice = float(2 * np.count_nonzero(mask & known) / (np.count_nonzero(mask) + np.count_nonzero(known)))
+        rows.append(Shown(label, float(np.count_nonzero(mask)) * voxel_ml, dice))
+    return rows
+
+
+def _picture(series: ImageSeries, masks: Mapping[str, Mask], path: Path) -> None:
+    packed = Masks(PackedMask.of(mask) for mask in masks.values())
+    Image.fromarray(drawn(series, packed, list(masks), [region_for(label).colour for label in masks])).save(path)
+
+
+def _of_series(paths: Sequence[Path], series_uid: str) -> list[Path]:
+    readable, headers = read_headers(paths)
+    return [p for p, h in zip(readable, headers, strict=True) if str(h.get("SeriesInstanceUID")) == series_uid]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ignore(_arrival: object) -> None:
+    """The demo's PACS only keeps what it is sent."""

@@ -1,0 +1,69 @@
+"""The peers that the settings name, with TLS where they say so."""
+
+import ssl
+from pathlib import Path
+
+from dicom_node.scu.association import Peer
+from dicom_node.scu.stow import WebPeer
+from dicom_node.tls import client_context, server_context
+from worker.errors import SettingsError
+from worker.settings import Destination, Settings
+
+
+def peer_of(destination: Destination, settings: Settings) -> Peer:
+    """How to reach a destination by DICOM.
+
+    Raises:
+        TlsError: a certificate cannot be used. SettingsError: it is reached by DICOMweb.
+    """
+    if destination.ae_title is None or destination.host is None:
+        raise SettingsError(f"destination '{destination.name}' is no DICOM peer but {destination.url}")
+    tls = None
+    if destination.tls:
+        certificate, key = settings.tls_certificate, settings.tls_key
+        tls = client_context(settings.tls_authorities, certificate=certificate, key=key)
+    return Peer(destination.ae_title, destination.host, destination.port, tls)
+
+
+def web_peer_of(destination: Destination, settings: Settings) -> WebPeer | None:
+    """How to reach a destination by DICOMweb, with what its files say now; None if it is a DICOM peer.
+
+    Raises:
+        SettingsError: a file cannot be read.
+    """
+    if destination.url is None:
+        return None
+    return WebPeer(
+        destination.url,
+        token=_secret(destination.token_file),
+        user=destination.user,
+        password=_secret(destination.password_file) or "",
+        authorities=settings.tls_authorities,
+    )
+
+
+def _secret(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read ({error}); VOXTELL_DESTINATIONS names it") from None
+
+
+def peer_by_ae_title(ae_title: str, settings: Settings) -> Peer | None:
+    """The destination of that AE title: where a storage commitment report to it goes."""
+    found = [destination for destination in settings.destinations if destination.ae_title == ae_title]
+    return peer_of(found[0], settings) if found else None
+
+
+def listener_tls(settings: Settings) -> ssl.SSLContext | None:
+    """The TLS side of the listener, or None for plain DICOM.
+
+    Raises:
+        TlsError: a certificate cannot be used.
+    """
+    if settings.tls_certificate is None:
+        return None
+    key = settings.tls_key or settings.tls_certificate
+    return server_context(settings.tls_certificate, key, client_authorities=settings.tls_authorities)

@@ -1,1 +1,0 @@
-"""Where the node meets others besides the listener: peers, reports, STOW-RS."""

@@ -1,0 +1,1 @@
+"""Why a series was segmented or not: a dry run of the protocols, and the history of a study."""

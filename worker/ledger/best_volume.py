@@ -1,0 +1,43 @@
+"""Facts about rivals: the jobs of a protocol that takes only the best volume of a study, on other volumes of it."""
+
+import sqlalchemy as sa
+
+from worker.job_spec import Work
+from worker.ledger.schema import jobs
+from worker.ledger.states import JobState
+from worker.ledger.tables import Tables
+
+_UNDECIDED = (JobState.QUEUED, JobState.SEGMENTING, JobState.REVIEW)  # nothing has left the node yet
+_NO_RESULT = (*_UNDECIDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class RivalFacts(Tables):
+    """Which volumes of a study are done, and which jobs a better volume makes needless."""
+
+    def volumes_done(self, study_uid: str, protocol: str) -> set[tuple[str, str]]:
+        """(series UID, volume's name or "") of the study that the protocol has segmented, with results to be sent."""
+        query = sa.select(jobs.c.series_uid, _VOLUME.label("volume")).where(
+            jobs.c.study_uid == study_uid, jobs.c.protocol == protocol, jobs.c.state.not_in(_NO_RESULT)
+        )
+        with self._engine.connect() as connection:
+            return {(str(row.series_uid), str(row.volume)) for row in connection.execute(query)}
+
+    def prefer(self, work: Work) -> bool:
+        """Makes the job of this work the one of its study and protocol; says whether it starts again.
+
+        Jobs on other volumes that have sent nothing are CANCELLED and superseded by it, also while a worker is at one
+        of them. It is QUEUED again if it had been cancelled for a volume that was better then.
+        """
+        now = self._clock()
+        other = (jobs.c.series_uid != work.series_uid) | ((work.volume or "") != _VOLUME)
+        rivals = (jobs.c.study_uid == work.study_uid) & (jobs.c.protocol == work.protocol) & other
+        reason = f"superseded by job {work.job_id}: a better volume of the study arrived"
+        cancelled = {"state": JobState.CANCELLED, "reason": reason, "superseded_by": work.job_id, "updated_at": now}
+        again = {"state": JobState.QUEUED, "reason": "", "superseded_by": None, "attempts": 0, "updated_at": now}
+        mine = (jobs.c.id == work.job_id) & (jobs.c.state == JobState.CANCELLED) & jobs.c.superseded_by.is_not(None)
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(jobs).where(rivals, jobs.c.state.in_(_UNDECIDED)).values(cancelled))
+            return bool(connection.execute(sa.update(jobs).where(mine).values(again)).rowcount)
+
+
+_VOLUME = sa.func.coalesce(jobs.c.work["volume"].as_string(), "")

@@ -1,0 +1,48 @@
+"""What a clock that was set back leaves behind: times that lie in a future which nothing was ever to wait for."""
+
+import sqlalchemy as sa
+
+from worker.ledger.commitments import NEVER, CommitmentFacts
+from worker.ledger.job_of_deliveries import awaited
+from worker.ledger.schema import deliveries, jobs, series
+from worker.ledger.series import unsettled
+from worker.ledger.states import DeliveryState, JobState
+
+SLACK_SECONDS = 60.0  # by which the clocks of several machines may differ
+
+
+class ClockFacts(CommitmentFacts):
+    """Leases and waits after the clock was set back."""
+
+    def mend_times(self, *, lease_seconds: float, longest_wait_seconds: float, commitment_wait_seconds: float) -> int:
+        """Brings times that lie further ahead than any wait to now; says how many series, jobs and deliveries had one.
+
+        Without it a series would not settle, a lease not run out and a job not be tried again before the clock has
+        come to where it was. `lease_seconds` is that of a delivery, `longest_wait_seconds` the longest between two
+        attempts; a question for storage commitment doubles `commitment_wait_seconds` with each time it was asked.
+        """
+        now = self._clock()
+        late = now + SLACK_SECONDS
+        # A job says when it was last written: its other times are as far ahead as that one.
+        ahead = jobs.c.updated_at - now
+        job_times = {"next_try_at": jobs.c.next_try_at - ahead, "lease_until": jobs.c.lease_until - ahead}
+        doubled = sa.literal(1).op("<<")(deliveries.c.attempts)
+        asked_until = late + commitment_wait_seconds * doubled
+        pending, sending = deliveries.c.state == DeliveryState.PENDING, deliveries.c.state == DeliveryState.SENDING
+        mended = [
+            sa.update(series).where(unsettled(), series.c.last_at > late).values(last_at=now),
+            sa.update(jobs)
+            .where(jobs.c.state.in_([JobState.QUEUED, JobState.SEGMENTING]), jobs.c.updated_at > late)
+            .values(updated_at=now, **job_times),
+            sa.update(deliveries)
+            .where(pending, deliveries.c.next_try_at > late + longest_wait_seconds)
+            .values(next_try_at=now),
+            sa.update(deliveries)
+            .where(sending, deliveries.c.lease_until > late + lease_seconds)
+            .values(lease_until=now + lease_seconds),
+            sa.update(deliveries)
+            .where(awaited(), deliveries.c.next_try_at > asked_until, deliveries.c.next_try_at < NEVER)
+            .values(next_try_at=now),
+        ]
+        with self._engine.begin() as connection:
+            return sum(connection.execute(statement).rowcount for statement in mended)

@@ -1,0 +1,159 @@
+"""Room on the disk: images and results go when their days are over, or the oldest first when the disk gets full.
+
+Nothing goes before every job on its study is finished and every result has been delivered, and promised where the
+destination is asked for storage commitment. What a job was, and which objects it made, stays in the ledger: the same
+images sent again make no second job.
+
+A study is set aside first and removed at a later round, if the ledger has not changed its mind (`dicom_node.removal`).
+Studies, not series, because a protocol may choose among all series of a study. The reports of a study go with it.
+"""
+
+import threading
+from collections.abc import Collection
+
+import structlog
+
+from dicom_node.errors import StoreError
+from dicom_node.removal import Clearing, Leaving
+from dicom_node.store import Store
+from worker.ledger import Ledger
+from worker.ledger.clock_repair import SLACK_SECONDS
+from worker.ledger.retention import Need, Use
+from worker.reports.inbox import ReportInbox
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+DAY = 24 * 3600.0
+ROUND_SECONDS = 60.0  # how often the disk is looked at
+ASIDE_SECONDS = 60.0  # how long a study lies aside; a listener notes an image within milliseconds of storing it
+FRESH_SECONDS = 3600.0  # what changed in the last hour stays, however full the disk is
+
+
+class Retention:
+    """Makes room. Several processes may do so at once."""
+
+    def __init__(self, settings: Settings, store: Store, ledger: Ledger) -> None:
+        self._settings, self._store, self._ledger = settings, store, ledger
+        self._clearing = Clearing(store, ledger.now)
+        self._reports = ReportInbox(settings.home, ledger)
+        self._image_days = {
+            Need.UNUSED: settings.keep_unused_days,
+            Need.DELIVERED: settings.keep_images_days,
+            Need.FAILED: settings.keep_failed_days,
+        }
+        self._result_days = {
+            Need.DELIVERED: settings.keep_results_days,
+            Need.FAILED: settings.keep_failed_days,
+        }
+
+    def run(self, stop: threading.Event) -> None:
+        """Makes room until told to stop."""
+        while not stop.is_set():
+            try:
+                self.tidy()
+            except Exception:
+                log.exception("retention")
+            stop.wait(ROUND_SECONDS)
+
+    def tidy(self) -> None:
+        """One round: ends what the last one began, then what is old, then what the disk needs."""
+        stuck = [study for study in self._clearing.leaving() if not self._could_end(study)]
+        now = self._ledger.now()
+        for use in self._studies() if any(self._image_days.values()) else ():
+            if self._is_old(use, self._image_days, now):
+                self._set_aside(use, "its days are over")
+        for use in self._results() if any(self._result_days.values()) else ():
+            if self._is_old(use, self._result_days, now):
+                self._remove_results(use, "its days are over")
+        self._relieve(now, stuck)
+        self._forget_reports(now)
+        if days := self._settings.keep_quarantine_days:
+            for aside in self._clearing.remove_from_quarantine(now - days * DAY):
+                log.warning("removed from quarantine", file=aside.name, was_there_because=aside.reason)
+
+    def _relieve(self, now: float, stuck: Collection[Leaving]) -> None:
+        """The oldest images and results go, until there is room; what was set aside counts as gone, if it can go."""
+        lacking = self._settings.clean_below_free_bytes - self._store.free_bytes()
+        if lacking <= 0:
+            return
+        lacking -= sum(study.bytes() for study in self._clearing.leaving() if study not in stuck)
+        candidates = [(use, self._set_aside) for use in self._studies()]
+        candidates += [(use, self._remove_results) for use in self._results() if not use.only_copy]
+        for use, remove in sorted(candidates, key=lambda candidate: candidate[0].since):
+            if lacking <= 0:
+                return
+            if use.need <= Need.DELIVERED and use.since < now - FRESH_SECONDS:
+                lacking -= remove(use, "the disk is getting full")
+        if lacking > 0:
+            log.warning("the disk is getting full and nothing more may be removed", missing_bytes=lacking)
+
+    def _forget_reports(self, now: float) -> None:
+        """Reports whose studies are gone go too; those of which no study ever came when their days are over."""
+        days = self._settings.keep_unused_days
+        for report, studies in self._ledger.reports_with_studies():
+            if not (self._reports.folder / report.path).exists() or self._clearing.holds(studies):
+                continue
+            if studies or 0 < days < (now - report.received_at) / DAY:
+                self._reports.forget(report)
+                log.info("report removed", report=report.id[:16])
+
+    def _studies(self) -> list[Use]:
+        here = self._clearing.studies()
+        return [use for use in self._ledger.uses_of_studies() if use.uid in here]
+
+    def _results(self) -> list[Use]:
+        return self._ledger.uses_of_results(self._clearing.jobs())
+
+    @staticmethod
+    def _is_old(use: Use, days: dict[Need, float], now: float) -> bool:
+        limit = days.get(use.need, 0.0)
+        return limit > 0 and use.since < now - limit * DAY
+
+    def _set_aside(self, use: Use, why: str) -> int:
+        """Sets a study aside that stands as it did when it was listed; how many bytes it has."""
+        with self._clearing.alone():
+            if self._ledger.uses_of_studies(use.uid) != [use]:
+                return 0  # to list the studies and to walk through those before it may have taken minutes
+            freed = self._clearing.set_aside(use.uid, use.since)
+        log.info("study set aside to be removed", study=use.uid, why=why, bytes=freed)
+        return freed
+
+    def _remove_results(self, use: Use, why: str) -> int:
+        """Removes results that stand as they did when they were listed; how many bytes they had."""
+        if self._ledger.use_of_result(use.uid) != use:
+            return 0  # such as a job that was started again meanwhile
+        freed = self._clearing.remove_results(use.uid)
+        self._ledger.note_cleaned(job_id=use.uid)
+        log.info("results removed", job=use.uid, why=why, bytes=freed)
+        return freed
+
+    def _could_end(self, study: Leaving) -> bool:
+        """Ends a study that was set aside, if it is time; False when the disk does not let it."""
+        try:
+            with self._clearing.alone():
+                if study.path.exists():  # else another process was first
+                    self._end(study)
+        except (StoreError, OSError) as error:
+            event = "a study that was set aside could be neither removed nor put back"
+            log.error(event, study=study.study_uid, problem=str(error))
+            return False
+        return True
+
+    def _end(self, study: Leaving) -> None:
+        """Puts a study that was set aside back when it is needed again, or removes it when its time has come.
+
+        What tells the two apart is whether the ledger says of it what it said before it was set aside, and not which
+        time is later: an image that was stored just before may be noted after it, under the time at which it came.
+        Also one that was set aside in what is now the future: the clock was set back, and what came since looks older.
+        """
+        now = self._ledger.now()
+        from_the_future = study.since > now + SLACK_SECONDS
+        (use,) = self._ledger.uses_of_studies(study.study_uid) or [Use(study.study_uid, Need.NEEDED, now)]
+        if use.need is Need.NEEDED or use.since != study.used_at or from_the_future:
+            self._clearing.put_back(study)
+            log.info("study put back: it is needed again", study=study.study_uid)
+        elif now >= study.since + ASIDE_SECONDS:
+            self._ledger.note_cleaned(study_uid=study.study_uid)
+            self._clearing.remove(study)
+            log.info("study removed", study=study.study_uid)

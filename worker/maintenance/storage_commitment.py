@@ -1,0 +1,120 @@
+"""Storage commitment: a destination that took results is asked to promise to keep them (PS3.4 annex J).
+
+The question goes out from the delivery worker, under a transaction UID that is in the ledger before. The answer comes
+on the same association or, as with most archives, on a new one to the node's listener; both end in `reported`. Nobody
+waits for a destination that has once done the latter. What is not committed is sent again; a question that nobody
+answers is asked again, each time after twice the wait.
+"""
+
+import time
+from dataclasses import dataclass
+
+import structlog
+from pydicom.uid import generate_uid
+
+from dicom_node.commitment import CommitmentReport, request_commitment
+from dicom_node.errors import DicomNodeError, PeerError
+from dicom_node.store import Store
+from worker.destinations import peer_of
+from worker.errors import WorkerError
+from worker.ledger import Delivery, Ledger
+from worker.maintenance.retries import backoff
+from worker.results.for_destination import ResultsLostError, references_of
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+SAME_ASSOCIATION_SECONDS = 2.0  # how long an association is kept open for an answer that comes on it
+
+
+@dataclass(frozen=True)
+class _Silence:
+    """How often in a row a destination could not be asked, and until when (time.monotonic) it is left alone."""
+
+    times: int
+    until: float
+
+
+class Commitments:
+    """Asks, in one thread, and takes the answers, in any."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, store: Store) -> None:
+        self._settings, self._ledger, self._store = settings, ledger, store
+        self._unheard: dict[str, str] = {}  # by destination, the last question whose association ended without answer
+        self._calls_back: set[str] = set()  # destinations that answered such a question, so on one of their own
+        self._silent: dict[str, _Silence] = {}  # by destination, where the last question did not reach it
+
+    def ask_first(self, job_id: str, name: str) -> None:
+        """Asks a destination about what it has just taken; while it is left alone, that waits with the others."""
+        silence = self._silent.get(name)
+        if silence and (left := silence.until - time.monotonic()) > 0:
+            self._ledger.hold_questions(name, left)
+        else:
+            self.ask(job_id, name)
+
+    def ask(self, job_id: str, name: str) -> None:
+        """Asks a destination to commit itself to what it has taken of a job, if it is time for that."""
+        uid = str(generate_uid(prefix=None))
+        delivery = self._ledger.claim_commitment(job_id, name, uid, self._settings.commitment_wait_seconds)
+        if delivery is None:
+            return
+        try:
+            report = request_commitment(
+                peer_of(self._settings.destination(name), self._settings),
+                references_of(delivery, self._ledger, self._store, self._settings.destination(name)),
+                transaction_uid=uid,
+                calling_ae=self._settings.ae_title,
+                wait_seconds=self._wait_seconds(name),
+            )
+        except (DicomNodeError, WorkerError) as error:
+            self._ledger.not_asked(delivery, str(error))
+            if isinstance(error, PeerError):
+                self._hold(name)
+            log.warning("not asked for commitment", job=job_id, destination=name, reason=str(error))
+            return
+        self._silent.pop(name, None)
+        log.info("asked for commitment", job=job_id, destination=name, question=delivery.attempts)
+        if report is None:
+            self._unheard[name] = uid
+        else:
+            self.reported(report)
+
+    def _hold(self, name: str) -> None:
+        """Nothing is asked of a destination for a while, longer each time."""
+        times = self._silent[name].times + 1 if name in self._silent else 1
+        wait = backoff(self._settings, times)
+        self._silent[name] = _Silence(times, time.monotonic() + wait)
+        self._ledger.hold_questions(name, wait)
+
+    def _wait_seconds(self, name: str) -> float:
+        """How long this association is kept open: not at all for a destination that is known to call back."""
+        if self._ledger.promised_by(self._unheard.pop(name, "")):
+            self._calls_back.add(name)
+        return 0.0 if name in self._calls_back else SAME_ASSOCIATION_SECONDS
+
+    def reported(self, report: CommitmentReport) -> None:
+        """Takes a report; one that nobody waits for (any more) changes nothing."""
+        delivery = self._ledger.asked_with(report.transaction_uid)
+        if delivery is None:
+            log.warning("commitment report that nobody waits for", transaction_uid=report.transaction_uid)
+            return
+        facts = {"job": delivery.job_id, "destination": delivery.destination}
+        refused = dict.fromkeys(self._asked_for(delivery) - report.committed) | dict(report.failed)
+        if not refused:
+            if self._ledger.committed(delivery):
+                log.info("committed", **facts)
+            return
+        uid, code = next(iter(refused.items()))
+        why = "no word about it" if code is None else f"0x{code:04X}"
+        reason = f"took the objects but does not commit itself to {len(refused)} of them, the first is {uid} ({why})"
+        wait = backoff(self._settings, delivery.claims)
+        if self._ledger.not_committed(delivery, reason, wait, self._settings.max_deliveries):
+            log.warning("not committed", reason=reason, **facts)
+
+    def _asked_for(self, delivery: Delivery) -> frozenset[str]:
+        """The SOP Instance UIDs that were asked for; where the results are gone, the report alone must do."""
+        try:
+            destination = self._settings.destination(delivery.destination)
+            return frozenset(one.sop_uid for one in references_of(delivery, self._ledger, self._store, destination))
+        except ResultsLostError:
+            return frozenset()

@@ -1,0 +1,156 @@
+"""What a protocol comes to on this node: the model it runs with, the destinations it names, and why it may be inactive.
+
+A protocol that needs the published weights must not run with the bundled model: that one knows seven structures of the
+head and neck, and everything else would come back empty, as if it had been looked for.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dicom_node.regions import region_for
+from worker.errors import WorkerError
+from worker.job_spec import Route
+from worker.protocols.folder import ProtocolFolder
+from worker.protocols.protocol import Protocol
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+PUBLISHED, BUNDLED = "published", "bundled"
+"""Names of models that are no folders."""
+
+BUNDLED_KNOWS = ("brainstem", "spinal cord", "parotid gland", "esophagus", "larynx", "mandible")
+"""What the bundled model was trained on (docs/model-card.md); the parotid gland on either side."""
+
+_CHECKPOINT = Path("fold_0") / "checkpoint_final.pth"  # only the published layout has it
+
+
+class InactiveError(WorkerError):
+    """The protocol cannot run on this node."""
+
+    retry = "usage"
+
+
+def model_of(protocol: Protocol, settings: Settings) -> str | None:
+    """The folder of the model that the protocol runs with; None is the bundled one.
+
+    Raises:
+        InactiveError: the node does not have the model; says what to do.
+    """
+    if protocol.model is None:
+        return settings.model
+    if protocol.model == BUNDLED:
+        return None
+    if protocol.model == PUBLISHED:
+        return _published(protocol, settings)
+    folder = settings.home / "models" / protocol.model  # an absolute path stays what it is
+    if not folder.is_dir():
+        raise InactiveError(
+            f"protocol '{protocol.name}' is inactive: its model {folder} is no folder; put it there, or correct `model`"
+        )
+    return str(folder)
+
+
+def _published(protocol: Protocol, settings: Settings) -> str:
+    """VOXTELL_MODEL where it is another than the bundled one, or the newest that `model fetch` brought."""
+    if settings.model is not None:
+        named = Path(settings.model)
+        if not named.exists() or (named / _CHECKPOINT).exists():  # a folder that only the segmentation worker sees
+            return settings.model
+    fetched = sorted((settings.home / "models").glob(f"voxtell_*/{_CHECKPOINT}"))
+    if fetched:
+        return str(fetched[-1].parents[1])
+    raise InactiveError(
+        f"protocol '{protocol.name}' is inactive: it needs the published weights, and this node has the bundled small "
+        "model only, which knows seven structures of the head and neck; get them with: voxtell-dicom model fetch"
+    )
+
+
+def inactive(protocol: Protocol, settings: Settings) -> str:
+    """Why the protocol takes nothing on this node, in one sentence; "" when it is active."""
+    try:
+        model_of(protocol, settings)
+    except InactiveError as error:
+        return str(error)
+    return ""
+
+
+def beyond_bundled(protocol: Protocol, settings: Settings) -> str:
+    """One sentence on the prompts that the bundled model, if the protocol runs with it, has never learnt; or ""."""
+    if inactive(protocol, settings) or model_of(protocol, settings) is not None:
+        return ""
+    known = {region_for(name).type for name in BUNDLED_KNOWS}
+    beyond = [prompt.text for prompt in protocol.prompts if region_for(prompt.text).type not in known]
+    if not beyond:
+        return ""
+    return (
+        f"protocol '{protocol.name}' runs with the bundled model, which has not learnt {', '.join(beyond)}: "
+        "looked for, this will not be found; set model: published"
+    )
+
+
+def routes_of(protocol: Protocol, settings: Settings) -> tuple[Route, ...]:
+    """Where results go: what the protocol says, or every destination that is set."""
+    if protocol.destinations is not None:
+        return protocol.destinations
+    return tuple(Route(to=destination.name) for destination in settings.destinations)
+
+
+def unknown_destinations(protocol: Protocol, settings: Settings) -> list[str]:
+    """One sentence for each destination or fallback that the settings do not have: nothing can be sent there."""
+    known = [destination.name for destination in settings.destinations]
+    named = [name for route in protocol.destinations or () for name in (route.to, route.fallback) if name is not None]
+    there = ", ".join(known) or "none is set"
+    return [
+        f"protocol '{protocol.name}' sends to '{name}', which is not in VOXTELL_DESTINATIONS ({there}); add it there"
+        for name in dict.fromkeys(named)
+        if name not in known
+    ]
+
+
+def work_facts(protocol: Protocol, settings: Settings) -> dict[str, Any]:
+    """What a protocol says of its Work: keyword arguments of `Work.of`, all but study, series, volume and instances.
+
+    Raises InactiveError.
+    """
+    return {
+        "protocol": protocol.name,
+        "protocol_digest": protocol.digest,
+        "prompts": protocol.prompts,
+        "derived": protocol.derived,
+        "model": model_of(protocol, settings),
+        "engine": protocol.engine,
+        "outputs": protocol.outputs,
+        "holes": protocol.holes,
+        "routes": routes_of(protocol, settings),
+        "priority": protocol.priority,
+        "window": protocol.window,
+        "release": protocol.release,
+        "shadow": protocol.shadow,
+    }
+
+
+def watched(settings: Settings) -> ProtocolFolder:
+    """The node's protocols. What they come to is logged at the start and at each change.
+
+    Raises:
+        ProtocolError: a file cannot be read, and the node has never read a good version of it.
+    """
+
+    def announce(protocols: Sequence[Protocol]) -> None:
+        log.info("protocols in force", protocols={protocol.name: protocol.digest for protocol in protocols})
+        if not protocols:
+            log.error("no protocol is in force, nothing will be segmented", folder=str(settings.protocols_folder))
+        for protocol in protocols:
+            for problem in unknown_destinations(protocol, settings):
+                log.error("protocol", problem=problem)
+            if problem := beyond_bundled(protocol, settings):
+                log.warning("protocol", problem=problem)
+        idle = {protocol.name: why for protocol in protocols if (why := inactive(protocol, settings))}
+        if idle:  # for one reason, as a rule: `protocols check` tells each
+            log.warning("protocols inactive", names=list(idle), problem=next(iter(idle.values())))
+
+    return ProtocolFolder(settings.protocols_folder, on_change=announce, kept=settings.home / "protocols-in-force")

@@ -1,0 +1,112 @@
+"""Protocol files: YAML in, a Protocol out, or one sentence that names the file, the line and the field."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from worker.errors import ProtocolError
+from worker.job_spec import Derived, Finish, Plausible, Prompt, Route
+from worker.protocols.conditions import Condition
+from worker.protocols.preferences import Choose
+from worker.protocols.protocol import FromReport, Protocol
+from worker.protocols.structure_checks import Place
+
+MODELS = (Protocol, Prompt, Finish, Plausible, Derived, Route, Choose, FromReport, Condition)
+"""Everything that may stand in a protocol file."""
+
+_FIELDS = sorted({name for model in MODELS for name in model.model_fields})
+
+
+def protocol_files(folder: Path) -> list[Path]:
+    """The protocol files of a folder, in the order of their names."""
+    return sorted(path for path in folder.glob("*.y*ml") if path.suffix in {".yaml", ".yml"})
+
+
+def read_protocol(path: Path) -> Protocol:
+    """Reads one protocol file.
+
+    Raises:
+        ProtocolError: names the file, the line and the field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"{path}: cannot be read: {error}") from None
+    return parse_protocol(text, str(path))
+
+
+def parse_protocol(text: str, source: str) -> Protocol:
+    """Reads a protocol from text that came from `source`. Raises like read_protocol."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+        twice = _written_twice(root)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ProtocolError(f"{source}, line {line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:  # control characters; a date that there is not
+        raise ProtocolError(f"{source}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise ProtocolError(f"{source}: nested without end; write out what an alias (*) stands for") from None
+    if twice is not None:
+        raise ProtocolError(f"{source}, line {twice.start_mark.line + 1}, {twice.value}: stands here a second time")
+    try:
+        return Protocol.model_validate(content)
+    except ValidationError as invalid:
+        place, message = _first(invalid)
+        line, field = _where(root, place)
+        raise ProtocolError(f"{source}, line {line}, {field}: {message}") from None
+
+
+def _first(invalid: ValidationError) -> tuple[Place, str]:
+    """The place and the message of the first error."""
+    error = invalid.errors()[0]
+    cause = error.get("ctx", {}).get("error")
+    place = error["loc"] + getattr(cause, "place", ())
+    if error["type"] == "extra_forbidden":
+        near = get_close_matches(str(place[-1]), _FIELDS, n=1)
+        return place, "there is no such field here" + (f"; did you mean {near[0]}?" if near else "; remove it")
+    return place, error["msg"].removeprefix("Value error, ")
+
+
+def _written_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
+    """The first key that a mapping has twice: YAML would silently keep the last."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen and key.value != "<<":
+                return key  # type: ignore[no-any-return]
+            seen.add(key.value)
+            if (found := _written_twice(value)) is not None:
+                return found
+    elif isinstance(node, yaml.SequenceNode):
+        return next((found for one in node.value if (found := _written_twice(one)) is not None), None)
+    return None
+
+
+def _where(node: yaml.Node | None, place: Place) -> tuple[int, str]:
+    """The line (from 1) and the name of the deepest field on the way that is in the file; pydantic's own steps are not.
+
+    A field that is missing is named with the line of what lacks it.
+    """
+    line, found = node.start_mark.line if node else 0, []
+    for part in place:
+        step = "not" if part == "not_" else part
+        if isinstance(node, yaml.MappingNode):
+            key, value = _entry(node, str(step))
+            if key is not None:
+                line, node = key.start_mark.line, value
+                found.append(str(step))
+            elif part == place[-1] and step in _FIELDS:
+                found.append(str(step))
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+            found.append(str(part + 1))
+    return line + 1, ".".join(found) or "the file"
+
+
+def _entry(node: yaml.MappingNode, name: str) -> tuple[yaml.Node | None, yaml.Node | None]:
+    return next(((key, value) for key, value in node.value if str(key.value) == name), (None, None))

@@ -1,0 +1,1 @@
+"""How well the extracted prompts agree with labelled reports."""

@@ -1,0 +1,210 @@
+"""How well prompts agree with labelled reports: precision, recall, and negated findings that came through.
+
+Three kinds of labels, told by the files of the folder:
+- `*labels.csv`: a report per row with 0/1 labels (the labels of evaluation.toml). A prompt counts for the labels it
+  means; a label that no prompt means is missed.
+- `prompt_gold.json` next to it: findings marked by hand with status and verbatim evidence. A prompt is right when it
+  shares a word with a positive finding; a negated finding comes through when a prompt that shares a word with it comes
+  from a sentence that holds its evidence.
+- BioC XML: annotated mentions, `neg` true or not.
+- `*.yaml`: reports, each with `present`, `negated` and `either`: labels of words that one prompt must hold, each the
+  beginning of a word of the prompt, `a|b` either of two. A prompt is right when it holds a label of `present` or
+  `either`; a present label that no prompt holds is missed; a prompt that holds no label but a negated one came through.
+"""
+
+import csv
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import yaml
+
+from worker.report_language.errors import NotAReportError
+from worker.report_language.extract import LeftOut, Prompt, ReportPrompts, prompts_from_text
+
+_WORD = re.compile(r"[a-z]{4,}")
+_STEM = 6  # letters by which two words are the same: "nodule", "nodular"
+
+
+@dataclass
+class Score:
+    """Counts over one set of reports."""
+
+    name: str
+    right: int = 0
+    wrong: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    no_volume: list[str] = field(default_factory=list)  # positive, and left out as nothing with a volume
+    negated: int = 0
+    let_through: list[str] = field(default_factory=list)
+
+    @property
+    def precision(self) -> float:
+        return self.right / found if (found := self.right + len(self.wrong)) else 1.0
+
+    @property
+    def recall(self) -> float:
+        return self.right / there if (there := self.right + len(self.missed)) else 1.0
+
+    def lines(self) -> Iterator[str]:
+        """The score for people, then every miss."""
+        yield (
+            f"{self.name}: precision {self.precision:.3f} recall {self.recall:.3f} "
+            f"({self.right} right, {len(self.wrong)} wrong, {len(self.missed)} missed, "
+            f"{len(self.no_volume)} positive without a volume), "
+            f"negated let through {len(self.let_through)} of {self.negated}"
+        )
+        for title, entries in (
+            ("wrong", self.wrong), ("missed", self.missed), ("negated let through", self.let_through),
+        ):  # fmt: skip
+            yield from (f"  {title}: {entry}" for entry in entries)
+
+
+def evaluate(folder: Path) -> list[Score]:
+    """The scores of every labelled set in a folder; NotAReportError when it holds none."""
+    scores: list[Score] = []
+    for table in sorted(folder.glob("*labels.csv")):
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        scores.append(_labels(rows, table.name))
+        gold = folder / "prompt_gold.json"
+        if gold.exists():
+            texts = {row["AccessionNo"]: row["report_text"] for row in rows}
+            marked = json.loads(gold.read_text("utf-8"))["reports"]
+            scores.append(_gold({name: texts[name] for name in marked}, marked, gold.name))
+    scores.extend(_bioc(path) for path in sorted(folder.glob("*.xml")))
+    scores.extend(_worded(path) for path in sorted(folder.glob("*.yaml")))
+    if not scores:
+        raise NotAReportError(
+            f"{folder}: holds no labelled reports (*labels.csv, prompt_gold.json, BioC *.xml, *.yaml)"
+        )
+    return scores
+
+
+def _labels(rows: list[dict[str, str]], name: str) -> Score:
+    score = Score(name)
+    meanings = tomllib.loads(Path(__file__).with_name("evaluation.toml").read_text("utf-8"))["labels"]
+    for row in rows:
+        result = prompts_from_text(row["report_text"], limit=1000)
+        denied = {one.text.lower() for one in result.left_out if one.reason == "negated"}
+        score.negated += len(denied)
+        contradicted = [one.prompt for one in result.prompts if one.prompt.lower() in denied]
+        score.let_through.extend(f"{row['AccessionNo']}: {prompt}" for prompt in contradicted)
+        for label, meaning in meanings.items():
+            meant = [prompt for prompt in result.prompts if _means(prompt, meaning)]
+            if row[label] == "1" and meant:
+                score.right += 1
+            elif row[label] == "1":
+                score.missed.append(f"{row['AccessionNo']}: {label}")
+            elif meant:
+                score.wrong.append(f"{row['AccessionNo']}: {label}: {meant[0].prompt} <- {meant[0].sentence}")
+    return score
+
+
+def _means(prompt: Prompt, meaning: dict[str, list[str]]) -> bool:
+    return prompt.finding in meaning["findings"] and _means_text(prompt.prompt.lower(), meaning)
+
+
+def _means_text(phrase: str, meaning: dict[str, list[str]]) -> bool:
+    words = meaning.get("words", [""])
+    return any(word in phrase for word in words) and not any(re.search(no, phrase) for no in meaning.get("unless", []))
+
+
+def _gold(texts: dict[str, str], marked: dict[str, list[dict[str, Any]]], name: str) -> Score:
+    score = Score(name)
+    for report, text in texts.items():
+        result = prompts_from_text(text, limit=1000)
+        positive = [entry for entry in marked[report] if entry["status"] == "positive"]
+        negated = [entry for entry in marked[report] if entry["status"] == "negated"]
+        score.negated += len(negated)
+        for entry in positive:
+            if any(_same(prompt.prompt, prompt.sentence, entry) for prompt in result.prompts):
+                score.right += 1
+            elif _is_left_out(result, entry, "not a thing with a volume"):
+                score.no_volume.append(f"{report}: {entry['finding']}")
+            else:
+                score.missed.append(f"{report}: {entry['finding']} <- {entry['evidence']}")
+        for prompt in result.prompts:
+            if not any(_alike(prompt.prompt, f"{entry['finding']} {entry['evidence']}") for entry in positive):
+                score.wrong.append(f"{report}: {prompt.prompt} <- {prompt.sentence}")
+        for entry in negated:
+            score.let_through.extend(
+                f"{report}: {prompt.prompt} <- {prompt.sentence}"
+                for prompt in result.prompts
+                if entry["evidence"] in prompt.sentence and _alike(prompt.prompt, entry["evidence"])
+            )
+    return score
+
+
+def _is_left_out(result: ReportPrompts, entry: dict[str, Any], reason: str) -> bool:
+    return any(one.reason == reason and _same(one.text, one.sentence, entry) for one in result.left_out)
+
+
+def _same(phrase: str, sentence: str, entry: dict[str, Any]) -> bool:
+    """Whether a phrase from `sentence` is a finding of the gold: same words, and the evidence stands there."""
+    return _alike(phrase, f"{entry['finding']} {entry['evidence']}") and bool(
+        _stems(entry["evidence"]) & _stems(sentence)
+    )
+
+
+def _alike(phrase: str, other: str) -> bool:
+    return bool(_stems(phrase) & _stems(other))
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:_STEM] for word in _WORD.findall(text.lower())}
+
+
+def _bioc(path: Path) -> Score:
+    score = Score(path.name)
+    for passage in ElementTree.parse(path).iter("passage"):  # noqa: S314 - the user's own test data
+        text = passage.findtext("text") or ""
+        result = prompts_from_text(text, limit=1000)
+        for annotation in passage.iter("annotation"):
+            term = annotation.findtext("text") or ""
+            negated = any(info.get("key") == "neg" for info in annotation.iter("infon"))
+            prompt = next((one for one in result.prompts if _covers(one, term)), None)
+            if negated:
+                score.negated += 1
+                score.let_through.extend([f"{term} <- {prompt.sentence}"] if prompt else [])
+            elif prompt:
+                score.right += 1
+            elif not any(_covers(one, term) for one in result.left_out):
+                score.missed.append(term)
+    return score
+
+
+def _covers(found: Prompt | LeftOut, term: str) -> bool:
+    phrase = found.prompt if isinstance(found, Prompt) else found.text
+    return _alike(phrase, term)
+
+
+def _worded(path: Path) -> Score:
+    score = Score(f"{path.parent.name}/{path.name}")
+    for report in yaml.safe_load(path.read_text("utf-8")):
+        prompts = prompts_from_text(report["text"], limit=1000).prompts
+        score.negated += len(report["negated"])
+        for label in report["present"]:
+            if any(_holds(prompt, label) for prompt in prompts):
+                score.right += 1
+            else:
+                score.missed.append(f"{report['id']}: {label}")
+        for prompt in prompts:
+            if any(_holds(prompt, label) for label in (*report["present"], *report.get("either", ()))):
+                continue
+            told = f"{report['id']}: {prompt.prompt} <- {' '.join(prompt.sentence.split())}"
+            score.wrong.append(told)
+            if any(_holds(prompt, label) for label in report["negated"]):
+                score.let_through.append(told)
+    return score
+
+
+def _holds(prompt: Prompt, label: str) -> bool:
+    """Whether every word of the label begins a word of the prompt."""
+    words = re.findall(r"\w+", prompt.prompt.casefold())
+    return all(any(word.startswith(tuple(part.split("|"))) for word in words) for part in label.casefold().split())

@@ -1,0 +1,177 @@
+"""From report text to prompts: the story of the package on one screen.
+
+text -> tokens -> sentences in their section -> findings with their place -> context -> prompts, and the rest
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from worker.report_language.findings.context import is_denied, reaches, reason_for
+from worker.report_language.findings.lists import as_item
+from worker.report_language.findings.phrases import mentions
+from worker.report_language.findings.places import DESCRIPTION, Mention
+from worker.report_language.findings.prompt_text import Wording, titled_organ
+from worker.report_language.findings.separate_places import borrow_place
+from worker.report_language.language.chunks import Chunk, chunk
+from worker.report_language.language.lexicon import Kind, Lexicon, bundled_lexicon
+from worker.report_language.language.rules import Reason, Rules, bundled_rules
+from worker.report_language.language.sentences import REPORT, Sentence, sentences
+from worker.report_language.language.tokens import tokenize, visible
+
+# A report of more distinct findings than this is rare, and each prompt costs the network a pass of its decoder.
+DEFAULT_LIMIT = 32
+
+_LONGEST_HEADING = 8  # chunks before a colon
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A finding to segment: the phrase for the network and where in the report it comes from."""
+
+    prompt: str
+    sentence: str  # verbatim, control characters as blanks
+    finding: str  # concept of the lexicon: "nodule"
+    site: str  # in the report's words: "right upper lobe"; empty when the report names none
+    side: str  # left, right, bilateral or empty
+    status: str  # present or uncertain
+    span: tuple[int, int]  # of the sentence: characters of the text from, to (exclusive)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A finding that the report names and that gives no prompt."""
+
+    text: str
+    sentence: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPrompts:
+    """What a report gives."""
+
+    prompts: tuple[Prompt, ...]
+    left_out: tuple[LeftOut, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain lists and dictionaries."""
+        return {"prompts": [asdict(one) for one in self.prompts], "left_out": [asdict(one) for one in self.left_out]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A finding of the report before the choice."""
+
+    prompt: Prompt
+    reason: Reason | None
+    key: frozenset[str] = frozenset()  # concepts of site and side, for the comparison with other mentions
+    looks: frozenset[str] = frozenset()  # "solid", "calcified"
+    known: bool = False  # "the nodule"
+    other: bool = False  # "another nodule"
+
+
+def prompts_from_text(
+    text: str,
+    *,
+    lexicon: Lexicon | None = None,
+    rules: Rules | None = None,
+    limit: int = DEFAULT_LIMIT,
+    include_uncertain: bool = False,
+) -> ReportPrompts:
+    """The positive findings of a report that can be drawn, as phrases in its own words, and what is left out.
+
+    `limit` is the largest number of prompts; `include_uncertain` makes prompts of "possible" findings too. Raises
+    ReportTooLargeError. The work is linear in the length of the text.
+    """
+    lexicon, rules = lexicon or bundled_lexicon(), rules or bundled_rules()
+    chosen: list[_Found] = []
+    left_out: list[LeftOut] = []
+    for found in _findings(visible(text), lexicon, rules):
+        reason = found.reason
+        if reason is Reason.UNCERTAIN and include_uncertain:
+            reason = None
+        if reason is None and any(_repeats(found, earlier) for earlier in chosen):
+            reason = Reason.REPEATED
+        if reason is None and len(chosen) == limit:
+            reason = Reason.OVER_LIMIT
+        if reason is None:
+            chosen.append(found)
+        else:
+            left_out.append(LeftOut(found.prompt.prompt, found.prompt.sentence, reason.value))
+    return ReportPrompts(tuple(found.prompt for found in chosen), tuple(left_out))
+
+
+def _repeats(found: _Found, earlier: _Found) -> bool:
+    """Whether a finding names again what an earlier one named as precisely ("The nodule ...", the impression)."""
+    if found.prompt.finding != earlier.prompt.finding:
+        return False
+    if found.prompt.prompt == earlier.prompt.prompt:
+        return True
+    told_again = bool(found.key) or found.known or found.looks <= earlier.looks
+    elsewhere = found.prompt.span != earlier.prompt.span
+    return elsewhere and not found.other and told_again and found.key <= earlier.key
+
+
+def _findings(text: str, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
+    tokens = tokenize(text, lexicon.spelling)
+    for sentence in sentences(text, tokens, lexicon, rules):
+        yield from _of_sentence(text, as_item(sentence, lexicon), lexicon, rules)
+
+
+def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
+    chunks = chunk(sentence.tokens, lexicon)
+    titled = titled_organ(chunk(sentence.title, lexicon), lexicon) is not None
+    found = mentions(chunks, lexicon, titled=titled)
+    borrow_place(chunks, found, lexicon)
+    heads = [(chunks[one.head].start, chunks[one.head].end) for one in found if chunks[one.head].drawable]
+    reached = reaches(sentence.tokens, rules, heads)
+    wording = Wording(text, sentence, chunks, lexicon)
+    if not found and sentence.section == REPORT and any(reach.reason is Reason.NORMAL for reach in reached):
+        yield from _normal(wording)
+    for mention in found:
+        if _is_heading(mention, found, chunks):
+            continue
+        head = chunks[mention.head]
+        if sentence.section == REPORT:
+            phrase = (chunks[mention.start].start, chunks[mention.end - 1].end)
+            reason = reason_for((head.start, head.end), phrase, reached)
+            told_of = chunks[mention.borrowed[0]].start if head.kind is Kind.STATE and mention.borrowed else -1
+            reason = reason or (Reason.NEGATED if is_denied(told_of, heads, reached) else None)
+        else:
+            reason = Reason(sentence.section)
+        if not head.drawable and reason in (None, Reason.UNCERTAIN):
+            reason = Reason.NO_VOLUME
+        worded = wording.of(mention)
+        status = "uncertain" if reason is Reason.UNCERTAIN else "present"
+        prompt = Prompt(worded.prompt, wording.sentence, head.concept, worded.site, worded.side, status, wording.span)
+        yield _Found(prompt, reason, worded.key, *_told(chunks, mention, lexicon))
+
+
+def _told(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> tuple[frozenset[str], bool, bool]:
+    """The looks of a finding, whether it is told as known ("the nodule") and whether as another one."""
+    before = chunks[max(mention.start - 1, 0) : mention.head]
+    looks = frozenset(piece.concept for piece in before if piece.kind in DESCRIPTION)
+    concepts = {piece.concept for piece in before}
+    return looks, not lexicon.definite.isdisjoint(concepts), not lexicon.others.isdisjoint(concepts)
+
+
+def _normal(wording: Wording) -> Iterator[_Found]:
+    """The site that a sentence calls normal, to be listed among what is left out."""
+    site = wording.first_site()
+    if site:
+        prompt = Prompt(site, wording.sentence, "", site, "", "present", wording.span)
+        yield _Found(prompt, Reason.NORMAL)
+
+
+def _is_heading(mention: Mention, found: Sequence[Mention], chunks: Sequence[Chunk]) -> bool:
+    """Whether the finding only heads others: "Masses or nodules: 5 mm nodule in the left lung"."""
+    colon = next((i for i in range(min(_LONGEST_HEADING, len(chunks))) if chunks[i].concept == ":"), 0)
+    if mention.head > colon or not colon or any(start > colon for start, _ in mention.kept):
+        return False
+    if any(start > colon for start, _ in mention.place) or (mention.borrowed and mention.borrowed[0] > colon):
+        return False  # the item of a list
+    after = {chunks[other.head].concept for other in found if other.head > colon}
+    bare = mention.kept == [(mention.head, mention.head + 1)]
+    repeated = any(chunks[other.head].concept in after for other in found if other.head < colon)
+    return colon + 1 == len(chunks) or repeated or bool(after and bare)

@@ -1,0 +1,1 @@
+"""Findings of a sentence: their phrase, place and context, and the prompt that they become."""

@@ -1,0 +1,143 @@
+"""What the words around a finding say about it: negated, uncertain, historical, resolved.
+
+Triggers reach from where they stand over the findings after or before them, and a stop ("but", "there is") ends their
+reach, after the idea of NegEx (Chapman et al., J Biomed Inform 2001, 34:301) and ConText (Harkema et al., J Biomed
+Inform 2009, 42:839).
+The longest phrase wins, so that "no change" is not read as "no".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.report_language.language.patterns import Phrases
+from worker.report_language.language.rules import Direction, Reason, Rules, Trigger
+from worker.report_language.language.tokens import Token
+
+# Of several reasons the first is told; the strongest denial comes first.
+_ORDER = (
+    Reason.TECHNIQUE, Reason.RECOMMENDATION, Reason.RESOLVED, Reason.NEGATED, Reason.NORMAL, Reason.HISTORICAL,
+    Reason.COMPARED, Reason.UNCERTAIN,
+)  # fmt: skip
+
+
+_LONGEST_UNKNOWN = 2  # words that may stand before a phrase: "infarct or retraction edema"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Tokens `start` to `end` (exclusive) that a trigger speaks about."""
+
+    start: int
+    end: int
+    reason: Reason
+    touching: bool = False  # only findings whose phrase touches this reach
+    until: int = 0  # if touching: the last token at which a phrase after the reach may start
+
+
+@dataclass(frozen=True, slots=True)
+class _Stops:
+    """Per token: whether a reach going forward, or backward, ends there."""
+
+    forward: Sequence[bool]
+    backward: Sequence[bool]
+
+
+def reaches(tokens: Sequence[Token], rules: Rules, heads: Sequence[tuple[int, int]] = ()) -> list[Reach]:
+    """What every trigger of the sentence reaches; `heads` are the tokens of its findings.
+
+    A phrase that only looks like a denial ("no ... change") is one where it takes in a finding: "no cystic change".
+    """
+    named = {at for start, end in heads for at in range(start, end)}
+    stops = _stops(tokens, rules)
+    found: list[Reach] = []
+    position = 0
+    while position < len(tokens):
+        hit = rules.context.longest(tokens, position)
+        if hit is None:
+            position += 1
+            continue
+        end, trigger = hit
+        if trigger is None and not named.isdisjoint(range(position, end)):
+            within = rules.triggers.longest(tokens, position)
+            if within is not None and within[1].reason in (Reason.NEGATED, Reason.RESOLVED):
+                end, trigger = within
+        if trigger is not None:
+            found.extend(_reach(tokens, position, end, trigger, stops))
+        position = end
+    return found
+
+
+def reason_for(head: tuple[int, int], phrase: tuple[int, int], found: Sequence[Reach]) -> Reason | None:
+    """Why the finding at tokens `head`, described by tokens `phrase`, is left out; None when it is present."""
+    reasons = set()
+    for reach in found:
+        if reach.touching:
+            reached = phrase[1] == reach.start or reach.end <= phrase[0] <= reach.until
+        else:
+            reached = reach.start <= head[0] < reach.end
+        if reached:
+            reasons.add(reach.reason)
+    return next((reason for reason in _ORDER if reason in reasons), None)
+
+
+def is_denied(subject: int, heads: Sequence[tuple[int, int]], found: Sequence[Reach]) -> bool:
+    """Whether the site at token `subject` is what is denied: "Neither adrenal gland is enlarged"."""
+    return any(
+        reach.reason is Reason.NEGATED
+        and reach.start <= subject < reach.end
+        and not any(reach.start <= head < subject for head, _ in heads)
+        for reach in found
+    )
+
+
+def _stops(tokens: Sequence[Token], rules: Rules) -> _Stops:
+    forward, backward = [False] * (len(tokens) + 1), [False] * (len(tokens) + 1)
+    position = 0
+    while position < len(tokens):
+        hit = rules.stops.longest(tokens, position)
+        if hit is not None:
+            end, stop = hit
+            forward[position] = forward[position] or not stop.backward_only
+            backward[end - 1] = True
+        position += 1
+    return _Stops(forward, backward)
+
+
+def _reach(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, stops: _Stops) -> list[Reach]:
+    direction, reason = trigger.direction, trigger.reason
+    if direction is Direction.SENTENCE:
+        return [Reach(0, len(tokens), reason)]
+    if direction is Direction.BETWEEN:
+        until = end
+        while until < min(end + _LONGEST_UNKNOWN, len(tokens)) and tokens[until].norm.isalpha():
+            until += 1
+        return [Reach(start, end, reason, touching=True, until=until)]
+    found = []
+    if direction in (Direction.FORWARD, Direction.AROUND):
+        # From the trigger's own start: a phrase with a gap may hold a finding.
+        found.append(Reach(start, _forward(tokens, end, trigger.stops, stops), reason))
+    if direction in (Direction.BACKWARD, Direction.AROUND):
+        found.append(Reach(_backward(tokens, start, trigger.stops, stops), end, reason))
+    return found
+
+
+def _forward(tokens: Sequence[Token], start: int, own: Phrases[bool], stops: _Stops) -> int:
+    """Where a reach from `start` ends: at a stop, or at the parenthesis that closes around the trigger."""
+    depth = 0
+    for position in range(start, len(tokens)):
+        norm = tokens[position].norm
+        depth += (norm == "(") - (norm == ")")
+        if depth < 0 or stops.forward[position] or own.longest(tokens, position):
+            return position
+    return len(tokens)
+
+
+def _backward(tokens: Sequence[Token], end: int, own: Phrases[bool], stops: _Stops) -> int:
+    """Where a reach that goes back from `end` starts: after a stop, or after the parenthesis around the trigger."""
+    depth = 0
+    for position in range(end - 1, -1, -1):
+        norm = tokens[position].norm
+        depth += (norm == ")") - (norm == "(")
+        if depth < 0 or stops.backward[position] or own.longest(tokens, position):
+            return position + 1
+    return 0

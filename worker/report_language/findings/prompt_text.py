@@ -1,0 +1,282 @@
+"""The words of a prompt: the finding's phrase and place as the report wrote them, in one line."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from worker.report_language.findings.places import WHERE, Mention, Span, aside_end, is_numbered
+from worker.report_language.findings.separate_places import sites_named
+from worker.report_language.language.chunks import Chunk, chunk
+from worker.report_language.language.lexicon import Kind, Lexicon
+from worker.report_language.language.sentences import Sentence
+from worker.report_language.language.tokens import Token
+
+_OF_PLACE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE})
+_LEADING = frozenset({Kind.PREPOSITION, Kind.RELATION, Kind.ARTICLE})
+_LONGEST_ABBREVIATION = 5
+_WORD_PART = re.compile(r"[^-/]+")
+_NUMBER = re.compile(r" (?:\d+\w?|[ivx]+[ab]?)$", re.IGNORECASE)
+BILATERAL = "bilateral"  # the name that every lexicon gives to both sides
+
+
+@dataclass(frozen=True, slots=True)
+class Worded:
+    """A finding in words."""
+
+    prompt: str
+    site: str  # "right upper lobe", empty when none is named
+    side: str  # left, right, bilateral or empty
+    key: frozenset[str]  # concepts of site and side: equal for "RUL nodule" and "nodule in the right upper lobe"
+
+
+class Wording:
+    """Words the findings of one sentence."""
+
+    def __init__(self, text: str, sentence: Sentence, chunks: Sequence[Chunk], lexicon: Lexicon) -> None:
+        self.span = sentence.span
+        self.sentence = text[slice(*self.span)]
+        self._text, self._tokens, self._chunks, self._lexicon = text, sentence.tokens, chunks, lexicon
+        self._title = sentence.title
+        self._title_chunks = chunk(sentence.title, lexicon)
+
+    def of(self, mention: Mention) -> Worded:
+        """The prompt of a finding, its place and its side."""
+        organ = self._organ_for(mention)
+        if organ is not None and mention.borrowed is None and self._lies_in(organ, mention):
+            return self._in_titled_organ(mention, organ)
+        finding = self._words([*mention.kept, *mention.place])
+        if organ is not None and self._tells_level(organ, mention):
+            level = self._title_words(organ)
+            site = f"{self._words(self._own_place(mention))} {level}".strip()
+            named = self._pieces([*mention.kept, *mention.place])
+            return Worded(
+                self._lexicon.file.located_at.format(finding=finding, site=level),
+                site,
+                _side(named),
+                self._key(mention, named, organ),
+            )
+        place = _merged(mention.place)
+        if mention.borrowed is not None:
+            side = place if self._kind(mention.head) is Kind.STATE else []  # the side: "dilated ureters on the left"
+            finding = self._with_place(mention, self._words(mention.kept) if side else finding)
+            finding = " ".join([finding, *(self._words([span]) for span in side)])
+            place = [mention.borrowed, *side]
+        site = self._words([self._bare(span) for span in place] or self._own_place(mention))
+        own = [span for span in place if self._kind(span[0]) is not Kind.RELATION]  # a neighbour is another place
+        named = self._pieces([*mention.kept, *own])
+        if mention.whole is not None:
+            whole = self._words([self._bare(mention.whole)])
+            finding = self._lexicon.file.part_of.format(finding=finding, site=whole)
+            named += self._pieces([mention.whole])
+        elif organ is not None and (place or self._kind(mention.head) is Kind.STATE) and self._are_parts(named):
+            finding = self._lexicon.file.part_of.format(finding=finding, site=self._title_words(organ))
+            return Worded(finding, site, _side([*named, organ]), self._key(mention, named, organ))
+        told = self._title_chunks[0] if self._title_chunks else None
+        if told is not None and told.kind is Kind.SIDE and not _side(named):  # "LEFT: small effusion"
+            side_word = self._title_words(told)
+            return Worded(
+                self._lexicon.file.sided.format(side=side_word, finding=finding),
+                site or side_word,
+                told.side,
+                self._key(mention, named, told),
+            )
+        return Worded(finding, site, _side(named), self._key(mention, named))
+
+    def _organ_for(self, mention: Mention) -> Chunk | None:
+        """The organ of the title, unless the finding's own name says where it is."""
+        located = self._chunks[mention.head].located
+        return None if located else titled_organ(self._title_chunks, self._lexicon)
+
+    def _lies_in(self, organ: Chunk, mention: Mention) -> bool:
+        """Whether the title tells the finding's place: it names none, or that organ without a side ("interpolar")."""
+        own = sites_named(self._chunks, mention)
+        within = set(self._chunks[mention.head].within) - self._lexicon.wide_sites
+        if within and organ.concept not in within:
+            return False  # "Liver: esophageal varices"
+        pieces = self._pieces([*mention.kept, *mention.place])
+        return not own or ({organ.concept} == set(own) and bool(organ.side) and not _side(pieces))
+
+    def _tells_level(self, organ: Chunk, mention: Mention) -> bool:
+        """Whether the title is a level ("C3-4:") and the finding names its site but no level of its own."""
+        own = sites_named(self._chunks, mention)
+        free = mention.borrowed is None and mention.whole is None
+        return free and self._lexicon.is_code(organ.concept) and bool(own) and self._lexicon.code_sites.issuperset(own)
+
+    def first_site(self) -> str:
+        """The first site that the sentence or else its title names, empty when there is none."""
+        for at, piece in enumerate(self._chunks):
+            if piece.kind is Kind.SITE:
+                return self._words([(at, at + 1)])
+        organ = titled_organ(self._title_chunks, self._lexicon)
+        return self._title_words(organ) if organ else ""
+
+    def _with_place(self, mention: Mention, finding: str) -> str:
+        """The finding with the place borrowed from elsewhere in the sentence."""
+        start, end = mention.borrowed or (0, 0)
+        site = self._words([self._bare((start, end))])
+        if self._kind(mention.head) is Kind.STATE or self._kind(start) is not Kind.PREPOSITION:
+            both = self._chunks[start].side == BILATERAL
+            return self._located(mention, finding, site, both=both)
+        return f"{finding} {self._words([(start, end)])}"
+
+    def _located(self, mention: Mention, finding: str, site: str, *, both: bool = False) -> str:
+        file = self._lexicon.file
+        if self._kind(mention.head) is Kind.STATE:
+            return file.state_of.format(state=finding, site=site)
+        code = self._lexicon.is_code(re.split(r"[-/ ]", site.casefold())[0])
+        bare = both or _NUMBER.search(site) is not None  # "in both lungs", "in segment 6"
+        template = file.located_at if code else file.located_bilateral if bare else file.located
+        return template.format(finding=finding, site=site)
+
+    def _are_parts(self, named: Sequence[Chunk]) -> bool:
+        """Whether the finding's place is only a part of some organ: "in the right lobe"."""
+        sites = [piece.concept for piece in named if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
+        return bool(sites) and all(site in self._lexicon.parts for site in sites)
+
+    def _pieces(self, spans: Sequence[Span]) -> list[Chunk]:
+        return [self._chunks[i] for start, end in spans for i in range(start, end)]
+
+    def _key(self, mention: Mention, named: Sequence[Chunk], organ: Chunk | None = None) -> frozenset[str]:
+        head = self._chunks[mention.head]
+        words = [self._words([(mention.head, mention.head + 1)])] if head.concept in self._lexicon.told_apart else []
+        words += head.within
+        for piece in named:
+            words += self._place_key(piece, self._tokens)
+        if organ is not None:
+            words += self._place_key(organ, self._title)
+        return frozenset(words)
+
+    def _place_key(self, piece: Chunk, tokens: Sequence[Token]) -> list[str]:
+        """The concept of a place, its side, and its own words where the concept covers more than this place."""
+        if piece.kind not in _OF_PLACE | {Kind.NUMBER}:
+            return []
+        words = piece.concept.split()
+        own = [self._lexicon.singular(token.norm) for token in tokens[piece.start : piece.end]]
+        if piece.concept in self._lexicon.wide_sites:
+            words = own
+        elif len(own) > 1 and piece.kind is Kind.SITE and not piece.side:  # the distal ureter is not all of it
+            words = [*words, *own]
+        return [*words, piece.side] if piece.side else words
+
+    def _title_words(self, organ: Chunk) -> str:
+        words = self._text[self._title[organ.start].start : self._title[organ.end - 1].end]
+        code = self._lexicon.is_code(organ.concept) or (
+            organ.side and organ.kind is Kind.SITE and organ.end - organ.start == 1
+        )  # "L4", "RUL"
+        return words if code else " ".join(words.lower().split())
+
+    def _in_titled_organ(self, mention: Mention, organ: Chunk) -> Worded:
+        """A finding in the organ of the title: "KIDNEYS: 3 mm stone on the left" is a stone in the left kidney."""
+        words = self._title_words(organ).split()
+        named = self._pieces([*mention.kept, *mention.place])
+        kept = list(mention.kept)
+        singular = self._lexicon.singular(words[-1])
+        if _side(named) not in ("", BILATERAL) and singular != words[-1] and mention.place:
+            told = next(piece for piece in named if piece.side)
+            side_word = self._text[self._tokens[told.start].start : self._tokens[told.end - 1].end]
+            words = [side_word.lower(), *words[:-1], singular]
+        else:
+            kept += mention.place
+        site = " ".join(words)
+        finding = self._located(mention, self._words(kept), site)
+        return Worded(finding, site, _side([*named, organ]), self._key(mention, named, organ))
+
+    def _own_place(self, mention: Mention) -> list[Span]:
+        """The words of place before the finding, with the "and" between them: "hilar and mediastinal"."""
+        kept = [i for start, end in mention.kept for i in range(start, end)]
+        place = [i for i in kept if self._kind(i) in WHERE or is_numbered(self._chunks, i, self._lexicon)]
+        joins = [i for i in kept if self._kind(i) is Kind.JOIN and place and place[0] < i < place[-1]]
+        return _merged([(i, i + 1) for i in sorted([*place, *joins])])
+
+    def _kind(self, i: int) -> Kind:
+        return self._chunks[i].kind
+
+    def _bare(self, span: Span) -> Span:
+        """A place without the preposition and article before it."""
+        start, end = span
+        while start < end - 1 and self._kind(start) in _LEADING:
+            start += 1
+        return start, end
+
+    def _words(self, spans: Sequence[Span]) -> str:
+        """The report's own words of the spans in one line, in lower case except for abbreviations."""
+        words: list[str] = []
+        for start, end in spans:
+            for first, last in self._without_asides(start, end):
+                opening, closing = self._tokens[self._chunks[first].start], self._tokens[self._chunks[last - 1].end - 1]
+                words.extend(self._text[opening.start : closing.end].split())
+        joined = " ".join(_WORD_PART.sub(lambda part: self._cased(part.group()), word) for word in words)
+        return joined.replace(" ,", ",")
+
+    def _without_asides(self, start: int, end: int) -> Iterator[Span]:
+        """The span without what stands in parentheses: "frontal lobe (18 mm) and pons"."""
+        at = start
+        while at < end:
+            aside = aside_end(self._chunks, at)
+            if aside and start < at:
+                yield start, at
+            start = aside or start
+            at = aside or at + 1
+        if start < end:
+            yield start, end
+
+    def _cased(self, word: str) -> str:
+        """A word in lower case, an abbreviation ("RUL", "IVb") as it is."""
+        capitals = sum(letter.isupper() for letter in word)
+        short = len(word) <= _LONGEST_ABBREVIATION and (word.isupper() or capitals > 1)
+        article = word.casefold() in self._lexicon.file.words.articles
+        return word if short and not article and not self.sentence.isupper() else word.lower()
+
+
+def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
+    """The one organ of a title with its side ("Left kidney:"); None when there is none, several or a whole region."""
+    organs: list[Chunk] = []
+    start = 0
+    for i, piece in enumerate(title):
+        if piece.kind not in WHERE:
+            start = i + 1
+        elif piece.kind is Kind.SITE:
+            last = i
+            while last + 1 < len(title) and _counts(title, last + 1, piece, lexicon):  # "Segment 6", "Segment II"
+                last += 1
+            if last + 1 < len(title) and title[last + 1].kind is Kind.SIDE:  # "Knee RT"
+                last += 1
+            side = _side(title[start : last + 1])
+            whole = replace(piece, start=title[start].start, end=title[last].end, side=side)
+            joined = organs and organs[-1].start == whole.start  # "L4-L5"
+            organs[-1:] = [whole] if joined else [*organs[-1:], whole]
+    if len(organs) == 2 and _is_one_place(organs, title, lexicon):
+        organs = [replace(organs[1], start=organs[0].start, side=_side(organs))]
+    return organs[0] if len(organs) == 1 and organs[0].concept not in lexicon.regions else None
+
+
+def _is_one_place(organs: Sequence[Chunk], title: Sequence[Chunk], lexicon: Lexicon) -> bool:
+    """Whether two sites of a title are one place: "L5/S1", "Lobe of the parotid", "Right parotid, superficial lobe"."""
+    between = [piece for piece in title if organs[0].end <= piece.start and piece.end <= organs[1].start]
+    kinds = {piece.kind for piece in between}
+    if all(lexicon.is_code(organ.concept) for organ in organs):
+        return kinds == {Kind.JOIN}
+    part = any(organ.concept in lexicon.parts for organ in organs) or organs[0].concept == organs[1].concept
+    comma = [piece.concept for piece in between] == [","]
+    return part and (comma or (Kind.PREPOSITION in kinds and kinds <= {Kind.PREPOSITION, Kind.ARTICLE}))
+
+
+def _counts(title: Sequence[Chunk], at: int, site: Chunk, lexicon: Lexicon) -> bool:
+    roman = title[at].kind is Kind.POSITION and site.concept in lexicon.numbered
+    return roman or is_numbered(title, at, lexicon)
+
+
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    """Spans that touch made one."""
+    merged: list[Span] = []
+    for start, end in spans:
+        if merged and merged[-1][1] == start:
+            merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _side(chunks: Sequence[Chunk]) -> str:
+    sides = {piece.side for piece in chunks if piece.side}
+    return BILATERAL if len(sides) > 1 else next(iter(sides), "")

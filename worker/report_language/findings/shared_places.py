@@ -1,0 +1,81 @@
+"""Places that two findings of a sentence share: "nodules and consolidation in the left lung"."""
+
+import itertools
+from collections.abc import Sequence
+
+from worker.report_language.findings.places import (
+    DESCRIPTION,
+    DROPPED,
+    NAMES_PLACE,
+    PASSED_OVER,
+    WHERE,
+    Mention,
+    Span,
+    aside_end,
+)
+from worker.report_language.language.chunks import Chunk
+from worker.report_language.language.lexicon import Kind, Lexicon
+
+_BETWEEN_FINDINGS = (DROPPED - {Kind.MEASURE}) | {Kind.JOIN, Kind.ARTICLE, Kind.PARTITIVE}
+_BETWEEN_NAMES = PASSED_OVER | DESCRIPTION | {Kind.ARTICLE, Kind.JOIN, Kind.WORD, Kind.POSITION}
+
+
+def share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
+    """Give a finding without a place that of the one it is joined to by "and" or "with", or is another name of."""
+    for first, second in zip(reversed(found[:-1]), reversed(found[1:]), strict=True):
+        between = chunks[first.end : second.start]
+        joined = between and all(
+            piece.kind in _BETWEEN_FINDINGS or piece.concept in lexicon.companions for piece in between
+        )
+        needs = not (first.place or _names_place(chunks, first) or chunks[first.head].located)
+        if joined and needs and second.place:
+            first.place = list(second.place)
+        with_it = between and all(piece.concept in lexicon.companions for piece in between)
+        bare = not (second.place or second.borrowed or _names_place(chunks, second) or chunks[second.head].located)
+        if with_it and first.place and bare:
+            second.place = list(first.place)
+    for first, second in itertools.pairwise(found):
+        if _is_joined(chunks, first, second) or _is_other_name(chunks, first.end, second.start, lexicon):
+            _share_as_one(chunks, first, second)
+
+
+def _is_joined(chunks: Sequence[Chunk], first: Mention, second: Mention) -> bool:
+    """Whether "left basal atelectasis/effusion" or "left hydronephrosis and hydroureter" joins two findings."""
+    between = chunks[first.end : second.start]
+    alike = chunks[first.head].concept == chunks[second.head].concept
+    return len(between) == 1 and between[0].kind is Kind.JOIN and (between[0].concept == "/" or alike)
+
+
+def _names_place(chunks: Sequence[Chunk], mention: Mention) -> bool:
+    return any(chunks[i].kind in NAMES_PLACE for start, end in mention.kept for i in range(start, end))
+
+
+def _is_other_name(chunks: Sequence[Chunk], start: int, end: int, lexicon: Lexicon) -> bool:
+    """Whether ", 9 mm, consistent with a" stands from `start` to `end`: both findings are one thing."""
+    told = False
+    while start < end:
+        piece = chunks[start]
+        told = told or piece.concept in lexicon.same_as
+        aside = aside_end(chunks, start)
+        passed = piece.kind in _BETWEEN_NAMES or piece.concept in lexicon.same_as | lexicon.companions
+        if not (aside or passed):
+            return False
+        start = aside or start + 1
+    return told
+
+
+def _share_as_one(chunks: Sequence[Chunk], first: Mention, second: Mention) -> None:
+    """Give the place of one to the other: "right renal lesion consistent with a cyst" names a right renal cyst."""
+    for giver, taker in ((first, second), (second, first)):
+        if taker.place or taker.borrowed or _names_place(chunks, taker) or chunks[taker.head].located:
+            continue
+        taker.place, taker.borrowed, taker.whole = list(giver.place), giver.borrowed, giver.whole
+        taker.kept = [*_where(chunks, giver), *taker.kept]
+
+
+def _where(chunks: Sequence[Chunk], mention: Mention) -> list[Span]:
+    """The words of place before a finding: "right renal" of "right renal lesion"."""
+    if not _names_place(chunks, mention):
+        return []
+    own = [i for start, end in mention.kept for i in range(start, end)]
+    return [(i, i + 1) for i in own if chunks[i].kind in WHERE and i != mention.head]

@@ -1,0 +1,1 @@
+"""Words and rules of a report language: tokens, lexicon, patterns, sections and sentences."""

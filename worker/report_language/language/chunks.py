@@ -1,0 +1,94 @@
+"""A sentence as chunks: each the longest term of the lexicon, a measure, a number, a mark or another word."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.report_language.language.lexicon import Kind, Lexicon
+from worker.report_language.language.tokens import Token
+
+_BETWEEN_NUMBERS = frozenset({"x", "×", "by", "to", "-", "–", "*"})
+_TO = frozenset({"to", "–", "through"})
+_LONGEST_MEASURE = 12  # tokens: "2.1 cm x 1.4 cm x 0.9 cm" has eight
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens `start` to `end` (exclusive) of the sentence and what they are."""
+
+    start: int
+    end: int
+    kind: Kind
+    concept: str
+    drawable: bool = True
+    side: str = ""
+    within: tuple[str, ...] = ()  # concepts of the sites that a finding of several words names: "esophageal varices"
+    look: bool = False  # a finding that is also the look of another: "ground glass"
+    located: bool = False  # a finding whose name says where it is: "cardiomegaly"
+
+
+def chunk(tokens: Sequence[Token], lexicon: Lexicon) -> list[Chunk]:
+    """The chunks of a sentence in order, without a gap."""
+    chunks: list[Chunk] = []
+    position = 0
+    while position < len(tokens):
+        found = _measure(tokens, position, lexicon) or _term(tokens, position, lexicon) or _other(tokens, position)
+        chunks.append(found)
+        position = found.end
+    return _compounds(chunks)
+
+
+def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | None:
+    found = lexicon.longest(tokens, position)
+    if found is None:
+        return None
+    end, entry = found
+    within = _sites_within(tokens[position:end], lexicon) if entry.kind is Kind.FINDING else ()
+    within += (entry.located,) if entry.located else ()
+    located = entry.located is not None
+    return Chunk(position, end, entry.kind, entry.concept, entry.drawable, entry.side, within, entry.look, located)
+
+
+def _sites_within(term: Sequence[Token], lexicon: Lexicon) -> tuple[str, ...]:
+    found = [hit[1] for i in range(len(term) - 1) if (hit := lexicon.longest(term[:-1], i))]
+    return tuple(entry.concept for entry in found if entry.kind in (Kind.SITE, Kind.SITE_ADJECTIVE))
+
+
+def _other(tokens: Sequence[Token], position: int) -> Chunk:
+    norm = tokens[position].norm
+    end = position + 1
+    if norm[0].isdigit() and end + 1 < len(tokens) and tokens[end].norm in _TO and tokens[end + 1].norm[0].isdigit():
+        return Chunk(position, end + 2, Kind.NUMBER, norm)  # "4th to 7th"
+    if norm[0].isdigit() and end < len(tokens) and tokens[end].joined and tokens[end].norm[0].isdigit():
+        return Chunk(position, end + 1, Kind.NUMBER, norm)  # "4-6"
+    kind = Kind.NUMBER if norm[0].isdigit() else Kind.WORD if norm[0].isalpha() else Kind.MARK
+    return Chunk(position, end, kind, norm)
+
+
+def _measure(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | None:
+    """`8 mm`, `2 x 3 cm`, `2 cm x 3 cm`, `5 to 6 mm`; None for a number without a unit."""
+    end, at = 0, position
+    limit = min(position + _LONGEST_MEASURE, len(tokens))
+    while at < limit and tokens[at].norm[0].isdigit():
+        at += 1
+        if at < limit and _is_unit(tokens, at, lexicon):
+            at += 1
+            end = at
+        if at < limit and tokens[at].norm in _BETWEEN_NUMBERS:
+            at += 1
+        elif at == limit or not tokens[at].joined:  # "5-6 mm"
+            break
+    return Chunk(position, end, Kind.MEASURE, "") if end else None
+
+
+def _is_unit(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> bool:
+    found = lexicon.longest(tokens, position)
+    return found is not None and found[1].kind is Kind.UNIT
+
+
+def _compounds(chunks: list[Chunk]) -> list[Chunk]:
+    """Two findings side by side are one ("calcification focus"): the first describes the second."""
+    for i in range(len(chunks) - 1):
+        first, second = chunks[i], chunks[i + 1]
+        if first.kind is second.kind is Kind.FINDING:
+            chunks[i] = Chunk(first.start, first.end, Kind.MODIFIER, first.concept)
+    return chunks

@@ -1,0 +1,229 @@
+"""Radiology reports that reach the node: kept on the disk, linked to their study, read when a protocol asks.
+
+    home/reports/<id>            the bytes as received; written, fsynced, renamed, the folder fsynced
+    home/reports/.<id>.<random>  an unfinished write; may be deleted at any time
+
+The id is the SHA-256 of the study that the sender named beside the report, and of the bytes: two studies may have
+reports of the same words.
+
+The ledger knows where a report lies and which study it belongs to. Its text stays in the file: what leaves here are
+prompts with their sentence. Concurrency: `take` runs on the threads of listener, MLLP and HTTP, `prompts_for` on the
+intake thread; they share the ledger and the folder only.
+"""
+
+import hashlib
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from pydicom import Dataset
+from pydicom.uid import (
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+    ExtensibleSRStorage,
+)
+
+from dicom_node.regions import LABEL_LENGTH, shortened
+from dicom_node.storage.durable import fsync, write_new
+from worker.job_spec import Prompt
+from worker.ledger import Ledger, Report
+from worker.protocols.protocol import FromReport
+from worker.report_language import LeftOut, NotAReportError, ReportError, prompts_from_text
+from worker.report_language import Prompt as Phrase
+from worker.report_language.formats.links import ReportLinks, normalised, report_links
+from worker.report_language.formats.oru import ACCESSION_FIELDS
+from worker.report_language.formats.read import MAX_BYTES, is_dicom, report_text
+from worker.report_language.language.rules import bundled_rules
+
+log = structlog.get_logger(__name__)
+
+Source = Literal["dicom", "hl7", "http"]
+_NARRATIVE = frozenset(
+    (BasicTextSRStorage, EnhancedSRStorage, ComprehensiveSRStorage, Comprehensive3DSRStorage, ExtensibleSRStorage)
+)
+_MEASUREMENTS = "126000"  # DCM, Imaging Measurement Report (TID 1500): numbers of a device, such as this node's own
+_LINK_LENGTH = 64  # of the ledger's columns; a UID and an accession number (VR SH) have no more
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What the reports of a study ask for."""
+
+    prompts: tuple[Prompt, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    found: bool = False  # a report is there, whether it gives prompts or not
+    waiting_until: float | None = None  # seconds since 1970-01-01 UTC; None: nothing to wait for
+    line: str = ""  # for people and the ledger; holds no word of the report
+
+
+class ReportInbox:
+    """The reports of one node. Raises OSError when its folder cannot be made."""
+
+    def __init__(self, home: Path, ledger: Ledger, accession_fields: Sequence[str] = ACCESSION_FIELDS) -> None:
+        self.folder = home / "reports"
+        self._ledger, self._accession_fields = ledger, tuple(accession_fields)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def take(self, content: bytes, *, source: Source, study_uid: str = "", accession: str = "") -> str:
+        """Keeps a report, links it and has the protocols asked again; returns its id.
+
+        `study_uid` and `accession` win over what the report itself says. On return it is on the disk and in the ledger.
+
+        Raises:
+            ReportError: it cannot be read or names neither study nor accession number. OSError, LedgerError: it could
+            not be kept.
+        """
+        if len(content) > MAX_BYTES:
+            raise ReportError(f"the report has {len(content)} bytes and at most {MAX_BYTES} are read; send it alone")
+        report_text(content)  # refused now, while the sender listens, and not when a protocol asks
+        links = self._links(content, study_uid, accession)
+        beside = f"{study_uid}\n{accession}\n" if study_uid or accession else ""
+        report_id = hashlib.sha256(beside.encode() + content).hexdigest()
+        self._keep(content, report_id)
+        self._enter(report_id, links, source)
+        return report_id
+
+    def recover(self) -> int:
+        """Enters the reports on the disk that a new ledger does not know, and says how many those are.
+
+        What was linked only by what its sender said beside it stays unknown: such a report must be sent again.
+        """
+        files = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
+        entered = 0
+        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns):
+            try:
+                content = path.read_bytes()
+                links = self._links(content, "", "")
+            except ReportError:
+                log.warning("report names no study: send it again", report=path.name[:16])
+                continue
+            entered += self._enter(path.name, links, "dicom" if is_dicom(content) else "http")
+        return entered
+
+    def _enter(self, report_id: str, links: ReportLinks, source: Source) -> bool:
+        """Whether the report is new; then the protocols are asked again about its studies that are here."""
+        new = self._ledger.report_arrived(
+            report_id, study_uid=links.study_uid, accession=links.accession, source=source, path=report_id
+        )
+        studies = self._ledger.studies_of(links.study_uid, links.accession) if new else []
+        log.info("report received", report=report_id[:16], source=source, new=new, studies=studies)
+        return new
+
+    def take_documents(self, documents: Iterable[tuple[Path, Dataset]]) -> None:
+        """Takes the radiology reports among the stored objects of a series; a damaged one is logged and left."""
+        for path, header in documents:
+            if not is_narrative(header):
+                continue
+            try:
+                self.take(path.read_bytes(), source="dicom", study_uid=str(header.StudyInstanceUID))
+            except ReportError as error:
+                log.warning("SR gives no report", sop_uid=str(header.SOPInstanceUID), problem=type(error).__name__)
+
+    def prompts_for(self, options: FromReport, study_uid: str, accession: str, *, patient_id: str = "") -> Reported:
+        """The prompts of the study's reports, or until when to wait for one.
+
+        The wait counts from the last image of the study. A report that was linked by its accession number alone and
+        names another patient than `patient_id` is not used.
+        """
+        if not options.use:
+            return Reported()
+        accession = normalised(accession)
+        if accession:
+            self._ledger.know_accession(study_uid, accession)
+        reports = self._ledger.reports_on(study_uid, accession)
+        texts = [text for report in reports if (text := self._text(report, patient_id))]
+        if not texts:
+            return self._waiting(options, study_uid)
+        for report in reports:
+            self._ledger.report_read(report.id)
+        return reported_by("\n\n".join(_current(texts)), options)
+
+    def forget(self, report: Report) -> None:
+        """Removes a report's bytes; the ledger's line about it may stay."""
+        (self.folder / report.path).unlink(missing_ok=True)
+        fsync(self.folder)
+
+    def _links(self, content: bytes, study_uid: str, accession: str) -> ReportLinks:
+        found = report_links(content, self._accession_fields)
+        links = replace(
+            found, study_uid=study_uid.strip() or found.study_uid, accession=normalised(accession) or found.accession
+        )
+        if not links.study_uid and not links.accession:
+            raise NotAReportError("the report names neither Study Instance UID nor accession number; send one with it")
+        if max(len(links.study_uid), len(links.accession)) > _LINK_LENGTH:
+            raise NotAReportError("the report's Study Instance UID or accession number is too long to be one")
+        return links
+
+    def _keep(self, content: bytes, report_id: str) -> None:
+        final = self.folder / report_id
+        if not final.exists():
+            unfinished = self.folder / f".{report_id}.{uuid.uuid4().hex}"
+            write_new(unfinished, content)
+            unfinished.rename(final)
+        fsync(self.folder)
+
+    def _text(self, report: Report, patient_id: str) -> str:
+        """The report's text; empty when its file is gone or it is about another patient."""
+        try:
+            content = (self.folder / report.path).read_bytes()
+            if report.study_uid is None and report_links(content, self._accession_fields).contradicts(patient_id):
+                log.warning("report names another patient than its study: not used", report=report.id[:16])
+                return ""
+            return report_text(content)
+        except (OSError, ReportError) as error:
+            log.warning("report cannot be read: not used", report=report.id[:16], problem=type(error).__name__)
+            return ""
+
+    def _waiting(self, options: FromReport, study_uid: str) -> Reported:
+        last = self._ledger.last_image_at(study_uid)
+        until = (last or 0.0) + options.wait_minutes * 60
+        if last is None or until <= self._ledger.now():
+            return Reported(line="no report came" if options.wait_minutes else "no report is there")
+        at = datetime.fromtimestamp(until).astimezone()
+        return Reported(waiting_until=until, line=f"waits for a report until {at:%H:%M}")
+
+
+def reported_by(text: str, options: FromReport) -> Reported:
+    """What the text of a report asks for."""
+    result = prompts_from_text(text, limit=options.limit, include_uncertain=options.uncertain)
+    prompts = tuple(_prompt(one) for one in result.prompts)
+    return Reported(prompts, result.left_out, found=True, line=_line(len(prompts), result.left_out))
+
+
+def is_narrative(header: Dataset) -> bool:
+    """Whether an object is a report in words: an SR for text (PS3.3 A.35) that is no list of measurements."""
+    title = header.get("ConceptNameCodeSequence") or ()
+    codes = {(item.get("CodeValue"), item.get("CodingSchemeDesignator")) for item in title}
+    return header.get("SOPClassUID") in _NARRATIVE and (_MEASUREMENTS, "DCM") not in codes
+
+
+def _prompt(phrase: Phrase) -> Prompt:
+    """A phrase too long for a label (VR LO) gets a name that begins with the side, so that no cut removes it.
+
+    The sentence is on one line: line breaks differ between copies of a report, and it is part of the job's identity.
+    """
+    words = (phrase.side, phrase.finding, phrase.site)
+    name = (
+        shortened(" ".join(word for word in words if word), LABEL_LENGTH) if len(phrase.prompt) > LABEL_LENGTH else None
+    )
+    return Prompt(text=phrase.prompt, name=name, sentence=" ".join(phrase.sentence.split()))
+
+
+def _current(texts: Sequence[str]) -> Sequence[str]:
+    """The newest report and the addenda that came after it; a report sent again as a whole replaces the older."""
+    addenda = bundled_rules().addenda
+    whole = [i for i, text in enumerate(texts) if not text.lstrip(" \n*-=").casefold().startswith(addenda)]
+    return texts[whole[-1] :] if whole else texts
+
+
+def _line(prompts: int, left_out: Sequence[LeftOut]) -> str:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(one.reason for one in left_out).items())
+    named = f"{prompts} prompt{'' if prompts == 1 else 's'} from the report"
+    return f"{named}; left out: {reasons}" if reasons else named

@@ -1,0 +1,48 @@
+"""The objects of a job that go to one destination, as they lie in the store."""
+
+from pathlib import Path
+
+from pydicom.filereader import read_file_meta_info
+
+from dicom_node.commitment import Reference
+from dicom_node.store import Store
+from worker.errors import WorkerError
+from worker.ledger import Delivery, DeliveryState, Ledger
+from worker.ledger.routing import objects_for
+from worker.results.forms import files_for
+from worker.settings import Destination
+
+
+class ResultsLostError(WorkerError):
+    """Results of a job are not on disk any more."""
+
+
+def objects_of(delivery: Delivery, ledger: Ledger, store: Store, destination: Destination) -> list[Path]:
+    """Every object that this delivery is to bring, or none: a folder that lost one must not count as delivered.
+
+    Of an object in several forms the one that the destination takes; as it lies in the store, not transcoded yet.
+
+    Raises:
+        ResultsLostError: an object is not on disk.
+    """
+    job = ledger.job(delivery.job_id)
+    failed = [line.destination for line in ledger.deliveries(job.id) if line.state is DeliveryState.FAILED]
+    wanted = files_for(destination, objects_for(job.work, job.result["files"], delivery.destination, failed))
+    stored = {path.name: path for path in store.result_paths(job.id)}
+    lost = [name for name in wanted if name not in stored]
+    if lost:
+        raise ResultsLostError(
+            f"{', '.join(lost)} of job {job.id} is not in {store.home / 'results'} any more; "
+            f"voxtell-dicom jobs retry {job.id} makes it again if the images are still there"
+        )
+    return [stored[name] for name in wanted]
+
+
+def references_of(delivery: Delivery, ledger: Ledger, store: Store, destination: Destination) -> list[Reference]:
+    """SOP class and instance of every object of this delivery, as commitment is asked for them.
+
+    Raises:
+        ResultsLostError: an object is not on disk.
+    """
+    headers = [read_file_meta_info(path) for path in objects_of(delivery, ledger, store, destination)]
+    return [Reference(str(one.MediaStorageSOPClassUID), str(one.MediaStorageSOPInstanceUID)) for one in headers]

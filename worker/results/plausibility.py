@@ -1,0 +1,108 @@
+"""Plausibility: what makes a result one to look at before it is used. Nothing here hides or stops it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from dicom_node.masks.packed import Masks, bounding_box
+from dicom_node.objects.common import Review
+from worker.job_spec import Prompt
+from worker.results.structures import Structure
+
+Affine = np.ndarray[Any, np.dtype[np.float64]]
+
+# A network is trained on bodies that lie straight, turned by some 30 degrees at most.
+TURNED_DEGREES: Final = 30.0
+# Voxel sides of the images that networks for CT, MR and PET are trained on; outside, anatomy has another size for them.
+SPACING_MM: Final = (0.3, 6.0)
+# A model that names the coarsest grid that it was trained on is trusted up to this multiple of it.
+COARSER: Final = 2.0
+
+_AXES: Final = ("superior", "anterior", "right")
+
+
+def reviews(structures: Sequence[Structure], masks: Masks) -> Iterator[Review]:
+    """What each structure should be and is not, in the order of the structures."""
+    known = {one.label: one for one in structures}
+    for place, one in enumerate(structures):
+        if isinstance(one.made, Prompt):
+            if not one.region.learnt:
+                yield Review(
+                    f"{one.label} is not among the structures that the model was trained on: its mask says nothing.",
+                    one.region.label,
+                )
+            yield from _of_volume(one, one.made)
+            yield from _of_side(one, one.made, known)
+            if one.made.expect.inside_view and (edge := _edge(masks, place)):
+                yield Review(f"{one.label} touches the edge of the scanned volume ({edge}).", one.region.label)
+
+
+def grid_reviews(affine: Affine, spacing: Sequence[float], coarsest: Sequence[float] | None = None) -> Iterator[Review]:
+    """Whether the network's grid is far from what it knows: `affine` (4, 4) to LPS and `spacing` in mm, both (S, A, R).
+
+    `coarsest` is the largest spacing that the model was trained on; None where it does not say.
+    """
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    upright = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])  # S, A, R in LPS
+    turned = np.degrees(np.arccos(np.clip((directions.T * upright).sum(axis=1), -1, 1)))
+    if turned.max() > TURNED_DEGREES:
+        axis = int(turned.argmax())
+        yield Review(
+            f"The image is turned by {turned[axis]:.0f} degrees from the patient's {_AXES[axis]} axis; the "
+            f"network knows up to {TURNED_DEGREES:.0f}."
+        )
+    sides = " x ".join(f"{side:.2f}" for side in spacing)
+    if coarsest is not None:
+        if any(side > COARSER * most for side, most in zip(spacing, coarsest, strict=True)):
+            most = " x ".join(f"{side:g}" for side in coarsest)
+            yield Review(f"Voxels of {sides} mm are far coarser than the {most} mm that the network was trained on.")
+    elif not all(SPACING_MM[0] <= side <= SPACING_MM[1] for side in spacing):
+        yield Review(
+            f"Voxels of {sides} mm are far from the {SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm of usual images."
+        )
+
+
+def _of_volume(one: Structure, prompt: Prompt) -> Iterator[Review]:
+    if prompt.expect.volume_ml is None:
+        return
+    least, most = prompt.expect.volume_ml
+    if one.extent is None:
+        if least > 0:
+            yield Review(f"{one.label} was not found, expected are {least:g} to {most:g} ml.", one.region.label)
+    elif not least <= one.extent.volume_ml <= most:
+        yield Review(
+            f"{one.label} holds {one.extent.volume_ml:.1f} ml, expected are {least:g} to {most:g} ml.", one.region.label
+        )
+
+
+def _of_side(one: Structure, prompt: Prompt, known: Mapping[str, Structure]) -> Iterator[Review]:
+    for side, name in (("left", prompt.expect.left_of), ("right", prompt.expect.right_of)):
+        if name is None or one.extent is None:
+            continue
+        other = known[name].extent if name in known else None
+        if other is None:
+            yield Review(f"{one.label} should lie to the {side} of {name}, which was not found.", one.region.label)
+            continue
+        towards_left = one.extent.centroid[0] - other.centroid[0]  # LPS: x grows to the patient's left
+        if (towards_left if side == "left" else -towards_left) <= 0:
+            yield Review(
+                f"{one.label} should lie to the {side} of {name}, its centre lies {abs(towards_left):.1f} mm to the "
+                f"{'right' if side == 'left' else 'left'} of it.",
+                one.region.label,
+            )
+
+
+def _edge(masks: Masks, place: int) -> str:
+    """Which edges of the volume a mask touches; "" for none."""
+    box = bounding_box(masks[place])
+    if box is None:
+        return ""
+    names = (("first slice", "last slice"), ("first row", "last row"), ("first column", "last column"))
+    touched = [
+        name
+        for part, size, ends in zip(box, masks.shape[1:], names, strict=True)
+        for name, touches in zip(ends, (part.start == 0, part.stop == size), strict=True)
+        if touches
+    ]
+    return ", ".join(touched)

@@ -1,0 +1,163 @@
+"""Masks to objects: what a job leaves in its results folder, and what the ledger keeps of it.
+
+```
+results/<job>/seg.dcm           DICOM-SEG, one segment per structure that was found
+              seg-labelmap.dcm  the same as a label map, where a destination asks for it and no segments overlap
+              rtstruct.dcm      RT Structure Set, one ROI per structure that was found or is to be drawn
+              sr.dcm            TID 1500 report of volumes, intensities and diameters of the segments
+              sr-labelmap.dcm   the same report on the segments of the label map
+              preview.dcm       a picture of three planes with the contours burned in
+              <label>.nii.gz    masks on the network's grid, uint8
+              result.json       what was found and what was not; the same facts as in the ledger
+```
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import highdicom
+import numpy as np
+
+from dicom_node.masks.packed import Masks
+from dicom_node.objects import common
+from dicom_node.objects.common import ObjectReference, Review
+from dicom_node.objects.result_set import Plan
+from dicom_node.series import ImageSeries
+from dicom_node.volume import to_network, write_nifti
+from worker.job_spec import Work
+from worker.results.structures import Structure
+
+if TYPE_CHECKING:
+    import voxtell
+
+_NAME_BYTES: Final = 200  # of UTF-8; file systems take 255, with the number and the ending
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """One series and its finished masks, in the series' own frames.
+
+    masks: (P, slices, rows, columns), in the order of `structures`, slices as `series` orders them.
+    """
+
+    series: ImageSeries
+    structures: tuple[Structure, ...]
+    masks: Masks
+    model: "voxtell.ModelInfo"
+    seconds: dict[str, float]
+    review: tuple[Review, ...] = ()  # why a person should look at it
+
+
+def write_outputs(
+    done: Segmented,
+    work: Work,
+    folder: Path,
+    *,
+    label_map: bool = False,
+    name_length: int = 64,
+    predecessors: Sequence[ObjectReference] = (),
+) -> dict[str, Any]:
+    """Writes the outputs that the work asks for into `folder` and says what was found.
+
+    `label_map`: a destination wants label maps. `name_length`: most characters of names in structure sets.
+    `predecessors`: the objects of the result that this one replaces.
+    Returns {"found": [{"label", "prompt", "volume_ml", "sentence"}], "not_found": [label], "not_known": [label],
+    "files": [name], "objects": [{"file", "sop_class_uid", "sop_uid", "series_uid"}], "review": [sentence],
+    "model": {...}, "seconds": {step: s}, "notes": [sentence]}; all of it goes into the ledger as JSON. A derived
+    structure has as its prompt how it was made; one that a person is to draw is neither found nor not found.
+    `not_known` are empty masks of what the model never learnt.
+    """
+    regions, extents = [one.region for one in done.structures], [one.extent for one in done.structures]
+    plan = Plan(
+        done.series,
+        done.masks,
+        regions,
+        _facts(done, work, predecessors),
+        work.outputs,
+        label_map=label_map,
+        holes=work.holes,
+        name_length=name_length,
+    )
+    objects = []
+    for name, dataset in plan.written(extents):
+        dataset.save_as(folder / name, enforce_file_format=True)
+        objects.append({"file": name, **vars(plan.references[name])})
+    files = [one["file"] for one in objects]
+    if "nifti" in work.outputs:
+        files += [path.name for path in _nifti(done, folder)]
+    asked = [one for one in done.structures if one.asked]
+    empty = [one for one in asked if not one.extent]
+    result = {
+        "found": [_found(one) for one in asked if one.extent],
+        "not_found": [one.label for one in empty if one.region.learnt],
+        "not_known": [one.label for one in empty if not one.region.learnt],
+        "files": files,
+        "objects": objects,
+        "review": [reason.sentence for reason in done.review],
+        "model": {"name": done.model.name, "version": done.model.version, "digest": done.model.digest}
+        | {"notice": done.model.notice},
+        "seconds": {step: round(seconds, 3) for step, seconds in done.seconds.items()},
+        "notes": [*done.series.notes, *plan.notes],
+    }
+    (folder / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+    return result
+
+
+def _facts(done: Segmented, work: Work, predecessors: Sequence[ObjectReference]) -> common.Work:
+    return common.Work(
+        algorithm=common.Algorithm(done.model.name, done.model.version, done.model.digest, done.model.notice),
+        made=datetime.now().astimezone(),
+        protocol=work.protocol,
+        protocol_digest=work.protocol_digest,
+        software_version=version("voxtell-dicom"),
+        review=done.review,
+        predecessors=tuple(predecessors),
+    )
+
+
+def objects_named(result: Mapping[str, Any]) -> tuple[ObjectReference, ...]:
+    """The objects that a result lists, for the one that replaces it; none in results of before they were listed."""
+    return tuple(
+        ObjectReference(one["sop_class_uid"], one["sop_uid"], one["series_uid"]) for one in result.get("objects", ())
+    )
+
+
+def _found(one: Structure) -> dict[str, Any]:
+    volume = one.extent.volume_ml if one.extent else 0.0
+    sentence = getattr(one.made, "sentence", None)
+    return {"label": one.label, "prompt": one.region.prompt, "volume_ml": round(volume, 3), "sentence": sentence}
+
+
+def _nifti(done: Segmented, folder: Path) -> list[Path]:
+    """One file per mask that is not empty, one mask at a time in memory."""
+    paths = []
+    names = _file_names([one.label for one in done.structures])
+    for name, packed in zip(names, done.masks.packed, strict=True):
+        if len(packed.held):
+            paths.append(folder / f"{name}.nii.gz")
+            write_nifti(mask_on_network(done.series, packed.mask()), paths[-1])
+    return paths
+
+
+def mask_on_network(series: ImageSeries, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> highdicom.Volume:
+    """A mask bool (slices, rows, columns) as uint8 (S, A, R), on the grid that the network saw."""
+    return to_network(replace(series, volume=series.volume.with_array(mask.astype(np.uint8))))
+
+
+def _file_names(labels: Sequence[str]) -> list[str]:
+    """A name for each label, no two alike in any case of letters, each short enough for a file of any system."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for label in labels:
+        stem = re.sub(r"[^\w-]+", "_", label).strip("_").encode()[:_NAME_BYTES].decode(errors="ignore") or "mask"
+        numbered = (stem if turn == 1 else f"{stem}_{turn}" for turn in count(1))
+        names.append(next(name for name in numbered if name.casefold() not in taken))
+        taken.add(names[-1].casefold())
+    return names

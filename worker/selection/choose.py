@@ -1,0 +1,126 @@
+"""Which volumes of a study a protocol takes, and why: the one rule for the node, for `run` and for `explain`.
+
+A volume is taken when it satisfies the protocol's conditions, is one regular volume, is of no kind that the protocol
+never takes, and, with `choose: {take: best}`, when it goes before all others of its study that are all this.
+"""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+from dicom_node.ranking.facts import VolumeFacts
+from dicom_node.ranking.order import Wish, rank, refused, wish_for
+from worker.protocols import Finding, Protocol, decisive
+from worker.protocols.preferences import Preference
+from worker.selection.study_volumes import StudyVolume
+
+COMPLETE = "a complete study"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a protocol says to one volume."""
+
+    volume: StudyVolume
+    taken: bool
+    findings: tuple[Finding, ...]
+
+    @property
+    def reason(self) -> str:
+        """One sentence: everything that holds if it is taken, else what does not."""
+        return "; ".join(str(one) for one in decisive(self.findings, self.taken))
+
+    @property
+    def waits(self) -> bool:
+        """Whether it would be taken, were the study complete."""
+        return not self.taken and self.findings[-1].condition == COMPLETE
+
+    def but(self, finding: Finding) -> "Verdict":
+        """The same with one more finding, which must hold too."""
+        return Verdict(self.volume, self.taken and bool(finding.holds), (*self.findings, finding))
+
+
+Done = Set[tuple[str, str]]
+"""(Series Instance UID, volume's name) of what a protocol has segmented already; no name where it was the only one."""
+
+
+def choose(
+    protocol: Protocol,
+    volumes: Sequence[StudyVolume],
+    *,
+    incomplete: str = "",
+    inactive: str = "",
+    done: Done = frozenset(),
+) -> list[Verdict]:
+    """A verdict on every volume of a study, in their order.
+
+    The best of a study stays the best once it is `done`: a better volume that comes later is not segmented too.
+    `incomplete` says why more of the study may come: the best waits. `inactive` says why the protocol cannot run on
+    this node at all (see `worker.protocols.on_this_node.inactive`).
+    """
+    verdicts = [_fits(protocol, volume) for volume in volumes]
+    if inactive:
+        verdicts = [verdict.but(Finding("an active protocol", f"not: {inactive}", False)) for verdict in verdicts]
+    if protocol.choose.take == "all":
+        return verdicts
+    if incomplete:
+        waiting = Finding(COMPLETE, f"not: {incomplete}", False)
+        return [verdict.but(waiting) if verdict.taken else verdict for verdict in verdicts]
+    return _best(protocol, verdicts, done)
+
+
+def _fits(protocol: Protocol, volume: StudyVolume) -> Verdict:
+    """Whether a volume by itself is one that the protocol may take."""
+    matches, findings = protocol.ask(volume.candidate)
+    if volume.facts is None:
+        return Verdict(volume, False, (*findings, Finding("one regular volume", f"not: {volume.problem}", False)))
+    verdict = Verdict(volume, matches, (*findings, Finding("one regular volume", _shape(volume.facts), True)))
+    if why := refused(volume.facts, protocol.choose.never):
+        return verdict.but(Finding(f"none of {', '.join(protocol.choose.never)}", why, False))
+    return verdict
+
+
+def _shape(facts: VolumeFacts) -> str:
+    return f"{facts.slices} slices, {facts.spacing_mm:.2f} mm apart, {facts.plane}"
+
+
+def _best(protocol: Protocol, verdicts: Sequence[Verdict], done: Done) -> list[Verdict]:
+    """Of the verdicts that took their volume, only the one on the best still does; the others say what is better."""
+    decided = list(verdicts)
+    fitting = [index for index, verdict in enumerate(verdicts) if verdict.taken]
+    first_choice = [index for index in fitting if _is_done(verdicts[index].volume, done)]
+    order = sorted(first_choice or fitting, key=lambda index: _natural(verdicts[index].volume))
+    for index in set(fitting) - set(order):
+        already = f"not: {verdicts[order[0]].volume.label} is, and stays the protocol's choice"
+        decided[index] = verdicts[index].but(Finding("nothing of the study segmented yet", already, False))
+    taken = [verdicts[index].volume for index in order]
+    labels = [volume.label for volume in taken]
+    for number, place in enumerate(rank(labels, [_wish(one, taken) for one in protocol.choose.prefer]), start=1):
+        index = order[place.volume]
+        why = f"number {number}, {place.behind_first}" if place.behind_first else "number 1"
+        decided[index] = verdicts[index].but(Finding(f"the best of {len(taken)}", why, number == 1))
+    return decided
+
+
+def _is_done(volume: StudyVolume, done: Done) -> bool:
+    return bool({(volume.series_uid, volume.name), (volume.series_uid, "")} & done)
+
+
+def _natural(volume: StudyVolume) -> tuple[float, str, str]:
+    """What decides when no preference does: the smaller series number."""
+    try:
+        number = float(volume.series_number)
+    except ValueError:
+        number = float("inf")
+    return number, volume.series_uid, volume.name
+
+
+def _wish(preference: Preference, volumes: Sequence[StudyVolume]) -> Wish:
+    if isinstance(preference, str):
+        return wish_for(preference, [volume.facts for volume in volumes if volume.facts is not None])
+    answers = [preference.ask(volume.candidate) for volume in volumes]
+    named = [finding.condition for finding in answers[0][1]] if answers else []
+    return Wish(
+        " and ".join(named),
+        tuple(float(holds) for holds, _ in answers),
+        tuple(" and ".join(finding.found for finding in findings) for _, findings in answers),
+    )

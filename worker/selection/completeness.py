@@ -1,0 +1,95 @@
+"""Looks at arriving series for the proof that they are full; each number of images of a series is looked at once.
+
+The headers of a series are read when as many images are there as one of them promises, or as the archive counts that
+the settings name. The archive is asked about a series only while no association brings it: one that passes images on
+as it gets them has, for a moment, never more than it has sent.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from dicom_node.errors import PeerError, PeerRefusedError
+from dicom_node.scu.association import Timeouts
+from dicom_node.scu.query import find_series
+from dicom_node.store import Store
+from worker.destinations import peer_of
+from worker.ledger import Series
+from worker.selection.completeness_proofs import promised, proof
+from worker.selection.study_volumes import readable
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+ASKING = Timeouts(connect=3.0, association=5.0, response=10.0)  # ticks wait meanwhile
+PAUSE_SECONDS = 60.0  # an archive that did not answer is not asked again for this long
+
+SeriesKey = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Full:
+    """With how many images a series is full, and why that is known."""
+
+    images: int
+    why: str
+
+
+class Fullness:
+    """What is known of the series that arrive; used by one thread."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        """Raises SettingsError when the archive to ask is no destination, or none of DICOM."""
+        self._settings, self._store = settings, store
+        self._archive = peer_of(settings.destination(name), settings) if (name := settings.series_counts_from) else None
+        self._asking_from = 0.0
+        self._promised: dict[SeriesKey, int | None] = {}
+        self._proved: dict[SeriesKey, tuple[int, bool, str]] = {}  # count, whether the archive was asked, the proof
+
+    def keep(self, receiving: Sequence[Series]) -> None:
+        """Forgets what is known of all other series."""
+        keys = {(series.study_uid, series.series_uid) for series in receiving}
+        self._promised = {key: value for key, value in self._promised.items() if key in keys}
+        self._proved = {key: value for key, value in self._proved.items() if key in keys}
+
+    def proof(self, series: Series, *, is_open: bool) -> Full | None:
+        """That the series is full; None if that is not known, or was known before with as many images."""
+        key = (series.study_uid, series.series_uid)
+        ask = self._archive is not None and not is_open and time.monotonic() >= self._asking_from
+        if self._promise(key) is None and not ask:
+            return None
+        count = self._store.count(*key)
+        if series.full_with == count:  # the same images again, however long that takes: quiet time decides
+            return None
+        before = self._proved.get(key)
+        if before is None or before[0] != count or (ask and not before[1] and not before[2]):
+            self._proved[key] = before = (count, ask, self._look(key, count, ask))
+        return Full(count, before[2]) if before[2] else None
+
+    def _promise(self, key: SeriesKey) -> int | None:
+        if key not in self._promised:
+            files = readable(self._store.series_paths(*key)[:1])
+            if not files:
+                return None
+            self._promised[key] = promised(files[0].header)
+        return self._promised[key]
+
+    def _look(self, key: SeriesKey, count: int, ask: bool) -> str:
+        if self._promised[key] == count and (found := proof(readable(self._store.series_paths(*key)))):
+            return found
+        if ask and self._counted(*key) == count:
+            return proof(readable(self._store.series_paths(*key)), counted=count)
+        return ""
+
+    def _counted(self, study_uid: str, series_uid: str) -> int | None:
+        """How many instances the archive says the series has."""
+        assert self._archive is not None
+        try:
+            entries = find_series(self._archive, study_uid, calling_ae=self._settings.ae_title, timeouts=ASKING)
+        except (PeerError, PeerRefusedError) as error:
+            log.warning("the archive does not say what it holds", problem=str(error))
+            self._asking_from = time.monotonic() + PAUSE_SECONDS
+            return None
+        return next((entry.instances for entry in entries if entry.series_uid == series_uid), None)

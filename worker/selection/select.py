@@ -1,0 +1,196 @@
+"""From a settled series to jobs: every protocol is asked about every volume, and every answer is written down.
+
+A protocol that takes all volumes that match is asked about the series that is complete. One that takes the best is
+asked about the whole study, once no series of it arrives any more, no open association brings images of it, and none
+has come for the quiet time: the next reconstruction may follow the one that is complete.
+
+- A better volume that comes while nothing has been sent makes a new job; the one on the lesser volume is CANCELLED.
+- A better volume that comes later is not segmented too: the protocol's first choice stands, and the decision says so.
+  Late images of that first choice make a new job that supersedes the old, as for any series.
+
+A protocol that waits for the study or its report keeps the series unsettled, so that a restart asks again; until the
+time is over or something has come, `waits` says that there is no need to look.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dicom_node.store import Store
+from worker.job_spec import Prompt, Work
+from worker.ledger import Ledger, Series, SeriesState
+from worker.protocols import Finding, Protocol
+from worker.protocols.on_this_node import inactive, work_facts
+from worker.reports.inbox import Reported, ReportInbox
+from worker.selection.choose import Verdict, choose
+from worker.selection.study_volumes import Sender, StudyVolume, readable, volumes_of
+from worker.settings import Settings
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What became of one series."""
+
+    volumes: Sequence[StudyVolume]
+    jobs: list[str]  # ids of new jobs, on this series or, where the best of the study is taken, on another
+    ask_again_at: float | None  # seconds since 1970-01-01 UTC, if a protocol waits for the study or its report
+
+
+class Selection:
+    """The decisions of the intake thread."""
+
+    def __init__(self, settings: Settings, store: Store, ledger: Ledger, reports: ReportInbox) -> None:
+        self._settings, self._store, self._ledger, self._reports = settings, store, ledger, reports
+        self._waiting: dict[tuple[str, str], tuple[float, float]] = {}  # series: its last image, when to ask again
+
+    def waits(self, series: Series) -> bool:
+        """Whether the series has been asked, waits, and nothing new has come for it."""
+        last_at, until = self._waiting.get((series.study_uid, series.series_uid), (None, 0.0))
+        return last_at == series.last_at and self._ledger.now() < until
+
+    def select(self, series: Series, protocols: Sequence[Protocol], *, study_open: bool = False) -> Selected:
+        """Asks the protocols, writes down what they say, and adds the jobs that are new.
+
+        `study_open`: an association that has brought images of the study goes on.
+        """
+        files = readable(self._store.series_paths(series.study_uid, series.series_uid))
+        self._reports.take_documents((file.path, file.header) for file in files)
+        here = volumes_of(files, _sender(series)) if files else []
+        others = [one for one in self._ledger.series_of(series.study_uid) if one.series_uid != series.series_uid]
+        incomplete, quiet_at = self._incomplete(series, others, study_open)
+        study: list[StudyVolume] | None = None
+        added: list[str] = []
+        waiting: list[float] = []
+        for protocol in protocols:
+            asked = here
+            if protocol.choose.take == "best" and not incomplete:
+                study = study if study is not None else [*here, *self._volumes(others)]
+                asked = study
+            verdicts = choose(
+                protocol,
+                asked,
+                incomplete=incomplete,
+                inactive=inactive(protocol, self._settings),
+                done=self._ledger.volumes_done(series.study_uid, protocol.name),
+            )
+            reported = self._reported(protocol, verdicts)
+            verdicts = [with_report(protocol, verdict, reported) for verdict in verdicts]
+            self._write_down(protocol, verdicts)
+            added += self._add_jobs(protocol, verdicts, reported)
+            waiting += [reported.waiting_until] if reported.waiting_until is not None else []
+            waiting += [quiet_at] if quiet_at is not None and any(verdict.waits for verdict in verdicts) else []
+        again = min(waiting, default=None)
+        self._waiting.pop((series.study_uid, series.series_uid), None)
+        if again is not None:
+            self._waiting[series.study_uid, series.series_uid] = (series.last_at, again)
+        return Selected(here, added, again)
+
+    def _incomplete(self, series: Series, others: Sequence[Series], study_open: bool) -> tuple[str, float | None]:
+        """Why more of the study may come, or ""; and when to look again, unless another series of it will be asked."""
+        now, quiet = self._ledger.now(), self._settings.quiet_seconds
+        arriving = sum(one.state is SeriesState.RECEIVING and not self.waits(one) for one in others)
+        if arriving:
+            return f"{arriving} of its series still arrive", None
+        if study_open:
+            return "an association that brings it is open", now + quiet
+        quiet_at = max(one.last_at for one in (series, *others)) + quiet
+        return (f"its last image came less than {quiet:g} s ago", quiet_at) if now < quiet_at else ("", None)
+
+    def _volumes(self, others: Sequence[Series]) -> list[StudyVolume]:
+        """The volumes of the study's other series."""
+        found: list[StudyVolume] = []
+        for series in others:
+            files = readable(self._store.series_paths(series.study_uid, series.series_uid))
+            found += volumes_of(files, _sender(series)) if files else []
+        return found
+
+    def _reported(self, protocol: Protocol, verdicts: Sequence[Verdict]) -> Reported:
+        """What the study's report asks for, if the protocol takes something of the study and wants it."""
+        taken = [verdict.volume for verdict in verdicts if verdict.taken]
+        if not taken or not protocol.report.use:
+            return Reported()
+        header = taken[0].candidate.headers[0]
+        return self._reports.prompts_for(
+            protocol.report,
+            taken[0].study_uid,
+            str(header.get("AccessionNumber") or ""),
+            patient_id=str(header.get("PatientID") or ""),
+        )
+
+    def _write_down(self, protocol: Protocol, verdicts: Sequence[Verdict]) -> None:
+        by_series: dict[tuple[str, str], list[Verdict]] = {}
+        for verdict in verdicts:
+            by_series.setdefault((verdict.volume.study_uid, verdict.volume.series_uid), []).append(verdict)
+        for (study_uid, series_uid), mine in by_series.items():
+            self._ledger.decide(
+                study_uid,
+                series_uid,
+                protocol.name,
+                taken=any(verdict.taken for verdict in mine),
+                reason=reason_of(mine),
+                conditions=conditions_of(mine),
+            )
+
+    def _add_jobs(self, protocol: Protocol, verdicts: Sequence[Verdict], reported: Reported) -> list[str]:
+        added: list[str] = []
+        for verdict in verdicts:
+            if not verdict.taken:
+                continue
+            work = work_of(protocol, verdict.volume, self._settings, reported.prompts)
+            new = self._ledger.add_job(work)
+            again = protocol.choose.take == "best" and self._ledger.prefer(work)
+            if new or again:
+                added.append(work.job_id)
+        return added
+
+
+def with_report(protocol: Protocol, verdict: Verdict, reported: Reported) -> Verdict:
+    """The verdict after the question for the study's report; without results of it there may be nothing to do yet."""
+    if not verdict.taken or not protocol.report.use:
+        return verdict
+    if reported.waiting_until is not None or (protocol.report.required and not reported.found):
+        return verdict.but(Finding("a report", f"not there: {reported.line}", False))
+    if not protocol.prompts and not reported.prompts:
+        return verdict.but(Finding("something to segment", f"nothing: {reported.line}", False))
+    return verdict.but(Finding("a report", reported.line, True)) if reported.found else verdict
+
+
+def work_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_report: Sequence[Prompt] = ()) -> Work:
+    """The work of a protocol on one volume; what its report asks for comes after the protocol's own prompts.
+
+    Raises:
+        InactiveError: the node lacks the protocol's model.
+    """
+    facts: dict[str, Any] = work_facts(protocol, settings)
+    known = {prompt.label.casefold() for prompt in protocol.prompts}
+    more = tuple(prompt for prompt in from_report if prompt.label.casefold() not in known)
+    return Work.of(
+        study_uid=volume.study_uid,
+        series_uid=volume.series_uid,
+        volume=volume.name or None,
+        instances=volume.instances,
+        **facts | {"prompts": (*protocol.prompts, *more)},
+    )
+
+
+def reason_of(verdicts: Sequence[Verdict]) -> str:
+    """Why a series was taken or not, in one line; volumes of it that fare alike are named together."""
+    groups: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        groups.setdefault(verdict.reason, []).append(verdict.volume.name)
+    if len(verdicts) == 1:
+        return next(iter(groups))
+    return " | ".join(f"{', '.join(names)}: {reason}" for reason, names in groups.items())
+
+
+def conditions_of(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:
+    """Each condition, what was there and whether it holds; with the volume where the series holds several."""
+    return [
+        vars(finding) | ({"volume": verdict.volume.name} if verdict.volume.name else {})
+        for verdict in verdicts
+        for finding in verdict.findings
+    ]
+
+
+def _sender(series: Series) -> Sender:
+    return Sender(series.calling_ae, series.called_ae, series.address)

@@ -1,0 +1,200 @@
+"""From images to jobs: notes what arrives, settles a series when it is quiet, asks the protocols, enqueues.
+
+Concurrency: `arrived` and `association_ended` run on the listener's association threads, `tick` and `sweep` on the one
+intake thread. The ledger is the only thing they share, apart from a small table of when each series was last noted.
+Of several listener processes one ticks; which series are open in the others it learns from the store.
+
+The protocols are asked about a series at once when it is provably full (worker.selection.completeness), else after
+`quiet_seconds` without an image and with no open association that brought it images. Then it is settled; a full one is
+so only when it is quiet too. The ledger hears of an association's images now and then only, so one may come behind the
+last one and nobody notes it before the listener dies: the ledger knows with how many images the series was full, and
+with more it is asked about again. Jobs are written before the series is marked, and their id derives from the work: a
+crash in between only repeats the question. A late image opens the series again and leads to a new job that supersedes
+the old one. If the others lie aside to be removed just then, the question waits: the next round of
+`worker.maintenance.retention` sees that an image has arrived and puts them back.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Set
+from functools import partial
+
+import structlog
+
+from dicom_node.errors import StoreError
+from dicom_node.listener import Arrival, AssociationEnd
+from dicom_node.removal import Clearing
+from dicom_node.store import Outcome, Store
+from worker.errors import BrokerError
+from worker.ledger import Ledger, Series, SeriesState
+from worker.maintenance.leader_lock import Leadership
+from worker.protocols import watched
+from worker.queue.broker import Broker
+from worker.reports.inbox import ReportInbox
+from worker.selection.completeness import Fullness
+from worker.selection.select import Selection
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+SeriesKey = tuple[str, str]
+"""Study Instance UID, Series Instance UID."""
+
+ENQUEUED_PER_SWEEP = 1000  # segmentations; a queue that lost a large backlog is filled as the workers empty it
+NOTES_PER_QUIET_TIME = 4  # how often the ledger hears of a series that keeps arriving
+
+
+class Intake:
+    """The listener's memory and its decisions."""
+
+    def __init__(self, settings: Settings, store: Store, ledger: Ledger, broker: Broker) -> None:
+        self._settings, self._store, self._ledger, self._broker = settings, store, ledger, broker
+        self._protocols = watched(settings)
+        self._selection = Selection(settings, store, ledger, ReportInbox(settings.home, ledger))
+        self._fullness = Fullness(settings, store)
+        self._clearing = Clearing(store, ledger.now)
+        self._noted: dict[tuple[str, SeriesKey], float] = {}
+        self._lock = threading.Lock()
+
+    # -- on the association threads -------------------------------------------------------------------------
+
+    def arrived(self, arrival: Arrival) -> None:
+        """Notes a stored instance before its C-STORE is answered.
+
+        The first image of a series in an association is written at once, whatever became of it: an image that was
+        stored just before a crash comes again as SAME. Later ones only renew the quiet time. Raises LedgerError or what
+        the database raises, and StoreError when the image is not there any more: then the next one is the first.
+        """
+        key = (arrival.study_uid, arrival.series_uid)
+        if arrival.outcome is Outcome.CONFLICT:
+            log.warning("same SOP Instance UID with other content, kept aside", sop_uid=arrival.sop_uid)
+        now = time.monotonic()
+        with self._lock:
+            noted = self._noted.get((arrival.association_id, key), float("-inf"))
+        if now - noted < self._settings.quiet_seconds / NOTES_PER_QUIET_TIME:
+            return
+        self._ledger.image_arrived(
+            arrival.study_uid,
+            arrival.series_uid,
+            calling_ae=arrival.calling_ae,
+            called_ae=arrival.called_ae,
+            address=arrival.address,
+        )
+        self._check_is_there(arrival)
+        with self._lock:
+            self._noted[arrival.association_id, key] = now
+
+    def _check_is_there(self, arrival: Arrival) -> None:
+        """Once its arrival is noted no image goes any more; one that went before, unheard of, has to be sent again."""
+        if arrival.path.exists():
+            return
+        with self._clearing.alone():
+            if not arrival.path.exists() and not self._clearing.is_aside(arrival.study_uid):
+                raise StoreError(f"{arrival.path} was removed before its arrival was noted; send it again")
+
+    def association_ended(self, end: AssociationEnd) -> None:
+        """Forgets the association; the quiet time of its series starts now."""
+        with self._lock:
+            for series in end.series:
+                self._noted.pop((end.association_id, series), None)
+        for series in end.series:
+            self._ledger.quiet_from_now(*series)
+
+    # -- on the intake thread -------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event, open_series: Callable[[], Set[SeriesKey]]) -> None:
+        """Ticks and sweeps until told to stop, in one listener process at a time."""
+
+        def tick() -> None:
+            self.tick(open_series())
+
+        next_sweep = 0.0
+        with Leadership(self._settings.home) as leadership:
+            while not stop.is_set():
+                if leadership.held():
+                    self._guarded(tick)
+                    if time.monotonic() >= next_sweep:
+                        next_sweep = time.monotonic() + self._settings.sweep_seconds
+                        self._guarded(self.sweep)
+                stop.wait(self._settings.tick_seconds)
+
+    def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
+        """The door of the intake thread: what goes wrong is logged and tried again at the next tick."""
+        try:
+            step(*arguments)
+        except Exception:
+            log.exception("intake", step=step.__name__)
+
+    def tick(self, open_series: Set[SeriesKey]) -> None:
+        """Asks about every series that is proved full, or quiet for long enough with no association that brings it."""
+        self._protocols.current()  # an edit is judged when it is made, not when the next series is complete
+        quiet_since = time.time() - self._settings.quiet_seconds
+        receiving = self._ledger.receiving()
+        self._fullness.keep(receiving)
+        for series in receiving:  # one series that cannot be settled holds up no other
+            self._guarded(self._look, series, open_series, quiet_since)
+
+    def _look(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
+        if self._selection.waits(series):
+            return
+        with self._clearing.alone():  # no study is set aside between the question and its answer
+            if not self._clearing.is_aside(series.study_uid):  # else what came since is a part: all of it comes back
+                self._decide(series, open_series, quiet_since)
+
+    def _decide(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
+        key = (series.study_uid, series.series_uid)
+        quiet = key not in open_series and series.last_at <= quiet_since
+        study_open = any(study_uid == series.study_uid for study_uid, _ in open_series)
+        if quiet and series.state is SeriesState.FULL and self._store.count(*key) == series.full_with:
+            self._ledger.settle(series)
+        elif quiet:
+            self._ask(series, "quiet", self._ledger.settle, study_open=study_open)
+        elif series.state is SeriesState.RECEIVING and (
+            full := self._fullness.proof(series, is_open=key in open_series)
+        ):
+            settle = partial(self._ledger.settle_as_full, images=full.images)
+            self._ask(series, full.why, settle, study_open=study_open)
+
+    def sweep(self) -> None:
+        """Frees what dead workers held and puts waiting jobs on the queue again if the queue lost them."""
+        mended = self._ledger.mend_times(
+            lease_seconds=self._settings.delivery_lease_seconds,
+            longest_wait_seconds=self._settings.max_backoff_seconds,
+            commitment_wait_seconds=self._settings.commitment_wait_seconds,
+        )
+        if mended:
+            log.warning("the clock was set back: waits that went with it are over", rows=mended)
+        for job in self._ledger.free_lost_leases(self._settings.max_attempts):
+            log.error("job failed", job=job.id, reason=job.reason)
+        for delivery in self._ledger.free_lost_deliveries(self._settings.max_deliveries):
+            log.error("delivery failed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
+        for delivery in self._ledger.give_up_commitments(self._settings.max_commitment_requests):
+            log.error("not committed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
+        try:
+            self._broker.top_up(
+                self._ledger.to_segment(limit=ENQUEUED_PER_SWEEP),
+                self._ledger.to_deliver(),
+                self._ledger.priorities(),
+                to_commit=self._ledger.to_commit(),
+            )
+        except BrokerError as error:
+            log.warning("queue", problem=str(error))
+
+    def _ask(self, series: Series, why: str, settle: Callable[[Series], bool], *, study_open: bool) -> None:
+        selected = self._selection.select(series, self._protocols.current(), study_open=study_open)
+        settled = selected.ask_again_at is None and settle(series)
+        problems = [volume.problem for volume in selected.volumes if volume.problem]
+        log.info(
+            "series asked",
+            series=series.series_uid,
+            why=why,
+            jobs=selected.jobs,
+            settled=settled,
+            problems=problems or None,
+        )
+        if not selected.jobs:
+            return
+        try:
+            self._broker.segment(selected.jobs, self._ledger.priorities(selected.jobs))
+        except BrokerError as error:  # the next sweep enqueues them
+            log.warning("queue", problem=str(error))
