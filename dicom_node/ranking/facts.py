@@ -136,7 +136,7 @@ def sharpness_of(kernel: str, manufacturer: str) -> Sharpness | None:
 
 @cache
 def _kernel_rules() -> list[tuple[re.Pattern[str], re.Pattern[str], Sharpness]]:
-    table = tomllib.loads((files("dicom_node") / "kernels.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads((files("dicom_node.ranking") / "kernels.toml").read_text(encoding="utf-8"))
     return [
         (re.compile(rule["manufacturer"], re.I), re.compile(rule["kernel"], re.I), rule["sharpness"])
         for rule in table["rule"]
