@@ -46,10 +46,10 @@ imports: $(VENV)/.dev ## the import contract between the rooms
 
 OPENKBP ?= ../shared/data/openkbp
 
-model-report: $(VENV)/.engine ## measure the bundled model on patients and phantoms, write docs/model-card.md (OPENKBP=dir)
+model-report: $(VENV)/.engine ## measure the bundled model on patients and phantoms, write docs/explanation/model-card.md (OPENKBP=dir)
 	$(BIN)/python -m voxtell.training openkbp "$(OPENKBP)" runs/openkbp.json
-	$(BIN)/python -m voxtell.training report runs/openkbp.json docs/model-card.md \
-		--log docs/figures/training-log.jsonl --robust 6 --ablation docs/figures/ablation.json
+	$(BIN)/python -m voxtell.training report runs/openkbp.json docs/explanation/model-card.md \
+		--log docs/explanation/figures/training-log.jsonl --robust 6 --ablation docs/explanation/figures/ablation.json
 
 parity: $(VENV)/.dev ## compare with voxtell 0.1.2 from PyPI at full size (slow; needs 16 GB of memory)
 	scripts/parity.sh

@@ -1,6 +1,6 @@
 """What shortcuts and half precision cost and save: Dice against planners' contours, operations, CPU seconds.
 
-    python -m bench.approximate DATA.json [--patients 8] [--write docs/engine.md]
+    python -m bench.approximate DATA.json [--patients 8] [--write docs/explanation/engine.md]
 
 DATA is a data set file of voxtell.training; in its validation patients the bundled model is asked for all its
 structures, first exactly, then with each variant, in turn patient by patient. Operations are those of convolutions and

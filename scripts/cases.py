@@ -1,6 +1,6 @@
-"""Writes docs/cases.md: every series of the test data, what came in, what was decided, what came out.
+"""Writes docs/explanation/cases.md: every series of the test data, what came in, what was decided, what came out.
 
-    python scripts/cases.py ../shared/data docs/cases.md
+    python scripts/cases.py ../shared/data docs/explanation/cases.md
 
 Each volume is asked for by the shipped protocols, together with the others of its study. Each regular one gets two
 boxes as masks, seen on the network's grid, and becomes a SEG, BINARY and LABELMAP, a report on either, an RTSTRUCT and
@@ -45,7 +45,7 @@ Every series of the test data, and what the node makes of it. "Taken by" says wh
 volume of its study, were their model there, and which prefer another one. The masks are two boxes and an empty one;
 "agree" means that SEG and RTSTRUCT, decoded again, lie where the boxes lay on the network's grid. Of the 203 planning
 CTs of `openkbp` the table holds the first and those that their index flags. Made by
-`python scripts/cases.py DATA docs/cases.md`; the data are described in their own MANIFEST.
+`python scripts/cases.py DATA docs/explanation/cases.md`; the data are described in their own MANIFEST.
 
 | case | what came in | what was found | taken by | what came out |
 |---|---|---|---|---|

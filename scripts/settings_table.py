@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/settings.md from the fields of `worker.settings`: run it after changing one (a test compares)."""
+"""Writes docs/reference/settings.md from the fields of `worker.settings`; run it after a change (a test compares)."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from worker.settings import PREFIX, Destination, Settings
 
-PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 
 HEAD = f"""# Settings
 

@@ -311,5 +311,5 @@ def test_the_best_does_not_depend_on_the_order_of_arrival(arrival: list[int]) ->
 
 
 def test_every_quality_is_told_in_the_docs() -> None:
-    told = (Path(__file__).parents[2] / "docs" / "selection.md").read_text()
+    told = (Path(__file__).parents[2] / "docs" / "explanation" / "selection.md").read_text()
     assert [quality for quality in get_args(Quality) if f"`{quality}`" not in told] == []

@@ -1,4 +1,4 @@
-"""docs/protocols.md against the code: every field is described where it belongs, and every example is valid."""
+"""docs/reference/protocols.md against the code: each field stands where it belongs, and every example is valid."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from worker.protocols import Choose, Condition, FromReport, Protocol
 from worker.protocols.attributes import SERIES_FACTS
 from worker.protocols.yaml_file import parse_protocol
 
-TEXT = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "reference" / "protocols.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE))
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 SMALLEST = {"name": "example", "match": {"Modality": "CT"}, "prompts": ["liver"]}

@@ -1,4 +1,4 @@
-"""Approximations: less work for nearly the same masks. Each is off by default; what it costs is in docs/engine.md."""
+"""Approximations: less work for nearly the same masks; all are off by default. Costs: docs/explanation/engine.md."""
 
 from dataclasses import dataclass, fields, replace
 from math import isfinite

@@ -39,7 +39,7 @@ def openkbp(
 
 @app.command()
 def prepare(
-    data: Annotated[Path, typer.Argument(help="data set file; its format is described in docs/training.md")],
+    data: Annotated[Path, typer.Argument(help="data set file; its format is described in docs/how-to/training.md")],
     folder: Annotated[Path, typer.Argument(help="the cache to write")],
     phantoms: Annotated[int, typer.Option(help="phantoms to add under <cache>/phantoms")] = 0,
 ) -> None:

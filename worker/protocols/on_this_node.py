@@ -23,7 +23,7 @@ PUBLISHED, BUNDLED = "published", "bundled"
 """Names of models that are no folders."""
 
 BUNDLED_KNOWS = ("brainstem", "spinal cord", "parotid gland", "esophagus", "larynx", "mandible")
-"""What the bundled model was trained on (docs/model-card.md); the parotid gland on either side."""
+"""What the bundled model was trained on (docs/explanation/model-card.md); the parotid gland on either side."""
 
 _CHECKPOINT = Path("fold_0") / "checkpoint_final.pth"  # only the published layout has it
 

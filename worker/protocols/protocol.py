@@ -45,7 +45,7 @@ def _by_name(value: Any) -> Any:
 
 
 class FromReport(Frozen):
-    """What the protocol takes from the study's radiology report; see docs/reports.md."""
+    """What the protocol takes from the study's radiology report; see docs/reference/reports.md."""
 
     use: bool = Field(True, description="Findings of the report become prompts, besides those of the protocol.")
     wait_minutes: float = Field(0.0, ge=0, le=10080, description="How long a study waits for its report, in minutes.")

@@ -1,7 +1,7 @@
 """The words of a language or site style: findings, sites, sides and the words around them (`lexicon.<language>.toml`).
 
-The data file is described in docs/reports.md. Each term is one or more words; hyphens count as blanks and letter case
-does not count. The longest term that starts at a token wins.
+docs/reference/reports.md describes the data file. Each term is one or more words; hyphens count as blanks and letter
+case does not count. The longest term that starts at a token wins.
 """
 
 import re

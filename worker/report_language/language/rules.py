@@ -1,6 +1,6 @@
 """The rules of a language or site style: what a section title and a word of context mean (`rules.<language>.yaml`).
 
-The data file is described in docs/reports.md; the little language of its phrases in `patterns`.
+The data file is described in docs/reference/reports.md; the little language of its phrases in `patterns`.
 """
 
 from dataclasses import dataclass
