@@ -48,3 +48,9 @@ class EngineMissingError(WorkerError):
     """This installation has no segmentation engine; install it with: pip install "voxtell-dicom[gpu]"."""
 
     retry: ClassVar[Retry] = "usage"
+
+
+class ReceiverError(WorkerError):
+    """Reports cannot be received; correct the address that the message names."""
+
+    retry: ClassVar[Retry] = "usage"

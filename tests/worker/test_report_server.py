@@ -13,10 +13,9 @@ from structlog.testing import capture_logs
 from dicom_node.errors import ListenerError
 from tests.worker.report_language.test_links import ORU
 from tests.worker.report_language.test_mllp import Sender
-from worker.errors import LedgerError, SettingsError
+from worker.errors import LedgerError, ReceiverError, SettingsError
 from worker.ledger import Ledger
 from worker.protocols.protocol import FromReport
-from worker.report_language.errors import ReceiverError
 from worker.report_language.formats.read import MAX_BYTES
 from worker.reports.inbox import ReportInbox
 from worker.servers.reports import receiving_reports

@@ -1,15 +1,15 @@
 """Prompts out of radiology reports: the positive findings that can be drawn, in the report's own words."""
 
-from worker.report_language.errors import LexiconError, NotAReportError, ReportError, ReportTooLargeError
+from worker.report_language.errors import LanguageError, NotAReportError, ReportError, ReportTooLargeError
 from worker.report_language.extract import DEFAULT_LIMIT, LeftOut, Prompt, ReportPrompts, prompts_from_text
 from worker.report_language.language.lexicon import Lexicon, bundled_lexicon, load_lexicon
 from worker.report_language.language.rules import Reason, Rules, bundled_rules, load_rules
 
 __all__ = [
     "DEFAULT_LIMIT",
+    "LanguageError",
     "LeftOut",
     "Lexicon",
-    "LexiconError",
     "NotAReportError",
     "Prompt",
     "Reason",

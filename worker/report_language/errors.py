@@ -1,14 +1,21 @@
-"""What can go wrong with a report: one sentence each, and whether trying again makes sense."""
+"""What can go wrong with a report or a language's data files, one class each.
 
-from typing import ClassVar
+`retry` says whether trying again makes sense. `final`: the same report fails again. `usage`: the caller named a wrong
+file. No message quotes the report's text.
+"""
 
-from worker.errors import Retry, WorkerError
+from typing import ClassVar, Literal
+
+Retry = Literal["final", "later", "usage"]
 
 
-class ReportError(WorkerError):
+class ReportError(Exception):
     """The report cannot be read."""
 
     retry: ClassVar[Retry] = "final"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
 
 
 class ReportTooLargeError(ReportError):
@@ -19,13 +26,7 @@ class NotAReportError(ReportError):
     """The file holds no report text; give a text, DICOM SR, HL7 v2 ORU or FHIR DiagnosticReport file."""
 
 
-class LexiconError(ReportError):
-    """The lexicon or rules file is not valid; correct the field that the message names."""
-
-    retry: ClassVar[Retry] = "usage"
-
-
-class ReceiverError(ReportError):
-    """Reports cannot be received; correct the address or the folder that the message names."""
+class LanguageError(ReportError):
+    """A language's lexicon or rules file is missing or not valid; correct what the message names."""
 
     retry: ClassVar[Retry] = "usage"

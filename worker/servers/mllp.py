@@ -16,7 +16,8 @@ from typing import Any, Self
 import hl7
 from hl7.mllp import InvalidBlockError, start_hl7_server
 
-from worker.report_language.errors import NotAReportError, ReceiverError, ReportError
+from worker.errors import ReceiverError
+from worker.report_language.errors import NotAReportError, ReportError
 from worker.report_language.formats.oru import header, is_retracted, oru_links
 from worker.report_language.formats.read import MAX_BYTES, decoded
 

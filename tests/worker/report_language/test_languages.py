@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from worker.report_language import (
-    LexiconError,
+    LanguageError,
     bundled_lexicon,
     bundled_rules,
     load_lexicon,
@@ -97,14 +97,14 @@ def test_a_german_report_with_german_files(tmp_path: Path) -> None:
 def test_a_wrong_lexicon_is_refused_with_its_field(tmp_path: Path, change: str) -> None:
     path = tmp_path / "lexicon.toml"
     path.write_text(change, "utf-8")
-    with pytest.raises(LexiconError, match=r"lexicon\.toml: .+; correct"):
+    with pytest.raises(LanguageError, match=r"lexicon\.toml: .+; correct"):
         load_lexicon(path)
 
 
 def test_a_wrong_reason_in_the_rules_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text("language: en\nsections: {finds: [x]}\ntriggers: []\n", "utf-8")
-    with pytest.raises(LexiconError, match="finds is no reason"):
+    with pytest.raises(LanguageError, match="finds is no reason"):
         load_rules(path)
 
 

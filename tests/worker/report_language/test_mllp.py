@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from worker.errors import ReceiverError
 from worker.report_language import NotAReportError
-from worker.report_language.errors import ReceiverError
 from worker.servers.mllp import ReportReceiver
 
 ORU = (

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from worker.report_language.errors import LexiconError
+from worker.report_language.errors import LanguageError
 from worker.report_language.language.tokens import Token, tokenize
 
 
@@ -239,15 +239,15 @@ def _of_table(table: Terms, kind: Kind, side: str = "") -> Iterable[tuple[str, E
 
 
 def load_lexicon(path: Path) -> Lexicon:
-    """The lexicon of a TOML file; LexiconError names the file and the field that is wrong."""
+    """The lexicon of a TOML file; LanguageError names the file and the field that is wrong."""
     try:
         return Lexicon(LexiconFile.model_validate(tomllib.loads(path.read_text("utf-8"))))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise LexiconError(f"{path}: {field}: {first['msg']}; correct this field") from error
+        raise LanguageError(f"{path}: {field}: {first['msg']}; correct this field") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, re.error) as error:
-        raise LexiconError(f"{path}: {error}; correct the file") from error
+        raise LanguageError(f"{path}: {error}; correct the file") from error
 
 
 @lru_cache(maxsize=4)

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from worker.report_language.errors import LexiconError
+from worker.report_language.errors import LanguageError
 from worker.report_language.language.patterns import Phrases
 
 
@@ -118,19 +118,19 @@ def _trigger(group: TriggerGroup) -> Trigger:
 
 
 def load_rules(path: Path) -> Rules:
-    """The rules of a YAML file; LexiconError names the file and the field that is wrong."""
+    """The rules of a YAML file; LanguageError names the file and the field that is wrong."""
     try:
         # BaseLoader builds strings only: SafeLoader would read the words "no" and "on" as booleans.
         rules = RulesFile.model_validate(yaml.load(path.read_text("utf-8"), Loader=yaml.BaseLoader))  # noqa: S506
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise LexiconError(f"{path}: {field}: {first['msg']}; correct this field") from error
+        raise LanguageError(f"{path}: {field}: {first['msg']}; correct this field") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LexiconError(f"{path}: {error}; correct the file") from error
+        raise LanguageError(f"{path}: {error}; correct the file") from error
     unknown = set(rules.sections) - {"report"} - set(Reason)
     if unknown:
-        raise LexiconError(f"{path}: sections: {min(unknown)} is no reason; use report or one of {', '.join(Reason)}")
+        raise LanguageError(f"{path}: sections: {min(unknown)} is no reason; use report or one of {', '.join(Reason)}")
     return Rules(rules)
 
 
