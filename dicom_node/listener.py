@@ -25,11 +25,12 @@ from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification, uid_to_service_class
 
 from dicom_node.errors import ListenerError
+from dicom_node.origin import Origin
 from dicom_node.scp.access import DEFAULT_LIMITS, EVERYBODY, Access, Limits
 from dicom_node.scp.arrivals import Arrival, AssociationEnd, Service
 from dicom_node.scp.contexts import is_private_class, register_storage_class, storage_classes, storage_context
 from dicom_node.scp.reception import Announced, Reception, RefusedError, StoreStatus
-from dicom_node.scp.sessions import Sender, Session, Sessions
+from dicom_node.scp.sessions import Session, Sessions
 from dicom_node.storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.storage.workspace import SeriesKey
 from dicom_node.store import Store
@@ -241,20 +242,24 @@ class Listener:
         return Messages(contexts, partial(self._begin, association), pass_on)
 
     def _begin(self, association: Association, request: Command, transfer_syntax: UID) -> _Storing:
-        peer = association.requestor
-        announced = Announced(request.sop_class_uid, request.sop_uid, transfer_syntax, peer.ae_title, peer.address)
+        announced = Announced(request.sop_class_uid, request.sop_uid, transfer_syntax, _origin(association))
         reception = Reception(announced, self._store, self._limits.free_bytes)
         return _Storing(reception, partial(self._finish, association))
 
     def _finish(self, association: Association, reception: Reception) -> tuple[int, str]:
         """The door of C-STORE: whatever happens becomes a status."""
-        session, peer = self._lines[association].session, association.requestor
+        session = self._lines[association].session
         try:
             header, receipt = reception.finish()
-            session.arrived(header, receipt, Sender(peer.ae_title, peer.primitive.called_ae_title, peer.address))
+            session.arrived(header, receipt, _origin(association))
         except RefusedError as refusal:
             return refusal.status, refusal.comment()
         except Exception:  # noqa: BLE001 (a door)
             _log.exception("an instance of association %s was not taken", session.association_id)
             return StoreStatus.OUT_OF_RESOURCES, ""
         return StoreStatus.SUCCESS, ""
+
+
+def _origin(association: Association) -> Origin:
+    peer = association.requestor
+    return Origin(peer.ae_title, peer.primitive.called_ae_title, peer.address)

@@ -12,6 +12,7 @@ from pydicom.uid import UID
 
 from dicom_node.errors import StoreError
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
+from dicom_node.origin import Origin
 from dicom_node.scp.header import Header, HeaderError, read_header
 from dicom_node.storage.incoming import Incoming
 from dicom_node.storage.part10 import file_start
@@ -50,8 +51,7 @@ class Announced:
     sop_class_uid: str
     sop_uid: str
     transfer_syntax: UID
-    sender: str  # AE title, or how else the sender names itself
-    address: str
+    origin: Origin
     study_uid: str = ""  # of which it must be, if not of any
 
 
@@ -119,9 +119,9 @@ class Reception:
             raise RefusedError(StoreStatus.OUT_OF_RESOURCES, "the store cannot write") from error
 
     def _put_aside(self, file: Incoming, refusal: RefusedError) -> None:
-        announced = self._announced
-        kept = self._store.put_aside(file, str(refusal), calling_ae=announced.sender, address=announced.address)
-        _log.warning("instance from %s put aside as %s: %s", announced.sender, kept.name, refusal)
+        origin = self._announced.origin
+        kept = self._store.put_aside(file, str(refusal), calling_ae=origin.calling_ae, address=origin.address)
+        _log.warning("instance from %s put aside as %s: %s", origin.calling_ae, kept.name, refusal)
 
     def _checked_header(self, file: Incoming) -> Header:
         """The UIDs of the data set, which must be those announced (PS3.4 section B.2.3, status A9xx)."""

@@ -7,21 +7,12 @@ store's workspace. Each session is used by one thread at a time.
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from dicom_node.origin import Origin
 from dicom_node.scp.arrivals import Arrival, AssociationEnd
 from dicom_node.scp.header import Header
 from dicom_node.storage.workspace import SeriesKey
 from dicom_node.store import Receipt, Store
-
-
-@dataclass(frozen=True)
-class Sender:
-    """Who a session is with."""
-
-    calling_ae: str
-    called_ae: str
-    address: str
 
 
 class Sessions:
@@ -86,7 +77,7 @@ class Session:
         self._sessions = sessions
         self._ended = False
 
-    def arrived(self, header: Header, receipt: Receipt, sender: Sender) -> None:
+    def arrived(self, header: Header, receipt: Receipt, origin: Origin) -> None:
         """Tell of an instance that is durable and about to be acknowledged; raises what `on_arrival` raises."""
         key = (header.study_uid, header.series_uid)
         if key not in self.series:
@@ -98,9 +89,9 @@ class Session:
                 sop_uid=header.sop_uid,
                 sop_class_uid=header.sop_class_uid,
                 path=receipt.path,
-                calling_ae=sender.calling_ae,
-                called_ae=sender.called_ae,
-                address=sender.address,
+                calling_ae=origin.calling_ae,
+                called_ae=origin.called_ae,
+                address=origin.address,
                 association_id=self.association_id,
                 outcome=receipt.outcome,
             )

@@ -24,9 +24,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from starlette.requests import ClientDisconnect
 
+from dicom_node.origin import Origin
 from dicom_node.scp.access import Access
 from dicom_node.scp.reception import Announced, Reception, RefusedError, StoreStatus
-from dicom_node.scp.sessions import Sender, Session, Sessions
+from dicom_node.scp.sessions import Session, Sessions
 from dicom_node.scp.web_parts import Parts, WebRequestError
 from dicom_node.store import Store
 from dicom_node.uids import is_uid
@@ -59,7 +60,7 @@ def stow_api(
         if address and not access.allows(address):
             return _problem(403, "this address may not send")
         session = sessions.begin()
-        stow = Stow(store, session, Sender(CALLING_AE, ae_title, address), study_uid, required_bytes)
+        stow = Stow(store, session, Origin(CALLING_AE, ae_title, address), study_uid, required_bytes)
         try:
             parts = Parts(request.headers.get("content-type", ""), stow.begin)
         except WebRequestError as error:
@@ -94,7 +95,7 @@ class Stow:
 
     store: Store
     session: Session
-    sender: Sender
+    origin: Origin
     study_uid: str  # that all instances must belong to; "" for any
     required_bytes: int
     instances: list[Instance] = field(default_factory=list)
@@ -106,8 +107,7 @@ class Stow:
             sop_class_uid=str(known.get("MediaStorageSOPClassUID", "")),
             sop_uid=str(known.get("MediaStorageSOPInstanceUID", "")),
             transfer_syntax=UID(str(known.get("TransferSyntaxUID", ExplicitVRLittleEndian))),
-            sender=self.sender.calling_ae,
-            address=self.sender.address,
+            origin=self.origin,
             study_uid=self.study_uid,
         )
         reception = Reception(announced, self.store, self.required_bytes)
@@ -132,7 +132,7 @@ class _Part:
         """The door of STOW-RS: whatever happens becomes a status."""
         try:
             header, receipt = self.reception.finish()
-            self.stow.session.arrived(header, receipt, self.stow.sender)
+            self.stow.session.arrived(header, receipt, self.stow.origin)
         except RefusedError as refusal:
             return refusal.status
         except Exception:  # noqa: BLE001 (a door)

@@ -20,6 +20,7 @@ from pydicom.uid import (
 )
 from pynetdicom.dsutils import encode
 
+from dicom_node.origin import Origin
 from dicom_node.scp.header import Header, HeaderError, read_header
 from dicom_node.scp.reception import Announced, Reception, RefusedError, StoreStatus
 from dicom_node.store import Outcome, Receipt, Store
@@ -38,7 +39,8 @@ def keep(
     piece: int = 2**20,
 ) -> tuple[Header, Receipt]:
     """What becomes of a data set that comes in pieces of `piece` bytes."""
-    reception = Reception(Announced(CTImageStorage, sop_uid, syntax, "SCU", "127.0.0.1"), store, required_bytes)
+    announced = Announced(CTImageStorage, sop_uid, syntax, Origin("SCU", "VOXTELL", "127.0.0.1"))
+    reception = Reception(announced, store, required_bytes)
     for start in range(0, len(data_set), piece):
         reception.write(data_set[start : start + piece])
     return reception.finish()

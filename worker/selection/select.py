@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dicom_node.origin import Origin
 from dicom_node.store import Store
 from worker.job_spec import Prompt, Work
 from worker.ledger import Ledger, Series, SeriesState
@@ -23,7 +24,7 @@ from worker.protocols import Finding, Protocol
 from worker.protocols.on_this_node import inactive, work_facts
 from worker.reports.inbox import Reported, ReportInbox
 from worker.selection.choose import Verdict, choose
-from worker.selection.study_volumes import Sender, StudyVolume, readable, volumes_of
+from worker.selection.study_volumes import StudyVolume, readable, volumes_of
 from worker.settings import Settings
 
 
@@ -55,7 +56,7 @@ class Selection:
         """
         files = readable(self._store.series_paths(series.study_uid, series.series_uid))
         self._reports.take_documents((file.path, file.header) for file in files)
-        here = volumes_of(files, _sender(series)) if files else []
+        here = volumes_of(files, _origin(series)) if files else []
         others = [one for one in self._ledger.series_of(series.study_uid) if one.series_uid != series.series_uid]
         incomplete, quiet_at = self._incomplete(series, others, study_open)
         study: list[StudyVolume] | None = None
@@ -101,7 +102,7 @@ class Selection:
         found: list[StudyVolume] = []
         for series in others:
             files = readable(self._store.series_paths(series.study_uid, series.series_uid))
-            found += volumes_of(files, _sender(series)) if files else []
+            found += volumes_of(files, _origin(series)) if files else []
         return found
 
     def _reported(self, protocol: Protocol, verdicts: Sequence[Verdict]) -> Reported:
@@ -192,5 +193,5 @@ def conditions_of(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _sender(series: Series) -> Sender:
-    return Sender(series.calling_ae, series.called_ae, series.address)
+def _origin(series: Series) -> Origin:
+    return Origin(series.calling_ae, series.called_ae, series.address)

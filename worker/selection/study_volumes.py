@@ -11,6 +11,7 @@ import structlog
 
 from dicom_node.errors import SeriesError, UnreadableError
 from dicom_node.images.frames import File, read_file
+from dicom_node.origin import FROM_A_FOLDER, Origin
 from dicom_node.ranking.facts import VolumeFacts, facts_of
 from dicom_node.series import Outline, outlines
 from worker.errors import WorkerError
@@ -22,15 +23,6 @@ log = structlog.get_logger(__name__)
 
 class FolderError(WorkerError):
     """The folder holds no DICOM series."""
-
-
-@dataclass(frozen=True)
-class Sender:
-    """How a series came; empty for one from a folder."""
-
-    calling_ae: str = ""
-    called_ae: str = ""
-    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +88,7 @@ def read_headers(paths: Sequence[Path]) -> tuple[list[Path], list[pydicom.Datase
     return [file.path for file in found], [file.header for file in found]
 
 
-def volumes_of(files: Sequence[File], sender: Sender = Sender()) -> list[StudyVolume]:
+def volumes_of(files: Sequence[File], origin: Origin = FROM_A_FOLDER) -> list[StudyVolume]:
     """The volumes of one series, in the order of their names; one entry that says why if it holds none.
 
     Their names and files come from the headers of all files: the order in which they arrived changes nothing.
@@ -104,13 +96,13 @@ def volumes_of(files: Sequence[File], sender: Sender = Sender()) -> list[StudyVo
     try:
         found = outlines(files)
     except SeriesError as error:
-        return [_volume(Outline("", ()), files, sender, str(error))]
+        return [_volume(Outline("", ()), files, origin, str(error))]
     except DAMAGE as error:
-        return [_volume(Outline("", ()), files, sender, f"a header is damaged: {error}")]
-    return [_volume(outline, outline.files, sender, "") for outline in found]
+        return [_volume(Outline("", ()), files, origin, f"a header is damaged: {error}")]
+    return [_volume(outline, outline.files, origin, "") for outline in found]
 
 
-def _volume(outline: Outline, files: Sequence[File], sender: Sender, problem: str) -> StudyVolume:
+def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: str) -> StudyVolume:
     facts: VolumeFacts | None = None
     if not problem:
         try:
@@ -120,7 +112,7 @@ def _volume(outline: Outline, files: Sequence[File], sender: Sender, problem: st
         except DAMAGE as error:
             problem = f"a header is damaged: {error}"
     first = files[0].header
-    candidate = Candidate([file.header for file in files], sender.calling_ae, sender.called_ae, sender.address)
+    candidate = Candidate([file.header for file in files], origin.calling_ae, origin.called_ae, origin.address)
     number = _said(first, "SeriesNumber")
     words = _said(first, "SeriesDescription") or _said(first, "Modality")
     label = f"series {number or '?'}" + (f" ({words})" if words else "")
