@@ -6,7 +6,7 @@ COPY constraints.txt ./
 # torch first and alone, before the sources: gigabytes that change with constraints.txt only.
 RUN python -m venv /opt/voxtell \
     && /opt/voxtell/bin/pip install --no-cache-dir --constraint constraints.txt torch
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY dicom_node dicom_node
 COPY voxtell voxtell
 COPY worker worker

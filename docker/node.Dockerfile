@@ -2,7 +2,7 @@
 #   docker build -f docker/node.Dockerfile -t voxtell-dicom-node .
 FROM python:3.11-slim AS build
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY dicom_node dicom_node
 COPY voxtell voxtell
 COPY worker worker

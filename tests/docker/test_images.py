@@ -107,6 +107,8 @@ def test_what_the_build_context_keeps_is_enough_to_install(tmp_path):
         "dicom_node/regions.toml",
         "voxtell/py.typed",
     } <= names
+    licences = {name.rpartition("/")[2] for name in names if ".dist-info/licenses/" in name}
+    assert licences == {"LICENSE", "NOTICE"}
 
 
 def test_the_compose_file_has_one_container_per_role():
