@@ -27,7 +27,7 @@ from dicom_node.store import Store
 from dicom_node.synthesis import centred_affine, write_slices
 from tests.support.peers import running, storescp
 from tests.support.twins import ThresholdSegmenter
-from worker.job_spec import Prompt, Route, Work
+from worker.job_spec import JobSpec, Prompt, Route
 from worker.ledger import JobState, Ledger
 from worker.queue.broker import Broker, celery_app
 from worker.queue.embedded_server import running_queue
@@ -112,7 +112,7 @@ def add_jobs(ledger: Ledger, store: Store, options: argparse.Namespace) -> None:
             store.put(path.read_bytes(), study_uid="1.2.3", series_uid="1.2.3.4", sop_uid=uids[-1])
     for number in range(options.jobs):
         ledger.add_job(
-            Work.of(
+            JobSpec.of(
                 study_uid="1.2.3",
                 series_uid="1.2.3.4",
                 instances=uids,

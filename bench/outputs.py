@@ -22,8 +22,8 @@ from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 
 from dicom_node.masks.packed import Masks, PackedMask
-from dicom_node.objects.common import Algorithm, Work
 from dicom_node.objects.preview import write_preview
+from dicom_node.objects.provenance import Algorithm, Provenance
 from dicom_node.objects.rtstruct import write_rtstruct
 from dicom_node.objects.seg import write_seg
 from dicom_node.objects.sr import write_sr
@@ -31,7 +31,7 @@ from dicom_node.regions import region_for
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import ct_series
 
-WORK = Work(Algorithm("bench", "1", "sha256:" + "0" * 64), made=datetime(2026, 1, 1))
+PROVENANCE = Provenance(Algorithm("bench", "1", "sha256:" + "0" * 64), made=datetime(2026, 1, 1))
 ROWS = 512
 TURNS = 3
 
@@ -94,7 +94,7 @@ def compare_times(folder: Path, count: int = 10, slices: int = 100) -> None:
     regions = [region_for(f"thing {number}") for number in range(count)]
     ours, theirs = [], []
     for _ in range(TURNS):
-        ours.append(timed(lambda: write_seg(series, masks, regions, WORK)))
+        ours.append(timed(lambda: write_seg(series, masks, regions, PROVENANCE)))
         theirs.append(timed(lambda: by_highdicom(headers, masks)))
     print(f"{count} segments on {slices} slices of {ROWS} x {ROWS}, CPU seconds, best of {TURNS}:")
     print(f"  write_seg {min(ours):.2f}, highdicom {min(theirs):.2f}: ratio {min(ours) / min(theirs):.2f}")
@@ -113,16 +113,16 @@ def measure_memory(folder: Path, count: int = 30, slices: int = 400) -> None:
 
     masks = Masks(PackedMask.of(mask) for mask in balls(count, slices))
     step("packed")
-    segmentation = write_seg(series, masks, regions, WORK)
+    segmentation = write_seg(series, masks, regions, PROVENANCE)
     assert segmentation.dataset is not None
     segmentation.dataset.save_as(folder / "seg.dcm", enforce_file_format=True)
     step("SEG")
-    write_sr(series, masks, segmentation, WORK)
+    write_sr(series, masks, segmentation, PROVENANCE)
     del segmentation
     step("SR")
-    write_rtstruct(series, masks, regions, WORK).save_as(folder / "rtstruct.dcm", enforce_file_format=True)
+    write_rtstruct(series, masks, regions, PROVENANCE).save_as(folder / "rtstruct.dcm", enforce_file_format=True)
     step("RTSTRUCT")
-    write_preview(series, masks, regions, WORK)
+    write_preview(series, masks, regions, PROVENANCE)
     step("preview")
 
 

@@ -26,8 +26,8 @@ import worker.protocols
 from dicom_node.errors import DicomNodeError
 from dicom_node.images.frames import read_files
 from dicom_node.masks.measures import extent
-from dicom_node.objects.common import Algorithm, Work
-from dicom_node.objects.result_set import Plan
+from dicom_node.objects.provenance import Algorithm, Provenance
+from dicom_node.objects.result_set import ResultSet
 from dicom_node.regions import region_for
 from dicom_node.series import ImageSeries, read_series, read_volume
 from dicom_node.synthesis import write_slices
@@ -36,7 +36,7 @@ from worker.protocols import Protocol, read_folder
 from worker.selection.choose import choose
 from worker.selection.study_volumes import StudyVolume, volumes_of
 
-WORK = Work(Algorithm("boxes", "1", "sha256:" + "0" * 64), made=datetime(2026, 1, 1))
+PROVENANCE = Provenance(Algorithm("boxes", "1", "sha256:" + "0" * 64), made=datetime(2026, 1, 1))
 REGIONS = [region_for("left kidney"), region_for("a box"), region_for("spleen")]
 SHIPPED = Path(worker.protocols.__file__).parent / "shipped"
 HEAD = """# Cases
@@ -148,7 +148,7 @@ def come_out(series: ImageSeries) -> str:
     affine = series.affine if series.tilt_degrees else network.affine
     seen = on_slices if series.tilt_degrees else masks
     extents = [extent(mask, affine) if mask.any() else None for mask in seen]
-    plan = Plan(series, on_slices, REGIONS, WORK, ("seg", "rtstruct", "sr", "preview"), label_map=True)
+    plan = ResultSet(series, on_slices, REGIONS, PROVENANCE, ("seg", "rtstruct", "sr", "preview"), label_map=True)
     try:
         errors = {name: iod_errors(dataset) for name, dataset in plan.written(extents)}
     except DicomNodeError as error:

@@ -33,7 +33,7 @@ class NiftiImage:
 
 
 @dataclass(frozen=True)
-class Job:
+class FileJob:
     """One image file and the prompts to segment in it."""
 
     image: Path
@@ -61,21 +61,21 @@ class Segment(Protocol):
     ) -> Masks: ...
 
 
-def jobs_for(inputs: Sequence[Path], prompts: Sequence[str]) -> list[Job]:
+def jobs_for(inputs: Sequence[Path], prompts: Sequence[str]) -> list[FileJob]:
     """The same prompts for every image: `inputs` is one folder (all NIfTI files in it) or any number of files."""
     files = list(inputs)
     if len(files) == 1 and files[0].is_dir():
         files = sorted(path for path in files[0].iterdir() if path.name.endswith(ENDINGS))
         if not files:
             raise FileError(f"there is no .nii or .nii.gz file in {inputs[0]}")
-    return [Job(path, tuple(prompts)) for path in files]
+    return [FileJob(path, tuple(prompts)) for path in files]
 
 
-def read_jobs(source: str) -> list[Job]:
+def read_jobs(source: str) -> list[FileJob]:
     """Jobs from JSON, given as text or as the name of a .json file: a list of {"image": path, "prompts": [...]}."""
     try:
         text = source if source.lstrip().startswith("[") else Path(source).read_text(encoding="utf-8")
-        return [Job(Path(entry["image"]), tuple(entry["prompts"])) for entry in json.loads(text)]
+        return [FileJob(Path(entry["image"]), tuple(entry["prompts"])) for entry in json.loads(text)]
     except OSError as error:
         raise FileError(f"the jobs file {source} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -84,12 +84,12 @@ def read_jobs(source: str) -> list[Job]:
 
 def predict_files(
     segment: Segment,
-    jobs: Sequence[Job],
+    jobs: Sequence[FileJob],
     output: Path,
     *,
     save_combined: bool = False,
     overwrite: bool = True,
-    progress: Callable[[Job, float], None] | None = None,
+    progress: Callable[[FileJob, float], None] | None = None,
 ) -> list[Path]:
     """Segment every job's image and write its masks; returns all result files, in the order of the jobs.
 
@@ -105,7 +105,7 @@ def predict_files(
         if job in wanted:
             image = read_image(job.image)
 
-            def report(done: float, job: Job = job) -> None:
+            def report(done: float, job: FileJob = job) -> None:
                 if progress is not None:
                     progress(job, done)
 
@@ -115,12 +115,12 @@ def predict_files(
     return [path for paths in targets for path in paths]
 
 
-def unfinished(jobs: Sequence[Job], output: Path, save_combined: bool) -> list[Job]:
+def unfinished(jobs: Sequence[FileJob], output: Path, save_combined: bool) -> list[FileJob]:
     """The jobs of which a file is still to be written."""
     return [job for job in jobs if not all(path.exists() for path in output_files(job, output, save_combined))]
 
 
-def output_files(job: Job, output: Path, save_combined: bool) -> list[Path]:
+def output_files(job: FileJob, output: Path, save_combined: bool) -> list[Path]:
     """Where the results of a job go: one file per prompt, or one for all."""
     if save_combined:
         return [output / f"{job.case}.nii.gz"]
@@ -166,7 +166,7 @@ def write_mask(path: Path, values: npt.NDArray[Any], image: NiftiImage) -> None:
     temporary.replace(path)
 
 
-def _check_distinct(jobs: Sequence[Job], targets: Sequence[Iterable[Path]]) -> None:
+def _check_distinct(jobs: Sequence[FileJob], targets: Sequence[Iterable[Path]]) -> None:
     """Refuse work in which one result would overwrite another."""
     writers: dict[Path, tuple[Path, str]] = {}
     for job, paths in zip(jobs, targets, strict=True):

@@ -103,7 +103,7 @@ class Route(Frozen):
     fallback: str | None = None  # the destination that gets them if `to` refuses or never answers
 
 
-class Work(Frozen):
+class JobSpec(Frozen):
     """One volume, one protocol: everything that decides what the result is."""
 
     study_uid: str

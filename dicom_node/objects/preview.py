@@ -16,14 +16,23 @@ from pydicom.sr.codedict import codes
 from dicom_node.errors import ResultError
 from dicom_node.masks.packed import Mask, Masks
 from dicom_node.masks.picture import Rgb, picture
-from dicom_node.objects.common import Work, coded, describe, masks_of, refer, reference_item, result_dataset, titled
+from dicom_node.objects.common import (
+    coded,
+    describe,
+    masks_of,
+    refer,
+    reference_item,
+    result_dataset,
+    titled,
+)
+from dicom_node.objects.provenance import Provenance
 from dicom_node.regions import Region, label_of
 from dicom_node.series import ImageSeries
 from dicom_node.volume import network_axes, to_network
 
 
 def write_preview(
-    series: ImageSeries, masks: Masks | NDArray[np.bool_], regions: Sequence[Region], work: Work
+    series: ImageSeries, masks: Masks | NDArray[np.bool_], regions: Sequence[Region], provenance: Provenance
 ) -> Dataset:
     """Three planes through the masks (P, slices, rows, columns) on the slices of `series`, one region each.
 
@@ -33,8 +42,8 @@ def write_preview(
     found = [index for index, mask in enumerate(packed.packed) if len(mask.held)]
     if not found:
         raise ResultError("no mask holds a voxel: there is nothing to show")
-    reference = work.reference("preview", series, regions)
-    dataset = result_dataset(series, work, reference, "OT")
+    reference = provenance.reference("preview", series, regions)
+    dataset = result_dataset(series, provenance, reference, "OT")
     pixels = drawn(
         series,
         Masks(packed.packed[index] for index in found),
@@ -48,11 +57,11 @@ def write_preview(
     dataset.PatientOrientation = ""  # of three planes there is none
     dataset.Laterality = ""
     dataset.BurnedInAnnotation = "YES"
-    dataset.ImageComments = describe(work)
+    dataset.ImageComments = describe(provenance)
     dataset.DerivationDescription = "Contours of an automatic segmentation on three planes of the image"
-    dataset.ContentDate, dataset.ContentTime = f"{work.made:%Y%m%d}", f"{work.made:%H%M%S}"
+    dataset.ContentDate, dataset.ContentTime = f"{provenance.made:%Y%m%d}", f"{provenance.made:%H%M%S}"
     dataset.LossyImageCompression = "01" if any(_is_lossy(header) for header in series.headers) else "00"
-    refer(dataset, series, work, reference)
+    refer(dataset, series, provenance, reference)
     sources = dict.fromkeys((one.sop_class_uid, one.sop_uid) for one in series.references)
     dataset.SourceImageSequence = [reference_item(*source) for source in sources]
     dataset.DerivationCodeSequence = [coded(codes.DCM.SegmentationImageDerivation)]

@@ -22,8 +22,6 @@ from dicom_node.errors import ResultError
 from dicom_node.masks.contours import keyhole, outline
 from dicom_node.masks.packed import Masks, PackedMask
 from dicom_node.objects.common import (
-    ObjectReference,
-    Work,
     coded,
     describe,
     item,
@@ -35,6 +33,7 @@ from dicom_node.objects.common import (
     titled,
 )
 from dicom_node.objects.patient import carried
+from dicom_node.objects.provenance import ObjectReference, Provenance
 from dicom_node.regions import Region, asked_by, label_of, one_line, shortened, without_side
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
@@ -50,7 +49,7 @@ def write_rtstruct(
     series: ImageSeries,
     masks: Masks | NDArray[np.bool_],
     regions: Sequence[Region],
-    work: Work,
+    provenance: Provenance,
     *,
     holes: Holes = "keyhole",
     name_length: int = 64,
@@ -72,15 +71,15 @@ def write_rtstruct(
     if not kept:
         raise ResultError("no mask holds a voxel: there is no structure to write")
     reference = rtstruct_reference(
-        series, regions, work, holes=holes, name_length=name_length, placeholders=placeholders
+        series, regions, provenance, holes=holes, name_length=name_length, placeholders=placeholders
     )
-    dataset = result_dataset(series, work, reference, "RTSTRUCT")
+    dataset = result_dataset(series, provenance, reference, "RTSTRUCT")
     # Some thousand points are more than the 64 kB that a Decimal String may have in explicit VR (PS3.5 7.1.2).
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     missing = [region for region, mask in zip(regions, packed, strict=True) if not len(mask.held)]
-    _describe(dataset, series, work, looked_for(missing))
-    refer(dataset, series, work, reference)
-    if replaced := work.predecessor(reference.sop_class_uid):
+    _describe(dataset, series, provenance, looked_for(missing))
+    refer(dataset, series, provenance, reference)
+    if replaced := provenance.predecessor(reference.sop_class_uid):
         dataset.PredecessorStructureSetSequence = [
             reference_item(one.sop_class_uid, one.sop_uid) for one in replaced[:1]
         ]
@@ -93,9 +92,9 @@ def write_rtstruct(
                 ROINumber=number,
                 ReferencedFrameOfReferenceUID=dataset.FrameOfReferenceUID,
                 ROIName=name,
-                ROIDescription=_roi_description(region, work),
+                ROIDescription=_roi_description(region, provenance),
                 ROIGenerationAlgorithm="" if region.placeholder else "AUTOMATIC",
-                ROIGenerationDescription=shortened(f"{work.algorithm.name} {work.algorithm.version}", 64),
+                ROIGenerationDescription=shortened(f"{provenance.algorithm.name} {provenance.algorithm.version}", 64),
             )
         )
         contours.append(_contours(number, series, packed[index], region, holes))
@@ -110,14 +109,14 @@ def write_rtstruct(
 def rtstruct_reference(
     series: ImageSeries,
     regions: Sequence[Region],
-    work: Work,
+    provenance: Provenance,
     *,
     holes: Holes = "keyhole",
     name_length: int = 64,
     placeholders: bool = False,
 ) -> ObjectReference:
     """The structure set that `write_rtstruct` writes with these options, before it is written."""
-    return work.reference("RTSTRUCT", series, regions, holes, str(name_length), str(placeholders))
+    return provenance.reference("RTSTRUCT", series, regions, holes, str(name_length), str(placeholders))
 
 
 def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
@@ -149,7 +148,7 @@ def _stem(region: Region) -> tuple[str, str]:
     return "_".join(word[:1].upper() + word[1:] for word in re.findall(r"[A-Za-z0-9]+", plain)) or "ROI", suffix
 
 
-def _describe(dataset: Dataset, series: ImageSeries, work: Work, missing: str) -> None:
+def _describe(dataset: Dataset, series: ImageSeries, provenance: Provenance, missing: str) -> None:
     """RT series, frame of reference and structure set modules (PS3.3 C.8.8.1, C.7.4.1, C.8.8.5)."""
     frame_of_reference = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
     dataset.SeriesDescription = titled("Structures, UNAPPROVED", series)
@@ -159,8 +158,8 @@ def _describe(dataset: Dataset, series: ImageSeries, work: Work, missing: str) -
     dataset.PositionReferenceIndicator = indicator.value if indicator else ""
     dataset.StructureSetLabel = "AUTO UNAPPROVED"
     dataset.StructureSetName = "Automatic contours, UNAPPROVED"
-    dataset.StructureSetDescription = shortened(f"{describe(work)} {missing}".strip(), 1024)
-    dataset.StructureSetDate, dataset.StructureSetTime = f"{work.made:%Y%m%d}", f"{work.made:%H%M%S}"
+    dataset.StructureSetDescription = shortened(f"{describe(provenance)} {missing}".strip(), 1024)
+    dataset.StructureSetDate, dataset.StructureSetTime = f"{provenance.made:%Y%m%d}", f"{provenance.made:%H%M%S}"
     images = [
         reference_item(reference.sop_class_uid, reference.sop_uid, reference.frame_number)
         for reference in series.references
@@ -179,12 +178,12 @@ def _describe(dataset: Dataset, series: ImageSeries, work: Work, missing: str) -
     ]
 
 
-def _roi_description(region: Region, work: Work) -> str:
-    protocol = f", protocol {work.protocol} {work.protocol_digest}".rstrip() if work.protocol else ""
-    made_by = f"{work.algorithm.name} {work.algorithm.version}, weights {work.algorithm.digest}"
+def _roi_description(region: Region, provenance: Provenance) -> str:
+    protocol = f", protocol {provenance.protocol} {provenance.protocol_digest}".rstrip() if provenance.protocol else ""
+    made_by = f"{provenance.algorithm.name} {provenance.algorithm.version}, weights {provenance.algorithm.digest}"
     if region.placeholder:
         return shortened(f"UNAPPROVED. Empty, to be drawn by a person{protocol}.", 1024)
-    reasons = " ".join(reason.sentence for reason in work.review if reason.label == region.label)
+    reasons = " ".join(reason.sentence for reason in provenance.review if reason.label == region.label)
     review = f" To be reviewed: {reasons}" if reasons else ""
     return shortened(f"UNAPPROVED. {made_by}{protocol}. {asked_by(region)}{review}", 1024)
 

@@ -21,8 +21,6 @@ from pydicom.valuerep import format_number_as_ds
 from dicom_node.errors import ResultError
 from dicom_node.masks.packed import Masks, PackedMask
 from dicom_node.objects.common import (
-    Kind,
-    Work,
     coded,
     describe,
     item,
@@ -34,6 +32,7 @@ from dicom_node.objects.common import (
     titled,
 )
 from dicom_node.objects.patient import carried
+from dicom_node.objects.provenance import Kind, Provenance
 from dicom_node.regions import Region, asked_by, label_of, one_line, shortened
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
@@ -60,7 +59,7 @@ def write_seg(
     series: ImageSeries,
     masks: Masks | NDArray[np.bool_],
     regions: Sequence[Region],
-    work: Work,
+    provenance: Provenance,
     form: Form = "BINARY",
 ) -> Segmentation:
     """Masks (P, slices, rows, columns) on the slices of `series`, one region each, as one Segmentation.
@@ -82,14 +81,14 @@ def write_seg(
     overlap = overlapping(segments)
     if form == "LABELMAP" and overlap:
         raise ResultError("segments overlap: a label map can hold one of them per voxel only; write them as BINARY")
-    reference = work.reference(_KINDS[form], series, regions)
-    dataset = result_dataset(series, work, reference, "SEG")
-    _describe(dataset, result, series, work)
+    reference = provenance.reference(_KINDS[form], series, regions)
+    dataset = result_dataset(series, provenance, reference, "SEG")
+    _describe(dataset, result, series, provenance)
     dataset.SegmentSequence = [
-        _segment(number, region, work, reference.sop_uid) for number, region in enumerate(result.found, start=1)
+        _segment(number, region, provenance, reference.sop_uid) for number, region in enumerate(result.found, start=1)
     ]
     dataset.SegmentsOverlap = "YES" if overlap else "NO"
-    refer(dataset, series, work, reference)
+    refer(dataset, series, provenance, reference)
     if form == "BINARY":
         _lay_frames(dataset, series, [(number, mask.held) for number, mask in enumerate(segments, start=1)])
         dataset.PixelData = _bits(segments)
@@ -98,15 +97,15 @@ def write_seg(
     return replace(result, dataset=dataset)
 
 
-def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work: Work) -> None:
+def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, provenance: Provenance) -> None:
     """Series, frame of reference, general image, image pixel and segmentation image modules (PS3.3 C.8.20.2)."""
     dataset.SeriesDescription = titled("Segmentation, UNAPPROVED", series)
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     dataset.ContentLabel = "SEGMENTATION"
     dataset.ContentDescription = "Automatic segmentation, UNAPPROVED"
     dataset.ContentCreatorName = ""
-    dataset.ContentDate, dataset.ContentTime = f"{work.made:%Y%m%d}", f"{work.made:%H%M%S}"
-    dataset.ImageComments = shortened(f"{describe(work)} {looked_for(result.not_found)}".strip(), 10240)
+    dataset.ContentDate, dataset.ContentTime = f"{provenance.made:%Y%m%d}", f"{provenance.made:%H%M%S}"
+    dataset.ImageComments = shortened(f"{describe(provenance)} {looked_for(result.not_found)}".strip(), 10240)
     dataset.FrameOfReferenceUID = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
     indicator = carried(series.headers[0], "PositionReferenceIndicator")
     dataset.PositionReferenceIndicator = indicator.value if indicator else ""
@@ -123,11 +122,11 @@ def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, work:
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 1, 1, 0
 
 
-def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
-    algorithm = work.algorithm
+def _segment(number: int, region: Region, provenance: Provenance, sop_uid: str) -> Dataset:
+    algorithm = provenance.algorithm
     parameters = {"prompt": one_line(region.prompt), "weights": algorithm.digest}
-    if work.protocol:
-        parameters["protocol"] = f"{work.protocol} {work.protocol_digest}".strip()
+    if provenance.protocol:
+        parameters["protocol"] = f"{provenance.protocol} {provenance.protocol_digest}".strip()
     segment = SegmentDescription(
         segment_number=number,
         segment_label=label_of(region.label),  # a protocol may have put its own name there
@@ -150,7 +149,7 @@ def _segment(number: int, region: Region, work: Work, sop_uid: str) -> Dataset:
         kind = segment.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [coded(region.laterality)]
     uncoded = "" if region.coded else " No code is known for this prompt: the type is the generic one."
-    reasons = " ".join(reason.sentence for reason in work.review if reason.label == region.label)
+    reasons = " ".join(reason.sentence for reason in provenance.review if reason.label == region.label)
     review = f" To be reviewed: {reasons}" if reasons else ""
     segment.SegmentDescription = shortened(f"UNAPPROVED.{uncoded}{review} {asked_by(region)}", 1024)
     return segment

@@ -34,18 +34,8 @@ from pydicom.valuerep import DA, TM
 
 from dicom_node.masks.measures import Measures, measure
 from dicom_node.masks.packed import Masks
-from dicom_node.objects.common import (
-    LABEL_MAP_STORAGE,
-    Kind,
-    ObjectReference,
-    Work,
-    describe,
-    documents,
-    item,
-    masks_of,
-    result_dataset,
-    titled,
-)
+from dicom_node.objects.common import describe, documents, item, masks_of, result_dataset, titled
+from dicom_node.objects.provenance import LABEL_MAP_STORAGE, Kind, ObjectReference, Provenance
 from dicom_node.objects.seg import Segmentation
 from dicom_node.regions import Region, asked_by, one_line, shortened
 from dicom_node.series import ImageSeries
@@ -82,7 +72,7 @@ _UPTAKES: Final = {
 
 
 def write_sr(
-    series: ImageSeries, masks: Masks | NDArray[np.bool_], segmentation: Segmentation, work: Work
+    series: ImageSeries, masks: Masks | NDArray[np.bool_], segmentation: Segmentation, provenance: Provenance
 ) -> Dataset | None:
     """Measures of the segments of `segmentation` as one Enhanced SR; None when no segment was found.
 
@@ -94,17 +84,17 @@ def write_sr(
         return None
     found = [mask for mask in masks_of(series, masks, segmentation.regions).packed if len(mask.held)]
     groups = [
-        _group(number, region, measure(mask.mask(), series.affine, series.volume.array), series, seg, work)
+        _group(number, region, measure(mask.mask(), series.affine, series.volume.array), series, seg, provenance)
         for number, (region, mask) in enumerate(zip(segmentation.found, found, strict=True), start=1)
     ]
     observer = ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-            uid=derived_uid("device", work.algorithm.name, work.algorithm.digest),
-            name=work.algorithm.name,
+            uid=derived_uid("device", provenance.algorithm.name, provenance.algorithm.digest),
+            name=provenance.algorithm.name,
             manufacturer_name="voxtell-dicom",
-            model_name=work.algorithm.name,
-            serial_number=work.algorithm.digest,
+            model_name=provenance.algorithm.name,
+            serial_number=provenance.algorithm.digest,
         ),
     )
     report = MeasurementReport(
@@ -115,17 +105,17 @@ def write_sr(
     )
     if missing := [region for region in segmentation.not_found if not region.placeholder]:
         report[0].ContentSequence.append(_not_there(missing))
-    return _document(report, series, seg, work, segmentation.regions)
+    return _document(report, series, seg, provenance, segmentation.regions)
 
 
 def _group(
-    number: int, region: Region, measures: Measures, series: ImageSeries, seg: Dataset, work: Work
+    number: int, region: Region, measures: Measures, series: ImageSeries, seg: Dataset, provenance: Provenance
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     """TID 1411: one segment with its tracking identifiers, codes and numbers."""
     algorithm = AlgorithmIdentification(
-        name=work.algorithm.name,
-        version=work.algorithm.version,
-        parameters=[f"prompt={one_line(region.prompt)}", f"weights={work.algorithm.digest}"],
+        name=provenance.algorithm.name,
+        version=provenance.algorithm.version,
+        parameters=[f"prompt={one_line(region.prompt)}", f"weights={provenance.algorithm.digest}"],
     )
     values = [
         Measurement(name=codes.SCT.Volume, value=_digits(measures.volume_ml), unit=_MILLILITRE),
@@ -162,7 +152,7 @@ def _group(
     )
     if region.sentence:
         group[0].ContentSequence.append(_comment(asked_by(region)))
-    for reason in work.review:
+    for reason in provenance.review:
         if reason.label in (None, region.label):
             group[0].ContentSequence.append(_comment(f"To be reviewed: {reason.sentence}"))
     return group
@@ -205,11 +195,11 @@ def _rescale_types(header: Dataset) -> set[str]:
 
 
 def _document(
-    report: MeasurementReport, series: ImageSeries, seg: Dataset, work: Work, regions: Sequence[Region]
+    report: MeasurementReport, series: ImageSeries, seg: Dataset, provenance: Provenance, regions: Sequence[Region]
 ) -> Dataset:
     """The report as an object: highdicom's document modules on the header that all results share."""
     kind: Kind = "SR labelmap" if seg.SOPClassUID == LABEL_MAP_STORAGE else "SR"
-    reference = work.reference(kind, series, regions)
+    reference = provenance.reference(kind, series, regions)
     blank = dict.fromkeys(
         ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"), ""
     )
@@ -219,21 +209,21 @@ def _document(
         evidence=[item(**named, **blank, StudyDate="", StudyTime=""), *series.headers],
         content=report[0],
         series_instance_uid=reference.series_uid,
-        series_number=work.series_number,
+        series_number=provenance.series_number,
         sop_instance_uid=reference.sop_uid,
         instance_number=1,
         is_complete=True,
     )
-    shared = result_dataset(series, work, reference, "SR")
+    shared = result_dataset(series, provenance, reference, "SR")
     document.update(shared)
     document.file_meta = shared.file_meta
     document.SeriesDescription = titled("Measurements, UNAPPROVED", series)
-    document.ContentDate, document.ContentTime = DA(work.made.date()), TM(work.made.time())
-    document.CompletionFlagDescription = shortened(describe(work), 64)
+    document.ContentDate, document.ContentTime = DA(provenance.made.date()), TM(provenance.made.time())
+    document.CompletionFlagDescription = shortened(describe(provenance), 64)
     measured = ObjectReference(*(str(seg[key].value) for key in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")))
-    if beside := documents(series, [one for one in work.others(reference) if one != measured]):
+    if beside := documents(series, [one for one in provenance.others(reference) if one != measured]):
         document.PertinentOtherEvidenceSequence = beside
-    if replaced := documents(series, work.predecessor(reference.sop_class_uid)):
+    if replaced := documents(series, provenance.predecessor(reference.sop_class_uid)):
         document.PredecessorDocumentsSequence = replaced
     return document
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 
 from dicom_node.masks.measures import extent
-from dicom_node.objects.result_set import Plan
+from dicom_node.objects.result_set import ResultSet
 from dicom_node.regions import region_for
 from dicom_node.series import read_series
 from dicom_node.synthesis import ct_series
 from tests.dicom_node.test_common import errors
-from tests.support.images import WORK
+from tests.support.images import PROVENANCE
 
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cn"]), min_size=1, max_size=120)
 
@@ -31,7 +31,7 @@ def test_any_prompt_makes_valid_objects(tmp_path: Path, prompt: str) -> None:
     masks = np.zeros((1, 3, 8, 8), dtype=bool)
     masks[0, 1:, 2:5, 2:6] = True
     regions = [region_for(prompt)]
-    plan = Plan(series, masks, regions, WORK, ("seg", "rtstruct", "sr", "preview"), label_map=True)
+    plan = ResultSet(series, masks, regions, PROVENANCE, ("seg", "rtstruct", "sr", "preview"), label_map=True)
     made = dict(plan.written([extent(masks[0], series.affine)]))
     assert len(made) == 6
     for name, dataset in made.items():

@@ -8,14 +8,14 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from dicom_node.objects.common import ObjectReference, Review, Work
+from dicom_node.objects.provenance import ObjectReference, Provenance, Review
 from dicom_node.objects.rtstruct import rtstruct_reference, write_rtstruct
 from dicom_node.objects.seg import write_seg
 from dicom_node.objects.sr import write_sr
 from dicom_node.regions import Region, region_for
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import ct_series
-from tests.support.images import WORK, iod_errors
+from tests.support.images import PROVENANCE, iod_errors
 
 REGIONS = [region_for("liver"), region_for("left kidney")]
 
@@ -31,7 +31,7 @@ def boxes(series: ImageSeries) -> NDArray[np.bool_]:
     return masks
 
 
-def of_work(series: ImageSeries, work: Work, regions: list[Region] = REGIONS) -> dict[str, Dataset]:
+def of_work(series: ImageSeries, work: Provenance, regions: list[Region] = REGIONS) -> dict[str, Dataset]:
     """Every object of one result."""
     masks = boxes(series)
     segs = {
@@ -64,20 +64,20 @@ def errors(dataset: Dataset, folder: Path) -> list[str]:
 
 
 def test_uids_are_known_before_anything_is_written(ct: ImageSeries) -> None:
-    made = of_work(ct, WORK)
-    assert own(made["SEG"]) == WORK.reference("SEG", ct, REGIONS)
-    assert own(made["labels"]) == WORK.reference("SEG labelmap", ct, REGIONS)
-    assert own(made["SR"]) == WORK.reference("SR", ct, REGIONS)
-    assert own(made["SR of labels"]) == WORK.reference("SR labelmap", ct, REGIONS)
-    assert own(made["RTSTRUCT"]) == rtstruct_reference(ct, REGIONS, WORK)
+    made = of_work(ct, PROVENANCE)
+    assert own(made["SEG"]) == PROVENANCE.reference("SEG", ct, REGIONS)
+    assert own(made["labels"]) == PROVENANCE.reference("SEG labelmap", ct, REGIONS)
+    assert own(made["SR"]) == PROVENANCE.reference("SR", ct, REGIONS)
+    assert own(made["SR of labels"]) == PROVENANCE.reference("SR labelmap", ct, REGIONS)
+    assert own(made["RTSTRUCT"]) == rtstruct_reference(ct, REGIONS, PROVENANCE)
     assert (
         len({one.SOPInstanceUID for one in made.values()}) == len({one.SeriesInstanceUID for one in made.values()}) == 5
     )
 
 
 def test_objects_name_each_other_and_their_source_and_stay_valid(ct: ImageSeries, tmp_path: Path) -> None:
-    references = {name: own(dataset) for name, dataset in of_work(ct, WORK).items()}
-    made = of_work(ct, replace(WORK, siblings=tuple(references.values())))
+    references = {name: own(dataset) for name, dataset in of_work(ct, PROVENANCE).items()}
+    made = of_work(ct, replace(PROVENANCE, siblings=tuple(references.values())))
     sources = {reference.sop_uid for reference in ct.references}
     for name, dataset in made.items():
         assert own(dataset) == references[name]
@@ -97,8 +97,8 @@ def test_objects_name_each_other_and_their_source_and_stay_valid(ct: ImageSeries
 
 
 def test_a_result_names_the_one_that_it_replaces(ct: ImageSeries, tmp_path: Path) -> None:
-    old = {name: own(dataset) for name, dataset in of_work(ct, replace(WORK, protocol_digest="older")).items()}
-    made = of_work(ct, replace(WORK, predecessors=tuple(old.values())))
+    old = {name: own(dataset) for name, dataset in of_work(ct, replace(PROVENANCE, protocol_digest="older")).items()}
+    made = of_work(ct, replace(PROVENANCE, predecessors=tuple(old.values())))
     for name, dataset in made.items():
         assert errors(dataset, tmp_path) == [], name
     assert uids_in(made["SR"], "PredecessorDocumentsSequence") >= {old["SR"].sop_uid}
@@ -109,7 +109,7 @@ def test_a_result_names_the_one_that_it_replaces(ct: ImageSeries, tmp_path: Path
 
 def test_what_is_to_be_reviewed_stands_where_people_look(ct: ImageSeries, tmp_path: Path) -> None:
     reasons = (Review("liver holds 12 ml, expected are 900 to 2500 ml.", "liver"), Review("Spacing is unusual."))
-    made = of_work(ct, replace(WORK, review=reasons))
+    made = of_work(ct, replace(PROVENANCE, review=reasons))
     for name, dataset in made.items():
         assert errors(dataset, tmp_path) == [], name
         assert "To be reviewed" in dataset.ContributingEquipmentSequence[0].ContributionDescription

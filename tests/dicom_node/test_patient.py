@@ -15,7 +15,7 @@ from dicom_node.objects.seg import write_seg
 from dicom_node.regions import region_for
 from dicom_node.series import read_series
 from dicom_node.synthesis import ct_series
-from tests.support.images import WORK, iod_errors
+from tests.support.images import PROVENANCE, iod_errors
 
 Result = Callable[..., Dataset]
 JAPANESE = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B"  # PS3.5 H.3.1
@@ -37,7 +37,9 @@ def result(tmp_path: Path) -> Result:
                 padded, tag = value + b" " * (len(value) % 2), Tag(keyword)
                 image._dict[tag] = RawDataElement(tag, dictionary_VR(tag), len(padded), padded, 0, False, True)
             image.save_as(path)
-        seg = write_seg(read_series(files), np.ones((1, 4, 9, 9), dtype=bool), [region_for("liver")], WORK).dataset
+        seg = write_seg(
+            read_series(files), np.ones((1, 4, 9, 9), dtype=bool), [region_for("liver")], PROVENANCE
+        ).dataset
         assert seg is not None
         seg.save_as(tmp_path / "seg.dcm", enforce_file_format=True)
         return dcmread(tmp_path / "seg.dcm")

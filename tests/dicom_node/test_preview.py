@@ -14,7 +14,7 @@ from dicom_node.objects.preview import write_preview
 from dicom_node.regions import region_for
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import Subject, ct_series
-from tests.support.images import WORK, iod_errors, series_files
+from tests.support.images import PROVENANCE, iod_errors, series_files
 
 REGIONS = [region_for("liver"), region_for("spleen")]
 
@@ -38,7 +38,7 @@ def test_over_real_series_the_preview_is_a_valid_image(
     shared_data: Callable[..., Path], tmp_path: Path, case: str
 ) -> None:
     series = read_series(series_files(shared_data(case)))
-    preview = write_preview(series, boxes(series), REGIONS, WORK)
+    preview = write_preview(series, boxes(series), REGIONS, PROVENANCE)
     assert iod_errors(preview, tmp_path) == []
     pixels = dcmread(tmp_path / f"{preview.SOPInstanceUID}.dcm").pixel_array
     red, green, blue = np.moveaxis(pixels.reshape(-1, 3).astype(int), -1, 0)
@@ -52,7 +52,7 @@ def test_it_says_what_it_is_and_whose(tmp_path: Path) -> None:
             np.zeros((6, 60, 80)), (3.0, 2.0, 2.0), tmp_path / patient, subject=Subject(patient_id=patient)
         )
         series = read_series(files)
-        dataset = write_preview(series, boxes(series), REGIONS, WORK)
+        dataset = write_preview(series, boxes(series), REGIONS, PROVENANCE)
         assert (dataset.Modality, dataset.BurnedInAnnotation) == ("OT", "YES")
         assert "not for diagnosis" in dataset.SeriesDescription
         assert dataset.PatientID == patient
@@ -61,9 +61,11 @@ def test_it_says_what_it_is_and_whose(tmp_path: Path) -> None:
     (series, one), (_, other) = preview_of("ONE"), preview_of("ANOTHER")
     assert np.array_equal(one[:-LEGEND_HEIGHT], other[:-LEGEND_HEIGHT])
     assert not np.array_equal(one[-LEGEND_HEIGHT:], other[-LEGEND_HEIGHT:]), "the patient's ID is burned in"
-    assert write_preview(series, boxes(series), REGIONS, WORK).SOPInstanceUID == WORK.uid("preview", series, REGIONS)
-    assert write_preview(series, boxes(series), REGIONS, replace(WORK, protocol_digest="x")).SOPInstanceUID != WORK.uid(
+    assert write_preview(series, boxes(series), REGIONS, PROVENANCE).SOPInstanceUID == PROVENANCE.uid(
         "preview", series, REGIONS
     )
+    assert write_preview(
+        series, boxes(series), REGIONS, replace(PROVENANCE, protocol_digest="x")
+    ).SOPInstanceUID != PROVENANCE.uid("preview", series, REGIONS)
     with pytest.raises(ResultError, match="nothing to show"):
-        write_preview(series, np.zeros_like(boxes(series)), REGIONS, WORK)
+        write_preview(series, np.zeros_like(boxes(series)), REGIONS, PROVENANCE)

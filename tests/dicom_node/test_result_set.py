@@ -12,15 +12,15 @@ from pydicom import Dataset, dcmread
 
 from dicom_node.errors import ResultError
 from dicom_node.masks.measures import extent
-from dicom_node.objects.common import Algorithm, Review
-from dicom_node.objects.result_set import Plan
+from dicom_node.objects.provenance import Algorithm, Review
+from dicom_node.objects.result_set import ResultSet
 from dicom_node.regions import region_for
 from dicom_node.scu.c_store import send
 from dicom_node.scu.transcode import Syntax, transcoded
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import ct_series
 from tests.dicom_node.test_common import errors
-from tests.support.images import WORK, series_files
+from tests.support.images import PROVENANCE, series_files
 from tests.support.peers import orthanc
 
 REGIONS = [region_for("left kidney"), region_for("spleen"), region_for("a box")]
@@ -37,7 +37,7 @@ def boxes(series: ImageSeries) -> NDArray[np.bool_]:
 
 def made(series: ImageSeries, masks: NDArray[np.bool_]) -> dict[str, Dataset]:
     extents = [extent(mask, series.affine) if mask.any() else None for mask in masks]
-    return dict(Plan(series, masks, REGIONS, WORK, ALL, label_map=True).written(extents))
+    return dict(ResultSet(series, masks, REGIONS, PROVENANCE, ALL, label_map=True).written(extents))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_over_real_series_every_object_is_valid(shared_data: Callable[..., Path]
 
 def test_every_object_has_the_uids_by_which_the_others_name_it(tmp_path: Path) -> None:
     series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path))
-    plan = Plan(series, boxes(series), REGIONS, WORK, ALL, label_map=True)
+    plan = ResultSet(series, boxes(series), REGIONS, PROVENANCE, ALL, label_map=True)
     written = plan.written([extent(mask, series.affine) if mask.any() else None for mask in boxes(series)])
     uids = {name: (dataset.SOPInstanceUID, dataset.SeriesInstanceUID) for name, dataset in written}
     assert uids == {name: (one.sop_uid, one.series_uid) for name, one in plan.references.items()}
@@ -70,8 +70,8 @@ def test_no_object_replaces_itself(tmp_path: Path) -> None:
     series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path))
     masks = boxes(series)
     extents = [extent(mask, series.affine) if mask.any() else None for mask in masks]
-    older = Plan(series, masks, REGIONS, WORK, ALL, name_length=16).references
-    again = Plan(series, masks, REGIONS, replace(WORK, predecessors=tuple(older.values())), ALL)
+    older = ResultSet(series, masks, REGIONS, PROVENANCE, ALL, name_length=16).references
+    again = ResultSet(series, masks, REGIONS, replace(PROVENANCE, predecessors=tuple(older.values())), ALL)
     objects = dict(again.written(extents))
     (structures,) = objects.pop("rtstruct.dcm").PredecessorStructureSetSequence
     assert structures.ReferencedSOPInstanceUID == older["rtstruct.dcm"].sop_uid, "its names were shorter"
@@ -85,7 +85,7 @@ def test_backslashes_line_ends_and_great_lengths_anywhere_leave_every_object_val
     series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path / "ct"))
     odd = 'a\\b "\u809d"\n\x07' * 40
     work = replace(
-        WORK,
+        PROVENANCE,
         algorithm=Algorithm(odd, "", "sha256:12", odd),
         protocol=odd,
         software_version=odd,
@@ -94,7 +94,7 @@ def test_backslashes_line_ends_and_great_lengths_anywhere_leave_every_object_val
     regions = [replace(region_for(odd), sentence=odd, roi_name=odd), region_for("liver"), region_for("  \\ ")]
     masks = boxes(series)
     extents = [extent(mask, series.affine) if mask.any() else None for mask in masks]
-    objects = dict(Plan(series, masks, regions, work, ALL, label_map=True).written(extents))
+    objects = dict(ResultSet(series, masks, regions, work, ALL, label_map=True).written(extents))
     for name, dataset in objects.items():
         assert errors(dataset, tmp_path) == [], name
     assert objects["rtstruct.dcm"].StructureSetROISequence[0].ROIName.startswith("a/b")
@@ -130,4 +130,4 @@ def test_an_object_that_does_not_lie_where_its_mask_lies_is_not_given_out(tmp_pa
     wrong = [extent(mask[..., ::-1], series.affine) if mask.any() else None for mask in masks]
     for kind in ("seg", "rtstruct"):
         with pytest.raises(ResultError, match="does not lie where its mask lies"):
-            list(Plan(series, masks, REGIONS, WORK, (kind,)).written(wrong))
+            list(ResultSet(series, masks, REGIONS, PROVENANCE, (kind,)).written(wrong))

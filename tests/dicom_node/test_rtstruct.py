@@ -22,7 +22,7 @@ from dicom_node.objects.rtstruct import Holes, roi_names, write_rtstruct
 from dicom_node.regions import Region, region_for
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import ct_series
-from tests.support.images import WORK, iod_errors, series_files
+from tests.support.images import PROVENANCE, iod_errors, series_files
 
 Data = Callable[..., Path]
 PROMPTS = ("left parotid gland", "bony ring", "spleen")
@@ -78,7 +78,7 @@ def test_over_real_series_contours_lie_on_their_planes_and_give_the_mask_back(
 ) -> None:
     series = read_series(series_files(shared_data(case)))
     masks = bodies(series)
-    dataset = write_rtstruct(series, masks, regions_of(), WORK, holes=holes)
+    dataset = write_rtstruct(series, masks, regions_of(), PROVENANCE, holes=holes)
     assert iod_errors(dataset, tmp_path) == []
     read = rois(dcmread(tmp_path / f"{dataset.SOPInstanceUID}.dcm"))
     assert list(read) == ["Parotid_L", "Bony_Ring"]
@@ -95,7 +95,7 @@ def test_plastimatch_turns_the_contours_back_into_the_masks(shared_data: Data, t
     files = series_files(shared_data(case))
     series = read_series(files)
     masks = bodies(series)
-    write_rtstruct(series, masks, regions_of(), WORK).save_as(tmp_path / "rs.dcm", enforce_file_format=True)
+    write_rtstruct(series, masks, regions_of(), PROVENANCE).save_as(tmp_path / "rs.dcm", enforce_file_format=True)
     (tmp_path / "ct").mkdir()
     for path in files:
         shutil.copy(path, tmp_path / "ct")
@@ -130,7 +130,7 @@ def test_a_planners_mask_becomes_contours_with_the_planners_volume(shared_data: 
     mask = np.zeros((1, *series.volume.spatial_shape), dtype=bool)
     mask[0][tuple(indices.T)] = True
 
-    roi = rois(write_rtstruct(series, mask, regions_of(("tumor",)), WORK))["Tumor"]
+    roi = rois(write_rtstruct(series, mask, regions_of(("tumor",)), PROVENANCE))["Tumor"]
     area = 0.0
     for contour in roi.ContourSequence:
         x, y, _ = np.array(contour.ContourData, dtype=float).reshape(-1, 3).T
@@ -141,13 +141,13 @@ def test_a_planners_mask_becomes_contours_with_the_planners_volume(shared_data: 
 
 
 def test_the_structure_set_is_a_named_coloured_unapproved_draft(ct: ImageSeries) -> None:
-    dataset = write_rtstruct(ct, bodies(ct), regions_of(), WORK)
+    dataset = write_rtstruct(ct, bodies(ct), regions_of(), PROVENANCE)
     assert dataset.ApprovalStatus == "UNAPPROVED"
     assert dataset.OperatorsName == ""
     assert dataset.StructureSetDescription.endswith("Looked for, not found: spleen.")
     parotid, _ = dataset.StructureSetROISequence
     assert parotid.ROIGenerationAlgorithm == "AUTOMATIC"
-    for words in ("UNAPPROVED", "left parotid gland", WORK.algorithm.digest, "protocol head and neck"):
+    for words in ("UNAPPROVED", "left parotid gland", PROVENANCE.algorithm.digest, "protocol head and neck"):
         assert words in parotid.ROIDescription
     first, second = dataset.RTROIObservationsSequence
     assert (first.RTROIInterpretedType, second.RTROIInterpretedType) == ("ORGAN", "")
@@ -158,22 +158,22 @@ def test_the_structure_set_is_a_named_coloured_unapproved_draft(ct: ImageSeries)
 
 def test_empty_masks_become_placeholders_only_when_asked_for(ct: ImageSeries, tmp_path: Path) -> None:
     masks = bodies(ct)
-    dataset = write_rtstruct(ct, masks, regions_of(), WORK, placeholders=True)
+    dataset = write_rtstruct(ct, masks, regions_of(), PROVENANCE, placeholders=True)
     assert iod_errors(dataset, tmp_path) == []
     assert "ContourSequence" not in rois(dataset)["Spleen"]
     with pytest.raises(ResultError, match="there is no structure to write"):
-        write_rtstruct(ct, np.zeros_like(masks), regions_of(), WORK)
+        write_rtstruct(ct, np.zeros_like(masks), regions_of(), PROVENANCE)
     with pytest.raises(ResultError, match="need"):
-        write_rtstruct(ct, masks[:, :-1], regions_of(), WORK)
+        write_rtstruct(ct, masks[:, :-1], regions_of(), PROVENANCE)
 
 
 def test_the_same_work_gives_the_same_uid_and_another_form_another(ct: ImageSeries) -> None:
     masks = bodies(ct)
     uids = [
-        write_rtstruct(ct, masks, regions_of(), WORK).SOPInstanceUID,
-        write_rtstruct(ct, masks, regions_of(), WORK).SOPInstanceUID,
-        write_rtstruct(ct, masks, regions_of(), WORK, holes="xor").SOPInstanceUID,
-        write_rtstruct(ct, masks, regions_of(), WORK, name_length=16).SOPInstanceUID,
+        write_rtstruct(ct, masks, regions_of(), PROVENANCE).SOPInstanceUID,
+        write_rtstruct(ct, masks, regions_of(), PROVENANCE).SOPInstanceUID,
+        write_rtstruct(ct, masks, regions_of(), PROVENANCE, holes="xor").SOPInstanceUID,
+        write_rtstruct(ct, masks, regions_of(), PROVENANCE, name_length=16).SOPInstanceUID,
     ]
     assert uids[0] == uids[1]
     assert len(set(uids)) == 3

@@ -22,7 +22,7 @@ from dicom_node.objects.seg import Segmentation, write_seg
 from dicom_node.regions import region_for
 from dicom_node.series import ImageSeries, read_series, split_series
 from dicom_node.synthesis import ct_series, write_slices
-from tests.support.images import WORK, affine_of, edit, iod_errors, rotation, series_files, tool
+from tests.support.images import PROVENANCE, affine_of, edit, iod_errors, rotation, series_files, tool
 
 Data = Callable[..., Path]
 PROMPTS = ("liver", "left kidney", "spleen", "a thing without a code")
@@ -56,7 +56,7 @@ def masks_on(series: ImageSeries) -> NDArray[np.bool_]:
 
 
 def written(series: ImageSeries, masks: NDArray[np.bool_], prompts: tuple[str, ...] = PROMPTS) -> Segmentation:
-    return write_seg(series, masks, [region_for(prompt) for prompt in prompts], WORK)
+    return write_seg(series, masks, [region_for(prompt) for prompt in prompts], PROVENANCE)
 
 
 def dataset_of(result: Segmentation) -> Dataset:
@@ -115,19 +115,19 @@ def test_dcmqi_reads_the_same_voxels_at_the_same_millimetres(shared_data: Data, 
 def test_the_same_work_gives_the_same_bytes_and_other_work_another_object(ct: ImageSeries) -> None:
     masks = masks_on(ct)
 
-    def content(work: object = WORK, prompts: tuple[str, ...] = PROMPTS) -> tuple[str, bytes]:
+    def content(work: object = PROVENANCE, prompts: tuple[str, ...] = PROMPTS) -> tuple[str, bytes]:
         dataset = dataset_of(write_seg(ct, masks, [region_for(prompt) for prompt in prompts], work))
         buffer = io.BytesIO()
         dataset.save_as(buffer, enforce_file_format=True)
         return str(dataset.SOPInstanceUID), buffer.getvalue()
 
     assert content() == content()
-    later, _ = content(replace(WORK, made=datetime(2027, 1, 1)))
+    later, _ = content(replace(PROVENANCE, made=datetime(2027, 1, 1)))
     assert later == content()[0]
     others = [
         content(prompts=("liver", "right kidney", "spleen", "thing"))[0],
-        content(replace(WORK, protocol_digest="sha256:34"))[0],
-        content(replace(WORK, algorithm=replace(WORK.algorithm, digest="sha256:00")))[0],
+        content(replace(PROVENANCE, protocol_digest="sha256:34"))[0],
+        content(replace(PROVENANCE, algorithm=replace(PROVENANCE.algorithm, digest="sha256:00")))[0],
     ]
     assert len({content()[0], *others}) == 4
 
@@ -167,7 +167,7 @@ def test_a_segment_says_what_it_is_and_how_it_was_made(ct: ImageSeries) -> None:
     assert "No code is known" not in liver.SegmentDescription
     algorithm = kidney.SegmentationAlgorithmIdentificationSequence[0]
     assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("VoxTell", "0.1")
-    assert f"prompt=left kidney,weights={WORK.algorithm.digest}" in algorithm.AlgorithmParameters
+    assert f"prompt=left kidney,weights={PROVENANCE.algorithm.digest}" in algorithm.AlgorithmParameters
     assert len({segment.TrackingUID for segment in (liver, kidney, thing)}) == 3
     assert all(len(segment.RecommendedDisplayCIELabValue) == 3 for segment in (liver, kidney, thing))
 
@@ -192,7 +192,7 @@ def test_results_call_themselves_unapproved(ct: ImageSeries) -> None:
     for text in (dataset.SeriesDescription, dataset.ContentDescription, dataset.ImageComments):
         assert "UNAPPROVED" in text
     equipment = dataset.ContributingEquipmentSequence[0]
-    assert WORK.algorithm.digest in equipment.ContributionDescription
+    assert PROVENANCE.algorithm.digest in equipment.ContributionDescription
 
 
 def by_highdicom(dataset: Dataset, series: ImageSeries, folder: Path) -> NDArray[np.bool_]:
@@ -218,7 +218,7 @@ def test_over_real_series_a_label_map_is_valid_and_highdicom_reads_the_same_mask
         masks = masks_on(series)
         masks[1] &= ~masks[0] & ~masks[3]
         masks[3] &= ~masks[0]
-        result = write_seg(series, masks, [region_for(prompt) for prompt in PROMPTS], WORK, "LABELMAP")
+        result = write_seg(series, masks, [region_for(prompt) for prompt in PROMPTS], PROVENANCE, "LABELMAP")
         dataset = dataset_of(result)
         assert iod_errors(dataset, tmp_path) == []
         assert np.array_equal(by_highdicom(dataset, series, tmp_path), masks[[0, 1, 3]])
@@ -228,7 +228,7 @@ def test_dcmqi_reads_the_labels_of_a_label_map(tmp_path: Path) -> None:
     series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path / "ct"))
     masks = np.zeros((2, 6, 32, 48), dtype=bool)
     masks[0, 1:4, 3:9, 3:9], masks[1, 2:5, 12:20, 13:29] = True, True
-    labels = dataset_of(write_seg(series, masks, [region_for("liver"), region_for("spleen")], WORK, "LABELMAP"))
+    labels = dataset_of(write_seg(series, masks, [region_for("liver"), region_for("spleen")], PROVENANCE, "LABELMAP"))
     labels.save_as(tmp_path / "labels.dcm", enforce_file_format=True)
     made = tool(
         *("segimage2itkimage", "--inputDICOM", tmp_path / "labels.dcm", "--outputDirectory", tmp_path),
@@ -249,8 +249,8 @@ def test_a_label_map_is_an_object_of_its_own_and_needs_segments_that_do_not_over
     masks = np.zeros((3, 6, 5, 7), dtype=bool)
     masks[0, :3], masks[2, 4:] = True, True
     regions = [region_for(prompt) for prompt in PROMPTS[:3]]
-    binary = write_seg(ct, masks, regions, WORK)
-    labels = write_seg(ct, masks, regions, WORK, "LABELMAP")
+    binary = write_seg(ct, masks, regions, PROVENANCE)
+    labels = write_seg(ct, masks, regions, PROVENANCE, "LABELMAP")
     assert dataset_of(binary).SOPInstanceUID != dataset_of(labels).SOPInstanceUID
     assert dataset_of(binary).SeriesInstanceUID != dataset_of(labels).SeriesInstanceUID
     assert (labels.found, labels.not_found) == (binary.found, binary.not_found)
@@ -259,7 +259,7 @@ def test_a_label_map_is_an_object_of_its_own_and_needs_segments_that_do_not_over
     assert dataset_of(labels).NumberOfFrames == 5
     masks[2, 2, 0, 0] = True
     with pytest.raises(ResultError, match="segments overlap"):
-        write_seg(ct, masks, regions, WORK, "LABELMAP")
+        write_seg(ct, masks, regions, PROVENANCE, "LABELMAP")
 
 
 @pytest.mark.parametrize(("count", "bits"), [(255, 8), (256, 16)])
@@ -268,7 +268,7 @@ def test_more_segments_than_a_byte_holds_take_two(tmp_path: Path, count: int, bi
     masks = np.zeros((count, 4, 9, 9), dtype=bool)
     masks.reshape(count, -1)[np.arange(count), np.arange(count)] = True
     regions = [region_for(f"thing {number}") for number in range(count)]
-    labels = dataset_of(write_seg(series, masks, regions, WORK, "LABELMAP"))
+    labels = dataset_of(write_seg(series, masks, regions, PROVENANCE, "LABELMAP"))
     assert (labels.BitsAllocated, labels.pixel_array.max()) == (bits, count)
     assert iod_errors(labels, tmp_path) == []
 

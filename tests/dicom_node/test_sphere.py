@@ -11,7 +11,7 @@ from dicom_node.regions import region_for
 from dicom_node.series import read_series
 from dicom_node.synthesis import write_slices
 from dicom_node.volume import from_network, to_network
-from tests.support.images import WORK, affine_of, axis_orders, rotation, segment_points
+from tests.support.images import PROVENANCE, affine_of, axis_orders, rotation, segment_points
 
 SHAPE = (13, 18, 27)
 SPACING = (2.0, 1.3, 0.8)  # millimetres between slices, rows, columns
@@ -32,7 +32,7 @@ def _there_and_back(affine: NDArray[np.float64], folder: Path) -> None:
     series = read_series(files)
     network = to_network(series)
     masks = from_network((network.array > 0)[None], network, series)
-    result = write_seg(series, masks, [region_for("sphere")], WORK)
+    result = write_seg(series, masks, [region_for("sphere")], PROVENANCE)
     assert result.dataset is not None
     result.dataset.save_as(folder / "seg.dcm", enforce_file_format=True)
 

@@ -18,7 +18,7 @@ from dicom_node.objects.sr import write_sr
 from dicom_node.regions import region_for
 from dicom_node.series import read_series
 from dicom_node.synthesis import ct_series
-from tests.support.images import WORK, edit, iod_errors, series_files, tool
+from tests.support.images import PROVENANCE, edit, iod_errors, series_files, tool
 
 PROMPTS = ("left kidney", "spleen", "tumor in the right kidney", "odd thing")
 
@@ -38,8 +38,8 @@ def test_dcmqi_reads_the_numbers_of_every_segment(shared_data: Callable[..., Pat
     masks[0, 1:4, 20:40, 20:50] = True
     masks[2, 2:5, 50:60, 50:70] = True
     masks[3, 2, 2, 2] = True
-    segmentation = write_seg(series, masks, [region_for(prompt) for prompt in PROMPTS], WORK)
-    report = write_sr(series, masks, segmentation, WORK)
+    segmentation = write_seg(series, masks, [region_for(prompt) for prompt in PROMPTS], PROVENANCE)
+    report = write_sr(series, masks, segmentation, PROVENANCE)
     assert report is not None
     assert iod_errors(report, tmp_path) == []
     read = tool(
@@ -81,7 +81,7 @@ def test_pet_values_are_reported_in_the_units_of_the_image(
     series = read_series(files)
     mask = series.volume.array[None] > 50
     regions = [region_for("tumor")]
-    report = write_sr(series, mask, write_seg(series, mask, regions, WORK), WORK)
+    report = write_sr(series, mask, write_seg(series, mask, regions, PROVENANCE), PROVENANCE)
     assert report is not None
     assert iod_errors(report, tmp_path) == []
     names = [element.value for element in report.iterall() if element.keyword == "CodeMeaning"]
@@ -101,7 +101,7 @@ def test_only_hounsfield_units_are_reported_as_such(tmp_path: Path, said: str | 
     edit(files[1], RescaleType=said)
     series = read_series(files)
     mask = series.volume.array[None] > 50
-    report = write_sr(series, mask, write_seg(series, mask, [region_for("liver")], WORK), WORK)
+    report = write_sr(series, mask, write_seg(series, mask, [region_for("liver")], PROVENANCE), PROVENANCE)
     assert report is not None
     assert len([element for element in report.iterall() if element.keyword == "NumericValue"]) == reported
 
@@ -116,7 +116,7 @@ def test_what_has_no_segment_is_said(tmp_path: Path) -> None:
     ]
     masks = np.zeros((4, 3, 5, 5), dtype=bool)
     masks[1, 1] = True
-    report = write_sr(series, masks, write_seg(series, masks, regions, WORK), WORK)
+    report = write_sr(series, masks, write_seg(series, masks, regions, PROVENANCE), PROVENANCE)
     assert report is not None
     assert iod_errors(report, tmp_path) == []
     assert texts_of(report) == [
@@ -128,7 +128,7 @@ def test_what_has_no_segment_is_said(tmp_path: Path) -> None:
 def test_where_everything_is_found_there_is_nothing_to_say(tmp_path: Path) -> None:
     series = read_series(ct_series(np.zeros((3, 4, 5)), (1, 1, 1), tmp_path))
     masks = np.ones((1, 3, 4, 5), dtype=bool)
-    report = write_sr(series, masks, write_seg(series, masks, [region_for("liver")], WORK), WORK)
+    report = write_sr(series, masks, write_seg(series, masks, [region_for("liver")], PROVENANCE), PROVENANCE)
     assert report is not None
     assert texts_of(report) == []
 
@@ -136,7 +136,7 @@ def test_where_everything_is_found_there_is_nothing_to_say(tmp_path: Path) -> No
 def test_no_segment_no_report(tmp_path: Path) -> None:
     series = read_series(ct_series(np.zeros((3, 4, 5)), (1, 1, 1), tmp_path))
     masks = np.zeros((1, 3, 4, 5), dtype=bool)
-    assert write_sr(series, masks, write_seg(series, masks, [region_for("liver")], WORK), WORK) is None
+    assert write_sr(series, masks, write_seg(series, masks, [region_for("liver")], PROVENANCE), PROVENANCE) is None
 
 
 def test_a_box_has_the_measures_of_a_box() -> None:

@@ -13,7 +13,7 @@ from dicom_node.regions import region_for
 from dicom_node.scu.transcode import transcoded
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import ct_series
-from tests.support.images import WORK
+from tests.support.images import PROVENANCE
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def saved(dataset: Dataset | None, path: Path) -> Path:
 def test_a_copy_is_smaller_and_holds_the_same(
     series: ImageSeries, tmp_path: Path, form: Form, syntax: str, uid: str
 ) -> None:
-    path = saved(write_seg(series, masks(), [region_for("liver")], WORK, form).dataset, tmp_path / "seg.dcm")
+    path = saved(write_seg(series, masks(), [region_for("liver")], PROVENANCE, form).dataset, tmp_path / "seg.dcm")
     folder = tmp_path / "copies"
     folder.mkdir()
     copy = transcoded(path, syntax, folder)  # type: ignore[arg-type]
@@ -59,9 +59,9 @@ def test_a_copy_is_smaller_and_holds_the_same(
 
 
 def test_what_cannot_be_encoded_stays_as_it_is(series: ImageSeries, tmp_path: Path) -> None:
-    seg = saved(write_seg(series, masks(), [region_for("liver")], WORK).dataset, tmp_path / "seg.dcm")
+    seg = saved(write_seg(series, masks(), [region_for("liver")], PROVENANCE).dataset, tmp_path / "seg.dcm")
     assert transcoded(seg, "rle", tmp_path / "copies") == seg, "one bit a pixel"
     assert transcoded(seg, "explicit", tmp_path / "copies") == seg
-    contours = saved(write_rtstruct(series, masks(), [region_for("liver")], WORK), tmp_path / "rtstruct.dcm")
+    contours = saved(write_rtstruct(series, masks(), [region_for("liver")], PROVENANCE), tmp_path / "rtstruct.dcm")
     assert transcoded(contours, "deflated", tmp_path / "copies") == contours
     assert dcmread(contours).file_meta.TransferSyntaxUID == ImplicitVRLittleEndian

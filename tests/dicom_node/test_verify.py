@@ -16,7 +16,7 @@ from dicom_node.regions import region_for
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import write_slices
 from dicom_node.volume import from_network, to_network
-from tests.support.images import WORK, affine_of, axis_orders, rotation, series_files
+from tests.support.images import PROVENANCE, affine_of, axis_orders, rotation, series_files
 
 REGIONS = [region_for("left kidney"), region_for("liver")]
 
@@ -30,13 +30,13 @@ def results(series: ImageSeries) -> tuple[Dataset, Dataset, list[Extent]]:
     masks[0, 1, 1, 1] = False
     masks[1, a:, 2 * b :, 2 * c :] = True
     on_slices = from_network(masks, network, series)
-    seg = write_seg(series, on_slices, REGIONS, WORK).dataset
+    seg = write_seg(series, on_slices, REGIONS, PROVENANCE).dataset
     assert seg is not None
     if series.tilt_degrees:
         expected = [extent(mask, series.affine) for mask in on_slices]
     else:
         expected = [extent(mask, network.affine) for mask in masks]
-    return seg, write_rtstruct(series, on_slices, REGIONS, WORK), expected
+    return seg, write_rtstruct(series, on_slices, REGIONS, PROVENANCE), expected
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_label_map_is_held_against_its_masks(ct: ImageSeries) -> None:
     masks = np.zeros((2, *ct.volume.spatial_shape), dtype=bool)
     masks[0, 2:6, 1:5, 1:6], masks[1, 3:8, 6:9, 7:12] = True, True
     expected = [extent(mask, ct.affine) for mask in masks]
-    labels = write_seg(ct, masks, REGIONS, WORK, "LABELMAP").dataset
+    labels = write_seg(ct, masks, REGIONS, PROVENANCE, "LABELMAP").dataset
     assert labels is not None
     check_seg(labels, expected, ct.volume.spacing)
     with pytest.raises(ResultError, match="segment 'left kidney' does not lie"):
@@ -159,7 +159,7 @@ def test_holes_count_in_both_forms(ct: ImageSeries, holes: Holes) -> None:
     masks = np.zeros((1, *ct.volume.spatial_shape), dtype=bool)
     masks[0, 2:6, 1:9, 1:11] = True
     masks[0, 2:6, 3:6, 4:8] = False
-    structures = write_rtstruct(ct, masks, REGIONS[:1], WORK, holes=holes)
+    structures = write_rtstruct(ct, masks, REGIONS[:1], PROVENANCE, holes=holes)
     check_rtstruct(structures, [extent(masks[0], ct.affine)], ct)
     masks[0, 2:6, 3:6, 4:8] = True
     with pytest.raises(ResultError, match=r"ml where its mask holds|does not lie"):

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from dicom_node.objects.common import Algorithm, Work
+from dicom_node.objects.provenance import Algorithm, Provenance
 
-WORK = Work(
+PROVENANCE = Provenance(
     Algorithm("VoxTell", "0.1", "sha256:" + "ab" * 32, "Not for diagnosis without review."),
     made=datetime(2026, 1, 2, 3, 4, 5),
     protocol="head and neck",

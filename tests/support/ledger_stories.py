@@ -1,6 +1,6 @@
 """Beginnings of stories about the ledger: a clock that stands still, and jobs that have come as far as is needed."""
 
-from worker.job_spec import Prompt, Route, Work
+from worker.job_spec import JobSpec, Prompt, Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 
 LEASE = 60.0
@@ -22,9 +22,9 @@ class Clock:
 
 def work(
     *, series: str = "1.2.3.4", images: int = 3, protocol: str = "liver", destinations: tuple[str, ...] = ()
-) -> Work:
+) -> JobSpec:
     """The work on the first `images` images of a series."""
-    return Work.of(
+    return JobSpec.of(
         study_uid="1.2.3",
         series_uid=series,
         instances=[f"{series}.{number}" for number in range(images)],

@@ -45,7 +45,7 @@ class Verdict:
 
 def taken(job: Job) -> bool:
     """Whether its results have come to their end: promised, or delivered where nobody is asked for a promise."""
-    by_web = any(route.to == "web" for route in job.work.routes)
+    by_web = any(route.to == "web" for route in job.spec.routes)
     return job.state is (JobState.DELIVERED if by_web else JobState.COMMITTED)
 
 
@@ -114,15 +114,15 @@ def _work(evidence: Evidence, verdict: Verdict) -> None:
             verdict.faults.append(f"study {study.uid} has {len(newest)} jobs that nothing supersedes")
             continue
         (job,) = newest
-        if set(job.work.instances) != study.acknowledged:
-            named, sent = len(job.work.instances), len(study.acknowledged)
+        if set(job.spec.instances) != study.acknowledged:
+            named, sent = len(job.spec.instances), len(study.acknowledged)
             verdict.faults.append(f"job {job.id} is on {named} images, study {study.uid} has {sent}")
         if study.uid in evidence.poison:
             if job.state is not JobState.FAILED or DIED not in job.reason:
                 verdict.faults.append(f"job {job.id} on a poison study is {job.state} ({job.reason})")
         elif not taken(job):
             verdict.faults.append(f"job {job.id} on study {study.uid} is {job.state} ({job.reason})")
-        if study.reported and len(job.work.prompts) < 2:
+        if study.reported and len(job.spec.prompts) < 2:
             verdict.faults.append(f"job {job.id} on study {study.uid} knows nothing of its report")
     for job in evidence.jobs:
         failed = job.state is JobState.FAILED and UNFORESEEN not in job.reason  # before it was superseded: its right

@@ -83,7 +83,13 @@ STEPS: Final = (
     Step("before the rename", "segment-worker", "dicom_node.store:publish", False, _current_study),
     Step("between rename and ledger", "segment-worker", "worker.ledger:Ledger.segmented", False, _current_study),
     Step("between ledger and delivery", "segment-worker", "worker.ledger:Ledger.segmented", True, _current_study),
-    Step("before the association", "deliver-worker", "worker.steps.delivery:Sender.attempt", False, _current_study),
+    Step(
+        "before the association",
+        "deliver-worker",
+        "worker.steps.delivery:DeliveryWorker.attempt",
+        False,
+        _current_study,
+    ),
     Step(
         "during send",
         "deliver-worker",
@@ -153,7 +159,7 @@ def arm(role: str) -> None:
         _wrap("worker.steps.segmentation:Desk.attempt", _remembering(lambda _desk, job: job.study_uid))
     if role == "deliver-worker":
         study = _remembering(lambda sender, delivery: sender.ledger.job(delivery.job_id).study_uid)
-        _wrap("worker.steps.delivery:Sender.attempt", study)
+        _wrap("worker.steps.delivery:DeliveryWorker.attempt", study)
         asked = _remembering(lambda commitments, job_id, _name: commitments._ledger.job(job_id).study_uid)
         _wrap("worker.maintenance.storage_commitment:Commitments.ask", asked)
 

@@ -221,7 +221,7 @@ class Run:
         return sorted(aside | {study.uid for study in self.studies if study.leaves and study.uid in here})
 
     def _complete(self, jobs: Sequence[Job]) -> bool:
-        newest = {job.study_uid: set(job.work.instances) for job in jobs if job.superseded_by is None}
+        newest = {job.study_uid: set(job.spec.instances) for job in jobs if job.superseded_by is None}
         return all(newest.get(study.uid) == study.acknowledged for study in self.studies)
 
     def _retry(self, failed: Sequence[Job]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from dicom_node.store import Store
 from tests.torture.compare import DIED, UNFORESEEN, Evidence, digest_of, judge
 from tests.torture.sending import Study, new_study
-from worker.job_spec import Prompt, Route, Work
+from worker.job_spec import JobSpec, Prompt, Route
 from worker.ledger import DeliveryState, JobState, Ledger, Series, SeriesState
 
 ROUTE = Route(to="pacs")
@@ -26,7 +26,7 @@ def study(tmp_path: Path) -> Study:
 def sound(study: Study, tmp_path: Path) -> Evidence:
     """One study, one job, one object, all as it should be, out of a real ledger and a real store."""
     ledger, store = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}"), Store(tmp_path / "home")
-    work = Work.of(
+    work = JobSpec.of(
         study_uid=study.uid,
         series_uid=study.series_uid,
         instances=list(study.images),
@@ -77,7 +77,7 @@ def with_another_image(evidence: Evidence) -> Evidence:
 
 
 def with_fewer_images_in_the_job(evidence: Evidence) -> Evidence:
-    work = evidence.jobs[0].work
+    work = evidence.jobs[0].spec
     return with_job(evidence, work=work.model_copy(update={"instances": work.instances[1:]}))
 
 
@@ -170,7 +170,7 @@ def test_images_may_leave_when_their_job_is_committed_and_says_so(sound: Evidenc
 
 
 def test_results_that_went_by_stow_rs_are_at_their_end_without_a_promise(sound: Evidence) -> None:
-    by_web = sound.jobs[0].work.model_copy(update={"routes": (Route(to="web"),)})
+    by_web = sound.jobs[0].spec.model_copy(update={"routes": (Route(to="web"),)})
     assert judge(with_job(sound, work=by_web, state=JobState.DELIVERED)).faults == []
     assert judge(with_job(sound, work=by_web, state=JobState.SENDING)).faults
 

@@ -10,7 +10,7 @@ import pytest
 
 from voxtell import nifti
 from voxtell.errors import FileError, PromptError
-from voxtell.nifti import Job
+from voxtell.nifti import FileJob
 
 
 class Threshold:
@@ -103,7 +103,7 @@ def test_without_overwriting_only_incomplete_cases_run(tmp_path: Path) -> None:
 
 def test_jobs_bind_prompts_to_images(tmp_path: Path) -> None:
     text = '[{"image": "a.nii.gz", "prompts": ["liver"]}, {"image": "b.nii", "prompts": ["spleen", "aorta"]}]'
-    expected = [Job(Path("a.nii.gz"), ("liver",)), Job(Path("b.nii"), ("spleen", "aorta"))]
+    expected = [FileJob(Path("a.nii.gz"), ("liver",)), FileJob(Path("b.nii"), ("spleen", "aorta"))]
     (tmp_path / "jobs.json").write_text(text)
     assert nifti.read_jobs(text) == nifti.read_jobs(str(tmp_path / "jobs.json")) == expected
 
@@ -116,7 +116,7 @@ def test_jobs_that_make_no_sense_are_refused(text: str) -> None:
 
 def test_results_that_would_share_a_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match="'cyst!' and 'cyst\\?' would both write a_cyst_"):
-        nifti.predict_files(Threshold(), [Job(tmp_path / "a.nii", ("cyst!", "cyst?"))], tmp_path)
+        nifti.predict_files(Threshold(), [FileJob(tmp_path / "a.nii", ("cyst!", "cyst?"))], tmp_path)
     with pytest.raises(FileError, match=r"would both write a_liver\.nii\.gz"):
         nifti.predict_files(
             Threshold(), nifti.jobs_for([tmp_path / "x" / "a.nii", tmp_path / "y" / "a.nii.gz"], ["liver"]), tmp_path

@@ -18,13 +18,13 @@ from dicom_node.synthesis import Subject, ct_series
 from tests.support.ledger_stories import LEASE, Clock, deliver, sending
 from tests.support.peers import LOOPBACK, free_port, orthanc
 from worker.errors import UnknownJobError
-from worker.job_spec import Prompt, Route, Work
+from worker.job_spec import JobSpec, Prompt, Route
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
 from worker.maintenance import storage_commitment
 from worker.maintenance.storage_commitment import Commitments
 from worker.settings import load
 from worker.steps import delivery
-from worker.steps.delivery import Sender
+from worker.steps.delivery import DeliveryWorker
 
 WAIT = 100.0
 
@@ -141,7 +141,7 @@ class Site:
     def __init__(self, home: Path, destination: Peer) -> None:
         peer = {"name": "pacs", "ae_title": destination.ae_title, "host": LOOPBACK, "port": destination.port}
         self.settings = load(home=home, destinations=[peer | {"commitment": True}], commitment_wait_seconds=WAIT)
-        self.sender = Sender(self.settings)
+        self.sender = DeliveryWorker(self.settings)
         self.clock = Clock()
         self.sender.ledger = self.ledger = Ledger(self.settings.ledger_url, self.clock)
         self.commitments = self.sender.commitments = Commitments(self.settings, self.ledger, self.sender.store)
@@ -159,7 +159,7 @@ class Site:
 
     def segmented(self, series: str = "1.2.3.4") -> Job:
         """A job whose results, two objects, lie in the store."""
-        task = Work.of(
+        task = JobSpec.of(
             study_uid="1.2.3",
             series_uid=series,
             instances=[f"{series}.1"],
@@ -191,7 +191,7 @@ def site_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     def make(peer: Peer) -> Site:
         sites.append(Site(tmp_path / "home", peer))
-        monkeypatch.setattr(Sender, "_mine", sites[-1].sender)
+        monkeypatch.setattr(DeliveryWorker, "_mine", sites[-1].sender)
         return sites[-1]
 
     yield make

@@ -186,7 +186,7 @@ def test_a_full_series_does_not_wait_for_the_end_of_its_association(series, tmp_
         node.receives(paths[-1], ago=0)
         with capture_logs() as logs:
             (job,) = node.tick(key(paths[0]))
-        assert len(job.work.instances) == SLICES
+        assert len(job.spec.instances) == SLICES
         assert [line["why"] for line in logs if line["event"] == "series asked"] == [
             "5 images, as their headers say, without a gap"
         ]
@@ -204,7 +204,7 @@ def test_an_image_behind_the_last_one_opens_the_series_again(series, tmp_path):
         node.lag = QUIET + 1
         node.intake.association_ended(AssociationEnd("a1", frozenset({key(paths[0])}), aborted=False))
         node.lag = 0.0
-        jobs = {len(job.work.instances): job for job in node.tick()}
+        jobs = {len(job.spec.instances): job for job in node.tick()}
         assert jobs[SLICES].superseded_by == jobs[SLICES + 1].id
         assert jobs[SLICES].id == first.id
 
@@ -223,7 +223,7 @@ def test_an_image_behind_the_last_one_counts_also_when_the_listener_dies_before_
         else:
             node.stores(paths[-1])
         node.restart()
-        jobs = {len(job.work.instances): job for job in node.tick()}
+        jobs = {len(job.spec.instances): job for job in node.tick()}
         assert jobs[SLICES].superseded_by == jobs[SLICES + 1].id
         assert jobs[SLICES].id == first.id
         assert node.tick()[-1].id == jobs[SLICES + 1].id
@@ -255,7 +255,7 @@ def test_one_process_settles_a_full_series_and_another_dies_with_the_image_behin
         assert len(node.ledger.jobs()) == 1
         node.receives(paths[-1], ago=QUIET + 1)
         leader.tick(frozenset())
-        assert sorted(len(job.work.instances) for job in node.ledger.jobs()) == [SLICES, SLICES + 1]
+        assert sorted(len(job.spec.instances) for job in node.ledger.jobs()) == [SLICES, SLICES + 1]
         assert node.ledger.receiving() == []
 
 

@@ -27,13 +27,13 @@ from dicom_node.synthesis import ct_series
 from tests.support.peers import free_port as free_tcp_port
 from tests.support.peers import orthanc, orthanc_plugin
 from worker.errors import SettingsError
-from worker.job_spec import Priority, Prompt, Route, Work
+from worker.job_spec import JobSpec, Priority, Prompt, Route
 from worker.ledger import DeliveryState, Job, JobState
 from worker.queue.broker import DELIVER_QUEUE, DELIVER_TASK, list_of
 from worker.queue.embedded_server import running_queue
 from worker.settings import load
 from worker.steps import delivery
-from worker.steps.delivery import Sender
+from worker.steps.delivery import DeliveryWorker
 
 KILLED = """
 import os, signal, sys
@@ -62,18 +62,18 @@ def pacs(
 
 
 @pytest.fixture
-def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int) -> Iterator[Sender]:
+def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int) -> Iterator[DeliveryWorker]:
     monkeypatch.delenv("VOXTELL_DESTINATIONS", raising=False)
     peer = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port}
-    sender = Sender(load(home=tmp_path / "home", destinations=[peer], backoff_seconds=0.001, max_deliveries=3))
-    monkeypatch.setattr(Sender, "_mine", sender)
+    sender = DeliveryWorker(load(home=tmp_path / "home", destinations=[peer], backoff_seconds=0.001, max_deliveries=3))
+    monkeypatch.setattr(DeliveryWorker, "_mine", sender)
     yield sender
     sender.ledger.close()
 
 
-def segmented(sender: Sender, *destinations: str | Route) -> Job:
+def segmented(sender: DeliveryWorker, *destinations: str | Route) -> Job:
     """A job whose results, two objects, lie in the store."""
-    work = Work.of(
+    work = JobSpec.of(
         study_uid="1.2.3",
         series_uid="1.2.3.4",
         instances=["1.2.3.4.1"],
@@ -93,7 +93,7 @@ def segmented(sender: Sender, *destinations: str | Route) -> Job:
     return sender.ledger.job(work.job_id)
 
 
-def test_every_object_arrives_and_the_job_is_delivered(sender: Sender, tmp_path: Path, free_port: int) -> None:
+def test_every_object_arrives_and_the_job_is_delivered(sender: DeliveryWorker, tmp_path: Path, free_port: int) -> None:
     job = segmented(sender, "pacs")
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")
@@ -101,7 +101,7 @@ def test_every_object_arrives_and_the_job_is_delivered(sender: Sender, tmp_path:
     assert len(list(Store(tmp_path / "pacs").walk())) == 2
 
 
-def test_a_message_that_comes_twice_sends_once(sender: Sender, tmp_path: Path, free_port: int) -> None:
+def test_a_message_that_comes_twice_sends_once(sender: DeliveryWorker, tmp_path: Path, free_port: int) -> None:
     job = segmented(sender, "pacs")
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")
@@ -110,7 +110,9 @@ def test_a_message_that_comes_twice_sends_once(sender: Sender, tmp_path: Path, f
     assert (line.state, line.attempts) == (DeliveryState.DELIVERED, 1)
 
 
-def test_a_pacs_that_is_down_is_tried_again_until_it_is_up(sender: Sender, tmp_path: Path, free_port: int) -> None:
+def test_a_pacs_that_is_down_is_tried_again_until_it_is_up(
+    sender: DeliveryWorker, tmp_path: Path, free_port: int
+) -> None:
     job = segmented(sender, "pacs")
     delivery.run(job.id, "pacs")
     (line,) = sender.ledger.deliveries(job.id)
@@ -123,7 +125,7 @@ def test_a_pacs_that_is_down_is_tried_again_until_it_is_up(sender: Sender, tmp_p
 
 
 def test_a_pacs_that_stays_down_fails_the_job_and_a_retry_delivers_it(
-    sender: Sender, tmp_path: Path, free_port: int
+    sender: DeliveryWorker, tmp_path: Path, free_port: int
 ) -> None:
     job = segmented(sender, "pacs")
     while sender.ledger.job(job.id).state is JobState.SENDING:
@@ -137,7 +139,9 @@ def test_a_pacs_that_stays_down_fails_the_job_and_a_retry_delivers_it(
     assert sender.ledger.job(job.id).state is JobState.DELIVERED
 
 
-def test_results_that_are_gone_are_never_called_delivered(sender: Sender, tmp_path: Path, free_port: int) -> None:
+def test_results_that_are_gone_are_never_called_delivered(
+    sender: DeliveryWorker, tmp_path: Path, free_port: int
+) -> None:
     job = segmented(sender, "pacs")
     (sender.store.home / "results" / job.id / "0002.dcm").unlink()
     with pacs(tmp_path / "pacs", free_port):
@@ -148,7 +152,7 @@ def test_results_that_are_gone_are_never_called_delivered(sender: Sender, tmp_pa
     assert list(Store(tmp_path / "pacs").walk()) == []
 
 
-def test_a_pacs_that_does_not_know_us_is_final(sender: Sender, tmp_path: Path, free_port: int) -> None:
+def test_a_pacs_that_does_not_know_us_is_final(sender: DeliveryWorker, tmp_path: Path, free_port: int) -> None:
     job = segmented(sender, "pacs")
     with pacs(tmp_path / "pacs", free_port, knows=("SOMEBODY",)):
         delivery.run(job.id, "pacs")
@@ -157,7 +161,9 @@ def test_a_pacs_that_does_not_know_us_is_final(sender: Sender, tmp_path: Path, f
     assert "enter VOXTELL in its list of AE titles" in failed.reason
 
 
-def test_a_destination_that_is_down_holds_its_own_results_only(sender: Sender, tmp_path: Path, free_port: int) -> None:
+def test_a_destination_that_is_down_holds_its_own_results_only(
+    sender: DeliveryWorker, tmp_path: Path, free_port: int
+) -> None:
     job = segmented(sender, "planning", "pacs")
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "planning")
@@ -170,7 +176,7 @@ def test_a_destination_that_is_down_holds_its_own_results_only(sender: Sender, t
     assert "destination 'planning' is not in VOXTELL_DESTINATIONS" in sender.ledger.job(job.id).reason
 
 
-def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: Sender) -> None:
+def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: DeliveryWorker) -> None:
     first = segmented(sender, "pacs")
     second = another(sender, first)
     sender.settings = sender.settings.model_copy(update={"backoff_seconds": 60.0})
@@ -180,9 +186,9 @@ def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: Sender) -
     assert sender.ledger.to_deliver() == []
 
 
-def another(sender: Sender, first: Job) -> str:
+def another(sender: DeliveryWorker, first: Job) -> str:
     """The id of a job on another series whose results wait for the same destinations."""
-    work = first.work.model_copy(update={"series_uid": "1.2.3.5"})
+    work = first.spec.model_copy(update={"series_uid": "1.2.3.5"})
     sender.ledger.add_job(work)
     job = sender.ledger.claim(work.job_id, 60)
     assert job is not None
@@ -191,7 +197,7 @@ def another(sender: Sender, first: Job) -> str:
 
 
 def test_of_many_results_for_a_pacs_that_hangs_one_finds_out(
-    sender: Sender, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+    sender: DeliveryWorker, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = segmented(sender, "pacs")
     second = another(sender, first)
@@ -207,7 +213,7 @@ def test_of_many_results_for_a_pacs_that_hangs_one_finds_out(
     assert sender.ledger.to_deliver() == []
 
 
-def test_a_pacs_that_hangs_takes_one_process_and_not_the_others(sender: Sender, tmp_path: Path) -> None:
+def test_a_pacs_that_hangs_takes_one_process_and_not_the_others(sender: DeliveryWorker, tmp_path: Path) -> None:
     """Two processes: while one waits for the PACS that hangs, the other delivers to the PACS that does not."""
     ports = {"hangs": free_tcp_port(), "pacs": free_tcp_port()}
     peers = [{"name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": port} for name, port in ports.items()]
@@ -236,11 +242,11 @@ def test_a_pacs_that_hangs_takes_one_process_and_not_the_others(sender: Sender, 
     assert sorted(enqueued) == [(DELIVER_TASK, second, "hangs"), (DELIVER_TASK, second, "pacs")]
 
 
-def waiting_messages(sender: Sender) -> set[tuple[str, ...]]:
+def waiting_messages(sender: DeliveryWorker) -> set[tuple[str, ...]]:
     return sender.broker._waiting(list_of(DELIVER_QUEUE, Priority.ROUTINE))
 
 
-def test_what_the_pacs_has_from_an_attempt_whose_end_was_not_noted_is_delivered(sender: Sender) -> None:
+def test_what_the_pacs_has_from_an_attempt_whose_end_was_not_noted_is_delivered(sender: DeliveryWorker) -> None:
     """The sender was killed between the last answer and the ledger's line; the PACS takes no object twice."""
     held: set[str] = set()
 
@@ -271,7 +277,7 @@ def test_what_the_pacs_has_from_an_attempt_whose_end_was_not_noted_is_delivered(
 
 
 @pytest.mark.parametrize("syntax", ["explicit", "deflated"])
-def test_what_a_pacs_took_is_not_sent_again_for_what_it_refused(sender: Sender, syntax: str) -> None:
+def test_what_a_pacs_took_is_not_sent_again_for_what_it_refused(sender: DeliveryWorker, syntax: str) -> None:
     """Out of resources for the second object, until it has room; then that one alone goes again."""
     came: list[str] = []
 
@@ -304,7 +310,7 @@ def test_what_a_pacs_took_is_not_sent_again_for_what_it_refused(sender: Sender, 
 
 
 def test_the_fallback_gets_the_objects_that_a_destination_refuses(
-    sender: Sender, tmp_path: Path, free_port: int
+    sender: DeliveryWorker, tmp_path: Path, free_port: int
 ) -> None:
     strict = {"name": "strict", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
     sender.settings = load(
@@ -322,7 +328,7 @@ def test_the_fallback_gets_the_objects_that_a_destination_refuses(
 
 
 def test_a_delivery_that_takes_longer_than_its_lease_is_not_made_twice(
-    sender: Sender, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+    sender: DeliveryWorker, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     destinations = sender.settings.destinations
     sender.settings = load(home=sender.settings.home, destinations=destinations, delivery_lease_seconds=0.3)
@@ -354,7 +360,7 @@ def left_in(home: Path) -> list[Path]:
 
 @pytest.mark.parametrize("syntax", ["explicit", "deflated"])
 def test_a_node_that_writes_nowhere_but_in_its_home_delivers(
-    sender: Sender, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch, syntax: str
+    sender: DeliveryWorker, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch, syntax: str
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "read-only" / "tmp"))
     sender.settings = load(home=sender.settings.home, destinations=[asking_for(syntax, free_port)])
@@ -366,7 +372,7 @@ def test_a_node_that_writes_nowhere_but_in_its_home_delivers(
 
 
 def test_objects_that_are_sent_as_they_lie_need_no_room(
-    sender: Sender, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+    sender: DeliveryWorker, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = segmented(sender, "pacs")
 
@@ -379,7 +385,7 @@ def test_objects_that_are_sent_as_they_lie_need_no_room(
     assert sender.ledger.job(job.id).state is JobState.DELIVERED
 
 
-def test_the_copies_of_a_process_that_was_killed_go_at_the_next_start(sender: Sender, tmp_path: Path) -> None:
+def test_the_copies_of_a_process_that_was_killed_go_at_the_next_start(sender: DeliveryWorker, tmp_path: Path) -> None:
     home, job = sender.settings.home, segmented(sender, "pacs")
     (tmp_path / "tmp").mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VOXTELL_")}
@@ -396,7 +402,7 @@ def test_the_copies_of_a_process_that_was_killed_go_at_the_next_start(sender: Se
 # -- by STOW-RS
 
 
-def test_results_go_to_a_dicomweb_service(sender: Sender, tmp_path: Path) -> None:
+def test_results_go_to_a_dicomweb_service(sender: DeliveryWorker, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("secret\n")
     with orthanc(tmp_path / "orthanc", Plugins=[orthanc_plugin("OrthancDicomWeb")]) as web:
@@ -408,7 +414,9 @@ def test_results_go_to_a_dicomweb_service(sender: Sender, tmp_path: Path) -> Non
         assert len(web.sop_uids()) == 2
 
 
-def test_a_token_that_cannot_be_read_fails_the_delivery_and_names_the_file(sender: Sender, tmp_path: Path) -> None:
+def test_a_token_that_cannot_be_read_fails_the_delivery_and_names_the_file(
+    sender: DeliveryWorker, tmp_path: Path
+) -> None:
     destination = {"name": "pacs", "url": "https://pacs.example/dicom-web", "token_file": str(tmp_path / "none")}
     sender.settings = load(home=sender.settings.home, destinations=[destination])
     job = segmented(sender, "pacs")

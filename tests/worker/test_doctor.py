@@ -16,7 +16,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from dicom_node.listener import Listener
-from dicom_node.objects.common import _CLASSES, LABEL_MAP_STORAGE, Kind
+from dicom_node.objects.provenance import LABEL_MAP_STORAGE, SOP_CLASSES, Kind
 from dicom_node.store import Store
 from dicom_node.tls import server_context
 from tests.dicom_node.test_tls import Authority
@@ -177,5 +177,5 @@ def test_a_destination_by_dicomweb_is_a_note(node: Node) -> None:
 
 def test_every_kind_of_object_that_is_written_is_asked_for() -> None:
     kinds = get_args(Kind)
-    assert {_CLASSES[kind] for kind in kinds} == {*CLASSES.values(), LABEL_MAP_STORAGE}
+    assert {SOP_CLASSES[kind] for kind in kinds} == {*CLASSES.values(), LABEL_MAP_STORAGE}
     assert {*CLASSES} == {*get_args(Output)} - {*NOT_SENT}

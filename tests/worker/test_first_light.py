@@ -81,7 +81,7 @@ def test_the_same_study_again_makes_no_second_job_and_no_second_object(
         first, second = (ours.ended(number) for number in (0, 1))
         objects = pacs.sop_uids()
     assert first.superseded_by == second.id
-    assert (second.state, len(second.work.instances)) == (JobState.DELIVERED, len(files))
+    assert (second.state, len(second.spec.instances)) == (JobState.DELIVERED, len(files))
     assert len(objects) == 2, "one object for the first 17 images and one for all 20"
 
 

@@ -14,7 +14,7 @@ from worker.job_spec import Route
 from worker.results.forms import files_for, label_map_wanted
 from worker.settings import Destination, load
 from worker.steps import delivery
-from worker.steps.delivery import Sender
+from worker.steps.delivery import DeliveryWorker
 
 BINARY = Destination(name="pacs", ae_title="A", host="h")
 LABELS = Destination(name="viewer", ae_title="B", host="h", seg="labelmap")
@@ -45,8 +45,8 @@ def test_a_destination_gets_the_form_and_the_transfer_syntax_that_it_asks_for(
     monkeypatch.delenv("VOXTELL_DESTINATIONS", raising=False)
     peer = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": free_port}
     peer |= {"seg": "labelmap", "transfer_syntax": "deflated"}
-    sender = Sender(load(home=tmp_path / "home", destinations=[peer]))
-    monkeypatch.setattr(Sender, "_mine", sender)
+    sender = DeliveryWorker(load(home=tmp_path / "home", destinations=[peer]))
+    monkeypatch.setattr(DeliveryWorker, "_mine", sender)
     job = segmented(sender, "pacs")
     (folder,) = {path.parent for path in sender.store.result_paths(job.id)}
     (folder / "0002.dcm").rename(folder / "0001-labelmap.dcm")

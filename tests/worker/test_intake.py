@@ -57,8 +57,8 @@ def test_a_quiet_series_becomes_a_job_on_the_queue(node, images):
     node.receives(*images, ago=QUIET + 1)
     (job,) = node.tick()
     assert (job.state, job.protocol, (job.study_uid, job.series_uid)) == (JobState.QUEUED, "liver", key(images[0]))
-    assert job.work.instances == tuple(sorted(path.stem for path in node.store.series_paths(*key(images[0]))))
-    assert [prompt.text for prompt in job.work.prompts] == ["liver"]
+    assert job.spec.instances == tuple(sorted(path.stem for path in node.store.series_paths(*key(images[0]))))
+    assert [prompt.text for prompt in job.spec.prompts] == ["liver"]
     assert node.queued == (1, 0)
     assert node.ledger.receiving() == []
     assert node.tick() == [job]
@@ -85,7 +85,7 @@ def test_a_series_over_two_associations_is_one_job(node, images):
     node.receives(*images[:2], ago=2 * QUIET, association="a1")
     node.receives(*images[2:], ago=QUIET + 1, association="a2")
     (job,) = node.tick()
-    assert len(job.work.instances) == 4
+    assert len(job.spec.instances) == 4
 
 
 def test_a_stream_of_images_is_noted_now_and_then_only(node, images, monkeypatch):
@@ -111,7 +111,7 @@ def test_a_late_image_makes_a_new_job_that_supersedes_the_old(node, images):
     node.receives(*images[:3], ago=3 * QUIET)
     (first,) = node.tick()
     node.receives(images[3], ago=QUIET + 1, association="a2")
-    jobs = {len(job.work.instances): job for job in node.tick()}
+    jobs = {len(job.spec.instances): job for job in node.tick()}
     assert jobs[3].id == first.id
     assert (jobs[3].state, jobs[3].superseded_by) == (JobState.CANCELLED, jobs[4].id)
     assert jobs[4].state is JobState.QUEUED
@@ -177,7 +177,7 @@ def test_results_go_to_every_destination_unless_the_protocol_names_some(home, im
     node = Node(home, destinations=pacs)
     with running_queue(node.settings):
         node.receives(*images, ago=QUIET + 1)
-        found = {job.protocol: tuple(route.to for route in job.work.routes) for job in node.tick()}
+        found = {job.protocol: tuple(route.to for route in job.spec.routes) for job in node.tick()}
         assert found == {"liver": ("pacs", "plan"), "plan": ("plan",)}
         node.close()
 
@@ -200,7 +200,7 @@ def test_a_good_edit_makes_a_new_job_when_images_come_again(node, home, images):
     (home / "protocols" / "liver.yaml").write_text(LIVER.replace("[liver]", "[liver, spleen]"))
     assert node.tick() == [first]
     node.receives(images[0], ago=QUIET + 1, association="a2")
-    assert sorted(len(job.work.prompts) for job in node.tick()) == [1, 2]
+    assert sorted(len(job.spec.prompts) for job in node.tick()) == [1, 2]
     assert node.ledger.job(first.id).state is JobState.CANCELLED
 
 
@@ -269,7 +269,7 @@ def test_a_crash_before_the_ledger_heard_of_an_image_is_mended_when_it_comes_aga
         )
     node.receives(images[0], ago=QUIET + 1)
     (job,) = node.tick()
-    assert len(job.work.instances) == 4
+    assert len(job.spec.instances) == 4
 
 
 def test_an_image_after_one_that_the_ledger_could_not_note_is_noted(node, images, monkeypatch):
@@ -281,7 +281,7 @@ def test_an_image_after_one_that_the_ledger_could_not_note_is_noted(node, images
     node.receives(*images[1:], ago=QUIET + 1)
     node.restart()
     (job,) = node.tick()
-    assert len(job.work.instances) == 4
+    assert len(job.spec.instances) == 4
 
 
 def test_a_file_that_cannot_be_read_any_more_is_left_out_and_logged(node, images):
@@ -290,7 +290,7 @@ def test_a_file_that_cannot_be_read_any_more_is_left_out_and_logged(node, images
     broken.write_bytes(b"")
     with capture_logs() as logs:
         (job,) = node.tick()
-    assert broken.stem not in job.work.instances
+    assert broken.stem not in job.spec.instances
     assert [line["file"] for line in logs if line["event"] == "not readable as DICOM"] == [str(broken)]
 
 

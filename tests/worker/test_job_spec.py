@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from worker.job_spec import Derived, Finish, Prompt, Route, Work
+from worker.job_spec import Derived, Finish, JobSpec, Prompt, Route
 
 UIDS = st.lists(st.integers(1, 99).map(lambda number: f"1.2.{number}"), min_size=1, unique=True)
 FACTS = {
@@ -21,14 +21,14 @@ FACTS = {
 @given(st.data(), UIDS)
 def test_the_order_in_which_images_came_makes_no_other_job(data, uids):
     shuffled = data.draw(st.permutations(uids))
-    assert Work.of(instances=uids, **FACTS) == Work.of(instances=shuffled, **FACTS)
-    assert Work.of(instances=uids, **FACTS).job_id == Work.of(instances=shuffled, **FACTS).job_id
+    assert JobSpec.of(instances=uids, **FACTS) == JobSpec.of(instances=shuffled, **FACTS)
+    assert JobSpec.of(instances=uids, **FACTS).job_id == JobSpec.of(instances=shuffled, **FACTS).job_id
 
 
 @given(UIDS, UIDS)
 def test_other_images_are_another_job(uids, others):
     same = set(uids) == set(others)
-    assert (Work.of(instances=uids, **FACTS).job_id == Work.of(instances=others, **FACTS).job_id) is same
+    assert (JobSpec.of(instances=uids, **FACTS).job_id == JobSpec.of(instances=others, **FACTS).job_id) is same
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,19 @@ def test_other_images_are_another_job(uids, others):
     ],
 )
 def test_what_decides_a_result_decides_the_job_and_where_it_goes_does_not(change, same):
-    job_id = Work.of(instances=["1.2.3.1"], **FACTS).job_id
+    job_id = JobSpec.of(instances=["1.2.3.1"], **FACTS).job_id
     assert len(job_id) == 16
-    assert (Work.of(instances=["1.2.3.1"], **(FACTS | change)).job_id == job_id) is same
+    assert (JobSpec.of(instances=["1.2.3.1"], **(FACTS | change)).job_id == job_id) is same
 
 
 @given(UIDS)
 def test_work_comes_back_from_the_ledger_as_it_was(uids):
-    work = Work.of(instances=uids, routes=(Route(to="pacs"),), priority="archive", **FACTS)
-    assert Work.model_validate(work.model_dump(mode="json")) == work
+    work = JobSpec.of(instances=uids, routes=(Route(to="pacs"),), priority="archive", **FACTS)
+    assert JobSpec.model_validate(work.model_dump(mode="json")) == work
 
 
 def test_work_that_makes_no_sense_is_refused():
     with pytest.raises(ValidationError):
-        Work.of(instances=["1.2.3.1"], **(FACTS | {"outputs": ("hologram",)}))
+        JobSpec.of(instances=["1.2.3.1"], **(FACTS | {"outputs": ("hologram",)}))
     with pytest.raises(ValidationError):
-        Work.of(instances=["1.2.3.1"], colour="red", **FACTS)
+        JobSpec.of(instances=["1.2.3.1"], colour="red", **FACTS)

@@ -119,7 +119,7 @@ def test_what_was_delivered_before_the_results_were_lost_is_not_sent_again(ledge
 def test_where_neither_results_nor_images_are_left_a_retry_says_so(ledger: Ledger, home: Path) -> None:
     job = failed(ledger, home)
     (home / "results" / job.id / "seg.dcm").unlink()
-    (home / "studies" / job.study_uid / job.series_uid / f"{job.work.instances[0]}.dcm").unlink()
+    (home / "studies" / job.study_uid / job.series_uid / f"{job.spec.instances[0]}.dcm").unlink()
     done = jobs("retry", job.id)
     assert isinstance(done.exception, NothingLeftError)
     assert "send the series again and then retry the job" in str(done.exception)

@@ -15,7 +15,7 @@ def test_a_job_goes_from_queued_to_delivered(ledger):
     assert ledger.add_job(task)
     assert ledger.to_segment() == [task.job_id]
     job = ledger.claim(task.job_id, LEASE)
-    assert (job.state, job.attempts, job.work) == (JobState.SEGMENTING, 1, task)
+    assert (job.state, job.attempts, job.spec) == (JobState.SEGMENTING, 1, task)
     assert ledger.to_segment() == []
     assert ledger.segmented(job, RESULT)
     assert ledger.job(job.id).result == RESULT

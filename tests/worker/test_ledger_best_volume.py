@@ -1,11 +1,11 @@
 """Jobs of a protocol that takes only the best volume of a study."""
 
 from tests.support.ledger_stories import work
-from worker.job_spec import Work
+from worker.job_spec import JobSpec
 from worker.ledger import JobState
 
 
-def on(series: str, volume: str | None = None, study: str = "1.2.3", protocol: str = "liver") -> Work:
+def on(series: str, volume: str | None = None, study: str = "1.2.3", protocol: str = "liver") -> JobSpec:
     return work(series=series, protocol=protocol).model_copy(update={"volume": volume, "study_uid": study})
 
 

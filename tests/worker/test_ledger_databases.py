@@ -124,7 +124,7 @@ def test_jobs_of_the_first_version_are_read_and_sent_where_they_were_to_go(ledge
         connection.execute(sa.insert(table).values(**row, **numbers, reason="", work=old, result={}))
     engine.dispose()
     ledger = Ledger(ledger_url)
-    assert [route.to for route in ledger.job("0" * 16).work.routes] == ["pacs", "planning"]
+    assert [route.to for route in ledger.job("0" * 16).spec.routes] == ["pacs", "planning"]
     ledger.close()
 
 

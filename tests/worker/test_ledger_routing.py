@@ -6,19 +6,19 @@ from hypothesis import strategies as st
 
 from tests.support.ledger_stories import LEASE, claimed, deliver, work
 from worker.errors import UnknownJobError
-from worker.job_spec import Priority, Route, Work
+from worker.job_spec import JobSpec, Priority, Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
-from worker.ledger.routing import Standing, destinations, objects_for, verdict
+from worker.ledger.routing import DeliveryStatus, destinations, objects_for, verdict
 
 FILES = ["seg.dcm", "rtstruct.dcm", "sr.dcm", "liver.nii.gz"]
 DELIVERED, FAILED = DeliveryState.DELIVERED, DeliveryState.FAILED
 
 
-def routed(*routes: Route, **circumstances: object) -> Work:
+def routed(*routes: Route, **circumstances: object) -> JobSpec:
     return work().model_copy(update={"routes": routes, **circumstances})
 
 
-def segmented(ledger: Ledger, task: Work, files: list[str] = FILES) -> Job:
+def segmented(ledger: Ledger, task: JobSpec, files: list[str] = FILES) -> Job:
     """A job that has come to its results."""
     assert ledger.add_job(task)
     job = ledger.claim(task.job_id, LEASE)
@@ -57,13 +57,15 @@ def test_a_job_of_which_no_destination_takes_anything_ends_with_its_results_on_d
 
 NAMES = ("one", "two", "three")
 routes = st.builds(Route, to=st.sampled_from(NAMES), fallback=st.none() | st.sampled_from(NAMES))
-standings = st.dictionaries(st.sampled_from(NAMES), st.builds(Standing, st.sampled_from(DeliveryState), st.just("why")))
+statuses = st.dictionaries(
+    st.sampled_from(NAMES), st.builds(DeliveryStatus, st.sampled_from(DeliveryState), st.just("why"))
+)
 
 
-@given(st.lists(routes, max_size=3), standings)
-def test_a_job_is_delivered_only_if_every_route_has_brought_its_objects_somewhere(task_routes, standings):
-    state, reason = verdict(task_routes, standings)
-    ended = {name: str(standing.state) for name, standing in standings.items()}
+@given(st.lists(routes, max_size=3), statuses)
+def test_a_job_is_delivered_only_if_every_route_has_brought_its_objects_somewhere(task_routes, statuses):
+    state, reason = verdict(task_routes, statuses)
+    ended = {name: str(standing.state) for name, standing in statuses.items()}
     taken = {name for name, at in ended.items() if at in ("delivered", "committed")}
     begun = [route for route in task_routes if route.to in ended]
     unbrought = [route for route in begun if route.to not in taken and route.fallback not in taken]

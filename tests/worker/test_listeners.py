@@ -76,7 +76,7 @@ def test_a_series_that_two_processes_receive_is_one_job_once_both_are_done(tmp_p
         assert opened[0].send_c_store(images.pop()).Status == 0x0000
         opened[0].release()
         job = here.job(until=lambda job: True)
-        assert set(job.work.instances) == set(uids)
+        assert set(job.spec.instances) == set(uids)
         assert len(ledger.jobs()) == 1
         ledger.close()
 

@@ -25,7 +25,7 @@ from worker.job_spec import Priority
 from worker.ledger import JobState, Ledger
 from worker.queue.broker import DELIVER_QUEUE, Broker, celery_app, list_of
 from worker.settings import Settings
-from worker.steps.delivery import Sender
+from worker.steps.delivery import DeliveryWorker
 
 SECONDS = 60.0  # a loaded machine may take long; a hang must still end
 WORK = """
@@ -170,7 +170,7 @@ def test_the_time_limit_of_a_segmentation_cuts_off_no_delivery(tmp_path: Path, f
     peer = {"name": "pacs", "ae_title": "PACS", "host": LOOPBACK, "port": free_port}
     slow = pacs(tmp_path / "pacs", free_port, on_arrival=lambda _arrival: time.sleep(1.5))
     with slow, working(tmp_path, "deliver-worker", job_time_limit_seconds=1, destinations=[peer]) as site:
-        sender = Sender(site.settings)
+        sender = DeliveryWorker(site.settings)
         job = segmented(sender, "pacs")
         site.broker.deliver([(job.id, "pacs")])
         soon(lambda: sender.ledger.job(job.id).state is not JobState.SENDING or site.says("SoftTimeLimitExceeded"))

@@ -70,7 +70,7 @@ def reason(node: Node, study_uid: str) -> str:
 
 
 def texts(job: Job) -> list[str]:
-    return [prompt.text for prompt in job.work.prompts]
+    return [prompt.text for prompt in job.spec.prompts]
 
 
 def test_a_study_waits_for_the_sr_of_its_study_and_is_segmented_by_it(node: Node, images, tmp_path) -> None:
@@ -81,7 +81,7 @@ def test_a_study_waits_for_the_sr_of_its_study_and_is_segmented_by_it(node: Node
     node.receives(report_of(study, TEXT, tmp_path / "report.dcm"), ago=QUIET + 1, association="a2")
     node.tick()
     (job,) = node.tick()
-    assert [(one.text, one.sentence) for one in job.work.prompts] == [
+    assert [(one.text, one.sentence) for one in job.spec.prompts] == [
         ("solid nodule in the right upper lobe", "8 mm solid nodule in the right upper lobe."),
         ("hepatic cysts", "Stable hepatic cysts."),
     ]
@@ -136,7 +136,7 @@ def test_every_object_names_the_sentence_that_asked_for_it(tmp_path: Path, node:
     node.receives(*paths, ago=31 * 60)
     ReportInbox(node.settings.home, node.ledger).take(TEXT.encode(), source="http", study_uid=study_of(paths))
     (job,) = node.tick()
-    work = job.work.model_copy(update={"prompts": prompts})
+    work = job.spec.model_copy(update={"prompts": prompts})
     folder = tmp_path / "results"
     folder.mkdir()
     result = write_outputs(segment(paths, prompts, ThresholdSegmenter()), work, folder)  # type: ignore[arg-type]

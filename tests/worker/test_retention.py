@@ -182,7 +182,7 @@ def test_the_same_images_again_make_no_second_job(site):
     site.clock.passes(2 * DAY)
     site.rounds(site.retention(keep_images_days=1, keep_results_days=1))
     site.arrived("1.2.3", "1.2.3.4")
-    assert not site.ledger.add_job(job.work)
+    assert not site.ledger.add_job(job.spec)
     assert [one.state for one in site.ledger.jobs()] == [JobState.DELIVERED]
 
 

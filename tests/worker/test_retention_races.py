@@ -244,7 +244,7 @@ def test_a_late_image_is_asked_about_when_the_others_are_back(node, images):
     tidy(node)
     old, new = node.tick()
     assert (old.id, old.superseded_by) == (job.id, new.id)
-    assert (new.state, len(new.work.instances)) == (JobState.QUEUED, 4)
+    assert (new.state, len(new.spec.instances)) == (JobState.QUEUED, 4)
 
 
 def test_an_image_that_was_removed_before_the_ledger_heard_of_it_is_not_acknowledged(node, images, monkeypatch):

@@ -19,7 +19,7 @@ from dicom_node.synthesis import ct_series
 from tests.support.twins import ThresholdSegmenter
 from voxtell import OutOfMemoryError
 from worker.errors import EngineMissingError
-from worker.job_spec import Derived, Engine, Prompt, Route, Work
+from worker.job_spec import Derived, Engine, JobSpec, Prompt, Route
 from worker.ledger import Job, JobState
 from worker.maintenance.locks import device_turn
 from worker.queue.embedded_server import running_queue
@@ -69,7 +69,7 @@ def queued(desk: Desk, tmp_path: Path) -> Callable[..., Job]:
         for path, (study_uid, series_uid, sop_uid) in uids[:instances]:
             desk.store.put(path.read_bytes(), study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid)
         study_uid, series_uid, _ = uids[0][1]
-        work = Work.of(
+        work = JobSpec.of(
             study_uid=study_uid,
             series_uid=series_uid,
             instances=[sop_uid for _, (_, _, sop_uid) in uids[:instances]],
@@ -425,7 +425,7 @@ def test_the_same_work_gives_the_same_uids(desk: Desk, queued: Callable[..., Job
     first = _uids(seg)
     other = Desk(load(home=desk.settings.home, database_url=f"sqlite:///{tmp_path / 'other.sqlite'}"))
     other.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
-    other.ledger.add_job(job.work)
+    other.ledger.add_job(job.spec)
     claimed = other.ledger.claim(job.id, 60)
     assert claimed is not None
     other.attempt(claimed)

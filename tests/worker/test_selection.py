@@ -283,7 +283,7 @@ def test_a_better_series_that_comes_after_the_results_leaves_the_first_choice_st
     edit(late, ImagePositionPatient=[*position[:2], position[2] + 5.0])
     node.receives(late, ago=QUIET + 1, association="a2")
     _, second = node.tick()
-    assert (second.series_uid, len(second.work.instances)) == (uid(thick), 5)
+    assert (second.series_uid, len(second.spec.instances)) == (uid(thick), 5)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
@@ -301,11 +301,11 @@ def test_every_echo_becomes_a_job_of_its_own_and_a_late_echo_changes_none(node, 
     paths = echoes(tmp_path, "5.5", "90", "120")
     node.receives(*paths[:8], ago=3 * QUIET)
     jobs = node.tick()
-    assert sorted(job.work.volume for job in jobs) == ["EchoTime=5.5", "EchoTime=90"]
-    assert all(len(job.work.instances) == 4 for job in jobs)
-    assert not set(jobs[0].work.instances) & set(jobs[1].work.instances)
+    assert sorted(job.spec.volume for job in jobs) == ["EchoTime=5.5", "EchoTime=90"]
+    assert all(len(job.spec.instances) == 4 for job in jobs)
+    assert not set(jobs[0].spec.instances) & set(jobs[1].spec.instances)
     node.receives(*paths[8:], ago=QUIET + 1, association="a2")
-    states = {job.work.volume: job.state for job in node.tick()}
+    states = {job.spec.volume: job.state for job in node.tick()}
     assert states == dict.fromkeys(["EchoTime=5.5", "EchoTime=90", "EchoTime=120"], JobState.QUEUED)
 
 
@@ -320,7 +320,7 @@ def test_a_job_carries_what_its_protocol_says(node, home, tmp_path):
     edit(localizer, SeriesInstanceUID=uid(paths), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     node.receives(*paths, localizer, ago=QUIET + 1)
     (job,) = node.tick()
-    work = job.work
+    work = job.spec
     assert (work.priority.name, work.release, work.window, work.holes) == ("URGENT", True, ("22:00", "06:00"), "xor")
     assert (work.outputs, [one.name for one in work.derived]) == (("seg", "rtstruct"), ["both"])
     assert work.volume is None
@@ -359,8 +359,8 @@ def test_a_study_waits_for_its_report_without_being_read_again_and_again(node, h
     assert node.tick() == []
     ReportInbox(home, node.ledger).take(REPORT, source="http", study_uid=study_uid)
     (job,) = node.tick()
-    assert [prompt.text for prompt in job.work.prompts] == ["liver", "solid nodule in the right upper lobe"]
-    assert "8 mm solid nodule" in job.work.prompts[1].sentence
+    assert [prompt.text for prompt in job.spec.prompts] == ["liver", "solid nodule in the right upper lobe"]
+    assert "8 mm solid nodule" in job.spec.prompts[1].sentence
     assert node.ledger.receiving() == []
 
 
@@ -368,7 +368,7 @@ def test_after_the_time_the_study_goes_on_without_a_report(node, home, tmp_path)
     (home / "protocols" / "liver.yaml").write_text(WAITS)
     node.receives(*series(tmp_path, 1), ago=61 * 60)
     (job,) = node.tick()
-    assert [prompt.text for prompt in job.work.prompts] == ["liver"]
+    assert [prompt.text for prompt in job.spec.prompts] == ["liver"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from dicom_node.store import Store
 from dicom_node.synthesis import write_slices
 from tests.support.images import affine_of, axis_orders, rotation, segment_points
 from tests.support.twins import ThresholdSegmenter
-from worker.job_spec import Prompt, Work
+from worker.job_spec import JobSpec, Prompt
 from worker.results.write import write_outputs
 from worker.steps.segmentation import segment
 
@@ -42,7 +42,7 @@ class Site:
         (study_uid, series_uid), *_ = {(s.study_uid, s.series_uid) for s in self.node.walk()} - self.seen
         self.seen.add((study_uid, series_uid))
         paths = self.node.series_paths(study_uid, series_uid)
-        work = Work.of(
+        work = JobSpec.of(
             study_uid=study_uid,
             series_uid=series_uid,
             instances=[path.stem for path in paths],

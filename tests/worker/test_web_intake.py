@@ -43,7 +43,7 @@ def test_what_a_dicomweb_client_stores_becomes_a_job(home, tmp_path):
         node.lag = 0.0
         assert len(answer.ReferencedSOPSequence) == 4
         (job,) = node.tick()
-        assert (job.protocol, len(job.work.instances)) == ("liver", 4)
+        assert (job.protocol, len(job.spec.instances)) == ("liver", 4)
         node.close()
 
 

@@ -13,7 +13,7 @@ from pydicom import Dataset
 from dicom_node.synthesis import ct_series
 from tests.support.images import iod_errors
 from tests.support.twins import ThresholdSegmenter
-from worker.job_spec import Derived, Finish, Output, Plausible, Prompt, Work
+from worker.job_spec import Derived, Finish, JobSpec, Output, Plausible, Prompt
 from worker.results.write import objects_named, write_outputs
 from worker.steps.segmentation import segment
 
@@ -39,7 +39,7 @@ def write(tmp_path: Path) -> Write:
         image[7, 18, 25] = 900
         paths = ct_series(image, SPACING, tmp_path / "series")
         outputs = options.pop("outputs", EVERYTHING)
-        work = Work.of(
+        work = JobSpec.of(
             study_uid="1.2",
             series_uid="1.2.3",
             instances=["1.2.3.4"],

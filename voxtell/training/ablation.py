@@ -39,7 +39,7 @@ VARIANTS = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class VariantScore:
     """One variant's Dice per structure: the mean over validation patients."""
 
     variant: Variant
@@ -57,7 +57,7 @@ def ablate(
     prompts: int,
     patients: int,
     say: Callable[[str], object] = lambda _: None,
-) -> list[Outcome]:
+) -> list[VariantScore]:
     """Train every variant for `steps` steps below `folder` and measure it on the first validation patients of `data`.
 
     The outcomes are also written to `<folder>/ablation.json`.
@@ -76,7 +76,7 @@ def ablate(
             voxtell.load(run / "model"), replace(data, cases=measured_on), {}, (), robust=0, phantoms=0, say=say
         )
         dice = {name: float(np.mean([score.dice for score in scores])) for name, scores in measured.scores.items()}
-        outcomes.append(Outcome(variant, steps, len(measured.seconds), dice))
+        outcomes.append(VariantScore(variant, steps, len(measured.seconds), dice))
         (folder / "ablation.json").write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
     return outcomes
 
@@ -85,6 +85,6 @@ def _tell(say: Callable[[str], object], name: str, entry: dict[str, Any]) -> Non
     say(f"{name}: step {entry['step']}, loss {entry['loss']:.3f}")
 
 
-def read_outcomes(file: Path) -> list[Outcome]:
+def read_outcomes(file: Path) -> list[VariantScore]:
     """What `ablate` wrote."""
-    return [Outcome(**{**one, "variant": Variant(**one["variant"])}) for one in json.loads(file.read_text())]
+    return [VariantScore(**{**one, "variant": Variant(**one["variant"])}) for one in json.loads(file.read_text())]

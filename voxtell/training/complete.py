@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from voxtell.nifti import Job as Question
-from voxtell.nifti import Segment, output_files, read_image, write_mask
+from voxtell.nifti import FileJob, Segment, output_files, read_image, write_mask
 from voxtell.training.dataset import Case, read_dataset
 from voxtell.training.measure import read_contours
 from voxtell.training.scores import dice
@@ -77,7 +76,7 @@ def _drawn(image: Path, structures: tuple[str, ...], models: Sequence[Segment], 
 
 def _voted(image: Path, structures: tuple[str, ...], models: Sequence[Segment], out: Path) -> dict[str, Path]:
     """Files of what most models say, written where they are not there; also of masks that are empty."""
-    paths = output_files(Question(image, structures), out, save_combined=False)
+    paths = output_files(FileJob(image, structures), out, save_combined=False)
     if structures and not all(path.exists() for path in paths):
         scan = read_image(image)
         masks = np.stack([model(scan.array, structures, spacing=scan.spacing) for model in models])

@@ -10,7 +10,7 @@ import torch
 import voxtell
 from voxtell.segmenter import Segmenter
 from voxtell.training import plot
-from voxtell.training.ablation import Outcome, read_outcomes
+from voxtell.training.ablation import VariantScore, read_outcomes
 from voxtell.training.dataset import Dataset
 from voxtell.training.measure import Measured, measure
 from voxtell.training.vocabulary import HeldOut, held_out
@@ -245,5 +245,5 @@ early on, not at the end.
 {table(("variant", *structures, "mean"), rows)}"""
 
 
-def _mean(outcome: Outcome) -> str:
+def _mean(outcome: VariantScore) -> str:
     return f"{np.mean(list(outcome.dice.values())):.3f}"

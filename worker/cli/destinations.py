@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 from pynetdicom.presentation import build_context
 
-from dicom_node.objects.common import LABEL_MAP_STORAGE
+from dicom_node.objects.provenance import LABEL_MAP_STORAGE
 from dicom_node.scu.association import Peer, echo, probe
 from worker.job_spec import Output
 from worker.protocols import Protocol, routes_of

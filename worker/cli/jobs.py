@@ -55,13 +55,13 @@ def show(job_id: JobId, as_json: Json = False) -> None:
         "job": job.id,
         "state": job.state,
         "reason": job.reason,
-        "protocol": f"{job.protocol} ({job.work.protocol_digest})",
+        "protocol": f"{job.protocol} ({job.spec.protocol_digest})",
         "study": job.study_uid,
-        "series": f"{job.series_uid}, {len(job.work.instances)} images",
-        "prompts": ", ".join(prompt.text for prompt in job.work.prompts),
+        "series": f"{job.series_uid}, {len(job.spec.instances)} images",
+        "prompts": ", ".join(prompt.text for prompt in job.spec.prompts),
         "attempts": job.attempts,
         "priority": Priority(job.priority).name.lower() if job.priority != Priority.ROUTINE else "",
-        "window": " to ".join(job.work.window or ()),
+        "window": " to ".join(job.spec.window or ()),
         "changed": when(job.updated_at),
         "cleaned": when(job.cleaned_at) if job.cleaned_at else "",
         "supersedes": before.id if before else "",
@@ -119,7 +119,8 @@ def cancel(job_id: JobId) -> None:
 
 
 def _facts(job: Job) -> dict[str, Any]:
-    return asdict(job) | {"work": job.work.model_dump(mode="json")}
+    facts = asdict(job)
+    return facts | {"work": facts.pop("spec").model_dump(mode="json")}
 
 
 def _way(row: dict[str, Any]) -> str:

@@ -169,9 +169,9 @@ def nifti_to_dicom(
     output: Out,
 ) -> None:
     """Writes a NIfTI CT as a CT series with proper headers, on the same grid in the same place."""
-    from worker.demo.cases import case_from_nifti
+    from worker.demo.study import study_from_nifti
 
-    typer.echo(f"wrote {len(case_from_nifti(image, output).paths)} slices to {output}")
+    typer.echo(f"wrote {len(study_from_nifti(image, output).paths)} slices to {output}")
 
 
 def volume(

@@ -30,7 +30,7 @@ from dicom_node.regions import region_for
 from dicom_node.scu.c_store import Peer, echo, send
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.store import Store
-from worker.demo.cases import Case, Mask, case_from_nifti, phantom_case
+from worker.demo.study import DemoStudy, Mask, phantom_study, study_from_nifti
 from worker.errors import WorkerError
 from worker.ledger import Job, JobState, Ledger
 from worker.results.received import masks_received
@@ -82,7 +82,7 @@ class Demo:
             DemoError: a step failed; says which and where the node's log is.
         """
         self._clean()
-        case = self._step("study", self._prepare)
+        study = self._step("study", self._prepare)
         port = _free_port()
         with ExitStack() as stack:
             pacs = stack.enter_context(
@@ -91,10 +91,10 @@ class Demo:
             self._configure()
             node = stack.enter_context(self._node(port, pacs.port))
             self._step("node up", lambda: self._await_node(node, port))
-            self._step("sent", lambda: self._send(case, port))
+            self._step("sent", lambda: self._send(study, port))
             job = self._step("segmented", lambda: self._await_job(node))
             received = self._step("received", lambda: self._received(job))
-        self._show(case, job, received)
+        self._show(study, job, received)
 
     def _clean(self) -> None:
         """Only what an earlier demo wrote: these three folders of its own."""
@@ -102,15 +102,15 @@ class Demo:
             shutil.rmtree(self._folder / name, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def _prepare(self) -> tuple[Case, str]:
+    def _prepare(self) -> tuple[DemoStudy, str]:
         if self._study is None:
-            case = phantom_case(self._folder / "study")
-            return case, f"built-in head and neck phantom, {len(case.paths)} slices"
+            study = phantom_study(self._folder / "study")
+            return study, f"built-in head and neck phantom, {len(study.paths)} slices"
         if self._study.is_file():
-            case = case_from_nifti(self._study, self._folder / "study")
-            return case, f"{self._study.name} as a CT series, {len(case.paths)} slices"
+            study = study_from_nifti(self._study, self._folder / "study")
+            return study, f"{self._study.name} as a CT series, {len(study.paths)} slices"
         paths = tuple(path for series in series_in(self._study) for path in series.paths)
-        return Case(paths, {}), f"{self._study}, {len(paths)} files"
+        return DemoStudy(paths, {}), f"{self._study}, {len(paths)} files"
 
     def _configure(self) -> None:
         protocol = {
@@ -155,8 +155,8 @@ class Demo:
             else:
                 return None, f"{NODE_AE} on 127.0.0.1:{port} answers C-ECHO"
 
-    def _send(self, case: Case, port: int) -> tuple[None, str]:
-        outcomes = send(case.paths, Peer(NODE_AE, "127.0.0.1", port), calling_ae=MODALITY_AE)
+    def _send(self, study: DemoStudy, port: int) -> tuple[None, str]:
+        outcomes = send(study.paths, Peer(NODE_AE, "127.0.0.1", port), calling_ae=MODALITY_AE)
         refused = [outcome for outcome in outcomes if outcome.result == "failed"]
         if len(refused) == len(outcomes):
             raise DemoError(f"the node took none of the files: {refused[0].message}")
@@ -205,10 +205,10 @@ class Demo:
             raise DemoError(f"nothing came back to the PACS; the node's log is {self._log}")
         return files, "\n".join(str(path) for path in files) or "nothing was found, so nothing was sent"
 
-    def _show(self, case: Case, job: Job, received: list[Path]) -> None:
-        series = read_series(_of_series(case.paths, job.series_uid))
+    def _show(self, study: DemoStudy, job: Job, received: list[Path]) -> None:
+        series = read_series(_of_series(study.paths, job.series_uid))
         masks = masks_received(received, series)
-        for row in shown(self._prompts, masks, case.truth_on(series.volume), series.volume):
+        for row in shown(self._prompts, masks, study.truth_on(series.volume), series.volume):
             dice = "" if row.dice is None else f"   Dice {row.dice:.3f}"
             volume = f"{row.volume_ml:9.1f} ml" if row.volume_ml else "looked for, not found"
             self._console.print(f"  {row.label:<28}{volume}{dice}")

@@ -69,7 +69,7 @@ class StudyStory:
 
 def _job_facts(story: JobStory) -> dict[str, Any]:
     job = story.job
-    facts: dict[str, Any] = {"id": job.id, "protocol": job.protocol, "volume": job.work.volume, "state": job.state}
+    facts: dict[str, Any] = {"id": job.id, "protocol": job.protocol, "volume": job.spec.volume, "state": job.state}
     facts |= {"reason": job.reason, "attempts": job.attempts, "superseded_by": job.superseded_by}
     return facts | {"sentence": story.sentence, "deliveries": [asdict(one) for one in story.deliveries]}
 
@@ -134,14 +134,14 @@ def _sentences(job: Job, deliveries: Sequence[Delivery], now: float) -> Iterator
     yield f"job {job.id} is {job.state}" + (f": {job.reason}" if job.reason else "")
     if job.superseded_by:
         yield f"job {job.superseded_by} replaces it"
-    if job.state is JobState.QUEUED and job.work.window:
-        yield f"it is started between {job.work.window[0]} and {job.work.window[1]} only"
+    if job.state is JobState.QUEUED and job.spec.window:
+        yield f"it is started between {job.spec.window[0]} and {job.spec.window[1]} only"
     elif job.state is JobState.QUEUED and now - job.next_try_at > LONG_SECONDS:
         yield f"nobody has taken it for {(now - job.next_try_at) / 60:.0f} minutes: does a segmentation worker run?"
     if job.state is JobState.REVIEW:
         yield f"a person must release it: voxtell-dicom jobs release {job.id}"
     if job.state is JobState.SEGMENTED:
-        where = "its protocol is in shadow mode" if job.work.shadow else "no destination takes anything of it"
+        where = "its protocol is in shadow mode" if job.spec.shadow else "no destination takes anything of it"
         yield f"{where}: results are kept, not sent"
     for one in deliveries:
         if one.state not in ARRIVED:

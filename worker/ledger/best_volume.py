@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from worker.job_spec import Work
+from worker.job_spec import JobSpec
 from worker.ledger.schema import jobs
 from worker.ledger.states import JobState
 from worker.ledger.tables import Tables
@@ -22,19 +22,19 @@ class RivalFacts(Tables):
         with self._engine.connect() as connection:
             return {(str(row.series_uid), str(row.volume)) for row in connection.execute(query)}
 
-    def prefer(self, work: Work) -> bool:
+    def prefer(self, spec: JobSpec) -> bool:
         """Makes the job of this work the one of its study and protocol; says whether it starts again.
 
         Jobs on other volumes that have sent nothing are CANCELLED and superseded by it, also while a worker is at one
         of them. It is QUEUED again if it had been cancelled for a volume that was better then.
         """
         now = self._clock()
-        other = (jobs.c.series_uid != work.series_uid) | ((work.volume or "") != _VOLUME)
-        rivals = (jobs.c.study_uid == work.study_uid) & (jobs.c.protocol == work.protocol) & other
-        reason = f"superseded by job {work.job_id}: a better volume of the study arrived"
-        cancelled = {"state": JobState.CANCELLED, "reason": reason, "superseded_by": work.job_id, "updated_at": now}
+        other = (jobs.c.series_uid != spec.series_uid) | ((spec.volume or "") != _VOLUME)
+        rivals = (jobs.c.study_uid == spec.study_uid) & (jobs.c.protocol == spec.protocol) & other
+        reason = f"superseded by job {spec.job_id}: a better volume of the study arrived"
+        cancelled = {"state": JobState.CANCELLED, "reason": reason, "superseded_by": spec.job_id, "updated_at": now}
         again = {"state": JobState.QUEUED, "reason": "", "superseded_by": None, "attempts": 0, "updated_at": now}
-        mine = (jobs.c.id == work.job_id) & (jobs.c.state == JobState.CANCELLED) & jobs.c.superseded_by.is_not(None)
+        mine = (jobs.c.id == spec.job_id) & (jobs.c.state == JobState.CANCELLED) & jobs.c.superseded_by.is_not(None)
         with self._engine.begin() as connection:
             connection.execute(sa.update(jobs).where(rivals, jobs.c.state.in_(_UNDECIDED)).values(cancelled))
             return bool(connection.execute(sa.update(jobs).where(mine).values(again)).rowcount)

@@ -21,9 +21,9 @@ class DeliveryFacts(Following):
 
         Without one -> SEGMENTED; -> REVIEW where a person must release them first. False if the job was taken back.
         """
-        wanted = destinations(job.work, result["files"])
+        wanted = destinations(job.spec, result["files"])
         state = JobState.SENDING if wanted else JobState.SEGMENTED
-        if wanted and job.work.release:
+        if wanted and job.spec.release:
             state = JobState.REVIEW
         with self._engine.begin() as connection:
             statement = self._leaving(job, state=state, result=dict(result), reason="")
@@ -45,7 +45,7 @@ class DeliveryFacts(Following):
             sending = update.values(state=JobState.SENDING, reason="", updated_at=self._clock())
             if not connection.execute(sending).rowcount:
                 raise UnknownJobError(f"job {job.id} is {job.state}; only jobs in review can be released")
-            self._open_deliveries(connection, job.id, destinations(job.work, job.result["files"]))
+            self._open_deliveries(connection, job.id, destinations(job.spec, job.result["files"]))
         return self.job(job.id)
 
     def deliveries(self, job_id: str) -> list[Delivery]:
@@ -127,9 +127,9 @@ class DeliveryFacts(Following):
             UnknownJobError: no such job, or it is not in one of these states.
         """
         job, now = self.job(job_id), self._clock()
-        wanted = destinations(job.work, job.result["files"]) if job.result and not compute else []
+        wanted = destinations(job.spec, job.result["files"]) if job.result and not compute else []
         state = JobState.SENDING if wanted else JobState.QUEUED
-        if wanted and job.work.release and not self.deliveries(job.id):
+        if wanted and job.spec.release and not self.deliveries(job.id):
             state = JobState.REVIEW
         ended = jobs.c.state.in_([JobState.FAILED, JobState.CANCELLED])
         mine = (deliveries.c.job_id == job.id) & (deliveries.c.state == DeliveryState.FAILED)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from worker.job_spec import Work
+from worker.job_spec import JobSpec
 from worker.ledger.jobs import JobFacts
-from worker.ledger.routing import Standing, verdict
+from worker.ledger.routing import DeliveryStatus, verdict
 from worker.ledger.schema import deliveries, jobs
 from worker.ledger.states import DeliveryState, JobState
 
@@ -50,8 +50,8 @@ class Following(JobFacts):
     def _follow_deliveries(self, connection: sa.Connection, job_id: str) -> None:
         """The job's state is what its deliveries make of it, unless it was cancelled meanwhile."""
         rows = connection.execute(sa.select(deliveries).where(deliveries.c.job_id == job_id)).all()
-        standings = {row.destination: Standing(DeliveryState(row.state), row.reason) for row in rows}
-        state, reason = verdict(self._work(connection, job_id).routes, standings)
+        statuses = {row.destination: DeliveryStatus(DeliveryState(row.state), row.reason) for row in rows}
+        state, reason = verdict(self._work(connection, job_id).routes, statuses)
         connection.execute(
             sa.update(jobs)
             .where(jobs.c.id == job_id, jobs.c.state.in_([JobState.SENDING, JobState.DELIVERED]))
@@ -59,8 +59,8 @@ class Following(JobFacts):
             .values(state=state, reason=reason, updated_at=self._clock())
         )
 
-    def _work(self, connection: sa.Connection, job_id: str) -> Work:
-        return Work.model_validate(connection.scalar(sa.select(jobs.c.work).where(jobs.c.id == job_id)))
+    def _work(self, connection: sa.Connection, job_id: str) -> JobSpec:
+        return JobSpec.model_validate(connection.scalar(sa.select(jobs.c.work).where(jobs.c.id == job_id)))
 
     def _fresh(self, job_id: str, destination: str) -> dict[str, object]:
         return {

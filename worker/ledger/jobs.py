@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from worker.errors import UnknownJobError
-from worker.job_spec import Priority, Work
+from worker.job_spec import JobSpec, Priority
 from worker.ledger import windows
 from worker.ledger.records import Job
 from worker.ledger.schema import jobs
@@ -19,7 +19,7 @@ UNSENT = (JobState.QUEUED, JobState.SEGMENTING, JobState.REVIEW)
 class JobFacts(Tables):
     """Jobs from QUEUED to the end of their segmentation."""
 
-    def add_job(self, work: Work) -> bool:
+    def add_job(self, spec: JobSpec) -> bool:
         """Writes a QUEUED job unless the same work is known; says whether it is new.
 
         Jobs on the same volume and protocol are superseded, because their input has changed: those without results that
@@ -28,11 +28,11 @@ class JobFacts(Tables):
         """
         now = self._clock()
         row = {
-            "id": work.job_id,
-            "study_uid": work.study_uid,
-            "series_uid": work.series_uid,
-            "protocol": work.protocol,
-            "work": work.model_dump(mode="json"),
+            "id": spec.job_id,
+            "study_uid": spec.study_uid,
+            "series_uid": spec.series_uid,
+            "protocol": spec.protocol,
+            "work": spec.model_dump(mode="json"),
             "state": JobState.QUEUED,
             "attempts": 0,
             "claims": 0,
@@ -40,25 +40,25 @@ class JobFacts(Tables):
             "result": {},
             "created_at": now,
             "updated_at": now,
-            "next_try_at": windows.next_open(work.window, now) if work.window else now,
+            "next_try_at": windows.next_open(spec.window, now) if spec.window else now,
             "lease_until": 0.0,
-            "priority": int(work.priority),
+            "priority": int(spec.priority),
         }
-        predecessors = _on_volume_of(work) & (jobs.c.id != work.job_id) & jobs.c.superseded_by.is_(None)
-        removed = sa.select(jobs.c.work).where(_on_volume_of(work), jobs.c.cleaned_at.is_not(None))
+        predecessors = _on_volume_of(spec) & (jobs.c.id != spec.job_id) & jobs.c.superseded_by.is_(None)
+        removed = sa.select(jobs.c.work).where(_on_volume_of(spec), jobs.c.cleaned_at.is_not(None))
         with self._engine.begin() as connection:
             known = (set(row.work["instances"]) for row in connection.execute(removed))
-            if any(set(work.instances) < instances for instances in known):
+            if any(set(spec.instances) < instances for instances in known):
                 return False
             insert = self._insert(jobs).values(row).on_conflict_do_nothing().returning(jobs.c.id)
             if connection.execute(insert).first() is None:
                 return False
-            connection.execute(sa.update(jobs).where(predecessors).values(superseded_by=work.job_id, updated_at=now))
+            connection.execute(sa.update(jobs).where(predecessors).values(superseded_by=spec.job_id, updated_at=now))
             connection.execute(
                 sa.update(jobs)
-                .where(jobs.c.superseded_by == work.job_id)
+                .where(jobs.c.superseded_by == spec.job_id)
                 .where(jobs.c.state.in_(UNSENT))
-                .values(state=JobState.CANCELLED, reason=f"superseded by job {work.job_id}: later images arrived")
+                .values(state=JobState.CANCELLED, reason=f"superseded by job {spec.job_id}: later images arrived")
             )
         return True
 
@@ -87,11 +87,11 @@ class JobFacts(Tables):
         """
         query = (
             sa.select(jobs)
-            .where(_on_volume_of(job.work), jobs.c.created_at < job.created_at)
+            .where(_on_volume_of(job.spec), jobs.c.created_at < job.created_at)
             .where(jobs.c.state != JobState.CANCELLED)
             .order_by(jobs.c.created_at.desc())
         )
-        return next((older for older in self._jobs(query) if older.result and _replaces(job.work, older.work)), None)
+        return next((older for older in self._jobs(query) if older.result and _replaces(job.spec, older.spec)), None)
 
     def claim(self, job_id: str, lease_seconds: float) -> Job | None:
         """Takes a QUEUED job for this worker and counts the attempt; None if it is not to be had (any more).
@@ -168,19 +168,19 @@ class JobFacts(Tables):
         return self._select(Job, query)
 
 
-def _replaces(work: Work, older: Work) -> bool:
-    if older.shadow and not work.shadow:
+def _replaces(spec: JobSpec, older: JobSpec) -> bool:
+    if older.shadow and not spec.shadow:
         return False
-    return work.volume == older.volume or not set(work.instances).isdisjoint(older.instances)
+    return spec.volume == older.volume or not set(spec.instances).isdisjoint(older.instances)
 
 
-def _on_volume_of(work: Work) -> sa.ColumnElement[bool]:
+def _on_volume_of(spec: JobSpec) -> sa.ColumnElement[bool]:
     """Jobs of the same protocol on the same volume; a series that was one volume may have become several."""
     volume = jobs.c.work["volume"].as_string()
-    same = sa.true() if work.volume is None else volume.is_(None) | (volume == work.volume)
+    same = sa.true() if spec.volume is None else volume.is_(None) | (volume == spec.volume)
     return (
-        (jobs.c.study_uid == work.study_uid)
-        & (jobs.c.series_uid == work.series_uid)
-        & (jobs.c.protocol == work.protocol)
+        (jobs.c.study_uid == spec.study_uid)
+        & (jobs.c.series_uid == spec.series_uid)
+        & (jobs.c.protocol == spec.protocol)
         & same
     )

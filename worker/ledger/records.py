@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.job_spec import Work
+from worker.job_spec import JobSpec
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 
 
@@ -31,7 +31,7 @@ class Job:
     study_uid: str
     series_uid: str
     protocol: str
-    work: Work
+    spec: JobSpec
     state: JobState
     attempts: int
     claims: int

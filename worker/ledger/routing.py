@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from worker.job_spec import Output, Route, Work
+from worker.job_spec import JobSpec, Output, Route
 from worker.ledger.states import DeliveryState, JobState
 
 OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
@@ -14,58 +14,58 @@ TAKEN = (DeliveryState.DELIVERED, DeliveryState.COMMITTED)
 
 
 @dataclass(frozen=True)
-class Standing:
+class DeliveryStatus:
     """Where the results stand at one destination."""
 
     state: DeliveryState
     reason: str
 
 
-def destinations(work: Work, files: Iterable[str]) -> list[str]:
+def destinations(spec: JobSpec, files: Iterable[str]) -> list[str]:
     """The destinations that get something of these result files, each once; none for work in the shadow."""
-    if work.shadow:
+    if spec.shadow:
         return []
     names = list(files)
-    return list(dict.fromkeys(route.to for route in work.routes if _taken(route.outputs, names)))
+    return list(dict.fromkeys(route.to for route in spec.routes if _taken(route.outputs, names)))
 
 
-def objects_for(work: Work, files: Iterable[str], destination: str, failed: Collection[str] = ()) -> list[str]:
+def objects_for(spec: JobSpec, files: Iterable[str], destination: str, failed: Collection[str] = ()) -> list[str]:
     """The files that go to `destination`: by its own routes, and by those whose fallback it is and that `failed`."""
     names = list(files)
     wanted: set[str] = set()
-    for route in work.routes:
+    for route in spec.routes:
         if route.to == destination or (route.fallback == destination and route.to in failed):
             wanted |= _taken(route.outputs, names)
     return [name for name in names if name in wanted]
 
 
-def verdict(routes: Sequence[Route], standings: Mapping[str, Standing]) -> tuple[JobState, str]:
+def verdict(routes: Sequence[Route], statuses: Mapping[str, DeliveryStatus]) -> tuple[JobState, str]:
     """The state of a job whose results stand so, and why.
 
     A route has done its work when its destination or else its fallback has taken the objects. The job is COMMITTED when
     every one that counts has promised to keep them.
     """
-    if any(standing.state in OPEN for standing in standings.values()):
+    if any(status.state in OPEN for status in statuses.values()):
         return JobState.SENDING, ""
     refused, instead, counts = [], [], []
     for route in routes:
-        standing = standings.get(route.to)
-        if standing is None:  # nothing of the job goes there
+        status = statuses.get(route.to)
+        if status is None:  # nothing of the job goes there
             continue
-        if standing.state is DeliveryState.FAILED:
-            other = standings.get(route.fallback) if route.fallback else None
+        if status.state is DeliveryState.FAILED:
+            other = statuses.get(route.fallback) if route.fallback else None
             if other is None or other.state not in TAKEN:
-                refused.append(f"{route.to}: {standing.reason}")
+                refused.append(f"{route.to}: {status.reason}")
                 if other is not None:
                     refused.append(f"{route.fallback}, its fallback: {other.reason}")
                 continue
-            instead.append(f"delivered to {route.fallback} instead of {route.to}: {standing.reason}")
-            standing = other
-        counts.append(standing)
+            instead.append(f"delivered to {route.fallback} instead of {route.to}: {status.reason}")
+            status = other
+        counts.append(status)
     if refused:
         return JobState.FAILED, "; ".join(dict.fromkeys(refused))
-    committed = bool(counts) and all(standing.state is DeliveryState.COMMITTED for standing in counts)
-    waiting = [standing.reason for standing in counts if standing.reason]
+    committed = bool(counts) and all(status.state is DeliveryState.COMMITTED for status in counts)
+    waiting = [status.reason for status in counts if status.reason]
     return JobState.COMMITTED if committed else JobState.DELIVERED, "; ".join(dict.fromkeys(instead + waiting))
 
 

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 metadata = sa.MetaData()
 
 
-class Words(sa.types.TypeDecorator[str]):
+class CleanString(sa.types.TypeDecorator[str]):
     """Text from outside, headers' values among it: without NUL, which PostgreSQL takes in no text, and no longer than
     its column, beyond which PostgreSQL refuses the row."""
 
@@ -17,7 +17,7 @@ class Words(sa.types.TypeDecorator[str]):
         return None if value is None else value.replace("\0", "")[: getattr(self.impl, "length", None)]
 
 
-class Sentences(Words):
+class CleanText(CleanString):
     """The same of any length."""
 
     impl = sa.Text
@@ -30,9 +30,9 @@ series = sa.Table(
     sa.Column("study_uid", sa.String(64), primary_key=True),
     sa.Column("series_uid", sa.String(64), primary_key=True),
     sa.Column("state", sa.String(16), nullable=False, index=True),
-    sa.Column("calling_ae", Words(16), nullable=False),  # of the last association that brought an image
-    sa.Column("called_ae", Words(16), nullable=False),
-    sa.Column("address", Words(64), nullable=False),
+    sa.Column("calling_ae", CleanString(16), nullable=False),  # of the last association that brought an image
+    sa.Column("called_ae", CleanString(16), nullable=False),
+    sa.Column("address", CleanString(64), nullable=False),
     sa.Column("first_at", sa.Float, nullable=False),
     sa.Column("last_at", sa.Float, nullable=False),  # last image; quiet time counts from here
     sa.Column("full_with", sa.Integer, nullable=False, default=0),  # images when it was last proved full
@@ -49,7 +49,7 @@ jobs = sa.Table(
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),  # counted before the work; from 0 again by a retry
     sa.Column("claims", sa.Integer, nullable=False, default=0),  # only ever grows: its value names the holder
-    sa.Column("reason", Sentences, nullable=False, default=""),  # why it is FAILED, CANCELLED, or waits
+    sa.Column("reason", CleanText, nullable=False, default=""),  # why it is FAILED, CANCELLED, or waits
     sa.Column("result", sa.JSON, nullable=False, default=dict),  # what was found, with volumes; what was not
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
@@ -68,7 +68,7 @@ deliveries = sa.Table(
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),  # as in jobs
     sa.Column("claims", sa.Integer, nullable=False, default=0),  # as in jobs
-    sa.Column("reason", Sentences, nullable=False, default=""),
+    sa.Column("reason", CleanText, nullable=False, default=""),
     sa.Column("next_try_at", sa.Float, nullable=False),
     sa.Column("lease_until", sa.Float, nullable=False, default=0.0),
     sa.Column("transaction_uid", sa.String(64), nullable=True),  # of the storage commitment asked for (PS3.4 J)
@@ -83,7 +83,7 @@ decisions = sa.Table(
     sa.Column("series_uid", sa.String(64), primary_key=True),
     sa.Column("protocol", sa.String(64), primary_key=True),
     sa.Column("taken", sa.Boolean, nullable=False),
-    sa.Column("reason", Sentences, nullable=False),  # the answer to "why did this study not run?"
+    sa.Column("reason", CleanText, nullable=False),  # the answer to "why did this study not run?"
     sa.Column("conditions", sa.JSON, nullable=False, default=list),  # each condition, what was there, whether it holds
     sa.Column("at", sa.Float, nullable=False),
 )
@@ -93,7 +93,7 @@ reports = sa.Table(
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),  # of its bytes (worker.reports.inbox): sent twice it is one
     sa.Column("study_uid", sa.String(64), nullable=True, index=True),
-    sa.Column("accession", Words(64), nullable=True, index=True),
+    sa.Column("accession", CleanString(64), nullable=True, index=True),
     sa.Column("source", sa.String(16), nullable=False),  # dicom, hl7, http
     sa.Column("path", sa.Text, nullable=False),  # of its bytes in the store; the text is never in the ledger
     sa.Column("received_at", sa.Float, nullable=False),
@@ -104,5 +104,5 @@ studies = sa.Table(
     "studies",
     metadata,
     sa.Column("study_uid", sa.String(64), primary_key=True),
-    sa.Column("accession", Words(64), nullable=False, index=True),  # normalised (report_language.formats)
+    sa.Column("accession", CleanString(64), nullable=False, index=True),  # normalised (report_language.formats)
 )

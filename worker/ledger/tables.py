@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from worker.job_spec import Work
+from worker.job_spec import JobSpec
 from worker.ledger.engine import open_engine
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 
@@ -59,7 +59,7 @@ class Tables:
     def _typed(row: Mapping[Any, Any]) -> dict[str, Any]:
         values = dict(row)
         if "work" in values:
-            values |= {"work": Work.model_validate(values["work"]), "state": JobState(values["state"])}
+            values |= {"spec": JobSpec.model_validate(values.pop("work")), "state": JobState(values["state"])}
         elif "destination" in values:
             values["state"] = DeliveryState(values["state"])
         elif "state" in values:

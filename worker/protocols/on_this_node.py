@@ -112,7 +112,7 @@ def unknown_destinations(protocol: Protocol, settings: Settings) -> list[str]:
 
 
 def work_facts(protocol: Protocol, settings: Settings) -> dict[str, Any]:
-    """What a protocol says of its Work: keyword arguments of `Work.of`, all but study, series, volume and instances.
+    """What a protocol says of its jobs: keyword arguments of `JobSpec.of`, all but study, series, volume and instances.
 
     Raises InactiveError.
     """

@@ -27,7 +27,7 @@ def objects_of(delivery: Delivery, ledger: Ledger, store: Store, destination: De
     """
     job = ledger.job(delivery.job_id)
     failed = [line.destination for line in ledger.deliveries(job.id) if line.state is DeliveryState.FAILED]
-    wanted = files_for(destination, objects_for(job.work, job.result["files"], delivery.destination, failed))
+    wanted = files_for(destination, objects_for(job.spec, job.result["files"], delivery.destination, failed))
     stored = {path.name: path for path in store.result_paths(job.id)}
     lost = [name for name in wanted if name not in stored]
     if lost:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from dicom_node.masks.packed import Masks, bounding_box
-from dicom_node.objects.common import Review
+from dicom_node.objects.provenance import Review
 from worker.job_spec import Prompt
 from worker.results.structures import Structure
 

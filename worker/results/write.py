@@ -26,12 +26,11 @@ import highdicom
 import numpy as np
 
 from dicom_node.masks.packed import Masks
-from dicom_node.objects import common
-from dicom_node.objects.common import ObjectReference, Review
-from dicom_node.objects.result_set import Plan
+from dicom_node.objects.provenance import Algorithm, ObjectReference, Provenance, Review
+from dicom_node.objects.result_set import ResultSet
 from dicom_node.series import ImageSeries
 from dicom_node.volume import to_network, write_nifti
-from worker.job_spec import Work
+from worker.job_spec import JobSpec
 from worker.results.structures import Structure
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class Segmented:
 
 def write_outputs(
     done: Segmented,
-    work: Work,
+    spec: JobSpec,
     folder: Path,
     *,
     label_map: bool = False,
@@ -75,14 +74,14 @@ def write_outputs(
     `not_known` are empty masks of what the model never learnt.
     """
     regions, extents = [one.region for one in done.structures], [one.extent for one in done.structures]
-    plan = Plan(
+    plan = ResultSet(
         done.series,
         done.masks,
         regions,
-        _facts(done, work, predecessors),
-        work.outputs,
+        _facts(done, spec, predecessors),
+        spec.outputs,
         label_map=label_map,
-        holes=work.holes,
+        holes=spec.holes,
         name_length=name_length,
     )
     objects = []
@@ -90,7 +89,7 @@ def write_outputs(
         dataset.save_as(folder / name, enforce_file_format=True)
         objects.append({"file": name, **vars(plan.references[name])})
     files = [one["file"] for one in objects]
-    if "nifti" in work.outputs:
+    if "nifti" in spec.outputs:
         files += [path.name for path in _nifti(done, folder)]
     asked = [one for one in done.structures if one.asked]
     empty = [one for one in asked if not one.extent]
@@ -110,12 +109,12 @@ def write_outputs(
     return result
 
 
-def _facts(done: Segmented, work: Work, predecessors: Sequence[ObjectReference]) -> common.Work:
-    return common.Work(
-        algorithm=common.Algorithm(done.model.name, done.model.version, done.model.digest, done.model.notice),
+def _facts(done: Segmented, spec: JobSpec, predecessors: Sequence[ObjectReference]) -> Provenance:
+    return Provenance(
+        algorithm=Algorithm(done.model.name, done.model.version, done.model.digest, done.model.notice),
         made=datetime.now().astimezone(),
-        protocol=work.protocol,
-        protocol_digest=work.protocol_digest,
+        protocol=spec.protocol,
+        protocol_digest=spec.protocol_digest,
         software_version=version("voxtell-dicom"),
         review=done.review,
         predecessors=tuple(predecessors),

@@ -18,7 +18,7 @@ from typing import Any
 
 from dicom_node.origin import Origin
 from dicom_node.store import Store
-from worker.job_spec import Prompt, Work
+from worker.job_spec import JobSpec, Prompt
 from worker.ledger import Ledger, Series, SeriesState
 from worker.protocols import Finding, Protocol
 from worker.protocols.on_this_node import inactive, work_facts
@@ -137,11 +137,11 @@ class Selection:
         for verdict in verdicts:
             if not verdict.taken:
                 continue
-            work = work_of(protocol, verdict.volume, self._settings, reported.prompts)
-            new = self._ledger.add_job(work)
-            again = protocol.choose.take == "best" and self._ledger.prefer(work)
+            spec = spec_of(protocol, verdict.volume, self._settings, reported.prompts)
+            new = self._ledger.add_job(spec)
+            again = protocol.choose.take == "best" and self._ledger.prefer(spec)
             if new or again:
-                added.append(work.job_id)
+                added.append(spec.job_id)
         return added
 
 
@@ -156,7 +156,7 @@ def with_report(protocol: Protocol, verdict: Verdict, reported: Reported) -> Ver
     return verdict.but(Finding("a report", reported.line, True)) if reported.found else verdict
 
 
-def work_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_report: Sequence[Prompt] = ()) -> Work:
+def spec_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_report: Sequence[Prompt] = ()) -> JobSpec:
     """The work of a protocol on one volume; what its report asks for comes after the protocol's own prompts.
 
     Raises:
@@ -165,7 +165,7 @@ def work_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_re
     facts: dict[str, Any] = work_facts(protocol, settings)
     known = {prompt.label.casefold() for prompt in protocol.prompts}
     more = tuple(prompt for prompt in from_report if prompt.label.casefold() not in known)
-    return Work.of(
+    return JobSpec.of(
         study_uid=volume.study_uid,
         series_uid=volume.series_uid,
         volume=volume.name or None,

@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 @shared_task(name=DELIVER_TASK)
 def run(job_id: str, destination: str) -> None:
     """One attempt to send a job's results to one destination. A message that comes twice does nothing."""
-    sender = Sender.of_this_process()
+    sender = DeliveryWorker.of_this_process()
     with sender.turn(job_id, destination) as mine:
         lease = sender.settings.delivery_lease_seconds
         delivery = sender.ledger.claim_delivery(job_id, destination, lease) if mine else None
@@ -50,16 +50,16 @@ def run(job_id: str, destination: str) -> None:
 @shared_task(name=COMMIT_TASK)
 def ask(job_id: str, destination: str) -> None:
     """One question for storage commitment. A message that comes twice does nothing; one that is lost comes again."""
-    sender = Sender.of_this_process()
+    sender = DeliveryWorker.of_this_process()
     with sender.turn(job_id, destination) as mine:
         if mine:
             sender.commitments.ask(job_id, destination)
 
 
-class Sender:
+class DeliveryWorker:
     """What the delivery process keeps between jobs."""
 
-    _mine: "Sender | None" = None
+    _mine: "DeliveryWorker | None" = None
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -69,7 +69,7 @@ class Sender:
         self.broker = Broker(celery_app(settings))
 
     @classmethod
-    def of_this_process(cls) -> "Sender":
+    def of_this_process(cls) -> "DeliveryWorker":
         """The one sender of a worker process; made at the first delivery, after the fork."""
         if cls._mine is None:
             cls._mine = cls(load())

@@ -9,7 +9,7 @@ import structlog
 
 from dicom_node.errors import SeriesError
 from worker.errors import WorkerError
-from worker.job_spec import Output, Prompt, Work
+from worker.job_spec import JobSpec, Output, Prompt
 from worker.protocols import Match, Protocol, inactive, read_protocol
 from worker.protocols.preferences import Choose
 from worker.protocols.protocol import FromReport
@@ -18,7 +18,7 @@ from worker.reports.inbox import Reported, reported_by
 from worker.results.writable import require_writable
 from worker.results.write import write_outputs
 from worker.selection.choose import choose
-from worker.selection.select import with_report, work_of
+from worker.selection.select import spec_of, with_report
 from worker.selection.study_volumes import StudyVolume, studies_in
 from worker.settings import Settings
 from worker.steps.segmentation import load_segmenter, segment, settings_for
@@ -67,25 +67,25 @@ def run_study(
     folders = _folders(output, chosen)
     done: list[dict[str, Any]] = []
     segmenter = None
-    for (volume, work), folder in zip(chosen, folders, strict=True):
-        wanted = settings_for(work, settings)
+    for (volume, spec), folder in zip(chosen, folders, strict=True):
+        wanted = settings_for(spec, settings)
         segmenter = segmenter or load_segmenter(wanted)
         try:
             found = segment(
                 [file.path for file in volume.files],
-                work.prompts,
+                spec.prompts,
                 segmenter,
-                derived=work.derived,
-                volume=work.volume,
+                derived=spec.derived,
+                volume=spec.volume,
                 straighten=wanted.resample_tilt,
             )
         except SeriesError as error:  # of the pixels; the headers have been asked before
             reasons.append(f"{volume.label}: {error}")
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        result = write_outputs(found, work, folder, name_length=settings.roi_name_length)
+        result = write_outputs(found, spec, folder, name_length=settings.roi_name_length)
         result["files"] = [str(folder / name) for name in result["files"]]
-        done.append(result | {"series_uid": work.series_uid, "volume": work.volume})
+        done.append(result | {"series_uid": spec.series_uid, "volume": spec.volume})
     if not done:
         raise NothingToDoError(f"no series of {study} was segmented: " + "; ".join(reasons))
     for reason in reasons:
@@ -113,26 +113,26 @@ def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None) -
 
 def _choose(
     protocol: Protocol, reported: Reported, study: Path, settings: Settings
-) -> tuple[list[tuple[StudyVolume, Work]], list[str]]:
+) -> tuple[list[tuple[StudyVolume, JobSpec]], list[str]]:
     """The volumes to segment with their work, and why the others are left out."""
     chosen, reasons = [], []
     for volumes in studies_in(study):
         for verdict in choose(protocol, volumes, inactive=inactive(protocol, settings)):
             verdict = with_report(protocol, verdict, reported)
             if verdict.taken:
-                chosen.append((verdict.volume, work_of(protocol, verdict.volume, settings, reported.prompts)))
+                chosen.append((verdict.volume, spec_of(protocol, verdict.volume, settings, reported.prompts)))
             else:
                 reasons.append(f"{verdict.volume.label}: {verdict.reason}")
     return chosen, reasons
 
 
-def _folders(output: Path, chosen: Sequence[tuple[StudyVolume, Work]]) -> list[Path]:
+def _folders(output: Path, chosen: Sequence[tuple[StudyVolume, JobSpec]]) -> list[Path]:
     """Where the result of each volume goes: of an earlier one there files would stay that the new one does not list.
 
     Raises:
         UsedFolderError: one of them holds a result. OSError: one of them cannot be written.
     """
-    folders = [output / work.series_uid / _file_name(volume.name) for volume, work in chosen]
+    folders = [output / spec.series_uid / _file_name(volume.name) for volume, spec in chosen]
     if len(chosen) == 1:
         folders = [output]
     for folder in folders:

@@ -29,7 +29,7 @@ from dicom_node.series import ImageSeries, read_series, read_volume
 from dicom_node.store import Store
 from dicom_node.volume import from_network, to_network
 from worker.errors import BrokerError, EngineMissingError, WorkerError
-from worker.job_spec import Derived, Prompt, Work
+from worker.job_spec import Derived, JobSpec, Prompt
 from worker.ledger import Job, Ledger
 from worker.maintenance.leases import kept
 from worker.maintenance.locks import device_turn, means_gpu
@@ -148,11 +148,11 @@ def _load_in_turn(settings: Settings) -> "voxtell.Segmenter":
         return load_segmenter(settings)
 
 
-def settings_for(work: Work, settings: Settings) -> Settings:
+def settings_for(spec: JobSpec, settings: Settings) -> Settings:
     """The node's settings with the model of a job, and with what its protocol says of the engine."""
     exact: dict[str, object] = {"early_exit": None, "skip_below": None, "coarse_first": None, "resample": False}
-    asked = work.engine.model_dump(exclude={"exact"}, exclude_none=True)
-    return settings.model_copy(update={"model": work.model} | (exact if work.engine.exact else {}) | asked)
+    asked = spec.engine.model_dump(exclude={"exact"}, exclude_none=True)
+    return settings.model_copy(update={"model": spec.model} | (exact if spec.engine.exact else {}) | asked)
 
 
 def _engine_of(settings: Settings) -> tuple[object, ...]:
@@ -238,15 +238,15 @@ class Desk:
                 leave_process(1)
 
     def _do(self, job: Job, lost: threading.Event) -> None:
-        work = job.work
-        wanted = settings_for(work, self.settings)
+        spec = job.spec
+        wanted = settings_for(spec, self.settings)
         segmenter = self._segmenter(wanted)
         done = segment(
-            self._images(work),
-            work.prompts,
+            self._images(spec),
+            spec.prompts,
             segmenter,
-            derived=work.derived,
-            volume=work.volume,
+            derived=spec.derived,
+            volume=spec.volume,
             straighten=wanted.resample_tilt,
             turn=device_turn(self.settings.home, segmenter.device),
             cancelled=lost.is_set,
@@ -255,9 +255,9 @@ class Desk:
         with self.store.results(job.id) as folder:
             result = write_outputs(
                 done,
-                work,
+                spec,
                 folder,
-                label_map=label_map_wanted(work.routes, self.settings.destinations),
+                label_map=label_map_wanted(spec.routes, self.settings.destinations),
                 name_length=self.settings.roi_name_length,
                 predecessors=objects_named(before.result) if before else (),
             )
@@ -268,25 +268,25 @@ class Desk:
             raise TakenBackError
         log.info("segmented", found=len(result["found"]), seconds=round(sum(result["seconds"].values()), 1))
         try:
-            self.broker.deliver(self.ledger.to_deliver(job.id), {job.id: work.priority})
+            self.broker.deliver(self.ledger.to_deliver(job.id), {job.id: spec.priority})
         except BrokerError as error:  # the listener's sweep enqueues them
             log.warning("queue", problem=str(error))
 
-    def _images(self, work: Work) -> list[Path]:
+    def _images(self, spec: JobSpec) -> list[Path]:
         """The files of exactly the instances that the work names: a result on fewer would not be what its UID says."""
-        stored = self._stored(work)
-        if not stored.keys() >= set(work.instances):  # such as a job that was started again when its days were over
-            Clearing(self.store).bring_back(work.study_uid)
-            stored = self._stored(work)
-        if missing := [uid for uid in work.instances if uid not in stored]:
+        stored = self._stored(spec)
+        if not stored.keys() >= set(spec.instances):  # such as a job that was started again when its days were over
+            Clearing(self.store).bring_back(spec.study_uid)
+            stored = self._stored(spec)
+        if missing := [uid for uid in spec.instances if uid not in stored]:
             raise ImagesMissingError(
-                f"{len(missing)} of {len(work.instances)} images of series {work.series_uid} are not in the store any "
+                f"{len(missing)} of {len(spec.instances)} images of series {spec.series_uid} are not in the store any "
                 f"more, the first is {missing[0]}; send the series again and then retry the job"
             )
-        return [stored[uid] for uid in work.instances]
+        return [stored[uid] for uid in spec.instances]
 
-    def _stored(self, work: Work) -> dict[str, Path]:
-        return {path.stem: path for path in self.store.series_paths(work.study_uid, work.series_uid)}
+    def _stored(self, spec: JobSpec) -> dict[str, Path]:
+        return {path.stem: path for path in self.store.series_paths(spec.study_uid, spec.series_uid)}
 
     @property
     def _too_long(self) -> str:

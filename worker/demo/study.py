@@ -31,7 +31,7 @@ class NiftiError(WorkerError):
 
 
 @dataclass(frozen=True)
-class Case:
+class DemoStudy:
     """A series on disk and the contours that are known, as volumes with their own geometry."""
 
     paths: tuple[Path, ...]
@@ -47,7 +47,7 @@ class Case:
         }
 
 
-def phantom_case(folder: Path, seed: int = 0) -> Case:
+def phantom_study(folder: Path, seed: int = 0) -> DemoStudy:
     """The built-in head and neck phantom as a CT series."""
     from voxtell.phantom import head_and_neck
 
@@ -58,10 +58,10 @@ def phantom_case(folder: Path, seed: int = 0) -> Case:
         name: highdicom.Volume(np.ascontiguousarray(mask[:, ::-1, ::-1]), affine, "PATIENT")
         for name, mask in phantom.labels.items()
     }
-    return Case(tuple(paths), truth)
+    return DemoStudy(tuple(paths), truth)
 
 
-def case_from_nifti(path: Path, folder: Path) -> Case:
+def study_from_nifti(path: Path, folder: Path) -> DemoStudy:
     """A NIfTI CT as a series; contours are known if `*_oar.nii.gz` lies beside `*_ct.nii.gz`.
 
     Raises:
@@ -71,14 +71,14 @@ def case_from_nifti(path: Path, folder: Path) -> Case:
     paths = write_slices(image, affine, folder, subject=Subject(body_part="HEADNECK", study_description=path.name[:64]))
     contours = path.with_name(path.name.replace("_ct.nii", "_oar.nii"))
     if contours == path or not contours.exists():
-        return Case(tuple(paths), {})
+        return DemoStudy(tuple(paths), {})
     labels, labels_affine = read_nifti(contours)
     truth = {
         name: highdicom.Volume(labels == value, labels_affine, "PATIENT")
         for name, value in OPENKBP_LABELS.items()
         if (labels == value).any()
     }
-    return Case(tuple(paths), truth)
+    return DemoStudy(tuple(paths), truth)
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float64]]]:

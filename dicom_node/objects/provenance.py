@@ -1,0 +1,119 @@
+"""Provenance of a result: which job made it, by which algorithm, under which UIDs, and what it replaces.
+
+The UIDs of a result derive from the source SOP Instance UIDs, the prompts, the weights' digest, the protocol's digest
+and the kind of object, so that the same work always gives the same object. No result is approved: where an object has
+no Approval Status, its description says UNAPPROVED.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from pydicom.uid import (
+    UID,
+    EnhancedSRStorage,
+    RTStructureSetStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
+
+from dicom_node.regions import Region, one_line, shortened
+from dicom_node.series import ImageSeries
+from dicom_node.uids import derived_uid
+
+LABEL_MAP_STORAGE: Final = UID("1.2.840.10008.5.1.4.1.1.66.7")  # Label Map Segmentation Storage; newer than pydicom 3.0
+
+Kind = Literal["SEG", "SEG labelmap", "RTSTRUCT", "SR", "SR labelmap", "preview"]
+
+SOP_CLASSES: Final[dict[Kind, UID]] = {
+    "SEG": SegmentationStorage,
+    "SEG labelmap": LABEL_MAP_STORAGE,
+    "RTSTRUCT": RTStructureSetStorage,
+    "SR": EnhancedSRStorage,
+    "SR labelmap": EnhancedSRStorage,
+    "preview": SecondaryCaptureImageStorage,
+}
+
+
+@dataclass(frozen=True)
+class ObjectReference:
+    """One object of a result, so that others can name it."""
+
+    sop_class_uid: str
+    sop_uid: str
+    series_uid: str
+
+
+def _put_on_one_line(facts: object, *fields: str, limit: int = 1024, unset: str = "") -> None:
+    """Texts of a frozen dataclass as DICOM can hold them: a backslash would split them, a longer one be refused."""
+    for field in fields:
+        object.__setattr__(facts, field, shortened(one_line(getattr(facts, field)), limit) or unset)
+
+
+@dataclass(frozen=True)
+class Review:
+    """A reason why a person should look at a result before it is used."""
+
+    sentence: str
+    label: str | None = None  # of the region it is about; None: all of them
+
+    def __post_init__(self) -> None:
+        _put_on_one_line(self, "sentence")
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What computed the masks."""
+
+    name: str
+    version: str
+    digest: str  # of the weights, "sha256:..."
+    notice: str = ""  # one sentence: what it is not for
+
+    def __post_init__(self) -> None:
+        _put_on_one_line(self, "notice")
+        _put_on_one_line(self, "digest", unset="not told")
+        _put_on_one_line(self, "name", "version", limit=64, unset="not told")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Facts of one job that its results carry. `made` is local time; only dates and times depend on it."""
+
+    algorithm: Algorithm
+    made: datetime
+    protocol: str = ""  # its name
+    protocol_digest: str = ""
+    software_version: str = ""
+    series_number: int = 9001
+    review: tuple[Review, ...] = ()
+    siblings: tuple[ObjectReference, ...] = ()  # every object of this result
+    predecessors: tuple[ObjectReference, ...] = ()  # the objects of the result that this one replaces
+
+    def __post_init__(self) -> None:
+        _put_on_one_line(self, "protocol")
+        _put_on_one_line(self, "software_version", limit=64)
+
+    def uid(self, kind: str, series: ImageSeries, regions: Sequence[Region], *more: str) -> str:
+        """The UID that belongs to this work on `series`; `kind` says of which object."""
+        sources = sorted(f"{reference.sop_uid}#{reference.frame_number or ''}" for reference in series.references)
+        prompts = [region.prompt + (f" <- {region.sentence}" if region.sentence else "") for region in regions]
+        facts = [self.algorithm.digest, self.protocol_digest, str(len(sources)), *sources, str(len(prompts)), *prompts]
+        return derived_uid(kind, *facts, *more)
+
+    def reference(self, kind: Kind, series: ImageSeries, regions: Sequence[Region], *more: str) -> ObjectReference:
+        """The object of that kind which belongs to this work, whether it is written or not."""
+        return ObjectReference(
+            SOP_CLASSES[kind],
+            self.uid(kind, series, regions, *more),
+            self.uid(f"{kind} series", series, regions, *more),
+        )
+
+    def others(self, one: ObjectReference) -> tuple[ObjectReference, ...]:
+        """The objects of this result beside `one`."""
+        return tuple(other for other in self.siblings if other != one)
+
+    def predecessor(self, sop_class_uid: str) -> tuple[ObjectReference, ...]:
+        """The object of that class among those that this result replaces; empty without one."""
+        return tuple(one for one in self.predecessors if one.sop_class_uid == sop_class_uid)
