@@ -28,7 +28,7 @@ ENGINE = {"torch", "nnunetv2", "transformers", "dynamic-network-architectures"}
 DOORS = {
     "dicom_node/commitment.py": 1,  # what becomes of one N-EVENT-REPORT
     "dicom_node/listener.py": 2,  # the C-STORE handler; what the node does at an association's end
-    "dicom_node/scp/stow_server.py": 1,  # an instance by STOW-RS
+    "dicom_node/scp/stow.py": 1,  # an instance by STOW-RS
     "worker/__main__.py": 1,  # errors become sentences for people
     "worker/steps/delivery.py": 1,  # the Celery task: errors become a line of the ledger
     "worker/steps/intake.py": 1,  # the intake thread outlives what goes wrong at one tick

@@ -86,9 +86,8 @@ def listen(settings: Settings) -> None:
         ],
     )
     inbox = ReportInbox(settings.home, ledger, settings.hl7_accession_fields)
-    reports = _receiving_reports(settings, inbox)
-    web = _receiving_by_web(settings, store, listener)
-    with _stop_on_signal() as stop, running_queue(settings, needed=False), listener, reports, web:
+    servers = _other_servers(settings, store, listener, inbox)
+    with _stop_on_signal() as stop, running_queue(settings, needed=False), listener, servers:
         log.info("listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
         retention = threading.Thread(target=Retention(settings, store, ledger).run, args=(stop,), name="retention")
         retention.start()
@@ -100,22 +99,15 @@ def listen(settings: Settings) -> None:
     ledger.close()
 
 
-def _receiving_by_web(settings: Settings, store: Store, listener: Listener) -> AbstractContextManager[None]:
-    """STOW-RS, if the settings name its port: what it takes to serve HTTP is loaded only then."""
-    if settings.stow_port is None:
+def _other_servers(
+    settings: Settings, store: Store, listener: Listener, inbox: ReportInbox
+) -> AbstractContextManager[None]:
+    """STOW-RS and reports, where the settings name a port: what it takes to serve HTTP is loaded only then."""
+    if settings.stow_port is None and settings.hl7_port is None and settings.reports_http_port is None:
         return nullcontext()
-    from worker.servers.stow import receiving_by_web
+    from worker.servers.ports import serving_ports
 
-    return receiving_by_web(settings, store, listener.sessions)
-
-
-def _receiving_reports(settings: Settings, inbox: ReportInbox) -> AbstractContextManager[None]:
-    """Loads the servers for reports only where a port is set for them."""
-    if settings.hl7_port is None and settings.reports_http_port is None:
-        return nullcontext()
-    from worker.servers.reports import receiving_reports
-
-    return receiving_reports(settings, inbox, listener_tls(settings))
+    return serving_ports(settings, store, listener.sessions, inbox)
 
 
 def segment_worker(settings: Settings) -> None:

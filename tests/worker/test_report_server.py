@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import requests
 from structlog.testing import capture_logs
 
 from dicom_node.errors import ListenerError
+from dicom_node.scp.sessions import Sessions
+from dicom_node.store import Store
 from tests.worker.report_language.test_links import ORU
 from tests.worker.report_language.test_mllp import Sender
 from worker.errors import LedgerError, ReceiverError, SettingsError
@@ -18,7 +21,7 @@ from worker.ledger import Ledger
 from worker.protocols.protocol import FromReport
 from worker.report_language.formats.read import MAX_BYTES
 from worker.reports.inbox import ReportInbox
-from worker.servers.reports import receiving_reports
+from worker.servers.ports import serving_ports
 from worker.settings import Settings
 
 STUDY = "1.2.3.4"
@@ -41,6 +44,12 @@ def inbox(tmp_path: Path, ledger: Ledger) -> ReportInbox:
     return ReportInbox(tmp_path, ledger)
 
 
+def receiving_reports(settings: Settings, inbox: ReportInbox) -> AbstractContextManager[None]:
+    """The servers for reports; no STOW-RS, so nothing reaches the store."""
+    store = Store(settings.home)
+    return serving_ports(settings, store, Sessions(store, on_arrival=print, on_end=None, shared=False), inbox)
+
+
 @pytest.fixture
 def ports(tmp_path: Path, inbox: ReportInbox) -> Iterator[dict[str, int]]:
     """The ports on which the node takes reports."""
@@ -48,13 +57,13 @@ def ports(tmp_path: Path, inbox: ReportInbox) -> Iterator[dict[str, int]]:
     token.write_text("secret-token\n")
     settings = Settings(home=tmp_path, hl7_port=0, reports_http_port=0, reports_token_file=token)
     with capture_logs() as told, receiving_reports(settings, inbox):
-        yield {one["by"]: one["port"] for one in told}
+        yield {one["event"]: one["port"] for one in told}
 
 
 @pytest.fixture
 def post(ports: dict[str, int]) -> Post:
     def send(content: bytes, *, headers: dict[str, str] = TOKEN, **query: str) -> requests.Response:
-        url = f"http://127.0.0.1:{ports['http']}/reports"
+        url = f"http://127.0.0.1:{ports['http_listening']}/reports"
         return requests.post(url, data=content, params=query, headers=headers, timeout=10)
 
     return send
@@ -104,7 +113,7 @@ def test_what_is_no_report_is_refused_with_a_sentence(
 ) -> None:
     answer = post(content, **({"study": STUDY} if content != TEXT else {}))
     assert (answer.status_code, list(inbox.folder.iterdir())) == (status, [])
-    assert problem in answer.json()["problem"]
+    assert problem in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), LedgerError("the ledger does not answer")])
@@ -122,11 +131,15 @@ def test_what_could_not_be_kept_may_be_sent_again(
 
 def test_there_is_nothing_else_to_see(ports: dict[str, int]) -> None:
     for path in ("/", "/docs", "/openapi.json", "/reports"):
-        assert requests.get(f"http://127.0.0.1:{ports['http']}{path}", timeout=10).status_code in (404, 405)
+        url = f"http://127.0.0.1:{ports['http_listening']}{path}"
+        answer = requests.get(url, headers=TOKEN, timeout=10)
+        assert answer.status_code in (404, 405)
+        assert answer.json()["status"] == answer.status_code
+        assert requests.get(url, timeout=10).status_code == 401
 
 
 def test_an_oru_is_acknowledged_when_the_inbox_has_it(ports: dict[str, int], inbox: ReportInbox) -> None:
-    sender = Sender(ports["hl7"])
+    sender = Sender(ports["mllp_listening"])
     assert "MSA|AA|MSG7" in sender.send(ORU)
     assert len(list(inbox.folder.iterdir())) == 1
     assert "MSA|AR|MSG8" in sender.send(ORU.replace("MSG7", "MSG8").replace("|TX|", "|ED|"))
@@ -139,7 +152,7 @@ def test_no_word_of_a_report_reaches_a_log(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.WARNING, "urllib3")  # the sender of this test
-    sender = Sender(ports["hl7"])
+    sender = Sender(ports["mllp_listening"])
     with capture_logs() as told:
         post(TEXT, study=STUDY)
         post(b'{"resourceType": "nodule"}', study=STUDY, accession="ACC0042")
@@ -162,7 +175,7 @@ def test_a_taken_port_and_a_missing_token_are_named(tmp_path: Path, inbox: Repor
             receiving_reports(Settings(home=tmp_path, hl7_port=port), inbox),
         ):
             pass
-        for file, problem in ((None, "need a token"), (token, "need a token"), (tmp_path / "none", "cannot be read")):
+        for file, problem in ((None, "needs a token"), (token, "needs a token"), (tmp_path / "none", "cannot be read")):
             with (
                 pytest.raises(SettingsError, match=problem),
                 receiving_reports(Settings(home=tmp_path, reports_http_port=0, reports_token_file=file), inbox),

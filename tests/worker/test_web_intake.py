@@ -1,5 +1,7 @@
 """STOW-RS in as the settings say: the same intake as C-STORE, the same jobs."""
 
+from contextlib import AbstractContextManager
+
 import numpy as np
 import pytest
 from dicomweb_client import DICOMwebClient
@@ -12,7 +14,8 @@ from tests.support.listening import QUIET, Node
 from tests.support.peers import free_port
 from worker.errors import SettingsError
 from worker.queue.embedded_server import running_queue
-from worker.servers.stow import receiving_by_web
+from worker.reports.inbox import ReportInbox
+from worker.servers.ports import serving_ports
 
 LIVER = "name: liver\nmatch: {Modality: CT, CallingAE: STOW-RS}\nprompts: [liver]\n"
 
@@ -25,16 +28,18 @@ def home(tmp_path):
     return folder
 
 
-def sessions(node: Node) -> Sessions:
+def web_side(node: Node) -> AbstractContextManager[None]:
+    """The servers of the node besides its DICOM listener."""
     intake = node.intake
-    return Sessions(node.store, on_arrival=intake.arrived, on_end=intake.association_ended, shared=False)
+    sessions = Sessions(node.store, on_arrival=intake.arrived, on_end=intake.association_ended, shared=False)
+    return serving_ports(node.settings, node.store, sessions, ReportInbox(node.settings.home, node.ledger))
 
 
 def test_what_a_dicomweb_client_stores_becomes_a_job(home, tmp_path):
     (tmp_path / "token").write_text("secret\n")
     node = Node(home, stow_port=free_port(), stow_token_file=tmp_path / "token", min_free_bytes=0)
     images = ct_series(np.zeros((4, 8, 8), np.float32), (3.0, 1.0, 1.0), tmp_path / "ct")
-    with running_queue(node.settings), receiving_by_web(node.settings, node.store, sessions(node)):
+    with running_queue(node.settings), web_side(node):
         session = Session()
         session.headers["Authorization"] = "Bearer secret"
         client = DICOMwebClient(f"http://127.0.0.1:{node.settings.stow_port}", session=session)
@@ -55,7 +60,7 @@ def test_without_a_token_it_does_not_start(home, tmp_path, content, reason):
     node = Node(home, stow_port=free_port(), stow_token_file=token if content is not None else None)
     with (
         pytest.raises(SettingsError, match=f"{reason}.*VOXTELL_STOW_TOKEN_FILE"),
-        receiving_by_web(node.settings, node.store, sessions(node)),
+        web_side(node),
     ):
         pytest.fail("it started")
     node.close()

@@ -1,58 +1,68 @@
-"""STOW-RS in, behind a setting: the web side of the listener, with its own port and token."""
+"""STOW-RS in (PS3.18 section 10.5): the routes of the web side of the listener.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+    POST /studies            multipart/related; type="application/dicom"
+    POST /studies/STUDY      the same, and every instance must belong to that study
+
+answers 200 when every instance is durable, 202 when some are, 409 when none is, each with a line of DICOM JSON per
+instance; 400 and 415 for a request of another kind.
+"""
 
 import structlog
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from dicom_node.scp.access import Access
+from dicom_node.origin import Origin
 from dicom_node.scp.sessions import Sessions
-from dicom_node.scp.stow_server import stow_api
-from dicom_node.scp.web_server import served
+from dicom_node.scp.stow import CALLING_AE, StowRequest
+from dicom_node.scp.web_parts import WebRequestError
 from dicom_node.store import Store
-from worker.destinations import listener_tls
-from worker.errors import SettingsError
-from worker.settings import Settings
+from dicom_node.uids import is_uid
 
 log = structlog.get_logger(__name__)
 
 
-@contextmanager
-def receiving_by_web(settings: Settings, store: Store, sessions: Sessions) -> Iterator[None]:
-    """Receives instances by STOW-RS on the port that the settings name, until the block ends.
+def stow_routes(store: Store, sessions: Sessions, *, ae_title: str, required_bytes: int) -> APIRouter:
+    """The routes; `required_bytes` is the room that must be left on the disk."""
+    router = APIRouter()
 
-    Raises:
-        ListenerError: the port is in use. SettingsError: there is no token. TlsError: a certificate cannot be used.
-    """
-    access = Access(networks=settings.allowed_addresses)
-    access.check()
-    api = stow_api(
-        store,
-        sessions,
-        ae_title=settings.ae_title,
-        token=_token(settings),
-        access=access,
-        required_bytes=settings.min_free_bytes,
-    )
-    with served(
-        api,
-        host=settings.host,
-        port=settings.stow_port or 0,
-        share_port=settings.share_port or settings.listeners > 1,
-        tls=listener_tls(settings),
-        requests=settings.max_associations,
-        name="stow",
-    ) as port:
-        log.info("receiving by STOW-RS", host=settings.host, port=port)
-        yield
+    async def take(request: Request, study_uid: str = "") -> Response:
+        address = request.client.host if request.client else ""
+        try:
+            stow = StowRequest(
+                store,
+                sessions,
+                Origin(CALLING_AE, ae_title, address),
+                content_type=request.headers.get("content-type", ""),
+                required_bytes=required_bytes,
+                study_uid=study_uid,
+            )
+        except WebRequestError as error:
+            raise HTTPException(415, str(error)) from None
+        complete = False
+        try:
+            async for content in request.stream():
+                await run_in_threadpool(stow.write, content)
+            complete = True
+        except WebRequestError as error:
+            raise HTTPException(400, str(error)) from None
+        except ClientDisconnect:
+            log.warning("stow_request_cut_off", address=address, instances=len(stow.instances))
+        finally:
+            await run_in_threadpool(stow.end, aborted=not complete)
+        status, answer = stow.answer()
+        return Response(answer, status, media_type="application/dicom+json")
 
+    @router.post("/studies")
+    async def any_study(request: Request) -> Response:
+        return await take(request)
 
-def _token(settings: Settings) -> str:
-    path = settings.stow_token_file
-    try:
-        token = path.read_text("utf-8").strip() if path else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read ({error}); VOXTELL_STOW_TOKEN_FILE names it") from None
-    if not token:
-        raise SettingsError("STOW-RS needs a token; put one into a file and name it in VOXTELL_STOW_TOKEN_FILE")
-    return token
+    @router.post("/studies/{study_uid}")
+    async def one_study(request: Request, study_uid: str) -> Response:
+        if not is_uid(study_uid):
+            raise HTTPException(400, "the study of the address is no UID; give its Study Instance UID")
+        return await take(request, study_uid)
+
+    return router

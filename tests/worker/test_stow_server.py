@@ -1,6 +1,5 @@
 """STOW-RS in, with dicomweb-client as the sender: what it is told is durable is durable."""
 
-import io
 import json
 import socket
 import urllib.error
@@ -9,22 +8,21 @@ from contextlib import contextmanager
 
 import pytest
 from dicomweb_client import DICOMwebClient
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydicom import dcmread, dcmwrite
+from pydicom import dcmread
 from requests import HTTPError, Session
 
-from dicom_node.scp.access import EVERYBODY, Access
+from dicom_node.listener import Listener
 from dicom_node.scp.sessions import Sessions
-from dicom_node.scp.stow_server import stow_api
-from dicom_node.scp.web_parts import Parts, WebRequestError
-from dicom_node.scp.web_server import served
+from dicom_node.scu.association import Peer
 from dicom_node.store import Outcome, Store
 from tests.dicom_node.conftest import data_set, small_instance, wait_until
 from tests.dicom_node.test_listener import send_data_sets
+from tests.support.web import BOUNDARY, body, part10
+from worker.servers.http import HttpLimits, serving
+from worker.servers.stow import stow_routes
+from worker.settings import Settings
 
 TOKEN = "secret"
-BOUNDARY = "the-boundary"
 
 
 class Web:
@@ -57,28 +55,18 @@ class Web:
 
 @pytest.fixture
 def web(tmp_path):
-    """`with web(access=...) as here:` serves on a free port."""
+    """`with web(allowed_addresses=...) as here:` serves on a free port."""
 
     @contextmanager
-    def run(access: Access = EVERYBODY, required_bytes: int = 0, on_arrival=None):
+    def run(allowed_addresses: tuple[str, ...] = (), required_bytes: int = 0, on_arrival=None):
         store, arrivals, ends = Store(tmp_path / "home"), [], []
         sessions = Sessions(store, on_arrival=on_arrival or arrivals.append, on_end=ends.append, shared=False)
-        api = stow_api(store, sessions, ae_title="VOXTELL", token=TOKEN, access=access, required_bytes=required_bytes)
-        with served(api, host="127.0.0.1", port=0, share_port=False, tls=None, requests=20, name="stow") as port:
+        settings = Settings(home=store.home, allowed_addresses=allowed_addresses)
+        routes = {"stow": stow_routes(store, sessions, ae_title="VOXTELL", required_bytes=required_bytes)}
+        with serving(routes, settings, port=0, token=TOKEN, limits=HttpLimits(requests=20)) as port:
             yield Web(port, store, sessions, arrivals, ends)
 
     return run
-
-
-def part10(instance) -> bytes:
-    buffer = io.BytesIO()
-    dcmwrite(buffer, instance, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def body(*parts: bytes, boundary: str = BOUNDARY) -> bytes:
-    head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-    return b"".join(head + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
 
 
 def value(item: dict, tag: str):
@@ -104,10 +92,11 @@ def test_dicomweb_client_stores_a_real_ct(web, ct_paths):
             assert stored[sent.SOPInstanceUID] == sent
 
 
-def test_an_instance_that_came_by_c_store_is_the_same_by_stow(web, site):
+def test_an_instance_that_came_by_c_store_is_the_same_by_stow(web):
     """Both ways write the same file meta information of their own."""
-    with web() as here, site(store=here.store) as listener:
-        send_data_sets(listener.peer, small_instance())
+    with web() as here:
+        with Listener(here.store, ae_title="VOXTELL", host="127.0.0.1", port=0, on_arrival=lambda _: None) as listener:
+            send_data_sets(Peer("VOXTELL", "127.0.0.1", listener.port), small_instance())
         here.posts(body(part10(small_instance())))
         assert [arrival.outcome for arrival in here.arrivals] == [Outcome.SAME]
 
@@ -169,7 +158,7 @@ def test_who_may_not_send(web):
             here.client("wrong").store_instances([small_instance()])
         assert here.posts(body(part10(small_instance())), token="")[0] == 401
         assert list(here.store.walk()) == []
-    with web(access=Access(networks=("10.0.0.0/8",))) as here:
+    with web(allowed_addresses=("10.0.0.0/8",)) as here:
         assert here.posts(body(part10(small_instance())))[0] == 403
         assert list(here.store.walk()) == []
 
@@ -188,7 +177,8 @@ def test_a_request_of_another_kind_is_refused(web, path, kind, content, status):
     with web() as here:
         found, answer = here.posts(content, path, kind)
         assert found == status
-        assert answer["problem"]
+        assert answer["detail"]
+        assert (answer["status"], answer["type"]) == (status, "about:blank")
 
 
 def test_a_request_that_breaks_off_keeps_what_had_come_and_is_an_aborted_association(web):
@@ -208,44 +198,3 @@ def test_a_request_that_breaks_off_keeps_what_had_come_and_is_an_aborted_associa
         wait_until(lambda: here.sessions.open_series() == set())
         assert [stored.sop_uid for stored in here.store.walk()] == ["1.2.3.4.1"]
         assert not [path for path in (here.store.home / "incoming").rglob("*") if path.is_file()]
-
-
-class Kept:
-    """A part that is kept in memory."""
-
-    def __init__(self, meta) -> None:
-        self.meta, self.content, self.ended = meta, b"", False
-
-    def write(self, content: bytes) -> None:
-        self.content += content
-
-    def finish(self) -> None:
-        self.ended = True
-
-    def discard(self) -> None:
-        pass
-
-
-@given(st.lists(st.binary(max_size=300) | st.just(part10(small_instance())), min_size=1, max_size=4), st.data())
-@settings(deadline=None)
-def test_parts_come_out_whole_however_the_body_is_cut(contents, data):
-    kept = []
-    parts = Parts(f"multipart/related; boundary={BOUNDARY}", lambda meta: kept.append(Kept(meta)) or kept[-1])
-    stream = body(*contents)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
-    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        parts.write(stream[start:end])
-    assert [one.ended for one in kept] == [True] * len(contents)
-    for one, content in zip(kept, contents, strict=True):
-        assert one.content == (content if one.meta is None else data_set(content))
-
-
-@given(st.binary(max_size=200))
-@settings(deadline=None)
-def test_any_body_is_parts_or_refused(content):
-    parts = Parts(f"multipart/related; boundary={BOUNDARY}", Kept)
-    try:
-        parts.write(content)
-    except WebRequestError:
-        return
-    parts.discard()

@@ -1,0 +1,145 @@
+"""STOW-RS in (PS3.18 section 10.5): the same way into the store as C-STORE, with the same guarantees.
+
+This is the DICOM side: it turns the parts of a request into instances of the store and makes the data set of the
+answer; the HTTP server is the caller's. An instance is durable, and the ledger has heard of it, before the next one of
+the request is looked at; a request that breaks off keeps what had come to its end, as an association does.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from dicom_node.origin import Origin
+from dicom_node.scp.reception import Announced, Reception, RefusedError, StoreStatus
+from dicom_node.scp.sessions import Sessions
+from dicom_node.scp.web_parts import Parts
+from dicom_node.store import Store
+from dicom_node.uids import is_uid
+
+CALLING_AE = "STOW-RS"
+"""What stands for the calling AE title of who sends by DICOMweb."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What became of one part of a request; without UIDs when it was not understood."""
+
+    sop_class_uid: str
+    sop_uid: str
+    status: StoreStatus
+
+
+class StowRequest:
+    """One request: its body in, an instance of the store for each part, the answer out.
+
+    Used by one thread at a time; `end` must be called, also for a request that breaks off.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sessions: Sessions,
+        origin: Origin,
+        *,
+        content_type: str,
+        required_bytes: int,
+        study_uid: str = "",
+    ) -> None:
+        """Begin to receive; `required_bytes` must stay free on the disk, `study_uid` names the only study ("" for any).
+
+        Raises:
+            WebRequestError: the content type is not that of a STOW-RS request.
+        """
+        self._store, self._origin, self._required_bytes, self._study_uid = store, origin, required_bytes, study_uid
+        self._parts = Parts(content_type, self._begin)
+        self._session = sessions.begin()
+        self.instances: list[Instance] = []
+
+    def write(self, content: bytes) -> None:
+        """Take the next bytes of the body.
+
+        Raises:
+            WebRequestError: they are no multipart message.
+        """
+        self._parts.write(content)
+
+    def end(self, *, aborted: bool) -> None:
+        """The body is complete, or will never be; what had come to its end stays."""
+        self._parts.discard()
+        self._session.end(aborted=aborted)
+
+    def answer(self) -> tuple[int, str]:
+        """HTTP status (PS3.18 table 10.5.3-1) and the response data set (section 10.5.3) in the DICOM JSON model."""
+        stored = [_item(one) for one in self.instances if one.status is StoreStatus.SUCCESS]
+        failed = [_item(one) for one in self.instances if one.status is not StoreStatus.SUCCESS]
+        answer = Dataset()
+        answer.RetrieveURL = ""
+        for keyword, items in (
+            ("ReferencedSOPSequence", stored),
+            ("FailedSOPSequence", [item for item in failed if "ReferencedSOPInstanceUID" in item]),
+            ("OtherFailuresSequence", [item for item in failed if "ReferencedSOPInstanceUID" not in item]),
+        ):
+            if items:
+                setattr(answer, keyword, items)
+        return 200 if stored and not failed else 202 if stored else 409, answer.to_json()
+
+    def _begin(self, meta: FileMetaDataset | None) -> "_Part":
+        known = meta if meta is not None else FileMetaDataset()
+        announced = Announced(
+            sop_class_uid=str(known.get("MediaStorageSOPClassUID", "")),
+            sop_uid=str(known.get("MediaStorageSOPInstanceUID", "")),
+            transfer_syntax=UID(str(known.get("TransferSyntaxUID", ExplicitVRLittleEndian))),
+            origin=self._origin,
+            study_uid=self._study_uid,
+        )
+        return _Part(Reception(announced, self._store, self._required_bytes), partial(self._finish, announced))
+
+    def _finish(self, announced: Announced, reception: Reception) -> None:
+        self.instances.append(Instance(announced.sop_class_uid, announced.sop_uid, self._status(reception)))
+
+    def _status(self, reception: Reception) -> StoreStatus:
+        """The door of STOW-RS: whatever happens becomes a status."""
+        try:
+            header, receipt = reception.finish()
+            self._session.arrived(header, receipt, self._origin)
+        except RefusedError as refusal:
+            return refusal.status
+        except Exception:  # noqa: BLE001 (a door)
+            _log.exception("an instance by STOW-RS was not taken")
+            return StoreStatus.OUT_OF_RESOURCES
+        return StoreStatus.SUCCESS
+
+
+@dataclass
+class _Part:
+    """See `dicom_node.scp.web_parts.Part`."""
+
+    reception: Reception
+    end: Callable[[Reception], None]
+
+    def write(self, content: bytes) -> None:
+        self.reception.write(content)
+
+    def finish(self) -> None:
+        self.end(self.reception)
+
+    def discard(self) -> None:
+        self.reception.discard()
+
+
+def _item(instance: Instance) -> Dataset:
+    item = Dataset()
+    if is_uid(instance.sop_uid):
+        item.ReferencedSOPClassUID = instance.sop_class_uid
+        item.ReferencedSOPInstanceUID = instance.sop_uid
+    if instance.status is StoreStatus.SUCCESS:
+        item.RetrieveURL = ""
+    else:
+        item.FailureReason = int(instance.status)
+    return item

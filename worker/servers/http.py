@@ -1,0 +1,141 @@
+"""The one HTTP front of the node: whatever is served over HTTP stands behind it.
+
+It checks the bearer token and the client's address, limits bytes, time, requests and connections, speaks TLS, answers
+errors with problem details and writes the access log (`http_guard`, `http_connection`, `http_problems`). A route does
+none of that: it is a FastAPI router or any ASGI application, raises `HTTPException(status, "one sentence")`, and is put
+on a port in `worker.servers.ports`.
+
+Each port has a thread with an asyncio loop; routes that block must do so in `run_in_threadpool`.
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp
+
+from dicom_node.errors import ListenerError
+from dicom_node.scp.access import Access
+from worker.destinations import listener_tls
+from worker.errors import SettingsError
+from worker.servers.http_connection import HttpConnection
+from worker.servers.http_guard import HttpGuard, HttpLimits
+from worker.servers.http_problems import answer_with_problems
+from worker.settings import PREFIX, Settings
+
+__all__ = ["HttpLimits", "front", "serving", "token_of"]
+
+log = structlog.get_logger(__name__)
+
+_START_SECONDS: Final = 10.0
+_STOP_SECONDS: Final = 10.0
+_LAST_ANSWERS_SECONDS: Final = 5  # within _STOP_SECONDS: for requests that are being answered when the node stops
+
+
+@contextlib.contextmanager
+def serving(
+    routes: Mapping[str, APIRouter | ASGIApp], settings: Settings, *, port: int, token: str, limits: HttpLimits
+) -> Iterator[int]:
+    """Serves routes on a port of their own until the block ends; yields the port (another than `port` if that is 0).
+
+    Address, TLS, port sharing and allowed addresses are those of the settings.
+
+    Raises:
+        ListenerError: the port cannot be used. SettingsError: an allowed address is none. TlsError: a certificate
+        cannot be used.
+    """
+    server = uvicorn.Server(_config(front(routes, settings, token=token, limits=limits), settings, limits))
+    with _listening(settings.host, port, shared=settings.share_port or settings.listeners > 1) as listening:
+        bound = int(listening.getsockname()[1])
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [listening]}, name=f"http:{'+'.join(routes)}", daemon=True
+        )
+        thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise ListenerError(f"the HTTP server on {settings.host}:{bound} did not start.")
+            time.sleep(0.01)
+        log.info("http_listening", routes=list(routes), host=settings.host, port=bound)
+        try:
+            yield bound
+        finally:
+            server.should_exit = True
+            thread.join(_STOP_SECONDS)
+
+
+def front(
+    routes: Mapping[str, APIRouter | ASGIApp], settings: Settings, *, token: str, limits: HttpLimits
+) -> HttpGuard:
+    """The ASGI application of a port: a router brings its own paths, another application lies below `/NAME`.
+
+    Raises:
+        SettingsError: an allowed address is none.
+    """
+    api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    answer_with_problems(api)
+    for name, route in routes.items():
+        if isinstance(route, APIRouter):
+            api.include_router(route)
+        else:
+            api.mount(f"/{name}", route)
+    access = Access(networks=settings.allowed_addresses)
+    try:
+        access.check()
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}ALLOWED_ADDRESSES: {error}; give addresses or networks") from None
+    return HttpGuard(api, token=token, access=access, limits=limits)
+
+
+def token_of(settings: Settings, setting: str, what: str) -> str:
+    """The bearer token in the file that a setting names; `what` is what the port takes, for the sentence.
+
+    Raises:
+        SettingsError: there is no file, it cannot be read, or it is empty.
+    """
+    path: Path | None = getattr(settings, setting)
+    variable = PREFIX + setting.upper()
+    try:
+        token = path.read_text("utf-8").strip() if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read ({error}); {variable} names it") from None
+    if not token:
+        raise SettingsError(f"the port for {what} needs a token; put one into a file and name it in {variable}")
+    return token
+
+
+def _config(application: HttpGuard, settings: Settings, limits: HttpLimits) -> uvicorn.Config:
+    tls = listener_tls(settings)
+    return uvicorn.Config(
+        application,
+        loop="asyncio",
+        http=HttpConnection.of(limits),
+        ws="none",
+        lifespan="off",
+        proxy_headers=False,  # or anybody on this machine could give any address
+        server_header=False,
+        log_config=None,
+        log_level="critical",  # guard and connection tell what goes wrong, in the words of the node's log
+        access_log=False,  # it names paths and queries, which may name patients
+        h11_max_incomplete_event_size=limits.header_bytes,
+        timeout_keep_alive=limits.keep_alive_seconds,
+        timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
+    )
+
+
+def _listening(host: str, port: int, *, shared: bool) -> socket.socket:
+    try:
+        return socket.create_server((host, port), reuse_port=shared)
+    except OSError as error:
+        raise ListenerError(
+            f"Port {port} on {host} cannot be listened on ({error.strerror}); "
+            "stop the program that uses it or set another host and port."
+        ) from error

@@ -1,0 +1,105 @@
+"""One HTTP connection: uvicorn's protocol with the time limits that it lacks, and its refusals as problem details.
+
+uvicorn itself waits for ever for the header of a request and for a client that does not read its answer, and takes any
+number of connections. All methods run in the loop of the port's thread.
+"""
+
+import asyncio
+from typing import Any
+
+import h11
+import structlog
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from worker.servers.http_guard import HttpLimits
+from worker.servers.http_problems import problem
+
+log = structlog.get_logger(__name__)
+
+
+class HttpConnection(H11Protocol):
+    """Closes a connection too many, one without a request in time, and one whose client does not read."""
+
+    limits = HttpLimits()  # `of` makes a class with those of a port; uvicorn makes the instances
+
+    @classmethod
+    def of(cls, limits: HttpLimits) -> "type[HttpConnection]":
+        """The class for a port with these limits."""
+        return type(cls.__name__, (cls,), {"limits": limits})
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._until_request: asyncio.TimerHandle | None = None
+        self._until_read: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Refuse one connection too many; else begin to wait for its first request."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            self._refuse(503, f"{len(self.connections) - 1} connections are open; try again later")
+            return
+        self._wait_for_a_request()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the next bytes of a header or a body."""
+        super().data_received(data)
+        self._wait_for_a_request()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request; the rest of a body that nobody wants is read away meanwhile."""
+        super().on_response_complete()
+        self._wait_for_a_request()
+
+    def pause_writing(self) -> None:
+        """The client does not read: give it some time."""
+        super().pause_writing()
+        self._until_read = self.loop.call_later(self.limits.idle_seconds, self._does_not_read)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        self._until_read = _cancelled(self._until_read)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over."""
+        self._until_request = _cancelled(self._until_request)
+        self._until_read = _cancelled(self._until_read)
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, or has too long a header."""
+        self._refuse(400, f"{msg} It must be HTTP/1.1 with at most {self.limits.header_bytes} bytes of header.")
+
+    def _wait_for_a_request(self) -> None:
+        """Run the clock while no request is being answered; bytes that trickle do not set it back."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._until_request = _cancelled(self._until_request)
+        elif self._until_request is None and not self.transport.is_closing():
+            self._until_request = self.loop.call_later(self.limits.header_seconds, self._no_request_in_time)
+
+    def _no_request_in_time(self) -> None:
+        self._refuse(408, f"no request came within {self.limits.header_seconds:g} s; send it again")
+
+    def _does_not_read(self) -> None:
+        self._log_closed("the answer was not read")
+        self.transport.abort()
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer if no answer has begun, and close."""
+        self._log_closed(detail)
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            answer = problem(status, detail, {"Connection": "close"})
+            head = h11.Response(status_code=status, headers=answer.raw_headers)
+            for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _log_closed(self, reason: str) -> None:
+        log.warning("http_connection_closed", address=self.client[0] if self.client else None, reason=reason)
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """Stop a timer; returns what stands for no timer."""
+    if timer is not None:
+        timer.cancel()
+    return None

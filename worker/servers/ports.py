@@ -1,0 +1,71 @@
+"""Which servers run on which port besides the DICOM listener, by the settings.
+
+Every HTTP route of the node is put on its port here.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import structlog
+
+from dicom_node.scp.sessions import Sessions
+from dicom_node.store import Store
+from worker.destinations import listener_tls
+from worker.report_language.formats.read import MAX_BYTES
+from worker.reports.inbox import ReportInbox
+from worker.servers.http import HttpLimits, serving, token_of
+from worker.servers.mllp import ReportReceiver
+from worker.servers.reports import report_routes
+from worker.servers.stow import stow_routes
+from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def serving_ports(settings: Settings, store: Store, sessions: Sessions, inbox: ReportInbox) -> Iterator[None]:
+    """Runs the servers whose ports the settings name, until the block ends.
+
+    Raises:
+        ReceiverError, ListenerError: a port cannot be used. SettingsError: a token's file cannot be read.
+        TlsError: a certificate cannot be used.
+    """
+    with ExitStack() as running:
+        if settings.hl7_port is not None:
+            running.enter_context(_receiving_hl7(settings, inbox))
+        if settings.reports_http_port is not None:
+            server = serving(
+                {"reports": report_routes(inbox)},
+                settings,
+                port=settings.reports_http_port,
+                token=token_of(settings, "reports_token_file", "reports over HTTP"),
+                limits=HttpLimits(body_bytes=MAX_BYTES),
+            )
+            running.enter_context(server)
+        if settings.stow_port is not None:
+            routes = stow_routes(store, sessions, ae_title=settings.ae_title, required_bytes=settings.min_free_bytes)
+            server = serving(
+                {"stow": routes},
+                settings,
+                port=settings.stow_port,
+                token=token_of(settings, "stow_token_file", "STOW-RS"),
+                limits=HttpLimits(requests=settings.max_associations),
+            )
+            running.enter_context(server)
+        yield
+
+
+@contextmanager
+def _receiving_hl7(settings: Settings, inbox: ReportInbox) -> Iterator[None]:
+    def take(content: bytes) -> None:
+        inbox.take(content, source="hl7")
+
+    with ReportReceiver(
+        take,
+        host=settings.host,
+        port=settings.hl7_port or 0,
+        tls=listener_tls(settings),
+        share_port=settings.share_port or settings.listeners > 1,
+    ) as receiver:
+        log.info("mllp_listening", host=settings.host, port=receiver.port)
+        yield
