@@ -36,7 +36,7 @@ from dicom_node.storage.workspace import SeriesKey
 from dicom_node.store import Store
 from dicom_node.upper_layer.command import Command
 from dicom_node.upper_layer.messages import Messages, PassOn
-from dicom_node.upper_layer.server import Server, SharedContexts
+from dicom_node.upper_layer.server import Server, SharedContexts, reject, stop_waiting_for_request
 
 __all__ = ["Access", "Arrival", "AssociationEnd", "Limits", "Listener", "Service"]
 
@@ -199,9 +199,7 @@ class Listener:
         association = event.assoc
         if not self._access.allows(association.requestor.address):
             _log.warning("association from %s refused: the address is not in the list", association.requestor.address)
-            # Rejected permanent by the service user, no reason given (PS3.8 table 9-21); kill() waits until it is sent.
-            association.acse.send_reject(0x01, 0x01, 0x01)
-            association.kill()
+            reject(association)
             return
         if self._access.private_classes:
             proposed = {context.abstract_syntax for context in association.requestor.requested_contexts}
@@ -221,7 +219,7 @@ class Listener:
     def _connection_closed(self, event: evt.Event) -> None:
         line = self._lines[event.assoc]
         if not line.established:
-            event.assoc.dul.to_user_queue.put(None)  # or its thread goes on waiting for the association request
+            stop_waiting_for_request(event.assoc)
             return
         try:
             line.session.end(aborted=not line.released)

@@ -6,20 +6,18 @@ import ssl
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final
 
 from pydicom.uid import UID
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.upper_layer.sockets import OwnSocket
-from dicom_node.upper_layer.timers import steady
+from dicom_node.upper_layer.requestor import Requestor, tune_connection
 
 # Rejections by (source, diagnostic), PS3.8 table 9-21: what the peer says, and what to check.
 _REJECTIONS: Final = {
@@ -98,7 +96,6 @@ def associated(
     try:
         if not association.is_established:
             raise attempt.failure(association)
-        association.dimse.__class__ = _Answers
         yield association
     finally:
         if association.is_established:
@@ -138,32 +135,6 @@ def echo(peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) 
     return EchoReport(peer, time.monotonic() - started, name, acceptor.maximum_length)
 
 
-class _Answers(DIMSEServiceProvider):  # type: ignore[misc]
-    """Messages of an association that asks.
-
-    pynetdicom 3.0 stops its association's thread before a request, but that thread may have passed the stop already: it
-    then takes the answer away from the one who asked, who waits until the time for answers is over. An answer comes
-    only while the stop is set, so what was taken then is put back.
-    """
-
-    def get_msg(self, block: bool = False) -> Any:
-        """The next message, or (None, None) when none is there for the thread that does not wait."""
-        found = super().get_msg(block)
-        if block or found[1] is None or self.assoc._reactor_checkpoint.is_set():
-            return found
-        self.msg_queue.put(found)
-        return None, None
-
-
-class _Requestor(AE):  # type: ignore[misc]
-    """An application entity whose connections are closed when nobody listens, too."""
-
-    def _create_socket(self, *arguments: Any) -> OwnSocket:
-        made = super()._create_socket(*arguments)
-        made.__class__ = OwnSocket
-        return cast(OwnSocket, made)
-
-
 @dataclass
 class _Attempt:
     """One request for an association, and how far it came."""
@@ -173,12 +144,12 @@ class _Attempt:
     contexts: Sequence[PresentationContext]
     timeouts: Timeouts
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation]
-    connection: socket.socket | None = None
+    connected: bool = False
     accepted: bool = False
 
     def associate(self) -> Association:
         """An association, established or not. Raises PeerError for an unknown host name."""
-        ae = _Requestor(self.calling_ae)
+        ae = Requestor(self.calling_ae)
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         ae.connection_timeout = self.timeouts.connect
@@ -200,10 +171,8 @@ class _Attempt:
             raise PeerError(f"{peer} cannot be reached: the host name {peer.host} is unknown; check it.") from error
 
     def _connected(self, event: evt.Event) -> None:
-        steady(event.assoc.dul)
-        self.connection = event.assoc.dul.socket.socket
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.connection.settimeout(self.timeouts.response)  # else a peer that reads no more blocks a send
+        tune_connection(event.assoc, self.timeouts.response)
+        self.connected = True
 
     def _accepted(self, _event: evt.Event) -> None:
         self.accepted = True
@@ -220,7 +189,7 @@ class _Attempt:
         if self.accepted:
             classes = ", ".join(sorted({UID(context.abstract_syntax).name for context in self.contexts}))
             return PeerRefusedError(f"{peer} accepted the association of {calling_ae} but nothing of it: {classes}.")
-        if self.connection:
+        if self.connected:
             return PeerError(
                 f"{peer} took the connection but did not answer the association request of {calling_ae}; "
                 "check that it is a DICOM port, and whether it expects TLS or a certificate."

@@ -9,7 +9,6 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import _config
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
@@ -37,9 +36,6 @@ __all__ = [
     "refused",
     "send",
 ]
-
-# A file goes out as it lies on the disk, without being decoded. Only this module gives pynetdicom a path to send.
-_config.STORE_SEND_CHUNKED_DATASET = True
 
 _MAX_CONTEXTS: Final = 128  # of one association: odd numbers of one byte, PS3.8 section 9.3.2.2
 

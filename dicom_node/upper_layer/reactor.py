@@ -3,8 +3,14 @@
 pynetdicom 3.0 polls: its upper layer sleeps 1 ms whenever socket and queue are empty, its association 1 ms before every
 message; it reads a socket 4 kB at a time and makes objects of every PDU, every fragment and every message, which takes
 most of the time of a C-STORE. The classes here take the places of its objects before an association starts. What they
-do is unchanged, but for P-DATA: while an association is established, `Messages` takes the fragments as they come, in
-the thread of the upper layer, and pynetdicom gets those that are none of a C-STORE request.
+do is unchanged, but for P-DATA: while an association is established, `Messages` takes the fragments as they come, and
+pynetdicom gets those that are none of a C-STORE request.
+
+Concurrency. Each association has two threads. That of the upper layer (`_UpperLayer.run`) is the only one that reads
+the connection; it serves C-STORE requests from the first byte to the response, and sleeps in poll() on the connection
+and on a socket pair, the bell, which `send_pdu` rings. The association's own thread (pynetdicom's `Association.run`)
+answers C-ECHO, N-ACTION and so on, and waits on its queue of messages; `_News` puts an empty message there when the
+upper layer has something else for it. Between the two there are queues only.
 """
 
 import contextlib
@@ -12,7 +18,6 @@ import logging
 import queue
 import select
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -23,20 +28,14 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 from pynetdicom.pdu_primitives import P_DATA
 
-from dicom_node.errors import DicomNodeError
 from dicom_node.upper_layer.command import MalformedCommandError
 from dicom_node.upper_layer.messages import Messages, PassOn
 from dicom_node.upper_layer.pdata import P_DATA_TF, MalformedPduError, PDataReader, Piece, command_pdus
-from dicom_node.upper_layer.sockets import CONNECTION_CLOSED, OwnSocket
-from dicom_node.upper_layer.timers import steady
+from dicom_node.upper_layer.sockets import CONNECTION_CLOSED, BrokenPduError, BufferedSocket, SlowPeerError
+from dicom_node.upper_layer.timers import use_steady_timers
 
 _UPPER_LAYER_MILLISECONDS: Final = 50  # how late a timer of the upper layer may be seen
 _ASSOCIATION_SECONDS: Final = 0.25  # how late an association sees that it has been idle for too long
-_BUFFER_BYTES: Final = 2**18
-_LONGEST_CONTROL_PDU: Final = 2**20  # bytes; an A-ASSOCIATE-RQ with 128 contexts has less
-
-_SMALL_READ: Final = 2**15  # bytes; who sends more at a time has more to send
-_ACKNOWLEDGE_AT_ONCE: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux
 
 _DATA_TRANSFER: Final = "Sta6"  # PS3.8 table 9-3
 _INVALID_PDU: Final = "Evt19"  # PS3.8 table 9-10; the association is aborted
@@ -47,113 +46,21 @@ Serve = Callable[[Association, PassOn], Messages]
 """What takes the messages of an association that is established."""
 
 
-class SlowPeerError(DicomNodeError):
-    """A PDU did not come to its end in time."""
-
-
-class BrokenPduError(DicomNodeError):
-    """The connection broke within a PDU."""
-
-
 def make_event_driven(association: Association, serve: Serve) -> None:
-    """Let an association that has its socket but has not started wait for events."""
-    association.dul.socket.__class__ = _Socket
-    association.dul.socket.prepare()
-    association.dimse.__class__ = _Messages
-    association.dul.__class__ = _UpperLayer
-    association.dul.prepare(serve)
+    """Let an association that has its connection but has not started wait for events instead of polling.
+
+    `serve` is called once the association is established, in the thread of its upper layer, and returns what takes its
+    messages.
+    """
+    connection = association.dul.socket.socket
+    association.dimse = _MessageQueue(association)
+    association.dul = _UpperLayer(association, connection, serve)
+    association.acse_timeout = association.acse_timeout  # sets the new timers
+    association.network_timeout = association.network_timeout
+    association.set_socket(BufferedSocket(association, connection))
 
 
-class _Socket(OwnSocket):
-    """Reads what is there into one buffer."""
-
-    def prepare(self) -> None:
-        """What a new object would do on creation."""
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
-        self._start = self._end = 0
-        self.wants_more = False  # what is pending means nothing before more comes
-        self._news = select.poll()
-        self._news.register(self.socket, select.POLLIN)
-        self.deadline = 0.0  # on the monotonic clock, for the PDU that `recv` reads
-
-    @property
-    def is_open(self) -> bool:
-        """True until it is closed, by whichever thread; its descriptor may be another's after that."""
-        return self.socket is not None and self.socket.fileno() >= 0
-
-    @property
-    def pending(self) -> memoryview:
-        """What was read and not taken yet."""
-        return self._buffer[self._start : self._end]
-
-    def take(self, count: int) -> None:
-        """Forget the first `count` bytes of `pending`."""
-        self._start += count
-
-    def fill(self) -> bool:
-        """Wait for more and read it; False when the connection is at its end. Raises OSError."""
-        rest = bytes(self.pending)  # a part of a header, if anything
-        self._buffer[: len(rest)] = rest
-        count = self.socket.recv_into(self._buffer[len(rest) :])
-        self._start, self._end = 0, len(rest) + count
-        self.wants_more = False
-        # A sender that collects small writes (Nagle, as most do) waits for the acknowledgement that we would put off
-        # for 40 ms. Linux forgets the wish after a while.
-        if count < _SMALL_READ and _ACKNOWLEDGE_AT_ONCE is not None:
-            self.socket.setsockopt(socket.IPPROTO_TCP, _ACKNOWLEDGE_AT_ONCE, 1)
-        return bool(count)
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read `nr_bytes` of what is no P-DATA, or fewer when the peer closes.
-
-        Raises SlowPeerError, BrokenPduError: of an OSError pynetdicom would log the traceback.
-        """
-        if nr_bytes > _LONGEST_CONTROL_PDU:
-            raise BrokenPduError(f"a PDU of {nr_bytes} bytes that is no P-DATA")
-        content = bytearray(nr_bytes)
-        filled = min(nr_bytes, len(self.pending))
-        content[:filled] = self.pending[:filled]
-        self.take(filled)
-        with memoryview(content) as view:
-            while filled < nr_bytes and (count := self._recv_in_time(view[filled:])):
-                filled += count
-        del content[filled:]
-        return content
-
-    def _recv_in_time(self, view: memoryview) -> int:
-        patience = self.socket.gettimeout()
-        left = self.deadline - time.monotonic()
-        try:
-            if left <= 0:
-                raise TimeoutError
-            self.socket.settimeout(left)
-            count = int(self.socket.recv_into(view))
-        except TimeoutError:
-            raise SlowPeerError from None
-        except OSError as error:
-            raise BrokenPduError(str(error)) from None
-        self.socket.settimeout(patience)
-        return count
-
-    @property
-    def ready(self) -> bool:
-        """True when there is something to read; a connection that is closed says so as an event."""
-        if self.has_pending:
-            return True
-        if not self.is_open:
-            self.event_queue.put(CONNECTION_CLOSED)
-            return False
-        return bool(self._news.poll(0))
-
-    @property
-    def has_pending(self) -> bool:
-        """True when something can be read without waiting for the peer."""
-        if self._start < self._end and not self.wants_more:
-            return True
-        return isinstance(self.socket, ssl.SSLSocket) and bool(self.socket.pending())
-
-
-class _Messages(DIMSEServiceProvider):  # type: ignore[misc]
+class _MessageQueue(DIMSEServiceProvider):  # type: ignore[misc]
     """Messages that an association waits for."""
 
     def get_msg(self, block: bool = False) -> Any:
@@ -194,17 +101,18 @@ class _StateMachine(StateMachine):  # type: ignore[misc]
 class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
     """An upper layer (PS3.8) that sleeps until its peer or its association has something for it."""
 
-    def prepare(self, serve: Serve) -> None:
-        """What a new object would do on creation."""
-        steady(self)
-        self.state_machine.__class__ = _StateMachine
-        self._run_loop_delay = 0.0
+    def __init__(self, association: Association, connection: socket.socket, serve: Serve) -> None:
+        """The upper layer of `association` over the accepted `connection`; it starts with the association."""
+        super().__init__(association)
+        use_steady_timers(self)
+        self.state_machine = _StateMachine(self)
+        self._run_loop_delay = 0.0  # seconds; `_wait` sleeps instead
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
         self._button.setblocking(False)
         self._news = select.poll()
         self._news.register(self._bell, select.POLLIN)
-        self._news.register(self.socket.socket, select.POLLIN)
+        self._news.register(connection, select.POLLIN)
         self.to_user_queue = _News(self.assoc.dimse.msg_queue)
         self._serve = serve
         self._data = PDataReader(self.assoc.acceptor.maximum_length)
@@ -227,7 +135,7 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
     def stop_dul(self) -> bool:
         """End the thread if the connection is over."""
         if self.state_machine.current_state == "Sta1":
-            self._kill_thread = True
+            self.kill_dul()
             self._ring()
         return bool(super().stop_dul())
 

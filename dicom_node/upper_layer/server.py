@@ -111,3 +111,17 @@ class _Handler(RequestHandler):  # type: ignore[misc]
         association = super()._create_association()
         make_event_driven(association, self.server.serve)
         return association
+
+
+def reject(association: Association) -> None:
+    """Reject an association request for good, without a reason (PS3.8 table 9-21); returns when that was sent.
+
+    To be called while the request is looked at (pynetdicom's EVT_REQUESTED), in the association's thread.
+    """
+    association.acse.send_reject(0x01, 0x01, 0x01)  # rejected permanent, by the service user, no reason given
+    association.kill()
+
+
+def stop_waiting_for_request(association: Association) -> None:
+    """End the thread of an association whose connection closed before its request came."""
+    association.dul.to_user_queue.put(None)

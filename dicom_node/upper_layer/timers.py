@@ -11,35 +11,39 @@ from pynetdicom.timer import Timer
 
 
 class SteadyTimer(Timer):  # type: ignore[misc]
-    """A timer on the monotonic clock."""
+    """A timer on the monotonic clock, for PS3.8's ARTIM (section 9.1.5) and for the time that a peer may be idle."""
 
-    _start_time: float | None
-    _end_time: float | None
+    def __init__(self, timeout: float | None) -> None:
+        """A timer that has not started; it runs out `timeout` seconds after its start, or never for None."""
+        super().__init__(timeout)
+        self._started_at: float | None = None  # seconds on the monotonic clock
+        self._stopped_at: float | None = None
+
+    @property
+    def expired(self) -> bool:
+        """True when it was started and has run out, before it was stopped if it was."""
+        return self.timeout is not None and self._started_at is not None and self.remaining < 0
 
     @property
     def remaining(self) -> float:
         """Seconds until it runs out, negative after that; 1 if it never does."""
         if self.timeout is None:
             return 1.0
-        if self._start_time is None:
+        if self._started_at is None:
             return float(self.timeout)
-        until = time.monotonic() if self._end_time is None else self._end_time
-        return float(self.timeout - (until - self._start_time))
+        until = time.monotonic() if self._stopped_at is None else self._stopped_at
+        return float(self.timeout - (until - self._started_at))
 
     def start(self) -> None:
         """Begin to count anew."""
-        self._start_time, self._end_time = time.monotonic(), None
+        self._started_at, self._stopped_at = time.monotonic(), None
 
     def stop(self) -> None:
         """Count no further."""
-        self._end_time = time.monotonic()
+        self._stopped_at = time.monotonic()
 
 
-def steady(upper_layer: DULServiceProvider) -> None:
-    """Gives an upper layer (PS3.8) such timers; one that counts begins anew."""
-    for name in ("artim_timer", "_idle_timer"):
-        old = getattr(upper_layer, name)
-        new = SteadyTimer(old.timeout)
-        if old._start_time is not None:
-            new.start()
-        setattr(upper_layer, name, new)
+def use_steady_timers(upper_layer: DULServiceProvider) -> None:
+    """Give an upper layer (PS3.8) that has not started such timers, with the timeouts of those it has."""
+    upper_layer.artim_timer = SteadyTimer(upper_layer.artim_timer.timeout)
+    upper_layer._idle_timer = SteadyTimer(upper_layer._idle_timer.timeout)
