@@ -88,9 +88,9 @@ def measure(folder: Path, options: argparse.Namespace, processes: int) -> str:
             **{"VOXTELL_SEGMENT_PROCESSES": str(processes), "VOXTELL_LOG_LEVEL": "warning"},
         }
         with running_queue(settings, ours=True), workers(environment):
-            Broker(celery_app(settings)).segment(ledger.to_segment())
+            Broker(celery_app(settings)).segment(ledger.jobs.due())
             work_off(ledger, settings)
-    jobs = ledger.jobs(JobState.DELIVERED)
+    jobs = ledger.jobs.find(JobState.DELIVERED)
     ledger.close()
     if len(jobs) != options.jobs:
         sys.exit(f"{len(jobs)} of {options.jobs} jobs were delivered")
@@ -111,7 +111,7 @@ def add_jobs(ledger: Ledger, store: Store, options: argparse.Namespace) -> None:
             uids.append(f"1.2.3.4.{len(uids) + 1}")
             store.put(path.read_bytes(), study_uid="1.2.3", series_uid="1.2.3.4", sop_uid=uids[-1])
     for number in range(options.jobs):
-        ledger.add_job(
+        ledger.jobs.add(
             JobSpec.of(
                 study_uid="1.2.3",
                 series_uid="1.2.3.4",
@@ -140,8 +140,8 @@ def work_off(ledger: Ledger, settings: Settings) -> None:
     broker, left = Broker(celery_app(settings)), True
     while left:
         time.sleep(LOOK_SECONDS)
-        left = any(job.state in (JobState.QUEUED, JobState.SEGMENTING, JobState.SENDING) for job in ledger.jobs())
-        broker.top_up([], ledger.to_deliver())
+        left = any(job.state in (JobState.QUEUED, JobState.SEGMENTING, JobState.SENDING) for job in ledger.jobs.find())
+        broker.top_up([], ledger.deliveries.due())
 
 
 def main() -> None:

@@ -39,8 +39,8 @@ def work(
 def claimed(ledger: Ledger, **facts) -> Job:
     """A new job that one worker holds."""
     task = work(**facts)
-    assert ledger.add_job(task)
-    job = ledger.claim(task.job_id, LEASE)
+    assert ledger.jobs.add(task)
+    job = ledger.jobs.claim(task.job_id, LEASE)
     assert job is not None
     return job
 
@@ -48,11 +48,11 @@ def claimed(ledger: Ledger, **facts) -> Job:
 def sending(ledger: Ledger, *destinations: str) -> Job:
     """A job whose results wait for their destinations."""
     job = claimed(ledger, destinations=destinations)
-    assert ledger.segmented(job, RESULT)
-    return ledger.job(job.id)
+    assert ledger.jobs.segmented(job, RESULT)
+    return ledger.jobs.get(job.id)
 
 
 def deliver(ledger: Ledger, job: Job, destination: str, state: DeliveryState, reason: str = "") -> JobState:
-    delivery = ledger.claim_delivery(job.id, destination, LEASE)
+    delivery = ledger.deliveries.claim(job.id, destination, LEASE)
     assert delivery is not None
-    return ledger.end_delivery(delivery, state, reason)
+    return ledger.deliveries.end(delivery, state, reason)

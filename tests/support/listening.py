@@ -70,7 +70,7 @@ class Node:
     def tick(self, *open_series: tuple[str, str]) -> list[Job]:
         """The jobs after one look, oldest first."""
         self.intake.tick(frozenset(open_series))
-        return self.ledger.jobs()[::-1]
+        return self.ledger.jobs.find()[::-1]
 
     def close(self) -> None:
         self.app.close()

@@ -33,7 +33,7 @@ class Node:
         deadline = time.monotonic() + JOB_SECONDS
         try:
             while True:
-                jobs = ledger.jobs()[::-1]
+                jobs = ledger.jobs.find()[::-1]
                 if len(jobs) > number and until(jobs[number]):
                     return jobs[number]
                 states = [(job.state, job.reason) for job in jobs]

@@ -34,26 +34,26 @@ class Site:
     def arrived(self, study: str, uid: str, *, settled: bool = True) -> None:
         """One image of a series."""
         self.store.put(f"image of {uid}".encode() * 1000, study_uid=study, series_uid=uid, sop_uid=f"{uid}.0")
-        self.ledger.image_arrived(study, uid, **ARRIVAL)
+        self.ledger.series.image_arrived(study, uid, **ARRIVAL)
         if settled:
-            (seen,) = (one for one in self.ledger.receiving() if one.series_uid == uid)
-            assert self.ledger.settle(seen)
+            (seen,) = (one for one in self.ledger.series.unsettled() if one.series_uid == uid)
+            assert self.ledger.series.settle(seen)
 
     def segmented(self, uid: str, *routes: Route) -> Job:
         """A series of study 1.2.3, and a job on it with one result."""
         self.arrived("1.2.3", uid)
         task = work(series=uid, images=1).model_copy(update={"routes": routes})
-        assert self.ledger.add_job(task)
-        job = self.ledger.claim(task.job_id, LEASE)
+        assert self.ledger.jobs.add(task)
+        job = self.ledger.jobs.claim(task.job_id, LEASE)
         assert job is not None
         self.results(job.id)
-        assert self.ledger.segmented(job, {"files": ["seg.dcm"]})
-        return self.ledger.job(job.id)
+        assert self.ledger.jobs.segmented(job, {"files": ["seg.dcm"]})
+        return self.ledger.jobs.get(job.id)
 
     def delivered(self, uid: str = "1.2.3.4") -> Job:
         job = self.segmented(uid, Route(to="pacs"))
         assert deliver(self.ledger, job, "pacs", DeliveryState.DELIVERED) is JobState.DELIVERED
-        return self.ledger.job(job.id)
+        return self.ledger.jobs.get(job.id)
 
     def results(self, job_id: str) -> None:
         with self.store.results(job_id) as folder:

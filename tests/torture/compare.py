@@ -62,13 +62,13 @@ def digest_of(file: bytes) -> str:
 
 def gather(studies: Sequence[Study], poison: Collection[str], ledger: Ledger, store: Store, pacs: Orthanc) -> Evidence:
     """Reads all sides; the node should be idle, and may be gone."""
-    jobs = ledger.jobs(limit=1_000_000)
+    jobs = ledger.jobs.find(limit=1_000_000)
     return Evidence(
         studies=studies,
         poison=poison,
         jobs=jobs,
-        deliveries=[delivery for job in jobs for delivery in ledger.deliveries(job.id)],
-        receiving=ledger.receiving(),
+        deliveries=[delivery for job in jobs for delivery in ledger.deliveries.of_job(job.id)],
+        receiving=ledger.series.unsettled(),
         stored={one.sop_uid: digest_of(one.path.read_bytes()) for one in store.walk()},
         results={job.id: _results(store.result_paths(job.id)) for job in jobs},
         pacs=_held(pacs),

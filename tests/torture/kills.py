@@ -56,8 +56,8 @@ def _message_sent(_socket: Any, pdu: bytes) -> str | None:
     return _Current.study_uid if pdu[0] == P_DATA_TF else None
 
 
-def _of_job(ledger: Any, delivery: Any) -> str:
-    return str(ledger.job(delivery.job_id).study_uid)
+def _of_job(commitments: Any, delivery: Any) -> str:
+    return str(commitments._jobs.get(delivery.job_id).study_uid)
 
 
 STEPS: Final = (
@@ -76,13 +76,15 @@ STEPS: Final = (
     Step(
         "between fsync and response", "listen", "worker.steps.intake:Intake.arrived", True, lambda _, a: a.sop_uid, True
     ),
-    Step("while enqueuing", "listen", "worker.ledger:Ledger.add_job", True, lambda _, work: work.study_uid),
-    Step("between settling and enqueuing", "listen", "worker.ledger:Ledger.settle", True, lambda _, s: s.study_uid),
+    Step("while enqueuing", "listen", "worker.ledger:JobLedger.add", True, lambda _, work: work.study_uid),
+    Step(
+        "between settling and enqueuing", "listen", "worker.ledger:SeriesLedger.settle", True, lambda _, s: s.study_uid
+    ),
     Step("at the claim", "segment-worker", "worker.steps.segmentation:Desk.attempt", False, _current_study),
     Step("in the network", "segment-worker", "tests.support.twins:ThresholdSegmenter.__call__", True, _current_study),
     Step("before the rename", "segment-worker", "dicom_node.store:publish", False, _current_study),
-    Step("between rename and ledger", "segment-worker", "worker.ledger:Ledger.segmented", False, _current_study),
-    Step("between ledger and delivery", "segment-worker", "worker.ledger:Ledger.segmented", True, _current_study),
+    Step("between rename and ledger", "segment-worker", "worker.ledger:JobLedger.segmented", False, _current_study),
+    Step("between ledger and delivery", "segment-worker", "worker.ledger:JobLedger.segmented", True, _current_study),
     Step(
         "before the association",
         "deliver-worker",
@@ -99,7 +101,7 @@ STEPS: Final = (
         needs="dicom",
     ),
     Step("during STOW-RS", "deliver-worker", "dicom_node.scu.stow:_Body.readinto", True, _current_study, needs="web"),
-    Step("between send and ledger", "deliver-worker", "worker.ledger:Ledger.end_delivery", False, _current_study),
+    Step("between send and ledger", "deliver-worker", "worker.ledger:DeliveryLedger.end", False, _current_study),
     Step(
         "between send and commitment",
         "deliver-worker",
@@ -111,12 +113,19 @@ STEPS: Final = (
     Step(
         "between question and promise",
         "deliver-worker",
-        "worker.ledger:Ledger.claim_commitment",
+        "worker.ledger:CommitmentLedger.claim",
         True,
         _current_study,
         needs="dicom",
     ),
-    Step("between promise and ledger", "listen", "worker.ledger:Ledger.committed", False, _of_job, needs="dicom"),
+    Step(
+        "between promise and ledger",
+        "listen",
+        "worker.ledger:CommitmentLedger.committed",
+        False,
+        _of_job,
+        needs="dicom",
+    ),
     Step(
         "between report and response",
         "listen",
@@ -158,9 +167,9 @@ def arm(role: str) -> None:
     if role == "segment-worker":
         _wrap("worker.steps.segmentation:Desk.attempt", _remembering(lambda _desk, job: job.study_uid))
     if role == "deliver-worker":
-        study = _remembering(lambda sender, delivery: sender.ledger.job(delivery.job_id).study_uid)
+        study = _remembering(lambda sender, delivery: sender.ledger.jobs.get(delivery.job_id).study_uid)
         _wrap("worker.steps.delivery:DeliveryWorker.attempt", study)
-        asked = _remembering(lambda commitments, job_id, _name: commitments._ledger.job(job_id).study_uid)
+        asked = _remembering(lambda commitments, job_id, _name: commitments._ledger.jobs.get(job_id).study_uid)
         _wrap("worker.maintenance.storage_commitment:Commitments.ask", asked)
 
 

@@ -114,7 +114,7 @@ class Run:
         last, changed_at = None, time.monotonic()
         while time.monotonic() - changed_at < STANDSTILL_SECONDS:
             jobs = self._jobs()
-            receiving = _patiently(self.ledger.receiving)
+            receiving = _patiently(self.ledger.series.unsettled)
             self._retry([job for job in jobs if job.state is JobState.FAILED])
             staying = self._staying()
             state = [(job.id, job.state, job.claims) for job in jobs], len(receiving), staying
@@ -212,7 +212,7 @@ class Run:
             time.sleep(LOOK_SECONDS)
 
     def _jobs(self) -> list[Job]:
-        return _patiently(lambda: self.ledger.jobs(limit=1_000_000))
+        return _patiently(lambda: self.ledger.jobs.find(limit=1_000_000))
 
     def _staying(self) -> list[str]:
         """Studies whose images are to be removed and still are there, or lie aside."""
@@ -234,7 +234,7 @@ class Run:
                 self._unhappy.append(problem)
             wanted = job.superseded_by is None or job.result  # results that exist go where they belong
             if wanted and job.study_uid not in self.poison and compare.DIED not in job.reason:
-                _patiently(lambda job=job: self.ledger.retry(job.id))
+                _patiently(lambda job=job: self.ledger.jobs.retry(job.id))
                 self.by_hand += 1
 
 

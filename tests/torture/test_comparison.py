@@ -36,24 +36,24 @@ def sound(study: Study, tmp_path: Path) -> Evidence:
         model=None,
         routes=(ROUTE,),
     )
-    ledger.add_job(work)
-    job = ledger.claim(work.job_id, 60)
+    ledger.jobs.add(work)
+    job = ledger.jobs.claim(work.job_id, 60)
     assert job is not None
-    ledger.segmented(job, {"files": ["seg.dcm"]})
-    delivery = ledger.claim_delivery(job.id, "pacs", 60)
+    ledger.jobs.segmented(job, {"files": ["seg.dcm"]})
+    delivery = ledger.deliveries.claim(job.id, "pacs", 60)
     assert delivery is not None
-    ledger.end_delivery(delivery, DeliveryState.DELIVERED, transaction_uid="1.2.9")
-    asked = ledger.asked_with("1.2.9")
+    ledger.deliveries.end(delivery, DeliveryState.DELIVERED, transaction_uid="1.2.9")
+    asked = ledger.commitments.asked_with("1.2.9")
     assert asked is not None
-    ledger.committed(asked)
+    ledger.commitments.committed(asked)
     for uid, path in study.images.items():
         store.put(path.read_bytes(), study_uid=study.uid, series_uid=study.series_uid, sop_uid=uid)
     evidence = Evidence(
         studies=[study],
         poison=(),
-        jobs=ledger.jobs(),
-        deliveries=ledger.deliveries(job.id),
-        receiving=ledger.receiving(),
+        jobs=ledger.jobs.find(),
+        deliveries=ledger.deliveries.of_job(job.id),
+        receiving=ledger.series.unsettled(),
         stored={one.sop_uid: digest_of(one.path.read_bytes()) for one in store.walk()},
         results={job.id: {"1.2.3": "content"}},
         pacs=[("1.2.3", "content")],

@@ -33,14 +33,14 @@ def delivered(ledger: Ledger, *destinations: str) -> Job:
     """A job whose destinations have taken the results; all of them will be asked for a promise."""
     job = sending(ledger, *destinations)
     for name in destinations:
-        claim = ledger.claim_delivery(job.id, name, LEASE)
+        claim = ledger.deliveries.claim(job.id, name, LEASE)
         assert claim is not None
-        ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
-    return ledger.job(job.id)
+        ledger.deliveries.end(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
+    return ledger.jobs.get(job.id)
 
 
 def ask(ledger: Ledger, job: Job, name: str, uid: str) -> Delivery:
-    asked = ledger.claim_commitment(job.id, name, uid, WAIT)
+    asked = ledger.commitments.claim(job.id, name, uid, WAIT)
     assert asked is not None
     return asked
 
@@ -51,85 +51,90 @@ def ask(ledger: Ledger, job: Job, name: str, uid: str) -> Delivery:
 def test_a_job_is_committed_when_every_destination_has_promised(ledger):
     job = delivered(ledger, "pacs", "vna")
     assert job.state is JobState.DELIVERED
-    assert sorted(ledger.to_commit()) == [(job.id, "pacs"), (job.id, "vna")]
+    assert sorted(ledger.commitments.due()) == [(job.id, "pacs"), (job.id, "vna")]
     for number, name in enumerate(("pacs", "vna")):
-        assert ledger.job(job.id).state is JobState.DELIVERED
-        assert ledger.committed(ask(ledger, job, name, f"2.25.1{number}"))
-    assert ledger.job(job.id).state is JobState.COMMITTED
-    assert ledger.to_commit() == []
+        assert ledger.jobs.get(job.id).state is JobState.DELIVERED
+        assert ledger.commitments.committed(ask(ledger, job, name, f"2.25.1{number}"))
+    assert ledger.jobs.get(job.id).state is JobState.COMMITTED
+    assert ledger.commitments.due() == []
 
 
 def test_a_job_with_a_destination_that_does_not_do_commitment_stays_delivered(ledger):
     job = sending(ledger, "pacs", "viewer")
-    claim = ledger.claim_delivery(job.id, "pacs", LEASE)
-    ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
-    assert ledger.committed(ask(ledger, job, "pacs", "2.25.2"))  # the promise comes before the other delivery
+    claim = ledger.deliveries.claim(job.id, "pacs", LEASE)
+    ledger.deliveries.end(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
+    assert ledger.commitments.committed(
+        ask(ledger, job, "pacs", "2.25.2")
+    )  # the promise comes before the other delivery
     assert deliver(ledger, job, "viewer", DeliveryState.DELIVERED) is JobState.DELIVERED
-    assert {line.state for line in ledger.deliveries(job.id)} == {DeliveryState.COMMITTED, DeliveryState.DELIVERED}
+    assert {line.state for line in ledger.deliveries.of_job(job.id)} == {
+        DeliveryState.COMMITTED,
+        DeliveryState.DELIVERED,
+    }
 
 
 def test_a_question_is_asked_again_after_twice_the_wait_and_only_the_last_answer_counts(ledger, clock):
     job = delivered(ledger, "pacs")
     first = ask(ledger, job, "pacs", "2.25.11")
-    assert (first.attempts, ledger.asked_with("2.25.11")) == (1, first)
-    assert ledger.claim_commitment(job.id, "pacs", "2.25.12", WAIT) is None
+    assert (first.attempts, ledger.commitments.asked_with("2.25.11")) == (1, first)
+    assert ledger.commitments.claim(job.id, "pacs", "2.25.12", WAIT) is None
     clock.passes(WAIT)
     second = ask(ledger, job, "pacs", "2.25.12")
     assert second.next_try_at == clock.now + 2 * WAIT
-    assert ledger.asked_with("2.25.11") is None
-    assert not ledger.committed(first)
-    assert ledger.committed(second)
-    assert not ledger.committed(second)
-    assert ledger.job(job.id).state is JobState.COMMITTED
+    assert ledger.commitments.asked_with("2.25.11") is None
+    assert not ledger.commitments.committed(first)
+    assert ledger.commitments.committed(second)
+    assert not ledger.commitments.committed(second)
+    assert ledger.jobs.get(job.id).state is JobState.COMMITTED
 
 
 def test_what_is_not_committed_is_sent_again_and_fails_when_that_does_not_help(ledger, clock):
     job = delivered(ledger, "pacs")
-    assert ledger.not_committed(ask(ledger, job, "pacs", "2.25.11"), "has no room", WAIT, max_deliveries=3)
-    assert ledger.job(job.id).state is JobState.SENDING
-    assert ledger.to_deliver() == []
+    assert ledger.commitments.not_committed(ask(ledger, job, "pacs", "2.25.11"), "has no room", WAIT, max_deliveries=3)
+    assert ledger.jobs.get(job.id).state is JobState.SENDING
+    assert ledger.deliveries.due() == []
     clock.passes(WAIT)
-    assert ledger.to_deliver() == [(job.id, "pacs")]
-    claim = ledger.claim_delivery(job.id, "pacs", LEASE)
-    assert ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1") is JobState.DELIVERED
-    assert ledger.not_committed(ask(ledger, job, "pacs", "2.25.12"), "has no room", WAIT, max_deliveries=3)
-    assert (ledger.job(job.id).state, ledger.job(job.id).reason) == (JobState.FAILED, "pacs: has no room")
+    assert ledger.deliveries.due() == [(job.id, "pacs")]
+    claim = ledger.deliveries.claim(job.id, "pacs", LEASE)
+    assert ledger.deliveries.end(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1") is JobState.DELIVERED
+    assert ledger.commitments.not_committed(ask(ledger, job, "pacs", "2.25.12"), "has no room", WAIT, max_deliveries=3)
+    assert (ledger.jobs.get(job.id).state, ledger.jobs.get(job.id).reason) == (JobState.FAILED, "pacs: has no room")
 
 
 def test_a_question_that_nobody_answers_ends_with_a_reason_and_is_asked_again_by_hand(ledger, clock):
     job = delivered(ledger, "pacs")
     for number in (1, 2):
-        assert ledger.give_up_commitments(2) == []
+        assert ledger.commitments.give_up(2) == []
         ask(ledger, job, "pacs", f"2.25.1{number}")
         clock.passes(2 * WAIT)
-    (line,) = ledger.give_up_commitments(2)
+    (line,) = ledger.commitments.give_up(2)
     assert line.state is DeliveryState.DELIVERED
-    assert ledger.give_up_commitments(2) == ledger.to_commit() == []
-    assert "never answered the question for storage commitment" in ledger.job(job.id).reason
-    assert ledger.committed(line)  # an answer is welcome at any time
+    assert ledger.commitments.give_up(2) == ledger.commitments.due() == []
+    assert "never answered the question for storage commitment" in ledger.jobs.get(job.id).reason
+    assert ledger.commitments.committed(line)  # an answer is welcome at any time
     with pytest.raises(UnknownJobError, match="waits for no storage commitment"):
-        ledger.ask_for_commitment_again(job.id)
+        ledger.commitments.ask_again(job.id)
 
 
 def test_a_person_may_have_it_asked_again(ledger, clock):
     job = delivered(ledger, "pacs")
-    ledger.not_asked(ask(ledger, job, "pacs", "2.25.11"), "it refused the association")
+    ledger.commitments.not_asked(ask(ledger, job, "pacs", "2.25.11"), "it refused the association")
     clock.passes(WAIT)
-    ledger.give_up_commitments(1)
-    assert ledger.job(job.id).reason == "it refused the association"
-    assert ledger.ask_for_commitment_again(job.id).reason == ""
-    assert ledger.to_commit() == [(job.id, "pacs")]
+    ledger.commitments.give_up(1)
+    assert ledger.jobs.get(job.id).reason == "it refused the association"
+    assert ledger.commitments.ask_again(job.id).reason == ""
+    assert ledger.commitments.due() == [(job.id, "pacs")]
 
 
 def test_of_many_questions_for_a_destination_that_is_down_one_finds_out(ledger, clock):
     job = delivered(ledger, "pacs", "vna")
-    ledger.hold_questions("pacs", WAIT)
-    assert ledger.to_commit() == [(job.id, "vna")]
-    assert ledger.claim_commitment(job.id, "pacs", "2.25.11", WAIT) is None
-    ledger.hold_destination("vna", WAIT)
-    assert ledger.to_commit() == []
+    ledger.commitments.hold("pacs", WAIT)
+    assert ledger.commitments.due() == [(job.id, "vna")]
+    assert ledger.commitments.claim(job.id, "pacs", "2.25.11", WAIT) is None
+    ledger.deliveries.hold("vna", WAIT)
+    assert ledger.commitments.due() == []
     clock.passes(WAIT)
-    assert len(ledger.to_commit()) == 2
+    assert len(ledger.commitments.due()) == 2
 
 
 # -- with peers
@@ -169,18 +174,18 @@ class Site:
             model=None,
             routes=(Route(to="pacs"),),
         )
-        self.ledger.add_job(task)
-        job = self.ledger.claim(task.job_id, LEASE)
+        self.ledger.jobs.add(task)
+        job = self.ledger.jobs.claim(task.job_id, LEASE)
         assert job is not None
         with self.sender.store.results(job.id) as folder:
             ct_series(np.zeros((2, 8, 8)), (1.0, 1.0, 1.0), folder, subject=Subject(accession_number=series))
-        self.ledger.segmented(job, {"files": ["0001.dcm", "0002.dcm"]})
+        self.ledger.jobs.segmented(job, {"files": ["0001.dcm", "0002.dcm"]})
         return job
 
     def until(self, job: Job, holds: Callable[[Delivery], bool]) -> None:
         deadline = time.monotonic() + 30
-        while not holds(self.ledger.deliveries(job.id)[0]):
-            assert time.monotonic() < deadline, self.ledger.deliveries(job.id)
+        while not holds(self.ledger.deliveries.of_job(job.id)[0]):
+            assert time.monotonic() < deadline, self.ledger.deliveries.of_job(job.id)
             time.sleep(0.05)
 
 
@@ -207,20 +212,20 @@ def test_orthanc_promises_on_a_new_association_and_again_after_it_lost_what_it_h
         port = free_port()
         with site.listener(port):
             delivery.run(job.id, "pacs")
-            assert site.ledger.job(job.id).state is JobState.DELIVERED
+            assert site.ledger.jobs.get(job.id).state is JobState.DELIVERED
             pacs.add_modality(Peer("VOXTELL", LOOPBACK, port))
             for instance in pacs.get("/instances"):
                 pacs.put(f"/instances/{instance}", None, "DELETE")
             site.clock.passes(WAIT)
             delivery.ask(job.id, "pacs")
             site.until(job, lambda line: line.state is DeliveryState.PENDING)
-            (line,) = site.ledger.deliveries(job.id)
+            (line,) = site.ledger.deliveries.of_job(job.id)
             assert "does not commit itself to 2 of them" in line.reason
             assert "(0x0112)" in line.reason
             site.clock.passes(WAIT)
             delivery.run(job.id, "pacs")
             site.until(job, lambda line: line.state is DeliveryState.COMMITTED)
-        assert site.ledger.job(job.id).state is JobState.COMMITTED
+        assert site.ledger.jobs.get(job.id).state is JobState.COMMITTED
         assert len(pacs.sop_uids()) == 2
 
 
@@ -252,7 +257,7 @@ def test_a_peer_may_promise_on_the_association_of_the_question(site_of, tmp_path
         site = site_of(Peer("ARCHIVE", LOOPBACK, listener.port))
         job = site.segmented()
         delivery.run(job.id, "pacs")
-    assert site.ledger.job(job.id).state is JobState.COMMITTED
+    assert site.ledger.jobs.get(job.id).state is JobState.COMMITTED
 
 
 def test_a_peer_that_hangs_when_asked_is_not_asked_about_every_result(site_of, tmp_path, monkeypatch):
@@ -272,15 +277,15 @@ def test_a_peer_that_hangs_when_asked_is_not_asked_about_every_result(site_of, t
         for job in (first, second):
             delivery.run(job.id, "pacs")
         over.set()
-    lines = [site.ledger.deliveries(job.id)[0] for job in (first, second)]
+    lines = [site.ledger.deliveries.of_job(job.id)[0] for job in (first, second)]
     assert [(line.state, line.attempts) for line in lines] == [
         (DeliveryState.DELIVERED, 1),
         (DeliveryState.DELIVERED, 0),
     ]
     assert "but did not answer" in lines[0].reason
-    assert site.ledger.to_commit() == []
+    assert site.ledger.commitments.due() == []
     site.clock.passes(WAIT)
-    assert len(site.ledger.to_commit()) == 2
+    assert len(site.ledger.commitments.due()) == 2
 
 
 def test_a_peer_that_does_no_commitment_is_named_and_the_job_stays_delivered(site_of, tmp_path):
@@ -289,7 +294,7 @@ def test_a_peer_that_does_no_commitment_is_named_and_the_job_stays_delivered(sit
         site = site_of(Peer("SIMPLE", LOOPBACK, listener.port))
         job = site.segmented()
         delivery.run(job.id, "pacs")
-    (line,) = site.ledger.deliveries(job.id)
+    (line,) = site.ledger.deliveries.of_job(job.id)
     assert (line.state, line.attempts) == (DeliveryState.DELIVERED, 1)
     assert "accepted the association of VOXTELL but nothing of it: Storage Commitment Push Model" in line.reason
 
@@ -297,12 +302,12 @@ def test_a_peer_that_does_no_commitment_is_named_and_the_job_stays_delivered(sit
 def test_a_report_that_promises_less_than_was_asked_for_is_a_refusal(site_of, tmp_path):
     site = site_of(Peer("NOBODY", LOOPBACK, 1))
     job = site.segmented()
-    claim = site.ledger.claim_delivery(job.id, "pacs", LEASE)
-    site.ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
+    claim = site.ledger.deliveries.claim(job.id, "pacs", LEASE)
+    site.ledger.deliveries.end(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
     asked = ask(site.ledger, job, "pacs", "2.25.2")
     site.commitments.reported(CommitmentReport("2.25.99", frozenset(), {}))
-    assert site.ledger.deliveries(job.id) == [asked]
+    assert site.ledger.deliveries.of_job(job.id) == [asked]
     site.commitments.reported(CommitmentReport("2.25.2", frozenset(), {}))
-    (line,) = site.ledger.deliveries(job.id)
+    (line,) = site.ledger.deliveries.of_job(job.id)
     assert (line.state, line.transaction_uid) == (DeliveryState.PENDING, None)
     assert "(no word about it)" in line.reason

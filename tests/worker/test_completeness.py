@@ -191,7 +191,7 @@ def test_a_full_series_does_not_wait_for_the_end_of_its_association(series, tmp_
             "5 images, as their headers say, without a gap"
         ]
         node.intake.association_ended(AssociationEnd("a1", frozenset({key(paths[0])}), aborted=False))
-        assert [one.state for one in node.ledger.receiving()] == [SeriesState.FULL]
+        assert [one.state for one in node.ledger.series.unsettled()] == [SeriesState.FULL]
 
 
 def test_an_image_behind_the_last_one_opens_the_series_again(series, tmp_path):
@@ -227,7 +227,7 @@ def test_an_image_behind_the_last_one_counts_also_when_the_listener_dies_before_
         assert jobs[SLICES].superseded_by == jobs[SLICES + 1].id
         assert jobs[SLICES].id == first.id
         assert node.tick()[-1].id == jobs[SLICES + 1].id
-        assert node.ledger.receiving() == []
+        assert node.ledger.series.unsettled() == []
 
 
 def test_a_full_series_that_nothing_follows_is_settled_without_a_second_question(series, tmp_path):
@@ -235,13 +235,15 @@ def test_a_full_series_that_nothing_follows_is_settled_without_a_second_question
     with listening(tmp_path / "home") as node:
         node.receives(*paths, ago=QUIET + 1)
         (job,) = node.tick(key(paths[0]))
-        assert [one.state for one in node.ledger.receiving()] == [SeriesState.FULL]
+        assert [one.state for one in node.ledger.series.unsettled()] == [SeriesState.FULL]
         node.restart()
         with capture_logs() as logs:
             assert node.tick(key(paths[0])) == [job]
-            assert [one.state for one in node.ledger.receiving()] == [SeriesState.FULL]  # its association goes on
+            assert [one.state for one in node.ledger.series.unsettled()] == [
+                SeriesState.FULL
+            ]  # its association goes on
             assert node.tick() == [job]
-        assert node.ledger.receiving() == []
+        assert node.ledger.series.unsettled() == []
         assert logs == []
 
 
@@ -252,11 +254,11 @@ def test_one_process_settles_a_full_series_and_another_dies_with_the_image_behin
         node.restart()  # the other process, which receives
         node.receives(*paths[:-1], ago=QUIET + 1)
         leader.tick(frozenset({key(paths[0])}))
-        assert len(node.ledger.jobs()) == 1
+        assert len(node.ledger.jobs.find()) == 1
         node.receives(paths[-1], ago=QUIET + 1)
         leader.tick(frozenset())
-        assert sorted(len(job.spec.instances) for job in node.ledger.jobs()) == [SLICES, SLICES + 1]
-        assert node.ledger.receiving() == []
+        assert sorted(len(job.spec.instances) for job in node.ledger.jobs.find()) == [SLICES, SLICES + 1]
+        assert node.ledger.series.unsettled() == []
 
 
 def test_the_same_images_again_are_asked_about_once_they_have_all_come(series, tmp_path):
@@ -283,7 +285,7 @@ def test_headers_are_read_when_the_promised_number_is_there_and_not_before(serie
             node.receives(*paths[number : number + 10], ago=0)
             for _ in range(3):
                 node.tick(key(paths[0]))
-        assert len(node.ledger.jobs()) == 1
+        assert len(node.ledger.jobs.find()) == 1
     assert len(read) == 1 + 60  # the first promise, then each header once
 
 

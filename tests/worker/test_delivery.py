@@ -37,7 +37,7 @@ from worker.steps.delivery import DeliveryWorker
 
 KILLED = """
 import os, signal, sys
-from worker import delivery
+from worker.steps import delivery
 delivery.send = lambda *_paths, **_options: os.kill(os.getpid(), signal.SIGKILL)
 delivery.run(sys.argv[1], "pacs")
 """
@@ -83,21 +83,21 @@ def segmented(sender: DeliveryWorker, *destinations: str | Route) -> Job:
         model=None,
         routes=tuple(Route(to=one) if isinstance(one, str) else one for one in destinations),
     )
-    sender.ledger.add_job(work)
-    claimed = sender.ledger.claim(work.job_id, 60)
+    sender.ledger.jobs.add(work)
+    claimed = sender.ledger.jobs.claim(work.job_id, 60)
     assert claimed is not None
     with sender.store.results(work.job_id) as folder:
         ct_series(np.zeros((2, 8, 8)), (1.0, 1.0, 1.0), folder)
         (folder / "result.json").write_text(json.dumps({}))
-    sender.ledger.segmented(claimed, {"files": ["0001.dcm", "0002.dcm"]})
-    return sender.ledger.job(work.job_id)
+    sender.ledger.jobs.segmented(claimed, {"files": ["0001.dcm", "0002.dcm"]})
+    return sender.ledger.jobs.get(work.job_id)
 
 
 def test_every_object_arrives_and_the_job_is_delivered(sender: DeliveryWorker, tmp_path: Path, free_port: int) -> None:
     job = segmented(sender, "pacs")
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")
-    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+    assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
     assert len(list(Store(tmp_path / "pacs").walk())) == 2
 
 
@@ -106,7 +106,7 @@ def test_a_message_that_comes_twice_sends_once(sender: DeliveryWorker, tmp_path:
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")
     delivery.run(job.id, "pacs")
-    (line,) = sender.ledger.deliveries(job.id)
+    (line,) = sender.ledger.deliveries.of_job(job.id)
     assert (line.state, line.attempts) == (DeliveryState.DELIVERED, 1)
 
 
@@ -115,28 +115,28 @@ def test_a_pacs_that_is_down_is_tried_again_until_it_is_up(
 ) -> None:
     job = segmented(sender, "pacs")
     delivery.run(job.id, "pacs")
-    (line,) = sender.ledger.deliveries(job.id)
+    (line,) = sender.ledger.deliveries.of_job(job.id)
     assert line.state is DeliveryState.PENDING
     assert "nothing listens there" in line.reason
     with pacs(tmp_path / "pacs", free_port):
-        while sender.ledger.job(job.id).state is JobState.SENDING:
+        while sender.ledger.jobs.get(job.id).state is JobState.SENDING:
             delivery.run(job.id, "pacs")
-    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+    assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
 
 
 def test_a_pacs_that_stays_down_fails_the_job_and_a_retry_delivers_it(
     sender: DeliveryWorker, tmp_path: Path, free_port: int
 ) -> None:
     job = segmented(sender, "pacs")
-    while sender.ledger.job(job.id).state is JobState.SENDING:
+    while sender.ledger.jobs.get(job.id).state is JobState.SENDING:
         delivery.run(job.id, "pacs")
-    failed = sender.ledger.job(job.id)
+    failed = sender.ledger.jobs.get(job.id)
     assert failed.state is JobState.FAILED
     assert failed.reason.startswith("pacs: PACS@127.0.0.1")
-    sender.ledger.retry(job.id)
+    sender.ledger.jobs.retry(job.id)
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")
-    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+    assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
 
 
 def test_results_that_are_gone_are_never_called_delivered(
@@ -146,7 +146,7 @@ def test_results_that_are_gone_are_never_called_delivered(
     (sender.store.home / "results" / job.id / "0002.dcm").unlink()
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")
-    failed = sender.ledger.job(job.id)
+    failed = sender.ledger.jobs.get(job.id)
     assert failed.state is JobState.FAILED
     assert "0002.dcm" in failed.reason
     assert list(Store(tmp_path / "pacs").walk()) == []
@@ -156,7 +156,7 @@ def test_a_pacs_that_does_not_know_us_is_final(sender: DeliveryWorker, tmp_path:
     job = segmented(sender, "pacs")
     with pacs(tmp_path / "pacs", free_port, knows=("SOMEBODY",)):
         delivery.run(job.id, "pacs")
-    failed = sender.ledger.job(job.id)
+    failed = sender.ledger.jobs.get(job.id)
     assert failed.state is JobState.FAILED
     assert "enter VOXTELL in its list of AE titles" in failed.reason
 
@@ -168,12 +168,12 @@ def test_a_destination_that_is_down_holds_its_own_results_only(
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "planning")
         delivery.run(job.id, "pacs")
-    states = {line.destination: line.state for line in sender.ledger.deliveries(job.id)}
+    states = {line.destination: line.state for line in sender.ledger.deliveries.of_job(job.id)}
     assert states["pacs"] is DeliveryState.DELIVERED
     assert len(list(Store(tmp_path / "pacs").walk())) == 2
-    while sender.ledger.job(job.id).state is JobState.SENDING:
+    while sender.ledger.jobs.get(job.id).state is JobState.SENDING:
         delivery.run(job.id, "planning")
-    assert "destination 'planning' is not in VOXTELL_DESTINATIONS" in sender.ledger.job(job.id).reason
+    assert "destination 'planning' is not in VOXTELL_DESTINATIONS" in sender.ledger.jobs.get(job.id).reason
 
 
 def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: DeliveryWorker) -> None:
@@ -182,17 +182,17 @@ def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: DeliveryW
     sender.settings = sender.settings.model_copy(update={"backoff_seconds": 60.0})
     delivery.run(first.id, "pacs")
     delivery.run(second, "pacs")
-    assert sender.ledger.deliveries(second)[0].attempts == 0
-    assert sender.ledger.to_deliver() == []
+    assert sender.ledger.deliveries.of_job(second)[0].attempts == 0
+    assert sender.ledger.deliveries.due() == []
 
 
 def another(sender: DeliveryWorker, first: Job) -> str:
     """The id of a job on another series whose results wait for the same destinations."""
     work = first.spec.model_copy(update={"series_uid": "1.2.3.5"})
-    sender.ledger.add_job(work)
-    job = sender.ledger.claim(work.job_id, 60)
+    sender.ledger.jobs.add(work)
+    job = sender.ledger.jobs.claim(work.job_id, 60)
     assert job is not None
-    sender.ledger.segmented(job, {"files": ["0001.dcm"]})
+    sender.ledger.jobs.segmented(job, {"files": ["0001.dcm"]})
     return work.job_id
 
 
@@ -208,9 +208,9 @@ def test_of_many_results_for_a_pacs_that_hangs_one_finds_out(
         delivery.run(first.id, "pacs")
         delivery.run(second, "pacs")
         over.set()
-    assert "did not answer" in sender.ledger.deliveries(first.id)[0].reason
-    assert sender.ledger.deliveries(second)[0].attempts == 0
-    assert sender.ledger.to_deliver() == []
+    assert "did not answer" in sender.ledger.deliveries.of_job(first.id)[0].reason
+    assert sender.ledger.deliveries.of_job(second)[0].attempts == 0
+    assert sender.ledger.deliveries.due() == []
 
 
 def test_a_pacs_that_hangs_takes_one_process_and_not_the_others(sender: DeliveryWorker, tmp_path: Path) -> None:
@@ -233,12 +233,12 @@ def test_a_pacs_that_hangs_takes_one_process_and_not_the_others(sender: Delivery
         assert reached.wait(30)
         delivery.run(second, "hangs")
         delivery.ask(second, "hangs")
-        assert sender.ledger.deliveries(second)[0].attempts == 0
+        assert sender.ledger.deliveries.of_job(second)[0].attempts == 0
         delivery.run(first.id, "pacs")
         over.set()
         other.join()
         enqueued = waiting_messages(sender)
-    assert {line.state for line in sender.ledger.deliveries(first.id)} == {DeliveryState.DELIVERED}
+    assert {line.state for line in sender.ledger.deliveries.of_job(first.id)} == {DeliveryState.DELIVERED}
     assert sorted(enqueued) == [(DELIVER_TASK, second, "hangs"), (DELIVER_TASK, second, "pacs")]
 
 
@@ -271,8 +271,8 @@ def test_what_the_pacs_has_from_an_attempt_whose_end_was_not_noted_is_delivered(
     finally:
         server.shutdown()
     assert len(held) == 2
-    assert sender.ledger.job(job.id).state is JobState.DELIVERED
-    assert [line.destination for line in sender.ledger.deliveries(job.id)] == ["pacs"]
+    assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
+    assert [line.destination for line in sender.ledger.deliveries.of_job(job.id)] == ["pacs"]
     assert ["It was stored before" in line.get("message", "") for line in lines].count(True) == 2
 
 
@@ -294,19 +294,19 @@ def test_what_a_pacs_took_is_not_sent_again_for_what_it_refused(sender: Delivery
         sender.settings = load(home=sender.settings.home, max_deliveries=2, **site)
         job = segmented(sender, "pacs")
         delivery.run(job.id, "pacs")
-        (waiting,) = sender.ledger.deliveries(job.id)
+        (waiting,) = sender.ledger.deliveries.of_job(job.id)
         assert waiting.state is DeliveryState.PENDING
         assert waiting.reason.endswith(" 1 of 2 objects are there.")
         time.sleep(0.01)  # its backoff
         delivery.run(job.id, "pacs")
-        assert sender.ledger.job(job.id).state is JobState.FAILED
-        sender.ledger.retry(job.id)
+        assert sender.ledger.jobs.get(job.id).state is JobState.FAILED
+        sender.ledger.jobs.retry(job.id)
         delivery.run(job.id, "pacs")
     finally:
         server.shutdown()
     first, *others = came
     assert others == [others[0]] * 3 != [first] * 3
-    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+    assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
 
 
 def test_the_fallback_gets_the_objects_that_a_destination_refuses(
@@ -319,9 +319,9 @@ def test_the_fallback_gets_the_objects_that_a_destination_refuses(
     job = segmented(sender, Route(to="strict", fallback="pacs"))
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "strict")
-        assert sender.ledger.to_deliver() == [(job.id, "pacs")]
+        assert sender.ledger.deliveries.due() == [(job.id, "pacs")]
         delivery.run(job.id, "pacs")
-    ended = sender.ledger.job(job.id)
+    ended = sender.ledger.jobs.get(job.id)
     assert ended.state is JobState.DELIVERED
     assert ended.reason.startswith("delivered to pacs instead of strict: PACS@127.0.0.1:1 cannot be reached")
     assert len(list(Store(tmp_path / "pacs").walk())) == 2
@@ -337,14 +337,14 @@ def test_a_delivery_that_takes_longer_than_its_lease_is_not_made_twice(
 
     def slow(*arguments: object, **options: object) -> list[SendOutcome]:
         time.sleep(0.9)
-        lost.extend(sender.ledger.free_lost_deliveries(1))
+        lost.extend(sender.ledger.deliveries.free_lost_leases(1))
         return send(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(delivery, "send", slow)
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")
     assert lost == []
-    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+    assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
 
 
 # -- in another transfer syntax
@@ -367,7 +367,7 @@ def test_a_node_that_writes_nowhere_but_in_its_home_delivers(
     job = segmented(sender, "pacs")
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")
-    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+    assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
     assert left_in(sender.settings.home) == []
 
 
@@ -382,7 +382,7 @@ def test_objects_that_are_sent_as_they_lie_need_no_room(
     with pacs(tmp_path / "pacs", free_port), monkeypatch.context() as patched:
         patched.setattr(sender.store, "scratch", full)
         delivery.run(job.id, "pacs")
-    assert sender.ledger.job(job.id).state is JobState.DELIVERED
+    assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
 
 
 def test_the_copies_of_a_process_that_was_killed_go_at_the_next_start(sender: DeliveryWorker, tmp_path: Path) -> None:
@@ -410,7 +410,7 @@ def test_results_go_to_a_dicomweb_service(sender: DeliveryWorker, tmp_path: Path
         sender.settings = load(home=sender.settings.home, destinations=[destination])
         job = segmented(sender, "pacs")
         delivery.run(job.id, "pacs")
-        assert sender.ledger.job(job.id).state is JobState.DELIVERED
+        assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
         assert len(web.sop_uids()) == 2
 
 
@@ -421,7 +421,7 @@ def test_a_token_that_cannot_be_read_fails_the_delivery_and_names_the_file(
     sender.settings = load(home=sender.settings.home, destinations=[destination])
     job = segmented(sender, "pacs")
     delivery.run(job.id, "pacs")
-    assert f"{tmp_path / 'none'} cannot be read" in sender.ledger.job(job.id).reason
+    assert f"{tmp_path / 'none'} cannot be read" in sender.ledger.jobs.get(job.id).reason
 
 
 @pytest.mark.parametrize(

@@ -344,10 +344,10 @@ def test_a_delivery_that_failed_is_told_with_its_reason(node, tmp_path):
     images = ct(tmp_path, 4, "thin")
     node.receives(*images, ago=QUIET + 1)
     (job,) = node.tick()
-    claimed = node.ledger.claim(job.id, 60)
-    assert node.ledger.segmented(claimed, {"files": ["seg.dcm"], "found": []})
-    delivery = node.ledger.claim_delivery(job.id, "pacs", 60)
-    node.ledger.end_delivery(delivery, DeliveryState.FAILED, "0x0122 SOP class not supported")
+    claimed = node.ledger.jobs.claim(job.id, 60)
+    assert node.ledger.jobs.segmented(claimed, {"files": ["seg.dcm"], "found": []})
+    delivery = node.ledger.deliveries.claim(job.id, "pacs", 60)
+    node.ledger.deliveries.end(delivery, DeliveryState.FAILED, "0x0122 SOP class not supported")
     said = story(node, study_of(images[0]), taking)
     assert said.summary == "1 series arrived; 1 job: 1 failed"
     assert "to pacs: failed, 0x0122 SOP class not supported" in said.series[0].jobs[0].sentence

@@ -51,7 +51,7 @@ def test_a_destination_gets_the_form_and_the_transfer_syntax_that_it_asks_for(
     (folder,) = {path.parent for path in sender.store.result_paths(job.id)}
     (folder / "0002.dcm").rename(folder / "0001-labelmap.dcm")
     claimed = {"files": ["0001.dcm", "0001-labelmap.dcm"]}
-    monkeypatch.setattr(type(sender.ledger), "job", lambda *_: replace(job, result=claimed))
+    monkeypatch.setattr(sender.ledger.jobs, "get", lambda *_: replace(job, result=claimed))
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")
     (arrived,) = Store(tmp_path / "pacs").walk()

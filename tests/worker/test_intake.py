@@ -60,7 +60,7 @@ def test_a_quiet_series_becomes_a_job_on_the_queue(node, images):
     assert job.spec.instances == tuple(sorted(path.stem for path in node.store.series_paths(*key(images[0]))))
     assert [prompt.text for prompt in job.spec.prompts] == ["liver"]
     assert node.queued == (1, 0)
-    assert node.ledger.receiving() == []
+    assert node.ledger.series.unsettled() == []
     assert node.tick() == [job]
 
 
@@ -90,7 +90,7 @@ def test_a_series_over_two_associations_is_one_job(node, images):
 
 def test_a_stream_of_images_is_noted_now_and_then_only(node, images, monkeypatch):
     noted = []
-    monkeypatch.setattr(node.ledger, "image_arrived", lambda *key, **facts: noted.append(key))
+    monkeypatch.setattr(node.ledger.series, "image_arrived", lambda *key, **facts: noted.append(key))
     clock = itertools.count(0.0, QUIET / 8)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     for _ in range(4):
@@ -101,7 +101,7 @@ def test_a_stream_of_images_is_noted_now_and_then_only(node, images, monkeypatch
 def test_a_series_that_no_protocol_takes_is_settled_without_a_job(node, images):
     node.receives(images[0], ago=QUIET + 1)
     assert node.tick() == []
-    assert node.ledger.receiving() == []
+    assert node.ledger.series.unsettled() == []
 
 
 # -- what comes later
@@ -121,7 +121,7 @@ def test_the_same_images_again_make_no_second_job(node, images):
     node.receives(*images, ago=3 * QUIET)
     before = node.tick()
     node.receives(*images, ago=QUIET + 1, association="a2")
-    assert len(node.ledger.receiving()) == 1
+    assert len(node.ledger.series.unsettled()) == 1
     assert node.tick() == before
     assert node.queued == (1, 0)
 
@@ -144,7 +144,7 @@ def test_the_same_uid_with_other_content_is_kept_aside_and_changes_no_job(node, 
 def test_why_a_series_was_not_taken_is_written_down(node, images):
     node.receives(images[0], ago=QUIET + 1)
     node.tick()
-    (decision,) = node.ledger.decisions_on(key(images[0])[0])
+    (decision,) = node.ledger.series.decisions_on(key(images[0])[0])
     assert (decision.protocol, decision.taken) == ("liver", False)
     assert decision.reason.startswith(
         "Instances min 2.0: no, it is 1; one regular volume: no, it is not: a single slice is no volume: "
@@ -154,7 +154,7 @@ def test_why_a_series_was_not_taken_is_written_down(node, images):
 def test_why_a_series_was_taken_is_written_down(node, images):
     node.receives(*images, ago=QUIET + 1)
     node.tick()
-    (decision,) = node.ledger.decisions_on(key(images[0])[0])
+    (decision,) = node.ledger.series.decisions_on(key(images[0])[0])
     assert decision.taken
     assert decision.reason == (
         "Modality equals 'CT': yes, it is CT; Instances min 2.0: yes, it is 4; "
@@ -201,7 +201,7 @@ def test_a_good_edit_makes_a_new_job_when_images_come_again(node, home, images):
     assert node.tick() == [first]
     node.receives(images[0], ago=QUIET + 1, association="a2")
     assert sorted(len(job.spec.prompts) for job in node.tick()) == [1, 2]
-    assert node.ledger.job(first.id).state is JobState.CANCELLED
+    assert node.ledger.jobs.get(first.id).state is JobState.CANCELLED
 
 
 # -- what may break
@@ -226,10 +226,10 @@ def test_a_queue_that_is_down_delays_and_loses_nothing(home, images):
 def test_a_large_backlog_that_the_queue_lost_is_enqueued_by_and_by(node, monkeypatch):
     monkeypatch.setattr(intake, "ENQUEUED_PER_SWEEP", 2)
     for series in ("1.1", "1.2", "1.3"):
-        node.ledger.add_job(work(series=series))
+        node.ledger.jobs.add(work(series=series))
     node.intake.sweep()
     assert node.queued == (2, 0)
-    node.ledger.claim(node.ledger.to_segment()[0], 60.0)
+    node.ledger.jobs.claim(node.ledger.jobs.due()[0], 60.0)
     node.intake.sweep()
     assert node.queued == (3, 0), "the message of the one that is at work is dropped when it is looked at"
 
@@ -237,12 +237,12 @@ def test_a_large_backlog_that_the_queue_lost_is_enqueued_by_and_by(node, monkeyp
 def test_a_crash_between_the_job_and_the_settled_series_only_repeats_the_question(node, images, monkeypatch):
     node.receives(*images, ago=QUIET + 1)
     with monkeypatch.context() as crash:
-        crash.setattr(node.ledger, "settle", _fails)
+        crash.setattr(node.ledger.series, "settle", _fails)
         node.intake.tick(frozenset())
-    assert len(node.ledger.receiving()) == 1
+    assert len(node.ledger.series.unsettled()) == 1
     node.restart()
     (job,) = node.tick()
-    assert node.ledger.receiving() == []
+    assert node.ledger.series.unsettled() == []
     node.intake.sweep()
     assert node.queued == (1, 0)
     assert job.state is JobState.QUEUED
@@ -250,14 +250,16 @@ def test_a_crash_between_the_job_and_the_settled_series_only_repeats_the_questio
 
 def test_a_series_that_cannot_be_settled_holds_up_no_other(node, images, monkeypatch):
     node.lag = QUIET + 2
-    node.ledger.image_arrived("1.2", "1.2.3", calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
+    node.ledger.series.image_arrived("1.2", "1.2.3", calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
     node.receives(*images, ago=QUIET + 1)
     with monkeypatch.context() as bad:
-        settle = node.ledger.settle
-        bad.setattr(node.ledger, "settle", lambda series: _fails() if series.series_uid == "1.2.3" else settle(series))
+        settle = node.ledger.series.settle
+        bad.setattr(
+            node.ledger.series, "settle", lambda series: _fails() if series.series_uid == "1.2.3" else settle(series)
+        )
         (job,) = node.tick()
     assert job.state is JobState.QUEUED
-    assert [series.series_uid for series in node.ledger.receiving()] == ["1.2.3"]
+    assert [series.series_uid for series in node.ledger.series.unsettled()] == ["1.2.3"]
 
 
 def test_a_crash_before_the_ledger_heard_of_an_image_is_mended_when_it_comes_again(node, images):
@@ -275,7 +277,7 @@ def test_a_crash_before_the_ledger_heard_of_an_image_is_mended_when_it_comes_aga
 def test_an_image_after_one_that_the_ledger_could_not_note_is_noted(node, images, monkeypatch):
     """The first was refused, the second is taken, and with it the series must be known."""
     with monkeypatch.context() as down:
-        down.setattr(node.ledger, "image_arrived", _fails)
+        down.setattr(node.ledger.series, "image_arrived", _fails)
         with pytest.raises(LedgerError):
             node.receives(images[0], ago=QUIET + 1)
     node.receives(*images[1:], ago=QUIET + 1)
@@ -298,10 +300,10 @@ def test_a_lost_worker_is_noticed_by_the_sweep(node, images):
     node.receives(*images, ago=QUIET + 1000)
     node.lag = 2 * node.settings.lease_seconds
     (job,) = node.tick()
-    assert node.ledger.claim(job.id, node.settings.lease_seconds) is not None
+    assert node.ledger.jobs.claim(job.id, node.settings.lease_seconds) is not None
     node.lag = 0.0
     node.intake.sweep()
-    freed = node.ledger.job(job.id)
+    freed = node.ledger.jobs.get(job.id)
     assert (freed.state, freed.reason) == (JobState.QUEUED, "the worker died or fell silent during attempt 1")
 
 
@@ -318,7 +320,7 @@ def test_the_intake_thread_outlives_an_error(node, images, monkeypatch):
     with capture_logs() as logs:
         node.intake.run(stop, open_series)
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["intake"]
-    assert len(node.ledger.jobs()) == 1
+    assert len(node.ledger.jobs.find()) == 1
 
 
 def test_two_series_of_one_study_are_two_jobs(node, tmp_path):

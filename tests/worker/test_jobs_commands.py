@@ -43,14 +43,14 @@ def segmented(ledger: Ledger, home: Path, **circumstances: object) -> Job:
     task = work(images=1).model_copy(update={"routes": ROUTES, **circumstances})
     store = Store(home)
     store.put(b"an image", study_uid=task.study_uid, series_uid=task.series_uid, sop_uid=task.instances[0])
-    assert ledger.add_job(task)
-    job = ledger.claim(task.job_id, LEASE)
+    assert ledger.jobs.add(task)
+    job = ledger.jobs.claim(task.job_id, LEASE)
     assert job is not None
     with store.results(job.id) as folder:
         ct_series(np.zeros((1, 8, 8)), (1.0, 1.0, 1.0), folder)
         (folder / "0001.dcm").rename(folder / "seg.dcm")
-    assert ledger.segmented(job, {"files": ["seg.dcm"]})
-    return ledger.job(job.id)
+    assert ledger.jobs.segmented(job, {"files": ["seg.dcm"]})
+    return ledger.jobs.get(job.id)
 
 
 def failed(ledger: Ledger, home: Path) -> Job:
@@ -65,8 +65,8 @@ def test_what_one_copies_out_of_a_table_is_whole(
     ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
 ) -> None:
     long = "1.2.826.0.1.3680043.8.498." + "7" * 38
-    assert ledger.add_job(work(series=long))
-    (job,) = ledger.jobs()
+    assert ledger.jobs.add(work(series=long))
+    (job,) = ledger.jobs.find()
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(Console, "is_terminal", terminal)
     listed = jobs().output
@@ -86,7 +86,7 @@ def test_without_jobs_the_list_says_so(ledger: Ledger, home: Path) -> None:
 def test_a_result_in_review_is_released(ledger: Ledger, home: Path) -> None:
     job = segmented(ledger, home, release=True)
     assert jobs("release", job.id[:6]).output == f"job {job.id} is sending\n"
-    assert ledger.to_deliver() == [(job.id, "pacs")]
+    assert ledger.deliveries.due() == [(job.id, "pacs")]
 
 
 def test_a_retry_of_a_failed_delivery_delivers(ledger: Ledger, home: Path) -> None:
@@ -98,9 +98,9 @@ def test_a_retry_makes_lost_results_again(ledger: Ledger, home: Path) -> None:
     job = failed(ledger, home)
     (home / "results" / job.id / "seg.dcm").unlink()
     assert jobs("retry", job.id).output == f"job {job.id} is queued again\n"
-    again = ledger.claim(job.id, LEASE)
+    again = ledger.jobs.claim(job.id, LEASE)
     assert again is not None
-    assert ledger.segmented(again, {"files": ["seg.dcm"]})
+    assert ledger.jobs.segmented(again, {"files": ["seg.dcm"]})
     assert deliver(ledger, job, "pacs", DeliveryState.DELIVERED) is JobState.DELIVERED
 
 
@@ -110,10 +110,10 @@ def test_what_was_delivered_before_the_results_were_lost_is_not_sent_again(ledge
     deliver(ledger, job, "two", DeliveryState.FAILED, "refused")
     (home / "results" / job.id / "seg.dcm").unlink()
     jobs("retry", job.id)
-    again = ledger.claim(job.id, LEASE)
+    again = ledger.jobs.claim(job.id, LEASE)
     assert again is not None
-    ledger.segmented(again, {"files": ["seg.dcm"]})
-    assert ledger.to_deliver() == [(job.id, "two")]
+    ledger.jobs.segmented(again, {"files": ["seg.dcm"]})
+    assert ledger.deliveries.due() == [(job.id, "two")]
 
 
 def test_where_neither_results_nor_images_are_left_a_retry_says_so(ledger: Ledger, home: Path) -> None:
@@ -123,17 +123,17 @@ def test_where_neither_results_nor_images_are_left_a_retry_says_so(ledger: Ledge
     done = jobs("retry", job.id)
     assert isinstance(done.exception, NothingLeftError)
     assert "send the series again and then retry the job" in str(done.exception)
-    assert ledger.job(job.id).state is JobState.FAILED
+    assert ledger.jobs.get(job.id).state is JobState.FAILED
 
 
 def test_after_a_pacs_was_down_every_failed_job_is_started_again(ledger: Ledger, home: Path) -> None:
     job = failed(ledger, home)
     hopeless = work(series="1.9", images=1)
-    ledger.add_job(hopeless)
-    claim = ledger.claim(hopeless.job_id, LEASE)
+    ledger.jobs.add(hopeless)
+    claim = ledger.jobs.claim(hopeless.job_id, LEASE)
     assert claim is not None
-    ledger.segmented(claim, {"files": ["seg.dcm"]})
-    with ledger._engine.begin() as connection:
+    ledger.jobs.segmented(claim, {"files": ["seg.dcm"]})
+    with ledger.database.engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE jobs SET state = 'failed' WHERE id = '{hopeless.job_id}'")
     done = jobs("retry", "--all")
     assert done.exit_code == 0
@@ -145,10 +145,10 @@ def test_after_a_pacs_was_down_every_failed_job_is_started_again(ledger: Ledger,
 def test_a_result_that_a_newer_one_has_replaced_is_not_sent_after_it(ledger: Ledger, home: Path) -> None:
     old = failed(ledger, home)
     late = work(images=2).model_copy(update={"routes": ROUTES})
-    assert ledger.add_job(late)
-    claim = ledger.claim(late.job_id, LEASE)
+    assert ledger.jobs.add(late)
+    claim = ledger.jobs.claim(late.job_id, LEASE)
     assert claim is not None
-    ledger.segmented(claim, {"files": ["seg.dcm"]})
+    ledger.jobs.segmented(claim, {"files": ["seg.dcm"]})
     assert deliver(ledger, claim, "pacs", DeliveryState.DELIVERED) is JobState.DELIVERED
     done = jobs("retry", "--all")
     assert (done.exit_code, done.output) == (0, "")
@@ -157,20 +157,20 @@ def test_a_result_that_a_newer_one_has_replaced_is_not_sent_after_it(ledger: Led
     assert str(one.exception) == (
         f"job {old.id} is superseded by job {late.job_id}: its result is out of date, retry that job"
     )
-    assert ledger.job(old.id).state is JobState.FAILED
-    assert ledger.to_deliver() == ledger.to_segment() == []
+    assert ledger.jobs.get(old.id).state is JobState.FAILED
+    assert ledger.deliveries.due() == ledger.jobs.due() == []
 
 
 def test_a_retry_of_a_delivered_job_asks_again_for_commitment(ledger: Ledger, home: Path) -> None:
     job = segmented(ledger, home)
-    claim = ledger.claim_delivery(job.id, "pacs", LEASE)
+    claim = ledger.deliveries.claim(job.id, "pacs", LEASE)
     assert claim is not None
-    ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
-    assert ledger.claim_commitment(job.id, "pacs", "2.25.2", 0.0) is not None
-    ledger.give_up_commitments(1)
-    assert ledger.job(job.id).reason == GIVEN_UP
+    ledger.deliveries.end(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
+    assert ledger.commitments.claim(job.id, "pacs", "2.25.2", 0.0) is not None
+    ledger.commitments.give_up(1)
+    assert ledger.jobs.get(job.id).reason == GIVEN_UP
     assert jobs("retry", job.id).output == f"job {job.id} is delivered again\n"
-    assert ledger.to_commit() == [(job.id, "pacs")]
+    assert ledger.commitments.due() == [(job.id, "pacs")]
 
 
 def test_show_says_where_a_result_went_and_why_it_waits(ledger: Ledger, home: Path) -> None:

@@ -13,51 +13,51 @@ def test_a_better_volume_cancels_the_jobs_that_have_sent_nothing(ledger):
     thick, echo, thin = on("1"), on("1", "E=2"), on("2")
     other, elsewhere = on("1", protocol="other"), on("1", study="9.9")
     for one in (thick, other, elsewhere, thin):
-        assert ledger.add_job(one)
-    claimed = ledger.claim(thick.job_id, 60)
-    assert not ledger.prefer(thin)
-    assert not ledger.prefer(thin)
-    assert not ledger.renew(claimed, 60)
-    old = ledger.job(thick.job_id)
+        assert ledger.jobs.add(one)
+    claimed = ledger.jobs.claim(thick.job_id, 60)
+    assert not ledger.best_volume.prefer(thin)
+    assert not ledger.best_volume.prefer(thin)
+    assert not ledger.jobs.renew(claimed, 60)
+    old = ledger.jobs.get(thick.job_id)
     assert (old.state, old.superseded_by) == (JobState.CANCELLED, thin.job_id)
     assert old.reason == f"superseded by job {thin.job_id}: a better volume of the study arrived"
-    assert {ledger.job(one.job_id).state for one in (other, elsewhere, thin)} == {JobState.QUEUED}
-    assert ledger.add_job(echo)
-    assert not ledger.prefer(echo)
-    assert ledger.job(thin.job_id).superseded_by == echo.job_id
+    assert {ledger.jobs.get(one.job_id).state for one in (other, elsewhere, thin)} == {JobState.QUEUED}
+    assert ledger.jobs.add(echo)
+    assert not ledger.best_volume.prefer(echo)
+    assert ledger.jobs.get(thin.job_id).superseded_by == echo.job_id
 
 
 def test_a_job_that_gave_way_starts_again_when_the_better_volume_is_none_any_more(ledger):
     thick, thin = on("1"), on("2")
     for one in (thick, thin):
-        ledger.add_job(one)
-        ledger.prefer(one)
-    assert ledger.job(thick.job_id).state is JobState.CANCELLED
-    assert not ledger.add_job(thick)
-    assert ledger.prefer(thick)
-    again = ledger.job(thick.job_id)
+        ledger.jobs.add(one)
+        ledger.best_volume.prefer(one)
+    assert ledger.jobs.get(thick.job_id).state is JobState.CANCELLED
+    assert not ledger.jobs.add(thick)
+    assert ledger.best_volume.prefer(thick)
+    again = ledger.jobs.get(thick.job_id)
     assert (again.state, again.superseded_by, again.reason) == (JobState.QUEUED, None, "")
-    assert ledger.job(thin.job_id).superseded_by == thick.job_id
-    ledger.cancel(thick.job_id)
-    assert not ledger.prefer(thick)  # a person's word stands
+    assert ledger.jobs.get(thin.job_id).superseded_by == thick.job_id
+    ledger.jobs.cancel(thick.job_id)
+    assert not ledger.best_volume.prefer(thick)  # a person's word stands
 
 
 def test_what_is_done_stays_and_is_known(ledger):
     thick, echo, thin = on("1"), on("3", "E=2"), on("2")
-    assert ledger.volumes_done(thick.study_uid, thick.protocol) == set()
+    assert ledger.best_volume.volumes_done(thick.study_uid, thick.protocol) == set()
     for one in (thick, echo):
-        ledger.add_job(one)
-        assert ledger.volumes_done(one.study_uid, "other") == set()
-        assert ledger.segmented(ledger.claim(one.job_id, 60), {"found": [], "files": ["seg.dcm"]})
-    assert ledger.volumes_done(thick.study_uid, thick.protocol) == {("1", ""), ("3", "E=2")}
-    ledger.add_job(thin)
-    assert not ledger.prefer(thin)
-    assert ledger.job(thick.job_id).state is not JobState.CANCELLED
-    assert ledger.volumes_done(thin.study_uid, thin.protocol) == {("1", ""), ("3", "E=2")}
+        ledger.jobs.add(one)
+        assert ledger.best_volume.volumes_done(one.study_uid, "other") == set()
+        assert ledger.jobs.segmented(ledger.jobs.claim(one.job_id, 60), {"found": [], "files": ["seg.dcm"]})
+    assert ledger.best_volume.volumes_done(thick.study_uid, thick.protocol) == {("1", ""), ("3", "E=2")}
+    ledger.jobs.add(thin)
+    assert not ledger.best_volume.prefer(thin)
+    assert ledger.jobs.get(thick.job_id).state is not JobState.CANCELLED
+    assert ledger.best_volume.volumes_done(thin.study_uid, thin.protocol) == {("1", ""), ("3", "E=2")}
 
 
 def test_a_job_that_failed_is_not_done(ledger):
     thick = on("1")
-    ledger.add_job(thick)
-    ledger.fail(ledger.claim(thick.job_id, 60), "why")
-    assert ledger.volumes_done(thick.study_uid, thick.protocol) == set()
+    ledger.jobs.add(thick)
+    ledger.jobs.fail(ledger.jobs.claim(thick.job_id, 60), "why")
+    assert ledger.best_volume.volumes_done(thick.study_uid, thick.protocol) == set()

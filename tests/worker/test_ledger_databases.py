@@ -32,8 +32,8 @@ from worker.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 print("open", flush=True)
 sys.stdin.readline()
-for job_id in ledger.to_segment():
-    if job := ledger.claim(job_id, 60.0):
+for job_id in ledger.jobs.due():
+    if job := ledger.jobs.claim(job_id, 60.0):
         print(job.id)
 """
 
@@ -61,11 +61,11 @@ def test_of_several_processes_that_race_for_200_jobs_each_gets_its_own(processes
     ledger = Ledger(ledger_url)
     ids = [work(series=f"1.2.{number}").job_id for number in range(200)]
     for number in range(200):
-        ledger.add_job(work(series=f"1.2.{number}"))
+        ledger.jobs.add(work(series=f"1.2.{number}"))
     outputs = [process.communicate(timeout=60) for process in _told_to_go(processes)]
     claims = Counter(line for output, _ in outputs for line in output.decode().split())
     assert claims == Counter(ids)
-    assert {job.attempts for job in ledger.jobs(JobState.SEGMENTING)} == {1}
+    assert {job.attempts for job in ledger.jobs.find(JobState.SEGMENTING)} == {1}
     ledger.close()
 
 
@@ -103,10 +103,10 @@ def test_the_migrations_make_the_schema_that_the_code_uses(ledger_url):
 
 def test_a_ledger_that_is_up_to_date_opens_again_with_its_facts(ledger_url):
     first = Ledger(ledger_url)
-    first.add_job(work())
+    first.jobs.add(work())
     first.close()
     again = Ledger(ledger_url)
-    assert [job.id for job in again.jobs()] == [work().job_id]
+    assert [job.id for job in again.jobs.find()] == [work().job_id]
     again.close()
 
 
@@ -124,7 +124,7 @@ def test_jobs_of_the_first_version_are_read_and_sent_where_they_were_to_go(ledge
         connection.execute(sa.insert(table).values(**row, **numbers, reason="", work=old, result={}))
     engine.dispose()
     ledger = Ledger(ledger_url)
-    assert [route.to for route in ledger.job("0" * 16).spec.routes] == ["pacs", "planning"]
+    assert [route.to for route in ledger.jobs.get("0" * 16).spec.routes] == ["pacs", "planning"]
     ledger.close()
 
 
@@ -141,24 +141,24 @@ def test_what_a_header_says_is_written_whatever_it_says(ledger_url):
     """A NUL, and more characters than a value of its kind may have."""
     ledger = Ledger(ledger_url)
     shown = [{"shown": "he\0ad"}]
-    ledger.decide("1.2", "1.2.3", "liver", taken=False, reason="description is 'he\0ad'", conditions=shown)
-    (decision,) = ledger.decisions_on("1.2")
+    ledger.series.decide("1.2", "1.2.3", "liver", taken=False, reason="description is 'he\0ad'", conditions=shown)
+    (decision,) = ledger.series.decisions_on("1.2")
     assert (decision.reason, decision.conditions) == ("description is 'head'", shown)
-    ledger.know_accession("1.2", "A" * 70)
-    assert ledger.studies_of("", "A" * 70) == ["1.2"]
+    ledger.studies.note_accession("1.2", "A" * 70)
+    assert ledger.studies.of_report("", "A" * 70) == ["1.2"]
     ledger.close()
 
 
 def test_a_server_that_restarts_is_worth_trying_again():
     with postgres(durable=True) as server:
         ledger = Ledger(server.new_database())
-        ledger.add_job(work())
+        ledger.jobs.add(work())
         server.stop()
         with pytest.raises(LedgerError, match=r"^the ledger does not answer: ") as caught:
-            ledger.claim(work().job_id, 60.0)
+            ledger.jobs.claim(work().job_id, 60.0)
         assert caught.value.retry == "later"
         server.start_again()
-        assert ledger.claim(work().job_id, 60.0) is not None
+        assert ledger.jobs.claim(work().job_id, 60.0) is not None
         ledger.close()
 
 
@@ -183,7 +183,7 @@ def test_a_lock_that_is_held_for_too_long_is_worth_trying_again(tmp_path, monkey
     with sqlite3.connect(tmp_path / "ledger.sqlite") as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerError, match=r"^the ledger does not answer: database is locked$"):
-            ledger.add_job(work())
+            ledger.jobs.add(work())
     ledger.close()
 
 

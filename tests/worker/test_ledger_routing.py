@@ -20,15 +20,15 @@ def routed(*routes: Route, **circumstances: object) -> JobSpec:
 
 def segmented(ledger: Ledger, task: JobSpec, files: list[str] = FILES) -> Job:
     """A job that has come to its results."""
-    assert ledger.add_job(task)
-    job = ledger.claim(task.job_id, LEASE)
+    assert ledger.jobs.add(task)
+    job = ledger.jobs.claim(task.job_id, LEASE)
     assert job is not None
-    assert ledger.segmented(job, {"files": files})
-    return ledger.job(job.id)
+    assert ledger.jobs.segmented(job, {"files": files})
+    return ledger.jobs.get(job.id)
 
 
 def states(ledger: Ledger, job: Job) -> dict[str, str]:
-    return {line.destination: str(line.state) for line in ledger.deliveries(job.id)}
+    return {line.destination: str(line.state) for line in ledger.deliveries.of_job(job.id)}
 
 
 # -- which objects
@@ -52,7 +52,7 @@ def test_a_fallback_gets_what_the_failed_destination_should_have_got():
 
 def test_a_job_of_which_no_destination_takes_anything_ends_with_its_results_on_disk(ledger):
     job = segmented(ledger, routed(Route(to="viewer", outputs=("preview",))))
-    assert (job.state, ledger.to_deliver()) == (JobState.SEGMENTED, [])
+    assert (job.state, ledger.deliveries.due()) == (JobState.SEGMENTED, [])
 
 
 NAMES = ("one", "two", "three")
@@ -89,38 +89,38 @@ def test_a_job_is_delivered_only_if_every_route_has_brought_its_objects_somewher
 def test_the_fallback_gets_what_a_destination_refused_and_the_job_says_so(ledger):
     job = segmented(ledger, routed(Route(to="pacs", fallback="archive")))
     assert deliver(ledger, job, "pacs", FAILED, "it does not know our AE title") is JobState.SENDING
-    (instead,) = (line for line in ledger.deliveries(job.id) if line.destination == "archive")
+    (instead,) = (line for line in ledger.deliveries.of_job(job.id) if line.destination == "archive")
     assert (instead.state, instead.stands_in_for) == (DeliveryState.PENDING, "pacs")
     assert deliver(ledger, job, "archive", DELIVERED) is JobState.DELIVERED
-    assert ledger.job(job.id).reason == "delivered to archive instead of pacs: it does not know our AE title"
+    assert ledger.jobs.get(job.id).reason == "delivered to archive instead of pacs: it does not know our AE title"
 
 
 def test_a_fallback_that_fails_too_fails_the_job_and_a_retry_tries_the_destination_first(ledger):
     job = segmented(ledger, routed(Route(to="pacs", fallback="archive")))
     deliver(ledger, job, "pacs", FAILED, "refused")
     assert deliver(ledger, job, "archive", FAILED, "no room") is JobState.FAILED
-    assert ledger.job(job.id).reason == "pacs: refused; archive, its fallback: no room"
-    ledger.retry(job.id)
-    assert ledger.to_deliver() == [(job.id, "pacs")]
+    assert ledger.jobs.get(job.id).reason == "pacs: refused; archive, its fallback: no room"
+    ledger.jobs.retry(job.id)
+    assert ledger.deliveries.due() == [(job.id, "pacs")]
     assert deliver(ledger, job, "pacs", DELIVERED) is JobState.DELIVERED
     assert states(ledger, job) == {"pacs": "delivered"}
 
 
 def test_a_destination_whose_sender_dies_every_time_has_its_fallback_too(ledger, clock):
     job = segmented(ledger, routed(Route(to="pacs", fallback="archive")))
-    ledger.claim_delivery(job.id, "pacs", LEASE)
+    ledger.deliveries.claim(job.id, "pacs", LEASE)
     clock.passes(LEASE + 1)
-    assert [line.destination for line in ledger.free_lost_deliveries(max_deliveries=1)] == ["pacs"]
-    assert ledger.to_deliver() == [(job.id, "archive")]
+    assert [line.destination for line in ledger.deliveries.free_lost_leases(max_deliveries=1)] == ["pacs"]
+    assert ledger.deliveries.due() == [(job.id, "archive")]
 
 
 def test_a_fallback_with_results_of_its_own_gets_them_again_with_what_is_missing(ledger):
     """Also while a sender is at it, who does not know of the rest and must not call it delivered."""
     routes = (Route(to="planning", outputs=("rtstruct",), fallback="pacs"), Route(to="pacs", outputs=("seg",)))
     job = segmented(ledger, routed(*routes))
-    unknowing = ledger.claim_delivery(job.id, "pacs", LEASE)
+    unknowing = ledger.deliveries.claim(job.id, "pacs", LEASE)
     deliver(ledger, job, "planning", FAILED, "refused")
-    assert ledger.end_delivery(unknowing, DELIVERED) is JobState.SENDING
+    assert ledger.deliveries.end(unknowing, DELIVERED) is JobState.SENDING
     assert states(ledger, job) == {"planning": "failed", "pacs": "pending"}
     assert deliver(ledger, job, "pacs", DELIVERED) is JobState.DELIVERED
 
@@ -138,29 +138,29 @@ def test_two_destinations_may_share_a_fallback(ledger):
 
 def test_what_must_be_released_waits_for_a_person(ledger):
     job = segmented(ledger, routed(Route(to="pacs"), release=True))
-    assert (job.state, ledger.to_deliver()) == (JobState.REVIEW, [])
-    assert ledger.release(job.id).state is JobState.SENDING
-    assert ledger.to_deliver() == [(job.id, "pacs")]
+    assert (job.state, ledger.deliveries.due()) == (JobState.REVIEW, [])
+    assert ledger.jobs.release(job.id).state is JobState.SENDING
+    assert ledger.deliveries.due() == [(job.id, "pacs")]
     with pytest.raises(UnknownJobError, match="is sending; only jobs in review can be released"):
-        ledger.release(job.id)
+        ledger.jobs.release(job.id)
 
 
 def test_a_result_that_a_person_rejected_is_not_sent_by_a_retry(ledger):
     job = segmented(ledger, routed(Route(to="pacs"), release=True))
-    assert ledger.cancel(job.id).state is JobState.CANCELLED
-    assert ledger.retry(job.id).state is JobState.REVIEW
-    assert ledger.to_deliver() == []
+    assert ledger.jobs.cancel(job.id).state is JobState.CANCELLED
+    assert ledger.jobs.retry(job.id).state is JobState.REVIEW
+    assert ledger.deliveries.due() == []
 
 
 def test_later_images_take_a_result_out_of_review(ledger):
     job = segmented(ledger, routed(Route(to="pacs"), release=True))
-    assert ledger.add_job(work(images=4))
-    assert ledger.job(job.id).state is JobState.CANCELLED
+    assert ledger.jobs.add(work(images=4))
+    assert ledger.jobs.get(job.id).state is JobState.CANCELLED
 
 
 def test_a_job_in_the_shadow_is_never_sent(ledger):
     job = segmented(ledger, routed(Route(to="pacs"), shadow=True))
-    assert (job.state, ledger.deliveries(job.id)) == (JobState.SEGMENTED, [])
+    assert (job.state, ledger.deliveries.of_job(job.id)) == (JobState.SEGMENTED, [])
 
 
 def test_nothing_to_send_is_nothing_to_release(ledger):
@@ -174,12 +174,14 @@ def test_urgent_jobs_are_first_and_archived_ones_last(ledger, clock):
     ids = {}
     for number, priority in enumerate((Priority.ARCHIVE, Priority.ROUTINE, Priority.URGENT)):
         task = work(series=f"1.{number}").model_copy(update={"priority": priority})
-        ledger.add_job(task)
+        ledger.jobs.add(task)
         ids[priority] = task.job_id
         clock.passes(1.0)
-    assert ledger.to_segment() == [ids[priority] for priority in Priority]
-    assert ledger.priorities() == {ids[one]: one for one in (Priority.URGENT, Priority.ARCHIVE)}
-    assert ledger.priorities([ids[Priority.URGENT], ids[Priority.ROUTINE]]) == {ids[Priority.URGENT]: Priority.URGENT}
+    assert ledger.jobs.due() == [ids[priority] for priority in Priority]
+    assert ledger.jobs.priorities() == {ids[one]: one for one in (Priority.URGENT, Priority.ARCHIVE)}
+    assert ledger.jobs.priorities([ids[Priority.URGENT], ids[Priority.ROUTINE]]) == {
+        ids[Priority.URGENT]: Priority.URGENT
+    }
 
 
 def test_a_job_is_not_to_be_had_outside_its_window(ledger, clock):
@@ -189,29 +191,29 @@ def test_a_job_is_not_to_be_had_outside_its_window(ledger, clock):
     now = datetime.fromtimestamp(clock.now)
     closed, opens = (f"{(now.hour + hours) % 24:02}:{now.minute:02}" for hours in (0, 2))
     task = work().model_copy(update={"window": (opens, closed)})
-    ledger.add_job(task)
-    assert ledger.to_segment() == []
+    ledger.jobs.add(task)
+    assert ledger.jobs.due() == []
     clock.passes(2 * 3600)
-    assert ledger.to_segment() == [task.job_id]
+    assert ledger.jobs.due() == [task.job_id]
     clock.passes(22 * 3600)  # it was not its turn before the window closed again
-    assert ledger.claim(task.job_id, LEASE) is None
-    assert ledger.job(task.job_id).attempts == 0
+    assert ledger.jobs.claim(task.job_id, LEASE) is None
+    assert ledger.jobs.get(task.job_id).attempts == 0
     clock.passes(2 * 3600)
-    assert ledger.claim(task.job_id, LEASE) is not None
+    assert ledger.jobs.claim(task.job_id, LEASE) is not None
 
 
 def test_two_volumes_of_one_series_are_two_jobs_that_leave_each_other_alone(ledger):
     arterial, venous = (work().model_copy(update={"volume": name}) for name in ("arterial", "venous"))
-    assert ledger.add_job(arterial)
-    assert ledger.add_job(venous)
-    assert [ledger.job(task.job_id).state for task in (arterial, venous)] == [JobState.QUEUED] * 2
+    assert ledger.jobs.add(arterial)
+    assert ledger.jobs.add(venous)
+    assert [ledger.jobs.get(task.job_id).state for task in (arterial, venous)] == [JobState.QUEUED] * 2
     later = work(images=4).model_copy(update={"volume": "venous"})
-    assert ledger.add_job(later)
-    assert ledger.job(arterial.job_id).superseded_by is None
-    assert ledger.job(venous.job_id).superseded_by == later.job_id
+    assert ledger.jobs.add(later)
+    assert ledger.jobs.get(arterial.job_id).superseded_by is None
+    assert ledger.jobs.get(venous.job_id).superseded_by == later.job_id
 
 
 def test_a_series_that_turned_out_to_be_two_volumes_supersedes_the_one(ledger):
     job = claimed(ledger)
-    assert ledger.add_job(work(images=4).model_copy(update={"volume": "venous"}))
-    assert ledger.job(job.id).state is JobState.CANCELLED
+    assert ledger.jobs.add(work(images=4).model_copy(update={"volume": "venous"}))
+    assert ledger.jobs.get(job.id).state is JobState.CANCELLED

@@ -64,22 +64,22 @@ class LedgerMachine(RuleBasedStateMachine):
     def later_images_settle(self):
         images = len(self.jobs) + 1
         task = work(images=images).model_copy(update={"routes": ROUTES[images]})
-        before = self.ledger.jobs()
-        assert self.ledger.add_job(task)
-        assert not self.ledger.add_job(task)
+        before = self.ledger.jobs.find()
+        assert self.ledger.jobs.add(task)
+        assert not self.ledger.jobs.add(task)
         for job in before:
             without_results = job.state in (JobState.QUEUED, JobState.SEGMENTING)
             if without_results and job.superseded_by is None:
-                assert self.ledger.job(job.id).state is JobState.CANCELLED
+                assert self.ledger.jobs.get(job.id).state is JobState.CANCELLED
                 self.holders.pop(job.id, None)
         self.jobs.append(task.job_id)
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), then=st.sampled_from(["works", "segmented", "dies", "postpone", "fail"]))
     def worker_claims(self, data, then):
-        job_id = data.draw(_rather(self.ledger.to_segment(), self.jobs))
-        due = job_id in self.ledger.to_segment()
-        job = self.ledger.claim(job_id, LEASE)
+        job_id = data.draw(_rather(self.ledger.jobs.due(), self.jobs))
+        due = job_id in self.ledger.jobs.due()
+        job = self.ledger.jobs.claim(job_id, LEASE)
         assert (job is not None) is due
         if job is None:
             return
@@ -104,10 +104,10 @@ class LedgerMachine(RuleBasedStateMachine):
         held = hold is not None and hold.claim is claim
         before = self._facts(claim.id)
         wrote = {
-            "renew": lambda: self.ledger.renew(claim, LEASE),
-            "segmented": lambda: self.ledger.segmented(claim, RESULT),
-            "postpone": lambda: self.ledger.postpone(claim, "no memory", WAIT),
-            "fail": lambda: self.ledger.fail(claim, "no volume"),
+            "renew": lambda: self.ledger.jobs.renew(claim, LEASE),
+            "segmented": lambda: self.ledger.jobs.segmented(claim, RESULT),
+            "postpone": lambda: self.ledger.jobs.postpone(claim, "no memory", WAIT),
+            "fail": lambda: self.ledger.jobs.fail(claim, "no volume"),
         }[what]()
         assert wrote is held
         if not held:
@@ -117,12 +117,12 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             del self.holders[claim.id]
 
-    @precondition(lambda self: self.ledger.to_deliver() or self.senders)
+    @precondition(lambda self: self.ledger.deliveries.due() or self.senders)
     @rule(data=st.data(), then=st.sampled_from(["works", "delivered", "failed", "postpone"]))
     def sender_claims(self, data, then):
-        due = self.ledger.to_deliver()
+        due = self.ledger.deliveries.due()
         job_id, destination = data.draw(_rather(due, list(self.senders)))
-        delivery = self.ledger.claim_delivery(job_id, destination, LEASE)
+        delivery = self.ledger.deliveries.claim(job_id, destination, LEASE)
         assert (delivery is not None) is ((job_id, destination) in due)
         if delivery is not None:
             assert (job_id, destination) not in self.senders
@@ -143,12 +143,12 @@ class LedgerMachine(RuleBasedStateMachine):
         held = hold is not None and hold.claim is claim
         before = self._facts(claim.job_id)
         if what == "renew":
-            assert self.ledger.renew_delivery(claim, LEASE) is held
+            assert self.ledger.deliveries.renew(claim, LEASE) is held
         elif what == "postpone":
-            assert self.ledger.postpone_delivery(claim, "does not answer", WAIT) is held
+            assert self.ledger.deliveries.postpone(claim, "does not answer", WAIT) is held
         else:
             uid = "2.25.1" if what == "delivered" and claim.destination == PROMISES else None
-            self.ledger.end_delivery(claim, DeliveryState(what), "refused", transaction_uid=uid)
+            self.ledger.deliveries.end(claim, DeliveryState(what), "refused", transaction_uid=uid)
         if not held:
             assert self._facts(claim.job_id) == before
         elif what == "renew":
@@ -156,13 +156,13 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             del self.senders[key]
 
-    @precondition(lambda self: self.ledger.to_commit())
+    @precondition(lambda self: self.ledger.commitments.due())
     @rule(data=st.data(), then=st.sampled_from(["silence", "committed", "not committed"]))
     def a_destination_is_asked(self, data, then):
-        job_id, destination = data.draw(st.sampled_from(self.ledger.to_commit()))
+        job_id, destination = data.draw(st.sampled_from(self.ledger.commitments.due()))
         assert destination == PROMISES
-        asked = self.ledger.claim_commitment(job_id, destination, f"2.25.{len(self.questions) + 10}", WAIT)
-        assert self.ledger.claim_commitment(job_id, destination, "2.25.9", WAIT) is None
+        asked = self.ledger.commitments.claim(job_id, destination, f"2.25.{len(self.questions) + 10}", WAIT)
+        assert self.ledger.commitments.claim(job_id, destination, "2.25.9", WAIT) is None
         self.questions.append(asked)
         if then != "silence":
             self._answers(asked, then)
@@ -174,12 +174,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _answers(self, asked, what):
         before = self._facts(asked.job_id)
-        awaited = self.ledger.asked_with(asked.transaction_uid) is not None
-        assert not awaited or asked == self.ledger.asked_with(asked.transaction_uid)
+        awaited = self.ledger.commitments.asked_with(asked.transaction_uid) is not None
+        assert not awaited or asked == self.ledger.commitments.asked_with(asked.transaction_uid)
         if what == "committed":
-            took = self.ledger.committed(asked)
+            took = self.ledger.commitments.committed(asked)
         else:
-            took = self.ledger.not_committed(asked, "no room", WAIT, MAX_DELIVERIES)
+            took = self.ledger.commitments.not_committed(asked, "no room", WAIT, MAX_DELIVERIES)
         assert took is awaited
         if not took:
             assert self._facts(asked.job_id) == before
@@ -189,12 +189,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def time_passes_and_the_sweep_comes(self, seconds):
         self.clock.passes(seconds)
         lost = [job_id for job_id, hold in self.holders.items() if hold.until < self.clock.now]
-        failed = {job.id for job in self.ledger.free_lost_leases(MAX_ATTEMPTS)}
-        assert self.ledger.free_lost_deliveries(MAX_DELIVERIES) == []
+        failed = {job.id for job in self.ledger.jobs.free_lost_leases(MAX_ATTEMPTS)}
+        assert self.ledger.deliveries.free_lost_leases(MAX_DELIVERIES) == []
         assert failed == {job_id for job_id in lost if self.attempts[job_id] >= MAX_ATTEMPTS}
         for job_id in lost:
             del self.holders[job_id]
-            assert self.ledger.job(job_id).state is (JobState.FAILED if job_id in failed else JobState.QUEUED)
+            assert self.ledger.jobs.get(job_id).state is (JobState.FAILED if job_id in failed else JobState.QUEUED)
         self.senders = {key: hold for key, hold in self.senders.items() if hold.until >= self.clock.now}
 
     @precondition(lambda self: self.patience and self._ids(*UNFINISHED))
@@ -203,8 +203,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.patience -= 1
         job_id = data.draw(st.sampled_from(self._ids(*UNFINISHED)))
         with pytest.raises(UnknownJobError):
-            self.ledger.retry(job_id)
-        assert self.ledger.cancel(job_id).state is JobState.CANCELLED
+            self.ledger.jobs.retry(job_id)
+        assert self.ledger.jobs.cancel(job_id).state is JobState.CANCELLED
         self.holders.pop(job_id, None)
         if starts_again:
             self._retry(job_id)
@@ -215,19 +215,19 @@ class LedgerMachine(RuleBasedStateMachine):
         self.patience -= 1
         job_id = data.draw(st.sampled_from(self._ids(JobState.FAILED, JobState.CANCELLED)))
         with pytest.raises(UnknownJobError):
-            self.ledger.cancel(job_id)
+            self.ledger.jobs.cancel(job_id)
         self._retry(job_id)
 
     def _retry(self, job_id):
-        assert self.ledger.retry(job_id).attempts == 0
+        assert self.ledger.jobs.retry(job_id).attempts == 0
         self.attempts[job_id] = 0
 
     # -- what holds always
 
     @invariant()
     def jobs_agree_with_their_deliveries(self):
-        for job in self.ledger.jobs():
-            states = {delivery.state for delivery in self.ledger.deliveries(job.id)}
+        for job in self.ledger.jobs.find():
+            states = {delivery.state for delivery in self.ledger.deliveries.of_job(job.id)}
             if job.state is JobState.SENDING:
                 assert states & {DeliveryState.PENDING, DeliveryState.SENDING}
             if job.state is JobState.DELIVERED:
@@ -241,18 +241,18 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_job_is_held_by_the_one_who_claimed_it_last(self):
-        assert {job.id for job in self.ledger.jobs(JobState.SEGMENTING)} == set(self.holders)
+        assert {job.id for job in self.ledger.jobs.find(JobState.SEGMENTING)} == set(self.holders)
 
     @invariant()
     def what_failed_or_was_cancelled_says_why(self):
-        for job in self.ledger.jobs():
+        for job in self.ledger.jobs.find():
             assert job.reason or job.state not in (JobState.FAILED, JobState.CANCELLED)
 
     def _ids(self, *states):
-        return sorted(job.id for job in self.ledger.jobs() if job.state in states)
+        return sorted(job.id for job in self.ledger.jobs.find() if job.state in states)
 
     def _facts(self, job_id):
-        return self.ledger.job(job_id), self.ledger.deliveries(job_id)
+        return self.ledger.jobs.get(job_id), self.ledger.deliveries.of_job(job_id)
 
 
 def _rather(preferred, others):

@@ -72,12 +72,14 @@ def test_a_series_that_two_processes_receive_is_one_job_once_both_are_done(tmp_p
             line.release()
         ledger = Ledger(f"sqlite:///{here.home / 'ledger.sqlite'}")
         time.sleep(2 * QUIET)
-        assert [series.series_uid for series in ledger.receiving()] == [key[1]]  # whichever process has the last one
+        assert [series.series_uid for series in ledger.series.unsettled()] == [
+            key[1]
+        ]  # whichever process has the last one
         assert opened[0].send_c_store(images.pop()).Status == 0x0000
         opened[0].release()
         job = here.job(until=lambda job: True)
         assert set(job.spec.instances) == set(uids)
-        assert len(ledger.jobs()) == 1
+        assert len(ledger.jobs.find()) == 1
         ledger.close()
 
 

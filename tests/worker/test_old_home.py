@@ -88,7 +88,7 @@ def ledger(home: Path) -> Iterator[Ledger]:
 
 
 def job_of(ledger: Ledger, story: str) -> Job:
-    return ledger.job(STORIES[story])
+    return ledger.jobs.get(STORIES[story])
 
 
 def segmented_again(job: Job, store: Store, folder: Path) -> dict[str, Any]:
@@ -108,25 +108,27 @@ def segmented_again(job: Job, store: Store, folder: Path) -> dict[str, Any]:
 
 
 def test_every_job_is_there_in_its_state_with_its_work(ledger: Ledger) -> None:
-    assert {job.id: job.state for job in ledger.jobs()} == {STORIES[story]: state for story, state in STATES.items()}
+    assert {job.id: job.state for job in ledger.jobs.find()} == {
+        STORIES[story]: state for story, state in STATES.items()
+    }
     rich = job_of(ledger, "rich").work
     assert (rich.prompts[0].finish.min_volume_ml, rich.engine.exact, rich.holes) == (0.01, True, "xor")
     assert job_of(ledger, "superseded").superseded_by == STORIES["superseding"]
     assert job_of(ledger, "EchoTime=5").superseded_by == STORIES["EchoTime=90"]
-    assert len(ledger.receiving()) == 2  # one that still arrives, and one that a report opened again
+    assert len(ledger.series.unsettled()) == 2  # one that still arrives, and one that a report opened again
 
 
 def test_a_protocol_has_the_digest_that_old_results_carry(ledger: Ledger) -> None:
     protocol = Protocol(**yaml.safe_load((OLD / "protocol.yaml").read_text(encoding="utf-8")))
     assert protocol.digest == EXPECTED["protocol"]
-    assert {job.work.protocol_digest for job in ledger.jobs()} == {protocol.digest}
+    assert {job.work.protocol_digest for job in ledger.jobs.find()} == {protocol.digest}
 
 
 @pytest.mark.parametrize("story", STORIES)
 def test_the_same_work_is_the_job_that_it_was(ledger: Ledger, story: str) -> None:
-    before = ledger.jobs()
-    assert not ledger.add_job(job_of(ledger, story).work)
-    assert ledger.jobs() == before
+    before = ledger.jobs.find()
+    assert not ledger.jobs.add(job_of(ledger, story).work)
+    assert ledger.jobs.find() == before
 
 
 @pytest.mark.parametrize("story", WITH_RESULTS)
@@ -164,11 +166,11 @@ def test_messages_that_lay_on_the_queue_reach_their_tasks(settings: Settings, mo
                 args, _, _ = message.payload
                 app.tasks[message.headers["task"]](*args)
         assert {task.name for task in (segmentation.run, delivery.run, delivery.ask)} <= app.tasks.keys()
-        assert desk.ledger.job(STORIES["queued"]).state is JobState.SENDING
+        assert desk.ledger.jobs.get(STORIES["queued"]).state is JobState.SENDING
         assert state_at(desk.ledger, "rich", "pacs") is DeliveryState.DELIVERED
         assert asked == [(STORIES["delivered"], "pacs")]
         sent = {path.stem for path in home.rglob("*.dcm")}
-        assert sent == {one["sop_uid"] for one in desk.ledger.job(STORIES["rich"]).result["objects"]}
+        assert sent == {one["sop_uid"] for one in desk.ledger.jobs.get(STORIES["rich"]).result["objects"]}
         desk.ledger.close()
         sender.ledger.close()
 
@@ -176,9 +178,9 @@ def test_messages_that_lay_on_the_queue_reach_their_tasks(settings: Settings, mo
 def test_deliveries_go_on_where_they_were(settings: Settings) -> None:
     sender = Sender(settings)
     with running_queue(settings, ours=True), pacs(settings, folder := settings.home.parent / "pacs"):
-        while due := sender.ledger.to_deliver():
+        while due := sender.ledger.deliveries.due():
             for job_id, destination in due:
-                sender.attempt(sender.ledger.claim_delivery(job_id, destination, 60))  # type: ignore[arg-type]
+                sender.attempt(sender.ledger.deliveries.claim(job_id, destination, 60))  # type: ignore[arg-type]
     arrived = {path.stem for path in folder.rglob("*.dcm")}
     jobs = {story: job_of(sender.ledger, story) for story in WITH_RESULTS}
     for story in ("rich", "half sent", "superseding"):
@@ -208,4 +210,4 @@ def pacs(settings: Settings, folder: Path) -> Listener:
 
 
 def state_at(ledger: Ledger, story: str, destination: str) -> DeliveryState:
-    return next(one.state for one in ledger.deliveries(STORIES[story]) if one.destination == destination)
+    return next(one.state for one in ledger.deliveries.of_job(STORIES[story]) if one.destination == destination)

@@ -173,8 +173,8 @@ def test_the_time_limit_of_a_segmentation_cuts_off_no_delivery(tmp_path: Path, f
         sender = DeliveryWorker(site.settings)
         job = segmented(sender, "pacs")
         site.broker.deliver([(job.id, "pacs")])
-        soon(lambda: sender.ledger.job(job.id).state is not JobState.SENDING or site.says("SoftTimeLimitExceeded"))
-        assert sender.ledger.job(job.id).state is JobState.DELIVERED
+        soon(lambda: sender.ledger.jobs.get(job.id).state is not JobState.SENDING or site.says("SoftTimeLimitExceeded"))
+        assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
         sender.ledger.close()
 
 
@@ -196,11 +196,11 @@ def test_a_segmentation_that_hears_no_time_limit_fails_with_the_reason_and_is_no
     with working(tmp_path, "segment-worker", first=STUCK, processes=1, **facts) as site:
         ledger = Ledger(site.settings.ledger_url)
         job = work()
-        ledger.add_job(job)
+        ledger.jobs.add(job)
         (stuck,) = site.pool
         site.broker.segment([job.job_id])
         soon(lambda: gone([stuck]))
-        failed = ledger.job(job.job_id)
+        failed = ledger.jobs.get(job.job_id)
         ledger.close()
     assert (failed.state, failed.attempts) == (JobState.FAILED, 1)
     assert failed.reason == "took longer than 1 s; see job_time_limit_seconds"

@@ -69,10 +69,10 @@ def write(node: Node, text: str, name: str = "sphere.yaml") -> None:
 def test_in_the_shadow_everything_is_made_and_nothing_is_sent(node, images):
     write(node, SPHERE + "shadow: true\ndestinations: [pacs]\n")
     (job_id,) = arrives(node, images)
-    job = node.ledger.job(job_id)
+    job = node.ledger.jobs.get(job_id)
     assert job.state is JobState.SEGMENTED
     assert {path.name for path in node.store.result_paths(job_id)} >= {"seg.dcm", "rtstruct.dcm"}
-    assert (node.ledger.deliveries(job_id), node.ledger.to_deliver(), node.queued[1]) == ([], [], 0)
+    assert (node.ledger.deliveries.of_job(job_id), node.ledger.deliveries.due(), node.queued[1]) == ([], [], 0)
     said = story_of(job.study_uid, node.ledger, node.store, node.settings, [])
     assert "its protocol is in shadow mode: results are kept, not sent" in said.series[0].jobs[0].sentence
 
@@ -80,15 +80,15 @@ def test_in_the_shadow_everything_is_made_and_nothing_is_sent(node, images):
 def test_out_of_the_shadow_it_goes_where_the_protocol_says(node, images):
     write(node, SPHERE + "destinations: [{to: planning, outputs: [rtstruct], fallback: pacs}]\n")
     (job_id,) = arrives(node, images)
-    assert node.ledger.job(job_id).state is JobState.SENDING
-    assert node.ledger.to_deliver() == [(job_id, "planning")]
+    assert node.ledger.jobs.get(job_id).state is JobState.SENDING
+    assert node.ledger.deliveries.due() == [(job_id, "planning")]
 
 
 def test_what_a_person_must_release_waits_for_it(node, images):
     write(node, SPHERE + "release: true\n")
     (job_id,) = arrives(node, images)
-    job = node.ledger.job(job_id)
-    assert (job.state, node.ledger.to_deliver()) == (JobState.REVIEW, [])
+    job = node.ledger.jobs.get(job_id)
+    assert (job.state, node.ledger.deliveries.due()) == (JobState.REVIEW, [])
     said = story_of(job.study_uid, node.ledger, node.store, node.settings, [])
     assert f"a person must release it: voxtell-dicom jobs release {job_id}" in said.series[0].jobs[0].sentence
 
@@ -109,8 +109,8 @@ def test_several_protocols_make_a_job_each_and_urgent_ones_go_first(node, images
     write(node, SPHERE.replace("name: sphere", "name: needs") + "model: published\n", "needs.yaml")
     node.receives(*images, ago=QUIET + 1)
     jobs = {job.id: job.protocol for job in node.tick()}
-    assert [jobs[job_id] for job_id in node.ledger.to_segment()] == ["urgent", "sphere"]
-    (series,) = story_of(node.ledger.jobs()[0].study_uid, node.ledger, node.store, node.settings, []).series
+    assert [jobs[job_id] for job_id in node.ledger.jobs.due()] == ["urgent", "sphere"]
+    (series,) = story_of(node.ledger.jobs.find()[0].study_uid, node.ledger, node.store, node.settings, []).series
     inactive = next(decision for decision in series.decisions if decision.protocol == "needs")
     assert "protocol 'needs' is inactive: it needs the published weights" in inactive.reason
 
@@ -121,4 +121,4 @@ def test_an_edit_takes_effect_at_the_next_series_and_a_bad_one_never(node, image
     write(node, SPHERE.replace("CT", "MR") + "prompt: x\n")
     (job_id,) = arrives(node, images)
     assert before == []
-    assert node.ledger.job(job_id).protocol == "sphere", "the last good version still takes CTs"
+    assert node.ledger.jobs.get(job_id).protocol == "sphere", "the last good version still takes CTs"

@@ -190,14 +190,14 @@ def test_each_queue_gets_its_own_messages(broker, settings):
 def test_a_flushed_queue_is_filled_again_from_the_ledger(broker, settings, tmp_path):
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     for number in range(5):
-        ledger.add_job(work(series=f"1.2.{number}", destinations=("pacs",)))
-    done = ledger.claim(ledger.to_segment()[0], 60.0)
-    ledger.segmented(done, {"files": ["a.dcm"]})
-    broker.top_up(ledger.to_segment(), ledger.to_deliver())
+        ledger.jobs.add(work(series=f"1.2.{number}", destinations=("pacs",)))
+    done = ledger.jobs.claim(ledger.jobs.due()[0], 60.0)
+    ledger.jobs.segmented(done, {"files": ["a.dcm"]})
+    broker.top_up(ledger.jobs.due(), ledger.deliveries.due())
     assert waiting(settings) == (4, 1)
     with client(settings) as connection:
         connection.flushall()
-    broker.top_up(ledger.to_segment(), ledger.to_deliver())
+    broker.top_up(ledger.jobs.due(), ledger.deliveries.due())
     assert waiting(settings) == (4, 1)
     ledger.close()
 
@@ -236,9 +236,9 @@ def test_an_urgent_job_runs_next_however_many_wait(broker, settings):
 def test_the_queue_is_filled_by_priority_from_the_ledger(broker, settings, tmp_path):
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     for number, priority in enumerate((Priority.ARCHIVE, Priority.ROUTINE, Priority.URGENT, Priority.ROUTINE)):
-        ledger.add_job(work(series=f"1.2.{number}").model_copy(update={"priority": priority}))
+        ledger.jobs.add(work(series=f"1.2.{number}").model_copy(update={"priority": priority}))
     for _ in range(2):  # nothing is missing the second time
-        broker.top_up(ledger.to_segment(), [], ledger.priorities())
+        broker.top_up(ledger.jobs.due(), [], ledger.jobs.priorities())
     with client(settings) as connection:
         assert [connection.llen(name) for name in lists_of(SEGMENT_QUEUE)] == [1, 2, 1]
     ledger.close()

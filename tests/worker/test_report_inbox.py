@@ -37,7 +37,7 @@ def clock() -> Clock:
 @pytest.fixture
 def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", clock)
-    ledger.image_arrived(STUDY, SERIES, calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
+    ledger.series.image_arrived(STUDY, SERIES, calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
     yield ledger
     ledger.close()
 
@@ -52,8 +52,8 @@ def texts(reported: Reported) -> list[str]:
 
 
 def settle(ledger: Ledger) -> None:
-    for series in ledger.receiving():
-        assert ledger.settle(series)
+    for series in ledger.series.unsettled():
+        assert ledger.series.settle(series)
 
 
 def test_a_report_gives_prompts_with_their_sentences(inbox: ReportInbox) -> None:
@@ -73,7 +73,7 @@ def test_a_report_lies_on_the_disk_under_its_digest_when_take_returns(inbox: Rep
     assert [path.name for path in inbox.folder.iterdir()] == [digest]
     assert (inbox.folder / digest).read_bytes() == TEXT
     assert inbox.take(TEXT, source="hl7", study_uid=STUDY) == digest
-    (report,) = ledger.reports_on(STUDY, "")
+    (report,) = ledger.reports.on_study(STUDY, "")
     assert (report.id, report.source, report.path) == (digest, "http", digest)
 
 
@@ -126,29 +126,29 @@ def test_a_report_of_another_study_with_the_same_accession_number_is_not_taken(i
 def test_a_late_report_opens_its_study_again(inbox: ReportInbox, ledger: Ledger, *, by_accession: bool) -> None:
     inbox.prompts_for(ASKED, STUDY, "ACC0042")
     settle(ledger)
-    assert ledger.receiving() == []
+    assert ledger.series.unsettled() == []
     message = ORU.replace("ZDS|1.2.3.4^RIS^Application^DICOM\r", "") if by_accession else ORU
     inbox.take(message.encode(), source="hl7")
-    (series,) = ledger.receiving()
+    (series,) = ledger.series.unsettled()
     assert (series.study_uid, series.state) == (STUDY, SeriesState.RECEIVING)
     settle(ledger)
     inbox.take(message.encode(), source="hl7")  # the same bytes again are nothing new
-    assert ledger.receiving() == []
+    assert ledger.series.unsettled() == []
 
 
 def test_a_late_report_opens_its_study_also_when_the_listener_dies_at_once(ledger: Ledger) -> None:
     """Sent again by a sender that heard nothing it is not new any more: the line about it and the question are one."""
     settle(ledger)
-    assert ledger.report_arrived("0" * 64, study_uid=STUDY, accession="", source="http", path="0" * 64)
-    assert [one.study_uid for one in ledger.receiving()] == [STUDY]
+    assert ledger.reports.arrived("0" * 64, study_uid=STUDY, accession="", source="http", path="0" * 64)
+    assert [one.study_uid for one in ledger.series.unsettled()] == [STUDY]
 
 
 def test_a_report_that_comes_while_a_series_is_settled_is_not_lost(inbox: ReportInbox, ledger: Ledger) -> None:
-    (series,) = ledger.receiving()
+    (series,) = ledger.series.unsettled()
     assert not inbox.prompts_for(ASKED, STUDY, "").found
     inbox.take(TEXT, source="http", study_uid=STUDY)
-    assert not ledger.settle(series)
-    assert ledger.receiving()
+    assert not ledger.series.settle(series)
+    assert ledger.series.unsettled()
 
 
 def test_a_report_sent_again_as_a_whole_replaces_the_older_one(inbox: ReportInbox) -> None:
@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_nothing_behind_in_the_ledger(
     monkeypatch.setattr("worker.reports.inbox.write_new", full)
     with pytest.raises(OSError, match="No space left"):
         inbox.take(TEXT, source="http", study_uid=STUDY)
-    assert ledger.reports_on(STUDY, "") == []
+    assert ledger.reports.on_study(STUDY, "") == []
 
 
 def test_a_report_whose_file_is_gone_counts_as_none(inbox: ReportInbox) -> None:
@@ -270,11 +270,11 @@ def test_no_word_of_a_report_reaches_a_log(
 
 
 def test_two_studies_may_have_reports_of_the_same_words(inbox: ReportInbox, ledger: Ledger) -> None:
-    ledger.image_arrived("1.2.9", "1.2.9.1", calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
+    ledger.series.image_arrived("1.2.9", "1.2.9.1", calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
     for study in (STUDY, "1.2.9"):
         inbox.take(TEXT, source="http", study_uid=study)
     assert texts(inbox.prompts_for(ASKED, STUDY, "")) == texts(inbox.prompts_for(ASKED, "1.2.9", ""))
-    (report,) = ledger.reports_on("1.2.9", "")
+    (report,) = ledger.reports.on_study("1.2.9", "")
     inbox.forget(report)
     assert inbox.prompts_for(ASKED, STUDY, "").found
     assert not inbox.prompts_for(ASKED, "1.2.9", "").found

@@ -34,7 +34,7 @@ Post = Callable[..., requests.Response]
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    ledger.image_arrived(STUDY, "1.2.3.4.1", calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
+    ledger.series.image_arrived(STUDY, "1.2.3.4.1", calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
     yield ledger
     ledger.close()
 

@@ -66,7 +66,7 @@ def report_of(study_uid: str, text: str, path: Path) -> Path:
 
 
 def reason(node: Node, study_uid: str) -> str:
-    return " | ".join(one.reason for one in node.ledger.decisions_on(study_uid) if one.protocol == "lesions")
+    return " | ".join(one.reason for one in node.ledger.series.decisions_on(study_uid) if one.protocol == "lesions")
 
 
 def texts(job: Job) -> list[str]:
@@ -86,7 +86,7 @@ def test_a_study_waits_for_the_sr_of_its_study_and_is_segmented_by_it(node: Node
         ("hepatic cysts", "Stable hepatic cysts."),
     ]
     assert "2 prompts from the report; left out: 1 negated" in reason(node, study)
-    assert node.ledger.receiving() == []
+    assert node.ledger.series.unsettled() == []
 
 
 def test_a_report_by_accession_number_ends_the_wait_and_a_correction_makes_a_new_job(node: Node, images) -> None:
@@ -96,7 +96,7 @@ def test_a_report_by_accession_number_ends_the_wait_and_a_correction_makes_a_new
     inbox = ReportInbox(node.settings.home, node.ledger)
     inbox.take(TEXT.encode(), source="http", accession="acc-0042")
     (first,) = node.tick()
-    assert node.ledger.receiving() == []
+    assert node.ledger.series.unsettled() == []
 
     inbox.take(b"ADDENDUM: There is also a fracture of the left 7th rib.", source="http", accession="ACC-0042")
     old, new = node.tick()
@@ -110,7 +110,7 @@ def test_when_no_report_comes_the_wait_is_over_and_says_so(node: Node, images) -
     node.receives(*images, ago=31 * 60)
     assert node.tick() == []
     assert "no report came" in reason(node, study)
-    assert node.ledger.receiving() == []
+    assert node.ledger.series.unsettled() == []
     ReportInbox(node.settings.home, node.ledger).take(TEXT.encode(), source="http", accession="ACC-0042")
     (late,) = node.tick()
     assert texts(late) == ["solid nodule in the right upper lobe", "hepatic cysts"]

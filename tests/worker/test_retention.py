@@ -40,11 +40,11 @@ def test_delivered_images_and_results_go_when_their_days_are_over(site):
     site.rounds(keeper)
     assert not site.has_images("1.2.3", "1.2.3.4")
     assert site.has_results(job)
-    assert site.ledger.job(job.id).cleaned_at is not None
+    assert site.ledger.jobs.get(job.id).cleaned_at is not None
     site.clock.passes(DAY)
     site.rounds(keeper)
     assert not site.has_results(job)
-    assert site.ledger.job(job.id).state is JobState.DELIVERED
+    assert site.ledger.jobs.get(job.id).state is JobState.DELIVERED
 
 
 def test_without_days_everything_stays(site):
@@ -57,18 +57,18 @@ def test_without_days_everything_stays(site):
 
 def test_nothing_goes_before_the_destination_has_promised_to_keep_it(site):
     job = site.segmented("1.2.3.4", Route(to="pacs"))
-    claim = site.ledger.claim_delivery(job.id, "pacs", LEASE)
-    site.ledger.end_delivery(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
+    claim = site.ledger.deliveries.claim(job.id, "pacs", LEASE)
+    site.ledger.deliveries.end(claim, DeliveryState.DELIVERED, transaction_uid="2.25.1")
     keeper = site.retention(keep_images_days=1, keep_results_days=1)
     site.clock.passes(100 * DAY)
     site.rounds(keeper)
-    asked = site.ledger.claim_commitment(job.id, "pacs", "2.25.2", LEASE)
+    asked = site.ledger.commitments.claim(job.id, "pacs", "2.25.2", LEASE)
     site.clock.passes(100 * DAY)
-    site.ledger.give_up_commitments(1)
+    site.ledger.commitments.give_up(1)
     site.rounds(keeper)
     assert site.has_images("1.2.3", "1.2.3.4")
     assert site.has_results(job)
-    assert site.ledger.committed(asked)
+    assert site.ledger.commitments.committed(asked)
     site.clock.passes(2 * DAY)
     site.rounds(keeper)
     assert not site.has_images("1.2.3", "1.2.3.4")
@@ -93,11 +93,11 @@ def test_a_failed_job_that_is_superseded_keeps_nothing_since_no_retry_starts_it(
     """Late images made a new job, whose result is where it should be."""
     site.arrived("1.2.3", "1.2.3.4")
     task = work(images=1)
-    site.ledger.add_job(task)
-    site.ledger.fail(site.ledger.claim(task.job_id, LEASE), "no room")
+    site.ledger.jobs.add(task)
+    site.ledger.jobs.fail(site.ledger.jobs.claim(task.job_id, LEASE), "no room")
     later = work(images=2)
-    site.ledger.add_job(later)
-    assert site.ledger.segmented(site.ledger.claim(later.job_id, LEASE), {"files": []})
+    site.ledger.jobs.add(later)
+    assert site.ledger.jobs.segmented(site.ledger.jobs.claim(later.job_id, LEASE), {"files": []})
     site.clock.passes(1.1 * DAY)
     site.rounds(site.retention(keep_images_days=1))
     assert not site.has_images("1.2.3", "1.2.3.4")
@@ -146,7 +146,7 @@ def test_an_image_that_comes_while_its_study_is_going_brings_all_of_it_back(site
     site.clock.passes(2 * DAY)
     keeper.tidy()
     assert not site.has_images("1.2.3", "1.2.3.4")
-    site.ledger.image_arrived("1.2.3", "1.2.3.4", **ARRIVAL)  # it was stored, as the same, just before
+    site.ledger.series.image_arrived("1.2.3", "1.2.3.4", **ARRIVAL)  # it was stored, as the same, just before
     site.clock.passes(ASIDE_SECONDS + 1)
     keeper.tidy()
     assert site.has_images("1.2.3", "1.2.3.4")
@@ -170,7 +170,7 @@ def test_what_came_again_with_other_content_meanwhile_is_kept_beside(site):
     site.clock.passes(2 * DAY)
     keeper.tidy()
     site.store.put(b"other content", study_uid="1.2.3", series_uid="1.2.3.4", sop_uid="1.2.3.4.0")
-    site.ledger.image_arrived("1.2.3", "1.2.3.4", **ARRIVAL)
+    site.ledger.series.image_arrived("1.2.3", "1.2.3.4", **ARRIVAL)
     site.clock.passes(ASIDE_SECONDS + 1)
     keeper.tidy()
     assert site.store.series_paths("1.2.3", "1.2.3.4")[0].read_bytes() == b"other content"
@@ -182,16 +182,16 @@ def test_the_same_images_again_make_no_second_job(site):
     site.clock.passes(2 * DAY)
     site.rounds(site.retention(keep_images_days=1, keep_results_days=1))
     site.arrived("1.2.3", "1.2.3.4")
-    assert not site.ledger.add_job(job.spec)
-    assert [one.state for one in site.ledger.jobs()] == [JobState.DELIVERED]
+    assert not site.ledger.jobs.add(job.spec)
+    assert [one.state for one in site.ledger.jobs.find()] == [JobState.DELIVERED]
 
 
 def test_some_of_the_same_images_again_make_no_job_on_less(ledger):
     job = claimed(ledger, images=3)
-    ledger.segmented(job, {"files": []})
-    ledger.note_cleaned(study_uid=job.study_uid)
-    assert not ledger.add_job(work(images=2))
-    assert ledger.add_job(work(images=4))
+    ledger.jobs.segmented(job, {"files": []})
+    ledger.retention.note_removed(study_uid=job.study_uid)
+    assert not ledger.jobs.add(work(images=2))
+    assert ledger.jobs.add(work(images=4))
 
 
 # -- reports
@@ -200,11 +200,11 @@ def test_some_of_the_same_images_again_make_no_job_on_less(ledger):
 def test_a_report_goes_with_its_study(site):
     inbox = ReportInbox(site.home, site.ledger)
     site.delivered()
-    site.ledger.know_accession("1.2.3", "A1")
+    site.ledger.studies.note_accession("1.2.3", "A1")
     inbox.take(b"FINDINGS: Liver lesion.", source="http", study_uid="1.2.3")
     inbox.take(b"FINDINGS: Kidney stone.", source="http", accession="A1")
     keeper = site.retention(keep_images_days=1)
-    site.ledger.settle(site.ledger.receiving()[0])  # a report has the protocols asked again
+    site.ledger.series.settle(site.ledger.series.unsettled()[0])  # a report has the protocols asked again
     site.clock.passes(2 * DAY)
     keeper.tidy()
     assert len(list(inbox.folder.iterdir())) == 2  # the study lies aside and may come back
@@ -288,7 +288,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(facts=facts, limits=limits, full=st.booleans(), meanwhile=st.sampled_from(["nothing", "image", "retry"]))
 def test_nothing_that_is_needed_is_ever_removed(crowd, facts, limits, full, meanwhile):
-    engine, now = crowd.ledger._engine, crowd.clock.now
+    engine, now = crowd.ledger.database.engine, crowd.clock.now
     with engine.begin() as connection:
         for table in reversed(metadata.sorted_tables):
             connection.execute(sa.delete(table))
@@ -304,7 +304,7 @@ def test_nothing_that_is_needed_is_ever_removed(crowd, facts, limits, full, mean
     for number, (arrived, made) in enumerate(facts):
         states = [(_state_of(crowd, f"1.{number}", index), age, awaits) for index, (_, age, awaits) in enumerate(made)]
         images = [crowd.has_images(f"1.{number}", f"1.{number}.{index}") for index in range(len(arrived))]
-        receiving = any(one.study_uid == f"1.{number}" for one in crowd.ledger.receiving())
+        receiving = any(one.study_uid == f"1.{number}" for one in crowd.ledger.series.unsettled())
         busy = any(state in UNFINISHED or (state == "delivered" and awaits) for state, _, awaits in states)
         failed = any(state == "failed" for state, _, _ in states)
         too_young = not any(limit > 0 for limit in limits.values()) and not full
@@ -329,7 +329,7 @@ def _id(study: str, index: int) -> str:
 
 
 def _state_of(site: Site, study: str, index: int) -> str:
-    return str(site.ledger.job(_id(study, index)).state)
+    return str(site.ledger.jobs.get(_id(study, index)).state)
 
 
 def _write(connection: sa.Connection, site: Site, study: str, arrived: list, made: list, now: float) -> None:
@@ -355,6 +355,6 @@ def _write(connection: sa.Connection, site: Site, study: str, arrived: list, mad
 def _happens(site: Site, meanwhile: str) -> None:
     """While a study lies aside."""
     if meanwhile == "image":
-        site.ledger.image_arrived("1.0", "1.0.0", **ARRIVAL)
-    for job in site.ledger.jobs(JobState.FAILED) if meanwhile == "retry" else []:
-        site.ledger.retry(job.id)
+        site.ledger.series.image_arrived("1.0", "1.0.0", **ARRIVAL)
+    for job in site.ledger.jobs.find(JobState.FAILED) if meanwhile == "retry" else []:
+        site.ledger.jobs.retry(job.id)

@@ -28,9 +28,9 @@ def site(tmp_path: Path, ledger: Ledger, clock: Clock) -> Site:
 def late_image(site: Site, study: str, uid: str) -> None:
     """One more image of a series, which is quiet again before anybody looks."""
     site.store.put(b"a late image", study_uid=study, series_uid=uid, sop_uid=f"{uid}.1")
-    site.ledger.image_arrived(study, uid, **ARRIVAL)
-    (seen,) = (one for one in site.ledger.receiving() if one.series_uid == uid)
-    assert site.ledger.settle(seen)
+    site.ledger.series.image_arrived(study, uid, **ARRIVAL)
+    (seen,) = (one for one in site.ledger.series.unsettled() if one.series_uid == uid)
+    assert site.ledger.series.settle(seen)
 
 
 def names(site: Site, study: str, uid: str) -> list[str]:
@@ -88,7 +88,7 @@ def test_results_of_a_job_that_was_started_again_after_they_were_listed_stay(sit
     keeper = site.retention(keep_failed_days=1)
     listed = keeper._results()
     monkeypatch.setattr(keeper, "_results", lambda: listed)
-    site.ledger.retry(job.id)
+    site.ledger.jobs.retry(job.id)
     keeper.tidy()
     assert site.has_results(job)
 
@@ -164,7 +164,7 @@ def test_a_study_that_cannot_be_put_back_is_named_and_keeps_no_other_from_going(
     keeper = site.retention(clean_below_free_bytes=100_000, min_free_bytes=1)
     site.free = 100_000 - 10_000  # an image has 14,000 bytes
     keeper.tidy()
-    site.ledger.image_arrived("1.7", "1.7.1", **ARRIVAL)
+    site.ledger.series.image_arrived("1.7", "1.7.1", **ARRIVAL)
     (site.home / "studies" / "1.7").write_text("no folder can be made here")
     site.clock.passes(ASIDE_SECONDS + 1)
     with capture_logs() as logs:
@@ -214,13 +214,13 @@ def done_and_set_aside(node: Node, *images: Path) -> Job:
     node.receives(*images, ago=2 * DAY)
     node.lag = 2 * DAY - 2 * QUIET
     (job,) = node.tick()
-    assert (claim := node.ledger.claim(job.id, LEASE))
-    assert node.ledger.segmented(claim, {"files": []})
+    assert (claim := node.ledger.jobs.claim(job.id, LEASE))
+    assert node.ledger.jobs.segmented(claim, {"files": []})
     node.lag = 5 * QUIET
     tidy(node)
     assert list(node.store.walk()) == []
     node.lag = 0.0
-    return node.ledger.job(job.id)
+    return node.ledger.jobs.get(job.id)
 
 
 def tidy(node: Node) -> None:
@@ -234,7 +234,7 @@ def test_some_of_the_same_images_make_no_job_while_the_others_lie_aside(node, im
     tidy(node)
     assert node.tick() == [job]
     assert len(list(node.store.walk())) == 4
-    assert node.ledger.receiving() == []
+    assert node.ledger.series.unsettled() == []
 
 
 def test_a_late_image_is_asked_about_when_the_others_are_back(node, images):
@@ -249,14 +249,14 @@ def test_a_late_image_is_asked_about_when_the_others_are_back(node, images):
 
 def test_an_image_that_was_removed_before_the_ledger_heard_of_it_is_not_acknowledged(node, images, monkeypatch):
     """The listener stood still between storing and noting, for as long as the study lay aside."""
-    heard = node.ledger.image_arrived
+    heard = node.ledger.series.image_arrived
 
     def after_the_removal(study: str, uid: str, **sender: str) -> None:
         shutil.rmtree(node.settings.home / "studies" / study)
         heard(study, uid, **sender)
 
     with monkeypatch.context() as slow:
-        slow.setattr(node.ledger, "image_arrived", after_the_removal)
+        slow.setattr(node.ledger.series, "image_arrived", after_the_removal)
         with pytest.raises(StoreError, match="was removed before its arrival was noted; send it again"):
             node.receives(images[0], ago=0)
     node.receives(images[0], ago=0)
@@ -265,13 +265,13 @@ def test_an_image_that_was_removed_before_the_ledger_heard_of_it_is_not_acknowle
 def test_an_image_that_was_set_aside_before_the_ledger_heard_of_it_is_acknowledged_and_comes_back(
     node, images, monkeypatch
 ):
-    heard = node.ledger.image_arrived
+    heard = node.ledger.series.image_arrived
 
     def when_it_is_set_aside(study: str, uid: str, **sender: str) -> None:
         assert Clearing(node.store).set_aside(study, 1.0)
         heard(study, uid, **sender)
 
-    monkeypatch.setattr(node.ledger, "image_arrived", when_it_is_set_aside)
+    monkeypatch.setattr(node.ledger.series, "image_arrived", when_it_is_set_aside)
     node.receives(images[0], ago=0)
     tidy(node)
     assert len(list(node.store.walk())) == 1

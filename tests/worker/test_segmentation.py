@@ -78,8 +78,8 @@ def queued(desk: Desk, tmp_path: Path) -> Callable[..., Job]:
             prompts=tuple(Prompt(text=text) for text in prompts),
             **{"model": None} | facts,
         )
-        desk.ledger.add_job(work)
-        return desk.ledger.job(work.job_id)
+        desk.ledger.jobs.add(work)
+        return desk.ledger.jobs.get(work.job_id)
 
     return queue
 
@@ -87,7 +87,7 @@ def queued(desk: Desk, tmp_path: Path) -> Callable[..., Job]:
 def test_a_job_becomes_a_folder_of_results_and_a_line_in_the_ledger(desk: Desk, queued: Callable[..., Job]) -> None:
     job = queued("above 300", "nothing")
     segmentation.run(job.id)
-    done = desk.ledger.job(job.id)
+    done = desk.ledger.jobs.get(job.id)
     assert done.state is JobState.SEGMENTED
     (found,) = done.result["found"]
     assert found["volume_ml"] == pytest.approx(4 * 6 * 8 * np.prod(SPACING) / 1000, abs=1e-3)
@@ -105,7 +105,7 @@ def test_what_the_model_was_never_taught_is_not_called_absent(desk: Desk, queued
     desk.segmenter = OfBones()  # type: ignore[assignment]
     job = queued("above 300", "nothing", "liver")
     segmentation.run(job.id)
-    result = desk.ledger.job(job.id).result
+    result = desk.ledger.jobs.get(job.id).result
     assert (result["not_found"], result["not_known"]) == (["nothing"], ["liver"])
     (sentence,) = result["review"]
     assert sentence.startswith("liver is not among the structures that the model was trained on")
@@ -117,9 +117,9 @@ def test_what_the_model_was_never_taught_is_not_called_absent(desk: Desk, queued
 def test_a_message_that_comes_twice_does_nothing_the_second_time(desk: Desk, queued: Callable[..., Job]) -> None:
     job = queued("above 300")
     segmentation.run(job.id)
-    first = desk.ledger.job(job.id)
+    first = desk.ledger.jobs.get(job.id)
     segmentation.run(job.id)
-    assert desk.ledger.job(job.id) == first
+    assert desk.ledger.jobs.get(job.id) == first
 
 
 def test_a_job_reads_its_images_and_then_waits_for_its_turn_at_the_device(
@@ -135,11 +135,11 @@ def test_a_job_reads_its_images_and_then_waits_for_its_turn_at_the_device(
     desk.segmenter, job = Noted(), queued("above 300")  # type: ignore[assignment]
     assert desk.settings.device == "auto"  # another name of the same device
     with ThreadPoolExecutor(1) as other, device_turn(desk.settings.home, desk.segmenter.device):
-        claimed = desk.ledger.claim(job.id, desk.settings.lease_seconds)
+        claimed = desk.ledger.jobs.claim(job.id, desk.settings.lease_seconds)
         attempt = other.submit(desk.attempt, claimed)  # a Celery task is looked up anew in every thread
         assert not asked.wait(1)
     attempt.result()
-    done = desk.ledger.job(job.id)
+    done = desk.ledger.jobs.get(job.id)
     assert (done.state, asked.is_set()) == (JobState.SEGMENTED, True)
     assert done.result["seconds"]["turn"] > 0.5 > done.result["seconds"]["network"]
 
@@ -147,22 +147,22 @@ def test_a_job_reads_its_images_and_then_waits_for_its_turn_at_the_device(
 def test_results_with_a_destination_wait_for_their_delivery(desk: Desk, queued: Callable[..., Job]) -> None:
     job = queued("above 300", routes=(Route(to="pacs"), Route(to="planning")))
     segmentation.run(job.id)
-    assert desk.ledger.job(job.id).state is JobState.SENDING
-    assert desk.ledger.to_deliver() == [(job.id, "pacs"), (job.id, "planning")]
+    assert desk.ledger.jobs.get(job.id).state is JobState.SENDING
+    assert desk.ledger.deliveries.due() == [(job.id, "pacs"), (job.id, "planning")]
 
 
 def test_a_prompt_that_finds_nothing_is_a_result_and_sends_nothing(desk: Desk, queued: Callable[..., Job]) -> None:
     job = queued("nothing", routes=(Route(to="pacs"),))
     segmentation.run(job.id)
-    done = desk.ledger.job(job.id)
+    done = desk.ledger.jobs.get(job.id)
     assert (done.state, done.result["not_found"], done.result["files"]) == (JobState.SEGMENTED, ["nothing"], [])
-    assert desk.ledger.deliveries(job.id) == []
+    assert desk.ledger.deliveries.of_job(job.id) == []
 
 
 def test_a_bad_series_is_final_and_the_reason_names_what_is_wrong(desk: Desk, queued: Callable[..., Job]) -> None:
     job = queued("above 300", instances=1)
     segmentation.run(job.id)
-    failed = desk.ledger.job(job.id)
+    failed = desk.ledger.jobs.get(job.id)
     assert (failed.state, failed.attempts) == (JobState.FAILED, 1)
     assert "single slice" in failed.reason
 
@@ -173,7 +173,7 @@ def test_a_job_whose_images_are_gone_fails_and_makes_nothing_of_the_rest(
     job = queued("above 300")
     desk.store.series_paths(job.study_uid, job.series_uid)[-1].unlink()
     segmentation.run(job.id)
-    failed = desk.ledger.job(job.id)
+    failed = desk.ledger.jobs.get(job.id)
     assert failed.state is JobState.FAILED
     assert "1 of 9 images" in failed.reason
     assert desk.store.result_paths(job.id) == []
@@ -182,18 +182,18 @@ def test_a_job_whose_images_are_gone_fails_and_makes_nothing_of_the_rest(
 def test_files_that_no_pacs_takes_wait_for_no_delivery(desk: Desk, queued: Callable[..., Job]) -> None:
     job = queued("above 300", outputs=("nifti",), routes=(Route(to="pacs"),))
     segmentation.run(job.id)
-    assert desk.ledger.job(job.id).state is JobState.SEGMENTED
+    assert desk.ledger.jobs.get(job.id).state is JobState.SEGMENTED
 
 
 def test_too_little_memory_is_tried_again_and_then_fails(desk: Desk, queued: Callable[..., Job]) -> None:
     desk.segmenter = Failing(OutOfMemoryError("no room"))  # type: ignore[assignment]
     job = queued("above 300")
     segmentation.run(job.id)
-    waiting = desk.ledger.job(job.id)
+    waiting = desk.ledger.jobs.get(job.id)
     assert (waiting.state, waiting.reason) == (JobState.QUEUED, "no room")
-    while desk.ledger.job(job.id).state is JobState.QUEUED:
+    while desk.ledger.jobs.get(job.id).state is JobState.QUEUED:
         segmentation.run(job.id)
-    failed = desk.ledger.job(job.id)
+    failed = desk.ledger.jobs.get(job.id)
     assert (failed.state, failed.attempts, failed.reason) == (JobState.FAILED, 2, "no room")
     assert list(desk.store.home.glob("results/*")) == []
 
@@ -213,13 +213,13 @@ def test_what_a_machine_lacks_for_a_minute_does_not_end_a_job(
     job = queued("above 300")
     able, desk.segmenter = desk.segmenter, Failing(error)  # type: ignore[assignment]
     segmentation.run(job.id)
-    waiting = desk.ledger.job(job.id)
+    waiting = desk.ledger.jobs.get(job.id)
     assert waiting.state is JobState.QUEUED
     assert words in waiting.reason
     desk.segmenter = able
     time.sleep(0.01)  # its backoff
     segmentation.run(job.id)
-    assert desk.ledger.job(job.id).state is JobState.SEGMENTED
+    assert desk.ledger.jobs.get(job.id).state is JobState.SEGMENTED
 
 
 def test_a_machine_that_goes_on_to_lack_something_ends_a_job_after_the_last_attempt(
@@ -231,9 +231,9 @@ def test_a_machine_that_goes_on_to_lack_something_ends_a_job_after_the_last_atte
     desk.settings = desk.settings.model_copy(update={"device": "cuda"})
     desk.segmenter = Failing(OSError(errno.EIO, "Input/output error"))  # type: ignore[assignment]
     job = queued("above 300")
-    while desk.ledger.job(job.id).state is JobState.QUEUED:
+    while desk.ledger.jobs.get(job.id).state is JobState.QUEUED:
         segmentation.run(job.id)
-    failed = desk.ledger.job(job.id)
+    failed = desk.ledger.jobs.get(job.id)
     assert (failed.state, failed.attempts, left) == (JobState.FAILED, 2, [])
     assert "Input/output error" in failed.reason
 
@@ -244,12 +244,12 @@ def test_an_image_that_the_disk_does_not_give_is_asked_for_again(desk: Desk, que
     image.rename(image.with_suffix(".there"))
     image.symlink_to("/proc/self/mem")  # Linux answers EIO
     segmentation.run(job.id)
-    waiting = desk.ledger.job(job.id)
+    waiting = desk.ledger.jobs.get(job.id)
     assert (waiting.state, waiting.reason) == (JobState.QUEUED, f"{image} cannot be read: Input/output error")
     image.with_suffix(".there").replace(image)
     time.sleep(0.01)  # its backoff
     segmentation.run(job.id)
-    assert desk.ledger.job(job.id).state is JobState.SEGMENTED
+    assert desk.ledger.jobs.get(job.id).state is JobState.SEGMENTED
 
 
 def test_images_that_lie_aside_to_be_removed_come_back_for_a_job_that_needs_them(
@@ -258,7 +258,7 @@ def test_images_that_lie_aside_to_be_removed_come_back_for_a_job_that_needs_them
     job = queued("above 300")
     Clearing(desk.store).set_aside(job.study_uid, 0.0)
     segmentation.run(job.id)
-    assert desk.ledger.job(job.id).state is JobState.SEGMENTED
+    assert desk.ledger.jobs.get(job.id).state is JobState.SEGMENTED
     assert Clearing(desk.store).leaving() == []
 
 
@@ -266,7 +266,7 @@ def test_the_unexpected_fails_the_job_and_not_the_worker(desk: Desk, queued: Cal
     desk.segmenter = Failing(ZeroDivisionError("oops"))  # type: ignore[assignment]
     job = queued("above 300")
     segmentation.run(job.id)
-    failed = desk.ledger.job(job.id)
+    failed = desk.ledger.jobs.get(job.id)
     assert failed.state is JobState.FAILED
     assert "ZeroDivisionError: oops" in failed.reason
 
@@ -286,10 +286,10 @@ def test_after_an_unexpected_error_on_a_gpu_the_job_is_tried_by_another_process(
         desk.segmenter = Failing(RuntimeError(words))  # type: ignore[assignment]
     job = queued("above 300")
     segmentation.run(job.id)
-    assert (desk.ledger.job(job.id).state, left) == (JobState.QUEUED, [1])
+    assert (desk.ledger.jobs.get(job.id).state, left) == (JobState.QUEUED, [1])
     time.sleep(0.01)  # its backoff
     segmentation.run(job.id)
-    failed = desk.ledger.job(job.id)
+    failed = desk.ledger.jobs.get(job.id)
     assert (failed.state, left) == (JobState.FAILED, [1, 1])
     assert words in failed.reason
 
@@ -308,10 +308,10 @@ def test_a_result_that_does_not_lie_where_its_mask_lies_is_never_sent(
     monkeypatch.setattr(segmentation, "from_network", lambda *args: np.ascontiguousarray(honest(*args)[..., ::-1]))
     job = queued("above 300", outputs=(output,), routes=(Route(to="pacs"),))
     segmentation.run(job.id)
-    failed = desk.ledger.job(job.id)
+    failed = desk.ledger.jobs.get(job.id)
     assert failed.state is JobState.FAILED
     assert "does not lie where its mask lies" in failed.reason
-    assert desk.ledger.to_deliver() == []
+    assert desk.ledger.deliveries.due() == []
 
 
 def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(desk: Desk, queued: Callable[..., Job]) -> None:
@@ -319,13 +319,13 @@ def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(desk: Desk
 
     class Cancelling(ThresholdSegmenter):
         def __call__(self, *args: Any, **options: Any) -> Any:
-            desk.ledger.cancel(job.id)
+            desk.ledger.jobs.cancel(job.id)
             return super().__call__(*args, **options)
 
     desk.segmenter = Cancelling()  # type: ignore[assignment]
     segmentation.run(job.id)
-    assert desk.ledger.job(job.id).state is JobState.CANCELLED
-    assert desk.ledger.to_deliver() == []
+    assert desk.ledger.jobs.get(job.id).state is JobState.CANCELLED
+    assert desk.ledger.deliveries.due() == []
 
 
 def test_a_worker_that_stood_still_does_not_touch_the_results_of_its_successor(
@@ -340,16 +340,16 @@ def test_a_worker_that_stood_still_does_not_touch_the_results_of_its_successor(
         def __call__(self, *arguments: Any, **options: Any) -> Any:
             monkeypatch.setattr(segmentation, "device_turn", lambda *_device: nullcontext())
             desk.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
-            late = desk.ledger._clock
-            desk.ledger._clock = lambda: late() + 2 * desk.settings.lease_seconds  # type: ignore[method-assign]
-            desk.ledger.free_lost_leases(desk.settings.max_attempts)
+            late = desk.ledger.database.clock
+            desk.ledger.database.clock = lambda: late() + 2 * desk.settings.lease_seconds  # type: ignore[method-assign]
+            desk.ledger.jobs.free_lost_leases(desk.settings.max_attempts)
             segmentation.run(job.id)
             published.extend(path.read_bytes() for path in desk.store.result_paths(job.id))
             return super().__call__(*arguments, **options)
 
     desk.segmenter = Overtaken()  # type: ignore[assignment]
     segmentation.run(job.id)
-    done = desk.ledger.job(job.id)
+    done = desk.ledger.jobs.get(job.id)
     assert (done.state, done.attempts) == (JobState.SENDING, 2)
     assert [path.read_bytes() for path in desk.store.result_paths(job.id)] == published
 
@@ -357,7 +357,7 @@ def test_a_worker_that_stood_still_does_not_touch_the_results_of_its_successor(
 def test_a_job_on_more_images_names_the_objects_of_the_one_before(desk: Desk, queued: Callable[..., Job]) -> None:
     older = queued("above 300", instances=8, outputs=("seg", "rtstruct"))
     segmentation.run(older.id)
-    old = {one["file"]: one for one in desk.ledger.job(older.id).result["objects"]}
+    old = {one["file"]: one for one in desk.ledger.jobs.get(older.id).result["objects"]}
     newer = queued("above 300", outputs=("seg", "rtstruct"))
     segmentation.run(newer.id)
     paths = {path.name: path for path in desk.store.result_paths(newer.id)}
@@ -375,12 +375,12 @@ def test_derived_structures_and_label_maps_come_by_job_and_destination(
     grown = Derived(name="PTV", union=("above 300",), margin_mm=3)
     job = queued("above 300", derived=(grown,), outputs=("seg", "rtstruct"), routes=(Route(to="viewer"),))
     segmentation.run(job.id)
-    result = desk.ledger.job(job.id).result
+    result = desk.ledger.jobs.get(job.id).result
     assert [one["label"] for one in result["found"]] == ["above 300", "PTV"]
     assert result["files"] == ["seg.dcm", "rtstruct.dcm"], "they overlap"
     job = queued("above 300", outputs=("seg",), routes=(Route(to="viewer"),))
     segmentation.run(job.id)
-    assert desk.ledger.job(job.id).result["files"] == ["seg.dcm", "seg-labelmap.dcm"]
+    assert desk.ledger.jobs.get(job.id).result["files"] == ["seg.dcm", "seg-labelmap.dcm"]
 
 
 def test_a_job_is_done_with_the_model_that_it_was_made_for(
@@ -396,7 +396,7 @@ def test_a_job_is_done_with_the_model_that_it_was_made_for(
     for limit, model in ((300, "/models/one"), (301, None), (302, "/models/one"), (303, "/models/two")):
         job = queued(f"above {limit}", model=model)
         segmentation.run(job.id)
-        assert desk.ledger.job(job.id).state is JobState.SEGMENTED
+        assert desk.ledger.jobs.get(job.id).state is JobState.SEGMENTED
     assert loaded == ["/models/one", "/models/two"], "the node's own model was there, and one stays loaded"
 
 
@@ -414,7 +414,7 @@ def test_a_protocol_may_ask_for_other_settings_of_the_engine_than_the_node_has(
     for engine in (Engine(), Engine(early_exit=2), Engine(skip_below=-400), Engine(exact=True, skip_below=0)):
         job = queued("above 300", engine=engine)
         segmentation.run(job.id)
-        assert desk.ledger.job(job.id).state is JobState.SEGMENTED
+        assert desk.ledger.jobs.get(job.id).state is JobState.SEGMENTED
     assert loaded == [(2.0, -400.0, True), (None, 0.0, False)], "the node's own engine was there for the first two"
 
 
@@ -425,8 +425,8 @@ def test_the_same_work_gives_the_same_uids(desk: Desk, queued: Callable[..., Job
     first = _uids(seg)
     other = Desk(load(home=desk.settings.home, database_url=f"sqlite:///{tmp_path / 'other.sqlite'}"))
     other.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
-    other.ledger.add_job(job.spec)
-    claimed = other.ledger.claim(job.id, 60)
+    other.ledger.jobs.add(job.spec)
+    claimed = other.ledger.jobs.claim(job.id, 60)
     assert claimed is not None
     other.attempt(claimed)
     other.ledger.close()

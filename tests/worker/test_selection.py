@@ -207,12 +207,12 @@ def test_the_best_waits_for_the_series_that_still_arrive(node, tmp_path):
     node.receives(*thick, ago=QUIET + 5)
     node.receives(*thin, ago=QUIET - 5, association="a2")
     assert node.tick() == []
-    (waiting,) = node.ledger.decisions_on(dcmread(thick[0]).StudyInstanceUID)
+    (waiting,) = node.ledger.series.decisions_on(dcmread(thick[0]).StudyInstanceUID)
     assert waiting.reason == "a complete study: no, it is not: 1 of its series still arrive"
     node.receives(thin[0], ago=QUIET + 1, association="a3")
     (job,) = node.tick()
     assert job.series_uid == uid(thin)
-    decided = {one.series_uid: one for one in node.ledger.decisions_on(job.study_uid)}
+    decided = {one.series_uid: one for one in node.ledger.series.decisions_on(job.study_uid)}
     assert not decided[uid(thick)].taken
     assert "thin: it has 5.00 mm" in decided[uid(thick)].reason
     assert decided[uid(thin)].taken
@@ -227,11 +227,11 @@ def test_the_best_waits_for_the_study_also_when_its_first_series_is_provably_ful
         edit(path, NumberOfSeriesRelatedInstances=len(thick))
     node.receives(*thick, ago=QUIET / 2)
     assert node.tick((str(dcmread(thick[0]).StudyInstanceUID), uid(thick))) == []
-    (decision,) = node.ledger.decisions_on(str(dcmread(thick[0]).StudyInstanceUID))
+    (decision,) = node.ledger.series.decisions_on(str(dcmread(thick[0]).StudyInstanceUID))
     assert decision.reason == "a complete study: no, it is not: an association that brings it is open"
     node.restart()
     assert node.tick() == []
-    (decision,) = node.ledger.decisions_on(decision.study_uid)
+    (decision,) = node.ledger.series.decisions_on(decision.study_uid)
     assert decision.reason == "a complete study: no, it is not: its last image came less than 10 s ago"
     node.receives(*thin, ago=0)
     assert node.tick() == []
@@ -269,11 +269,11 @@ def test_a_better_series_that_comes_after_the_results_leaves_the_first_choice_st
     thick, thin = series(tmp_path, 1, spacing=5.0), series(tmp_path, 2, spacing=1.0)
     node.receives(*thick, ago=3 * QUIET)
     (first,) = node.tick()
-    done = node.ledger.claim(first.id, 60)
-    assert node.ledger.segmented(done, {"found": [], "not_found": [], "files": []})
+    done = node.ledger.jobs.claim(first.id, 60)
+    assert node.ledger.jobs.segmented(done, {"found": [], "not_found": [], "files": []})
     node.receives(*thin, ago=2 * QUIET)
     assert [job.id for job in node.tick()] == [first.id]
-    decided = {one.series_uid: one.reason for one in node.ledger.decisions_on(first.study_uid)}
+    decided = {one.series_uid: one.reason for one in node.ledger.series.decisions_on(first.study_uid)}
     assert decided[uid(thin)] == (
         "nothing of the study segmented yet: no, it is not: series 1 (recon 1) is, and stays the protocol's choice"
     )
@@ -292,7 +292,7 @@ def test_the_choice_does_not_depend_on_the_order_of_arrival(node, tmp_path, orde
     for index in order:
         node.receives(*recons[index], ago=QUIET + 1 + index)
         node.tick()
-    unfinished = [job for job in node.ledger.jobs() if job.state is JobState.QUEUED]
+    unfinished = [job for job in node.ledger.jobs.find() if job.state is JobState.QUEUED]
     assert [job.series_uid for job in unfinished] == [uid(recons[1])]
 
 
@@ -334,7 +334,7 @@ def test_a_protocol_without_its_model_takes_nothing_and_says_why(node, home, tmp
     paths = series(tmp_path, 1)
     node.receives(*paths, ago=QUIET + 1)
     assert node.tick() == []
-    (decision,) = node.ledger.decisions_on(dcmread(paths[0]).StudyInstanceUID)
+    (decision,) = node.ledger.series.decisions_on(dcmread(paths[0]).StudyInstanceUID)
     assert decision.reason.startswith("an active protocol: no, it is not: protocol 'liver' is inactive: it needs")
 
 
@@ -350,7 +350,7 @@ def test_a_study_waits_for_its_report_without_being_read_again_and_again(node, h
     study_uid = str(dcmread(paths[0]).StudyInstanceUID)
     node.receives(*paths, ago=QUIET + 1)
     assert node.tick() == []
-    (decision,) = node.ledger.decisions_on(study_uid)
+    (decision,) = node.ledger.series.decisions_on(study_uid)
     assert decision.reason.startswith("a report: no, it is not there: waits for a report until ")
     with monkeypatch.context() as closed:
         closed.setattr(select, "readable", lambda _paths: pytest.fail("read again"))
@@ -361,7 +361,7 @@ def test_a_study_waits_for_its_report_without_being_read_again_and_again(node, h
     (job,) = node.tick()
     assert [prompt.text for prompt in job.spec.prompts] == ["liver", "solid nodule in the right upper lobe"]
     assert "8 mm solid nodule" in job.spec.prompts[1].sentence
-    assert node.ledger.receiving() == []
+    assert node.ledger.series.unsettled() == []
 
 
 def test_after_the_time_the_study_goes_on_without_a_report(node, home, tmp_path):
@@ -383,7 +383,7 @@ def test_without_a_report_there_may_be_nothing_to_do(node, home, tmp_path, proto
     paths = series(tmp_path, 1)
     node.receives(*paths, ago=QUIET + 1)
     assert node.tick() == []
-    assert [one.reason for one in node.ledger.decisions_on(str(dcmread(paths[0]).StudyInstanceUID))] == [reason]
+    assert [one.reason for one in node.ledger.series.decisions_on(str(dcmread(paths[0]).StudyInstanceUID))] == [reason]
 
 
 def test_who_waits_for_a_report_holds_up_no_other_protocol(node, home, tmp_path):
@@ -392,4 +392,4 @@ def test_who_waits_for_a_report_holds_up_no_other_protocol(node, home, tmp_path)
     node.receives(*thick, *thin, ago=QUIET + 1)
     (job,) = node.tick()
     assert (job.protocol, job.series_uid) == ("liver", uid(thin))
-    assert len(node.ledger.receiving()) == 2
+    assert len(node.ledger.series.unsettled()) == 2

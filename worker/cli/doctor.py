@@ -77,7 +77,7 @@ def _home(settings: Settings) -> str:
 
 
 def _ledger(settings: Settings) -> str:
-    failed = len(Ledger(settings.ledger_url).jobs(JobState.FAILED))
+    failed = len(Ledger(settings.ledger_url).jobs.find(JobState.FAILED))
     return f"{settings.ledger_url.split('@')[-1]} answers; {failed} failed jobs"
 
 

@@ -30,7 +30,7 @@ def jobs(
     """Lists the jobs, newest first."""
     if context.invoked_subcommand is not None:
         return
-    found = Ledger(load().ledger_url).jobs(state)
+    found = Ledger(load().ledger_url).jobs.find(state)
     if as_json:
         print_json([_facts(job) for job in found])
         return
@@ -45,9 +45,9 @@ def jobs(
 def show(job_id: JobId, as_json: Json = False) -> None:
     """Everything about one job: prompts, what was found, where it went, and why it stands where it does."""
     ledger = Ledger(load().ledger_url)
-    job = ledger.job(job_id)
-    deliveries = [asdict(delivery) for delivery in ledger.deliveries(job.id)]
-    before = ledger.predecessor(job)
+    job = ledger.jobs.get(job_id)
+    deliveries = [asdict(delivery) for delivery in ledger.deliveries.of_job(job.id)]
+    before = ledger.jobs.predecessor(job)
     if as_json:
         print_json(_facts(job) | {"deliveries": deliveries, "supersedes": before.id if before else None})
         return
@@ -92,7 +92,9 @@ def retry(
         raise typer.BadParameter("give the id of a job, or --all")
     settings = load()
     ledger, store = Ledger(settings.ledger_url), Store(settings.home)
-    wanted = [job_id] if job_id else [job.id for job in ledger.jobs(JobState.FAILED, EVERY) if not job.superseded_by]
+    wanted = (
+        [job_id] if job_id else [job.id for job in ledger.jobs.find(JobState.FAILED, EVERY) if not job.superseded_by]
+    )
     for one in wanted:
         try:
             job = start_again(one, ledger, store)
@@ -107,14 +109,14 @@ def retry(
 @app.command()
 def release(job_id: JobId) -> None:
     """Sends a result that waits for a person to look at it; `jobs cancel` rejects it."""
-    job = Ledger(load().ledger_url).release(job_id)
+    job = Ledger(load().ledger_url).jobs.release(job_id)
     typer.echo(f"job {job.id} is {job.state}")
 
 
 @app.command()
 def cancel(job_id: JobId) -> None:
     """Ends an unfinished job."""
-    job = Ledger(load().ledger_url).cancel(job_id)
+    job = Ledger(load().ledger_url).jobs.cancel(job_id)
     typer.echo(f"job {job.id} is {job.state}")
 
 

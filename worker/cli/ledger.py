@@ -38,9 +38,9 @@ def rebuild() -> None:
 def _rebuild(settings: Settings, store: Store) -> None:
     ledger = Ledger(settings.ledger_url)
     found = {(stored.study_uid, stored.series_uid) for stored in store.walk()}
-    lost = sorted(found - ledger.known_series())
+    lost = sorted(found - ledger.series.known())
     for study_uid, series_uid in lost:
-        ledger.image_arrived(study_uid, series_uid, calling_ae="", called_ae=settings.ae_title, address="")
+        ledger.series.image_arrived(study_uid, series_uid, calling_ae="", called_ae=settings.ae_title, address="")
     reports = ReportInbox(settings.home, ledger, settings.hl7_accession_fields).recover()
     typer.echo(f"{len(found)} series in the store, {len(lost)} of them were not in the ledger and are open again")
     typer.echo(f"{reports} reports were not in the ledger")

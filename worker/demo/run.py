@@ -171,16 +171,16 @@ class Demo:
         with self._console.status("waiting for the series to be complete") as status:
             while True:
                 self._require_alive(node)
-                jobs = ledger.jobs()
+                jobs = ledger.jobs.find()
                 for job in jobs:
                     if seen.get(job.id) is not job.state:
                         seen[job.id] = job.state
                         status.update(f"job {job.id} is {job.state}")
-                if ledger.known_series() and not ledger.receiving() and all(job.state in ENDED for job in jobs):
+                if ledger.series.known() and not ledger.series.unsettled() and all(job.state in ENDED for job in jobs):
                     break
                 time.sleep(0.2)
-        studies = {study_uid for study_uid, _ in ledger.known_series()}
-        left_out = [one for study_uid in studies for one in ledger.decisions_on(study_uid) if not one.taken]
+        studies = {study_uid for study_uid, _ in ledger.series.known()}
+        left_out = [one for study_uid in studies for one in ledger.series.decisions_on(study_uid) if not one.taken]
         ledger.close()
         for decision in left_out:
             self._console.print(f"  [yellow]series {decision.series_uid}: {decision.reason}[/]")

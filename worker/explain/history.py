@@ -78,11 +78,11 @@ def story_of(
     study_uid: str, ledger: Ledger, store: Store, settings: Settings, protocols: Sequence[Protocol]
 ) -> StudyStory:
     """Everything that the node can say of a study, also that nothing of it has arrived."""
-    now = ledger.now()
-    decisions, jobs = ledger.decisions_on(study_uid), ledger.jobs_of_study(study_uid)
+    now = ledger.clock.now()
+    decisions, jobs = ledger.series.decisions_on(study_uid), ledger.jobs.of_study(study_uid)
     names = [protocol.name for protocol in protocols]
     told = []
-    for series in sorted(ledger.series_of(study_uid), key=lambda one: (one.first_at, one.series_uid)):
+    for series in sorted(ledger.series.of_study(study_uid), key=lambda one: (one.first_at, one.series_uid)):
         mine = tuple(one for one in decisions if one.series_uid == series.series_uid)
         asked = {one.protocol for one in mine}
         told.append(
@@ -126,7 +126,7 @@ def _arrival(series: Series, decisions: Sequence[Decision], settings: Settings, 
 
 
 def _job_story(job: Job, ledger: Ledger, now: float) -> JobStory:
-    deliveries = tuple(ledger.deliveries(job.id))
+    deliveries = tuple(ledger.deliveries.of_job(job.id))
     return JobStory(job, deliveries, "; ".join(_sentences(job, deliveries, now)))
 
 
@@ -157,14 +157,14 @@ def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Stor
             "and start the listener again"
         )
         return
-    begun = sorted({study for study, _ in ledger.known_series() if study.startswith(study_uid)})
+    begun = sorted({study for study, _ in ledger.series.known() if study.startswith(study_uid)})
     if begun:
         yield f"the UID may be cut short: {begun[0]} has arrived"
-    newest = ledger.newest_series()
+    newest = ledger.series.newest()
     if newest is None:
         yield "no image of any study has ever arrived"
     else:
-        minutes = (ledger.now() - newest.last_at) / 60
+        minutes = (ledger.clock.now() - newest.last_at) / 60
         yield f"the last image of any study came {minutes:.0f} minutes ago from {newest.calling_ae} at {newest.address}"
     yield (
         f"the node listens at {settings.host}, port {settings.port}, as AE title {settings.ae_title}: check what the "

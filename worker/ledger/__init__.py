@@ -1,25 +1,67 @@
 """The ledger: the facts about series, jobs and deliveries. Only this package writes them.
 
+```
+Ledger
+  .series        what arrived, what is settled, why a protocol took it        tables series, decisions
+  .studies       accession numbers                                            table studies
+  .reports       radiology reports and their links                            table reports
+  .jobs          a job from QUEUED to the end of its segmentation             table jobs
+  .best_volume   only the job on a study's best volume lives                  table jobs
+  .deliveries    results on their way to a destination; the job follows       tables deliveries, jobs
+  .commitments   storage commitment of what was delivered                     tables deliveries, jobs
+  .retention     what may be removed from the disk                            reads; notes removals in jobs
+  .clock         the time, and its repair                                     tables series, jobs, deliveries
+```
+
 Several processes work on it at once. Each transition is one UPDATE guarded by the state it leaves, so of any number of
-workers that try to claim a job exactly one sees a changed row. The queue may be lost: `to_segment` and `to_deliver` say
-what to enqueue again.
+workers that try to claim a job exactly one sees a changed row. The queue may be lost: `jobs.due`, `deliveries.due` and
+`commitments.due` say what to enqueue again.
 """
 
-from worker.ledger.best_volume import RivalFacts
-from worker.ledger.clock_repair import ClockFacts
+import time
+from collections.abc import Callable
+
+from worker.ledger.best_volume import BestVolumeLedger
+from worker.ledger.clock import LedgerClock
+from worker.ledger.commitments import CommitmentLedger
+from worker.ledger.database import Database
+from worker.ledger.deliveries import DeliveryLedger
+from worker.ledger.jobs import JobLedger
 from worker.ledger.records import Decision, Delivery, Job, Report, Series
-from worker.ledger.reports import ReportFacts
-from worker.ledger.retention import RetentionFacts
-from worker.ledger.series import SeriesFacts
+from worker.ledger.reports import ReportLedger
+from worker.ledger.retention import RetentionLedger
+from worker.ledger.series import SeriesLedger
 from worker.ledger.states import DeliveryState, JobState, SeriesState
-from worker.ledger.studies import StudyFacts
+from worker.ledger.studies import StudyLedger
 
 __all__ = ["Decision", "Delivery", "DeliveryState", "Job", "JobState", "Ledger", "Report", "Series", "SeriesState"]
 
 
-class Ledger(SeriesFacts, ClockFacts, ReportFacts, RetentionFacts, RivalFacts, StudyFacts):
+class Ledger:
     """Facts in SQLite or PostgreSQL. Safe to use from several threads and processes.
 
+    Every method of its parts raises LedgerError when the database does not answer.
+
+    Args:
+        url: of SQLAlchemy.
+        clock: seconds since 1970-01-01 UTC.
+
     Raises:
-        LedgerError: the database does not answer.
+        LedgerError: the database does not answer or is not ours.
     """
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        self.database = Database(url, clock)
+        self.clock = LedgerClock(self.database)
+        self.series = SeriesLedger(self.database)
+        self.studies = StudyLedger(self.database)
+        self.reports = ReportLedger(self.database)
+        self.jobs = JobLedger(self.database)
+        self.best_volume = BestVolumeLedger(self.database)
+        self.deliveries = DeliveryLedger(self.database, self.jobs)
+        self.commitments = CommitmentLedger(self.database, self.jobs)
+        self.retention = RetentionLedger(self.database)
+
+    def close(self) -> None:
+        """Closes the connections of this process."""
+        self.database.close()

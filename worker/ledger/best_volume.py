@@ -1,25 +1,28 @@
-"""Facts about rivals: the jobs of a protocol that takes only the best volume of a study, on other volumes of it."""
+"""A protocol that takes only the best volume of a study: jobs on other volumes of it end when a better one arrives."""
 
 import sqlalchemy as sa
 
 from worker.job_spec import JobSpec
+from worker.ledger.database import Database
 from worker.ledger.schema import jobs
 from worker.ledger.states import JobState
-from worker.ledger.tables import Tables
 
 _UNDECIDED = (JobState.QUEUED, JobState.SEGMENTING, JobState.REVIEW)  # nothing has left the node yet
 _NO_RESULT = (*_UNDECIDED, JobState.FAILED, JobState.CANCELLED)
 
 
-class RivalFacts(Tables):
+class BestVolumeLedger:
     """Which volumes of a study are done, and which jobs a better volume makes needless."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def volumes_done(self, study_uid: str, protocol: str) -> set[tuple[str, str]]:
         """(series UID, volume's name or "") of the study that the protocol has segmented, with results to be sent."""
         query = sa.select(jobs.c.series_uid, _VOLUME.label("volume")).where(
             jobs.c.study_uid == study_uid, jobs.c.protocol == protocol, jobs.c.state.not_in(_NO_RESULT)
         )
-        with self._engine.connect() as connection:
+        with self._database.read() as connection:
             return {(str(row.series_uid), str(row.volume)) for row in connection.execute(query)}
 
     def prefer(self, spec: JobSpec) -> bool:
@@ -28,14 +31,14 @@ class RivalFacts(Tables):
         Jobs on other volumes that have sent nothing are CANCELLED and superseded by it, also while a worker is at one
         of them. It is QUEUED again if it had been cancelled for a volume that was better then.
         """
-        now = self._clock()
+        now = self._database.now()
         other = (jobs.c.series_uid != spec.series_uid) | ((spec.volume or "") != _VOLUME)
         rivals = (jobs.c.study_uid == spec.study_uid) & (jobs.c.protocol == spec.protocol) & other
         reason = f"superseded by job {spec.job_id}: a better volume of the study arrived"
         cancelled = {"state": JobState.CANCELLED, "reason": reason, "superseded_by": spec.job_id, "updated_at": now}
         again = {"state": JobState.QUEUED, "reason": "", "superseded_by": None, "attempts": 0, "updated_at": now}
         mine = (jobs.c.id == spec.job_id) & (jobs.c.state == JobState.CANCELLED) & jobs.c.superseded_by.is_not(None)
-        with self._engine.begin() as connection:
+        with self._database.write() as connection:
             connection.execute(sa.update(jobs).where(rivals, jobs.c.state.in_(_UNDECIDED)).values(cancelled))
             return bool(connection.execute(sa.update(jobs).where(mine).values(again)).rowcount)
 

@@ -1,4 +1,4 @@
-"""Facts about storage commitment: what destinations were asked to promise, and what they said (PS3.4 annex J).
+"""Storage commitment: what destinations were asked to promise, and what they said (PS3.4 annex J).
 
 A DELIVERED delivery with a transaction UID waits for a promise; `attempts` counts the questions. Each question has a
 UID of its own, and a report counts only while its UID is the last one asked with.
@@ -7,8 +7,10 @@ UID of its own, and a report counts only while its UID is the last one asked wit
 import sqlalchemy as sa
 
 from worker.errors import UnknownJobError
-from worker.ledger.deliveries import DeliveryFacts, next_at
-from worker.ledger.job_of_deliveries import awaited
+from worker.ledger.database import Database
+from worker.ledger.deliveries import hold, next_at, pairs
+from worker.ledger.job_of_deliveries import awaited, follow_deliveries, lock_job, start_fallbacks
+from worker.ledger.jobs import JobLedger
 from worker.ledger.records import Delivery, Job
 from worker.ledger.schema import deliveries, jobs
 from worker.ledger.states import DeliveryState, JobState
@@ -17,30 +19,33 @@ NEVER = 1e12  # seconds since 1970: a time that does not come
 GIVEN_UP = "stored, but it never answered the question for storage commitment; see whether it knows this node's address"
 
 
-class CommitmentFacts(DeliveryFacts):
+class CommitmentLedger:
     """Deliveries from DELIVERED to COMMITTED, or back to be sent again."""
 
-    def to_commit(self) -> list[tuple[str, str]]:
+    def __init__(self, database: Database, jobs: JobLedger) -> None:
+        self._database, self._jobs = database, jobs
+
+    def due(self) -> list[tuple[str, str]]:
         """(job id, destination) of deliveries whose destination is to be asked (again), the oldest first."""
-        return self._ways(self._to_ask())
+        return pairs(self._database, self._to_ask())
 
-    def next_to_commit(self, destination: str, but_not: str) -> list[tuple[str, str]]:
-        """The first of `to_commit` at a destination that is of another job; [] if there is none."""
-        return self._ways(next_at(destination, but_not, self._to_ask()))
+    def next_due(self, destination: str, but_not: str) -> list[tuple[str, str]]:
+        """The first of `due` at a destination that is of another job; [] if there is none."""
+        return pairs(self._database, next_at(destination, but_not, self._to_ask()))
 
-    def claim_commitment(
-        self, job_id: str, destination: str, transaction_uid: str, wait_seconds: float
-    ) -> Delivery | None:
+    def claim(self, job_id: str, destination: str, transaction_uid: str, wait_seconds: float) -> Delivery | None:
         """Counts a question under a new transaction UID before it is asked; None if it is not to be asked now.
 
         It is not asked again before `wait_seconds` are over, twice as long after every further question.
         """
-        now = self._clock()
+        now = self._database.now()
         mine = (deliveries.c.job_id == job_id) & (deliveries.c.destination == destination)
-        found = self._select(Delivery, sa.select(deliveries).where(mine, awaited(), deliveries.c.next_try_at <= now))
+        found = self._database.select(
+            Delivery, sa.select(deliveries).where(mine, awaited(), deliveries.c.next_try_at <= now)
+        )
         if not found:
             return None
-        claimed = self._change(
+        claimed = self._database.update_returning(
             Delivery,
             sa.update(deliveries)
             .where(mine, awaited(), deliveries.c.claims == found[0].claims)
@@ -55,7 +60,7 @@ class CommitmentFacts(DeliveryFacts):
 
     def asked_with(self, transaction_uid: str) -> Delivery | None:
         """The delivery that waits for the answer to this question, if one does."""
-        found = self._select(
+        found = self._database.select(
             Delivery, sa.select(deliveries).where(awaited(), deliveries.c.transaction_uid == transaction_uid)
         )
         return found[0] if found else None
@@ -63,59 +68,60 @@ class CommitmentFacts(DeliveryFacts):
     def promised_by(self, transaction_uid: str) -> bool:
         """Whether the answer to this question was a promise."""
         promised = (deliveries.c.transaction_uid == transaction_uid) & (deliveries.c.state == DeliveryState.COMMITTED)
-        return bool(self._select(Delivery, sa.select(deliveries).where(promised)))
+        return bool(self._database.select(Delivery, sa.select(deliveries).where(promised)))
 
     def committed(self, delivery: Delivery) -> bool:
         """DELIVERED -> COMMITTED; False if the question was not the last one."""
-        return self._answered(delivery, DeliveryState.COMMITTED, "", self._clock())
+        return self._answered(delivery, DeliveryState.COMMITTED, "", self._database.now())
 
     def not_committed(self, delivery: Delivery, reason: str, wait_seconds: float, max_deliveries: int) -> bool:
         """DELIVERED -> PENDING, to be sent again after the wait; -> FAILED when that has not helped often enough."""
         spent = delivery.claims >= max_deliveries
         state = DeliveryState.FAILED if spent else DeliveryState.PENDING
-        return self._answered(delivery, state, reason, self._clock() + wait_seconds)
+        return self._answered(delivery, state, reason, self._database.now() + wait_seconds)
 
     def not_asked(self, delivery: Delivery, reason: str) -> None:
         """The question did not reach the destination, or was refused: why. It is asked again in its time."""
-        self._changed(_asked(delivery).values(reason=reason))
+        self._database.update(_asked(delivery).values(reason=reason))
 
-    def hold_questions(self, destination: str, wait_seconds: float) -> None:
+    def hold(self, destination: str, wait_seconds: float) -> None:
         """A destination that cannot be asked: nothing else is asked of it before the wait is over."""
-        self._hold((deliveries.c.destination == destination) & awaited(), wait_seconds)
+        hold(self._database, (deliveries.c.destination == destination) & awaited(), wait_seconds)
 
-    def give_up_commitments(self, max_questions: int) -> list[Delivery]:
+    def give_up(self, max_questions: int) -> list[Delivery]:
         """Deliveries whose last question had no answer in its time: asked no more. Returns them; the jobs say why."""
-        now = self._clock()
+        now = self._database.now()
         over = awaited() & (deliveries.c.attempts >= max_questions) & (deliveries.c.next_try_at <= now)
         reason = sa.case((deliveries.c.reason == "", GIVEN_UP), else_=deliveries.c.reason)
-        ended = self._change(Delivery, sa.update(deliveries).where(over).values(next_try_at=NEVER, reason=reason))
+        ending = sa.update(deliveries).where(over).values(next_try_at=NEVER, reason=reason)
+        ended = self._database.update_returning(Delivery, ending)
         for delivery in ended:
-            with self._engine.begin() as connection:
-                self._lock_job(connection, delivery.job_id)
-                self._follow_deliveries(connection, delivery.job_id)
+            with self._database.write() as connection:
+                lock_job(connection, delivery.job_id)
+                follow_deliveries(connection, delivery.job_id, self._database.now())
         return ended
 
-    def ask_for_commitment_again(self, job_id: str) -> Job:
+    def ask_again(self, job_id: str) -> Job:
         """Asks the destinations of a DELIVERED job again that did not commit themselves.
 
         Raises:
             UnknownJobError: no such job, or nobody is to be asked.
         """
-        job = self.job(job_id)
+        job = self._jobs.get(job_id)
         mine = (deliveries.c.job_id == job.id) & awaited()
-        again = sa.update(deliveries).where(mine).values(attempts=0, reason="", next_try_at=self._clock())
-        if not self._change(Delivery, again):
+        again = sa.update(deliveries).where(mine).values(attempts=0, reason="", next_try_at=self._database.now())
+        if not self._database.update_returning(Delivery, again):
             raise UnknownJobError(f"job {job.id} is {job.state} and waits for no storage commitment")
-        with self._engine.begin() as connection:
-            self._lock_job(connection, job.id)
-            self._follow_deliveries(connection, job.id)
-        return self.job(job.id)
+        with self._database.write() as connection:
+            lock_job(connection, job.id)
+            follow_deliveries(connection, job.id, self._database.now())
+        return self._jobs.get(job.id)
 
     def _to_ask(self) -> sa.Select[tuple[str, str]]:
         return (
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
-            .where(awaited(), deliveries.c.next_try_at <= self._clock())
+            .where(awaited(), deliveries.c.next_try_at <= self._database.now())
             .where(jobs.c.state.in_([JobState.SENDING, JobState.DELIVERED]))
             .order_by(deliveries.c.next_try_at, jobs.c.id)
         )
@@ -124,13 +130,13 @@ class CommitmentFacts(DeliveryFacts):
         values = {"state": state, "reason": reason, "next_try_at": next_try_at}
         if state is not DeliveryState.COMMITTED:
             values |= {"transaction_uid": None, "attempts": delivery.claims, "taken": []}  # it does not keep them
-        with self._engine.begin() as connection:
-            self._lock_job(connection, delivery.job_id)
+        with self._database.write() as connection:
+            lock_job(connection, delivery.job_id)
             if not connection.execute(_asked(delivery).values(values)).rowcount:
                 return False
             if state is DeliveryState.FAILED:
-                self._stand_in(connection, delivery.job_id, delivery.destination)
-            self._follow_deliveries(connection, delivery.job_id)
+                start_fallbacks(connection, delivery.job_id, delivery.destination, self._database.now())
+            follow_deliveries(connection, delivery.job_id, self._database.now())
         return True
 
 

@@ -1,6 +1,6 @@
-"""Facts about jobs: each transition is one guarded UPDATE."""
+"""Jobs: each transition is one guarded UPDATE."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -8,25 +8,29 @@ import sqlalchemy as sa
 from worker.errors import UnknownJobError
 from worker.job_spec import JobSpec, Priority
 from worker.ledger import windows
-from worker.ledger.records import Job
+from worker.ledger.database import Database, insert
+from worker.ledger.job_of_deliveries import forget_taken, has_deliveries, open_deliveries, retry_failed
+from worker.ledger.records import Job, as_record
+from worker.ledger.routing import destinations
 from worker.ledger.schema import jobs
 from worker.ledger.states import UNFINISHED, JobState
-from worker.ledger.tables import Tables
-
-UNSENT = (JobState.QUEUED, JobState.SEGMENTING, JobState.REVIEW)
+from worker.ledger.superseding import came_before_removal, on_volume_of, replaces, supersede_older
 
 
-class JobFacts(Tables):
-    """Jobs from QUEUED to the end of their segmentation."""
+class JobLedger:
+    """Jobs: the worker that holds one, the people who look after it, and what the queue may have lost."""
 
-    def add_job(self, spec: JobSpec) -> bool:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, spec: JobSpec) -> bool:
         """Writes a QUEUED job unless the same work is known; says whether it is new.
 
         Jobs on the same volume and protocol are superseded, because their input has changed: those without results that
         may be sent are CANCELLED, also while a worker is at it; other results still go where they belong. Some of the
         images of a job whose images were removed are no new work: they are only being sent again.
         """
-        now = self._clock()
+        now = self._database.now()
         row = {
             "id": spec.job_id,
             "study_uid": spec.study_uid,
@@ -44,40 +48,37 @@ class JobFacts(Tables):
             "lease_until": 0.0,
             "priority": int(spec.priority),
         }
-        predecessors = _on_volume_of(spec) & (jobs.c.id != spec.job_id) & jobs.c.superseded_by.is_(None)
-        removed = sa.select(jobs.c.work).where(_on_volume_of(spec), jobs.c.cleaned_at.is_not(None))
-        with self._engine.begin() as connection:
-            known = (set(row.work["instances"]) for row in connection.execute(removed))
-            if any(set(spec.instances) < instances for instances in known):
+        with self._database.write() as connection:
+            if came_before_removal(connection, spec):
                 return False
-            insert = self._insert(jobs).values(row).on_conflict_do_nothing().returning(jobs.c.id)
-            if connection.execute(insert).first() is None:
+            statement = insert(connection, jobs).values(row).on_conflict_do_nothing().returning(jobs.c.id)
+            if connection.execute(statement).first() is None:
                 return False
-            connection.execute(sa.update(jobs).where(predecessors).values(superseded_by=spec.job_id, updated_at=now))
-            connection.execute(
-                sa.update(jobs)
-                .where(jobs.c.superseded_by == spec.job_id)
-                .where(jobs.c.state.in_(UNSENT))
-                .values(state=JobState.CANCELLED, reason=f"superseded by job {spec.job_id}: later images arrived")
-            )
+            supersede_older(connection, spec, now)
         return True
 
-    def job(self, job_id: str) -> Job:
+    def get(self, job_id: str) -> Job:
         """The job of that id, or of the only id that starts so.
 
         Raises:
             UnknownJobError: no job, or more than one.
         """
-        found = self._jobs(sa.select(jobs).where(jobs.c.id.startswith(job_id, autoescape=True)).limit(2))
+        query = sa.select(jobs).where(jobs.c.id.startswith(job_id, autoescape=True)).limit(2)
+        found = self._database.select(Job, query)
         if len(found) != 1:
             what = "no job" if not found else "more than one job"
             raise UnknownJobError(f"{what} with id '{job_id}' in the ledger; see voxtell-dicom jobs")
         return found[0]
 
-    def jobs(self, state: JobState | None = None, limit: int = 1000) -> list[Job]:
+    def find(self, state: JobState | None = None, limit: int = 1000) -> list[Job]:
         """Jobs, newest first."""
         query = sa.select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(limit)
-        return self._jobs(query if state is None else query.where(jobs.c.state == state))
+        return self._database.select(Job, query if state is None else query.where(jobs.c.state == state))
+
+    def of_study(self, study_uid: str) -> list[Job]:
+        """The jobs of a study, oldest first."""
+        query = sa.select(jobs).where(jobs.c.study_uid == study_uid).order_by(jobs.c.created_at, jobs.c.id)
+        return self._database.select(Job, query)
 
     def predecessor(self, job: Job) -> Job | None:
         """The newest older job on the same volume and protocol that came to results: its objects are replaced.
@@ -87,18 +88,19 @@ class JobFacts(Tables):
         """
         query = (
             sa.select(jobs)
-            .where(_on_volume_of(job.spec), jobs.c.created_at < job.created_at)
+            .where(on_volume_of(job.spec), jobs.c.created_at < job.created_at)
             .where(jobs.c.state != JobState.CANCELLED)
             .order_by(jobs.c.created_at.desc())
         )
-        return next((older for older in self._jobs(query) if older.result and _replaces(job.spec, older.spec)), None)
+        found = self._database.select(Job, query)
+        return next((older for older in found if older.result and replaces(job.spec, older.spec)), None)
 
     def claim(self, job_id: str, lease_seconds: float) -> Job | None:
         """Takes a QUEUED job for this worker and counts the attempt; None if it is not to be had (any more).
 
         A job outside its window waits until that opens.
         """
-        now = self._clock()
+        now = self._database.now()
         queued = sa.update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.next_try_at <= now)
         taken = queued.values(
             state=JobState.SEGMENTING,
@@ -107,22 +109,22 @@ class JobFacts(Tables):
             lease_until=now + lease_seconds,
             updated_at=now,
         )
-        with self._engine.begin() as connection:
+        with self._database.write() as connection:
             window = connection.scalar(sa.select(jobs.c.work["window"]).where(jobs.c.id == job_id))
             opens_at = windows.next_open((window[0], window[1]), now) if window else now
             if opens_at > now:
                 connection.execute(queued.values(next_try_at=opens_at))
                 return None
             rows = connection.execute(taken.returning(*jobs.columns)).mappings().all()
-        return Job(**self._typed(rows[0])) if rows else None
+        return as_record(Job, rows[0]) if rows else None
 
     def renew(self, job: Job, lease_seconds: float) -> bool:
         """Keeps the claim; False if the job was cancelled or taken back meanwhile."""
-        return self._leave(job, lease_until=self._clock() + lease_seconds)
+        return self._leave(job, lease_until=self._database.now() + lease_seconds)
 
     def postpone(self, job: Job, reason: str, wait_seconds: float) -> bool:
         """An error that may pass: SEGMENTING -> QUEUED, not before the wait is over."""
-        return self._leave(job, state=JobState.QUEUED, reason=reason, next_try_at=self._clock() + wait_seconds)
+        return self._leave(job, state=JobState.QUEUED, reason=reason, next_try_at=self._database.now() + wait_seconds)
 
     def fail(self, job: Job, reason: str) -> bool:
         """SEGMENTING -> FAILED."""
@@ -134,16 +136,17 @@ class JobFacts(Tables):
         Raises:
             UnknownJobError: no such job, or it is finished.
         """
-        job = self.job(job_id)
-        update = sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state.in_(UNFINISHED))
-        if not self._changed(update.values(state=JobState.CANCELLED, reason="cancelled", updated_at=self._clock())):
+        job = self.get(job_id)
+        cancelled = {"state": JobState.CANCELLED, "reason": "cancelled", "updated_at": self._database.now()}
+        update = sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state.in_(UNFINISHED)).values(cancelled)
+        if not self._database.update(update):
             raise UnknownJobError(f"job {job.id} is {job.state}; only unfinished jobs can be cancelled")
-        return self.job(job.id)
+        return self.get(job.id)
 
-    def to_segment(self, limit: int | None = None) -> list[str]:
+    def due(self, limit: int | None = None) -> list[str]:
         """Ids of QUEUED jobs whose time has come, by priority and age; of these the first `limit`."""
-        due = (jobs.c.state == JobState.QUEUED) & (jobs.c.next_try_at <= self._clock())
-        with self._engine.connect() as connection:
+        due = (jobs.c.state == JobState.QUEUED) & (jobs.c.next_try_at <= self._database.now())
+        with self._database.read() as connection:
             query = sa.select(jobs.c.id).where(due).order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id).limit(limit)
             return [str(row.id) for row in connection.execute(query)]
 
@@ -152,35 +155,84 @@ class JobFacts(Tables):
         special = jobs.c.state.in_(UNFINISHED) & (jobs.c.priority != Priority.ROUTINE)
         if job_ids is not None:
             special &= jobs.c.id.in_(job_ids)
-        with self._engine.connect() as connection:
+        with self._database.read() as connection:
             rows = connection.execute(sa.select(jobs.c.id, jobs.c.priority).where(special))
             return {str(row.id): Priority(row.priority) for row in rows}
+
+    def segmented(self, job: Job, result: Mapping[str, Any]) -> bool:
+        """The results are on disk: SEGMENTING -> SENDING with a delivery per destination that gets something of them.
+
+        Without one -> SEGMENTED; -> REVIEW where a person must release them first. False if the job was taken back.
+        """
+        wanted = destinations(job.spec, result["files"])
+        state = JobState.SENDING if wanted else JobState.SEGMENTED
+        if wanted and job.spec.release:
+            state = JobState.REVIEW
+        with self._database.write() as connection:
+            statement = self._leaving(job, state=state, result=dict(result), reason="")
+            if not connection.execute(statement).rowcount:
+                return False
+            if state is JobState.SENDING:
+                open_deliveries(connection, job.id, wanted, self._database.now())
+        return True
+
+    def release(self, job_id: str) -> Job:
+        """A person has looked at the results: REVIEW -> SENDING.
+
+        Raises:
+            UnknownJobError: no such job, or it does not wait for that.
+        """
+        job = self.get(job_id)
+        update = sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state == JobState.REVIEW)
+        with self._database.write() as connection:
+            sending = update.values(state=JobState.SENDING, reason="", updated_at=self._database.now())
+            if not connection.execute(sending).rowcount:
+                raise UnknownJobError(f"job {job.id} is {job.state}; only jobs in review can be released")
+            open_deliveries(connection, job.id, destinations(job.spec, job.result["files"]), self._database.now())
+        return self.get(job.id)
+
+    def retry(self, job_id: str, *, compute: bool = False) -> Job:
+        """Starts a FAILED or CANCELLED job again: the deliveries that have not been made, or else the segmentation.
+
+        With `compute` the segmentation, although there were results; what has been delivered is not sent again.
+
+        Raises:
+            UnknownJobError: no such job, or it is not in one of these states.
+        """
+        job, now = self.get(job_id), self._database.now()
+        wanted = destinations(job.spec, job.result["files"]) if job.result and not compute else []
+        state = JobState.SENDING if wanted else JobState.QUEUED
+        ended = (jobs.c.id == job.id) & jobs.c.state.in_([JobState.FAILED, JobState.CANCELLED])
+        with self._database.write() as connection:
+            if wanted and job.spec.release and not has_deliveries(connection, job.id):
+                state = JobState.REVIEW
+            fresh = {"state": state, "attempts": 0, "reason": "", "next_try_at": now, "updated_at": now}
+            if not connection.execute(sa.update(jobs).where(ended).values(fresh)).rowcount:
+                raise UnknownJobError(f"job {job.id} is {job.state}; only failed and cancelled jobs are started again")
+            retry_failed(connection, job.id, now)
+            if state is JobState.QUEUED:  # by another model the new objects are others, although files are called alike
+                forget_taken(connection, job.id)
+            if state is JobState.SENDING:
+                open_deliveries(connection, job.id, wanted, now)  # all may have been made before it was cancelled
+        return self.get(job.id)
+
+    def free_lost_leases(self, max_attempts: int) -> list[Job]:
+        """Jobs whose worker fell silent: QUEUED again, or FAILED after the last attempt. Returns those that FAILED."""
+        now = self._database.now()
+        silent = (jobs.c.state == JobState.SEGMENTING) & (jobs.c.lease_until < now)
+        reason = sa.literal("the worker died or fell silent during attempt ") + sa.cast(jobs.c.attempts, sa.String)
+        freed = sa.update(jobs).where(silent).values(reason=reason, updated_at=now)
+        spent = freed.where(jobs.c.attempts >= max_attempts).values(state=JobState.FAILED)
+        failed = self._database.update_returning(Job, spent)
+        self._database.update(
+            freed.where(jobs.c.attempts < max_attempts).values(state=JobState.QUEUED, next_try_at=now)
+        )
+        return failed
 
     def _leaving(self, job: Job, **values: Any) -> sa.Update:
         """The UPDATE by the worker that made claim `job.claims`; a worker that lost its lease changes nothing."""
         mine = (jobs.c.id == job.id) & (jobs.c.state == JobState.SEGMENTING) & (jobs.c.claims == job.claims)
-        return sa.update(jobs).where(mine).values(updated_at=self._clock(), **values)
+        return sa.update(jobs).where(mine).values(updated_at=self._database.now(), **values)
 
     def _leave(self, job: Job, **values: Any) -> bool:
-        return self._changed(self._leaving(job, **values))
-
-    def _jobs(self, query: sa.Select[Any]) -> list[Job]:
-        return self._select(Job, query)
-
-
-def _replaces(spec: JobSpec, older: JobSpec) -> bool:
-    if older.shadow and not spec.shadow:
-        return False
-    return spec.volume == older.volume or not set(spec.instances).isdisjoint(older.instances)
-
-
-def _on_volume_of(spec: JobSpec) -> sa.ColumnElement[bool]:
-    """Jobs of the same protocol on the same volume; a series that was one volume may have become several."""
-    volume = jobs.c.work["volume"].as_string()
-    same = sa.true() if spec.volume is None else volume.is_(None) | (volume == spec.volume)
-    return (
-        (jobs.c.study_uid == spec.study_uid)
-        & (jobs.c.series_uid == spec.series_uid)
-        & (jobs.c.protocol == spec.protocol)
-        & same
-    )
+        return self._database.update(self._leaving(job, **values)) == 1

@@ -1,11 +1,13 @@
 """The rows of the ledger as values. Times are seconds since 1970-01-01 UTC."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from worker.job_spec import JobSpec
 from worker.ledger.states import DeliveryState, JobState, SeriesState
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -87,3 +89,19 @@ class Report:
     path: str
     received_at: float
     read_at: float | None
+
+
+_READ_AS: Mapping[type, Mapping[str, Callable[[Any], Any]]] = {
+    Series: {"state": SeriesState},
+    Job: {"state": JobState, "work": JobSpec.model_validate},
+    Delivery: {"state": DeliveryState},
+}
+
+
+def as_record(kind: type[Record], row: Mapping[Any, Any]) -> Record:
+    """The row of a table as a value of its class, whose fields are named as the columns; `work` is a job's `spec`."""
+    read_as = _READ_AS.get(kind, {})
+    values = {name: read_as[name](value) if name in read_as else value for name, value in row.items()}
+    if kind is Job:
+        values["spec"] = values.pop("work")
+    return kind(**values)

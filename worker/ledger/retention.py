@@ -7,12 +7,11 @@ from enum import IntEnum
 
 import sqlalchemy as sa
 
+from worker.ledger.database import Database
 from worker.ledger.job_of_deliveries import awaited
-from worker.ledger.records import Report
-from worker.ledger.schema import deliveries, jobs, reports, series, studies
-from worker.ledger.series import unsettled
+from worker.ledger.schema import deliveries, jobs, series
+from worker.ledger.series import is_unsettled
 from worker.ledger.states import UNFINISHED, JobState
-from worker.ledger.tables import Tables
 
 
 class Need(IntEnum):
@@ -34,17 +33,20 @@ class Use:
     only_copy: bool = False  # results that were never sent anywhere
 
 
-class RetentionFacts(Tables):
-    """Questions of those who make room."""
+class RetentionLedger:
+    """Queries of the retention job."""
 
-    def uses_of_studies(self, study_uid: str | None = None) -> list[Use]:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def studies(self, study_uid: str | None = None) -> list[Use]:
         """How every study stands, or this one; those that stand so for longest first."""
-        arriving = sa.func.max(sa.case((unsettled(), Need.NEEDED), else_=Need.UNUSED))
+        arriving = sa.func.max(sa.case((is_unsettled(), Need.NEEDED), else_=Need.UNUSED))
         known = sa.select(series.c.study_uid, arriving.label("need"), sa.func.max(series.c.last_at).label("since"))
         if study_uid is not None:
             known = known.where(series.c.study_uid == study_uid)
         found: dict[str, list[tuple[Need, float]]] = defaultdict(list)
-        with self._engine.connect() as connection:
+        with self._database.read() as connection:
             for row in connection.execute(known.group_by(series.c.study_uid)):
                 found[row.study_uid].append((Need(row.need), row.since))
         of_study = sa.true() if study_uid is None else jobs.c.study_uid == study_uid
@@ -55,44 +57,25 @@ class RetentionFacts(Tables):
         )
         return sorted(uses, key=lambda use: use.since)
 
-    def uses_of_results(self, job_ids: Iterable[str]) -> list[Use]:
+    def results(self, job_ids: Iterable[str]) -> list[Use]:
         """How these results stand, those that stand so for longest first; jobs that are not known are left out."""
         wanted = set(job_ids)
         return sorted((use for _, use in self._uses_of_jobs(sa.true()) if use.uid in wanted), key=lambda use: use.since)
 
-    def use_of_result(self, job_id: str) -> Use | None:
+    def result(self, job_id: str) -> Use | None:
         """How the results of this job stand; None when it is not known."""
         return next((use for _, use in self._uses_of_jobs(jobs.c.id == job_id)), None)
 
-    def reports_with_studies(self) -> list[tuple[Report, list[str]]]:
-        """Every report, with the studies it belongs to that ever arrived."""
-        by_accession: dict[str, list[str]] = defaultdict(list)
-        with self._engine.connect() as connection:
-            arrived = set(connection.scalars(sa.select(series.c.study_uid).distinct()))
-            for row in connection.execute(sa.select(studies.c.study_uid, studies.c.accession)):
-                by_accession[row.accession].append(row.study_uid)
-        return [
-            (
-                one,
-                [
-                    uid
-                    for uid in ([one.study_uid] if one.study_uid else by_accession[one.accession or ""])
-                    if uid in arrived
-                ],
-            )
-            for one in self._select(Report, sa.select(reports))
-        ]
-
-    def note_cleaned(self, *, study_uid: str | None = None, job_id: str | None = None) -> None:
+    def note_removed(self, *, study_uid: str | None = None, job_id: str | None = None) -> None:
         """Notes on the jobs of a study that its images are gone, or on a job that its results are."""
         mine = jobs.c.study_uid == study_uid if study_uid is not None else jobs.c.id == job_id
-        with self._engine.begin() as connection:
-            connection.execute(sa.update(jobs).where(mine).values(cleaned_at=self._clock()))
+        with self._database.write() as connection:
+            connection.execute(sa.update(jobs).where(mine).values(cleaned_at=self._database.now()))
 
     def _uses_of_jobs(self, which: sa.ColumnElement[bool]) -> list[tuple[str, Use]]:
         """(study UID, use) of these jobs."""
         facts = jobs.c.study_uid, jobs.c.id, jobs.c.state, jobs.c.updated_at, jobs.c.superseded_by
-        with self._engine.connect() as connection:
+        with self._database.read() as connection:
             waiting = set(connection.scalars(sa.select(deliveries.c.job_id).where(awaited())))
             rows = connection.execute(sa.select(*facts).where(which)).all()
         return [

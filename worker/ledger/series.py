@@ -5,18 +5,21 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from worker.ledger.database import Database
 from worker.ledger.records import Decision, Series
 from worker.ledger.schema import decisions, series
 from worker.ledger.states import SeriesState
-from worker.ledger.tables import Tables
 
 
-class SeriesFacts(Tables):
+class SeriesLedger:
     """Series and the decisions on them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def image_arrived(self, study_uid: str, series_uid: str, *, calling_ae: str, called_ae: str, address: str) -> None:
         """Notes that the series got an image; a series that is full or settled is open again."""
-        now = self._clock()
+        now = self._database.now()
         row = {
             "study_uid": study_uid,
             "series_uid": series_uid,
@@ -28,26 +31,26 @@ class SeriesFacts(Tables):
             "last_at": now,
         }
         renewed = {name: row[name] for name in ("state", "calling_ae", "called_ae", "address", "last_at")}
-        self._upsert(series, row, renewed)
+        self._database.upsert(series, row, renewed)
 
     def quiet_from_now(self, study_uid: str, series_uid: str) -> None:
         """An association that brought this series has ended: its quiet time starts."""
         mine = (series.c.study_uid == study_uid) & (series.c.series_uid == series_uid)
-        self._changed(sa.update(series).where(mine, unsettled()).values(last_at=self._clock()))
+        self._database.update(sa.update(series).where(mine, is_unsettled()).values(last_at=self._database.now()))
 
-    def receiving(self) -> list[Series]:
+    def unsettled(self) -> list[Series]:
         """Series that are not settled yet, those that are full among them."""
-        return self._select(Series, sa.select(series).where(unsettled()))
+        return self._database.select(Series, sa.select(series).where(is_unsettled()))
 
-    def series_of(self, study_uid: str) -> list[Series]:
+    def of_study(self, study_uid: str) -> list[Series]:
         """The series of a study that have arrived, in the order of their UIDs."""
-        return self._select(
+        return self._database.select(
             Series, sa.select(series).where(series.c.study_uid == study_uid).order_by(series.c.series_uid)
         )
 
-    def known_series(self) -> set[tuple[str, str]]:
+    def known(self) -> set[tuple[str, str]]:
         """(study UID, series UID) of every series that ever arrived."""
-        with self._engine.connect() as connection:
+        with self._database.read() as connection:
             rows = connection.execute(sa.select(series.c.study_uid, series.c.series_uid))
             return {(str(row.study_uid), str(row.series_uid)) for row in rows}
 
@@ -60,12 +63,9 @@ class SeriesFacts(Tables):
         return self._decided(found, state=SeriesState.FULL, full_with=images)
 
     def _decided(self, found: Series, **values: Any) -> bool:
-        return self._changed(
-            sa.update(series)
-            .where(series.c.study_uid == found.study_uid, series.c.series_uid == found.series_uid)
-            .where(series.c.state == found.state, series.c.last_at == found.last_at)
-            .values(values)
-        )
+        unchanged = (series.c.state == found.state) & (series.c.last_at == found.last_at)
+        mine = (series.c.study_uid == found.study_uid) & (series.c.series_uid == found.series_uid)
+        return self._database.update(sa.update(series).where(mine, unchanged).values(values)) == 1
 
     def decide(
         self,
@@ -79,14 +79,19 @@ class SeriesFacts(Tables):
     ) -> None:
         """Writes down why a protocol took a series or did not; the newest decision stands."""
         key = {"study_uid": study_uid, "series_uid": series_uid, "protocol": protocol}
-        values = {"taken": taken, "reason": reason, "conditions": list(conditions), "at": self._clock()}
-        self._upsert(decisions, key | values, values)
+        values = {"taken": taken, "reason": reason, "conditions": list(conditions), "at": self._database.now()}
+        self._database.upsert(decisions, key | values, values)
 
     def decisions_on(self, study_uid: str) -> list[Decision]:
         """What the protocols said about each series of a study."""
-        return self._select(Decision, sa.select(decisions).where(decisions.c.study_uid == study_uid))
+        return self._database.select(Decision, sa.select(decisions).where(decisions.c.study_uid == study_uid))
+
+    def newest(self) -> Series | None:
+        """The series that got the last image of all, of any study."""
+        found = self._database.select(Series, sa.select(series).order_by(series.c.last_at.desc()).limit(1))
+        return found[0] if found else None
 
 
-def unsettled() -> sa.ColumnElement[bool]:
+def is_unsettled() -> sa.ColumnElement[bool]:
     """Series of which an image may be there that no decision has seen."""
     return series.c.state != SeriesState.SETTLED

@@ -17,7 +17,7 @@ from dicom_node.errors import StoreError
 from dicom_node.removal import Clearing, Leaving
 from dicom_node.store import Store
 from worker.ledger import Ledger
-from worker.ledger.clock_repair import SLACK_SECONDS
+from worker.ledger.clock import SLACK_SECONDS
 from worker.ledger.retention import Need, Use
 from worker.reports.inbox import ReportInbox
 from worker.settings import Settings
@@ -35,7 +35,7 @@ class Retention:
 
     def __init__(self, settings: Settings, store: Store, ledger: Ledger) -> None:
         self._settings, self._store, self._ledger = settings, store, ledger
-        self._clearing = Clearing(store, ledger.now)
+        self._clearing = Clearing(store, ledger.clock.now)
         self._reports = ReportInbox(settings.home, ledger)
         self._image_days = {
             Need.UNUSED: settings.keep_unused_days,
@@ -59,7 +59,7 @@ class Retention:
     def tidy(self) -> None:
         """One round: ends what the last one began, then what is old, then what the disk needs."""
         stuck = [study for study in self._clearing.leaving() if not self._could_end(study)]
-        now = self._ledger.now()
+        now = self._ledger.clock.now()
         for use in self._studies() if any(self._image_days.values()) else ():
             if self._is_old(use, self._image_days, now):
                 self._set_aside(use, "its days are over")
@@ -91,7 +91,7 @@ class Retention:
     def _forget_reports(self, now: float) -> None:
         """Reports whose studies are gone go too; those of which no study ever came when their days are over."""
         days = self._settings.keep_unused_days
-        for report, studies in self._ledger.reports_with_studies():
+        for report, studies in self._ledger.reports.with_studies():
             if not (self._reports.folder / report.path).exists() or self._clearing.holds(studies):
                 continue
             if studies or 0 < days < (now - report.received_at) / DAY:
@@ -100,10 +100,10 @@ class Retention:
 
     def _studies(self) -> list[Use]:
         here = self._clearing.studies()
-        return [use for use in self._ledger.uses_of_studies() if use.uid in here]
+        return [use for use in self._ledger.retention.studies() if use.uid in here]
 
     def _results(self) -> list[Use]:
-        return self._ledger.uses_of_results(self._clearing.jobs())
+        return self._ledger.retention.results(self._clearing.jobs())
 
     @staticmethod
     def _is_old(use: Use, days: dict[Need, float], now: float) -> bool:
@@ -113,7 +113,7 @@ class Retention:
     def _set_aside(self, use: Use, why: str) -> int:
         """Sets a study aside that stands as it did when it was listed; how many bytes it has."""
         with self._clearing.alone():
-            if self._ledger.uses_of_studies(use.uid) != [use]:
+            if self._ledger.retention.studies(use.uid) != [use]:
                 return 0  # to list the studies and to walk through those before it may have taken minutes
             freed = self._clearing.set_aside(use.uid, use.since)
         log.info("study set aside to be removed", study=use.uid, why=why, bytes=freed)
@@ -121,10 +121,10 @@ class Retention:
 
     def _remove_results(self, use: Use, why: str) -> int:
         """Removes results that stand as they did when they were listed; how many bytes they had."""
-        if self._ledger.use_of_result(use.uid) != use:
+        if self._ledger.retention.result(use.uid) != use:
             return 0  # such as a job that was started again meanwhile
         freed = self._clearing.remove_results(use.uid)
-        self._ledger.note_cleaned(job_id=use.uid)
+        self._ledger.retention.note_removed(job_id=use.uid)
         log.info("results removed", job=use.uid, why=why, bytes=freed)
         return freed
 
@@ -147,13 +147,13 @@ class Retention:
         time is later: an image that was stored just before may be noted after it, under the time at which it came.
         Also one that was set aside in what is now the future: the clock was set back, and what came since looks older.
         """
-        now = self._ledger.now()
+        now = self._ledger.clock.now()
         from_the_future = study.since > now + SLACK_SECONDS
-        (use,) = self._ledger.uses_of_studies(study.study_uid) or [Use(study.study_uid, Need.NEEDED, now)]
+        (use,) = self._ledger.retention.studies(study.study_uid) or [Use(study.study_uid, Need.NEEDED, now)]
         if use.need is Need.NEEDED or use.since != study.used_at or from_the_future:
             self._clearing.put_back(study)
             log.info("study put back: it is needed again", study=study.study_uid)
         elif now >= study.since + ASIDE_SECONDS:
-            self._ledger.note_cleaned(study_uid=study.study_uid)
+            self._ledger.retention.note_removed(study_uid=study.study_uid)
             self._clearing.remove(study)
             log.info("study removed", study=study.study_uid)

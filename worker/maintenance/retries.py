@@ -30,9 +30,9 @@ def start_again(job_id: str, ledger: Ledger, store: Store) -> Job:
         UnknownJobError: no such job, or nothing of it is to be started: its results would come after newer ones.
         NothingLeftError: the results are lost and so are the images.
     """
-    job = ledger.job(job_id)
+    job = ledger.jobs.get(job_id)
     if job.state is JobState.DELIVERED:
-        return ledger.ask_for_commitment_again(job.id)
+        return ledger.commitments.ask_again(job.id)
     if job.superseded_by:
         raise UnknownJobError(
             f"job {job.id} is superseded by job {job.superseded_by}: its result is out of date, retry that job"
@@ -46,4 +46,4 @@ def start_again(job_id: str, ledger: Ledger, store: Store) -> Job:
                 f"{', '.join(sorted(lost))} of job {job.id} and images of series {job.series_uid} are not on disk any "
                 "more; send the series again and then retry the job"
             )
-    return ledger.retry(job.id, compute=bool(lost))
+    return ledger.jobs.retry(job.id, compute=bool(lost))

@@ -48,14 +48,14 @@ class Commitments:
         """Asks a destination about what it has just taken; while it is left alone, that waits with the others."""
         silence = self._silent.get(name)
         if silence and (left := silence.until - time.monotonic()) > 0:
-            self._ledger.hold_questions(name, left)
+            self._ledger.commitments.hold(name, left)
         else:
             self.ask(job_id, name)
 
     def ask(self, job_id: str, name: str) -> None:
         """Asks a destination to commit itself to what it has taken of a job, if it is time for that."""
         uid = str(generate_uid(prefix=None))
-        delivery = self._ledger.claim_commitment(job_id, name, uid, self._settings.commitment_wait_seconds)
+        delivery = self._ledger.commitments.claim(job_id, name, uid, self._settings.commitment_wait_seconds)
         if delivery is None:
             return
         try:
@@ -67,7 +67,7 @@ class Commitments:
                 wait_seconds=self._wait_seconds(name),
             )
         except (DicomNodeError, WorkerError) as error:
-            self._ledger.not_asked(delivery, str(error))
+            self._ledger.commitments.not_asked(delivery, str(error))
             if isinstance(error, PeerError):
                 self._hold(name)
             log.warning("not asked for commitment", job=job_id, destination=name, reason=str(error))
@@ -84,31 +84,31 @@ class Commitments:
         times = self._silent[name].times + 1 if name in self._silent else 1
         wait = backoff(self._settings, times)
         self._silent[name] = _Silence(times, time.monotonic() + wait)
-        self._ledger.hold_questions(name, wait)
+        self._ledger.commitments.hold(name, wait)
 
     def _wait_seconds(self, name: str) -> float:
         """How long this association is kept open: not at all for a destination that is known to call back."""
-        if self._ledger.promised_by(self._unheard.pop(name, "")):
+        if self._ledger.commitments.promised_by(self._unheard.pop(name, "")):
             self._calls_back.add(name)
         return 0.0 if name in self._calls_back else SAME_ASSOCIATION_SECONDS
 
     def reported(self, report: CommitmentReport) -> None:
         """Takes a report; one that nobody waits for (any more) changes nothing."""
-        delivery = self._ledger.asked_with(report.transaction_uid)
+        delivery = self._ledger.commitments.asked_with(report.transaction_uid)
         if delivery is None:
             log.warning("commitment report that nobody waits for", transaction_uid=report.transaction_uid)
             return
         facts = {"job": delivery.job_id, "destination": delivery.destination}
         refused = dict.fromkeys(self._asked_for(delivery) - report.committed) | dict(report.failed)
         if not refused:
-            if self._ledger.committed(delivery):
+            if self._ledger.commitments.committed(delivery):
                 log.info("committed", **facts)
             return
         uid, code = next(iter(refused.items()))
         why = "no word about it" if code is None else f"0x{code:04X}"
         reason = f"took the objects but does not commit itself to {len(refused)} of them, the first is {uid} ({why})"
         wait = backoff(self._settings, delivery.claims)
-        if self._ledger.not_committed(delivery, reason, wait, self._settings.max_deliveries):
+        if self._ledger.commitments.not_committed(delivery, reason, wait, self._settings.max_deliveries):
             log.warning("not committed", reason=reason, **facts)
 
     def _asked_for(self, delivery: Delivery) -> frozenset[str]:

@@ -109,10 +109,10 @@ class ReportInbox:
 
     def _enter(self, report_id: str, links: ReportLinks, source: Source) -> bool:
         """Whether the report is new; then the protocols are asked again about its studies that are here."""
-        new = self._ledger.report_arrived(
+        new = self._ledger.reports.arrived(
             report_id, study_uid=links.study_uid, accession=links.accession, source=source, path=report_id
         )
-        studies = self._ledger.studies_of(links.study_uid, links.accession) if new else []
+        studies = self._ledger.studies.of_report(links.study_uid, links.accession) if new else []
         log.info("report received", report=report_id[:16], source=source, new=new, studies=studies)
         return new
 
@@ -136,13 +136,13 @@ class ReportInbox:
             return Reported()
         accession = normalised(accession)
         if accession:
-            self._ledger.know_accession(study_uid, accession)
-        reports = self._ledger.reports_on(study_uid, accession)
+            self._ledger.studies.note_accession(study_uid, accession)
+        reports = self._ledger.reports.on_study(study_uid, accession)
         texts = [text for report in reports if (text := self._text(report, patient_id))]
         if not texts:
             return self._waiting(options, study_uid)
         for report in reports:
-            self._ledger.report_read(report.id)
+            self._ledger.reports.note_read(report.id)
         return reported_by("\n\n".join(_current(texts)), options)
 
     def forget(self, report: Report) -> None:
@@ -182,9 +182,9 @@ class ReportInbox:
             return ""
 
     def _waiting(self, options: FromReport, study_uid: str) -> Reported:
-        last = self._ledger.last_image_at(study_uid)
+        last = self._ledger.studies.last_image_at(study_uid)
         until = (last or 0.0) + options.wait_minutes * 60
-        if last is None or until <= self._ledger.now():
+        if last is None or until <= self._ledger.clock.now():
             return Reported(line="no report came" if options.wait_minutes else "no report is there")
         at = datetime.fromtimestamp(until).astimezone()
         return Reported(waiting_until=until, line=f"waits for a report until {at:%H:%M}")

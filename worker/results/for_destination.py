@@ -25,8 +25,8 @@ def objects_of(delivery: Delivery, ledger: Ledger, store: Store, destination: De
     Raises:
         ResultsLostError: an object is not on disk.
     """
-    job = ledger.job(delivery.job_id)
-    failed = [line.destination for line in ledger.deliveries(job.id) if line.state is DeliveryState.FAILED]
+    job = ledger.jobs.get(delivery.job_id)
+    failed = [line.destination for line in ledger.deliveries.of_job(job.id) if line.state is DeliveryState.FAILED]
     wanted = files_for(destination, objects_for(job.spec, job.result["files"], delivery.destination, failed))
     stored = {path.name: path for path in store.result_paths(job.id)}
     lost = [name for name in wanted if name not in stored]

@@ -47,7 +47,7 @@ class Selection:
     def waits(self, series: Series) -> bool:
         """Whether the series has been asked, waits, and nothing new has come for it."""
         last_at, until = self._waiting.get((series.study_uid, series.series_uid), (None, 0.0))
-        return last_at == series.last_at and self._ledger.now() < until
+        return last_at == series.last_at and self._ledger.clock.now() < until
 
     def select(self, series: Series, protocols: Sequence[Protocol], *, study_open: bool = False) -> Selected:
         """Asks the protocols, writes down what they say, and adds the jobs that are new.
@@ -57,7 +57,7 @@ class Selection:
         files = readable(self._store.series_paths(series.study_uid, series.series_uid))
         self._reports.take_documents((file.path, file.header) for file in files)
         here = volumes_of(files, _origin(series)) if files else []
-        others = [one for one in self._ledger.series_of(series.study_uid) if one.series_uid != series.series_uid]
+        others = [one for one in self._ledger.series.of_study(series.study_uid) if one.series_uid != series.series_uid]
         incomplete, quiet_at = self._incomplete(series, others, study_open)
         study: list[StudyVolume] | None = None
         added: list[str] = []
@@ -72,7 +72,7 @@ class Selection:
                 asked,
                 incomplete=incomplete,
                 inactive=inactive(protocol, self._settings),
-                done=self._ledger.volumes_done(series.study_uid, protocol.name),
+                done=self._ledger.best_volume.volumes_done(series.study_uid, protocol.name),
             )
             reported = self._reported(protocol, verdicts)
             verdicts = [with_report(protocol, verdict, reported) for verdict in verdicts]
@@ -88,7 +88,7 @@ class Selection:
 
     def _incomplete(self, series: Series, others: Sequence[Series], study_open: bool) -> tuple[str, float | None]:
         """Why more of the study may come, or ""; and when to look again, unless another series of it will be asked."""
-        now, quiet = self._ledger.now(), self._settings.quiet_seconds
+        now, quiet = self._ledger.clock.now(), self._settings.quiet_seconds
         arriving = sum(one.state is SeriesState.RECEIVING and not self.waits(one) for one in others)
         if arriving:
             return f"{arriving} of its series still arrive", None
@@ -123,7 +123,7 @@ class Selection:
         for verdict in verdicts:
             by_series.setdefault((verdict.volume.study_uid, verdict.volume.series_uid), []).append(verdict)
         for (study_uid, series_uid), mine in by_series.items():
-            self._ledger.decide(
+            self._ledger.series.decide(
                 study_uid,
                 series_uid,
                 protocol.name,
@@ -138,8 +138,8 @@ class Selection:
             if not verdict.taken:
                 continue
             spec = spec_of(protocol, verdict.volume, self._settings, reported.prompts)
-            new = self._ledger.add_job(spec)
-            again = protocol.choose.take == "best" and self._ledger.prefer(spec)
+            new = self._ledger.jobs.add(spec)
+            again = protocol.choose.take == "best" and self._ledger.best_volume.prefer(spec)
             if new or again:
                 added.append(spec.job_id)
         return added

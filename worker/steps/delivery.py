@@ -40,7 +40,7 @@ def run(job_id: str, destination: str) -> None:
     sender = DeliveryWorker.of_this_process()
     with sender.turn(job_id, destination) as mine:
         lease = sender.settings.delivery_lease_seconds
-        delivery = sender.ledger.claim_delivery(job_id, destination, lease) if mine else None
+        delivery = sender.ledger.deliveries.claim(job_id, destination, lease) if mine else None
         if delivery is not None:
             facts = {"job": job_id, "destination": destination, "attempt": delivery.attempts}
             with structlog.contextvars.bound_contextvars(**facts):
@@ -86,10 +86,10 @@ class DeliveryWorker:
         if not mine:
             return
         try:
-            if deliveries := self.ledger.next_to_deliver(destination, job_id):
-                self.broker.deliver(deliveries, self.ledger.priorities([waiting for waiting, _ in deliveries]))
+            if deliveries := self.ledger.deliveries.next_due(destination, job_id):
+                self.broker.deliver(deliveries, self.ledger.jobs.priorities([waiting for waiting, _ in deliveries]))
             else:
-                self.broker.commit(self.ledger.next_to_commit(destination, job_id))
+                self.broker.commit(self.ledger.commitments.next_due(destination, job_id))
         except BrokerError as error:  # the next sweep enqueues it
             log.warning("queue", problem=str(error))
 
@@ -97,11 +97,11 @@ class DeliveryWorker:
         """A door: every outcome, also the unexpected, becomes a line of the ledger."""
         try:
             lease = self.settings.delivery_lease_seconds
-            with kept(lambda: self.ledger.renew_delivery(delivery, lease), lease):
+            with kept(lambda: self.ledger.deliveries.renew(delivery, lease), lease):
                 outcomes = self._send(delivery)
         except PeerError as error:  # there was no association: the others that wait for it need not try it too
             self._not_sent(delivery, str(error), final=False)
-            self.ledger.hold_destination(delivery.destination, backoff(self.settings, delivery.attempts))
+            self.ledger.deliveries.hold(delivery.destination, backoff(self.settings, delivery.attempts))
         except (DicomNodeError, WorkerError) as error:
             self._not_sent(delivery, str(error), final=error.retry != "later")
         except Exception as error:
@@ -141,19 +141,19 @@ class DeliveryWorker:
             reason = failed[0].message + (f" {there} of {there + len(failed)} objects are there." if there else "")
             self._not_sent(delivery, reason, final=all(outcome.retry == "final" for outcome in failed), taken=taken)
             if any(outcome.silent for outcome in failed):  # the shortest wait: one object may be what it chokes on
-                self.ledger.hold_destination(delivery.destination, backoff(self.settings, 1))
+                self.ledger.deliveries.hold(delivery.destination, backoff(self.settings, 1))
             return
         asks = self.settings.destination(delivery.destination).commitment
         uid = str(generate_uid(prefix=None)) if asks else None
-        state = self.ledger.end_delivery(delivery, DeliveryState.DELIVERED, transaction_uid=uid)
+        state = self.ledger.deliveries.end(delivery, DeliveryState.DELIVERED, transaction_uid=uid)
         log.info("delivered", objects=len(outcomes), job_state=str(state))
         if asks:
             self.commitments.ask_first(delivery.job_id, delivery.destination)
 
     def _not_sent(self, delivery: Delivery, reason: str, *, final: bool, taken: Sequence[str] = ()) -> None:
         if final or delivery.attempts >= self.settings.max_deliveries:
-            self.ledger.end_delivery(delivery, DeliveryState.FAILED, reason, taken=taken)
+            self.ledger.deliveries.end(delivery, DeliveryState.FAILED, reason, taken=taken)
             log.error("delivery failed", reason=reason)
         else:
-            self.ledger.postpone_delivery(delivery, reason, backoff(self.settings, delivery.attempts), taken=taken)
+            self.ledger.deliveries.postpone(delivery, reason, backoff(self.settings, delivery.attempts), taken=taken)
             log.warning("not delivered, will try again", reason=reason)

@@ -52,7 +52,7 @@ class Intake:
         self._protocols = watched(settings)
         self._selection = Selection(settings, store, ledger, ReportInbox(settings.home, ledger))
         self._fullness = Fullness(settings, store)
-        self._clearing = Clearing(store, ledger.now)
+        self._clearing = Clearing(store, ledger.clock.now)
         self._noted: dict[tuple[str, SeriesKey], float] = {}
         self._lock = threading.Lock()
 
@@ -73,7 +73,7 @@ class Intake:
             noted = self._noted.get((arrival.association_id, key), float("-inf"))
         if now - noted < self._settings.quiet_seconds / NOTES_PER_QUIET_TIME:
             return
-        self._ledger.image_arrived(
+        self._ledger.series.image_arrived(
             arrival.study_uid,
             arrival.series_uid,
             calling_ae=arrival.calling_ae,
@@ -98,7 +98,7 @@ class Intake:
             for series in end.series:
                 self._noted.pop((end.association_id, series), None)
         for series in end.series:
-            self._ledger.quiet_from_now(*series)
+            self._ledger.series.quiet_from_now(*series)
 
     # -- on the intake thread -------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Intake:
         """Asks about every series that is proved full, or quiet for long enough with no association that brings it."""
         self._protocols.current()  # an edit is judged when it is made, not when the next series is complete
         quiet_since = time.time() - self._settings.quiet_seconds
-        receiving = self._ledger.receiving()
+        receiving = self._ledger.series.unsettled()
         self._fullness.keep(receiving)
         for series in receiving:  # one series that cannot be settled holds up no other
             self._guarded(self._look, series, open_series, quiet_since)
@@ -146,36 +146,36 @@ class Intake:
         quiet = key not in open_series and series.last_at <= quiet_since
         study_open = any(study_uid == series.study_uid for study_uid, _ in open_series)
         if quiet and series.state is SeriesState.FULL and self._store.count(*key) == series.full_with:
-            self._ledger.settle(series)
+            self._ledger.series.settle(series)
         elif quiet:
-            self._ask(series, "quiet", self._ledger.settle, study_open=study_open)
+            self._ask(series, "quiet", self._ledger.series.settle, study_open=study_open)
         elif series.state is SeriesState.RECEIVING and (
             full := self._fullness.proof(series, is_open=key in open_series)
         ):
-            settle = partial(self._ledger.settle_as_full, images=full.images)
+            settle = partial(self._ledger.series.settle_as_full, images=full.images)
             self._ask(series, full.why, settle, study_open=study_open)
 
     def sweep(self) -> None:
         """Frees what dead workers held and puts waiting jobs on the queue again if the queue lost them."""
-        mended = self._ledger.mend_times(
+        mended = self._ledger.clock.repair(
             lease_seconds=self._settings.delivery_lease_seconds,
             longest_wait_seconds=self._settings.max_backoff_seconds,
             commitment_wait_seconds=self._settings.commitment_wait_seconds,
         )
         if mended:
             log.warning("the clock was set back: waits that went with it are over", rows=mended)
-        for job in self._ledger.free_lost_leases(self._settings.max_attempts):
+        for job in self._ledger.jobs.free_lost_leases(self._settings.max_attempts):
             log.error("job failed", job=job.id, reason=job.reason)
-        for delivery in self._ledger.free_lost_deliveries(self._settings.max_deliveries):
+        for delivery in self._ledger.deliveries.free_lost_leases(self._settings.max_deliveries):
             log.error("delivery failed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
-        for delivery in self._ledger.give_up_commitments(self._settings.max_commitment_requests):
+        for delivery in self._ledger.commitments.give_up(self._settings.max_commitment_requests):
             log.error("not committed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
         try:
             self._broker.top_up(
-                self._ledger.to_segment(limit=ENQUEUED_PER_SWEEP),
-                self._ledger.to_deliver(),
-                self._ledger.priorities(),
-                to_commit=self._ledger.to_commit(),
+                self._ledger.jobs.due(limit=ENQUEUED_PER_SWEEP),
+                self._ledger.deliveries.due(),
+                self._ledger.jobs.priorities(),
+                to_commit=self._ledger.commitments.due(),
             )
         except BrokerError as error:
             log.warning("queue", problem=str(error))
@@ -195,6 +195,6 @@ class Intake:
         if not selected.jobs:
             return
         try:
-            self._broker.segment(selected.jobs, self._ledger.priorities(selected.jobs))
+            self._broker.segment(selected.jobs, self._ledger.jobs.priorities(selected.jobs))
         except BrokerError as error:  # the next sweep enqueues them
             log.warning("queue", problem=str(error))

@@ -170,7 +170,7 @@ def require_engine() -> None:
 def run(job_id: str) -> None:
     """One attempt at a job. A message that comes twice, or too early, does nothing."""
     desk = Desk.of_this_process()
-    job = desk.ledger.claim(job_id, desk.settings.lease_seconds)
+    job = desk.ledger.jobs.claim(job_id, desk.settings.lease_seconds)
     if job is not None:
         with structlog.contextvars.bound_contextvars(job=job.id, attempt=job.attempts):
             desk.attempt(job)
@@ -214,7 +214,7 @@ class Desk:
         """A door: every outcome, also the unexpected, becomes a line of the ledger."""
         try:
             lease = self.settings.lease_seconds
-            with kept(lambda: self.ledger.renew(job, lease), lease) as lost, self._noted_before_killed(job):
+            with kept(lambda: self.ledger.jobs.renew(job, lease), lease) as lost, self._noted_before_killed(job):
                 self._do(job, lost)
         except TakenBackError as error:
             log.warning(str(error))
@@ -229,7 +229,7 @@ class Desk:
                 log.exception("unexpected error")
                 reason = _unexpected(error)
             if (passing or broken) and job.attempts < self.settings.max_attempts:
-                self.ledger.postpone(job, reason, backoff(self.settings, job.attempts))
+                self.ledger.jobs.postpone(job, reason, backoff(self.settings, job.attempts))
                 log.warning("attempt failed, will try again", reason=reason)
             else:
                 self._failed(job, reason)
@@ -251,7 +251,7 @@ class Desk:
             turn=device_turn(self.settings.home, segmenter.device),
             cancelled=lost.is_set,
         )
-        before = self.ledger.predecessor(job)
+        before = self.ledger.jobs.predecessor(job)
         with self.store.results(job.id) as folder:
             result = write_outputs(
                 done,
@@ -262,13 +262,13 @@ class Desk:
                 predecessors=objects_named(before.result) if before else (),
             )
             # Whoever has the job now may have published its results, which may be on their way.
-            if not self.ledger.renew(job, self.settings.lease_seconds):
+            if not self.ledger.jobs.renew(job, self.settings.lease_seconds):
                 raise TakenBackError
-        if not self.ledger.segmented(job, result):
+        if not self.ledger.jobs.segmented(job, result):
             raise TakenBackError
         log.info("segmented", found=len(result["found"]), seconds=round(sum(result["seconds"].values()), 1))
         try:
-            self.broker.deliver(self.ledger.to_deliver(job.id), {job.id: spec.priority})
+            self.broker.deliver(self.ledger.deliveries.due(job.id), {job.id: spec.priority})
         except BrokerError as error:  # the listener's sweep enqueues them
             log.warning("queue", problem=str(error))
 
@@ -308,7 +308,7 @@ class Desk:
             note.cancel()
 
     def _failed(self, job: Job, reason: str) -> None:
-        if self.ledger.fail(job, reason):
+        if self.ledger.jobs.fail(job, reason):
             log.error("job failed", reason=reason)
 
 

@@ -2,26 +2,34 @@
 
 import sqlalchemy as sa
 
-from worker.ledger.commitments import NEVER, CommitmentFacts
+from worker.ledger.commitments import NEVER
+from worker.ledger.database import Database
 from worker.ledger.job_of_deliveries import awaited
 from worker.ledger.schema import deliveries, jobs, series
-from worker.ledger.series import unsettled
+from worker.ledger.series import is_unsettled
 from worker.ledger.states import DeliveryState, JobState
 
 SLACK_SECONDS = 60.0  # by which the clocks of several machines may differ
 
 
-class ClockFacts(CommitmentFacts):
-    """Leases and waits after the clock was set back."""
+class LedgerClock:
+    """The ledger's clock, and its repair after the system clock was set back."""
 
-    def mend_times(self, *, lease_seconds: float, longest_wait_seconds: float, commitment_wait_seconds: float) -> int:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def now(self) -> float:
+        """The time, in seconds since 1970-01-01 UTC."""
+        return self._database.now()
+
+    def repair(self, *, lease_seconds: float, longest_wait_seconds: float, commitment_wait_seconds: float) -> int:
         """Brings times that lie further ahead than any wait to now; says how many series, jobs and deliveries had one.
 
         Without it a series would not settle, a lease not run out and a job not be tried again before the clock has
         come to where it was. `lease_seconds` is that of a delivery, `longest_wait_seconds` the longest between two
         attempts; a question for storage commitment doubles `commitment_wait_seconds` with each time it was asked.
         """
-        now = self._clock()
+        now = self._database.now()
         late = now + SLACK_SECONDS
         # A job says when it was last written: its other times are as far ahead as that one.
         ahead = jobs.c.updated_at - now
@@ -30,7 +38,7 @@ class ClockFacts(CommitmentFacts):
         asked_until = late + commitment_wait_seconds * doubled
         pending, sending = deliveries.c.state == DeliveryState.PENDING, deliveries.c.state == DeliveryState.SENDING
         mended = [
-            sa.update(series).where(unsettled(), series.c.last_at > late).values(last_at=now),
+            sa.update(series).where(is_unsettled(), series.c.last_at > late).values(last_at=now),
             sa.update(jobs)
             .where(jobs.c.state.in_([JobState.QUEUED, JobState.SEGMENTING]), jobs.c.updated_at > late)
             .values(updated_at=now, **job_times),
@@ -44,5 +52,5 @@ class ClockFacts(CommitmentFacts):
             .where(awaited(), deliveries.c.next_try_at > asked_until, deliveries.c.next_try_at < NEVER)
             .values(next_try_at=now),
         ]
-        with self._engine.begin() as connection:
+        with self._database.write() as connection:
             return sum(connection.execute(statement).rowcount for statement in mended)
