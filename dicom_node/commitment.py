@@ -144,7 +144,7 @@ class Commitment:
             if self._on_report:
                 self._on_report(report)
         except Exception:  # noqa: BLE001 (a door)
-            _log.exception("a storage commitment report from %s was not taken", event.assoc.requestor.ae_title)
+            _log.exception("commitment_report_not_taken", extra={"peer": event.assoc.requestor.ae_title})
             return _PROCESSING_FAILURE, None
         return _SUCCESS, None
 
@@ -176,7 +176,8 @@ class Commitment:
             ) as reporting:
                 _send_report(reporting, report, str(peer))
         except (DicomNodeError, RuntimeError, ValueError) as error:
-            _log.warning("storage commitment %s could not be reported: %s", question.TransactionUID, error)
+            facts = {"transaction_uid": str(question.TransactionUID), "problem": str(error)}
+            _log.warning("commitment_report_not_sent", extra=facts)
 
     def _answer(self, question: Dataset) -> Dataset:
         """Which of the instances asked for the store holds, under the class asked for (PS3.4 section J.3.3)."""

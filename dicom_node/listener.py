@@ -198,7 +198,10 @@ class Listener:
         """Refuse a peer by its address; offer the private classes that a welcome one asks for."""
         association = event.assoc
         if not self._access.allows(association.requestor.address):
-            _log.warning("association from %s refused: the address is not in the list", association.requestor.address)
+            _log.warning(
+                "association_refused",
+                extra={"address": association.requestor.address, "reason": "the address is not in the list"},
+            )
             reject(association)
             return
         if self._access.private_classes:
@@ -224,7 +227,7 @@ class Listener:
         try:
             line.session.end(aborted=not line.released)
         except Exception:  # noqa: BLE001 (a door: pynetdicom's thread goes on)
-            _log.exception("the end of association %s was not taken", line.session.association_id)
+            _log.exception("association_end_not_taken", extra={"association": line.session.association_id})
 
     # an instance
 
@@ -253,7 +256,7 @@ class Listener:
         except RefusedError as refusal:
             return refusal.status, refusal.comment()
         except Exception:  # noqa: BLE001 (a door)
-            _log.exception("an instance of association %s was not taken", session.association_id)
+            _log.exception("instance_not_taken", extra={"association": session.association_id})
             return StoreStatus.OUT_OF_RESOURCES, ""
         return StoreStatus.SUCCESS, ""
 

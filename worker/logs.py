@@ -1,15 +1,22 @@
 """Logs: one event a line, with the job or series it is about; for people on a terminal, or JSON for machines.
 
-Patient names, report texts and pixel data never go into a log: UIDs, counts and reasons do.
+An event is a stable snake_case name, and what it is about are fields: docs/reference/log-events.md lists them, and a
+test holds that list against the code. `worker` logs by structlog. `dicom_node` knows no structlog: its message is the
+event too, and its fields are given by `extra`. Patient names, report texts and pixel data never go into a log: UIDs,
+counts and reasons do.
 """
 
 import logging
 import sys
 import warnings
+from typing import Any
 
 import structlog
+from structlog.typing import EventDict
 
 from worker.settings import Settings
+
+_extra_fields = structlog.stdlib.ExtraAdder()
 
 
 def configure(settings: Settings, role: str) -> None:
@@ -28,7 +35,7 @@ def configure(settings: Settings, role: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, _fields_of_dicom_node],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -48,3 +55,10 @@ def configure(settings: Settings, role: str) -> None:
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(role=role)
+
+
+def _fields_of_dicom_node(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Adds what a line of dicom_node gives by `extra`. That of other libraries stays out: it may quote anything."""
+    if event["_record"].name.partition(".")[0] == "dicom_node":
+        return _extra_fields(logger, method, event)
+    return event

@@ -88,7 +88,7 @@ def listen(settings: Settings) -> None:
     inbox = ReportInbox(settings.home, ledger, settings.hl7_accession_fields)
     servers = _other_servers(settings, store, listener, inbox)
     with _stop_on_signal() as stop, running_queue(settings, needed=False), listener, servers:
-        log.info("listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
+        log.info("dicom_listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
         retention = threading.Thread(target=Retention(settings, store, ledger).run, args=(stop,), name="retention")
         retention.start()
         try:
@@ -151,11 +151,11 @@ def up(settings: Settings) -> None:
                         continue
                     if child.returncode > 0 and time.monotonic() < settled_at:  # a signal is no wrong setting
                         raise RoleError(f"{role} ended at once (exit code {child.returncode}): see its message above")
-                    log.error("role ended, starting it again", child=role, exit_code=child.returncode)
+                    log.error("role_ended", child=role, exit_code=child.returncode)
                     try:
                         children[place] = (role, _start_role(role))
                     except OSError as error:  # no room for one more process: there may be at the next look
-                        log.error("role not started", child=role, problem=str(error))
+                        log.error("role_not_started", child=role, problem=str(error))
         finally:
             _end([child for _, child in children])
 
@@ -164,9 +164,9 @@ def _see_to_the_queue(settings: Settings) -> None:
     """An embedded queue that died is started again, now or at the next look: until then jobs wait in the ledger."""
     try:
         if revive_queue(settings):
-            log.error("the queue ended, started it again")
+            log.error("queue_restarted")
     except BrokerError as error:
-        log.error("queue", problem=str(error))
+        log.error("queue_not_restarted", problem=str(error))
 
 
 def _start_role(role: str) -> subprocess.Popen[bytes]:

@@ -121,7 +121,8 @@ class Reception:
     def _put_aside(self, file: Incoming, refusal: RefusedError) -> None:
         origin = self._announced.origin
         kept = self._store.put_aside(file, str(refusal), calling_ae=origin.calling_ae, address=origin.address)
-        _log.warning("instance from %s put aside as %s: %s", origin.calling_ae, kept.name, refusal)
+        facts = {"calling_ae": origin.calling_ae, "file": kept.name, "reason": str(refusal)}
+        _log.warning("instance_quarantined", extra=facts)
 
     def _checked_header(self, file: Incoming) -> Header:
         """The UIDs of the data set, which must be those announced (PS3.4 section B.2.3, status A9xx)."""

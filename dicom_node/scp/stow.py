@@ -111,7 +111,7 @@ class StowRequest:
         except RefusedError as refusal:
             return refusal.status
         except Exception:  # noqa: BLE001 (a door)
-            _log.exception("an instance by STOW-RS was not taken")
+            _log.exception("instance_not_taken", extra={"association": self._session.association_id})
             return StoreStatus.OUT_OF_RESOURCES
         return StoreStatus.SUCCESS
 

@@ -93,7 +93,8 @@ class _StateMachine(StateMachine):  # type: ignore[misc]
         """Do what PS3.8 table 9-10 says."""
         if (event, self.current_state) not in TRANSITION_TABLE:
             peer = self.dul.peer
-            _log.warning("connection from %s closed: event %s came in state %s", peer, event, self.current_state)
+            reason = f"event {event} came in state {self.current_state}"
+            _log.warning("connection_closed", extra={"peer": peer, "reason": reason})
             event = CONNECTION_CLOSED
         super().do_action(event)
 
@@ -176,10 +177,10 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
             while self._receive():
                 pass
         except (MalformedPduError, MalformedCommandError) as error:
-            _log.warning("association with %s aborted: %s", self.peer, error)
+            _log.warning("association_aborted", extra={"peer": self.peer, "reason": str(error)})
             self.event_queue.put(_INVALID_PDU)
         except (SlowPeerError, BrokenPduError, ConnectionError) as error:
-            _log.warning("connection from %s closed: %s", self.peer, error)
+            _log.warning("connection_closed", extra={"peer": self.peer, "reason": str(error)})
             self.event_queue.put(CONNECTION_CLOSED)
         except OSError:
             self.event_queue.put(CONNECTION_CLOSED)

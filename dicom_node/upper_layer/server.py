@@ -73,7 +73,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         """Refuse a connection too many: peers that say nothing must not take every descriptor of the process."""
         self._connections = [connection for connection in self._connections if connection.fileno() >= 0]
         if len(self._connections) >= self._most_connections:
-            _log.warning("connection from %s refused: %d are open", client_address[0], len(self._connections))
+            _log.warning("connection_refused", extra={"address": client_address[0], "open": len(self._connections)})
             return False
         self._connections.append(request)
         return True
@@ -93,7 +93,8 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         """A connection that never became an association, such as a peer without the certificate it needs."""
         error = sys.exception()
         traced = None if isinstance(error, OSError) else error  # what peers and networks do needs no traceback
-        _log.warning("connection from %s failed before an association: %s", client_address[0], error, exc_info=traced)
+        facts = {"address": client_address[0], "problem": str(error)}
+        _log.warning("connection_failed", exc_info=traced, extra=facts)
 
     def service_actions(self) -> None:
         """Nothing to do between connections: the base class collects garbage here, for the sockets it left open."""

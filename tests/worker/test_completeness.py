@@ -187,7 +187,7 @@ def test_a_full_series_does_not_wait_for_the_end_of_its_association(series, tmp_
         with capture_logs() as logs:
             (job,) = node.tick(key(paths[0]))
         assert len(job.spec.instances) == SLICES
-        assert [line["why"] for line in logs if line["event"] == "series asked"] == [
+        assert [line["why"] for line in logs if line["event"] == "series_asked"] == [
             "5 images, as their headers say, without a gap"
         ]
         node.intake.association_ended(AssociationEnd("a1", frozenset({key(paths[0])}), aborted=False))
@@ -271,7 +271,7 @@ def test_the_same_images_again_are_asked_about_once_they_have_all_come(series, t
             assert node.tick(key(paths[0])) == [job]
             assert logs == []
             assert node.tick() == [job]
-        assert [line["why"] for line in logs if line["event"] == "series asked"] == ["quiet"]
+        assert [line["why"] for line in logs if line["event"] == "series_asked"] == ["quiet"]
 
 
 def test_headers_are_read_when_the_promised_number_is_there_and_not_before(series, tmp_path, monkeypatch):
@@ -318,7 +318,7 @@ def test_a_series_that_has_as_many_images_as_the_archive_counts_is_settled(serie
             assert node.tick(key(paths[0])) == []  # not while an association brings it
             with capture_logs() as logs:
                 assert len(node.tick()) == 1
-            assert [line["why"] for line in logs if line["event"] == "series asked"] == [
+            assert [line["why"] for line in logs if line["event"] == "series_asked"] == [
                 "5 images, as the archive counts, without a gap"
             ]
 

@@ -134,7 +134,7 @@ def test_the_same_uid_with_other_content_is_kept_aside_and_changes_no_job(node, 
     other.save_as(tmp_path / "other.dcm")
     with capture_logs() as logs:
         node.receives(tmp_path / "other.dcm", ago=QUIET + 1, association="a2")
-    assert [line["event"] for line in logs] == ["same SOP Instance UID with other content, kept aside"]
+    assert [line["event"] for line in logs] == ["instance_conflict"]
     assert node.tick() == before
 
 
@@ -213,7 +213,7 @@ def test_a_queue_that_is_down_delays_and_loses_nothing(home, images):
     with capture_logs() as logs:
         (job,) = node.tick()
     assert job.state is JobState.QUEUED
-    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["queue"]
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["queue_unreachable"]
     with running_queue(node.settings):
         assert node.queued == (0, 0)
         node.intake.sweep()
@@ -293,7 +293,7 @@ def test_a_file_that_cannot_be_read_any_more_is_left_out_and_logged(node, images
     with capture_logs() as logs:
         (job,) = node.tick()
     assert broken.stem not in job.spec.instances
-    assert [line["file"] for line in logs if line["event"] == "not readable as DICOM"] == [str(broken)]
+    assert [line["file"] for line in logs if line["event"] == "file_unreadable"] == [str(broken)]
 
 
 def test_a_lost_worker_is_noticed_by_the_sweep(node, images):
@@ -319,7 +319,7 @@ def test_the_intake_thread_outlives_an_error(node, images, monkeypatch):
 
     with capture_logs() as logs:
         node.intake.run(stop, open_series)
-    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["intake"]
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["intake_step_failed"]
     assert len(node.ledger.jobs.find()) == 1
 
 

@@ -62,7 +62,8 @@ def test_a_series_that_two_processes_receive_is_one_job_once_both_are_done(tmp_p
         node(tmp_path / "home", pacs=None, protocol=WAITS, listeners=2, quiet_seconds=QUIET) as here,
         ExitStack() as lines,
     ):
-        wait_until(lambda: here.log.read_text().count("] listening ") == 2)  # for the node to be there, one is enough
+        # For the node to be there, one is enough.
+        wait_until(lambda: here.log.read_text().count("] dicom_listening ") == 2)
         opened = [lines.enter_context(associated(here.peer, CT, calling_ae="SCANNER")) for _ in range(ASSOCIATIONS)]
         for line in opened:
             assert line.send_c_store(images.pop()).Status == 0x0000

@@ -30,3 +30,20 @@ def test_warnings_of_libraries_are_lines_of_the_log_and_quote_no_header() -> Non
     (line,) = (json.loads(line) for line in log.splitlines())
     assert line["role"] == "test"
     assert "something else is deprecated" in line["event"]
+
+
+FIELDS = f"""
+import logging
+from worker import logs
+from worker.settings import Settings
+
+{CONFIGURED}
+logging.getLogger("dicom_node.listener").warning("association_refused", extra={{"address": "10.1.2.3"}})
+logging.getLogger("some.library").warning("some words", extra={{"patient": "ROE^JANE"}})
+"""
+
+
+def test_fields_of_dicom_node_are_fields_and_those_of_libraries_are_left_out() -> None:
+    ours, theirs = (json.loads(line) for line in said(FIELDS).splitlines())
+    assert (ours["event"], ours["address"], ours["level"]) == ("association_refused", "10.1.2.3", "warning")
+    assert (theirs["event"], "patient" in theirs) == ("some words", False)

@@ -409,7 +409,7 @@ def test_a_disk_that_is_full_holds_up_nothing(tmp_path):
     written(folder, LIVER)
     with capture_logs() as logged:
         assert ProtocolFolder(folder, kept=kept).current()
-    assert [line["event"] for line in logged] == ["good version of a protocol not kept"]
+    assert [line["event"] for line in logged] == ["protocol_version_not_kept"]
 
 
 def test_a_bad_edit_is_an_error_in_the_log(tmp_path):
@@ -420,7 +420,7 @@ def test_a_bad_edit_is_an_error_in_the_log(tmp_path):
         protocols.current()
         protocols.current()
     (line,) = logged
-    assert (line["log_level"], line["event"]) == ("error", "protocol kept as it was")
+    assert (line["log_level"], line["event"]) == ("error", "protocol_change_rejected")
     assert "liver.yaml, line 1" in line["problem"]
 
 

@@ -263,8 +263,8 @@ def test_no_word_of_a_report_reaches_a_log(
             inbox.take(wrong, source="http", study_uid=STUDY)
         assert "nodule" not in str(refused.value)
     told = caplog.text + "".join(capsys.readouterr())
-    assert "report received" in told
-    assert "another patient" in told
+    assert "report_received" in told
+    assert "report_of_another_patient" in told
     for word in ("nodule", "effusion", "cyst", "FINDINGS", "DOE"):
         assert word not in told
 

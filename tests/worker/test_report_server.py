@@ -160,7 +160,7 @@ def test_no_word_of_a_report_reaches_a_log(
         sender.send(ORU.replace("|TX|", "|ED|"))
     sender.close()
     everything = caplog.text + str(told) + "".join(capsys.readouterr())
-    assert "report received" in everything
+    assert "report_received" in everything
     for word in ("nodule", "effusion", "FINDINGS", "DOE", "ACC0042", "secret-token"):
         assert word not in everything
 

@@ -133,7 +133,7 @@ def test_what_lies_in_quarantine_goes_by_days_of_its_own_and_is_named(site):
     with capture_logs() as logs:
         site.rounds(site.retention(keep_quarantine_days=90))
     assert sorted(path.name for path in (site.home / "quarantine").iterdir()) == ["1.dcm", "1.json"]
-    said = [(line["file"], line["was_there_because"]) for line in logs if line["event"] == "removed from quarantine"]
+    said = [(line["file"], line["was_there_because"]) for line in logs if line["event"] == "quarantine_removed"]
     assert said == [("0", "it is a letter")]
 
 

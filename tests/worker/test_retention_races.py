@@ -170,7 +170,7 @@ def test_a_study_that_cannot_be_put_back_is_named_and_keeps_no_other_from_going(
     with capture_logs() as logs:
         keeper.tidy()
     (said,) = [line for line in logs if line["log_level"] == "error"]
-    assert (said["event"], said["study"]) == ("a study that was set aside could be neither removed nor put back", "1.7")
+    assert (said["event"], said["study"]) == ("study_stuck_aside", "1.7")
     assert "studies/1.7/1.7.1/1.7.1.0.dcm could not be written" in said["problem"]
     assert names(site, "1.8", "1.8.1") == []  # instead of 1.7, which is not going
     (site.home / "studies" / "1.7").unlink()

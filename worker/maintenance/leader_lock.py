@@ -34,7 +34,7 @@ class Leadership:
             try:
                 self._descriptor = try_lock(self._path)
             except OSError as error:
-                log.warning("not leading", problem=str(error))
+                log.warning("leader_lock_unusable", problem=str(error))
         return self._descriptor is not None
 
     def __enter__(self) -> Self:

@@ -30,7 +30,7 @@ def kept(renew: Callable[[], bool], lease_seconds: float) -> Iterator[threading.
             try:
                 held = renew()
             except Exception as error:  # the door of this thread: without it the work would go on without its lease
-                log.warning("lease not renewed", problem=str(error), exc_info=not isinstance(error, LedgerError))
+                log.warning("lease_not_renewed", problem=str(error), exc_info=not isinstance(error, LedgerError))
                 held = time.monotonic() < renewed + lease_seconds
             else:
                 renewed = asked

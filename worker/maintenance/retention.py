@@ -53,7 +53,7 @@ class Retention:
             try:
                 self.tidy()
             except Exception:
-                log.exception("retention")
+                log.exception("retention_failed")
             stop.wait(ROUND_SECONDS)
 
     def tidy(self) -> None:
@@ -70,7 +70,7 @@ class Retention:
         self._forget_reports(now)
         if days := self._settings.keep_quarantine_days:
             for aside in self._clearing.remove_from_quarantine(now - days * DAY):
-                log.warning("removed from quarantine", file=aside.name, was_there_because=aside.reason)
+                log.warning("quarantine_removed", file=aside.name, was_there_because=aside.reason)
 
     def _relieve(self, now: float, stuck: Collection[Leaving]) -> None:
         """The oldest images and results go, until there is room; what was set aside counts as gone, if it can go."""
@@ -86,7 +86,7 @@ class Retention:
             if use.need <= Need.DELIVERED and use.since < now - FRESH_SECONDS:
                 lacking -= remove(use, "the disk is getting full")
         if lacking > 0:
-            log.warning("the disk is getting full and nothing more may be removed", missing_bytes=lacking)
+            log.warning("disk_nearly_full", missing_bytes=lacking)
 
     def _forget_reports(self, now: float) -> None:
         """Reports whose studies are gone go too; those of which no study ever came when their days are over."""
@@ -96,7 +96,7 @@ class Retention:
                 continue
             if studies or 0 < days < (now - report.received_at) / DAY:
                 self._reports.forget(report)
-                log.info("report removed", report=report.id[:16])
+                log.info("report_removed", report=report.id[:16])
 
     def _studies(self) -> list[Use]:
         here = self._clearing.studies()
@@ -116,7 +116,7 @@ class Retention:
             if self._ledger.retention.studies(use.uid) != [use]:
                 return 0  # to list the studies and to walk through those before it may have taken minutes
             freed = self._clearing.set_aside(use.uid, use.since)
-        log.info("study set aside to be removed", study=use.uid, why=why, bytes=freed)
+        log.info("study_set_aside", study=use.uid, why=why, bytes=freed)
         return freed
 
     def _remove_results(self, use: Use, why: str) -> int:
@@ -125,7 +125,7 @@ class Retention:
             return 0  # such as a job that was started again meanwhile
         freed = self._clearing.remove_results(use.uid)
         self._ledger.retention.note_removed(job_id=use.uid)
-        log.info("results removed", job=use.uid, why=why, bytes=freed)
+        log.info("results_removed", job=use.uid, why=why, bytes=freed)
         return freed
 
     def _could_end(self, study: Leaving) -> bool:
@@ -135,8 +135,7 @@ class Retention:
                 if study.path.exists():  # else another process was first
                     self._end(study)
         except (StoreError, OSError) as error:
-            event = "a study that was set aside could be neither removed nor put back"
-            log.error(event, study=study.study_uid, problem=str(error))
+            log.error("study_stuck_aside", study=study.study_uid, problem=str(error))
             return False
         return True
 
@@ -152,8 +151,8 @@ class Retention:
         (use,) = self._ledger.retention.studies(study.study_uid) or [Use(study.study_uid, Need.NEEDED, now)]
         if use.need is Need.NEEDED or use.since != study.used_at or from_the_future:
             self._clearing.put_back(study)
-            log.info("study put back: it is needed again", study=study.study_uid)
+            log.info("study_put_back", study=study.study_uid)
         elif now >= study.since + ASIDE_SECONDS:
             self._ledger.retention.note_removed(study_uid=study.study_uid)
             self._clearing.remove(study)
-            log.info("study removed", study=study.study_uid)
+            log.info("study_removed", study=study.study_uid)

@@ -70,10 +70,10 @@ class Commitments:
             self._ledger.commitments.not_asked(delivery, str(error))
             if isinstance(error, PeerError):
                 self._hold(name)
-            log.warning("not asked for commitment", job=job_id, destination=name, reason=str(error))
+            log.warning("commitment_not_asked", job=job_id, destination=name, reason=str(error))
             return
         self._silent.pop(name, None)
-        log.info("asked for commitment", job=job_id, destination=name, question=delivery.attempts)
+        log.info("commitment_asked", job=job_id, destination=name, question=delivery.attempts)
         if report is None:
             self._unheard[name] = uid
         else:
@@ -96,20 +96,20 @@ class Commitments:
         """Takes a report; one that nobody waits for (any more) changes nothing."""
         delivery = self._ledger.commitments.asked_with(report.transaction_uid)
         if delivery is None:
-            log.warning("commitment report that nobody waits for", transaction_uid=report.transaction_uid)
+            log.warning("commitment_report_unexpected", transaction_uid=report.transaction_uid)
             return
         facts = {"job": delivery.job_id, "destination": delivery.destination}
         refused = dict.fromkeys(self._asked_for(delivery) - report.committed) | dict(report.failed)
         if not refused:
             if self._ledger.commitments.committed(delivery):
-                log.info("committed", **facts)
+                log.info("commitment_given", **facts)
             return
         uid, code = next(iter(refused.items()))
         why = "no word about it" if code is None else f"0x{code:04X}"
         reason = f"took the objects but does not commit itself to {len(refused)} of them, the first is {uid} ({why})"
         wait = backoff(self._settings, delivery.claims)
         if self._ledger.commitments.not_committed(delivery, reason, wait, self._settings.max_deliveries):
-            log.warning("not committed", reason=reason, **facts)
+            log.warning("commitment_refused", reason=reason, **facts)
 
     def _asked_for(self, delivery: Delivery) -> frozenset[str]:
         """The SOP Instance UIDs that were asked for; where the results are gone, the report alone must do."""

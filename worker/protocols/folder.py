@@ -89,7 +89,7 @@ class ProtocolFolder:
         kept: Path | None = None,
     ) -> None:
         self._folder, self._kept = folder, kept
-        self._on_error = on_error or (lambda error: log.error("protocol kept as it was", problem=str(error)))
+        self._on_error = on_error or (lambda error: log.error("protocol_change_rejected", problem=str(error)))
         self._on_change = on_change or (lambda _protocols: None)
         self._files: dict[Path, _File] = {}
         self._missing = False
@@ -157,7 +157,7 @@ class ProtocolFolder:
                 if kept.name not in there:
                     kept.unlink(missing_ok=True)
         except OSError as error:
-            log.warning("good version of a protocol not kept", file=str(path), problem=str(error))
+            log.warning("protocol_version_not_kept", file=str(path), problem=str(error))
 
     def _kept_version(self, path: Path) -> Protocol | None:
         """The version of a file that was good when the node last read it."""

@@ -141,16 +141,16 @@ def watched(settings: Settings) -> ProtocolFolder:
     """
 
     def announce(protocols: Sequence[Protocol]) -> None:
-        log.info("protocols in force", protocols={protocol.name: protocol.digest for protocol in protocols})
+        log.info("protocols_in_force", protocols={protocol.name: protocol.digest for protocol in protocols})
         if not protocols:
-            log.error("no protocol is in force, nothing will be segmented", folder=str(settings.protocols_folder))
+            log.error("no_protocol_in_force", folder=str(settings.protocols_folder))
         for protocol in protocols:
             for problem in unknown_destinations(protocol, settings):
-                log.error("protocol", problem=problem)
+                log.error("protocol_destination_unknown", problem=problem)
             if problem := beyond_bundled(protocol, settings):
-                log.warning("protocol", problem=problem)
+                log.warning("protocol_beyond_model", problem=problem)
         idle = {protocol.name: why for protocol in protocols if (why := inactive(protocol, settings))}
         if idle:  # for one reason, as a rule: `protocols check` tells each
-            log.warning("protocols inactive", names=list(idle), problem=next(iter(idle.values())))
+            log.warning("protocol_inactive", names=list(idle), problem=next(iter(idle.values())))
 
     return ProtocolFolder(settings.protocols_folder, on_change=announce, kept=settings.home / "protocols-in-force")

@@ -64,7 +64,7 @@ def running_queue(settings: Settings, *, ours: bool = False, needed: bool = True
     except BrokerError as error:
         if needed:
             raise
-        log.warning("queue", problem=str(error))
+        log.warning("queue_unreachable", problem=str(error))
     try:
         yield
     finally:

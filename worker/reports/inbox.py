@@ -102,7 +102,7 @@ class ReportInbox:
                 content = path.read_bytes()
                 links = self._links(content, "", "")
             except ReportError:
-                log.warning("report names no study: send it again", report=path.name[:16])
+                log.warning("report_without_study", report=path.name[:16])
                 continue
             entered += self._enter(path.name, links, "dicom" if is_dicom(content) else "http")
         return entered
@@ -113,7 +113,7 @@ class ReportInbox:
             report_id, study_uid=links.study_uid, accession=links.accession, source=source, path=report_id
         )
         studies = self._ledger.studies.of_report(links.study_uid, links.accession) if new else []
-        log.info("report received", report=report_id[:16], source=source, new=new, studies=studies)
+        log.info("report_received", report=report_id[:16], source=source, new=new, studies=studies)
         return new
 
     def take_documents(self, documents: Iterable[tuple[Path, Dataset]]) -> None:
@@ -124,7 +124,7 @@ class ReportInbox:
             try:
                 self.take(path.read_bytes(), source="dicom", study_uid=str(header.StudyInstanceUID))
             except ReportError as error:
-                log.warning("SR gives no report", sop_uid=str(header.SOPInstanceUID), problem=type(error).__name__)
+                log.warning("sr_without_report", sop_uid=str(header.SOPInstanceUID), problem=type(error).__name__)
 
     def prompts_for(self, options: FromReport, study_uid: str, accession: str, *, patient_id: str = "") -> Reported:
         """The prompts of the study's reports, or until when to wait for one.
@@ -174,11 +174,11 @@ class ReportInbox:
         try:
             content = (self.folder / report.path).read_bytes()
             if report.study_uid is None and report_links(content, self._accession_fields).contradicts(patient_id):
-                log.warning("report names another patient than its study: not used", report=report.id[:16])
+                log.warning("report_of_another_patient", report=report.id[:16])
                 return ""
             return report_text(content)
         except (OSError, ReportError) as error:
-            log.warning("report cannot be read: not used", report=report.id[:16], problem=type(error).__name__)
+            log.warning("report_unreadable", report=report.id[:16], problem=type(error).__name__)
             return ""
 
     def _waiting(self, options: FromReport, study_uid: str) -> Reported:

@@ -89,7 +89,7 @@ class Fullness:
         try:
             entries = find_series(self._archive, study_uid, calling_ae=self._settings.ae_title, timeouts=ASKING)
         except (PeerError, PeerRefusedError) as error:
-            log.warning("the archive does not say what it holds", problem=str(error))
+            log.warning("archive_not_answering", problem=str(error))
             self._asking_from = time.monotonic() + PAUSE_SECONDS
             return None
         return next((entry.instances for entry in entries if entry.series_uid == series_uid), None)

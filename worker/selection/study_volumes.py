@@ -76,7 +76,7 @@ def readable(paths: Sequence[Path]) -> list[File]:
         except (SeriesError, *DAMAGE) as error:
             if isinstance(error, UnreadableError) and not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            log.warning("not readable as DICOM", file=str(path), problem=str(error))
+            log.warning("file_unreadable", file=str(path), problem=str(error))
             continue
         found.append(file)
     return found

@@ -6,7 +6,6 @@ connection; `take` runs in the loop's thread pool.
 """
 
 import asyncio
-import logging
 import ssl
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import hl7
+import structlog
 from hl7.mllp import InvalidBlockError, start_hl7_server
 
 from worker.errors import ReceiverError
@@ -24,7 +24,7 @@ from worker.report_language.formats.read import MAX_BYTES, decoded
 ACCEPTED, ERROR, REJECTED = "AA", "AE", "AR"  # HL7 table 0008: stored; try again; never send this again
 _STOP_SECONDS = 10.0
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class ReportReceiver:
@@ -77,7 +77,7 @@ class ReportReceiver:
             asyncio.run(self._serve())
         except Exception as error:  # a door: who waits in `start` is told whatever went wrong
             if self._started.is_set():
-                log.exception("no more reports are taken")
+                log.exception("mllp_receiver_failed")
             self._failure = error
             self._started.set()
 
@@ -101,7 +101,7 @@ class ReportReceiver:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the peer is done
         except (InvalidBlockError, NotAReportError, ValueError) as error:
-            log.warning("connection of %s ended: %s", peer, type(error).__name__)
+            log.warning("mllp_connection_closed", address=peer[0] if peer else None, reason=type(error).__name__)
         finally:
             writer.close()
 
@@ -114,7 +114,7 @@ class ReportReceiver:
         try:
             self._take(content)
         except Exception as error:  # noqa: BLE001 - a door: whatever failed, the sender is told to send again
-            log.error("report %s not taken: %s", oru_links(text).control_id, type(error).__name__)
+            log.error("report_not_taken", control_id=oru_links(text).control_id, problem=type(error).__name__)
             final = isinstance(error, ReportError) and error.retry == "final"
             return _answer(message, REJECTED if final else ERROR)
         return _answer(message, ACCEPTED)

@@ -91,7 +91,7 @@ class DeliveryWorker:
             else:
                 self.broker.commit(self.ledger.commitments.next_due(destination, job_id))
         except BrokerError as error:  # the next sweep enqueues it
-            log.warning("queue", problem=str(error))
+            log.warning("queue_unreachable", problem=str(error))
 
     def attempt(self, delivery: Delivery) -> None:
         """A door: every outcome, also the unexpected, becomes a line of the ledger."""
@@ -105,7 +105,7 @@ class DeliveryWorker:
         except (DicomNodeError, WorkerError) as error:
             self._not_sent(delivery, str(error), final=error.retry != "later")
         except Exception as error:
-            log.exception("unexpected error")
+            log.exception("unexpected_error")
             self._not_sent(delivery, f"unexpected {type(error).__name__}: {error}", final=False)
         else:
             self._judge(delivery, outcomes)
@@ -134,7 +134,7 @@ class DeliveryWorker:
         failed = [outcome for outcome in outcomes if outcome.result == "failed"]
         for outcome in outcomes:
             if outcome.result == "warning":
-                log.warning("sent with a warning", sop_uid=outcome.sop_uid, message=outcome.message)
+                log.warning("object_sent_with_warning", sop_uid=outcome.sop_uid, message=outcome.message)
         if failed:
             taken = [outcome.path.name for outcome in outcomes if outcome.result != "failed"]
             there = len(delivery.taken) + len(taken)
@@ -146,14 +146,14 @@ class DeliveryWorker:
         asks = self.settings.destination(delivery.destination).commitment
         uid = str(generate_uid(prefix=None)) if asks else None
         state = self.ledger.deliveries.end(delivery, DeliveryState.DELIVERED, transaction_uid=uid)
-        log.info("delivered", objects=len(outcomes), job_state=str(state))
+        log.info("results_delivered", objects=len(outcomes), job_state=str(state))
         if asks:
             self.commitments.ask_first(delivery.job_id, delivery.destination)
 
     def _not_sent(self, delivery: Delivery, reason: str, *, final: bool, taken: Sequence[str] = ()) -> None:
         if final or delivery.attempts >= self.settings.max_deliveries:
             self.ledger.deliveries.end(delivery, DeliveryState.FAILED, reason, taken=taken)
-            log.error("delivery failed", reason=reason)
+            log.error("delivery_failed", reason=reason)
         else:
             self.ledger.deliveries.postpone(delivery, reason, backoff(self.settings, delivery.attempts), taken=taken)
-            log.warning("not delivered, will try again", reason=reason)
+            log.warning("delivery_postponed", reason=reason)

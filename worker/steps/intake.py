@@ -67,7 +67,7 @@ class Intake:
         """
         key = (arrival.study_uid, arrival.series_uid)
         if arrival.outcome is Outcome.CONFLICT:
-            log.warning("same SOP Instance UID with other content, kept aside", sop_uid=arrival.sop_uid)
+            log.warning("instance_conflict", sop_uid=arrival.sop_uid)
         now = time.monotonic()
         with self._lock:
             noted = self._noted.get((arrival.association_id, key), float("-inf"))
@@ -123,7 +123,7 @@ class Intake:
         try:
             step(*arguments)
         except Exception:
-            log.exception("intake", step=step.__name__)
+            log.exception("intake_step_failed", step=step.__name__)
 
     def tick(self, open_series: Set[SeriesKey]) -> None:
         """Asks about every series that is proved full, or quiet for long enough with no association that brings it."""
@@ -163,13 +163,15 @@ class Intake:
             commitment_wait_seconds=self._settings.commitment_wait_seconds,
         )
         if mended:
-            log.warning("the clock was set back: waits that went with it are over", rows=mended)
+            log.warning("clock_set_back", rows=mended)
         for job in self._ledger.jobs.free_lost_leases(self._settings.max_attempts):
-            log.error("job failed", job=job.id, reason=job.reason)
+            log.error("job_failed", job=job.id, reason=job.reason)
         for delivery in self._ledger.deliveries.free_lost_leases(self._settings.max_deliveries):
-            log.error("delivery failed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
+            log.error("delivery_failed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
         for delivery in self._ledger.commitments.give_up(self._settings.max_commitment_requests):
-            log.error("not committed", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason)
+            log.error(
+                "commitment_given_up", job=delivery.job_id, destination=delivery.destination, reason=delivery.reason
+            )
         try:
             self._broker.top_up(
                 self._ledger.jobs.due(limit=ENQUEUED_PER_SWEEP),
@@ -178,14 +180,14 @@ class Intake:
                 to_commit=self._ledger.commitments.due(),
             )
         except BrokerError as error:
-            log.warning("queue", problem=str(error))
+            log.warning("queue_unreachable", problem=str(error))
 
     def _ask(self, series: Series, why: str, settle: Callable[[Series], bool], *, study_open: bool) -> None:
         selected = self._selection.select(series, self._protocols.current(), study_open=study_open)
         settled = selected.ask_again_at is None and settle(series)
         problems = [volume.problem for volume in selected.volumes if volume.problem]
         log.info(
-            "series asked",
+            "series_asked",
             series=series.series_uid,
             why=why,
             jobs=selected.jobs,
@@ -197,4 +199,4 @@ class Intake:
         try:
             self._broker.segment(selected.jobs, self._ledger.jobs.priorities(selected.jobs))
         except BrokerError as error:  # the next sweep enqueues them
-            log.warning("queue", problem=str(error))
+            log.warning("queue_unreachable", problem=str(error))

@@ -89,7 +89,7 @@ def run_study(
     if not done:
         raise NothingToDoError(f"no series of {study} was segmented: " + "; ".join(reasons))
     for reason in reasons:
-        log.warning("left out", reason=reason)
+        log.warning("series_left_out", reason=reason)
     return done
 
 

@@ -217,7 +217,7 @@ class Desk:
             with kept(lambda: self.ledger.jobs.renew(job, lease), lease) as lost, self._noted_before_killed(job):
                 self._do(job, lost)
         except TakenBackError as error:
-            log.warning(str(error))
+            log.warning("job_taken_back", reason=str(error))
         except SoftTimeLimitExceeded:
             self._failed(job, self._too_long)
         except Exception as error:
@@ -226,15 +226,15 @@ class Desk:
             broken = retry is None and not passing and means_gpu(self.settings.device)
             reason = str(error)
             if retry is None:
-                log.exception("unexpected error")
+                log.exception("unexpected_error")
                 reason = _unexpected(error)
             if (passing or broken) and job.attempts < self.settings.max_attempts:
                 self.ledger.jobs.postpone(job, reason, backoff(self.settings, job.attempts))
-                log.warning("attempt failed, will try again", reason=reason)
+                log.warning("job_postponed", reason=reason)
             else:
                 self._failed(job, reason)
             if broken:  # an error of CUDA stays with its process: every later job would meet it
-                log.error("this process ends, a new one takes its place")
+                log.error("worker_process_replaced")
                 leave_process(1)
 
     def _do(self, job: Job, lost: threading.Event) -> None:
@@ -266,11 +266,11 @@ class Desk:
                 raise TakenBackError
         if not self.ledger.jobs.segmented(job, result):
             raise TakenBackError
-        log.info("segmented", found=len(result["found"]), seconds=round(sum(result["seconds"].values()), 1))
+        log.info("job_segmented", found=len(result["found"]), seconds=round(sum(result["seconds"].values()), 1))
         try:
             self.broker.deliver(self.ledger.deliveries.due(job.id), {job.id: spec.priority})
         except BrokerError as error:  # the listener's sweep enqueues them
-            log.warning("queue", problem=str(error))
+            log.warning("queue_unreachable", problem=str(error))
 
     def _images(self, spec: JobSpec) -> list[Path]:
         """The files of exactly the instances that the work names: a result on fewer would not be what its UID says."""
@@ -309,7 +309,7 @@ class Desk:
 
     def _failed(self, job: Job, reason: str) -> None:
         if self.ledger.jobs.fail(job, reason):
-            log.error("job failed", reason=reason)
+            log.error("job_failed", reason=reason)
 
 
 def _unexpected(error: Exception) -> str:

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from worker.errors import ReceiverError
 from worker.report_language import NotAReportError
@@ -108,10 +109,12 @@ def test_a_report_that_cannot_be_read_is_rejected_for_good() -> None:
 
 
 def test_a_failure_is_logged_without_the_report(caplog: pytest.LogCaptureFixture) -> None:
-    assert "MSA|AE|MSG7" in answer_when(RuntimeError("secret nodule"))
-    assert "MSG7" in caplog.text
-    assert "secret" not in caplog.text
-    assert "nodule" not in caplog.text
+    with capture_logs() as told:
+        assert "MSA|AE|MSG7" in answer_when(RuntimeError("secret nodule"))
+    (line,) = told
+    assert (line["event"], line["control_id"], line["problem"]) == ("report_not_taken", "MSG7", "RuntimeError")
+    assert "secret" not in caplog.text + str(told)
+    assert "nodule" not in caplog.text + str(told)
 
 
 @pytest.mark.parametrize("wrong", ["", "hello", "MSH", "MSH|", "MSH|^~\\&|RIS|H|NODE|H|20240101||ORU|1|P|2.5\r"])
