@@ -19,10 +19,11 @@ from scipy.ndimage import zoom
 from torch.utils.flop_counter import FlopCounterMode
 
 import voxtell
+from voxtell.engine import BUNDLED_MODEL
 from voxtell.inference.runner import Precision
 from voxtell.inference.shortcuts import EXACT, Shortcuts
 from voxtell.model.checkpoint import load_network
-from voxtell.segmenter import BUNDLED_MODEL, Segmenter
+from voxtell.segmenter import Segmenter
 from voxtell.text.lexical import NgramEncoder
 from voxtell.training.dataset import Case, Dataset, read_dataset, read_volume
 from voxtell.training.measure import read_contours

@@ -78,7 +78,7 @@ def test_a_node_without_the_engine_loads_no_torch(tmp_path):
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.splitlines()[-1].split())
     assert {"pynetdicom", "celery", "sqlalchemy"} <= loaded
-    assert not loaded & {"torch", "nnunetv2", "transformers", "voxtell"}
+    assert not loaded & {"torch", "nnunetv2", "transformers", "safetensors"}
 
 
 # -- what is installed

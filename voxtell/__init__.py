@@ -1,10 +1,14 @@
-"""Array in, masks out: the free-text-prompted 3-D segmentation network.
+"""Array in, masks out: free-text-prompted 3-D segmentation networks. Importing this package loads no torch.
 
-segmenter = voxtell.load()                                  # the bundled model; or a directory of published weights
-masks = segmenter(image, ["liver", "left kidney"])          # float32 (S, A, R) -> bool (P, S, A, R)
+engine = voxtell.load()                                  # the bundled model; or the directory of another
+masks = engine(image, ["liver", "left kidney"])          # float32 (S, A, R) -> bool (P, S, A, R)
 """
 
-import voxtell.inference.openmp  # noqa: F401 (first: it must come before torch)
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import voxtell.inference.openmp  # noqa: F401 (first: every import of torch comes after it)
+from voxtell.engine import BUNDLED_MODEL, Ask, Box, Engine, ModelInfo, Point, Precision, recognise
 from voxtell.errors import (
     CancelledError,
     FetchError,
@@ -16,11 +20,16 @@ from voxtell.errors import (
     PromptError,
     VoxTellError,
 )
-from voxtell.inference.shortcuts import Shortcuts
-from voxtell.segmenter import ModelInfo, Segmenter, load
+from voxtell.inference.shortcuts import EXACT, Shortcuts
+
+if TYPE_CHECKING:
+    from voxtell.segmenter import Segmenter
 
 __all__ = [
+    "Ask",
+    "Box",
     "CancelledError",
+    "Engine",
     "FetchError",
     "FileError",
     "ImageError",
@@ -28,9 +37,52 @@ __all__ = [
     "ModelInfo",
     "NumbersError",
     "OutOfMemoryError",
+    "Point",
     "PromptError",
     "Segmenter",
     "Shortcuts",
     "VoxTellError",
     "load",
 ]
+
+
+def load(
+    model: str | Path | None = None,
+    device: str = "cpu",
+    bank: str | Path | None = None,
+    *,
+    use_bank: bool = True,
+    precision: Precision = "auto",
+    shortcuts: Shortcuts = EXACT,
+    compiled: bool = False,
+) -> Engine:
+    """The model of a directory (the bundled one without), loaded by its own engine, ready on a device.
+
+    bank: an .npz of embeddings that is asked before the text model; without it, one beside the weights is used, and
+    with `use_bank` off none.
+    precision: "auto" is float16 on CUDA and float32 elsewhere; the digest names it unless it is float32. shortcuts:
+    approximations, none by default. compiled: let torch compile the encoder, which takes minutes at the first window.
+
+    Raises:
+        ModelError: a file is missing or damaged, no engine knows the layout, the engine does not have an option that
+            is set, or there is no C compiler for `compiled`.
+        OutOfMemoryError: the device has no room for it now.
+    """
+    directory = BUNDLED_MODEL if model is None else Path(model)
+    layout = recognise(directory)
+    usual = {"precision": "auto", "compile_encoder": False, **vars(EXACT)}
+    asked = {"precision": precision, "compile_encoder": compiled, **vars(shortcuts)}
+    chosen = {name: value for name, value in asked.items() if value != usual[name]}
+    if beyond := chosen.keys() - layout.options.__dataclass_fields__.keys():
+        raise ModelError(f"{directory}: its engine, {layout.engine}, has no {', '.join(sorted(beyond))}; leave it out")
+    found = None if bank is None else Path(bank)
+    return layout.load(directory, device, found, use_bank=use_bank, options=layout.options(**chosen))
+
+
+def __getattr__(name: str) -> object:
+    """`Segmenter`, whose module loads torch (PEP 562)."""
+    if name == "Segmenter":
+        from voxtell.segmenter import Segmenter
+
+        return Segmenter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

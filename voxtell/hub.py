@@ -22,9 +22,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # of whichev
 )
 
 from voxtell.errors import FetchError, ModelError
-from voxtell.model.checkpoint import PLANS, load_network, weights_digest, weights_path
+from voxtell.model.checkpoint import load_network, weights_digest, weights_path
 from voxtell.model.network import VoxTell
-from voxtell.model.plans import Plans
+from voxtell.model.plans import PLANS, Plans
 from voxtell.segmenter import BANK
 from voxtell.text.encoders import QWEN
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -13,8 +13,8 @@ import numpy.typing as npt
 from nibabel.filebasedimages import ImageFileError
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 
+from voxtell.engine import Engine, Spacing
 from voxtell.errors import FileError, PromptError
-from voxtell.inference.preprocess import Spacing
 
 ENDINGS = (".nii.gz", ".nii")
 NAME_BYTES = 150  # of a prompt in a file name; a longer one is cut and ends in a hash of the whole
@@ -48,19 +48,6 @@ class FileJob:
         raise FileError(f"{self.image} is no NIfTI file: its name must end in .nii or .nii.gz")
 
 
-class Segment(Protocol):
-    """What `predict_files` needs of a `Segmenter`."""
-
-    def __call__(
-        self,
-        image: npt.NDArray[np.float32],
-        prompts: Sequence[str],
-        *,
-        spacing: Spacing | None = None,
-        progress: Callable[[float], None] | None = None,
-    ) -> Masks: ...
-
-
 def jobs_for(inputs: Sequence[Path], prompts: Sequence[str]) -> list[FileJob]:
     """The same prompts for every image: `inputs` is one folder (all NIfTI files in it) or any number of files."""
     files = list(inputs)
@@ -83,7 +70,7 @@ def read_jobs(source: str) -> list[FileJob]:
 
 
 def predict_files(
-    segment: Segment,
+    engine: Engine,
     jobs: Sequence[FileJob],
     output: Path,
     *,
@@ -109,7 +96,7 @@ def predict_files(
                 if progress is not None:
                     progress(job, done)
 
-            masks = segment(image.array, job.prompts, spacing=image.spacing, progress=report)
+            masks = engine(image.array, job.prompts, spacing=image.spacing, progress=report)
             for path, values in zip(paths, [combined(masks)] if save_combined else masks, strict=True):
                 write_mask(path, values, image)
     return [path for paths in targets for path in paths]

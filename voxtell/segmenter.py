@@ -6,7 +6,7 @@
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +16,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from voxtell.engine import BUNDLED_MODEL, Ask, Cancelled, ModelInfo, Part, Precision, Progress, Spacing, check_asks
 from voxtell.errors import ModelError
 from voxtell.inference import preprocess
 from voxtell.inference.assembly import Convert
 from voxtell.inference.memory import shortage_said
-from voxtell.inference.preprocess import Spacing
-from voxtell.inference.runner import Cancelled, Precision, Progress, Runner, dtype_of, pick_device
+from voxtell.inference.runner import Runner, dtype_of, pick_device
 from voxtell.inference.shortcuts import EXACT, Shortcuts
 from voxtell.model import checkpoint
 from voxtell.model.network import VoxTell
-from voxtell.model.plans import Plans
-from voxtell.text.encoders import Bank, QwenEncoder, TextEncoder, check_prompts
+from voxtell.model.plans import ENGINE, Plans
+from voxtell.text.encoders import Bank, QwenEncoder, TextEncoder
 from voxtell.text.lexical import NgramEncoder
 
-BUNDLED_MODEL = Path(__file__).parent / "weights"
 BANK = "text_embeddings.npz"  # an embedding bank beside the weights is used without being named
 
 MEANS_THE_SAME = 0.8
 """Cosine of two embeddings from which on they mean one structure."""
 REMEMBERED_PROMPTS = 4096  # embeddings kept between calls; 10 kB each
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a result must say about the model that made it."""
-
-    name: str
-    version: str
-    digest: str  # "sha256:..." of the weights file; then shortcuts, and a precision other than float32
-    licence: str
-    notice: str  # one sentence: what it is not for
-    text_encoder: str
-    # The coarsest grid (S, A, R) that it was trained on, in mm per voxel; None where that is not known.
-    spacing_max: tuple[float, float, float] | None = None
-    # The structures that it was trained on, where these are few: of any other an empty mask says nothing.
-    knows: tuple[str, ...] = ()
 
 
 def load(
@@ -96,7 +79,9 @@ def bank_of(model: str | Path | None, bank: str | Path | None = None) -> Path | 
 
 
 class Segmenter:
-    """Free-text prompts and an image in, masks out."""
+    """VoxTell: free-text prompts and an image in, masks out."""
+
+    takes: frozenset[Part] = frozenset({"text"})
 
     def __init__(
         self,
@@ -126,6 +111,7 @@ class Segmenter:
             card.licence,
             card.notice,
             card.text_encoder,
+            ENGINE,
             network.plans.input.spacing_max,
             card.knows,
         )
@@ -138,7 +124,7 @@ class Segmenter:
     def __call__(
         self,
         image: npt.NDArray[np.float32],
-        prompts: Sequence[str],
+        prompts: Sequence[str | Ask],
         *,
         spacing: Spacing | None = None,
         progress: Progress | None = None,
@@ -150,7 +136,7 @@ class Segmenter:
         (S, A, R); models that were trained at one spacing resample by it. progress is called with 0 to 1; `cancelled`
         is asked before every window. Raises `ImageError`, `PromptError`, `CancelledError`, `OutOfMemoryError`.
         """
-        image, texts = preprocess.check_image(image), check_prompts(prompts)
+        image, texts = preprocess.check_image(image), [text.lower() for text in self._texts(prompts)]
         masks = np.zeros((len(texts), *image.shape), dtype=np.bool_)
         self._segment(image, texts, masks, _positive, spacing, progress, cancelled)
         return masks
@@ -158,19 +144,19 @@ class Segmenter:
     def logits(
         self,
         image: npt.NDArray[np.float32],
-        prompts: Sequence[str],
+        prompts: Sequence[str | Ask],
         *,
         spacing: Spacing | None = None,
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
     ) -> npt.NDArray[np.float32]:
         """Logits float32 (P, S, A, R) whose positive voxels are the masks; -inf outside the crop to the foreground."""
-        image, texts = preprocess.check_image(image), check_prompts(prompts)
+        image, texts = preprocess.check_image(image), [text.lower() for text in self._texts(prompts)]
         logits = np.full((len(texts), *image.shape), -np.inf, dtype=np.float32)
         self._segment(image, texts, logits, _as_is, spacing, progress, cancelled)
         return logits
 
-    def unlearnt(self, prompts: Sequence[str]) -> list[str]:
+    def unlearnt(self, prompts: Sequence[str | Ask]) -> list[str]:
         """The prompts that mean none of the structures in `info.knows`; none where these are not listed.
 
         Known is what lies close to words that the training answered with a mask, and closer than to words that it
@@ -178,9 +164,14 @@ class Segmenter:
         """
         if not self.info.knows or not prompts:
             return []
-        closest, refused = self._closeness(prompts)
+        texts = self._texts(prompts)
+        closest, refused = self._closeness(texts)
         learnt = (closest >= MEANS_THE_SAME) & (closest > refused)
-        return [prompt for prompt, known in zip(prompts, learnt.tolist(), strict=True) if not known]
+        return [text for text, known in zip(texts, learnt.tolist(), strict=True) if not known]
+
+    def _texts(self, prompts: Sequence[str | Ask]) -> list[str]:
+        """The texts of the prompts. Raises `PromptError` for one that has a box or points, or none."""
+        return [str(ask.text) for ask in check_asks(prompts, self.takes, self.info.name)]
 
     def _refused(self, texts: Sequence[str]) -> set[str]:
         """The prompts that are closest to what the model was taught to refuse: their masks are empty, whatever the

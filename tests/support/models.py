@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from voxtell.card import Card
 from voxtell.model.network import VoxTell
-from voxtell.model.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
+from voxtell.model.plans import EncoderPlans, InputPlans, Plans, PromptPlans
 from voxtell.text.lexical import NgramEncoder
 
 COARSE = InputPlans(

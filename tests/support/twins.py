@@ -21,6 +21,7 @@ class ThresholdSegmenter:
         licence="none",
         notice="Thresholds for tests; no network.",
         text_encoder="none",
+        engine="threshold",
     )
 
     def __call__(

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from voxtell.model.plans import Card, Plans
+from voxtell.card import Card
+from voxtell.model.plans import Plans
 from voxtell.training.architecture import BUNDLED, bundled_plans
 from voxtell.training.cards import NAME_LENGTH, fine_tuned, trained
 from voxtell.training.dataset import Dataset

@@ -174,4 +174,4 @@ def test_a_model_without_a_record_is_described_by_its_own_card(published: Path) 
 
 def test_what_a_model_knows_is_said(published: Path) -> None:
     assert hub.describe(published)["knows"] == "whatever is asked for"
-    assert hub.describe(voxtell.segmenter.BUNDLED_MODEL)["knows"].startswith("brainstem, spinal cord, ")
+    assert hub.describe(voxtell.engine.BUNDLED_MODEL)["knows"].startswith("brainstem, spinal cord, ")

@@ -17,7 +17,8 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 import voxtell
-from voxtell.model.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
+from voxtell.card import Card
+from voxtell.model.plans import EncoderPlans, InputPlans, Plans, PromptPlans
 from voxtell.phantom import head_and_neck
 from voxtell.text.lexical import NgramEncoder
 from voxtell.training import plot

@@ -7,8 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from dicom_node.regions import region_for
+from voxtell.engine import BUNDLED_MODEL
 from voxtell.model.plans import Plans
-from voxtell.segmenter import BUNDLED_MODEL
 from worker.job_spec import JobSpec, Priority, Route
 from worker.protocols import (
     InactiveError,

@@ -10,11 +10,11 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 
+from voxtell.engine import Spacing
 from voxtell.errors import ImageError
 from voxtell.model.plans import InputPlans, Plans, Triple
 
-Box = tuple[slice, slice, slice]
-Spacing = tuple[float, float, float]
+Slices = tuple[slice, slice, slice]
 Image = npt.NDArray[np.float32]
 
 MIN_STD = 1e-8  # grey values; a constant image stays at zero instead of dividing by nothing
@@ -30,8 +30,8 @@ class Field:
     """
 
     volume: Tensor
-    inside: Box
-    crop: Box
+    inside: Slices
+    crop: Slices
     resampled: bool
     air: float | None = None
 
@@ -107,7 +107,7 @@ def halved(field: Field, patch: Triple) -> Field:
     return _pad(half, patch, (s, a, r), resampled=False)
 
 
-def foreground_box(image: Image, above: float | None) -> Box | None:
+def foreground_box(image: Image, above: float | None) -> Slices | None:
     """Bounding box of the voxels above a grey value, or of those that are not zero; None when there are none.
 
     Holes need no filling: they are inside the box.
@@ -159,7 +159,7 @@ def _resampled_shape(shape: tuple[int, ...], plans: InputPlans, spacing: Spacing
     )
 
 
-def _pad(volume: Image, patch: Triple, crop: Box, resampled: bool, air: float | None = None) -> Field:
+def _pad(volume: Image, patch: Triple, crop: Slices, resampled: bool, air: float | None = None) -> Field:
     before = [max(0, size - n) // 2 for n, size in zip(volume.shape, patch, strict=True)]
     after = [max(0, size - n) - b for n, size, b in zip(volume.shape, patch, before, strict=True)]
     padded = np.pad(volume, list(zip(before, after, strict=True))) if any(before + after) else volume

@@ -5,13 +5,14 @@ slab of blended sums, and a pass over the volume takes as many prompts as fit.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from voxtell.engine import Cancelled, Precision, Progress
 from voxtell.errors import CancelledError, ModelError, OutOfMemoryError
 from voxtell.inference import memory, preprocess, tiling
 from voxtell.inference.assembly import Convert, Rows
@@ -20,10 +21,6 @@ from voxtell.inference.shortcuts import ABSENT, EXACT, Shortcuts
 from voxtell.model.mask_decoder import Shared
 from voxtell.model.network import VoxTell
 from voxtell.model.plans import Triple
-
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-Progress = Callable[[float], None]
-Cancelled = Callable[[], bool]
 
 
 class Runner:

@@ -23,10 +23,9 @@ from torch import Tensor
 
 from voxtell.errors import ModelError
 from voxtell.model.network import UNUSED, VoxTell
-from voxtell.model.plans import Plans
+from voxtell.model.plans import PLANS, Plans
 from voxtell.model.prompt_decoder import from_published_order
 
-PLANS = "plans.json"
 PUBLISHED_WEIGHTS = Path("fold_0", "checkpoint_final.pth")
 BUNDLED_WEIGHTS = Path("model.safetensors")
 

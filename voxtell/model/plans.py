@@ -12,10 +12,14 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+from voxtell.card import Card
 from voxtell.errors import ModelError
 
 Triple = tuple[int, int, int]
 
+ENGINE = "voxtell"
+"""The engine's name, in results and messages."""
+PLANS = "plans.json"
 CONFIGURATION = "3d_fullres"
 
 # The only layer classes a plans.json may name. Nothing in the file is imported by its name.
@@ -97,27 +101,6 @@ class InputPlans:
             raise ModelError("normalization needs std > 0 and lower < upper")
         if (self.spacing_min is None) != (self.spacing_max is None) or (self.spacing_min and self.spacing is None):
             raise ModelError("spacing_min and spacing_max come together, with spacing")
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a model says of itself."""
-
-    name: str = "VoxTell"
-    version: str = "unversioned"
-    licence: str = "see the licence of the weights where they were published"
-    notice: str = "Not for diagnosis without review; the published weights are not for commercial use."
-    text_encoder: Literal["qwen3", "ngrams"] = "qwen3"
-    knows: tuple[str, ...] = ()
-    """The structures that it was trained on; none: whatever is asked for."""
-    taught: tuple[str, ...] = ()
-    """The other words for them that it was trained on, descriptions among them."""
-    refused: tuple[str, ...] = ()
-    """What it was trained to answer with an empty mask."""
-
-    def __post_init__(self) -> None:
-        if self.text_encoder not in ("qwen3", "ngrams"):
-            raise ModelError(f"text_encoder {self.text_encoder!r} is unknown; it is 'qwen3' or 'ngrams'")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from voxtell.errors import ModelError, PromptError
+from voxtell.errors import ModelError
 from voxtell.inference.memory import CPU, free_bytes
 
 QWEN = "Qwen/Qwen3-Embedding-4B"
@@ -34,21 +34,6 @@ class TextEncoder(Protocol):
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> float32 (P, dim) on the CPU, in the order of the prompts."""
-
-
-def check_prompts(prompts: Sequence[str]) -> list[str]:
-    """The prompts in lower case, as every text encoder takes them, or `PromptError`."""
-    if isinstance(prompts, str):
-        raise PromptError(f"prompts must be a list of texts; write [{prompts!r}] for one prompt")
-    texts = list(prompts)
-    if not texts:
-        raise PromptError("there is no prompt; name at least one structure to segment")
-    for number, text in enumerate(texts, start=1):
-        if not isinstance(text, str):
-            raise PromptError(f"prompt {number} is {text!r}, not a text")
-        if not text.strip():
-            raise PromptError(f"prompt {number} of {len(texts)} is empty; name a structure or leave it out")
-    return [text.lower() for text in texts]
 
 
 class QwenEncoder:

@@ -11,8 +11,8 @@ import torch
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from voxtell.engine import Precision
 from voxtell.errors import VoxTellError
-from voxtell.inference.runner import Precision
 from voxtell.segmenter import load
 from voxtell.training import ablation, cache, dataset, export, plot, setup
 from voxtell.training import complete as completing

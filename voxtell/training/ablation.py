@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-import voxtell
+from voxtell.segmenter import load
 from voxtell.training.dataset import Dataset
 from voxtell.training.export import export
 from voxtell.training.loop import Schedule, Trainer
@@ -72,9 +72,7 @@ def ablate(
         trainer = Trainer(run, start.plans, drawn.train, schedule)
         trainer.run(report=lambda entry, name=variant.folder: _tell(say, name, entry))  # type: ignore[misc]
         export(run, run / "model")
-        measured = measure(
-            voxtell.load(run / "model"), replace(data, cases=measured_on), {}, (), robust=0, phantoms=0, say=say
-        )
+        measured = measure(load(run / "model"), replace(data, cases=measured_on), {}, (), robust=0, phantoms=0, say=say)
         dice = {name: float(np.mean([score.dice for score in scores])) for name, scores in measured.scores.items()}
         outcomes.append(VariantScore(variant, steps, len(measured.seconds), dice))
         (folder / "ablation.json").write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")

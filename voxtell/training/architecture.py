@@ -1,6 +1,7 @@
 """The bundled model's dimensions and card."""
 
-from voxtell.model.plans import Card, EncoderPlans, InputPlans, Plans, PromptPlans
+from voxtell.card import Card
+from voxtell.model.plans import EncoderPlans, InputPlans, Plans, PromptPlans
 from voxtell.training.cards import with_words
 from voxtell.training.vocabulary import builtin
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from voxtell.model.plans import Card
+from voxtell.card import Card
 from voxtell.training.dataset import Dataset
 from voxtell.training.vocabulary import Vocabulary
 

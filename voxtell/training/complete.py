@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from voxtell.nifti import FileJob, Segment, output_files, read_image, write_mask
+from voxtell.engine import Engine
+from voxtell.nifti import FileJob, output_files, read_image, write_mask
 from voxtell.training.dataset import Case, read_dataset
 from voxtell.training.measure import read_contours
 from voxtell.training.scores import dice
 
 
 def complete(
-    data: Path, models: Sequence[Segment], out: Path, say: Callable[[str], object] = lambda _: None, doubt: float = 0.0
+    data: Path, models: Sequence[Engine], out: Path, say: Callable[[str], object] = lambda _: None, doubt: float = 0.0
 ) -> Path:
     """Write the masks that most `models` agree on as NIfTI files into `out`, and a data set file beside them.
 
@@ -53,7 +54,7 @@ def complete(
     return path
 
 
-def _doubtful(case: Case, models: Sequence[Segment], out: Path, doubt: float) -> dict[str, float]:
+def _doubtful(case: Case, models: Sequence[Engine], out: Path, doubt: float) -> dict[str, float]:
     """The contours of a case that agree less with the models than `doubt`, with their Dice."""
     contours = read_contours(case)
     paths = _voted(case.image, tuple(contours), models, out)
@@ -65,7 +66,7 @@ def _listed(left_out: Mapping[str, float]) -> str:
     return "".join(f"; {name} left out (Dice {agreement:.2f})" for name, agreement in left_out.items())
 
 
-def _drawn(image: Path, structures: tuple[str, ...], models: Sequence[Segment], out: Path) -> dict[str, Any]:
+def _drawn(image: Path, structures: tuple[str, ...], models: Sequence[Engine], out: Path) -> dict[str, Any]:
     """An entry for each structure that the models find."""
     return {
         structure: {"file": str(path.resolve()), "drawn_by": "model"}
@@ -74,7 +75,7 @@ def _drawn(image: Path, structures: tuple[str, ...], models: Sequence[Segment], 
     }
 
 
-def _voted(image: Path, structures: tuple[str, ...], models: Sequence[Segment], out: Path) -> dict[str, Path]:
+def _voted(image: Path, structures: tuple[str, ...], models: Sequence[Engine], out: Path) -> dict[str, Path]:
     """Files of what most models say, written where they are not there; also of masks that are empty."""
     paths = output_files(FileJob(image, structures), out, save_combined=False)
     if structures and not all(path.exists() for path in paths):

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from voxtell.card import Card
 from voxtell.model.checkpoint import load_network
-from voxtell.model.plans import Card, Plans
+from voxtell.model.plans import Plans
 from voxtell.training.dataset import DatasetError
 from voxtell.training.widen import widen
 

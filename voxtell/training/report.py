@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import voxtell
-from voxtell.segmenter import Segmenter
+from voxtell.segmenter import Segmenter, load
 from voxtell.training import plot
 from voxtell.training.ablation import VariantScore, read_outcomes
 from voxtell.training.dataset import Dataset
@@ -33,7 +32,7 @@ def write_report(
 ) -> None:
     """Measure a model on the validation cases of `data`; write Markdown to `out` and figures into a folder beside
     it."""
-    segmenter = voxtell.load(model)
+    segmenter = load(model)
     unseen, negatives = held_out()
     measured = measure(segmenter, data, unseen, negatives, robust=robust, phantoms=phantoms, say=say)
     figures = out.parent / "figures"

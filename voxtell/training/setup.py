@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxtell.inference.preprocess import Spacing, downsample, triple
+from voxtell.engine import Spacing
+from voxtell.inference.preprocess import downsample, triple
 from voxtell.model.checkpoint import load_network
 from voxtell.model.plans import Plans
 from voxtell.phantom import Array, head_and_neck

@@ -55,7 +55,7 @@ def info(folder: Folder = None, as_json: Annotated[bool, typer.Option("--json", 
 
 
 def _folder(folder: Path | None) -> Path:
-    from voxtell.segmenter import BUNDLED_MODEL
+    from voxtell.engine import BUNDLED_MODEL
 
     named = load().model
     return folder or (Path(named) if named else BUNDLED_MODEL)

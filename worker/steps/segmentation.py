@@ -62,7 +62,7 @@ class ImagesMissingError(WorkerError):
 def segment(
     paths: Sequence[Path],
     prompts: Sequence[Prompt],
-    segmenter: "voxtell.Segmenter",
+    segmenter: "voxtell.Engine",
     *,
     derived: Sequence[Derived] = (),
     volume: str | None = None,
@@ -117,7 +117,7 @@ def _back(prompt: Prompt, seen: Mask, network: highdicom.Volume, series: ImageSe
     return PackedMask.of(mask)
 
 
-def load_segmenter(settings: Settings, *, use_bank: bool = True) -> "voxtell.Segmenter":
+def load_segmenter(settings: Settings, *, use_bank: bool = True) -> "voxtell.Engine":
     """The model that the settings name, on the device that they name, with the shortcuts that they allow.
 
     Raises:
@@ -139,7 +139,7 @@ def load_segmenter(settings: Settings, *, use_bank: bool = True) -> "voxtell.Seg
     )
 
 
-def _load_in_turn(settings: Settings) -> "voxtell.Segmenter":
+def _load_in_turn(settings: Settings) -> "voxtell.Engine":
     """`load_segmenter` while no other process computes: what a network at work leaves of a GPU may be too little."""
     require_engine()
     from voxtell.inference.runner import pick_device
@@ -186,7 +186,7 @@ class Desk:
         self.ledger = Ledger(settings.ledger_url)
         self.store = Store(settings.home)
         self.broker = Broker(celery_app(settings))
-        self._other: tuple[tuple[object, ...], voxtell.Segmenter] | None = None
+        self._other: tuple[tuple[object, ...], voxtell.Engine] | None = None
 
     @classmethod
     def of_this_process(cls) -> "Desk":
@@ -196,11 +196,11 @@ class Desk:
         return cls._mine
 
     @cached_property
-    def segmenter(self) -> "voxtell.Segmenter":
+    def segmenter(self) -> "voxtell.Engine":
         """The node's model; loading the published one takes a minute."""
         return _load_in_turn(self.settings)
 
-    def _segmenter(self, wanted: Settings) -> "voxtell.Segmenter":
+    def _segmenter(self, wanted: Settings) -> "voxtell.Engine":
         """The engine that a job was made for; of those that are not the node's own the last one stays loaded."""
         engine = _engine_of(wanted)
         if engine == _engine_of(self.settings):

@@ -1,0 +1,235 @@
+"""What every segmentation engine offers, and which engine a model directory is made for. Nothing here loads torch.
+
+A new engine is a folder with a `layout.py`, whose `LAYOUT` recognises and loads its model directories, and one line in
+`LAYOUTS` below.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from voxtell.errors import ModelError, PromptError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from voxtell.card import Card
+
+LAYOUTS: tuple[str, ...] = ("voxtell.layout",)
+"""One line per engine: the module whose `LAYOUT` knows its model directories."""
+
+BUNDLED_MODEL = Path(__file__).parent / "weights"
+
+Part = Literal["text", "box", "point"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Index = tuple[float, float, float]
+Spacing = tuple[float, float, float]
+Progress = Callable[[float], None]
+Cancelled = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of voxels: its lowest and highest index (S, A, R) in the image handed over, both inside the box.
+
+    An index between two voxels is rounded outwards.
+
+    Raises:
+        PromptError: an index is not finite, or `low` lies above `high`.
+    """
+
+    low: Index
+    high: Index
+
+    def __post_init__(self) -> None:
+        _check_index(self.low, "the low corner of a box")
+        _check_index(self.high, "the high corner of a box")
+        if any(low > high for low, high in zip(self.low, self.high, strict=True)):
+            raise PromptError(f"a box goes from its low corner to its high corner, not from {self.low} to {self.high}")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A voxel index (S, A, R) in the image handed over that lies inside the structure, or outside if not `positive`.
+
+    Raises:
+        PromptError: the index is not finite.
+    """
+
+    at: Index
+    positive: bool = True
+
+    def __post_init__(self) -> None:
+        _check_index(self.at, "a point")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One structure to segment: by text, by a box, by points, or by several of these together.
+
+    Raises:
+        PromptError: none of the parts is given.
+    """
+
+    text: str | None = None
+    box: Box | None = None
+    points: tuple[Point, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise PromptError("a prompt is empty; give a text, a box or points")
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """Which parts are given."""
+        given: dict[Part, bool] = {
+            "text": self.text is not None,
+            "box": self.box is not None,
+            "point": bool(self.points),
+        }
+        return frozenset(part for part, there in given.items() if there)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a result must say about the model that made it."""
+
+    name: str
+    version: str
+    digest: str  # "sha256:..." of the weights file; then shortcuts, and a precision other than float32
+    licence: str
+    notice: str  # one sentence: what it is not for
+    text_encoder: str
+    engine: str  # the name of its layout, such as "voxtell"
+    # The coarsest grid (S, A, R) that it was trained on, in mm per voxel; None where that is not known.
+    spacing_max: Spacing | None = None
+    # The structures that it was trained on, where these are few: of any other an empty mask says nothing.
+    knows: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """A loaded model: an image and prompts in, masks out. It is used from one thread at a time."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model, as results name it."""
+
+    @property
+    def device(self) -> str:
+        """Where it computes, as torch names it: "cpu", "cuda:0"."""
+
+    @property
+    def takes(self) -> frozenset[Part]:
+        """The parts of an `Ask` that it reads."""
+
+    def __call__(
+        self,
+        image: npt.NDArray[np.float32],
+        prompts: Sequence[str | Ask],
+        *,
+        spacing: Spacing | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> npt.NDArray[np.bool_]:
+        """Segments each prompt: bool (P, S, A, R) in the order of the prompts, on the grid of the image.
+
+        image: float32 (S, A, R), index 0 growing to superior, 1 to anterior, 2 to right. spacing: mm per voxel
+        (S, A, R). progress: called with 0 to 1. cancelled: asked often; True ends the work.
+
+        Raises:
+            ImageError, PromptError: the input cannot be used; no window was run.
+            CancelledError: `cancelled` said so.
+            OutOfMemoryError: the device has no room for it now.
+        """
+
+    def unlearnt(self, prompts: Sequence[str | Ask]) -> Sequence[str]:
+        """The texts that mean no structure in `info.knows`: their empty masks say nothing. Empty if that is open."""
+
+
+class Layout(ABC):
+    """One engine, as seen from its model directories."""
+
+    engine: ClassVar[str]
+    """The engine's name."""
+    holds: ClassVar[str]
+    """What a model directory of this engine holds, for people."""
+    options: ClassVar[type[Any]]
+    """A dataclass of what can be set when a model is loaded. A node's setting of the same name fills a field."""
+
+    @abstractmethod
+    def fits(self, directory: Path) -> bool:
+        """Whether the directory is one of this engine's."""
+
+    @abstractmethod
+    def card(self, directory: Path) -> Card:
+        """What the model says of itself; reads no weights. Raises `ModelError`."""
+
+    @abstractmethod
+    def load(self, directory: Path, device: str, bank: Path | None, *, use_bank: bool, options: Any) -> Engine:
+        """The model, ready on a device. `options` is an instance of `self.options`. Raises like `voxtell.load`."""
+
+    @abstractmethod
+    def describe(self, directory: Path) -> dict[str, Any]:
+        """Facts on the model for people: name, version, licence, digest, sizes, origin. Raises `ModelError`."""
+
+    @abstractmethod
+    def verify(self, directory: Path) -> dict[str, str]:
+        """Recomputes the digests and runs a self-test; returns file -> "sha256:...". Raises `ModelError`."""
+
+
+def recognise(directory: Path) -> Layout:
+    """The layout, and so the engine, of a model directory.
+
+    Raises:
+        ModelError: there is no such directory, no layout fits it, or several do; names the known layouts.
+    """
+    layouts: list[Layout] = [import_module(name).LAYOUT for name in LAYOUTS]
+    known = "; ".join(f"{layout.engine}: {layout.holds}" for layout in layouts)
+    if not directory.is_dir():
+        raise ModelError(f"{directory} is no model directory; name one that holds the files of a model ({known})")
+    fitting = [layout for layout in layouts if layout.fits(directory)]
+    if not fitting:
+        raise ModelError(f"{directory} holds no model of a known layout; known are {known}")
+    if len(fitting) > 1:
+        names = " and ".join(layout.engine for layout in fitting)
+        raise ModelError(f"{directory} holds models of {names}; give each a directory of its own ({known})")
+    return fitting[0]
+
+
+def check_asks(prompts: Sequence[str | Ask], takes: frozenset[Part], model: str) -> list[Ask]:
+    """The prompts as `Ask`s, in their order.
+
+    Raises:
+        PromptError: there is none, one is empty or no prompt, or one has a part that the model does not take; names
+            prompt, part and model.
+    """
+    if isinstance(prompts, str):
+        raise PromptError(f"prompts must be a list of texts; write [{prompts!r}] for one prompt")
+    given = list(prompts)
+    if not given:
+        raise PromptError("there is no prompt; name at least one structure to segment")
+    return [_checked(prompt, number, len(given), takes, model) for number, prompt in enumerate(given, start=1)]
+
+
+def _checked(prompt: object, number: int, count: int, takes: frozenset[Part], model: str) -> Ask:
+    if not isinstance(prompt, str | Ask):
+        raise PromptError(f"prompt {number} is {prompt!r}, not a text")
+    ask = Ask(prompt) if isinstance(prompt, str) else prompt
+    if ask.text is not None and not ask.text.strip():
+        raise PromptError(f"prompt {number} of {count} is empty; name a structure or leave it out")
+    called = f"prompt {number} of {count}" + (f" ({ask.text!r})" if ask.text is not None else "")
+    if beyond := sorted(ask.parts - takes):
+        raise PromptError(f"{called} has a {' and a '.join(beyond)}; {model} takes {' or '.join(sorted(takes))} only")
+    return ask
+
+
+def _check_index(index: Index, what: str) -> None:
+    if len(index) != 3 or not all(math.isfinite(value) for value in index):
+        raise PromptError(f"{what} is {index}; it must be three finite voxel indices (S, A, R)")
