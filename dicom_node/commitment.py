@@ -34,7 +34,7 @@ _INVALID_ARGUMENT: Final = 0x0115
 _RECOVERABLE: Final = (0x0110, 0x0213)  # processing failure, resource limitation: PS3.7 annex C
 
 
-class _Event(enum.IntEnum):
+class _ReportType(enum.IntEnum):
     """Event types of the report (PS3.4 table J.3-2)."""
 
     ALL_COMMITTED = 1
@@ -202,9 +202,9 @@ class Commitment:
 
 
 def _send_report(association: Association, report: Dataset, whom: str) -> None:
-    event = _Event.SOME_FAILED if "FailedSOPSequence" in report else _Event.ALL_COMMITTED
+    kind = _ReportType.SOME_FAILED if "FailedSOPSequence" in report else _ReportType.ALL_COMMITTED
     response, _ = association.send_n_event_report(
-        report, event, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        report, kind, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
     )
     _check(response, f"{whom} was told about storage commitment {report.TransactionUID}")
 

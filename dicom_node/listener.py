@@ -47,7 +47,7 @@ _STOP_SECONDS: Final = 10.0  # an association that does not end by then is left 
 
 
 @dataclass
-class _Line:
+class _Connection:
     """What is known of one connection, from its first byte on."""
 
     session: Session
@@ -56,7 +56,7 @@ class _Line:
 
 
 @dataclass
-class _Storing:
+class _StoreRequest:
     """One C-STORE request; see `dicom_node.upper_layer.messages.Storing`."""
 
     reception: Reception
@@ -107,7 +107,7 @@ class Listener:
         self._services = services
         self._server: Server | None = None
         self._lock = threading.Lock()
-        self._lines: weakref.WeakKeyDictionary[Any, _Line] = weakref.WeakKeyDictionary()
+        self._connections: weakref.WeakKeyDictionary[Any, _Connection] = weakref.WeakKeyDictionary()
         try:
             access.check()
             self._ae = AE(ae_title)
@@ -192,7 +192,7 @@ class Listener:
         association = weakref.ref(event.assoc)
         session = self.sessions.begin(lambda: (known := association()) is not None and known.is_alive())
         with self._lock:
-            self._lines[event.assoc] = _Line(session)
+            self._connections[event.assoc] = _Connection(session)
 
     def _association_requested(self, event: evt.Event) -> None:
         """Refuse a peer by its address; offer the private classes that a welcome one asks for."""
@@ -213,27 +213,27 @@ class Listener:
             association.acceptor.supported_contexts = contexts
 
     def _association_established(self, event: evt.Event) -> None:
-        self._lines[event.assoc].established = True
+        self._connections[event.assoc].established = True
 
     def _control_received(self, event: evt.Event) -> None:
         if isinstance(event.primitive, A_RELEASE):
-            self._lines[event.assoc].released = True
+            self._connections[event.assoc].released = True
 
     def _connection_closed(self, event: evt.Event) -> None:
-        line = self._lines[event.assoc]
-        if not line.established:
+        connection = self._connections[event.assoc]
+        if not connection.established:
             stop_waiting_for_request(event.assoc)
             return
         try:
-            line.session.end(aborted=not line.released)
+            connection.session.end(aborted=not connection.released)
         except Exception:  # noqa: BLE001 (a door: pynetdicom's thread goes on)
-            _log.exception("association_end_not_taken", extra={"association": line.session.association_id})
+            _log.exception("association_end_not_taken", extra={"association": connection.session.association_id})
 
     # an instance
 
     def _serve(self, association: Association, pass_on: PassOn) -> Messages:
         """What takes the messages of an association, from the first on."""
-        self._lines[association].established = True  # its own thread may not have come to say so
+        self._connections[association].established = True  # its own thread may not have come to say so
         accepted = {context.context_id: context for context in association.accepted_contexts}
         contexts = {
             number: context.transfer_syntax[0]
@@ -242,14 +242,14 @@ class Listener:
         }
         return Messages(contexts, partial(self._begin, association), pass_on)
 
-    def _begin(self, association: Association, request: Command, transfer_syntax: UID) -> _Storing:
+    def _begin(self, association: Association, request: Command, transfer_syntax: UID) -> _StoreRequest:
         announced = Announced(request.sop_class_uid, request.sop_uid, transfer_syntax, _origin(association))
         reception = Reception(announced, self._store, self._limits.free_bytes)
-        return _Storing(reception, partial(self._finish, association))
+        return _StoreRequest(reception, partial(self._finish, association))
 
     def _finish(self, association: Association, reception: Reception) -> tuple[int, str]:
         """The door of C-STORE: whatever happens becomes a status."""
-        session = self._lines[association].session
+        session = self._connections[association].session
         try:
             header, receipt = reception.finish()
             session.arrived(header, receipt, _origin(association))

@@ -39,14 +39,14 @@ class Part(Protocol):
         """Leave nothing behind of what did not finish."""
 
 
-Begin = Callable[[FileMetaDataset | None], Part]
+BeginPart = Callable[[FileMetaDataset | None], Part]
 """Begins a part by its file meta information; by None, when there is none, and the bytes are all that came."""
 
 
 class Parts:
     """The parts of one request."""
 
-    def __init__(self, content_type: str, begin: Begin) -> None:
+    def __init__(self, content_type: str, begin: BeginPart) -> None:
         """Raises WebRequestError for another kind of request."""
         message = Message()
         message["Content-Type"] = content_type

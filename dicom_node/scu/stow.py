@@ -32,7 +32,7 @@ _BUSY: Final = (408, 429)
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _InstanceAnswer:
     """What the service says of one instance."""
 
     stored: bool
@@ -141,22 +141,22 @@ def _refusal(response: requests.Response, peer: WebPeer) -> PeerError | PeerRefu
     return PeerRefusedError(f"{said}; check that its URL is that of a DICOMweb service which takes STOW-RS.")
 
 
-def _said(response: requests.Response) -> Mapping[str, _Answer] | None:
+def _said(response: requests.Response) -> Mapping[str, _InstanceAnswer] | None:
     """What the response says of every instance that it names; None when it names none."""
-    said: dict[str, _Answer] = {}
+    said: dict[str, _InstanceAnswer] = {}
     try:
         content = Dataset.from_json(json.loads(response.content))
         for item in content.get("ReferencedSOPSequence") or []:
-            said[str(item.ReferencedSOPInstanceUID)] = _Answer(True, int(item.get("WarningReason") or _STORED))
+            said[str(item.ReferencedSOPInstanceUID)] = _InstanceAnswer(True, int(item.get("WarningReason") or _STORED))
         for item in content.get("FailedSOPSequence") or []:
             reason = int(item.get("FailureReason") or _PROCESSING_FAILURE)
-            said[str(item.ReferencedSOPInstanceUID)] = _Answer(False, reason)
+            said[str(item.ReferencedSOPInstanceUID)] = _InstanceAnswer(False, reason)
     except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or no data set of the standard in it
         return None
     return said or None
 
 
-def _outcome(path: Path, http_status: int, said: Mapping[str, _Answer] | None, peer: WebPeer) -> SendOutcome:
+def _outcome(path: Path, http_status: int, said: Mapping[str, _InstanceAnswer] | None, peer: WebPeer) -> SendOutcome:
     sop_uid = str(read_file_meta_info(path).MediaStorageSOPInstanceUID)
     if said is None and http_status == 200:
         return judged(path, sop_uid, _STORED, peer)

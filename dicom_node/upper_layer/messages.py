@@ -31,7 +31,7 @@ class Storing(Protocol):
         """Leave nothing behind of what did not finish."""
 
 
-Begin = Callable[[Command, UID], Storing]
+BeginStoring = Callable[[Command, UID], Storing]
 """Begins to serve a request whose data set comes in a transfer syntax."""
 
 PassOn = Callable[[int, bytes], None]
@@ -41,7 +41,7 @@ PassOn = Callable[[int, bytes], None]
 class Messages:
     """The messages of one association."""
 
-    def __init__(self, contexts: Mapping[int, UID], begin: Begin, pass_on: PassOn) -> None:
+    def __init__(self, contexts: Mapping[int, UID], begin: BeginStoring, pass_on: PassOn) -> None:
         """`contexts` are those accepted for storage, with their transfer syntaxes."""
         self._contexts = contexts
         self._begin = begin
