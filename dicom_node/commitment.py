@@ -1,9 +1,13 @@
-"""Storage commitment, push model (PS3.4 annex J): asked of a peer, and given to those who store here.
+"""Storage commitment, push model (PS3.4 annex J), in both roles: asks a peer for it, and gives it to those who ask.
 
 The asker sends an N-ACTION with a transaction UID and the instances it means; the answer is an N-EVENT-REPORT, on the
 same association or, as most peers do it, on a new one to the asker's listener. So a `Commitment` is a service of the
 listener. As provider it answers on a new association when it knows the asker's address, else on the one that the
 question came by.
+
+Concurrency. The listener calls a `Commitment` in the threads of its associations; `on_report` and `peer_of` run there
+too, several at a time. Each answer goes out from a thread of its own, because the question's association must first get
+its N-ACTION response.
 """
 
 import enum
@@ -35,14 +39,14 @@ _RECOVERABLE: Final = (0x0110, 0x0213)  # processing failure, resource limitatio
 
 
 class _ReportType(enum.IntEnum):
-    """Event types of the report (PS3.4 table J.3-2)."""
+    """Event types of the N-EVENT-REPORT (PS3.4 table J.3-2)."""
 
     ALL_COMMITTED = 1
     SOME_FAILED = 2
 
 
 class FailureReason(enum.IntEnum):
-    """Why an instance is not committed (PS3.3 section C.14.1.1)."""
+    """Why an instance is not committed: those values of PS3.3 section C.14.1.1 that this node gives."""
 
     NO_SUCH_INSTANCE = 0x0112
     CLASS_INSTANCE_CONFLICT = 0x0119
@@ -50,7 +54,7 @@ class FailureReason(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Reference:
-    """An instance that commitment is asked for."""
+    """An instance that commitment is asked for, by its two UIDs."""
 
     sop_class_uid: str
     sop_uid: str
@@ -58,7 +62,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class CommitmentReport:
-    """What a peer commits itself to keep; `failed` gives a reason (FailureReason or another code) per instance."""
+    """What a peer answered to one transaction.
+
+    `committed` holds the SOP Instance UIDs that it commits itself to keep; `failed` gives the failure reason of each of
+    the others: a FailureReason or another code of PS3.3 section C.14.1.1.
+    """
 
     transaction_uid: str
     committed: frozenset[str]
@@ -74,10 +82,14 @@ def request_commitment(
     wait_seconds: float = 0.0,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> CommitmentReport | None:
-    """Ask `peer` to commit itself to `references`; the report when it comes within `wait_seconds` on this association.
+    """Ask `peer` to commit itself to keep `references`; returns its report if that comes at once.
 
-    None: it will come to the listener, under `transaction_uid`. Raises PeerError ("later") when the peer does not
-    answer or is short of something, PeerRefusedError when it does not do commitment.
+    The association stays open for up to `wait_seconds` for the report. None means that the report will come to the
+    listener, under `transaction_uid`.
+
+    Raises:
+        PeerError: the peer does not answer, fails or is short of resources.
+        PeerRefusedError: the peer does not do commitment, or refuses this request.
     """
     inbox: list[CommitmentReport] = []
     arrived = threading.Event()
@@ -104,7 +116,10 @@ def request_commitment(
 
 
 class Commitment:
-    """The listener's part in storage commitment: takes reports, and answers questions from what the store holds."""
+    """The listener's part in storage commitment: takes reports, and answers requests from what the store holds.
+
+    Give it to the Listener as one of its `services`.
+    """
 
     def __init__(
         self,
@@ -115,7 +130,12 @@ class Commitment:
         peer_of: Callable[[str], Peer | None] = lambda _ae_title: None,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
-        """`on_report` takes the reports about what was asked of others; `peer_of` finds an asker by its AE title."""
+        """Answer from `store`, as `ae_title`.
+
+        `on_report` takes the reports about what this node asked of others; when it raises, the peer is told "processing
+        failure" (0x0110) and may report again. `peer_of` finds an asker by its AE title; for None the answer goes out
+        on the association of the question. `timeouts` are those of the new association.
+        """
         self._store = store
         self._ae_title = ae_title
         self._on_report = on_report
@@ -124,13 +144,13 @@ class Commitment:
         self._questions: weakref.WeakKeyDictionary[Association, Dataset] = weakref.WeakKeyDictionary()
 
     def contexts(self) -> list[PresentationContext]:
-        """The offer in both roles: a peer that reports to us comes as provider."""
+        """The presentation context to offer, in both roles: a peer that reports to this node comes as SCP."""
         context = build_context(StorageCommitmentPushModel)
         context.scu_role = context.scp_role = True
         return [context]
 
     def handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
-        """What pynetdicom is to call."""
+        """The events of pynetdicom with the functions that it is to call."""
         return [
             (evt.EVT_N_EVENT_REPORT, self._report_received),
             (evt.EVT_N_ACTION, self._question_received),
@@ -138,7 +158,7 @@ class Commitment:
         ]
 
     def _report_received(self, event: evt.Event) -> tuple[int, None]:
-        """A door: what goes wrong becomes a status, after which the peer may report again."""
+        """A door: whatever goes wrong becomes a status, after which the peer may report again."""
         try:
             report = _read_report(event.event_information)
             if self._on_report:
@@ -156,7 +176,7 @@ class Commitment:
         return _SUCCESS, None
 
     def _answer_sent(self, event: evt.Event) -> None:
-        """The response to the question is on its way, so the report may follow."""
+        """Start the report of a question whose N-ACTION response is on its way; other PDUs start none."""
         question = self._questions.pop(event.assoc, None)
         if question is not None:
             threading.Thread(target=self._report, args=(event.assoc, question), name="commitment", daemon=True).start()
@@ -180,7 +200,10 @@ class Commitment:
             _log.warning("commitment_report_not_sent", extra=facts)
 
     def _answer(self, question: Dataset) -> Dataset:
-        """Which of the instances asked for the store holds, under the class asked for (PS3.4 section J.3.3)."""
+        """The report on a question (PS3.4 section J.3.3).
+
+        An instance is committed if the store holds it under the SOP class that was asked for.
+        """
         wanted = {item.ReferencedSOPInstanceUID: item.ReferencedSOPClassUID for item in question.ReferencedSOPSequence}
         held = self._store.classes_of(wanted)
         committed, failed = [], []

@@ -1,6 +1,8 @@
-"""What can go wrong between DICOM objects, the disk and the peers; `retry` says whether trying again makes sense.
+"""The errors of DICOM objects, the disk and the peers; `retry` says whether trying again makes sense.
 
-`final`: the same input fails again. `later`: a peer or a disk may recover. `usage`: the caller's words are off.
+`final`: the same input fails again. `later`: a peer or a disk may recover, so the same call may succeed. `usage`: the
+caller has to change a setting or an argument first. Docstrings elsewhere name the class only; its `retry` stands here.
+The message of each is one sentence for people: what is wrong, where, and what to do.
 """
 
 from typing import ClassVar, Literal

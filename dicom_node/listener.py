@@ -1,9 +1,10 @@
-"""C-STORE in: an instance is on disk and fsynced before the sender hears Success (PS3.4 annex B, PS3.7 section 9.1.1).
+"""C-STORE SCP: an instance is on disk and fsynced before its sender hears Success (PS3.4 annex B, PS3.7 section 9.1.1).
 
 Concurrency. pynetdicom gives each association two threads: its own, and that of the upper layer (PS3.8), which serves
 C-STORE requests one after the other and sees the connection end; so an association that is over (release, abort and
 a dropped line alike) has nothing going on any more. `on_arrival` and `on_association_end` run in the latter thread;
-several associations may call them at the same time.
+several associations may call them at the same time. `start` and `stop` belong to one thread; `open_series` may be
+called from any.
 """
 
 import logging
@@ -48,7 +49,7 @@ _STOP_SECONDS: Final = 10.0  # an association that does not end by then is left 
 
 @dataclass
 class _Connection:
-    """What is known of one connection, from its first byte on."""
+    """What is known of one connection, from the moment it is accepted."""
 
     session: Session
     established: bool = False
@@ -73,7 +74,10 @@ class _StoreRequest:
 
 
 class Listener:
-    """A Storage and Verification SCP; `with Listener(...) as listener:` runs it, `listener.port` is where."""
+    """A Storage and Verification SCP (PS3.4 annexes B and A).
+
+    `with Listener(...) as listener:` runs it, and `listener.port` is the port that it got.
+    """
 
     def __init__(
         self,
@@ -90,12 +94,15 @@ class Listener:
         share_port: bool = False,
         services: Sequence[Service] = (),
     ) -> None:
-        """Prepare a listener on `host`:`port` (0: any free port).
+        """Prepare a listener on `host`:`port` (0: any free port), which puts what it receives into `store`.
 
         `on_arrival` is called after the instance is durable and before Success is sent; when it raises, the sender is
-        told to try again later and the instance stays in the store. `share_port` lets several processes listen on one
-        port (SO_REUSEPORT). `services` are offered besides storage and verification. Raises ListenerError for an AE
-        title or a network that is none.
+        told to try again later (0xA700) and the instance stays in the store. `on_association_end` is called once for
+        each established association, however it ended. With `tls` every peer must speak TLS. `share_port` lets several
+        processes listen on one port (SO_REUSEPORT). `services` are offered besides storage and verification.
+
+        Raises:
+            ListenerError: the AE title is none (PS3.5 section 6.2), or an entry of `access.networks` is no network.
         """
         self._store = store
         self.sessions = Sessions(store, on_arrival=on_arrival, on_end=on_association_end, shared=share_port)
@@ -124,11 +131,15 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The port that peers connect to."""
+        """The port that peers connect to; the one that was asked for before `start`."""
         return int(self._server.server_address[1]) if self._server else self._address[1]
 
     def start(self) -> None:
-        """Accept associations from now on, in threads of its own. Raises ListenerError when the port cannot be had."""
+        """Accept associations from now on, in threads of its own.
+
+        Raises:
+            ListenerError: the port cannot be bound, as when another program listens there.
+        """
         contexts = [build_context(Verification), *(storage_context(uid) for uid in storage_classes())]
         handlers: list[tuple[Any, Callable[[evt.Event], Any]]] = [
             (evt.EVT_CONN_OPEN, self._connection_opened),
@@ -161,7 +172,10 @@ class Listener:
         ).start()
 
     def stop(self) -> None:
-        """Accept no more, abort what is open, wait until every association has been reported as ended."""
+        """Accept no more, abort what is open, wait until every association has been reported as ended.
+
+        Waits at most 10 s for each; does nothing when the listener does not run.
+        """
         if self._server is None:
             return
         self._server.shutdown()
@@ -180,7 +194,7 @@ class Listener:
         self.stop()
 
     def open_series(self) -> set[SeriesKey]:
-        """(study UID, series UID) of every instance that somebody brought who is not done yet.
+        """The series (study UID, series UID) for which an association is open that has brought an instance of them.
 
         With a shared port this includes the associations of the other listener processes on the same store.
         """
@@ -195,7 +209,7 @@ class Listener:
             self._connections[event.assoc] = _Connection(session)
 
     def _association_requested(self, event: evt.Event) -> None:
-        """Refuse a peer by its address; offer the private classes that a welcome one asks for."""
+        """Reject a peer by its address; offer the private SOP classes that an admitted one asks for."""
         association = event.assoc
         if not self._access.allows(association.requestor.address):
             _log.warning(
@@ -232,7 +246,7 @@ class Listener:
     # an instance
 
     def _serve(self, association: Association, pass_on: PassOn) -> Messages:
-        """What takes the messages of an association, from the first on."""
+        """Make what takes the messages of an association; called once, in the thread of its upper layer."""
         self._connections[association].established = True  # its own thread may not have come to say so
         accepted = {context.context_id: context for context in association.accepted_contexts}
         contexts = {
@@ -248,7 +262,7 @@ class Listener:
         return _StoreRequest(reception, partial(self._finish, association))
 
     def _finish(self, association: Association, reception: Reception) -> tuple[int, str]:
-        """The door of C-STORE: whatever happens becomes a status."""
+        """The door of C-STORE: whatever goes wrong becomes a status (PS3.4 table B.2-1) and an Error Comment."""
         session = self._connections[association].session
         try:
             header, receipt = reception.finish()

@@ -1,4 +1,4 @@
-"""Bytes on disk: every instance that was acknowledged, every result, everything that was put aside.
+"""Keeps instances, results and quarantined files on the disk, in one folder tree.
 
 ```
 home/
@@ -14,7 +14,10 @@ home/
 How a file gets its name: it is written in incoming/, fsynced, hard linked to its final name (a link never replaces what
 is there, so the first of several writers wins whatever process it is in), and the folder of the final name is fsynced.
 A crash at any moment leaves either nothing or the whole file under the final name, and a rest in incoming/ that the
-next start sweeps away. Several processes and threads may use one home.
+next start sweeps away.
+
+Concurrency. Several processes, and several threads of each, may use one home. Instances need no lock, since the link
+decides; the quarantine has one, because its files are removed by age. Only `dicom_node.removal` takes files away.
 """
 
 import contextlib
@@ -43,7 +46,7 @@ _REMEMBERED_FOLDERS: Final = 4096  # series whose folder needs no further fsync 
 
 
 class Outcome(enum.Enum):
-    """What became of an instance that was handed to the store."""
+    """What became of an instance that was handed to the store; it was durable in each case."""
 
     NEW = "new"
     SAME = "same"  # already there, byte for byte
@@ -52,7 +55,7 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True)
 class Receipt:
-    """Where the bytes now lie, durable."""
+    """Where the bytes of an instance now lie, durable: in studies/, or for a CONFLICT in quarantine/."""
 
     path: Path
     outcome: Outcome
@@ -60,7 +63,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Stored:
-    """One instance of the store."""
+    """One instance of the store, with its UIDs and its file."""
 
     study_uid: str
     series_uid: str
@@ -69,12 +72,13 @@ class Stored:
 
 
 class Store:
-    """The folder tree of this module's docstring."""
+    """The folder tree of this module's docstring; every method may be called by any thread."""
 
     def __init__(self, home: Path) -> None:
         """Make the tree under `home` and remove what dead processes left in incoming/.
 
-        Raises StoreError when `home` cannot be made or written.
+        Raises:
+            StoreError: `home` cannot be made or written, or its file system has no hard links or no locks.
         """
         self.home = home
         self.studies = home / "studies"
@@ -97,22 +101,30 @@ class Store:
     # instances
 
     def put(self, part10: bytes, *, study_uid: str, series_uid: str, sop_uid: str) -> Receipt:
-        """Keep one instance whose whole file is at hand; like `keep`."""
+        """Keep one instance whose whole DICOM file is in memory. Returns and raises as `keep` does."""
         self._instance_path(study_uid, series_uid, sop_uid)
         with self._as_store_error(self.home), self.incoming() as file:
             file.write(part10)
             return self.keep(file, study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid)
 
     def incoming(self) -> Incoming:
-        """A new file to write a DICOM File into, for `keep` or `put_aside`. Raises OSError."""
+        """A new file to write a DICOM file into, for `keep` or `put_aside`; gone at the end of its `with` block.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
         return Incoming(self.workspace.new_path())
 
     def keep(self, file: Incoming, *, study_uid: str, series_uid: str, sop_uid: str) -> Receipt:
         """Keep one instance; when this returns, a power failure does not lose it.
 
-        `file` is complete: preamble, file meta information, data set. "Other content" is any other byte, so an
-        instance that comes again in another transfer syntax is put aside too. Raises StoreError ("later") when the disk
-        does not take it; ValueError when one of the UIDs is none.
+        `file` is complete: preamble, file meta information, data set. The first instance of a SOP Instance UID stays
+        for good; the same bytes again are SAME, any other byte makes a CONFLICT, which is put aside. So an instance
+        that comes again in another transfer syntax is put aside too.
+
+        Raises:
+            StoreError: the disk does not take it; nothing is kept.
+            ValueError: one of the UIDs is none (PS3.5 section 9.1).
         """
         final = self._instance_path(study_uid, series_uid, sop_uid)
         with self._as_store_error(final):
@@ -126,10 +138,13 @@ class Store:
         return Receipt(kept, Outcome.CONFLICT)
 
     def put_back(self, path: Path, *, study_uid: str, series_uid: str) -> None:
-        """Link the instance in the file `path`, on the store's disk, to its place: this works on a full disk too.
+        """Link the instance in the file `path`, which lies on the store's disk, back to its place; the file stays.
 
-        One that has come again with other content stands, and a copy of `path` is put aside: both were acknowledged.
-        Raises StoreError ("later").
+        This works on a full disk too. If the instance has come again meanwhile with other content, that one stays, and
+        a copy of `path` is put aside: both were acknowledged.
+
+        Raises:
+            StoreError: the disk does not take it.
         """
         final = self._instance_path(study_uid, series_uid, path.stem)
         with self._as_store_error(final):
@@ -139,11 +154,11 @@ class Store:
         self.put(content, study_uid=study_uid, series_uid=series_uid, sop_uid=path.stem)
 
     def series_paths(self, study_uid: str, series_uid: str) -> list[Path]:
-        """The instances of a series by file name; empty when the series is unknown."""
+        """The files of a series, sorted by name; empty when the series is unknown. Raises ValueError for no UID."""
         return sorted(self._series_folder(study_uid, series_uid).glob("*.dcm"))
 
     def count(self, study_uid: str, series_uid: str) -> int:
-        """How many instances of a series there are, without looking at any."""
+        """How many instances of a series there are, counted by file names; 0 when the series is unknown."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self._series_folder(study_uid, series_uid)) as entries:
             return sum(entry.name.endswith(".dcm") for entry in entries)
         return 0
@@ -153,7 +168,7 @@ class Store:
         return _names(self.studies / _checked_uid(study_uid))
 
     def walk(self) -> Iterator[Stored]:
-        """Every instance, study by study and series by series."""
+        """Yields every instance, study by study and series by series, each in the order of UIDs."""
         for study_uid in filter(is_uid, _names(self.studies)):
             for series_uid in filter(is_uid, _names(self.studies / study_uid)):
                 for path in self.series_paths(study_uid, series_uid):
@@ -162,7 +177,8 @@ class Store:
     def classes_of(self, sop_uids: Collection[str]) -> dict[str, str]:
         """The SOP Class UIDs of those of `sop_uids` that the store holds, by SOP Instance UID.
 
-        The search begins with what came last and ends when all are found: that is what storage commitment is asked for.
+        The search begins with the series that changed last and ends when all are found: storage commitment is asked
+        for what has just come. An instance that the store lacks makes it look at every series.
         """
         missing = set(sop_uids)
         found: dict[str, str] = {}
@@ -175,10 +191,13 @@ class Store:
         return found
 
     def put_aside(self, file: Incoming, reason: str, *, name: str | None = None, **facts: str) -> Path:
-        """Put a file into quarantine, `reason` and `facts` beside it as JSON; the same bytes again take no more room.
+        """Put a file into quarantine, with `reason` and `facts` beside it as JSON; returns its path.
 
-        The time of the note (its st_mtime) is when the bytes came last. Raises StoreError ("later") when the disk does
-        not take them.
+        It is named by `name`, or by the SHA-256 of its content; under a name that is taken nothing is written, so the
+        same bytes again take no more room. The time of the note (its st_mtime) is when the bytes came last.
+
+        Raises:
+            StoreError: the disk does not take it.
         """
         with self._as_store_error(self._quarantine):
             path = self._quarantine / f"{name or file.digest()[:32]}.dcm"
@@ -198,8 +217,11 @@ class Store:
     def results(self, job_id: str) -> Iterator[Path]:
         """A folder to write a job's results into; on leaving without an error it becomes results/<job> as a whole.
 
-        An earlier result of the job is replaced in the same instant. On an error nothing of it remains; an OSError of
-        whoever writes into the folder becomes a StoreError ("later"), as when the disk is full.
+        An earlier result of the job is replaced in the same instant. On an error nothing of the new one remains.
+
+        Raises:
+            StoreError: the disk does not take it; an OSError of whoever writes into the folder becomes one too.
+            ValueError: `job_id` cannot name a folder.
         """
         final = self._results / _checked_name(job_id)
         with self._as_store_error(final), self.scratch() as folder:
@@ -211,7 +233,7 @@ class Store:
             fsync(final.parent)
 
     def result_paths(self, job_id: str) -> list[Path]:
-        """The files of a job's result by name; empty when it has none."""
+        """The files of a job's result, sorted by path; empty when it has none."""
         folder = self._results / _checked_name(job_id)
         return sorted(path for path in folder.rglob("*") if path.is_file())
 
@@ -219,9 +241,12 @@ class Store:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder that goes when the block ends; what a dead process left of its own goes at the next start.
+        """A folder on the store's disk for the `with` block, removed at its end.
 
-        Raises OSError.
+        What a dead process leaves of its own goes at the next start of any process.
+
+        Raises:
+            OSError: the disk does not take it.
         """
         folder = self.workspace.new_path()
         try:
@@ -231,7 +256,7 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     def free_bytes(self) -> int:
-        """Bytes that may still be written."""
+        """Bytes that may still be written to the disk of the store, without those reserved for root."""
         disk = os.statvfs(self.home)
         return disk.f_bavail * disk.f_frsize
 

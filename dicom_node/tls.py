@@ -1,4 +1,7 @@
-"""TLS by the BCP 195 profile (PS3.15 annex B.9, RFC 8996, RFC 9325): version 1.2 or 1.3, forward secrecy only."""
+"""TLS contexts of the BCP 195 profile (PS3.15 annex B.9, RFC 8996, RFC 9325): TLS 1.2 or 1.3, forward secrecy only.
+
+The same contexts serve DICOM associations and HTTP. A context may be used by any number of threads and connections.
+"""
 
 import ssl
 from pathlib import Path
@@ -20,9 +23,13 @@ _CIPHERS: Final = ":".join(
 
 
 def server_context(certificate: Path, key: Path, *, client_authorities: Path | None = None) -> ssl.SSLContext:
-    """For a listener. With `client_authorities` only peers with a certificate that one of them signed may connect.
+    """The TLS context of a server, which shows `certificate` to its peers.
 
-    All files are PEM. Raises TlsError for a file that is missing or does not fit.
+    With `client_authorities` only peers whose certificate one of them signed may connect. All files are PEM;
+    `certificate` may hold the chain behind its first certificate.
+
+    Raises:
+        TlsError: a file is missing or no PEM file, or the key does not fit the certificate.
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER)
     _load_identity(context, certificate, key)
@@ -35,10 +42,14 @@ def server_context(certificate: Path, key: Path, *, client_authorities: Path | N
 def client_context(
     authorities: Path | None = None, *, certificate: Path | None = None, key: Path | None = None
 ) -> ssl.SSLContext:
-    """For a peer that is reached by TLS; its certificate must carry its host name and be signed by `authorities`.
+    """The TLS context for connections to a peer, whose certificate must carry its host name and be signed properly.
 
-    Without `authorities` those of the operating system are trusted. `certificate` and `key` identify this node to peers
-    that ask for it. Raises TlsError for a file that is missing or does not fit.
+    `authorities` sign the peer's certificate; without them those of the operating system are trusted. `certificate` and
+    `key` identify this node to peers that ask for it; without `key` the file `certificate` holds both. All files are
+    PEM.
+
+    Raises:
+        TlsError: a file is missing or no PEM file, or the key does not fit the certificate.
     """
     context = _context(ssl.PROTOCOL_TLS_CLIENT)
     if authorities is not None:

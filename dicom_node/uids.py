@@ -1,4 +1,4 @@
-"""Unique identifiers (PS3.5 section 9): which strings are one, and how a result always gets the same one."""
+"""Unique identifiers (PS3.5 section 9): tells which strings are UIDs, and derives the UIDs of results."""
 
 import hashlib
 import json
@@ -15,12 +15,15 @@ _VERSION_BITS: Final = 0xF000 << 64
 
 
 def is_uid(text: str) -> bool:
-    """True for digits and dots, at most 64 characters, no empty component: such a string is also a safe file name."""
+    """True for at most 64 characters of digits and dots without an empty component.
+
+    Such a string is also a safe file name. Leading zeros in a component are let pass.
+    """
     return len(text) <= MAX_LENGTH and _UID.fullmatch(text) is not None
 
 
 def derived_uid(*parts: str) -> str:
-    """The UID that belongs to `parts`: the same parts in the same order always give the same UID.
+    """Derives a UID from `parts`: the same parts in the same order always give the same UID.
 
     The form is `2.25.<integer>` of a UUID (PS3.5 section B.2); the UUID is version 8 of RFC 9562, made of the first
     128 bits of SHA-256 over the parts.

@@ -1,4 +1,4 @@
-"""What a listener tells those who run it, and what may be added to it."""
+"""What a listener reports to the program that runs it, and the interface of services that may be added to it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,23 +14,30 @@ from dicom_node.store import Outcome
 
 @dataclass(frozen=True)
 class Arrival:
-    """An instance that is durable and about to be acknowledged."""
+    """An instance that is durable and about to be acknowledged.
+
+    An instance that came before is reported too, with `outcome` SAME or CONFLICT; then `path` is the file in the store
+    or in quarantine.
+    """
 
     study_uid: str
     series_uid: str
     sop_uid: str
     sop_class_uid: str
     path: Path
-    calling_ae: str
+    calling_ae: str  # see dicom_node.origin.Origin
     called_ae: str
     address: str
-    association_id: str
+    association_id: str  # of the association or web request; unique, made up by this node
     outcome: Outcome
 
 
 @dataclass(frozen=True)
 class AssociationEnd:
-    """An association is over; `series` holds (study UID, series UID) of every instance that it brought."""
+    """An association or a web request is over.
+
+    `series` holds the series (study UID, series UID) of every instance that it brought; empty if it brought none.
+    """
 
     association_id: str
     series: frozenset[SeriesKey]
@@ -38,10 +45,10 @@ class AssociationEnd:
 
 
 class Service(Protocol):
-    """Something else that peers may ask of the listener, such as storage commitment."""
+    """Another service class that the listener offers to peers, such as storage commitment."""
 
     def contexts(self) -> list[PresentationContext]:
-        """What it offers to take."""
+        """The presentation contexts to offer (PS3.8 section 7.1.1.13); called once, when the listener starts."""
 
     def handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
-        """Its pynetdicom events, each with the function to call."""
+        """pynetdicom's events, each with the function to call, which runs in the threads of the associations."""

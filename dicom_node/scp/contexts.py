@@ -1,4 +1,8 @@
-"""What the node takes by C-STORE: storage SOP classes (PS3.4 section B.5), transfer syntaxes (PS3.5 annex A)."""
+"""The presentation contexts that the node takes by C-STORE: SOP classes (PS3.4 section B.5) and transfer syntaxes.
+
+The node must not refuse what a PACS has, so it takes every storage class and every transfer syntax (PS3.5
+annex A) that pydicom or pynetdicom can name. Whether the images can be decoded is asked later, of each series.
+"""
 
 import functools
 from typing import Final
@@ -57,7 +61,10 @@ def transfer_syntaxes() -> tuple[UID, ...]:
 
 @functools.cache
 def storage_classes() -> tuple[UID, ...]:
-    """Every storage SOP class of a patient's study: the current ones, and the retired ones pydicom can name."""
+    """Every storage SOP class of a patient's study: the current ones, and the retired ones that pydicom can name.
+
+    Also has pynetdicom serve those that it does not know (see `register_storage_class`).
+    """
     current = {UID(context.abstract_syntax) for context in AllStoragePresentationContexts}
     for uid, (name, kind, *_rest) in UID_dictionary.items():
         known_elsewhere = uid_to_service_class(uid).__name__ != "ServiceClass"
@@ -68,16 +75,16 @@ def storage_classes() -> tuple[UID, ...]:
 
 
 def register_storage_class(uid: UID) -> None:
-    """Let pynetdicom serve C-STORE for a class that it does not know."""
+    """Has pynetdicom serve C-STORE for a SOP class that it does not know, in the whole process; harmless for others."""
     if uid_to_service_class(uid) is not StorageServiceClass:
         register_uid(uid, uid.keyword or "Storage_" + uid.replace(".", "_"), StorageServiceClass)
 
 
 def is_private_class(uid: UID) -> bool:
-    """True for a SOP class that a vendor made up, under a root of its own (PS3.5 section 9.2)."""
+    """True for a SOP class that a vendor made up: its UID has a root other than the standard's (PS3.5 section 9.2)."""
     return not uid.startswith(_STANDARD_ROOT)
 
 
 def storage_context(uid: UID) -> PresentationContext:
-    """The offer to take one class in every transfer syntax."""
+    """The presentation context that takes one SOP class in every one of `transfer_syntaxes`."""
     return build_context(uid, list(transfer_syntaxes()))

@@ -1,4 +1,4 @@
-"""Which instance an encoded data set is: its four UIDs, read without touching the rest of it."""
+"""Reads the four UIDs that say which instance an encoded data set is, and nothing behind them."""
 
 import io
 import zlib
@@ -28,7 +28,7 @@ class HeaderError(DicomNodeError):
 
 @dataclass(frozen=True)
 class Header:
-    """Which instance of which series of which study; every one a checked UID (PS3.5 section 9.1)."""
+    """The UIDs of an instance, its series and its study, and its SOP class; each one is checked (PS3.5 section 9.1)."""
 
     sop_class_uid: str
     sop_uid: str
@@ -37,9 +37,14 @@ class Header:
 
 
 def read_header(data_set: BinaryIO, transfer_syntax: UID) -> Header:
-    """Read the UIDs of a data set (behind preamble and file meta information) that is encoded in `transfer_syntax`.
+    """Reads the UIDs of a data set, encoded in `transfer_syntax`, that begins where `data_set` stands.
 
-    Raises HeaderError naming the attribute that is missing or no UID; bytes that are no data set raise PYDICOM_ERRORS.
+    `data_set` has neither preamble nor file meta information; it is read up to Series Instance UID (0020,000E), or of a
+    deflated one the first 16 MiB. An unknown transfer syntax is taken for explicit VR little endian.
+
+    Raises:
+        HeaderError: an attribute is missing or no UID; the message names it.
+        PYDICOM_ERRORS: the bytes are no data set (see `dicom_node.images.pydicom_errors`).
     """
     # Of private transfer syntaxes nothing is known; in practice their headers are explicit little endian.
     known = transfer_syntax.is_transfer_syntax

@@ -1,6 +1,7 @@
-"""What becomes of one instance that comes in: kept in the store, or put aside, and the status (PS3.4 annex B).
+"""Receives one instance: keeps it in the store or puts it into quarantine, and says with which status (PS3.4 annex B).
 
-C-STORE and STOW-RS both take this way.
+C-STORE and STOW-RS both take this way. What cannot be kept is put aside rather than lost, because its sender may have
+deleted it by then.
 """
 
 import enum
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class StoreStatus(enum.IntEnum):
-    """What a C-STORE response says here (PS3.4 table B.2-1; the low byte of a failure is free to choose)."""
+    """The statuses of this node for an instance (PS3.4 table B.2-1; the low byte of a failure is free to choose)."""
 
     SUCCESS = 0x0000
     OUT_OF_RESOURCES = 0xA700  # the same instance may be accepted later
@@ -32,7 +33,7 @@ class StoreStatus(enum.IntEnum):
 
 
 class RefusedError(Exception):
-    """A request that gets a failure status."""
+    """The instance gets a failure status; the text says why."""
 
     def __init__(self, status: StoreStatus, reason: str) -> None:
         super().__init__(reason)
@@ -46,20 +47,23 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Announced:
-    """What is said of an instance before its data set comes: a C-STORE command, or file meta information."""
+    """What is known of an instance before its data set comes, by a C-STORE command or by file meta information."""
 
     sop_class_uid: str
     sop_uid: str
     transfer_syntax: UID
     origin: Origin
-    study_uid: str = ""  # of which it must be, if not of any
+    study_uid: str = ""  # the study that it must belong to; "" for any
 
 
 class Reception:
-    """One instance on its way in, with the bytes and the transfer syntax it comes in."""
+    """One instance on its way in, stored with the bytes and the transfer syntax in which it comes.
+
+    `write` any number of times, then `finish`; or `discard` at any time. Used by one thread at a time.
+    """
 
     def __init__(self, announced: Announced, store: Store, required_bytes: int) -> None:
-        """Begin a file; nothing is taken when less than `required_bytes` would be left on the disk."""
+        """Begin a file in `store`; nothing is taken when fewer than `required_bytes` are free on its disk."""
         self._announced = announced
         self._store = store
         self._required_bytes = required_bytes
@@ -79,7 +83,7 @@ class Reception:
         self.write(start)
 
     def write(self, content: bytes | memoryview) -> None:
-        """Take the next bytes of the data set; what is wrong with them is said by `finish`."""
+        """Take the next bytes of the data set; raises nothing, `finish` says what went wrong."""
         if self._file:
             try:
                 self._file.write(content)
@@ -87,10 +91,13 @@ class Reception:
                 self._out_of_resources("the store cannot write", error)
 
     def finish(self) -> tuple[Header, Receipt]:
-        """Make the instance durable.
+        """Make the instance durable; returns its UIDs and where it lies.
 
-        Raises RefusedError: out of resources when the disk is too full or fails; otherwise for a data set that cannot
-        be kept, after putting it into quarantine.
+        Raises:
+            RefusedError: out of resources (0xA700) when the disk is too full or fails, and nothing is kept; else, for a
+                data set that is not the instance announced (0xA900) or cannot be read (0xC000), which is now in
+                quarantine.
+            StoreError: the disk did not take the file into quarantine either.
         """
         try:
             if self._file and self._store.free_bytes() < self._required_bytes:
@@ -102,7 +109,7 @@ class Reception:
             self.discard()
 
     def discard(self) -> None:
-        """Leave nothing behind of an instance that did not come to its end."""
+        """Remove the unfinished file; harmless after `finish`, and a second time."""
         if self._file:
             self._file.discard()
             self._file = None
@@ -125,7 +132,7 @@ class Reception:
         _log.warning("instance_quarantined", extra=facts)
 
     def _checked_header(self, file: Incoming) -> Header:
-        """The UIDs of the data set, which must be those announced (PS3.4 section B.2.3, status A9xx)."""
+        """The UIDs of the data set, if it is the instance announced (PS3.4 table B.2-1, A9xx). Raises RefusedError."""
         announced = self._announced
         try:
             with file.reader(self._data_set_at) as data_set:

@@ -1,7 +1,11 @@
-"""Who brings what just now: associations and web requests, from their beginning until their end was told.
+"""Keeps which series are arriving just now, by associations and web requests, until the end of each was reported.
 
-All sessions of a process share one `Sessions`; what it knows of the other processes of a home it learns from the
-store's workspace. Each session is used by one thread at a time.
+A series counts as open as long as somebody who brought an instance of it may bring more; the intake does not settle it
+meanwhile. All sessions of a process share one `Sessions`; it learns of the other processes of a home from the store's
+workspace.
+
+Concurrency. Each `Session` is used by one thread at a time, `Sessions` by any number; `on_arrival` and `on_end` run in
+the thread of the session, without a lock held.
 """
 
 import threading
@@ -16,7 +20,7 @@ from dicom_node.store import Receipt, Store
 
 
 class Sessions:
-    """The sessions of this process, and the series that they or those of other processes bring."""
+    """The open sessions of this process, and the series that they or those of other processes are bringing."""
 
     def __init__(
         self,
@@ -26,7 +30,11 @@ class Sessions:
         on_end: Callable[[AssociationEnd], None] | None,
         shared: bool,
     ) -> None:
-        """`shared`: other processes receive too and have to know."""
+        """Report arrivals to `on_arrival` and ends to `on_end`.
+
+        With `shared` other processes receive into the same `store`: open series are announced to them, and theirs are
+        asked for.
+        """
         self._store = store
         self.on_arrival = on_arrival
         self.on_end = on_end
@@ -36,11 +44,14 @@ class Sessions:
         self._announcing = threading.Lock()
 
     def begin(self, is_alive: Callable[[], bool] = lambda: True) -> "Session":
-        """A new session; one whose `is_alive` says no holds up nobody, should its end never be told."""
+        """A new session, which is open from its first instance on.
+
+        One whose `is_alive` says no holds up nobody, should its end never be reported.
+        """
         return Session(self, is_alive)
 
     def open_series(self) -> set[SeriesKey]:
-        """(study UID, series UID) of every instance that an open session brought."""
+        """(study UID, series UID) of every instance that an open session of any process has brought."""
         return self._open_here() | (self._store.workspace.announced_by_others() if self._shared else set())
 
     def _open_here(self) -> set[SeriesKey]:
@@ -48,27 +59,27 @@ class Sessions:
             return {series for session in self._open if session.is_alive() for series in session.series}
 
     def brings(self, session: "Session", series: SeriesKey) -> None:
-        """Note that a session brought the first instance of a series."""
+        """Note that a session brought its first instance of a series. Raises OSError when it cannot be announced."""
         with self._lock:
             session.series.add(series)
             self._open.add(session)
         self._announce()
 
     def over(self, session: "Session") -> None:
-        """Forget a session."""
+        """Forget a session that is over. Raises OSError when it cannot be announced."""
         with self._lock:
             self._open.discard(session)
         self._announce()
 
     def _announce(self) -> None:
-        """Let the other processes know; one at a time, so that the last word is the latest."""
+        """Tell the other processes which series are open; one thread at a time, so that the last word is the latest."""
         if self._shared:
             with self._announcing:
                 self._store.workspace.announce(self._open_here())
 
 
 class Session:
-    """One association, or one request of DICOMweb."""
+    """One association, or one request of STOW-RS; `association_id` is unique, `series` what it has brought so far."""
 
     def __init__(self, sessions: Sessions, is_alive: Callable[[], bool]) -> None:
         self.association_id = uuid.uuid4().hex
@@ -78,7 +89,11 @@ class Session:
         self._ended = False
 
     def arrived(self, header: Header, receipt: Receipt, origin: Origin) -> None:
-        """Tell of an instance that is durable and about to be acknowledged; raises what `on_arrival` raises."""
+        """Report an instance that is durable and about to be acknowledged.
+
+        Its series is open before `on_arrival` is called. Raises what `on_arrival` raises, and OSError when the series
+        cannot be announced to the other processes; the sender must not be told Success then.
+        """
         key = (header.study_uid, header.series_uid)
         if key not in self.series:
             self._sessions.brings(self, key)
@@ -98,7 +113,10 @@ class Session:
         )
 
     def end(self, *, aborted: bool) -> None:
-        """Tell once that it is over; its series are open until whoever is told has been told."""
+        """Report the end, the first time it is called; the series stay open until `on_end` has returned or raised.
+
+        `aborted` is True for anything but an orderly release. Raises what `on_end` raises.
+        """
         if self._ended:
             return
         self._ended = True

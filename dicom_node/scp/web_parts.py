@@ -1,6 +1,6 @@
-"""DICOM files out of the body of a STOW-RS request as it comes (PS3.18 section 8.6.1.2, RFC 2387).
+"""Takes DICOM files out of the body of a STOW-RS request while it comes (PS3.18 section 8.6.1.2, RFC 2387).
 
-Nothing of a file is held in memory but its file meta information.
+Nothing of a file is held in memory but its file meta information (at most 64 KiB). One thread at a time.
 """
 
 import io
@@ -23,31 +23,35 @@ _LONGEST_META: Final = 2**16
 
 
 class WebRequestError(DicomNodeError):
-    """A request that is no STOW-RS of DICOM files."""
+    """The request is no STOW-RS of DICOM files."""
 
 
 class Part(Protocol):
-    """One file that is being received."""
+    """One file that is being received: `write` any number of times, then `finish`, or `discard` at any time."""
 
     def write(self, content: bytes) -> None:
         """Take the next bytes of the data set."""
 
     def finish(self) -> None:
-        """The file is complete."""
+        """The file is complete; called once."""
 
     def discard(self) -> None:
-        """Leave nothing behind of what did not finish."""
+        """Leave nothing behind of a file that did not finish; harmless after `finish`."""
 
 
 BeginPart = Callable[[FileMetaDataset | None], Part]
-"""Begins a part by its file meta information; by None, when there is none, and the bytes are all that came."""
+"""Begins a part by its file meta information; for None there is none, and `write` gets every byte that came."""
 
 
 class Parts:
-    """The parts of one request."""
+    """The parts of one request, given out one after the other."""
 
     def __init__(self, content_type: str, begin: BeginPart) -> None:
-        """Raises WebRequestError for another kind of request."""
+        """Take parts apart by the boundary in `content_type` (the header's value); `begin` is called for each.
+
+        Raises:
+            WebRequestError: the request is no multipart/related, or of another type than application/dicom.
+        """
         message = Message()
         message["Content-Type"] = content_type
         boundary = message.get_param("boundary")
@@ -67,14 +71,18 @@ class Parts:
         self._parser = MultipartParser(boundary.encode("latin-1"), callbacks)  # type: ignore[arg-type]
 
     def write(self, content: bytes) -> None:
-        """Take the next bytes of the body. Raises WebRequestError when they are no multipart message."""
+        """Take the next bytes of the body, cut anywhere.
+
+        Raises:
+            WebRequestError: they are no multipart message.
+        """
         try:
             self._parser.write(content)
         except FormParserError as error:
             raise WebRequestError(f"the body is no multipart message: {error}") from error
 
     def discard(self) -> None:
-        """Leave nothing behind of a part that did not come to its end."""
+        """Leave nothing behind of a part that did not come to its end, because the request broke off."""
         if self._part:
             self._part.discard()
 
@@ -106,7 +114,7 @@ class Parts:
 
 
 def _meta_end(head: bytes | bytearray) -> int | None:
-    """Where the file meta information ends; 0 when there is none, None when more bytes are needed to know."""
+    """The byte behind the file meta information; 0 when there is none, None when more bytes are needed to know."""
     if len(head) < _PREFIX + _GROUP_LENGTH.size:
         return None
     group, element, vr, size, length = _GROUP_LENGTH.unpack_from(head, _PREFIX)

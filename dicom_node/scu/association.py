@@ -1,4 +1,8 @@
-"""Associations that the node opens: with whom, and in one sentence why one did not come about (PS3.8 section 9.3)."""
+"""Opens associations with peers, and says in one sentence why one did not come about (PS3.8 section 9.3).
+
+Concurrency. Each association has two threads of pynetdicom's (see `dicom_node.upper_layer`), but belongs to the thread
+that opened it: only that one may send. Any number may be open at a time.
+"""
 
 import contextlib
 import socket
@@ -34,7 +38,10 @@ _TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ, PS3.8 table 9-21
 
 @dataclass(frozen=True)
 class Peer:
-    """A DICOM application entity elsewhere; with `tls` the connection is encrypted by that context."""
+    """A DICOM application entity elsewhere.
+
+    With `tls` (see `dicom_node.tls.client_context`) the connection is encrypted and the peer's certificate checked.
+    """
 
     ae_title: str
     host: str
@@ -47,11 +54,11 @@ class Peer:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long to wait for a peer, in seconds."""
+    """How long to wait for a peer, in seconds, before it counts as silent."""
 
-    connect: float = 10.0
+    connect: float = 10.0  # for the TCP connection
     association: float = 30.0  # for the answer to A-ASSOCIATE-RQ and A-RELEASE-RQ
-    response: float = 300.0  # for the response to one message
+    response: float = 300.0  # for the response to one message, and for a peer that takes no more bytes
 
 
 DEFAULT_TIMEOUTS: Final = Timeouts()
@@ -59,7 +66,7 @@ DEFAULT_TIMEOUTS: Final = Timeouts()
 
 @dataclass(frozen=True)
 class EchoReport:
-    """A peer that answered a C-ECHO."""
+    """What a C-ECHO told of a peer."""
 
     peer: Peer
     seconds: float  # from the connection's start to the end of the association
@@ -86,10 +93,15 @@ def associated(
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
-    """An association with `peer` that is released at the end; `roles` as pynetdicom's build_role makes them.
+    """Opens an association with `peer`, and releases it at the end of the `with` block.
 
-    Raises PeerError when the peer does not answer or is busy, PeerRefusedError when it refuses the association or every
-    context; both say who, why and what to check.
+    `contexts` has 1 to 128 presentation contexts, of which the peer accepted at least one; `roles` are negotiations as
+    pynetdicom's build_role makes them (PS3.7 annex D.3.3.4). The association may end within the block: its
+    `is_established` tells.
+
+    Raises:
+        PeerError: the peer does not answer, is busy, or its host name is unknown.
+        PeerRefusedError: the peer refuses the association or every context. Both say who, why and what to check.
     """
     attempt = _Attempt(peer, calling_ae, contexts, timeouts, roles)
     association = attempt.associate()
@@ -109,7 +121,11 @@ def probe(
     calling_ae: str,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> list[ContextAnswer]:
-    """What `peer` would take of `contexts`, one answer for each, without sending anything. Raises like `associated`."""
+    """Asks what `peer` would take of `contexts`, without sending an object; one answer for each, in order.
+
+    Raises:
+        PeerError, PeerRefusedError: as `associated` does; but a peer that takes only C-ECHO is an answer.
+    """
     offer = [*contexts, build_context(Verification)]
     with associated(peer, offer, calling_ae=calling_ae, timeouts=timeouts) as association:
         answers = sorted(
@@ -122,7 +138,11 @@ def probe(
 
 
 def echo(peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> EchoReport:
-    """Ask `peer` by C-ECHO whether it is there (PS3.4 annex A). Raises like `associated`."""
+    """Asks `peer` by C-ECHO whether it is there (PS3.4 annex A).
+
+    Raises:
+        PeerError, PeerRefusedError: as `associated` does, and when the C-ECHO gets no answer or a failure status.
+    """
     started = time.monotonic()
     with associated(peer, [build_context(Verification)], calling_ae=calling_ae, timeouts=timeouts) as association:
         status = association.send_c_echo()
@@ -148,7 +168,11 @@ class _Attempt:
     accepted: bool = False
 
     def associate(self) -> Association:
-        """An association, established or not. Raises PeerError for an unknown host name."""
+        """Request the association; returns it established or not (see `failure`).
+
+        Raises:
+            PeerError: the host name is unknown.
+        """
         ae = Requestor(self.calling_ae)
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -178,7 +202,7 @@ class _Attempt:
         self.accepted = True
 
     def failure(self, association: Association) -> PeerError | PeerRefusedError:
-        """Why `association` was not established, and what to check."""
+        """The error that says why `association` was not established, and what to check; to be raised by the caller."""
         peer, calling_ae = self.peer, self.calling_ae
         if association.is_rejected:
             answer = association.acceptor.primitive
@@ -198,7 +222,7 @@ class _Attempt:
 
 
 def _obstacle(peer: Peer, timeouts: Timeouts) -> str:
-    """What a connection meets; pynetdicom only logs it."""
+    """Why no connection comes about, found out by trying once more: pynetdicom only logs it."""
     try:
         with socket.create_connection((peer.host, peer.port), timeouts.connect) as connection:
             if peer.tls:

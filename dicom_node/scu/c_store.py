@@ -1,4 +1,7 @@
-"""C-STORE out: what was sent to a peer, and what it said to every instance (PS3.4 annex B)."""
+"""C-STORE SCU: sends files to a peer and returns what it said to every instance (PS3.4 annex B, PS3.7 section 9.1.1).
+
+Files go out as they lie on the disk, without being decoded, in the transfer syntax that they have.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +55,11 @@ _Wanted = tuple[UID, UID]  # SOP class, transfer syntax
 
 @dataclass(frozen=True)
 class SendOutcome:
-    """What became of one file; `message` names the peer and says what happened."""
+    """What became of one file that was to be sent.
+
+    "ok" and "warning" mean that the peer has stored it. `message` is one sentence that names the peer and says what
+    happened.
+    """
 
     path: Path
     sop_uid: str  # empty when the file is no DICOM file
@@ -73,11 +80,16 @@ class _Item:
 def send(
     paths: Sequence[Path], peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> list[SendOutcome]:
-    """Send DICOM files to `peer`, in one association if their contexts fit into one; one outcome per path, in order.
+    """Sends DICOM files to `peer` by C-STORE; returns one outcome per path, in order.
 
-    Transfer syntaxes stay as stored. Where the peer takes only implicit VR little endian, uncompressed data sets are
-    rewritten. Raises PeerError ("later") or PeerRefusedError ("final") when there was no association at all; when a
-    further one fails, the outcomes say so.
+    One association serves all files whose presentation contexts fit into it (128); further ones follow. Transfer
+    syntaxes stay as stored; where the peer takes only implicit VR little endian, uncompressed data sets are rewritten.
+    A file that is no DICOM file, is refused or gets no response is an outcome and no error, and so is a further
+    association that fails.
+
+    Raises:
+        PeerError: there was no association at all, because the peer does not answer or is busy.
+        PeerRefusedError: there was no association at all, because the peer refuses it.
     """
     outcomes: dict[Path, SendOutcome] = {}
     items = []
@@ -152,10 +164,10 @@ def _send_one(association: Association, item: _Item, peer: Peer) -> SendOutcome:
 
 
 def judged(path: Path, sop_uid: str, status: int, peer: object, comment: str = "") -> SendOutcome:
-    """What a peer's status says of an instance: PS3.4 table B.2-1, and the general statuses of PS3.7 annex C.
+    """The outcome that a peer's status means for an instance: PS3.4 table B.2-1 and the statuses of PS3.7 annex C.
 
     A duplicate is stored: UIDs of results derive from the work, so the peer has this very object from an earlier
-    attempt, whose end the node did not live to note.
+    attempt, whose end the node did not live to note. `peer` and `comment` go into the message.
     """
     said = f"{peer} answered 0x{status:04X}{comment} to {sop_uid}."
     if status == _SUCCESS:
@@ -168,7 +180,10 @@ def judged(path: Path, sop_uid: str, status: int, peer: object, comment: str = "
 
 
 def refused(path: Path, sop_uid: str, status: int, peer: object, comment: str = "") -> SendOutcome:
-    """What the status of an instance that is not stored says: may it be taken later?"""
+    """The outcome of an instance that was not stored; its status says whether to try again later.
+
+    Out of resources (0xA7xx), processing failure and resource limitation may pass; everything else is final.
+    """
     said = f"{peer} answered 0x{status:04X}{comment} to {sop_uid}."
     if 0xA700 <= status <= 0xA7FF or status in _GENERAL_RECOVERABLE:
         return SendOutcome(path, sop_uid, status, "failed", "later", f"{said} Try again later.")

@@ -1,4 +1,7 @@
-"""What a PACS holds, by C-FIND, and having it sent, by C-MOVE (PS3.4 annex C, study root)."""
+"""Asks a PACS what it holds (C-FIND) and has it send studies (C-MOVE), by the study root model of PS3.4 annex C.
+
+Every function opens an association of its own and waits for the last response; values come as the PACS wrote them.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +27,7 @@ _RECOVERABLE: Final = (0xA700, 0xA701, 0xA702, 0x0110, 0x0213)  # out of resourc
 
 @dataclass(frozen=True)
 class StudyEntry:
-    """A study of a PACS; empty strings and None where the PACS does not say."""
+    """A study as a PACS tells of it; empty strings and None where it does not say."""
 
     study_uid: str
     patient_id: str
@@ -37,7 +40,7 @@ class StudyEntry:
 
 @dataclass(frozen=True)
 class SeriesEntry:
-    """A series of a PACS; empty strings and None where the PACS does not say."""
+    """A series as a PACS tells of it; empty strings and None where it does not say."""
 
     study_uid: str
     series_uid: str
@@ -48,7 +51,7 @@ class SeriesEntry:
 
 @dataclass(frozen=True)
 class MoveReport:
-    """How a C-MOVE ended: instances that the PACS sent, and those it could not send."""
+    """How a C-MOVE ended: how many instances the PACS sent (with warnings too), and how many it could not send."""
 
     sent: int
     failed: int
@@ -64,9 +67,14 @@ def find_studies(
     accession_number: str = "",
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> list[StudyEntry]:
-    """The studies that match every key given; `dates` is a day or a range (20250101-20250131, PS3.4 section C.2.2.2.5).
+    """The studies of a PACS that match every key given; an empty key matches all.
 
-    Raises PeerError ("later") or PeerRefusedError naming the peer and what it said.
+    `dates` is a day or a range (20250101-20250131, PS3.4 section C.2.2.2.5); the other keys may have the wildcards `*`
+    and `?` (section C.2.2.2.4).
+
+    Raises:
+        PeerError: the peer does not answer, ends the association or is short of resources.
+        PeerRefusedError: the peer refuses the association or the query. Both name the peer and what it said.
     """
     keys = Dataset()
     keys.QueryRetrieveLevel = "STUDY"
@@ -93,7 +101,11 @@ def find_studies(
 def find_series(
     peer: Peer, study_uid: str, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> list[SeriesEntry]:
-    """The series of one study. Raises like find_studies."""
+    """The series of one study of a PACS.
+
+    Raises:
+        PeerError, PeerRefusedError: as `find_studies` does.
+    """
     keys = Dataset()
     keys.QueryRetrieveLevel = "SERIES"
     keys.StudyInstanceUID = study_uid
@@ -119,10 +131,14 @@ def find_headers(
     calling_ae: str,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> Iterator[tuple[Dataset, list[Dataset]]]:
-    """Each study that matches, with its series: every attribute that the PACS told of them, over one association.
+    """Yields each study that matches, with its series, as data sets of the attributes that were asked for.
 
-    `study` are keys by keyword, "" for one that is only to be told; `series` keywords to be told of each series. What a
-    PACS does not keep it leaves out or empty (PS3.4 section C.4.1.1.3). Raises like find_studies.
+    `study` maps keywords to keys, "" for one that is only to be returned; `series` are the keywords to be returned of
+    each series. What a PACS does not keep it leaves out or empty (PS3.4 section C.4.1.1.3). One association stays open
+    until the last study was yielded or the iterator is closed.
+
+    Raises:
+        PeerError, PeerRefusedError: as `find_studies` does.
     """
     study_keys, series_keys = Dataset(), Dataset()
     study_keys.QueryRetrieveLevel, series_keys.QueryRetrieveLevel = "STUDY", "SERIES"
@@ -140,9 +156,14 @@ def find_headers(
 def move_study(
     peer: Peer, study_uid: str, *, to_ae: str, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> MoveReport:
-    """Have `peer` send a study to the AE title `to_ae`, which it must know; returns when it is done.
+    """Has `peer` send a study to the AE title `to_ae`, which it must know; returns when it has sent everything.
 
-    Raises PeerError ("later") or PeerRefusedError, as when the PACS does not know `to_ae` (status 0xA801).
+    `timeouts.response` is the time that may pass between two of its responses, of which it need not send one for each
+    instance.
+
+    Raises:
+        PeerError: the peer does not answer, ends the association or is short of resources.
+        PeerRefusedError: the peer refuses, as when it does not know `to_ae` (status 0xA801).
     """
     keys = Dataset()
     keys.QueryRetrieveLevel = "STUDY"

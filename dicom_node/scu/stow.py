@@ -1,4 +1,4 @@
-"""STOW-RS out: what was sent to a DICOMweb service, and what it said to every instance (PS3.18 section 10.5).
+"""STOW-RS user agent: sends files to a DICOMweb service, returns what it said to every instance (PS3.18 section 10.5).
 
 The files go out in one request as they lie on the disk, without being decoded or held in memory. (dicomweb-client would
 decode and encode each one anew, and throw away the answer when the service refuses a part.)
@@ -33,7 +33,7 @@ _BUSY: Final = (408, 429)
 
 @dataclass(frozen=True)
 class _InstanceAnswer:
-    """What the service says of one instance."""
+    """What the service says of one instance that it names."""
 
     stored: bool
     status: int  # its warning or failure reason, PS3.18 section I.2; 0 without one
@@ -41,7 +41,7 @@ class _InstanceAnswer:
 
 @dataclass(frozen=True)
 class WebPeer:
-    """A DICOMweb service elsewhere; of `token` and `user` with `password` at most one is sent."""
+    """A DICOMweb service elsewhere; give a `token`, or `user` and `password`, or none of them."""
 
     url: str  # what /studies is added to
     token: str | None = None  # sent as bearer token (RFC 6750)
@@ -54,10 +54,14 @@ class WebPeer:
 
 
 def send_to_web(paths: Sequence[Path], peer: WebPeer, *, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> list[SendOutcome]:
-    """Send DICOM files to `peer` in one request; one outcome per path, in order.
+    """Sends DICOM files to `peer` in one request; returns one outcome per path, in order.
 
-    Raises PeerError ("later") when the service does not answer, is busy or does not let us in, PeerRefusedError
-    ("final") when it refuses the request as such.
+    The files must be DICOM files (PS3.10); they are read while they are sent. Redirects are not followed. `timeouts`
+    gives the seconds for the connection and for the answer.
+
+    Raises:
+        PeerError: the service does not answer, is busy, or does not let this node in (401, 403).
+        PeerRefusedError: the service refuses the request as such, or redirects it.
     """
     body = _Body(paths)
     headers = {
@@ -89,7 +93,7 @@ def send_to_web(paths: Sequence[Path], peer: WebPeer, *, timeouts: Timeouts = DE
 
 
 class _Body(io.RawIOBase):
-    """A multipart/related message of files (RFC 2387) that is read as it is sent, and whose length is known before."""
+    """A multipart/related message of files (RFC 2387), read from the disk as it is sent; its length is known before."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.boundary = uuid.uuid4().hex
@@ -111,7 +115,7 @@ class _Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """The next bytes; 0 at the end."""
+        """Fill `buffer` with the next bytes; returns their number, 0 at the end."""
         while self._open or self._parts:
             if self._open is None:
                 part = self._parts.pop(0)
@@ -142,7 +146,7 @@ def _refusal(response: requests.Response, peer: WebPeer) -> PeerError | PeerRefu
 
 
 def _said(response: requests.Response) -> Mapping[str, _InstanceAnswer] | None:
-    """What the response says of every instance that it names; None when it names none."""
+    """What the response says of every instance that it names, by SOP Instance UID; None when it names none."""
     said: dict[str, _InstanceAnswer] = {}
     try:
         content = Dataset.from_json(json.loads(response.content))
@@ -168,7 +172,7 @@ def _outcome(path: Path, http_status: int, said: Mapping[str, _InstanceAnswer] |
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason, without the library's wrapping."""
+    """The innermost reason of an error of requests, without the wrapping of its libraries."""
     for inner in (getattr(error, "reason", None), *error.args):
         if isinstance(inner, BaseException):
             return _cause(inner)

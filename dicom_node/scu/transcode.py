@@ -1,4 +1,4 @@
-"""Transcoding: the same object in the transfer syntax that a destination asks for. No value and no pixel changes.
+"""Transcodes an object to the transfer syntax that a destination asks for; no value and no pixel changes.
 
 The SOP Instance UID stays, because it is the same object (PS3.3 C.12.1.1: a new one is due when pixels are lost).
 """
@@ -16,10 +16,14 @@ _RLE_BITS: Final = (8, 16)  # one bit a pixel cannot be run-length encoded (PS3.
 
 
 def transcoded(path: Path, syntax: Syntax, folder: Path) -> Path:
-    """The object at `path` in that syntax: a copy in `folder`, or `path` where it stays as it is.
+    """Transcodes the object at `path`; returns the path of the copy in `folder`, or `path` where it stays as it is.
 
     It stays where its own syntax is not explicit little endian (a structure set is implicit, because explicit VR cannot
-    hold long contours), and for "rle" where it has no pixels of whole bytes.
+    hold long contours), and for "rle" where it has no pixels of whole bytes. "deflated" is Deflated Explicit VR Little
+    Endian (PS3.5 section A.5), "rle" RLE Lossless (annex G).
+
+    Raises:
+        OSError: the file cannot be read, or the copy not written.
     """
     if syntax == "explicit" or read_file_meta_info(path).TransferSyntaxUID != ExplicitVRLittleEndian:
         return path

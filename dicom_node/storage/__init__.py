@@ -1,1 +1,1 @@
-"""The disk under the store: durable files, unfinished ones, and who is writing."""
+"""The disk under the store: durable files, unfinished files, and the folders of the processes that write them."""

@@ -1,4 +1,9 @@
-"""Files that survive a crash: written through to the disk, replaced in one step, locked by living processes (POSIX)."""
+"""Files that survive a crash: written through to the disk, replaced in one step, locked by living processes (POSIX).
+
+"On the disk" means that a power failure does not lose it: fsync has returned for the content, and for the folder that
+holds the name. Locks (flock) belong to a descriptor: they end with it, at the latest when the process dies, and they
+hold between processes and between descriptors of one process. All functions raise OSError.
+"""
 
 import contextlib
 import ctypes
@@ -14,7 +19,7 @@ _RENAME_EXCHANGE: Final = 2  # renameat2(2)
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file that must not exist yet; its content, not yet its name, is on the disk on return."""
+    """Writes a file that must not exist yet; its content, but not yet its name, is on the disk on return."""
     with path.open("xb", buffering=0) as file:
         rest = memoryview(content)
         while rest:
@@ -23,7 +28,7 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Wait until a file's content, or a folder's entries, are on the disk."""
+    """Waits until a file's content, or a folder's entries, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -32,7 +37,10 @@ def fsync(path: Path) -> None:
 
 
 def publish(folder: Path, final: Path) -> None:
-    """Rename `folder` to `final`; when there is one already, the two change places in one step."""
+    """Renames `folder` to `final` in one step; a folder that is there already gets the name `folder` in exchange.
+
+    The names are not on the disk before `fsync` of the parent folder.
+    """
     try:
         folder.rename(final)
     except OSError as error:
@@ -45,7 +53,7 @@ def publish(folder: Path, final: Path) -> None:
 
 
 def lock(folder: Path) -> int:
-    """A descriptor that holds the lock of `folder` until it is closed; waits for whoever holds it."""
+    """Locks `folder`, waiting for whoever holds the lock; returns a descriptor that holds it until it is closed."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -56,7 +64,7 @@ def lock(folder: Path) -> int:
 
 
 def try_lock(folder: Path) -> int | None:
-    """A descriptor that holds the lock of `folder` until it is closed; None when another holds it."""
+    """Locks `folder` if nobody else does; returns a descriptor that holds the lock until it is closed, else None."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,7 +79,7 @@ def try_lock(folder: Path) -> int | None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Wait for the lock of `folder` and hold it."""
+    """Holds the lock of `folder` during the `with` block, after waiting for whoever holds it."""
     descriptor = lock(folder)
     try:
         yield

@@ -1,4 +1,7 @@
-"""One file on its way into the store: written piece by piece under a name that nobody reads, then linked to its own."""
+"""One file on its way into the store: written piece by piece under a name that nobody reads, then linked to its own.
+
+The store gives it its final name (`Store.keep`, `Store.put_aside`); this module only writes and compares the content.
+"""
 
 import contextlib
 import hashlib
@@ -12,20 +15,31 @@ _COMPARED_AT_ONCE: Final = 2**20
 
 
 class Incoming:
-    """A new file in a workspace; leaving its `with` block removes that name, whatever other names it got."""
+    """A new file in a workspace, used by one thread at a time.
+
+    Leaving its `with` block removes the name in the workspace; other names that the file got stay. `size` is the number
+    of bytes written so far.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Create the file `path`, which must not exist. Raises OSError."""
+        """Create the file `path`.
+
+        Raises:
+            OSError: it exists already, or the disk does not take it.
+        """
         self.path = path
         self.size = 0
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
     def write(self, content: bytes | memoryview) -> None:
-        """Append `content`. Raises OSError.
+        """Append `content`; it need not be on the disk on return.
 
         Whatever is written waits in memory for `sync`: telling the disk to begin with each piece (sync_file_range) made
         receiving slower, 85 CT slices a second against 360 on one busy core on which the kernel's own threads had to
         wait.
+
+        Raises:
+            OSError: the disk is full or fails.
         """
         rest = memoryview(content)
         while rest:
@@ -33,13 +47,13 @@ class Incoming:
         self.size += len(content)
 
     def reader(self, start: int) -> io.BufferedReader:
-        """The content from `start` on, complete as it is; nothing may be written any more."""
+        """The content from the byte `start` on; to be called when everything is written, for one reader at a time."""
         reader = os.fdopen(self._descriptor, "rb", closefd=False)
         reader.seek(start)
         return reader
 
     def sync(self) -> None:
-        """Wait until the content is on the disk; the name of it need not be."""
+        """Wait until the content is on the disk; its name need not be. Raises OSError."""
         os.fsync(self._descriptor)
 
     def digest(self) -> str:
@@ -56,7 +70,7 @@ class Incoming:
             return all(piece == other.read(_COMPARED_AT_ONCE) for piece in pieces)
 
     def discard(self) -> None:
-        """Remove the name that nobody reads; a second time does nothing."""
+        """Close the file and remove its name in the workspace; a second time does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,4 +1,7 @@
-"""The DICOM file around a data set that came over the network (PS3.10 section 7.1), without decoding anything."""
+"""Makes the beginning of a DICOM file for a data set that came over the network (PS3.10 section 7.1).
+
+The data set follows byte for byte, so nothing is decoded, and one instance always becomes the same file.
+"""
 
 import struct
 from typing import Final
@@ -15,7 +18,10 @@ _VERSION: Final = struct.pack("<HH2sHI", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x
 
 
 def file_start(*, sop_class_uid: str, sop_uid: str, transfer_syntax: str) -> bytes:
-    """Preamble and file meta information; the data set follows as it was received."""
+    """Preamble, prefix and file meta information (PS3.10 table 7.1-1), behind which the data set follows as received.
+
+    The UIDs are written as given, padded to even length: characters other than ASCII become "?".
+    """
     meta = b"".join(
         [
             _VERSION,

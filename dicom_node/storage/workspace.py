@@ -1,4 +1,4 @@
-"""A process's own folder in incoming/: its unfinished writes, and what it tells the other processes of a home.
+"""The own folder of a process in incoming/: its unfinished files, and what it tells the other processes of a home.
 
 A living process holds a lock on its folder. The lock ends with the process, in another container too, which a process
 id in a file name could not tell; what a dead process left is swept away by the next one that starts.
@@ -23,10 +23,14 @@ SeriesKey = tuple[str, str]
 
 
 class Workspace:
-    """One folder, of one process, as long as that lives."""
+    """The folder of one process, as long as that lives; any number of its threads may use it."""
 
     def __init__(self, incoming: Path) -> None:
-        """Sweep the folders of dead processes in `incoming` and make one. Raises OSError."""
+        """Remove the folders of dead processes in `incoming`, and make one for this process.
+
+        Raises:
+            OSError: the disk does not take it, or has no locks.
+        """
         self._incoming = incoming
         with locked(incoming):  # two starting processes would take each other's new folder for a dead one's
             for folder in _folders(incoming):
@@ -38,13 +42,15 @@ class Workspace:
             weakref.finalize(self, os.close, lock(self.path))
 
     def new_path(self) -> Path:
-        """A name that nobody uses."""
+        """A path in the folder that nobody uses, for a file or a folder."""
         return self.path / secrets.token_hex(16)
 
     def announce(self, open_series: Collection[SeriesKey]) -> None:
-        """Tell the others which series this process has an open association for.
+        """Tell the other processes for which series this one has an open association, in place of what it said before.
 
-        Raises OSError, on a full disk say; then it has said nothing: an old word would keep its series open for good.
+        Raises:
+            OSError: the disk is full, say. Then this process announces nothing: an old word would keep its series open
+                for good.
         """
         temporary = self.new_path()
         try:
@@ -56,7 +62,7 @@ class Workspace:
             raise
 
     def announced_by_others(self) -> set[SeriesKey]:
-        """What the other living processes have announced."""
+        """The series that the other living processes have announced. Raises OSError."""
         found: set[SeriesKey] = set()
         for folder in _folders(self._incoming):
             with contextlib.suppress(FileNotFoundError):  # it ended meanwhile, or has announced nothing yet

@@ -1,4 +1,8 @@
-"""The command sets of C-STORE (PS3.7 sections 9.3.1 and E.1): a few elements in implicit VR little endian."""
+"""Reads DIMSE command sets and writes those of C-STORE responses (PS3.7 sections 6.3.1, 9.3.1 and E.1).
+
+A command set is a few elements of group 0000, always in implicit VR little endian, whatever transfer syntax the data
+set behind it has. pynetdicom would make a pydicom data set of each, which costs more than the C-STORE itself.
+"""
 
 import struct
 from dataclasses import dataclass
@@ -26,22 +30,31 @@ _NUMBER: Final = struct.Struct("<H")
 
 
 class MalformedCommandError(DicomNodeError):
-    """Bytes that are no command set; their association cannot go on."""
+    """The bytes are no command set; their association cannot go on and is aborted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is needed of a command set to know what follows it, and of a C-STORE request to answer it."""
+    """The elements of a command set that say what follows it, and how to answer it if it is a C-STORE request.
 
-    field: int
+    The UIDs are as the peer sent them, without padding and without being checked; each is empty where the command set
+    has none. `message_id` is 0 where there is none.
+    """
+
+    field: int  # Command Field (0000,0100): which message it is
     message_id: int
-    has_data_set: bool
+    has_data_set: bool  # Command Data Set Type (0000,0800): a data set follows
     sop_class_uid: str
     sop_uid: str
 
 
 def read_command(content: bytes) -> Command:
-    """Read a command set. Raises MalformedCommandError."""
+    """Reads a whole command set.
+
+    Raises:
+        MalformedCommandError: an element is cut off or of another group, or Command Field or Command Data Set Type is
+            missing.
+    """
     values: dict[int, bytes] = {}
     place = 0
     while place < len(content):
@@ -63,7 +76,11 @@ def read_command(content: bytes) -> Command:
 
 
 def store_response(request: Command, status: int, comment: str = "") -> bytes:
-    """The command set of a C-STORE response (PS3.7 section 9.3.1.2)."""
+    """The command set of the response to a C-STORE `request` (PS3.7 section 9.3.1.2).
+
+    `comment` becomes the Error Comment (0000,0902) and must fit LO (at most 64 characters of Latin-1); "" leaves it
+    out. The UIDs go back as they came.
+    """
     elements = b"".join(
         [
             _element(_AFFECTED_SOP_CLASS, _padded(request.sop_class_uid, b"\0")),

@@ -1,9 +1,11 @@
-"""DIMSE messages as they come in pieces (PS3.7 section 6.3): C-STORE requests are served here, others passed on.
+"""Puts DIMSE messages together from their pieces (PS3.7 section 6.3); serves C-STORE requests, passes others on.
 
 A message is a command set and, when the command says so, a data set; all of its pieces come in one presentation
 context, and those of two messages do not mix. Without asynchronous operations (PS3.7 annex D.3.3.3), which this node
 does not negotiate, a sender waits for each response. So one request is served to its end before anything after it is
 looked at, and its response never leaves before its instance is durable.
+
+Everything here runs in the thread of the association's upper layer.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,30 +21,38 @@ _LONGEST_PASSED_ON: Final = 2**26  # bytes of a data set that is held in memory;
 
 
 class Storing(Protocol):
-    """One C-STORE request that is being served."""
+    """A C-STORE request that is being served, from its command set on.
+
+    `write` is called for each piece of the data set, then `finish` once; or `discard` at any time, when the association
+    is over before that. None of them may raise: their errors would end the association.
+    """
 
     def write(self, content: memoryview) -> None:
-        """Take the next bytes of the data set; whatever is wrong is said by `finish`."""
+        """Take the next bytes of the data set, valid during the call only; `finish` reports what went wrong."""
 
     def finish(self) -> tuple[int, str]:
-        """The status of PS3.4 table B.2-1, when the data set is complete, and an error comment."""
+        """End the request whose data set is complete: its status (PS3.4 table B.2-1), and an Error Comment or ""."""
 
     def discard(self) -> None:
-        """Leave nothing behind of what did not finish."""
+        """Drop what came of the data set; called when its association ended within it, and harmless after `finish`."""
 
 
 BeginStoring = Callable[[Command, UID], Storing]
-"""Begins to serve a request whose data set comes in a transfer syntax."""
+"""Begins to serve a C-STORE request; given its command set and the transfer syntax of the data set that follows."""
 
 PassOn = Callable[[int, bytes], None]
-"""Takes a fragment that is none of a C-STORE: presentation context, message control header with the fragment."""
+"""Takes a whole command set or data set of another message; given the presentation context ID and the bytes of one
+presentation data value behind its context ID, which begin with the message control header (PS3.8 annex E.2)."""
 
 
 class Messages:
-    """The messages of one association."""
+    """The messages of one association, taken apart piece by piece."""
 
     def __init__(self, contexts: Mapping[int, UID], begin: BeginStoring, pass_on: PassOn) -> None:
-        """`contexts` are those accepted for storage, with their transfer syntaxes."""
+        """Serve C-STORE requests in `contexts` by `begin`, and hand everything else to `pass_on`.
+
+        `contexts` maps the IDs of the presentation contexts that were accepted for storage to their transfer syntaxes.
+        """
         self._contexts = contexts
         self._begin = begin
         self._pass_on = pass_on
@@ -53,9 +63,11 @@ class Messages:
         self._fragment = bytearray()  # of a data set that is passed on
 
     def take(self, piece: Piece) -> bytes:
-        """Work on the next piece; the command set to answer with, empty when there is no answer (yet).
+        """Work on the next piece; returns the command set to answer with in its context, b"" when there is none (yet).
 
-        Raises MalformedPduError or MalformedCommandError when the association cannot go on.
+        Raises:
+            MalformedPduError: the piece belongs to no message as PS3.7 orders them, or the message is too long.
+            MalformedCommandError: the command set cannot be read. Either way the association must be aborted.
         """
         if self._context_id not in (None, piece.context_id):
             raise MalformedPduError(f"presentation context {piece.context_id} within a message of {self._context_id}")
@@ -67,7 +79,7 @@ class Messages:
         return self._take_data(piece)
 
     def discard(self) -> None:
-        """Drop the message that is coming: its association is over."""
+        """Drop the message that is coming, because its association is over; does nothing between messages."""
         if self._storing:
             self._storing.discard()
         self._context_id = self._request = self._storing = None

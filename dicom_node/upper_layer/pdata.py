@@ -1,8 +1,8 @@
-"""P-DATA-TF PDUs (PS3.8 section 9.3.5) out of a stream of bytes, without copying, and into one.
+"""Reads P-DATA-TF PDUs (PS3.8 section 9.3.5) out of a stream of bytes without copying, and writes them.
 
 A PDU is a header (type, length) and one or more presentation data values; each has a header of its own (length,
 presentation context, message control header: annex E) and a fragment of a command set or of a data set. The stream may
-be cut anywhere: what is there of a fragment is given out at once.
+be cut anywhere: the bytes of a fragment are given out as they come, so that no PDU is ever held as a whole.
 """
 
 import struct
@@ -23,12 +23,16 @@ _LEAST: Final = 2  # what a value's length counts besides the fragment: context 
 
 
 class MalformedPduError(DicomNodeError):
-    """A PDU that breaks PS3.8 section 9.3; its association cannot go on."""
+    """The PDU breaks PS3.8 section 9.3; its association cannot go on and is aborted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a fragment; `last` when it completes the command set or the data set."""
+    """Consecutive bytes of one fragment of a command set or of a data set.
+
+    `content` is a view into the receive buffer: valid until the buffer is read into again, and empty only where an
+    empty last fragment ends a message. `last` says that the command set or data set ends with this piece.
+    """
 
     context_id: int
     is_command: bool
@@ -37,10 +41,14 @@ class Piece:
 
 
 class PDataReader:
-    """Where in the stream of PDUs a connection is."""
+    """Follows the stream of P-DATA-TF PDUs of one connection across any cuts.
+
+    The caller owns the buffer: it offers what it has to `pieces`, drops the first `taken` bytes, reads more behind the
+    rest and offers that.
+    """
 
     def __init__(self, longest: int) -> None:
-        """`longest` is the largest PDU length accepted: the maximum length that was negotiated (PS3.8 annex D.1)."""
+        """Accept PDUs of up to `longest` bytes, the maximum length that this side negotiated (PS3.8 annex D.1)."""
         self._longest = longest
         self._pdu_left = 0  # bytes of the present PDU behind the present value
         self._pdv_left = 0  # bytes of the present fragment
@@ -52,13 +60,16 @@ class PDataReader:
 
     @property
     def inside(self) -> bool:
-        """True in the middle of a PDU."""
+        """True in the middle of a PDU, where no PDU of another type can begin."""
         return self._open or self._pdu_left > 0
 
     def pieces(self, stream: memoryview) -> Iterator[Piece]:
-        """The pieces in `stream`, until it ends or a PDU of another type begins; `taken` grows with each.
+        """Yields the pieces in `stream` until it ends or a PDU of another type begins; `taken` grows with each.
 
-        Raises MalformedPduError.
+        The caller may stop between two pieces; it goes on with a stream that begins at `taken`.
+
+        Raises:
+            MalformedPduError: a PDU longer than negotiated, or a value that does not fit into its PDU.
         """
         self.taken = 0
         while self._open or self._next_value(stream):
@@ -100,7 +111,10 @@ class PDataReader:
 
 
 def command_pdus(context_id: int, command: bytes, longest: int) -> bytes:
-    """The PDUs that carry a command set to a peer which takes PDUs of `longest` bytes; 0: of any length."""
+    """The P-DATA-TF PDUs that carry a command set in a presentation context, one fragment each.
+
+    `longest` is the maximum length in bytes that the peer negotiated (PS3.8 annex D.1); 0 stands for any length.
+    """
     size = max(longest - _PDV_HEADER.size, 1) if longest else len(command)
     pdus = b""
     for start in range(0, len(command), size):

@@ -43,7 +43,7 @@ _INVALID_PDU: Final = "Evt19"  # PS3.8 table 9-10; the association is aborted
 _log = logging.getLogger(__name__)
 
 Serve = Callable[[Association, PassOn], Messages]
-"""What takes the messages of an association that is established."""
+"""Makes what takes the messages of an association; called once, when its first P-DATA comes."""
 
 
 def make_event_driven(association: Association, serve: Serve) -> None:
@@ -61,10 +61,10 @@ def make_event_driven(association: Association, serve: Serve) -> None:
 
 
 class _MessageQueue(DIMSEServiceProvider):  # type: ignore[misc]
-    """Messages that an association waits for."""
+    """Queue of complete messages, on which the association's thread sleeps instead of looking every millisecond."""
 
     def get_msg(self, block: bool = False) -> Any:
-        """The next message, or (None, None) when none came."""
+        """The next message with its context ID, or (None, None) when none came within a quarter of a second."""
         if block:
             return super().get_msg(block=True)
         try:
@@ -74,14 +74,17 @@ class _MessageQueue(DIMSEServiceProvider):  # type: ignore[misc]
 
 
 class _News(queue.Queue[Any]):
-    """What the upper layer tells an association, which waits for messages meanwhile."""
+    """Queue of what the upper layer tells an association: requests, releases, aborts.
+
+    The association's thread waits on another queue, that of messages; an empty message there wakes it.
+    """
 
     def __init__(self, messages: queue.Queue[Any]) -> None:
         super().__init__()
         self._messages = messages
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Tell, and wake the association."""
+        """Tell, and wake the association's thread."""
         super().put(item, block, timeout)
         self._messages.put((None, None))
 
@@ -90,7 +93,7 @@ class _StateMachine(StateMachine):  # type: ignore[misc]
     """Closes the connection at an event that its state does not know; pynetdicom's thread would die of it."""
 
     def do_action(self, event: str) -> None:
-        """Do what PS3.8 table 9-10 says."""
+        """Do what PS3.8 table 9-10 says for `event` in the present state."""
         if (event, self.current_state) not in TRANSITION_TABLE:
             peer = self.dul.peer
             reason = f"event {event} came in state {self.current_state}"
@@ -100,7 +103,11 @@ class _StateMachine(StateMachine):  # type: ignore[misc]
 
 
 class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
-    """An upper layer (PS3.8) that sleeps until its peer or its association has something for it."""
+    """An upper layer (PS3.8) that sleeps until its peer or its association has something for it.
+
+    It is a thread: pynetdicom's loop calls `_is_transport_event` over and over, which here sleeps, and does what the
+    state machine says between two calls. Other threads call `send_pdu`, `kill_dul` and `stop_dul` only.
+    """
 
     def __init__(self, association: Association, connection: socket.socket, serve: Serve) -> None:
         """The upper layer of `association` over the accepted `connection`; it starts with the association."""
@@ -120,7 +127,7 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self._messages: Messages | None = None
 
     def run(self) -> None:
-        """Serve the connection, then free what was taken for it."""
+        """Serve the connection until its association is over, then drop what was half received (the thread itself)."""
         try:
             with self._bell, self._button:
                 super().run()
@@ -129,12 +136,12 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
                 self._messages.discard()
 
     def send_pdu(self, primitive: Any) -> None:
-        """Hand something over to be sent, and say so."""
+        """Queue a service primitive to be sent, and wake the thread; any thread may call it."""
         super().send_pdu(primitive)
         self._ring()
 
     def stop_dul(self) -> bool:
-        """End the thread if the connection is over."""
+        """End the thread if the connection is over; False when it is not."""
         if self.state_machine.current_state == "Sta1":
             self.kill_dul()
             self._ring()
@@ -151,7 +158,7 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
         return bool(super()._is_transport_event())
 
     def _wait(self) -> bool:
-        """Until the peer sends, then True; or until something else is to be done."""
+        """Sleep until there are bytes to read (True), the bell rings or a timer may have run out (False)."""
         if self.socket.has_pending:
             return True
         if not self.socket.is_open:
@@ -165,7 +172,7 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
 
     @property
     def peer(self) -> str:
-        """Who is at the other end, as far as that is known."""
+        """Who is at the other end, for the log: AE title and address, or the address before its request came."""
         peer = self.assoc.requestor
         return f"{peer.ae_title} at {peer.address}" if peer.ae_title else str(peer.address)
 
@@ -186,7 +193,10 @@ class _UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self.event_queue.put(CONNECTION_CLOSED)
 
     def _receive(self) -> bool:
-        """Work on what is pending and read more; False when the reactor has something to do."""
+        """Work on the bytes that are there and read more; False when pynetdicom's loop has something to do.
+
+        P-DATA is served in the state of data transfer only; in others it is passed over, as the state machine would do.
+        """
         established = self.state_machine.current_state == _DATA_TRANSFER
         if established or self._data.inside:
             begun = self._data.pdus

@@ -1,4 +1,8 @@
-"""pynetdicom's association server, with what a node that is never to stand still needs besides."""
+"""pynetdicom's association server for a node that must never stand still: limits, TLS, several processes on a port.
+
+Concurrency. One thread (`serve_forever`) accepts; it never waits for a peer. Each connection gets a thread of its own
+for the TLS handshake, which makes its association and ends; the association then has two threads (see `reactor`).
+"""
 
 import logging
 import socket
@@ -20,14 +24,14 @@ _SPARE_CONNECTIONS: Final = 8  # for those that never ask for an association, su
 
 
 class SharedContexts(list[PresentationContext]):
-    """Presentation contexts that all associations look at; pynetdicom would copy them deeply for each."""
+    """Presentation contexts that all associations share, unchanged; pynetdicom would copy them deeply for each."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
 
 class Server(ThreadedAssociationServer):  # type: ignore[misc]
-    """Accepts connections; each one gets its association threads."""
+    """Accepts connections and starts an association for each; more than twice the limit of associations are refused."""
 
     request_queue_size = 128  # a connect beyond those is tried again by its system after a second
 
@@ -42,9 +46,14 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         share_port: bool,
         serve: Serve,
     ) -> None:
-        """Listen on `address`; `share_port` lets other processes do so too, and the kernel deals connections out.
+        """Bind `address` (host, port; port 0 for any free one) and listen; `serve_forever` accepts.
 
-        `serve` takes the messages of each association.
+        `ae` gives AE title, timeouts and the limit of associations; `contexts` is offered to every peer, `handlers` are
+        pynetdicom's pairs of event and function. With `share_port` other processes may listen on the port too, and the
+        kernel deals connections out (SO_REUSEPORT). `serve` makes what takes the messages of each association.
+
+        Raises:
+            OSError: the address cannot be bound.
         """
         self.serve = serve
         self._share_port = share_port
@@ -56,13 +65,13 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         super().__init__(ae, address, ae.ae_title, contexts, tls, handlers, _Handler)
 
     def server_bind(self) -> None:
-        """Bind, as one of several when the port is shared."""
+        """Bind the address, as one of several processes when the port is shared."""
         if self._share_port:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Take a connection as it is; here a TLS handshake would let one silent peer hold up all others."""
+        """Accept a connection without its TLS handshake, in which one silent peer would hold up all others."""
         connection, address = self.socket.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.ssl_context:
@@ -70,7 +79,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         return connection, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Refuse a connection too many: peers that say nothing must not take every descriptor of the process."""
+        """False for a connection too many: peers that say nothing must not take every descriptor of the process."""
         self._connections = [connection for connection in self._connections if connection.fileno() >= 0]
         if len(self._connections) >= self._most_connections:
             _log.warning("connection_refused", extra={"address": client_address[0], "open": len(self._connections)})
@@ -79,7 +88,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         return True
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Shake hands, in the connection's own thread, then start its association."""
+        """Shake hands by TLS, in the connection's own thread, then start its association."""
         if self.ssl_context:
             request.settimeout(self._handshake_seconds)
             if not socket.socket.recv(request, 1, socket.MSG_PEEK):  # below TLS
@@ -90,14 +99,14 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         super().finish_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (socketserver's signature)
-        """A connection that never became an association, such as a peer without the certificate it needs."""
+        """Log a connection that never became an association, as when a peer lacks the certificate that it needs."""
         error = sys.exception()
         traced = None if isinstance(error, OSError) else error  # what peers and networks do needs no traceback
         facts = {"address": client_address[0], "problem": str(error)}
         _log.warning("connection_failed", exc_info=traced, extra=facts)
 
     def service_actions(self) -> None:
-        """Nothing to do between connections: the base class collects garbage here, for the sockets it left open."""
+        """Do nothing between connections: the base class collects garbage here, for the sockets it left open."""
 
     def shutdown(self) -> None:
         """Accept no more; open associations go on. (The base class expects that its AE started it.)"""
@@ -106,7 +115,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
 
 
 class _Handler(RequestHandler):  # type: ignore[misc]
-    """Makes the association of a connection."""
+    """Makes the association of a connection, and has it wait for events."""
 
     def _create_association(self) -> Association:
         association = super()._create_association()
