@@ -1,0 +1,129 @@
+"""README and docs against the repository: links, files, commands and make targets that they name are there."""
+
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from worker.__main__ import app
+from worker.protocols import Protocol
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+FILE = re.compile(
+    r"(?<![\w./$~-])((?:voxtell|dicom_node|worker|tests|scripts|bench|docs|docker)/[\w./-]+\.(?:py|toml|yaml|md|c|sh|txt))\b"
+)
+FOLDER = re.compile(r"`((?:voxtell|dicom_node|worker|tests|scripts|bench|docs|docker)/(?:[\w-]+/)*)`")
+MODULE = re.compile(r"python -m ((?:voxtell|worker|bench|tests)[\w.]*)")
+TARGET = re.compile(r"(?:`|^)make ([a-z-]+)", re.MULTILINE)
+COMMAND = re.compile(r"voxtell-dicom((?: [a-z][a-z-]*)+)")
+GROUP_ALONE = re.compile(r"`((?:jobs|protocols|report|model|ledger) [a-z][a-z-]*)")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def linked(page: Path) -> list[str]:
+    """The targets of a page's links that are not addresses of the web."""
+    return [link for link in LINK.findall(page.read_text()) if not re.match(r"[a-z]+:", link)]
+
+
+def anchors(page: Path) -> set[str]:
+    """What links to the headings of a page are called, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in HEADING.findall(text)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in linked(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    text = page.read_text()
+    named = {name for name in (*FILE.findall(text), *FOLDER.findall(text)) if not re.search(r"/[A-Z_]+\.", name)}
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+    modules = {module.rstrip(".").replace(".", "/") for module in MODULE.findall(text)}
+    assert sorted(one for one in modules if not ((ROOT / one).is_dir() or (ROOT / f"{one}.py").exists())) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_command_that_is_named_is_one(page: Path) -> None:
+    text = page.read_text()
+    said = [words.split() for words in (*COMMAND.findall(text), *GROUP_ALONE.findall(text))]
+    assert [" ".join(words) for words in said if not is_command(words)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_target_of_make_that_is_named_is_one(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert sorted(set(TARGET.findall(page.read_text())) - targets) == []
+
+
+def test_every_page_stands_in_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    listed = {(index.parent / link).resolve() for link in linked(index)}
+    assert [name_of(page) for page in PAGES if page not in {index, ROOT / "README.md", *listed}] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "how-to"], ids=name_of)
+def test_every_protocol_of_a_guide_is_valid(page: Path) -> None:
+    for text in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        Protocol.model_validate(yaml.safe_load(text))
+
+
+def test_the_page_of_commands_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("command_line", ROOT / "scripts" / "command_line.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.PAGE.read_text() == script.page(), "run scripts/command_line.py"
+
+
+@cache
+def commands() -> TyperGroup:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group
+
+
+def is_command(words: list[str]) -> bool:
+    """Whether words begin with a command of `voxtell-dicom`; of a group, with one of its own or none."""
+    command = commands().commands.get(words[0])
+    if isinstance(command, TyperGroup) and len(words) > 1:
+        return words[1] in command.commands
+    return command is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [("up", True), ("jobs", True), ("jobs retry", True), ("jobs rety", False), ("retry", False), ("run here", True)],
+)
+def test_commands_are_told_from_other_words(words: str, known: bool) -> None:
+    assert is_command(words.split()) is known
+
+
+def test_what_is_not_there_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A page\n[one](gone.md) [two](#a-page) [three](#other) [web](https://example.org) `worker/gone.py`\n"
+    )
+    assert linked(page) == ["gone.md", "#a-page", "#other"]
+    assert anchors(page) == {"a-page"}
+    assert FILE.findall(page.read_text()) == ["worker/gone.py"]
