@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from worker.ledger.engine import open_engine
+from worker.ledger.engine import for_reading, open_engine
 from worker.ledger.records import as_record
 
 Record = TypeVar("Record")
@@ -27,6 +27,7 @@ class Database:
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
         self.engine = open_engine(url)
+        self._reading = for_reading(self.engine)
         self.clock = clock
 
     def close(self) -> None:
@@ -38,8 +39,11 @@ class Database:
         return self.clock()
 
     def read(self) -> AbstractContextManager[sa.Connection]:
-        """A transaction for queries."""
-        return self.engine.connect()
+        """A transaction for queries: it cannot write, takes no lock, and sees one state of the database (SQLite).
+
+        On PostgreSQL each query sees what was committed before it.
+        """
+        return self._reading.connect()
 
     def write(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that is committed when the block ends and rolled back when it raises."""

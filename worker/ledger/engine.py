@@ -1,4 +1,9 @@
-"""Opens the ledger's database: SQLite for one machine, PostgreSQL by URL; brings its tables up to date."""
+"""Opens the ledger's database: SQLite for one machine, PostgreSQL by URL; brings its tables up to date.
+
+A transaction of the engine takes the write lock when it begins (SQLite: BEGIN IMMEDIATE), because one that begins as a
+reader and then writes would fail while another writes. A transaction of `for_reading` takes no lock and sees the
+database as it was when it first read: a query that takes long holds up nobody, and none holds it up.
+"""
 
 import shutil
 from contextlib import AbstractContextManager, nullcontext
@@ -6,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.util.exc import CommandError
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLAlchemyError
@@ -18,9 +20,10 @@ from worker.errors import LedgerError
 
 BUSY_SECONDS = 30  # SQLite: how long a writer waits for another; each holds the lock for about a millisecond
 EXAMPLE_URL = "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
-MIGRATION_LOCK = 0x766F78  # any number, the same in every process: PostgreSQL's advisory lock during an upgrade
 PATIENCE = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
 """Of libpq: seconds, seconds, milliseconds; without them a server that vanished is waited for a quarter of an hour."""
+MIGRATIONS = Path(__file__).with_name("migrations")
+_READS = "ledger_reads"  # the execution option of connections that only read
 LEAST_ROOM = 2**20  # bytes; with less SQLite cannot even open a database
 
 
@@ -36,14 +39,31 @@ def open_engine(url: str) -> Engine:
         raise LedgerError(f"VOXTELL_DATABASE_URL cannot be used ({error}); such a URL is {EXAMPLE_URL}") from None
     try:
         with _prepare_sqlite(engine) if engine.dialect.name == "sqlite" else nullcontext():
-            _upgrade(engine)
-    except (SQLAlchemyError, CommandError, OSError) as error:
+            if _version(engine) != max(path.name[:4] for path in MIGRATIONS.glob("versions/[0-9]*.py")):
+                from worker.ledger.migrate import upgrade  # alembic is slow to import and almost never needed
+
+                upgrade(engine, MIGRATIONS)
+    except (SQLAlchemyError, ValueError, OSError) as error:
         engine.dispose()
         cause = str(error).splitlines()[0]
         advice = "its disk is full: make room there" if _disk_is_full(engine) else "check VOXTELL_DATABASE_URL"
         raise LedgerError(f"ledger {engine.url}: {cause}; {advice}") from None
     event.listen(engine, "handle_error", _as_ledger_error)
     return engine
+
+
+def for_reading(engine: Engine) -> Engine:
+    """The same connections for transactions that cannot write and wait for no writer."""
+    return engine.execution_options(**{_READS: True}, postgresql_readonly=True)
+
+
+def _version(engine: Engine) -> str | None:
+    """The revision of the database's tables; None when it has none."""
+    with for_reading(engine).connect() as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return None
+        version = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        return None if version is None else str(version)
 
 
 def _patience(url: sa.URL) -> dict[str, int]:
@@ -91,16 +111,8 @@ def _prepare_sqlite(engine: Engine) -> AbstractContextManager[None]:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")  # a reader that later writes would fail with SQLITE_BUSY
+        reads = bool(connection.get_execution_options().get(_READS))
+        connection.exec_driver_sql(f"PRAGMA query_only={int(reads)}")  # the connection may have had the other purpose
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return first_of_all
-
-
-def _upgrade(engine: Engine) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
-    with engine.begin() as connection:  # several processes may start at once: one upgrades, the others wait
-        if engine.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
