@@ -11,7 +11,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,16 @@ _FORMS: Final[tuple[tuple[str, str, Form], ...]] = (
     ("seg.dcm", "sr.dcm", "BINARY"),
     ("seg-labelmap.dcm", "sr-labelmap.dcm", "LABELMAP"),
 )
+
+KINDS: Final[dict[str, tuple[str, Literal["binary", "labelmap"] | None]]] = {
+    "seg.dcm": ("seg", "binary"),
+    "seg-labelmap.dcm": ("seg", "labelmap"),
+    "rtstruct.dcm": ("rtstruct", None),
+    "sr.dcm": ("sr", "binary"),
+    "sr-labelmap.dcm": ("sr", "labelmap"),
+    "preview.dcm": ("preview", None),
+}
+"""Of each file the output that asks for it, and the form of its SEG or of the SEG that it measures."""
 
 
 class ResultSet:

@@ -2,9 +2,10 @@
 
 from worker.job_spec import JobSpec, Prompt, Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
+from worker.result import Result
 
 LEASE = 60.0
-RESULT = {"files": ["a.dcm"], "found": []}
+RESULT = Result.model_validate({"files": ["a.dcm"], "found": []})
 
 
 class Clock:

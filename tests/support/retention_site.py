@@ -7,6 +7,7 @@ from tests.support.ledger_stories import LEASE, Clock, deliver, work
 from worker.job_spec import Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.maintenance.retention import ASIDE_SECONDS, Retention
+from worker.result import Result
 from worker.settings import Settings
 
 ARRIVAL = {"calling_ae": "CT", "called_ae": "VOXTELL", "address": "10.0.0.1"}
@@ -47,7 +48,7 @@ class Site:
         job = self.ledger.jobs.claim(task.job_id, LEASE)
         assert job is not None
         self.results(job.id)
-        assert self.ledger.jobs.segmented(job, {"files": ["seg.dcm"]})
+        assert self.ledger.jobs.segmented(job, Result.model_validate({"files": ["seg.dcm"]}))
         return self.ledger.jobs.get(job.id)
 
     def delivered(self, uid: str = "1.2.3.4") -> Job:

@@ -170,7 +170,7 @@ def _results_delivered(evidence: Evidence, verdict: Verdict) -> None:
 
 def _made(job: Job, evidence: Evidence, verdict: Verdict) -> ItemsView[str, str]:
     made = evidence.results[job.id]
-    objects = [name for name in job.result["files"] if name.endswith(".dcm")]
+    objects = [name for name in job.result.files if name.endswith(".dcm")]
     if not objects or len(made) != len(objects):
         verdict.faults.append(f"job {job.id} made {objects}, its folder holds {len(made)} objects")
     return made.items()

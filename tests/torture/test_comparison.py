@@ -11,6 +11,7 @@ from tests.torture.compare import DIED, UNFORESEEN, Evidence, digest_of, judge
 from tests.torture.sending import Study, new_study
 from worker.job_spec import JobSpec, Prompt, Route
 from worker.ledger import DeliveryState, JobState, Ledger, Series, SeriesState
+from worker.result import Result
 
 ROUTE = Route(to="pacs")
 
@@ -39,7 +40,7 @@ def sound(study: Study, tmp_path: Path) -> Evidence:
     ledger.jobs.add(work)
     job = ledger.jobs.claim(work.job_id, 60)
     assert job is not None
-    ledger.jobs.segmented(job, {"files": ["seg.dcm"]})
+    ledger.jobs.segmented(job, Result.model_validate({"files": ["seg.dcm"]}))
     delivery = ledger.deliveries.claim(job.id, "pacs", 60)
     assert delivery is not None
     ledger.deliveries.end(delivery, DeliveryState.DELIVERED, transaction_uid="1.2.9")

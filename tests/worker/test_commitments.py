@@ -22,6 +22,7 @@ from worker.job_spec import JobSpec, Prompt, Route
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
 from worker.maintenance import storage_commitment
 from worker.maintenance.storage_commitment import Commitments
+from worker.result import Result
 from worker.settings import load
 from worker.steps import delivery
 from worker.steps.delivery import DeliveryWorker
@@ -179,7 +180,7 @@ class Site:
         assert job is not None
         with self.sender.store.results(job.id) as folder:
             ct_series(np.zeros((2, 8, 8)), (1.0, 1.0, 1.0), folder, subject=Subject(accession_number=series))
-        self.ledger.jobs.segmented(job, {"files": ["0001.dcm", "0002.dcm"]})
+        self.ledger.jobs.segmented(job, Result.model_validate({"files": ["0001.dcm", "0002.dcm"]}))
         return job
 
     def until(self, job: Job, holds: Callable[[Delivery], bool]) -> None:

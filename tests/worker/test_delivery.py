@@ -31,6 +31,7 @@ from worker.job_spec import JobSpec, Priority, Prompt, Route
 from worker.ledger import DeliveryState, Job, JobState
 from worker.queue.broker import DELIVER_QUEUE, DELIVER_TASK, list_of
 from worker.queue.embedded_server import running_queue
+from worker.result import Result
 from worker.settings import load
 from worker.steps import delivery
 from worker.steps.delivery import DeliveryWorker
@@ -89,7 +90,7 @@ def segmented(sender: DeliveryWorker, *destinations: str | Route) -> Job:
     with sender.store.results(work.job_id) as folder:
         ct_series(np.zeros((2, 8, 8)), (1.0, 1.0, 1.0), folder)
         (folder / "result.json").write_text(json.dumps({}))
-    sender.ledger.jobs.segmented(claimed, {"files": ["0001.dcm", "0002.dcm"]})
+    sender.ledger.jobs.segmented(claimed, Result.model_validate({"files": ["0001.dcm", "0002.dcm"]}))
     return sender.ledger.jobs.get(work.job_id)
 
 
@@ -192,7 +193,7 @@ def another(sender: DeliveryWorker, first: Job) -> str:
     sender.ledger.jobs.add(work)
     job = sender.ledger.jobs.claim(work.job_id, 60)
     assert job is not None
-    sender.ledger.jobs.segmented(job, {"files": ["0001.dcm"]})
+    sender.ledger.jobs.segmented(job, Result.model_validate({"files": ["0001.dcm"]}))
     return work.job_id
 
 

@@ -23,6 +23,7 @@ from worker.explain.history import story_of
 from worker.ledger import DeliveryState
 from worker.protocols import Protocol
 from worker.queue.embedded_server import running_queue
+from worker.result import Result
 from worker.settings import Settings
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
@@ -345,7 +346,7 @@ def test_a_delivery_that_failed_is_told_with_its_reason(node, tmp_path):
     node.receives(*images, ago=QUIET + 1)
     (job,) = node.tick()
     claimed = node.ledger.jobs.claim(job.id, 60)
-    assert node.ledger.jobs.segmented(claimed, {"files": ["seg.dcm"], "found": []})
+    assert node.ledger.jobs.segmented(claimed, Result.model_validate({"files": ["seg.dcm"], "found": []}))
     delivery = node.ledger.deliveries.claim(job.id, "pacs", 60)
     node.ledger.deliveries.end(delivery, DeliveryState.FAILED, "0x0122 SOP class not supported")
     said = story(node, study_of(images[0]), taking)

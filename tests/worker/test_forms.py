@@ -11,7 +11,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from dicom_node.store import Store
 from tests.worker.test_delivery import pacs, segmented
 from worker.job_spec import Route
-from worker.results.forms import files_for, label_map_wanted
+from worker.result import Result
+from worker.results.forms import in_form_for, label_map_wanted
 from worker.settings import Destination, load
 from worker.steps import delivery
 from worker.steps.delivery import DeliveryWorker
@@ -19,6 +20,10 @@ from worker.steps.delivery import DeliveryWorker
 BINARY = Destination(name="pacs", ae_title="A", host="h")
 LABELS = Destination(name="viewer", ae_title="B", host="h", seg="labelmap")
 ALL = ["seg.dcm", "sr.dcm", "seg-labelmap.dcm", "sr-labelmap.dcm", "rtstruct.dcm", "preview.dcm"]
+
+
+def files_for(destination: Destination, names: list[str]) -> list[str]:
+    return [one.file for one in in_form_for(destination, Result.model_validate({"files": names}).objects)]
 
 
 def test_each_destination_gets_one_form_of_each_object() -> None:
@@ -50,7 +55,7 @@ def test_a_destination_gets_the_form_and_the_transfer_syntax_that_it_asks_for(
     job = segmented(sender, "pacs")
     (folder,) = {path.parent for path in sender.store.result_paths(job.id)}
     (folder / "0002.dcm").rename(folder / "0001-labelmap.dcm")
-    claimed = {"files": ["0001.dcm", "0001-labelmap.dcm"]}
+    claimed = Result.model_validate({"files": ["0001.dcm", "0001-labelmap.dcm"]})
     monkeypatch.setattr(sender.ledger.jobs, "get", lambda *_: replace(job, result=claimed))
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")

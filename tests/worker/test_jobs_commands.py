@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from dicom_node.store import Store
 from dicom_node.synthesis import ct_series
 from tests.support.ledger_stories import LEASE, deliver, work
+from worker import result
 from worker.cli.jobs import app
 from worker.errors import UnknownJobError
 from worker.job_spec import Priority, Route
@@ -49,7 +50,7 @@ def segmented(ledger: Ledger, home: Path, **circumstances: object) -> Job:
     with store.results(job.id) as folder:
         ct_series(np.zeros((1, 8, 8)), (1.0, 1.0, 1.0), folder)
         (folder / "0001.dcm").rename(folder / "seg.dcm")
-    assert ledger.jobs.segmented(job, {"files": ["seg.dcm"]})
+    assert ledger.jobs.segmented(job, result.Result.model_validate({"files": ["seg.dcm"]}))
     return ledger.jobs.get(job.id)
 
 
@@ -100,7 +101,7 @@ def test_a_retry_makes_lost_results_again(ledger: Ledger, home: Path) -> None:
     assert jobs("retry", job.id).output == f"job {job.id} is queued again\n"
     again = ledger.jobs.claim(job.id, LEASE)
     assert again is not None
-    assert ledger.jobs.segmented(again, {"files": ["seg.dcm"]})
+    assert ledger.jobs.segmented(again, result.Result.model_validate({"files": ["seg.dcm"]}))
     assert deliver(ledger, job, "pacs", DeliveryState.DELIVERED) is JobState.DELIVERED
 
 
@@ -112,7 +113,7 @@ def test_what_was_delivered_before_the_results_were_lost_is_not_sent_again(ledge
     jobs("retry", job.id)
     again = ledger.jobs.claim(job.id, LEASE)
     assert again is not None
-    ledger.jobs.segmented(again, {"files": ["seg.dcm"]})
+    ledger.jobs.segmented(again, result.Result.model_validate({"files": ["seg.dcm"]}))
     assert ledger.deliveries.due() == [(job.id, "two")]
 
 
@@ -132,7 +133,7 @@ def test_after_a_pacs_was_down_every_failed_job_is_started_again(ledger: Ledger,
     ledger.jobs.add(hopeless)
     claim = ledger.jobs.claim(hopeless.job_id, LEASE)
     assert claim is not None
-    ledger.jobs.segmented(claim, {"files": ["seg.dcm"]})
+    ledger.jobs.segmented(claim, result.Result.model_validate({"files": ["seg.dcm"]}))
     with ledger.database.engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE jobs SET state = 'failed' WHERE id = '{hopeless.job_id}'")
     done = jobs("retry", "--all")
@@ -148,7 +149,7 @@ def test_a_result_that_a_newer_one_has_replaced_is_not_sent_after_it(ledger: Led
     assert ledger.jobs.add(late)
     claim = ledger.jobs.claim(late.job_id, LEASE)
     assert claim is not None
-    ledger.jobs.segmented(claim, {"files": ["seg.dcm"]})
+    ledger.jobs.segmented(claim, result.Result.model_validate({"files": ["seg.dcm"]}))
     assert deliver(ledger, claim, "pacs", DeliveryState.DELIVERED) is JobState.DELIVERED
     done = jobs("retry", "--all")
     assert (done.exit_code, done.output) == (0, "")

@@ -3,6 +3,7 @@
 from tests.support.ledger_stories import work
 from worker.job_spec import JobSpec
 from worker.ledger import JobState
+from worker.result import Result
 
 
 def on(series: str, volume: str | None = None, study: str = "1.2.3", protocol: str = "liver") -> JobSpec:
@@ -48,7 +49,7 @@ def test_what_is_done_stays_and_is_known(ledger):
     for one in (thick, echo):
         ledger.jobs.add(one)
         assert ledger.best_volume.volumes_done(one.study_uid, "other") == set()
-        assert ledger.jobs.segmented(ledger.jobs.claim(one.job_id, 60), {"found": [], "files": ["seg.dcm"]})
+        assert ledger.jobs.segmented(ledger.jobs.claim(one.job_id, 60), Result.model_validate({"files": ["seg.dcm"]}))
     assert ledger.best_volume.volumes_done(thick.study_uid, thick.protocol) == {("1", ""), ("3", "E=2")}
     ledger.jobs.add(thin)
     assert not ledger.best_volume.prefer(thin)

@@ -1,5 +1,7 @@
 """Where results go: kinds of objects, fallbacks, what a person must release, and what is never sent."""
 
+from collections.abc import Collection
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from worker.errors import UnknownJobError
 from worker.job_spec import JobSpec, Priority, Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.ledger.routing import DeliveryStatus, destinations, objects_for, verdict
+from worker.result import Result
 
 FILES = ["seg.dcm", "rtstruct.dcm", "sr.dcm", "liver.nii.gz"]
 DELIVERED, FAILED = DeliveryState.DELIVERED, DeliveryState.FAILED
@@ -18,12 +21,20 @@ def routed(*routes: Route, **circumstances: object) -> JobSpec:
     return work().model_copy(update={"routes": routes, **circumstances})
 
 
+def result_of(files: list[str]) -> Result:
+    return Result.model_validate({"files": files})
+
+
+def files_for(task: JobSpec, files: list[str], destination: str, failed: Collection[str] = ()) -> list[str]:
+    return [one.file for one in objects_for(task, result_of(files), destination, failed)]
+
+
 def segmented(ledger: Ledger, task: JobSpec, files: list[str] = FILES) -> Job:
     """A job that has come to its results."""
     assert ledger.jobs.add(task)
     job = ledger.jobs.claim(task.job_id, LEASE)
     assert job is not None
-    assert ledger.jobs.segmented(job, {"files": files})
+    assert ledger.jobs.segmented(job, Result.model_validate({"files": files}))
     return ledger.jobs.get(job.id)
 
 
@@ -38,16 +49,16 @@ def test_a_route_takes_only_the_kinds_of_objects_that_it_names():
     task = routed(
         Route(to="pacs"), Route(to="planning", outputs=("rtstruct",)), Route(to="viewer", outputs=("preview",))
     )
-    assert destinations(task, FILES) == ["pacs", "planning"]
-    assert objects_for(task, FILES, "pacs") == ["seg.dcm", "rtstruct.dcm", "sr.dcm"]
-    assert objects_for(task, FILES, "planning") == ["rtstruct.dcm"]
-    assert objects_for(task, ["preview-1.dcm", "seg.dcm"], "viewer") == ["preview-1.dcm"]
+    assert destinations(task, result_of(FILES)) == ["pacs", "planning"]
+    assert files_for(task, FILES, "pacs") == ["seg.dcm", "rtstruct.dcm", "sr.dcm"]
+    assert files_for(task, FILES, "planning") == ["rtstruct.dcm"]
+    assert files_for(task, ["preview-1.dcm", "seg.dcm"], "viewer") == ["preview-1.dcm"]
 
 
 def test_a_fallback_gets_what_the_failed_destination_should_have_got():
     task = routed(Route(to="planning", outputs=("rtstruct",), fallback="pacs"), Route(to="pacs", outputs=("seg",)))
-    assert objects_for(task, FILES, "pacs") == ["seg.dcm"]
-    assert objects_for(task, FILES, "pacs", failed={"planning"}) == ["seg.dcm", "rtstruct.dcm"]
+    assert files_for(task, FILES, "pacs") == ["seg.dcm"]
+    assert files_for(task, FILES, "pacs", failed={"planning"}) == ["seg.dcm", "rtstruct.dcm"]
 
 
 def test_a_job_of_which_no_destination_takes_anything_ends_with_its_results_on_disk(ledger):

@@ -15,12 +15,13 @@ from tests.support.ledger_stories import Clock, work
 from worker.errors import UnknownJobError
 from worker.job_spec import Route
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
+from worker.result import Result
 
 LEASE, WAIT = 60.0, 30.0
 MAX_ATTEMPTS = 2
 MAX_DELIVERIES = 1000  # more than a run of the machine makes
 PATIENCE = 4  # how often people meddle in one run: else the search does little but cancel and retry
-RESULT = {"files": ["a.dcm"], "found": []}
+RESULT = Result.model_validate({"files": ["a.dcm"], "found": []})
 UNFINISHED = (JobState.QUEUED, JobState.SEGMENTING, JobState.SENDING)
 ROUTES: dict[int, tuple[Route, ...]] = {  # by number of images
     1: (Route(to="pacs"), Route(to="archive")),

@@ -9,7 +9,6 @@ import sqlite3
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -22,10 +21,11 @@ from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.protocols import Protocol
 from worker.queue.broker import celery_app
 from worker.queue.embedded_server import running_queue, socket_path
+from worker.result import Result
 from worker.results.write import write_outputs
 from worker.settings import Settings, load
 from worker.steps import delivery, segmentation
-from worker.steps.delivery import Sender
+from worker.steps.delivery import DeliveryWorker
 from worker.steps.segmentation import Desk, segment
 
 OLD = Path(__file__).with_name("old_home")
@@ -91,27 +91,27 @@ def job_of(ledger: Ledger, story: str) -> Job:
     return ledger.jobs.get(STORIES[story])
 
 
-def segmented_again(job: Job, store: Store, folder: Path) -> dict[str, Any]:
+def segmented_again(job: Job, store: Store, folder: Path) -> Result:
     """What today's code writes for the job; the same engine, the same images."""
     paths = {path.stem: path for path in store.series_paths(job.study_uid, job.series_uid)}
-    work = job.work
+    spec = job.spec
     done = segment(
-        [paths[uid] for uid in work.instances],
-        work.prompts,
+        [paths[uid] for uid in spec.instances],
+        spec.prompts,
         ThresholdSegmenter(),  # type: ignore[arg-type]
-        derived=work.derived,
-        volume=work.volume,
-        straighten=bool(work.engine.resample_tilt),
+        derived=spec.derived,
+        volume=spec.volume,
+        straighten=bool(spec.engine.resample_tilt),
     )
     folder.mkdir()
-    return write_outputs(done, work, folder)
+    return write_outputs(done, spec, folder)
 
 
 def test_every_job_is_there_in_its_state_with_its_work(ledger: Ledger) -> None:
     assert {job.id: job.state for job in ledger.jobs.find()} == {
         STORIES[story]: state for story, state in STATES.items()
     }
-    rich = job_of(ledger, "rich").work
+    rich = job_of(ledger, "rich").spec
     assert (rich.prompts[0].finish.min_volume_ml, rich.engine.exact, rich.holes) == (0.01, True, "xor")
     assert job_of(ledger, "superseded").superseded_by == STORIES["superseding"]
     assert job_of(ledger, "EchoTime=5").superseded_by == STORIES["EchoTime=90"]
@@ -121,29 +121,29 @@ def test_every_job_is_there_in_its_state_with_its_work(ledger: Ledger) -> None:
 def test_a_protocol_has_the_digest_that_old_results_carry(ledger: Ledger) -> None:
     protocol = Protocol(**yaml.safe_load((OLD / "protocol.yaml").read_text(encoding="utf-8")))
     assert protocol.digest == EXPECTED["protocol"]
-    assert {job.work.protocol_digest for job in ledger.jobs.find()} == {protocol.digest}
+    assert {job.spec.protocol_digest for job in ledger.jobs.find()} == {protocol.digest}
 
 
 @pytest.mark.parametrize("story", STORIES)
 def test_the_same_work_is_the_job_that_it_was(ledger: Ledger, story: str) -> None:
     before = ledger.jobs.find()
-    assert not ledger.jobs.add(job_of(ledger, story).work)
+    assert not ledger.jobs.add(job_of(ledger, story).spec)
     assert ledger.jobs.find() == before
 
 
 @pytest.mark.parametrize("story", WITH_RESULTS)
 def test_results_are_read_and_their_files_lie_in_the_store(ledger: Ledger, home: Path, story: str) -> None:
     job = job_of(ledger, story)
-    assert job.result["found"][0]["label"] in ("above 300", "Bone")
-    assert job.result["not_found"] == ["nothing"]
+    assert job.result.found[0].label in ("above 300", "Bone")
+    assert job.result.not_found == ("nothing",)
     files = {path.name for path in Store(home).result_paths(job.id)}
-    assert {one["file"] for one in job.result["objects"]} <= files
+    assert {one.file for one in job.result.objects} <= files
 
 
 @pytest.mark.parametrize("story", WITH_RESULTS)
 def test_facts_of_then_give_the_uids_of_then(ledger: Ledger, home: Path, tmp_path: Path, story: str) -> None:
     job = job_of(ledger, story)
-    assert segmented_again(job, Store(home), tmp_path / "again")["objects"] == job.result["objects"]
+    assert segmented_again(job, Store(home), tmp_path / "again").objects == job.result.objects
 
 
 def test_messages_that_lay_on_the_queue_reach_their_tasks(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,12 +154,12 @@ def test_messages_that_lay_on_the_queue_reach_their_tasks(settings: Settings, mo
         with redis.Redis(unix_socket_path=str(socket_path(settings.home))) as client:
             for name, messages in lists.items():
                 client.rpush(name, *messages)
-        desk, sender = Desk(settings), Sender(settings)
+        desk, sender = Desk(settings), DeliveryWorker(settings)
         desk.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
         asked: list[tuple[str, str]] = []
         monkeypatch.setattr(sender.commitments, "ask", lambda *pair: asked.append(pair))
         monkeypatch.setattr(Desk, "_mine", desk)
-        monkeypatch.setattr(Sender, "_mine", sender)
+        monkeypatch.setattr(DeliveryWorker, "_mine", sender)
         with pacs(settings, home := settings.home.parent / "pacs"), app.connection_for_read() as connection:
             for queue in ("segment", *["deliver"] * 2):
                 message = connection.default_channel.basic_get(queue)
@@ -170,13 +170,13 @@ def test_messages_that_lay_on_the_queue_reach_their_tasks(settings: Settings, mo
         assert state_at(desk.ledger, "rich", "pacs") is DeliveryState.DELIVERED
         assert asked == [(STORIES["delivered"], "pacs")]
         sent = {path.stem for path in home.rglob("*.dcm")}
-        assert sent == {one["sop_uid"] for one in desk.ledger.jobs.get(STORIES["rich"]).result["objects"]}
+        assert sent == {one.sop_uid for one in desk.ledger.jobs.get(STORIES["rich"]).result.objects}
         desk.ledger.close()
         sender.ledger.close()
 
 
 def test_deliveries_go_on_where_they_were(settings: Settings) -> None:
-    sender = Sender(settings)
+    sender = DeliveryWorker(settings)
     with running_queue(settings, ours=True), pacs(settings, folder := settings.home.parent / "pacs"):
         while due := sender.ledger.deliveries.due():
             for job_id, destination in due:
@@ -186,11 +186,11 @@ def test_deliveries_go_on_where_they_were(settings: Settings) -> None:
     for story in ("rich", "half sent", "superseding"):
         assert jobs[story].state is JobState.DELIVERED
     assert jobs["stood in for"].state is JobState.DELIVERED
-    taken_before = {one["sop_uid"] for one in jobs["half sent"].result["objects"] if one["file"] == "seg.dcm"}
+    taken_before = {one.sop_uid for one in jobs["half sent"].result.objects if one.file == "seg.dcm"}
     expected = {
-        one["sop_uid"]
+        one.sop_uid
         for story in ("rich", "half sent", "stood in for", "superseding")
-        for one in jobs[story].result["objects"]
+        for one in jobs[story].result.objects
     }
     assert arrived == expected - taken_before  # nothing is sent twice, and nothing that was not to be sent
     sender.ledger.close()

@@ -20,6 +20,7 @@ from worker.ledger import Ledger
 from worker.maintenance.retries import backoff
 from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, SEGMENT_TASK, Broker, celery_app, lists_of
 from worker.queue.embedded_server import LONGEST_SOCKET_PATH, queue_answers, revive_queue, running_queue, socket_path
+from worker.result import Result
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -192,7 +193,7 @@ def test_a_flushed_queue_is_filled_again_from_the_ledger(broker, settings, tmp_p
     for number in range(5):
         ledger.jobs.add(work(series=f"1.2.{number}", destinations=("pacs",)))
     done = ledger.jobs.claim(ledger.jobs.due()[0], 60.0)
-    ledger.jobs.segmented(done, {"files": ["a.dcm"]})
+    ledger.jobs.segmented(done, Result.model_validate({"files": ["a.dcm"]}))
     broker.top_up(ledger.jobs.due(), ledger.deliveries.due())
     assert waiting(settings) == (4, 1)
     with client(settings) as connection:

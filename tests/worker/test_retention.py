@@ -19,6 +19,7 @@ from worker.ledger.schema import deliveries, jobs, metadata, series
 from worker.ledger.states import SeriesState
 from worker.maintenance.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS
 from worker.reports.inbox import ReportInbox
+from worker.result import Result
 from worker.settings import load
 
 
@@ -97,7 +98,7 @@ def test_a_failed_job_that_is_superseded_keeps_nothing_since_no_retry_starts_it(
     site.ledger.jobs.fail(site.ledger.jobs.claim(task.job_id, LEASE), "no room")
     later = work(images=2)
     site.ledger.jobs.add(later)
-    assert site.ledger.jobs.segmented(site.ledger.jobs.claim(later.job_id, LEASE), {"files": []})
+    assert site.ledger.jobs.segmented(site.ledger.jobs.claim(later.job_id, LEASE), Result.model_validate({"files": []}))
     site.clock.passes(1.1 * DAY)
     site.rounds(site.retention(keep_images_days=1))
     assert not site.has_images("1.2.3", "1.2.3.4")
@@ -188,7 +189,7 @@ def test_the_same_images_again_make_no_second_job(site):
 
 def test_some_of_the_same_images_again_make_no_job_on_less(ledger):
     job = claimed(ledger, images=3)
-    ledger.jobs.segmented(job, {"files": []})
+    ledger.jobs.segmented(job, Result.model_validate({"files": []}))
     ledger.retention.note_removed(study_uid=job.study_uid)
     assert not ledger.jobs.add(work(images=2))
     assert ledger.jobs.add(work(images=4))

@@ -18,6 +18,7 @@ from worker.job_spec import Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.maintenance.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS, Retention
 from worker.queue.embedded_server import running_queue
+from worker.result import Result
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ def done_and_set_aside(node: Node, *images: Path) -> Job:
     node.lag = 2 * DAY - 2 * QUIET
     (job,) = node.tick()
     assert (claim := node.ledger.jobs.claim(job.id, LEASE))
-    assert node.ledger.jobs.segmented(claim, {"files": []})
+    assert node.ledger.jobs.segmented(claim, Result.model_validate({"files": []}))
     node.lag = 5 * QUIET
     tidy(node)
     assert list(node.store.walk()) == []

@@ -89,9 +89,9 @@ def test_a_job_becomes_a_folder_of_results_and_a_line_in_the_ledger(desk: Desk, 
     segmentation.run(job.id)
     done = desk.ledger.jobs.get(job.id)
     assert done.state is JobState.SEGMENTED
-    (found,) = done.result["found"]
-    assert found["volume_ml"] == pytest.approx(4 * 6 * 8 * np.prod(SPACING) / 1000, abs=1e-3)
-    assert done.result["not_found"] == ["nothing"]
+    (found,) = done.result.found
+    assert found.volume_ml == pytest.approx(4 * 6 * 8 * np.prod(SPACING) / 1000, abs=1e-3)
+    assert done.result.not_found == ("nothing",)
     assert {path.name for path in desk.store.result_paths(job.id)} == {"seg.dcm", "result.json"}
 
 
@@ -106,8 +106,8 @@ def test_what_the_model_was_never_taught_is_not_called_absent(desk: Desk, queued
     job = queued("above 300", "nothing", "liver")
     segmentation.run(job.id)
     result = desk.ledger.jobs.get(job.id).result
-    assert (result["not_found"], result["not_known"]) == (["nothing"], ["liver"])
-    (sentence,) = result["review"]
+    assert (result.not_found, result.not_known) == (("nothing",), ("liver",))
+    (sentence,) = result.review
     assert sentence.startswith("liver is not among the structures that the model was trained on")
     (seg,) = (pydicom.dcmread(path) for path in desk.store.result_paths(job.id) if path.name == "seg.dcm")
     assert "Looked for, not found: nothing." in seg.ImageComments
@@ -141,7 +141,7 @@ def test_a_job_reads_its_images_and_then_waits_for_its_turn_at_the_device(
     attempt.result()
     done = desk.ledger.jobs.get(job.id)
     assert (done.state, asked.is_set()) == (JobState.SEGMENTED, True)
-    assert done.result["seconds"]["turn"] > 0.5 > done.result["seconds"]["network"]
+    assert done.result.seconds["turn"] > 0.5 > done.result.seconds["network"]
 
 
 def test_results_with_a_destination_wait_for_their_delivery(desk: Desk, queued: Callable[..., Job]) -> None:
@@ -155,7 +155,7 @@ def test_a_prompt_that_finds_nothing_is_a_result_and_sends_nothing(desk: Desk, q
     job = queued("nothing", routes=(Route(to="pacs"),))
     segmentation.run(job.id)
     done = desk.ledger.jobs.get(job.id)
-    assert (done.state, done.result["not_found"], done.result["files"]) == (JobState.SEGMENTED, ["nothing"], [])
+    assert (done.state, done.result.not_found, done.result.files) == (JobState.SEGMENTED, ("nothing",), ())
     assert desk.ledger.deliveries.of_job(job.id) == []
 
 
@@ -357,14 +357,14 @@ def test_a_worker_that_stood_still_does_not_touch_the_results_of_its_successor(
 def test_a_job_on_more_images_names_the_objects_of_the_one_before(desk: Desk, queued: Callable[..., Job]) -> None:
     older = queued("above 300", instances=8, outputs=("seg", "rtstruct"))
     segmentation.run(older.id)
-    old = {one["file"]: one for one in desk.ledger.jobs.get(older.id).result["objects"]}
+    old = {one.file: one for one in desk.ledger.jobs.get(older.id).result.objects}
     newer = queued("above 300", outputs=("seg", "rtstruct"))
     segmentation.run(newer.id)
     paths = {path.name: path for path in desk.store.result_paths(newer.id)}
     (replaced,) = pydicom.dcmread(paths["rtstruct.dcm"]).PredecessorStructureSetSequence
-    assert replaced.ReferencedSOPInstanceUID == old["rtstruct.dcm"]["sop_uid"]
+    assert replaced.ReferencedSOPInstanceUID == old["rtstruct.dcm"].sop_uid
     (series,) = pydicom.dcmread(paths["seg.dcm"]).RelatedSeriesSequence
-    assert series.SeriesInstanceUID == old["seg.dcm"]["series_uid"]
+    assert series.SeriesInstanceUID == old["seg.dcm"].series_uid
 
 
 def test_derived_structures_and_label_maps_come_by_job_and_destination(
@@ -376,11 +376,11 @@ def test_derived_structures_and_label_maps_come_by_job_and_destination(
     job = queued("above 300", derived=(grown,), outputs=("seg", "rtstruct"), routes=(Route(to="viewer"),))
     segmentation.run(job.id)
     result = desk.ledger.jobs.get(job.id).result
-    assert [one["label"] for one in result["found"]] == ["above 300", "PTV"]
-    assert result["files"] == ["seg.dcm", "rtstruct.dcm"], "they overlap"
+    assert [one.label for one in result.found] == ["above 300", "PTV"]
+    assert result.files == ("seg.dcm", "rtstruct.dcm"), "they overlap"
     job = queued("above 300", outputs=("seg",), routes=(Route(to="viewer"),))
     segmentation.run(job.id)
-    assert desk.ledger.jobs.get(job.id).result["files"] == ["seg.dcm", "seg-labelmap.dcm"]
+    assert desk.ledger.jobs.get(job.id).result.files == ("seg.dcm", "seg-labelmap.dcm")
 
 
 def test_a_job_is_done_with_the_model_that_it_was_made_for(

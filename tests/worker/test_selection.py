@@ -15,6 +15,7 @@ from tests.support.listening import QUIET, Node
 from worker.ledger import JobState
 from worker.protocols import Protocol
 from worker.reports.inbox import ReportInbox
+from worker.result import Result
 from worker.selection import select
 from worker.selection.choose import choose
 from worker.selection.select import conditions_of, reason_of
@@ -270,7 +271,7 @@ def test_a_better_series_that_comes_after_the_results_leaves_the_first_choice_st
     node.receives(*thick, ago=3 * QUIET)
     (first,) = node.tick()
     done = node.ledger.jobs.claim(first.id, 60)
-    assert node.ledger.jobs.segmented(done, {"found": [], "not_found": [], "files": []})
+    assert node.ledger.jobs.segmented(done, Result.model_validate({"found": [], "not_found": [], "files": []}))
     node.receives(*thin, ago=2 * QUIET)
     assert [job.id for job in node.tick()] == [first.id]
     decided = {one.series_uid: one.reason for one in node.ledger.series.decisions_on(first.study_uid)}

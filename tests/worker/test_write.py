@@ -14,6 +14,7 @@ from dicom_node.synthesis import ct_series
 from tests.support.images import iod_errors
 from tests.support.twins import ThresholdSegmenter
 from worker.job_spec import Derived, Finish, JobSpec, Output, Plausible, Prompt
+from worker.result import Result
 from worker.results.write import objects_named, write_outputs
 from worker.steps.segmentation import segment
 
@@ -53,7 +54,7 @@ def write(tmp_path: Path) -> Write:
         done = segment(paths, prompts, ThresholdSegmenter(), derived=derived)  # type: ignore[arg-type]
         folder = tmp_path / f"results {options.pop('folder', '')}"
         folder.mkdir()
-        return write_outputs(done, work, folder, **options) | {"folder": folder}
+        return write_outputs(done, work, folder, **options).json_facts() | {"folder": folder}
 
     return run
 
@@ -80,8 +81,9 @@ def test_every_output_is_written_valid_and_listed(write: Write, tmp_path: Path) 
     kept = json.loads((result["folder"] / "result.json").read_text())
     assert kept == {key: value for key, value in result.items() if key != "folder"}
     assert (result["not_found"], result["review"]) == (["nothing"], [])
-    assert {one.sop_uid for one in objects_named(kept)} == {one["sop_uid"] for one in result["objects"]}
-    assert objects_named({"files": ["seg.dcm"]}) == ()
+    read = Result.model_validate(kept)
+    assert {one.sop_uid for one in objects_named(read)} == {one["sop_uid"] for one in result["objects"]}
+    assert objects_named(Result.model_validate({"files": ["seg.dcm"]})) == ()
 
 
 def test_finished_and_derived_structures_stand_in_every_object(write: Write) -> None:
@@ -176,7 +178,7 @@ def test_a_result_that_is_not_as_expected_is_written_and_marked(write: Write) ->
 
 def test_a_result_names_the_objects_that_it_replaces(write: Write) -> None:
     old = write(HIGH, digest="older", folder="old")
-    new = write(HIGH, predecessors=objects_named(old), folder="new")
+    new = write(HIGH, predecessors=objects_named(Result.model_validate(old)), folder="new")
     uids = {one["file"]: one for one in old["objects"]}
     made = objects(new)
     (document,) = made["sr.dcm"].PredecessorDocumentsSequence

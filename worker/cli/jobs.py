@@ -1,5 +1,6 @@
 """`jobs`: the ledger, for people."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from worker.errors import UnknownJobError
 from worker.job_spec import Priority
 from worker.ledger import Job, JobState, Ledger
 from worker.maintenance.retries import NothingLeftError, start_again
+from worker.result import Result
 from worker.settings import load
 
 app = typer.Typer(help="The jobs in the ledger.", invoke_without_command=True)
@@ -68,16 +70,8 @@ def show(job_id: JobId, as_json: Json = False) -> None:
         "superseded by": job.superseded_by or "",
     }
     print_table(("", ""), ((name, value) for name, value in lines.items() if value != ""))
-    for row in job.result.get("found", []):
-        typer.echo(f"found      {row['label']}: {row['volume_ml']:.1f} ml")
-        if row["sentence"]:
-            typer.echo(f"           {row['sentence']}")
-    for label in job.result.get("not_found", []):
-        typer.echo(f"not found  {label}")
-    for label in job.result.get("not_known", []):
-        typer.echo(f"not known  {label}")
-    for sentence in job.result.get("review", []):
-        typer.echo(f"review     {sentence}")
+    for line in _findings(job.result or Result()):
+        typer.echo(line)
     for row in deliveries:
         typer.echo(_way(row))
 
@@ -122,7 +116,18 @@ def cancel(job_id: JobId) -> None:
 
 def _facts(job: Job) -> dict[str, Any]:
     facts = asdict(job)
-    return facts | {"work": facts.pop("spec").model_dump(mode="json")}
+    result = job.result.json_facts() if job.result else {}
+    return facts | {"work": facts.pop("spec").model_dump(mode="json"), "result": result}
+
+
+def _findings(result: Result) -> Iterator[str]:
+    for found in result.found:
+        yield f"found      {found.label}: {found.volume_ml:.1f} ml"
+        if found.sentence:
+            yield f"           {found.sentence}"
+    yield from (f"not found  {label}" for label in result.not_found)
+    yield from (f"not known  {label}" for label in result.not_known)
+    yield from (f"review     {sentence}" for sentence in result.review)
 
 
 def _way(row: dict[str, Any]) -> str:

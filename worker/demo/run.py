@@ -33,6 +33,7 @@ from dicom_node.store import Store
 from worker.demo.study import DemoStudy, Mask, phantom_study, study_from_nifti
 from worker.errors import WorkerError
 from worker.ledger import Job, JobState, Ledger
+from worker.result import Result
 from worker.results.received import masks_received
 from worker.selection.study_volumes import read_headers, series_in
 
@@ -192,16 +193,14 @@ class Demo:
                 self._console.print(f"  [yellow]series {job.series_uid}: {job.reason}[/]")
         if not done:
             raise DemoError(f"no series became a result: {jobs[0].reason}")
-        best = max(done, key=lambda job: len(job.result["found"]))
-        model = best.result["model"]
-        return (
-            best,
-            f"by {model['name']} {model['version']}, job {best.id}, network {best.result['seconds']['network']:.1f} s",
-        )
+        best = max(done, key=lambda job: len(_result(job).found))
+        result = _result(best)
+        model = f"{result.model.name} {result.model.version}, " if result.model else ""
+        return best, f"by {model}job {best.id}, network {result.seconds['network']:.1f} s"
 
     def _received(self, job: Job) -> tuple[list[Path], str]:
         files = [stored.path for stored in Store(self._folder / "pacs").walk()]
-        if not files and job.result["found"]:
+        if not files and _result(job).found:
             raise DemoError(f"nothing came back to the PACS; the node's log is {self._log}")
         return files, "\n".join(str(path) for path in files) or "nothing was found, so nothing was sent"
 
@@ -215,7 +214,8 @@ class Demo:
         picture = self._folder / "overlay.png"
         _picture(series, masks, picture)
         self._console.print(f"[bold]overlay[/]    {picture}", soft_wrap=True)
-        notice = job.result["model"]["notice"]
+        model = _result(job).model
+        notice = model.notice if model else ""
         self._console.print(
             f"[bold]done[/]       {time.perf_counter() - self._started:.1f} s. {notice}", soft_wrap=True
         )
@@ -253,6 +253,13 @@ def shown(
             dice = float(2 * np.count_nonzero(mask & known) / (np.count_nonzero(mask) + np.count_nonzero(known)))
         rows.append(Shown(label, float(np.count_nonzero(mask)) * voxel_ml, dice))
     return rows
+
+
+def _result(job: Job) -> Result:
+    """The result of a job that has come to one."""
+    if job.result is None:
+        raise DemoError(f"job {job.id} is {job.state} and has no result")
+    return job.result
 
 
 def _picture(series: ImageSeries, masks: Mapping[str, Mask], path: Path) -> None:

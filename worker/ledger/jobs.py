@@ -1,6 +1,6 @@
 """Jobs: each transition is one guarded UPDATE."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from worker.ledger.routing import destinations
 from worker.ledger.schema import jobs
 from worker.ledger.states import UNFINISHED, JobState
 from worker.ledger.superseding import came_before_removal, on_volume_of, replaces, supersede_older
+from worker.result import Result
 
 
 class JobLedger:
@@ -159,17 +160,17 @@ class JobLedger:
             rows = connection.execute(sa.select(jobs.c.id, jobs.c.priority).where(special))
             return {str(row.id): Priority(row.priority) for row in rows}
 
-    def segmented(self, job: Job, result: Mapping[str, Any]) -> bool:
+    def segmented(self, job: Job, result: Result) -> bool:
         """The results are on disk: SEGMENTING -> SENDING with a delivery per destination that gets something of them.
 
         Without one -> SEGMENTED; -> REVIEW where a person must release them first. False if the job was taken back.
         """
-        wanted = destinations(job.spec, result["files"])
+        wanted = destinations(job.spec, result)
         state = JobState.SENDING if wanted else JobState.SEGMENTED
         if wanted and job.spec.release:
             state = JobState.REVIEW
         with self._database.write() as connection:
-            statement = self._leaving(job, state=state, result=dict(result), reason="")
+            statement = self._leaving(job, state=state, result=result.json_facts(), reason="")
             if not connection.execute(statement).rowcount:
                 return False
             if state is JobState.SENDING:
@@ -188,7 +189,7 @@ class JobLedger:
             sending = update.values(state=JobState.SENDING, reason="", updated_at=self._database.now())
             if not connection.execute(sending).rowcount:
                 raise UnknownJobError(f"job {job.id} is {job.state}; only jobs in review can be released")
-            open_deliveries(connection, job.id, destinations(job.spec, job.result["files"]), self._database.now())
+            open_deliveries(connection, job.id, destinations(job.spec, job.result), self._database.now())
         return self.get(job.id)
 
     def retry(self, job_id: str, *, compute: bool = False) -> Job:
@@ -200,7 +201,7 @@ class JobLedger:
             UnknownJobError: no such job, or it is not in one of these states.
         """
         job, now = self.get(job_id), self._database.now()
-        wanted = destinations(job.spec, job.result["files"]) if job.result and not compute else []
+        wanted = [] if compute else destinations(job.spec, job.result)
         state = JobState.SENDING if wanted else JobState.QUEUED
         ended = (jobs.c.id == job.id) & jobs.c.state.in_([JobState.FAILED, JobState.CANCELLED])
         with self._database.write() as connection:

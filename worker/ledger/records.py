@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from worker.job_spec import JobSpec
 from worker.ledger.states import DeliveryState, JobState, SeriesState
+from worker.result import Result
 
 Record = TypeVar("Record")
 
@@ -38,7 +39,7 @@ class Job:
     attempts: int
     claims: int
     reason: str
-    result: Mapping[str, Any]
+    result: Result | None  # None: none yet
     created_at: float
     updated_at: float
     next_try_at: float
@@ -91,9 +92,13 @@ class Report:
     read_at: float | None
 
 
+def _result(facts: Mapping[str, Any]) -> Result | None:
+    return Result.model_validate(facts) if facts else None
+
+
 _READ_AS: Mapping[type, Mapping[str, Callable[[Any], Any]]] = {
     Series: {"state": SeriesState},
-    Job: {"state": JobState, "work": JobSpec.model_validate},
+    Job: {"state": JobState, "work": JobSpec.model_validate, "result": _result},
     Delivery: {"state": DeliveryState},
 }
 

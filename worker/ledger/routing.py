@@ -2,12 +2,12 @@
 the job. Pure: the ledger and the sender both ask here, so that they agree.
 """
 
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from worker.job_spec import JobSpec, Output, Route
+from worker.job_spec import JobSpec, Route
 from worker.ledger.states import DeliveryState, JobState
+from worker.result import Result, ResultObject
 
 OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
 TAKEN = (DeliveryState.DELIVERED, DeliveryState.COMMITTED)
@@ -21,22 +21,24 @@ class DeliveryStatus:
     reason: str
 
 
-def destinations(spec: JobSpec, files: Iterable[str]) -> list[str]:
-    """The destinations that get something of these result files, each once; none for work in the shadow."""
-    if spec.shadow:
+def destinations(spec: JobSpec, result: Result | None) -> list[str]:
+    """The destinations that get an object of this result, each once; none for a job in the shadow or without result."""
+    if spec.shadow or result is None:
         return []
-    names = list(files)
-    return list(dict.fromkeys(route.to for route in spec.routes if _taken(route.outputs, names)))
+    return list(dict.fromkeys(route.to for route in spec.routes if any(_takes(route, one) for one in result.objects)))
 
 
-def objects_for(spec: JobSpec, files: Iterable[str], destination: str, failed: Collection[str] = ()) -> list[str]:
-    """The files that go to `destination`: by its own routes, and by those whose fallback it is and that `failed`."""
-    names = list(files)
-    wanted: set[str] = set()
-    for route in spec.routes:
-        if route.to == destination or (route.fallback == destination and route.to in failed):
-            wanted |= _taken(route.outputs, names)
-    return [name for name in names if name in wanted]
+def objects_for(
+    spec: JobSpec, result: Result | None, destination: str, failed: Collection[str] = ()
+) -> list[ResultObject]:
+    """The objects that go to `destination`: by its own routes, and by those whose fallback it is and that `failed`."""
+    routes = [
+        route
+        for route in spec.routes
+        if route.to == destination or (route.fallback == destination and route.to in failed)
+    ]
+    made = result.objects if result else ()
+    return [one for one in made if any(_takes(route, one) for route in routes)]
 
 
 def verdict(routes: Sequence[Route], statuses: Mapping[str, DeliveryStatus]) -> tuple[JobState, str]:
@@ -69,11 +71,5 @@ def verdict(routes: Sequence[Route], statuses: Mapping[str, DeliveryStatus]) -> 
     return JobState.COMMITTED if committed else JobState.DELIVERED, "; ".join(dict.fromkeys(instead + waiting))
 
 
-def _taken(outputs: tuple[Output, ...] | None, names: Iterable[str]) -> set[str]:
-    """The DICOM objects among the files that are of these kinds; a file's name begins with its kind."""
-    objects = {name for name in names if name.endswith(".dcm")}
-    return objects if outputs is None else {name for name in objects if _kind(name) in outputs}
-
-
-def _kind(name: str) -> str:
-    return re.split(r"[^a-z]", name, maxsplit=1)[0]
+def _takes(route: Route, one: ResultObject) -> bool:
+    return route.outputs is None or one.kind in route.outputs

@@ -37,7 +37,7 @@ def start_again(job_id: str, ledger: Ledger, store: Store) -> Job:
         raise UnknownJobError(
             f"job {job.id} is superseded by job {job.superseded_by}: its result is out of date, retry that job"
         )
-    made = set(job.result.get("files", ()))
+    made = set(job.result.files if job.result else ())
     lost = made - {path.name for path in store.result_paths(job.id)}
     if lost:
         stored = {path.stem for path in store.series_paths(job.study_uid, job.series_uid)}

@@ -9,7 +9,7 @@ from dicom_node.store import Store
 from worker.errors import WorkerError
 from worker.ledger import Delivery, DeliveryState, Ledger
 from worker.ledger.routing import objects_for
-from worker.results.forms import files_for
+from worker.results.forms import in_form_for
 from worker.settings import Destination
 
 
@@ -27,7 +27,8 @@ def objects_of(delivery: Delivery, ledger: Ledger, store: Store, destination: De
     """
     job = ledger.jobs.get(delivery.job_id)
     failed = [line.destination for line in ledger.deliveries.of_job(job.id) if line.state is DeliveryState.FAILED]
-    wanted = files_for(destination, objects_for(job.spec, job.result["files"], delivery.destination, failed))
+    objects = in_form_for(destination, objects_for(job.spec, job.result, delivery.destination, failed))
+    wanted = [one.file for one in objects]
     stored = {path.name: path for path in store.result_paths(job.id)}
     lost = [name for name in wanted if name not in stored]
     if lost:

@@ -14,7 +14,7 @@ results/<job>/seg.dcm           DICOM-SEG, one segment per structure that was fo
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Any, Final
 import highdicom
 import numpy as np
 
+from dicom_node.masks.measures import Extent
 from dicom_node.masks.packed import Masks
 from dicom_node.objects.provenance import Algorithm, ObjectReference, Provenance, Review
-from dicom_node.objects.result_set import ResultSet
+from dicom_node.objects.result_set import KINDS, ResultSet
 from dicom_node.series import ImageSeries
 from dicom_node.volume import to_network, write_nifti
 from worker.job_spec import JobSpec
+from worker.result import Found, ModelUsed, Result, ResultObject
 from worker.results.structures import Structure
 
 if TYPE_CHECKING:
@@ -62,16 +64,13 @@ def write_outputs(
     label_map: bool = False,
     name_length: int = 64,
     predecessors: Sequence[ObjectReference] = (),
-) -> dict[str, Any]:
+) -> Result:
     """Writes the outputs that the work asks for into `folder` and says what was found.
 
     `label_map`: a destination wants label maps. `name_length`: most characters of names in structure sets.
     `predecessors`: the objects of the result that this one replaces.
-    Returns {"found": [{"label", "prompt", "volume_ml", "sentence"}], "not_found": [label], "not_known": [label],
-    "files": [name], "objects": [{"file", "sop_class_uid", "sop_uid", "series_uid"}], "review": [sentence],
-    "model": {...}, "seconds": {step: s}, "notes": [sentence]}; all of it goes into the ledger as JSON. A derived
-    structure has as its prompt how it was made; one that a person is to draw is neither found nor not found.
-    `not_known` are empty masks of what the model never learnt.
+    Returns the result, which also lies in the folder as `result.json`. A derived structure has as its prompt how it was
+    made; one that a person is to draw is neither found nor not found.
     """
     regions, extents = [one.region for one in done.structures], [one.extent for one in done.structures]
     plan = ResultSet(
@@ -87,25 +86,23 @@ def write_outputs(
     objects = []
     for name, dataset in plan.written(extents):
         dataset.save_as(folder / name, enforce_file_format=True)
-        objects.append({"file": name, **vars(plan.references[name])})
-    files = [one["file"] for one in objects]
-    if "nifti" in spec.outputs:
-        files += [path.name for path in _nifti(done, folder)]
+        kind, form = KINDS[name]
+        objects.append(ResultObject(kind=kind, form=form, file=name, **vars(plan.references[name])))
     asked = [one for one in done.structures if one.asked]
     empty = [one for one in asked if not one.extent]
-    result = {
-        "found": [_found(one) for one in asked if one.extent],
-        "not_found": [one.label for one in empty if one.region.learnt],
-        "not_known": [one.label for one in empty if not one.region.learnt],
-        "files": files,
-        "objects": objects,
-        "review": [reason.sentence for reason in done.review],
-        "model": {"name": done.model.name, "version": done.model.version, "digest": done.model.digest}
-        | {"notice": done.model.notice},
-        "seconds": {step: round(seconds, 3) for step, seconds in done.seconds.items()},
-        "notes": [*done.series.notes, *plan.notes],
-    }
-    (folder / "result.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+    model = done.model
+    result = Result(
+        found=tuple(_found(one, one.extent) for one in asked if one.extent),
+        not_found=tuple(one.label for one in empty if one.region.learnt),
+        not_known=tuple(one.label for one in empty if not one.region.learnt),
+        objects=tuple(objects),
+        nifti=tuple(path.name for path in _nifti(done, folder)) if "nifti" in spec.outputs else (),
+        review=tuple(reason.sentence for reason in done.review),
+        model=ModelUsed(name=model.name, version=model.version, digest=model.digest, notice=model.notice),
+        seconds={step: round(seconds, 3) for step, seconds in done.seconds.items()},
+        notes=(*done.series.notes, *plan.notes),
+    )
+    (folder / "result.json").write_text(json.dumps(result.json_facts(), indent=2), encoding="utf-8")
     return result
 
 
@@ -121,17 +118,14 @@ def _facts(done: Segmented, spec: JobSpec, predecessors: Sequence[ObjectReferenc
     )
 
 
-def objects_named(result: Mapping[str, Any]) -> tuple[ObjectReference, ...]:
-    """The objects that a result lists, for the one that replaces it; none in results of before they were listed."""
-    return tuple(
-        ObjectReference(one["sop_class_uid"], one["sop_uid"], one["series_uid"]) for one in result.get("objects", ())
-    )
+def objects_named(result: Result) -> tuple[ObjectReference, ...]:
+    """The objects of a result whose UIDs are known, for the result that replaces it."""
+    return tuple(ObjectReference(one.sop_class_uid, one.sop_uid, one.series_uid) for one in result.named_objects())
 
 
-def _found(one: Structure) -> dict[str, Any]:
-    volume = one.extent.volume_ml if one.extent else 0.0
+def _found(one: Structure, extent: Extent) -> Found:
     sentence = getattr(one.made, "sentence", None)
-    return {"label": one.label, "prompt": one.region.prompt, "volume_ml": round(volume, 3), "sentence": sentence}
+    return Found(label=one.label, prompt=one.region.prompt, volume_ml=round(extent.volume_ml, 3), sentence=sentence)
 
 
 def _nifti(done: Segmented, folder: Path) -> list[Path]:

@@ -84,8 +84,8 @@ def run_study(
             continue
         folder.mkdir(parents=True, exist_ok=True)
         result = write_outputs(found, spec, folder, name_length=settings.roi_name_length)
-        result["files"] = [str(folder / name) for name in result["files"]]
-        done.append(result | {"series_uid": spec.series_uid, "volume": spec.volume})
+        files = [str(folder / name) for name in result.files]
+        done.append(result.json_facts() | {"files": files, "series_uid": spec.series_uid, "volume": spec.volume})
     if not done:
         raise NothingToDoError(f"no series of {study} was segmented: " + "; ".join(reasons))
     for reason in reasons:

@@ -259,14 +259,14 @@ class Desk:
                 folder,
                 label_map=label_map_wanted(spec.routes, self.settings.destinations),
                 name_length=self.settings.roi_name_length,
-                predecessors=objects_named(before.result) if before else (),
+                predecessors=objects_named(before.result) if before and before.result else (),
             )
             # Whoever has the job now may have published its results, which may be on their way.
             if not self.ledger.jobs.renew(job, self.settings.lease_seconds):
                 raise TakenBackError
         if not self.ledger.jobs.segmented(job, result):
             raise TakenBackError
-        log.info("job_segmented", found=len(result["found"]), seconds=round(sum(result["seconds"].values()), 1))
+        log.info("job_segmented", found=len(result.found), seconds=round(sum(result.seconds.values()), 1))
         try:
             self.broker.deliver(self.ledger.deliveries.due(job.id), {job.id: spec.priority})
         except BrokerError as error:  # the listener's sweep enqueues them

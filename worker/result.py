@@ -1,0 +1,100 @@
+"""What a job came to: the structures that were found, the objects that were written, and what a person should know.
+
+The ledger keeps a result as JSON beside its job, and `result.json` in the results folder holds the same. Results of
+every earlier version are still read: `Result` completes what they did not write yet.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, computed_field, model_validator
+
+Form = Literal["binary", "labelmap"]
+"""How an object tells one structure from another: a bit plane each, or one number per voxel (PS3.3 C.8.20.2.3)."""
+
+
+class _Value(BaseModel):
+    """Compared by content, never changed. Unknown fields are those of a later version and are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Found(_Value):
+    """A structure whose mask is not empty."""
+
+    label: str  # the name people see
+    prompt: str  # what the network read; of a derived structure how it was made
+    volume_ml: float
+    sentence: str | None = None  # the report's sentence that asked for it
+
+
+class ResultObject(_Value):
+    """One DICOM object in the results folder."""
+
+    kind: str  # the output of the protocol that asks for it, such as "seg"; "" where an old name does not tell
+    form: Form | None = None  # of a SEG, and of a report the form of the SEG that it measures; None: there is one only
+    file: str  # its name in the results folder
+    sop_class_uid: str = ""  # these three are empty in results of before objects were listed
+    sop_uid: str = ""
+    series_uid: str = ""
+
+
+class ModelUsed(_Value):
+    """The model that made the masks."""
+
+    name: str
+    version: str
+    digest: str  # of the weights, "sha256:..."
+    notice: str = ""  # one sentence: what it is not for
+
+
+class Result(_Value):
+    """The result of one job."""
+
+    found: tuple[Found, ...] = ()
+    not_found: tuple[str, ...] = ()  # labels of empty masks
+    not_known: tuple[str, ...] = ()  # labels of empty masks of what the model never learnt
+    objects: tuple[ResultObject, ...] = ()
+    nifti: tuple[str, ...] = ()  # names of the files that are not DICOM
+    review: tuple[str, ...] = ()  # sentences: why a person should look at it
+    model: ModelUsed | None = None
+    seconds: Mapping[str, float] = {}  # by step
+    notes: tuple[str, ...] = ()  # sentences: what could not be as it was asked for
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all files in the results folder but `result.json`, DICOM objects first."""
+        return (*(one.file for one in self.objects), *self.nifti)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, facts: Any) -> Any:
+        """Completes a result of before objects were listed, or were listed without their kind, from its file names."""
+        if not isinstance(facts, Mapping) or ("files" not in facts and "objects" not in facts):
+            return facts
+        files = [str(name) for name in facts.get("files", ())]
+        listed = facts.get("objects") or [{"file": name} for name in files if name.endswith(".dcm")]
+        objects = [_with_kind(one) if isinstance(one, Mapping) else one for one in listed]
+        nifti = facts.get("nifti", [name for name in files if not name.endswith(".dcm")])
+        return {**facts, "objects": objects, "nifti": nifti}
+
+    def json_facts(self) -> dict[str, Any]:
+        """As JSON values, `files` among them: what the ledger keeps and others read."""
+        return self.model_dump(mode="json")
+
+    def named_objects(self) -> Iterator[ResultObject]:
+        """The objects whose UIDs are known."""
+        return (one for one in self.objects if one.sop_uid)
+
+
+def _with_kind(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An object's facts with its kind and form, which only the file's name told up to version 0.2."""
+    if "kind" in facts:
+        return facts
+    name = str(facts.get("file", ""))
+    kind = re.split(r"[^a-z]", name, maxsplit=1)[0]
+    label_map = name.endswith("-labelmap.dcm")
+    form = "labelmap" if label_map else "binary" if kind in ("seg", "sr") else None
+    return {**facts, "kind": kind, "form": form}
