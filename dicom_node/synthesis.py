@@ -1,19 +1,26 @@
-"""Synthesis: a proper CT series from an array, for phantoms, for tests, and for images that exist only as NIfTI.
+"""Writes a CT or MR series from an array: for phantoms, for tests, and for images that exist only as NIfTI.
 
-Every header holds what the CT Image IOD demands (PS3.3 A.3): the series may be sent, stored and judged like a real one.
+Every header holds what the CT or MR Image IOD demands (PS3.3 A.3, A.4): the series may be sent, stored and judged like
+a real one.
 """
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
+from dicom_node.errors import SeriesError
 from dicom_node.uids import derived_uid
+
+Modality = Literal["CT", "MR"]
+STORED: Final = (-32768, 32767)  # signed 16-bit pixels
+LEAST_COSINE: Final = 1e-3  # of the angle between rows and columns; about 0.06 degrees from a right angle
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Subject:
     series_description: str = "Synthetic axial"
     series_number: int = 1
     body_part: str = ""  # Body Part Examined, PS3.16 annex L: "HEADNECK", "ABDOMEN"
+    modality: Modality = "CT"
+    study_key: str = ""  # tells this study from others of the same patient and accession number
     patient_position: str = "HFS"
 
 
@@ -71,15 +80,20 @@ def write_slices(
 ) -> list[Path]:
     """Writes a CT with any orientation: `image` HU (slices, rows, columns), `affine` (4, 4) from indices to LPS mm.
 
-    The axes of rows and columns must be perpendicular; the slice axis may lean, as with a tilted gantry.
+    Rows and columns must be perpendicular; the slice axis may lean, as with a tilted gantry. CT values are rounded to
+    whole HU. MR values that are no whole numbers of 16 bits are stored with a Rescale Slope and Intercept.
+
+    Raises:
+        SeriesError: DICOM cannot hold the grid or the values; nothing is written.
     """
     subject = subject or Subject()
+    check_grid(affine)
+    stored, slope, intercept = _stored(image, subject.modality)
     digest = hashlib.sha256(
         np.ascontiguousarray(image, dtype="<f4").tobytes() + affine.astype("<f8").tobytes()
     ).hexdigest()
-    study_uid = derived_uid("synthetic study", subject.patient_id, subject.accession_number, str(seed))
+    study_uid = derived_uid("synthetic study", *_study_identity(subject), str(seed))
     series_uid = derived_uid("synthetic series", study_uid, digest, str(seed))
-    stored = np.clip(np.rint(image), -32768, 32767).astype("<i2")
     spacings = np.linalg.norm(affine[:3, :3], axis=0)
     directions = affine[:3, :3] / spacings
     normal = np.cross(directions[:, 2], directions[:, 1])
@@ -94,10 +108,47 @@ def write_slices(
         header.PixelSpacing = _decimals(spacings[1:])
         header.SliceThickness = format_number_as_ds(depth)
         header.Rows, header.Columns = pixels.shape
+        header.RescaleSlope, header.RescaleIntercept = (f"{x:g}" if x.is_integer() else x for x in (slope, intercept))
         header.PixelData = pixels.tobytes()
         paths.append(folder / f"{index + 1:04d}.dcm")
         header.save_as(paths[-1], enforce_file_format=True)
     return paths
+
+
+def check_grid(affine: NDArray[np.float64]) -> None:
+    """Refuses a grid that DICOM cannot hold; `affine` (4, 4) maps (slice, row, column) to LPS mm.
+
+    Raises:
+        SeriesError: rows and columns are not perpendicular (PS3.3 C.7.6.2.1.1).
+    """
+    rows, columns = (affine[:3, axis] / np.linalg.norm(affine[:3, axis]) for axis in (1, 2))
+    cosine = abs(float(rows @ columns))
+    if cosine > LEAST_COSINE:
+        raise SeriesError(
+            f"the grid is sheared: its rows and columns meet at {np.degrees(np.arccos(cosine)):.2f} degrees, and a "
+            "DICOM image has 90; resample it to a grid with perpendicular axes"
+        )
+
+
+def _stored(image: NDArray[np.floating], modality: Modality) -> tuple[NDArray[np.int16], float, float]:
+    """Pixels of 16 bits, and the slope and intercept that give the values back (PS3.3 C.11.1)."""
+    low, high = float(image.min(initial=0)), float(image.max(initial=0))
+    whole = modality == "CT" or bool((np.rint(image) == image).all())
+    if whole and STORED[0] <= np.rint(low) and np.rint(high) <= STORED[1]:
+        return np.rint(image).astype("<i2"), 1.0, 0.0
+    if modality == "CT":
+        raise SeriesError(
+            f"the values reach from {low:g} to {high:g}, which no CT in Hounsfield units does; a DICOM CT holds "
+            f"{STORED[0]} to {STORED[1]}"
+        )
+    slope = float(format_number_as_ds(max((high - low) / (STORED[1] - STORED[0]), float(np.finfo(np.float32).tiny))))
+    intercept = float(format_number_as_ds(low - slope * STORED[0]))
+    return np.clip(np.rint((image - intercept) / slope), *STORED).astype("<i2"), slope, intercept
+
+
+def _study_identity(subject: Subject) -> tuple[str, ...]:
+    identity = (subject.patient_id, subject.accession_number)
+    return (*identity, subject.study_key) if subject.study_key else identity
 
 
 def _decimals(values: NDArray[np.float64] | list[float]) -> list[str]:
@@ -109,26 +160,32 @@ def _header(subject: Subject, study_uid: str, series_uid: str, sop_uid: str) -> 
     header = Dataset()
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header.SOPClassUID = CTImageStorage
+    header.SOPClassUID = CTImageStorage if subject.modality == "CT" else MRImageStorage
     header.SOPInstanceUID = sop_uid
     header.StudyInstanceUID = study_uid
     header.SeriesInstanceUID = series_uid
     header.FrameOfReferenceUID = derived_uid("synthetic frame of reference", series_uid)
     header.PositionReferenceIndicator = ""
     header.SpecificCharacterSet = "ISO_IR 192"
-    header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    header.Modality = "CT"
+    header.Modality = subject.modality
     header.Manufacturer = "voxtell-dicom"
     header.ManufacturerModelName = "synthesis"
     _describe(header, subject)
     header.AcquisitionNumber = 1
-    header.KVP = "120"
+    if subject.modality == "CT":
+        header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        header.KVP = "120"
+        header.WindowCenter, header.WindowWidth = "40", "400"
+        header.RescaleType = "HU"
+    else:  # PS3.3 C.8.3.1: how it was measured is not known
+        header.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+        header.ScanningSequence, header.SequenceVariant, header.ScanOptions = "RM", "NONE", ""
+        header.MRAcquisitionType = header.EchoTime = header.EchoTrainLength = header.RepetitionTime = ""
+        header.RescaleType = "US"
     header.SamplesPerPixel = 1
     header.PhotometricInterpretation = "MONOCHROME2"
     header.BitsAllocated, header.BitsStored, header.HighBit = 16, 16, 15
     header.PixelRepresentation = 1
-    header.RescaleSlope, header.RescaleIntercept, header.RescaleType = "1", "0", "HU"
-    header.WindowCenter, header.WindowWidth = "40", "400"
     return header
 
 

@@ -21,17 +21,23 @@ DATA = Path(os.environ.get("VOXTELL_TEST_DATA", Path(__file__).parents[2] / "sha
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[..., Path]:
     """`shared_data("openkbp", "index.json")`: a file of the test data; without it a test skips at home, fails in CI."""
+    return lambda *parts: _found(DATA, *parts)
 
-    def find(*parts: str) -> Path:
-        path = DATA.joinpath(*parts)
-        if not path.exists():
-            message = f"test data {'/'.join(parts)} is not in {DATA} (set VOXTELL_TEST_DATA)"
-            if os.environ.get("CI"):
-                pytest.fail(message)
-            pytest.skip(message)
-        return path
 
-    return find
+@pytest.fixture(scope="session")
+def shared_case() -> Callable[..., Path]:
+    """`shared_case("nifti-metre-units", "ct.nii.gz")`: an input from a public bug report."""
+    return lambda *parts: _found(DATA.parent / "cases", *parts)
+
+
+def _found(folder: Path, *parts: str) -> Path:
+    path = folder.joinpath(*parts)
+    if not path.exists():
+        message = f"test data {'/'.join(parts)} is not in {folder} (set VOXTELL_TEST_DATA)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
 
 
 @pytest.fixture

@@ -1,165 +1,340 @@
-"""NIfTI in, NIfTI out: images as nnU-Net reads them, masks back on the source grid, upstream's file names."""
+"""NIfTI files: one reader and one writer for every command.
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence
+Index directions come from the file's orientation (NIfTI-1 standard, "methods 2 and 3"): the sform where its code is
+set, else the qform. `read_image` refuses a file that could be read in two ways, that is damaged, or whose values cannot
+be used; it never guesses. The array that it returns equals what nnU-Net's NibabelIOWithReorient gives for a sound file.
+Nothing here loads torch.
+"""
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 import nibabel
 import numpy as np
 import numpy.typing as npt
-from nibabel.filebasedimages import ImageFileError
-from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.orientations import (
+    aff2axcodes,
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+from nibabel.spatialimages import HeaderDataError
 
-from voxtell.engine import Engine, Spacing
-from voxtell.errors import FileError, PromptError
+from voxtell.engine import Spacing
+from voxtell.errors import FileError
 
-ENDINGS = (".nii.gz", ".nii")
-NAME_BYTES = 150  # of a prompt in a file name; a longer one is cut and ends in a hash of the whole
-HASH_DIGITS = 8
+ENDINGS: Final = (".nii.gz", ".nii")  # in any case of letters: scanners and Windows write CT.NII.GZ
+MOST_VOXELS: Final = 2**30  # a volume of 1024 x 1024 x 1024; as float32 it takes 4 GiB
+GZIP_MAGIC: Final = b"\x1f\x8b"
+SLACK_BYTES: Final = 2**20  # zeros that may follow the last voxel, as some writers pad their files
+MILLIMETRES: Final = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+LEAST_DETERMINANT: Final = 1e-4  # of the affine's unit columns; below, its axes lie in one plane
 
-Masks = npt.NDArray[np.bool_]
+Affine = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReadAs:
+    """What a caller decides about files that leave it open.
+
+    orientation: "sform" or "qform" where the two contradict each other; or the directions of the file's axes, such as
+    "RAS" (i to the right, j to anterior, k to superior), where the file has no orientation code.
+    nan: the value that replaces NaN, such as -1024 outside the scanned cylinder of a CT; None refuses NaN.
+    """
+
+    orientation: str | None = None
+    nan: float | None = None
+
+
+PLAIN: Final = ReadAs()
+"""Nothing is decided: a file that leaves something open is refused."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a file lie.
+
+    affine: (4, 4), file indices (i, j, k) to RAS in the file's own unit; unit: "mm", "meter", "micron" or "unknown",
+    which counts as millimetres; shape: (I, J, K).
+    """
+
+    affine: Affine
+    unit: str
+    shape: tuple[int, int, int]
+
+    @property
+    def affine_mm(self) -> Affine:
+        """(4, 4) from file indices (i, j, k) to RAS millimetres."""
+        scaled = self.affine.copy()
+        scaled[:3] *= MILLIMETRES[self.unit]
+        return scaled
+
+    @property
+    def orientation(self) -> npt.NDArray[np.float64]:
+        """nibabel's orientation (3, 2) that turns file axes into (R, A, S)."""
+        return np.asarray(io_orientation(self.affine))
+
+    @property
+    def spacing(self) -> Spacing:
+        """Millimetres per voxel (S, A, R)."""
+        turned = self.affine_mm @ inv_ornt_aff(self.orientation, self.shape)
+        r, a, s = (float(size) for size in np.linalg.norm(turned[:3, :3], axis=0))
+        return s, a, r
 
 
 @dataclass(frozen=True)
 class NiftiImage:
-    """array: float32 (S, A, R); spacing: millimetres (S, A, R); properties: what nnU-Net's writer needs of its grid."""
+    """An image as the network takes it.
+
+    array: float32 (S, A, R), index 0 growing to superior, 1 to anterior, 2 to right; grid: where the file's voxels lie.
+    """
 
     array: npt.NDArray[np.float32]
-    spacing: Spacing
-    properties: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class FileJob:
-    """One image file and the prompts to segment in it."""
-
-    image: Path
-    prompts: tuple[str, ...]
+    grid: Grid
 
     @property
-    def case(self) -> str:
-        """The file's name without its ending."""
-        for ending in ENDINGS:
-            if self.image.name.endswith(ending):
-                return self.image.name.removesuffix(ending)
-        raise FileError(f"{self.image} is no NIfTI file: its name must end in .nii or .nii.gz")
+    def spacing(self) -> Spacing:
+        """Millimetres per voxel (S, A, R)."""
+        return self.grid.spacing
 
 
-def jobs_for(inputs: Sequence[Path], prompts: Sequence[str]) -> list[FileJob]:
-    """The same prompts for every image: `inputs` is one folder (all NIfTI files in it) or any number of files."""
-    files = list(inputs)
-    if len(files) == 1 and files[0].is_dir():
-        files = sorted(path for path in files[0].iterdir() if path.name.endswith(ENDINGS))
-        if not files:
-            raise FileError(f"there is no .nii or .nii.gz file in {inputs[0]}")
-    return [FileJob(path, tuple(prompts)) for path in files]
+def is_nifti_name(path: Path) -> bool:
+    """Whether a file's name ends in .nii or .nii.gz, in any case of letters."""
+    return path.name.lower().endswith(ENDINGS)
 
 
-def read_jobs(source: str) -> list[FileJob]:
-    """Jobs from JSON, given as text or as the name of a .json file: a list of {"image": path, "prompts": [...]}."""
-    try:
-        text = source if source.lstrip().startswith("[") else Path(source).read_text(encoding="utf-8")
-        return [FileJob(Path(entry["image"]), tuple(entry["prompts"])) for entry in json.loads(text)]
-    except OSError as error:
-        raise FileError(f"the jobs file {source} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise FileError(f'jobs must be a JSON list of {{"image": path, "prompts": [...]}}: {error!r}') from error
+def stem(path: Path) -> str:
+    """The file's name without .nii or .nii.gz.
 
-
-def predict_files(
-    engine: Engine,
-    jobs: Sequence[FileJob],
-    output: Path,
-    *,
-    save_combined: bool = False,
-    overwrite: bool = True,
-    progress: Callable[[FileJob, float], None] | None = None,
-) -> list[Path]:
-    """Segment every job's image and write its masks; returns all result files, in the order of the jobs.
-
-    One `<case>_<prompt>.nii.gz` per prompt (0 and 1), or with `save_combined` one `<case>.nii.gz` with 1, 2, ... in the
-    order of the prompts, later ones over earlier ones. With `overwrite` off, a job whose files all exist is left out.
-    A file is whole or not there. Raises `FileError`, and `PromptError` where two prompts would share a file.
+    Raises:
+        FileError: the name ends in neither.
     """
-    targets = [output_files(job, output, save_combined) for job in jobs]
-    _check_distinct(jobs, targets)
-    output.mkdir(parents=True, exist_ok=True)
-    wanted = jobs if overwrite else unfinished(jobs, output, save_combined)
-    for job, paths in zip(jobs, targets, strict=True):
-        if job in wanted:
-            image = read_image(job.image)
-
-            def report(done: float, job: FileJob = job) -> None:
-                if progress is not None:
-                    progress(job, done)
-
-            masks = engine(image.array, job.prompts, spacing=image.spacing, progress=report)
-            for path, values in zip(paths, [combined(masks)] if save_combined else masks, strict=True):
-                write_mask(path, values, image)
-    return [path for paths in targets for path in paths]
+    for ending in ENDINGS:
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)]
+    raise FileError(f"{path} is no NIfTI file: its name must end in .nii or .nii.gz")
 
 
-def unfinished(jobs: Sequence[FileJob], output: Path, save_combined: bool) -> list[FileJob]:
-    """The jobs of which a file is still to be written."""
-    return [job for job in jobs if not all(path.exists() for path in output_files(job, output, save_combined))]
+def read_image(path: Path, read_as: ReadAs = PLAIN) -> NiftiImage:
+    """Reads one 3-D volume as the network takes it: float32 (S, A, R) and its grid.
+
+    Raises:
+        FileError: see `read_voxels`.
+    """
+    values, grid = read_voxels(path, read_as)
+    turned = apply_orientation(values, grid.orientation)
+    return NiftiImage(np.ascontiguousarray(turned.transpose(2, 1, 0)), grid)
 
 
-def output_files(job: FileJob, output: Path, save_combined: bool) -> list[Path]:
-    """Where the results of a job go: one file per prompt, or one for all."""
-    if save_combined:
-        return [output / f"{job.case}.nii.gz"]
-    return [output / f"{job.case}_{file_safe(prompt)}.nii.gz" for prompt in job.prompts]
+def read_voxels(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.float32], Grid]:
+    """Reads one 3-D volume in the order of the file: float32 (I, J, K) after scl_slope and scl_inter, and its grid.
 
+    Trailing axes of one voxel are dropped. The whole stream is read, so that a truncated or damaged file is noticed.
 
-def file_safe(prompt: str) -> str:
-    """A prompt as part of a file name: letters, digits and underscores stay, all else becomes an underscore."""
-    safe = "".join(letter if letter.isalnum() else "_" for letter in prompt)
-    if len(safe.encode()) <= NAME_BYTES:
-        return safe
-    digest = hashlib.sha1(prompt.encode(), usedforsecurity=False).hexdigest()[:HASH_DIGITS]
-    return safe.encode()[: NAME_BYTES - HASH_DIGITS - 1].decode(errors="ignore") + "_" + digest
-
-
-def combined(masks: Masks) -> npt.NDArray[np.uint16]:
-    """Masks (P, S, A, R) as one label map (S, A, R): prompt number 1, 2, ..., 0 where there is none."""
-    labels = np.zeros(masks.shape[1:], np.uint16)
-    for number, mask in enumerate(masks, start=1):
-        labels[mask] = number
-    return labels
-
-
-def read_image(path: Path) -> NiftiImage:
-    """A 3-D NIfTI file, reoriented to (S, A, R) by nnU-Net's reader, or `FileError`."""
-    try:
-        shape = nibabel.load(path).shape
-        if len(shape) != 3:
-            raise FileError(f"{path} has {len(shape)} axes {shape}; it must be one 3-D volume")
-        arrays, properties = NibabelIOWithReorient().read_images((str(path),))
-    except FileNotFoundError:
-        raise FileError(f"{path} does not exist") from None
-    except (ImageFileError, OSError, EOFError, ValueError) as error:
-        raise FileError(f"{path} cannot be read as NIfTI: {error}") from error
-    s, a, r = properties["spacing"]
-    return NiftiImage(arrays[0], (s, a, r), properties)
+    Raises:
+        FileError: the file is missing, truncated, damaged or too large; it is no single 3-D volume of real, finite
+            numbers; its orientation is missing, contradicts itself or is degenerate. Says what to do.
+    """
+    with _file_errors(path), path.open("rb") as file:
+        stream = _decompressed(file)
+        header, head = _header(path, stream)
+        shape = _shape(path, header)
+        grid = _grid(path, header, shape, read_as.orientation)
+        stored = _stored(path, header, head, stream)
+        values = _scaled(stored.reshape(header.get_data_shape(), order="F").reshape(shape, order="F"), header)
+    return _finite(path, values, read_as.nan), grid
 
 
 def write_mask(path: Path, values: npt.NDArray[Any], image: NiftiImage) -> None:
-    """Write a mask or label map (S, A, R) onto the grid of the image's file, under its name only when it is whole."""
+    """Writes a mask or label map (S, A, R) on the grid of the image's file, under its name only when it is whole.
+
+    uint8, or uint16 where a label is 255 or more, as upstream's command writes them.
+    """
+    grid = image.grid
+    back = ornt_transform(axcodes2ornt("RAS"), grid.orientation)
+    kind = np.uint8 if values.max(initial=0) < 255 else np.uint16
+    turned = apply_orientation(values.transpose(2, 1, 0).astype(kind), back)
+    mask = nibabel.Nifti1Image(turned, grid.affine)
+    if MILLIMETRES[grid.unit] != 1.0:
+        mask.header.set_xyzt_units(grid.unit)
     temporary = path.with_name(f".{path.name}")
-    NibabelIOWithReorient().write_seg(values, str(temporary), image.properties)
+    nibabel.save(mask, temporary)
     temporary.replace(path)
 
 
-def _check_distinct(jobs: Sequence[FileJob], targets: Sequence[Iterable[Path]]) -> None:
-    """Refuse work in which one result would overwrite another."""
-    writers: dict[Path, tuple[Path, str]] = {}
-    for job, paths in zip(jobs, targets, strict=True):
-        for path, prompt in zip(paths, job.prompts, strict=False):
-            image, other = writers.setdefault(path, (job.image, prompt))
-            if image != job.image:
-                raise FileError(f"{image} and {job.image} would both write {path.name}; use two output folders")
-            if other.lower() != prompt.lower():
-                raise PromptError(f"the prompts {other!r} and {prompt!r} would both write {path.name}; rename one")
+# -- the stream
+
+
+@contextmanager
+def _file_errors(path: Path) -> Iterator[None]:
+    """Turns what the libraries raise over a missing or damaged file into one sentence."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileError(f"{path} does not exist") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FileError(f"{path} is damaged or was cut off: {error}; get the file again") from None
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (HeaderDataError, ValueError, KeyError) as error:
+        raise FileError(f"{path} cannot be read as NIfTI: {error}") from None
+
+
+def _decompressed(file: BinaryIO) -> BinaryIO:
+    """The stream behind gzip, told by its first bytes and not by the name."""
+    compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file) if compressed else file  # type: ignore[return-value]
+
+
+def _header(path: Path, stream: BinaryIO) -> tuple[Nifti1Header | Nifti2Header, bytes]:
+    """The header, and the bytes read for it."""
+    head = stream.read(Nifti1Header.sizeof_hdr)
+    sizes = {int.from_bytes(head[:4], order) for order in ("little", "big")}
+    kind = next((one for one in (Nifti1Header, Nifti2Header) if one.sizeof_hdr in sizes), None)
+    if kind is None:
+        raise FileError(f"{path} is no NIfTI file: it begins with another header")
+    head += stream.read(kind.sizeof_hdr - len(head))
+    header = kind.from_fileobj(io.BytesIO(head), check=False)
+    if not header["magic"].item().startswith(b"n+"):
+        raise FileError(f"{path} is the header of an .hdr/.img pair; save the image as one .nii file")
+    return header, head
+
+
+def _shape(path: Path, header: Nifti1Header | Nifti2Header) -> tuple[int, int, int]:
+    """The three axes of the volume; further axes must have one voxel."""
+    shape = tuple(int(size) for size in header.get_data_shape())
+    if len(shape) < 3 or any(size != 1 for size in shape[3:]):
+        raise FileError(f"{path} has {len(shape)} axes {shape}; it must be one 3-D volume")
+    if min(shape) < 1 or prod(shape) > MOST_VOXELS:
+        raise FileError(f"{path} announces a volume of {shape} voxels; at most {MOST_VOXELS} can be read, at least one")
+    return shape[0], shape[1], shape[2]
+
+
+def _stored(path: Path, header: Nifti1Header | Nifti2Header, head: bytes, stream: BinaryIO) -> npt.NDArray[Any]:
+    """The stored numbers in the file's order; reads the stream to its end, but no more than the header announces."""
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        kind = dtype.name if dtype.names is None else "colours"
+        raise FileError(f"{path} holds {kind}; it must hold one real number per voxel")
+    count, offset = prod(header.get_data_shape()), int(header["vox_offset"])
+    if not len(head) <= offset <= len(head) + SLACK_BYTES:
+        raise FileError(f"{path} is damaged: its header says that the voxels begin at byte {offset}")
+    if len(stream.read(offset - len(head))) < offset - len(head):
+        raise FileError(f"{path} is cut off within its header; get the file again")
+    content = bytearray(count * dtype.itemsize)
+    filled = 0
+    with memoryview(content) as view:
+        while filled < len(content) and (got := stream.readinto(view[filled:])):  # type: ignore[attr-defined]
+            filled += got
+    if filled < len(content):
+        share = 100 * filled / len(content)
+        raise FileError(
+            f"{path} is cut off: it holds {share:.0f} % of the voxels that its header announces; get the file again"
+        )
+    behind = stream.read(SLACK_BYTES + 1)
+    if len(behind) > SLACK_BYTES or behind.strip(b"\0"):
+        raise FileError(f"{path} holds more than the {count} voxels that its header announces: the header is wrong")
+    return np.frombuffer(content, dtype)
+
+
+def _scaled(stored: npt.NDArray[Any], header: Nifti1Header | Nifti2Header) -> npt.NDArray[np.float32]:
+    """float32 (I, J, K) after scl_slope and scl_inter; computed in float64 as nibabel does, one slice at a time."""
+    slope, inter = header.get_slope_inter()  # None: a slope of 0 or NaN means "not scaled"
+    values = np.empty(stored.shape, np.float32, order="F")
+    for k in range(stored.shape[2]):
+        slice_ = stored[:, :, k].astype(np.float64)
+        values[:, :, k] = slice_ if slope is None else slice_ * slope + inter
+    return values
+
+
+def _finite(path: Path, values: npt.NDArray[np.float32], nan: float | None) -> npt.NDArray[np.float32]:
+    missing = np.isnan(values)
+    count = int(np.count_nonzero(missing))
+    if count and nan is None:
+        raise FileError(
+            f"{path}: {count} of {values.size} voxels are NaN, which is no value of an image; say what they "
+            "mean (--nan VALUE, such as -1024 for air in CT)"
+        )
+    if count:
+        values[missing] = nan
+    if not np.isfinite(values).all():
+        raise FileError(f"{path} holds infinite values; replace them")
+    return values
+
+
+# -- the orientation
+
+
+def _grid(
+    path: Path, header: Nifti1Header | Nifti2Header, shape: tuple[int, int, int], orientation: str | None
+) -> Grid:
+    affine = np.asarray(_affine(path, header, shape, orientation), np.float64)
+    _check_axes(path, affine)
+    return Grid(affine, header.get_xyzt_units()[0], shape)
+
+
+def _check_axes(path: Path, affine: npt.NDArray[Any]) -> None:
+    """Refuses an affine whose three axes do not span a volume."""
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not lengths.all():
+        raise FileError(f"{path}: its orientation is damaged (an axis without direction or length)")
+    if abs(np.linalg.det(affine[:3, :3] / lengths)) < LEAST_DETERMINANT:
+        raise FileError(f"{path}: its orientation is damaged (its three axes lie in one plane)")
+
+
+def _affine(
+    path: Path, header: Nifti1Header | Nifti2Header, shape: Sequence[int], orientation: str | None
+) -> npt.NDArray[Any]:
+    """The affine by the option, else by the codes; refuses codes that are missing or contradict each other."""
+    forms = {name: form for name in ("sform", "qform") if (form := _form(header, name)) is not None}
+    if orientation in ("sform", "qform"):
+        if orientation not in forms:
+            raise FileError(f"{path} has no {orientation}; it has {' and '.join(forms) or 'no orientation at all'}")
+        return forms[orientation]
+    if orientation is not None:
+        return _by_letters(orientation, header, shape)
+    if not forms:
+        raise FileError(
+            f"{path} says nothing of its orientation (neither sform nor qform code), so left and right are "
+            "unknown; say how its axes run (--orientation RAS, LAS, ...)"
+        )
+    for form in forms.values():
+        _check_axes(path, form)
+    said = {name: "".join(map(str, aff2axcodes(form))) for name, form in forms.items()}
+    if len(set(said.values())) > 1:
+        raise FileError(
+            f"{path} contradicts itself: its axes run {said['sform']} by the sform and {said['qform']} by "
+            "the qform; say which is right (--orientation sform or --orientation qform)"
+        )
+    return next(iter(forms.values()))  # the sform before the qform
+
+
+def _form(header: Nifti1Header | Nifti2Header, name: str) -> npt.NDArray[Any] | None:
+    """The affine of the sform or qform; None where its code is 0."""
+    form, _code = header.get_sform(coded=True) if name == "sform" else header.get_qform(coded=True)
+    return None if form is None else np.asarray(form)
+
+
+def _by_letters(letters: str, header: Nifti1Header | Nifti2Header, shape: Sequence[int]) -> npt.NDArray[Any]:
+    """Spacing from pixdim, axes by letters such as RAS, the middle of the volume at the origin."""
+    axes = axcodes2ornt(letters.upper()) if len(letters) == 3 and set(letters.upper()) <= set("RLAPSI") else None
+    if axes is None or len({int(row) for row, _ in axes}) != 3:
+        raise FileError(f"orientation {letters!r} is neither sform, qform nor three letters such as RAS or LPS")
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    for axis, ((row, sign), size) in enumerate(zip(axes, header.get_zooms(), strict=False)):
+        affine[int(row), axis] = sign * abs(float(size))
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine

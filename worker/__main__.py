@@ -10,7 +10,7 @@ import structlog
 import typer
 from typer.exceptions import TyperException
 
-from worker.cli import demo, doctor, jobs, ledger, model, offline, peers, protocols, report
+from worker.cli import demo, doctor, jobs, ledger, model, offline, peers, predict, protocols, report
 from worker.settings import load
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(protocols.app, name="protocols")
 app.command()(offline.run)
-app.command(cls=offline.ListsOfValues)(offline.predict)
+app.command(cls=predict.ListsOfValues)(predict.predict)
 app.command()(offline.volume)
 app.command()(offline.nifti_to_dicom)
 app.add_typer(report.app, name="report")

@@ -8,7 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from voxtell.nifti import Masks, read_image
+from voxtell.nifti import read_image
+from voxtell.predict import Masks
 from voxtell.training.complete import complete
 from voxtell.training.dataset import Contour, read_dataset
 

@@ -25,7 +25,7 @@ from voxtell.training import plot
 from voxtell.training.__main__ import app
 from voxtell.training.augment import NONE, Augmentation, cut_field_of_view, random_bend, random_matrix, sample_view
 from voxtell.training.cache import WHOLE, CachedCase, add_case, read_cache, write_index
-from voxtell.training.dataset import DatasetError, openkbp, read_dataset, read_volume
+from voxtell.training.dataset import DatasetError, openkbp, read_dataset
 from voxtell.training.export import export
 from voxtell.training.loop import Schedule, Trainer
 from voxtell.training.losses import (
@@ -337,15 +337,6 @@ def write_nifti(path: Path, volume: npt.NDArray[Any], axes: str) -> None:
         nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(tuple(axes))
     )
     nibabel.save(ras.as_reoriented(orient), path)
-
-
-@pytest.mark.parametrize("axes", ["RAS", "LPI", "SAR", "PIL"])
-def test_a_volume_is_read_as_s_a_r_whatever_its_axes(tmp_path: Path, axes: str) -> None:
-    volume = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
-    write_nifti(tmp_path / "v.nii.gz", volume, axes)
-    read, spacing = read_volume(tmp_path / "v.nii.gz")
-    assert np.array_equal(read, volume)
-    assert spacing == pytest.approx((3, 4, 5))
 
 
 def site_data(folder: Path) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from worker.__main__ import app
-from worker.cli import offline
+from worker.cli import predict as predict_command
 
 
 class Stub:
@@ -40,7 +40,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
         made.settings, made.use_bank = settings, use_bank
         return made
 
-    monkeypatch.setattr(offline, "load_segmenter", load_segmenter)
+    monkeypatch.setattr(predict_command, "load_segmenter", load_segmenter)
     return made
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from voxtell.training.dataset import Case, DatasetError, read_volume
+from voxtell.nifti import read_image
+from voxtell.training.dataset import Case, DatasetError
 
 Labels = npt.NDArray[np.bool_] | npt.NDArray[np.uint8]
 
@@ -99,13 +100,14 @@ def fill_cache(
     folder.mkdir(parents=True, exist_ok=True)
     cached = []
     for case in cases:
-        image, spacing = read_volume(case.image)
+        scan = read_image(case.image)
+        image, spacing = scan.array, scan.spacing
         masks = {}
         for structure, contour in case.contours.items():
             if contour is None:
                 masks[structure] = np.zeros(image.shape, bool)
                 continue
-            labels, _ = read_volume(contour.file)
+            labels = read_image(contour.file).array
             if labels.shape != image.shape:
                 raise DatasetError(f"{contour.file} is {labels.shape} (S, A, R) but {case.image} is {image.shape}")
             masks[structure] = labels > 0 if contour.value is None else labels == contour.value

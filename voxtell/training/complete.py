@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from voxtell.engine import Engine
-from voxtell.nifti import FileJob, output_files, read_image, write_mask
+from voxtell.nifti import read_image, write_mask
+from voxtell.predict import FileJob, output_files
 from voxtell.training.dataset import Case, read_dataset
 from voxtell.training.measure import read_contours
 from voxtell.training.scores import dice

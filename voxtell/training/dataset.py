@@ -19,10 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
-import numpy as np
-import numpy.typing as npt
-
 from voxtell.errors import VoxTellError
 
 SPLITS = ("train", "validation")
@@ -105,17 +101,6 @@ def _case(raw: dict[str, Any], folder: Path, structures: dict[str, tuple[str, ..
     if missing:
         raise DatasetError(f"case {name}: {missing[0]} does not exist")
     return Case(name, split, image, contours)
-
-
-def read_volume(path: Path) -> tuple[npt.NDArray[np.float32], tuple[float, float, float]]:
-    """Read a NIfTI volume as float32 (S, A, R) with its spacing in millimetres per voxel (S, A, R).
-
-    The closest canonical orientation of nibabel is (R, A, S), so that the transpose is what nnU-Net's
-    NibabelIOWithReorient hands to a network.
-    """
-    image = nibabel.as_closest_canonical(nibabel.load(path))
-    r, a, s = (float(z) for z in image.header.get_zooms()[:3])
-    return np.asarray(image.dataobj, dtype=np.float32).transpose(2, 1, 0), (s, a, r)
 
 
 OPENKBP_STRUCTURES = {

@@ -9,9 +9,10 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 
+from voxtell.nifti import read_image
 from voxtell.phantom import head_and_neck
 from voxtell.segmenter import Segmenter
-from voxtell.training.dataset import Case, Dataset, read_volume
+from voxtell.training.dataset import Case, Dataset
 from voxtell.training.scores import Mask, Scores, score
 from voxtell.training.vocabulary import HeldOut
 
@@ -78,7 +79,8 @@ def measure(
     measured = Measured()
     structures = tuple(data.structures)
     for number, case in enumerate(c for c in data.cases if c.split == "validation"):
-        image, spacing = read_volume(case.image)
+        scan = read_image(case.image)
+        image, spacing = scan.array, scan.spacing
         started = time.perf_counter()
         masks = dict(zip(structures, segmenter(image, structures, spacing=spacing), strict=True))
         measured.seconds.append(time.perf_counter() - started)
@@ -104,7 +106,7 @@ def read_contours(case: Case) -> dict[str, Mask]:
     found = {}
     for structure, contour in case.contours.items():
         if contour is not None:
-            labels, _ = read_volume(contour.file)
+            labels = read_image(contour.file).array
             mask = labels > 0 if contour.value is None else labels == contour.value
             if mask.any():
                 found[structure] = mask

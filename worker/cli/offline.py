@@ -1,21 +1,21 @@
-"""`run`, `predict`, `volume`: one study or file, no network, no queue."""
+"""`run`, `volume`, `nifti-to-dicom`: one study or file, no network, no queue."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from typer.core import TyperCommand
 
 from worker.cli.printing import print_json
 from worker.job_spec import Output
-from worker.results.writable import require_writable
-from worker.settings import Settings, load
-from worker.steps.segmentation import load_segmenter, require_engine
+from worker.settings import load
 
 Out = Annotated[Path, typer.Option("--output", "-o", help="Where results go.")]
+Orientation = Annotated[
+    str | None,
+    typer.Option(help="Where a NIfTI file leaves left and right open: sform, qform, or letters of its axes (RAS)."),
+]
+Nan = Annotated[float | None, typer.Option(help="The value that NaN in a NIfTI file stands for, such as -1024.")]
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="What to segment; may be given many times.")]
 
 
@@ -65,113 +65,35 @@ def run(
             typer.echo(f"wrote {file}")
 
 
-def predict(
-    images: Annotated[list[Path] | None, typer.Argument(help="NIfTI files, or a folder of them.")] = None,
-    inputs: Annotated[list[Path] | None, typer.Option("--input", "-i", help="The same, as upstream names it.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder that results go to.")] = None,
-    prompts: Annotated[
-        list[str] | None, typer.Option("--prompt", "--prompts", "-p", help="What to segment; may be given many times.")
-    ] = None,
-    jobs: Annotated[str | None, typer.Option(help='JSON or file: [{"image": ..., "prompts": [...]}, ...].')] = None,
-    save_combined: Annotated[bool, typer.Option("--save-combined", help="One file with labels 1, 2, ...")] = False,
-    no_overwrite: Annotated[bool, typer.Option("--no-overwrite", help="Leave results that exist.")] = False,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Folder of a model; default the node's.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto.")] = None,
-    gpu: Annotated[int | None, typer.Option(min=0, help="Number of the GPU, with --device cuda.")] = None,
-    bank: Annotated[Path | None, typer.Option("--embeddings", "--bank", help="File of text embeddings (.npz).")] = None,
-    no_precomputed: Annotated[
-        bool, typer.Option("--no-precomputed", help="Use no bank: the text model embeds every prompt.")
-    ] = False,
-    list_embeddings: Annotated[bool, typer.Option("--list-embeddings", help="Print the bank's prompts.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say what is segmented.")] = False,
-) -> None:
-    """Segments NIfTI files with upstream's options and file names: IMAGE_PROMPT.nii.gz.
-
-    With -i, several values may follow -i and -p, as upstream takes them.
-    """
-    on = f"{device or 'cuda'}:{gpu}" if gpu is not None and device in (None, "cuda") else device
-    given = {"model": model, "device": on, "bank": bank}
-    settings = load(**{name: value for name, value in given.items() if value is not None})
-    if list_embeddings:
-        _print_bank(settings)
-        return
-    files = [*(images or []), *(inputs or [])]
-    if output is None:
-        raise typer.BadParameter("name the folder that results go to (-o FOLDER).")
-    if (jobs is None) == (not files or not prompts) or (jobs is not None and (files or prompts)):
-        raise typer.BadParameter("give images and prompts (-p TEXT, may be repeated), or --jobs FILE alone.")
-    require_engine()
-    from voxtell.nifti import jobs_for, predict_files, read_jobs, unfinished
-
-    work = read_jobs(jobs) if jobs is not None else jobs_for(files, prompts or [])
-    if not no_overwrite or unfinished(work, output, save_combined):
-        require_writable(output)
-    segmenter = load_segmenter(settings, use_bank=not no_precomputed)
-    if verbose:
-        for job in work:
-            typer.echo(f"{job.image}: {', '.join(job.prompts)}", err=True)
-    for prompt in segmenter.unlearnt(list(dict.fromkeys(prompt for job in work for prompt in job.prompts))):
-        typer.echo(f"{prompt}: not known to this model, its mask says nothing", err=True)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks = {job.image: bar.add_task(job.image.name, total=1.0) for job in work}
-        written = predict_files(
-            segmenter,
-            work,
-            output,
-            save_combined=save_combined,
-            overwrite=not no_overwrite,
-            progress=lambda job, done: bar.update(tasks[job.image], completed=done),
-        )
-    for path in written:
-        typer.echo(f"wrote {path}")
-
-
-def _print_bank(settings: Settings) -> None:
-    """The prompts of the bank that `predict` would ask, one a line; no model is loaded."""
-    require_engine()
-    from voxtell.segmenter import bank_of
-    from voxtell.text.encoders import bank_labels
-
-    found = bank_of(settings.model, settings.bank)
-    if found is None:
-        raise typer.BadParameter(
-            "there is no embedding bank: name one (--embeddings FILE), or use a model that `model fetch` got."
-        )
-    for label in bank_labels(found):
-        typer.echo(label)
-
-
-class ListsOfValues(TyperCommand):
-    """A command whose -i and -p may each be followed by several values when -i is used, as upstream's are."""
-
-    FLAGS = ("-i", "--input", "-p", "--prompt", "--prompts")
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat the flag before each of its values."""
-        if "-i" in args or "--input" in args:
-            args = list(self._repeated(args))
-        return super().parse_args(ctx, args)
-
-    def _repeated(self, args: list[str]) -> Iterator[str]:
-        flag, values = "", 0
-        for word in args:
-            if word.startswith("-"):
-                flag, values = (word if word in self.FLAGS else ""), 0
-            elif flag:
-                if values:
-                    yield flag
-                values += 1
-            yield word
-
-
 def nifti_to_dicom(
-    image: Annotated[Path, typer.Argument(help="A three-dimensional NIfTI CT in Hounsfield units.")],
+    image: Annotated[Path, typer.Argument(help="A three-dimensional NIfTI image; a CT in Hounsfield units.")],
     output: Out,
+    patient_id: Annotated[str, typer.Option(help="Patient ID; without it each image is a patient of its own.")] = "",
+    name: Annotated[str, typer.Option(help="Patient's Name; without it the file's name.")] = "",
+    accession: Annotated[
+        str, typer.Option(help="Accession Number; images of one patient and accession are one study.")
+    ] = "",
+    description: Annotated[str, typer.Option(help="Study Description; without it the file's name.")] = "",
+    body_part: Annotated[str, typer.Option(help="Body Part Examined, such as HEADNECK; none unless told.")] = "",
+    modality: Annotated[Literal["CT", "MR"], typer.Option(help="What kind of image it is.")] = "CT",
+    orientation: Orientation = None,
+    nan: Nan = None,
 ) -> None:
-    """Writes a NIfTI CT as a CT series with proper headers, on the same grid in the same place."""
-    from worker.demo.study import study_from_nifti
+    """Writes a NIfTI image as a DICOM series with proper headers, on the same grid in the same place."""
+    from voxtell.nifti import ReadAs
+    from worker.steps.nifti_series import NOBODY, series_from_nifti
 
-    typer.echo(f"wrote {len(study_from_nifti(image, output).paths)} slices to {output}")
+    subject = replace(
+        NOBODY,
+        patient_id=patient_id,
+        patient_name=name,
+        accession_number=accession,
+        study_description=description,
+        body_part=body_part,
+        modality=modality,
+    )
+    written = series_from_nifti(image, output, subject, ReadAs(orientation, nan))
+    typer.echo(f"wrote {len(written)} slices to {output}")
 
 
 def volume(

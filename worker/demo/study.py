@@ -7,10 +7,9 @@ from typing import Any
 
 import highdicom
 import numpy as np
-import SimpleITK as sitk
 
-from dicom_node.synthesis import Subject, centred_affine, ct_series, write_slices
-from worker.errors import WorkerError
+from dicom_node.synthesis import Subject, centred_affine, ct_series
+from worker.steps.nifti_series import series_from_nifti, slices_of
 
 OPENKBP_LABELS = {
     "brainstem": 1,
@@ -24,10 +23,6 @@ OPENKBP_LABELS = {
 """Values of `*_oar.nii.gz` beside a `*_ct.nii.gz`."""
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
-
-
-class NiftiError(WorkerError):
-    """The file is no three-dimensional NIfTI image."""
 
 
 @dataclass(frozen=True)
@@ -65,39 +60,20 @@ def study_from_nifti(path: Path, folder: Path) -> DemoStudy:
     """A NIfTI CT as a series; contours are known if `*_oar.nii.gz` lies beside `*_ct.nii.gz`.
 
     Raises:
-        NiftiError: the file cannot be read or is not three-dimensional.
+        FileError, SeriesError: the image cannot be read, or be a DICOM series (see `series_from_nifti`).
     """
-    image, affine = read_nifti(path)
-    paths = write_slices(image, affine, folder, subject=Subject(body_part="HEADNECK", study_description=path.name[:64]))
+    subject = Subject(patient_id="", patient_name="", study_description="", body_part="HEADNECK")
+    paths = series_from_nifti(path, folder, subject)
     contours = path.with_name(path.name.replace("_ct.nii", "_oar.nii"))
     if contours == path or not contours.exists():
         return DemoStudy(tuple(paths), {})
-    labels, labels_affine = read_nifti(contours)
+    labels, affine = slices_of(contours)
     truth = {
-        name: highdicom.Volume(labels == value, labels_affine, "PATIENT")
+        name: highdicom.Volume(labels == value, affine, "PATIENT")
         for name, value in OPENKBP_LABELS.items()
         if (labels == value).any()
     }
     return DemoStudy(tuple(paths), truth)
-
-
-def read_nifti(path: Path) -> tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.float64]]]:
-    """The voxels (slices, rows, columns) of a NIfTI file and the affine (4, 4) from their indices to LPS millimetres.
-
-    Raises:
-        NiftiError: the file cannot be read or is not three-dimensional.
-    """
-    try:
-        image = sitk.ReadImage(str(path), sitk.sitkFloat32)
-    except RuntimeError:
-        raise NiftiError(f"{path} cannot be read as NIfTI; name a DICOM folder or a three-dimensional NIfTI") from None
-    if image.GetDimension() != 3:
-        raise NiftiError(f"{path} has {image.GetDimension()} dimensions, not three")
-    affine = np.eye(4)
-    directions = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
-    affine[:3, :3] = directions[:, ::-1]
-    affine[:3, 3] = image.GetOrigin()
-    return sitk.GetArrayFromImage(image), affine
 
 
 def _without_frame(grid: highdicom.Volume) -> highdicom.VolumeGeometry:
