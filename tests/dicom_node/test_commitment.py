@@ -89,7 +89,7 @@ def test_a_report_that_cannot_be_noted_is_answered_with_a_failure(site, tmp_path
             transaction = derived_uid("a transaction")
             request_commitment(here.peer, SENT, transaction_uid=transaction, calling_ae="ASKER")
             assert told.wait(20)
-            wait_until(lambda: "answered 0x0110" in caplog.text)
+            wait_until(lambda: any("answered 0x0110" in getattr(line, "problem", "") for line in caplog.records))
 
 
 def test_a_peer_without_commitment_is_named(site):
