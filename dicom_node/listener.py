@@ -58,7 +58,10 @@ class _Connection:
 
 @dataclass
 class _StoreRequest:
-    """One C-STORE request; see `dicom_node.upper_layer.messages.Storing`."""
+    """One C-STORE request, as `dicom_node.upper_layer.messages.Storing` describes it.
+
+    `end` makes status and Error Comment out of a reception whose data set is complete.
+    """
 
     reception: Reception
     end: Callable[[Reception], tuple[int, str]]

@@ -1,16 +1,19 @@
-"""Room on the disk: images and results leave the store, in such a way that none that arrives meanwhile goes with them.
+"""Removes studies and results without losing an image that arrives during the removal.
 
 ```
 home/leaving/<study uid>-<seconds>-<used at>/<series uid>/<sop uid>.dcm    set aside, to be removed or put back
 ```
 
-<seconds> is when that was, and <used at> when the study was last used, as far as was known then; both since 1970.
+<seconds> is when it was set aside, <used at> when the study was last used, as far as was known then; both in seconds
+since 1970-01-01 UTC.
 
 An image that is sent again in the moment in which its study is removed would be acknowledged and lost. So a study is
-first set aside as a whole, by one rename, and removed only later, when whoever was receiving has long said so.
+first set aside as a whole, by one rename, and removed only later, when the arrival of every image that was being
+received at that time has been noted. If one came meanwhile, the study is put back.
 
-Whoever takes a study out of the store, ends one that was set aside, or decides on what is there, holds `alone`
-meanwhile: of all processes of a home one does so at a time, and what it has learned holds until it has acted.
+Concurrency. Several processes may do this on one home. Hold `alone` while you set a study aside, put one back, remove
+one, or decide which: one process of a home at a time does so, and what it has read stays true until it has acted.
+Receiving goes on meanwhile and never waits for it.
 """
 
 import contextlib
@@ -61,21 +64,21 @@ class Clearing:
         self._leaving.mkdir(exist_ok=True)
 
     def studies(self) -> set[str]:
-        """The Study Instance UIDs in the store."""
+        """The Study Instance UIDs in the store, without those that were set aside."""
         return {entry.name for entry in os.scandir(self._store.studies) if entry.is_dir()}
 
     def holds(self, study_uids: Iterable[str]) -> bool:
-        """Whether images of one of these studies are in the store or lie aside."""
+        """True when images of one of these studies are in the store or have been set aside."""
         wanted = set(study_uids)
         here = any((self._store.studies / uid).exists() for uid in wanted)
         return here or any(study.study_uid in wanted for study in self.leaving())
 
     def jobs(self) -> set[str]:
-        """The jobs that have results in the store."""
+        """The IDs of the jobs that have results in the store."""
         return {entry.name for entry in os.scandir(self._store.home / "results") if entry.is_dir()}
 
     def leaving(self) -> list[Leaving]:
-        """What has been set aside."""
+        """The studies that have been set aside, in no order; one may be there several times."""
         found = []
         for path in self._leaving.iterdir():
             if name := _LEAVING.fullmatch(path.name):
@@ -83,15 +86,18 @@ class Clearing:
         return found
 
     def is_aside(self, study_uid: str) -> bool:
-        """Whether images of the study have been set aside."""
+        """True when images of the study have been set aside."""
         return any(study.study_uid == study_uid for study in self.leaving())
 
     def alone(self) -> AbstractContextManager[None]:
-        """Waits until nobody else is in such a block, in this process or another, and keeps them out of it."""
+        """Holds the lock of removal during a `with` block, after waiting for any other holder, in any process."""
         return locked(self._leaving)
 
     def set_aside(self, study_uid: str, used_at: float) -> int:
-        """Takes a study that was last used then out of the store; how many bytes it has, 0 when it is not there."""
+        """Takes a study out of the store by one rename; returns its size in bytes, 0 when it is not there.
+
+        `used_at` is when it was last used, in seconds since 1970-01-01 UTC. Hold `alone`.
+        """
         path = self._leaving / f"{study_uid}-{int(self._clock())}-{used_at!r}"
         try:
             (self._store.studies / study_uid).rename(path)
@@ -100,28 +106,35 @@ class Clearing:
         return _bytes_in(path)
 
     def put_back(self, study: Leaving) -> None:
-        """Puts every image back that has not come again; one that came again with other content is kept aside.
+        """Puts every image of a study back into the store; one that came again with other content goes to quarantine.
 
-        Raises StoreError ("later"); the study is still set aside then.
+        Hold `alone`.
+
+        Raises:
+            StoreError: the disk does not take it. The study stays set aside, and this may be called again.
         """
         for path in study.path.glob("*/*.dcm"):
             self._store.put_back(path, study_uid=study.study_uid, series_uid=path.parent.name)
         self.remove(study)
 
     def bring_back(self, study_uid: str) -> None:
-        """Puts a study back, for one who needs it now, if it has been set aside. Raises StoreError ("later")."""
+        """Puts a study back if it has been set aside, because somebody needs it now; takes `alone` itself.
+
+        Raises:
+            StoreError: the disk does not take it.
+        """
         with self.alone():
             for study in self.leaving():
                 if study.study_uid == study_uid:
                     self.put_back(study)
 
     def remove(self, study: Leaving) -> None:
-        """Removes what was set aside, for good."""
+        """Removes a study that was set aside, for good. Hold `alone`."""
         shutil.rmtree(study.path)
         fsync(self._leaving)
 
     def remove_results(self, job_id: str) -> int:
-        """Removes the results of a job, all or none; how many bytes they had."""
+        """Removes the results of a job, all or none; returns their size in bytes, 0 when there are none."""
         going = self._store.workspace.new_path()  # what a crash leaves there is swept away
         try:
             (self._store.home / "results" / job_id).rename(going)
@@ -132,7 +145,10 @@ class Clearing:
         return freed
 
     def remove_from_quarantine(self, before: float) -> list[Aside]:
-        """Removes what last came before that time (seconds since 1970), each file with its note; what that was."""
+        """Removes the files of the quarantine, with their notes, that last came before a time; returns what they were.
+
+        `before` is in seconds since 1970-01-01 UTC. The same bytes that come again meanwhile are kept.
+        """
         removed = []
         quarantine = self._store.home / "quarantine"
         for note in sorted(quarantine.glob("*.json")):

@@ -1,7 +1,8 @@
 """STOW-RS user agent: sends files to a DICOMweb service, returns what it said to every instance (PS3.18 section 10.5).
 
 The files go out in one request as they lie on the disk, without being decoded or held in memory. (dicomweb-client would
-decode and encode each one anew, and throw away the answer when the service refuses a part.)
+decode and encode each one anew, and throw away the answer when the service refuses a part.) What a service says of an
+instance becomes the same SendOutcome as a status of C-STORE (see `dicom_node.scu.c_store`).
 """
 
 import io
