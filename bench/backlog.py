@@ -140,7 +140,7 @@ def work_off(ledger: Ledger, settings: Settings) -> None:
     broker, left = Broker(celery_app(settings)), True
     while left:
         time.sleep(LOOK_SECONDS)
-        left = any(job.state in (JobState.QUEUED, JobState.SEGMENTING, JobState.SENDING) for job in ledger.jobs.find())
+        left = any(job.state.is_unfinished for job in ledger.jobs.find())
         broker.top_up([], ledger.deliveries.due())
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dicom_node.scu.c_store import Peer
 from tests.support.peers import LOOPBACK, free_port, running, wait_for_peer
-from worker.ledger import Job, JobState, Ledger
+from worker.ledger import Job, Ledger
 
 JOB_SECONDS = 120.0  # a loaded machine may take long; a hang must still end
 
@@ -44,8 +44,7 @@ class Node:
 
     def ended(self, number: int = 0) -> Job:
         """The job, once nothing more will happen to it."""
-        last = (JobState.DELIVERED, JobState.SEGMENTED, JobState.FAILED, JobState.CANCELLED)
-        return self.job(until=lambda job: job.state in last, number=number)
+        return self.job(until=lambda job: job.state.is_finished, number=number)
 
 
 @contextlib.contextmanager

@@ -40,7 +40,6 @@ from worker.selection.study_volumes import read_headers, series_in
 NODE_AE, PACS_AE, MODALITY_AE = "VOXTELL", "DEMO-PACS", "DEMO-CT"
 QUIET_SECONDS = 2.0  # the demo sends one study in one association: no need to wait longer
 START_SECONDS = 180.0  # for the node's processes to come up
-ENDED = (JobState.DELIVERED, JobState.SEGMENTED, JobState.FAILED, JobState.CANCELLED)
 PROMPTS = (
     "brainstem",
     "spinal cord",
@@ -177,7 +176,8 @@ class Demo:
                     if seen.get(job.id) is not job.state:
                         seen[job.id] = job.state
                         status.update(f"job {job.id} is {job.state}")
-                if ledger.series.known() and not ledger.series.unsettled() and all(job.state in ENDED for job in jobs):
+                asked = ledger.series.known() and not ledger.series.unsettled()
+                if asked and all(job.state.is_finished for job in jobs):
                     break
                 time.sleep(0.2)
         studies = {study_uid for study_uid, _ in ledger.series.known()}
@@ -187,7 +187,7 @@ class Demo:
             self._console.print(f"  [yellow]series {decision.series_uid}: {decision.reason}[/]")
         if not jobs:
             raise DemoError("nothing was segmented: " + "; ".join(decision.reason for decision in left_out))
-        done = [job for job in jobs if job.state in (JobState.DELIVERED, JobState.SEGMENTED)]
+        done = [job for job in jobs if job.state.has_succeeded]
         for job in jobs:
             if job.state is JobState.FAILED:
                 self._console.print(f"  [yellow]series {job.series_uid}: {job.reason}[/]")

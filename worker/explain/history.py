@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dicom_node.store import Store
-from worker.ledger import Decision, Delivery, DeliveryState, Job, JobState, Ledger, Series, SeriesState
+from worker.ledger import Decision, Delivery, Job, JobState, Ledger, Series, SeriesState
 from worker.protocols import Protocol, inactive, unknown_destinations
 from worker.settings import Settings
 
-ARRIVED = (DeliveryState.DELIVERED, DeliveryState.COMMITTED)
-COMPLETE = (SeriesState.FULL, SeriesState.SETTLED)
 LONG_SECONDS = 600.0  # a job that nobody claims for this long wants explaining
 
 
@@ -91,7 +89,7 @@ def story_of(
                 len(store.series_paths(study_uid, series.series_uid)),
                 mine,
                 tuple(_job_story(job, ledger, now) for job in jobs if job.series_uid == series.series_uid),
-                tuple(name for name in names if name not in asked) if series.state in COMPLETE else (),
+                tuple(name for name in names if name not in asked) if series.state.is_complete else (),
                 _arrival(series, mine, settings, now),
             )
         )
@@ -115,7 +113,7 @@ def _summary(study_uid: str, told: Sequence[SeriesStory]) -> str:
 
 def _arrival(series: Series, decisions: Sequence[Decision], settings: Settings, now: float) -> str:
     sender = f"from {series.calling_ae} at {series.address}, called as {series.called_ae}"
-    if series.state in COMPLETE:
+    if series.state.is_complete:
         return f"{sender}; complete"
     if any(decision.at >= series.last_at for decision in decisions):
         return f"{sender}; complete so far, and one of its protocols waits"
@@ -144,7 +142,7 @@ def _sentences(job: Job, deliveries: Sequence[Delivery], now: float) -> Iterator
         where = "its protocol is in shadow mode" if job.spec.shadow else "no destination takes anything of it"
         yield f"{where}: results are kept, not sent"
     for one in deliveries:
-        if one.state not in ARRIVED:
+        if not one.state.is_delivered:
             yield f"to {one.destination}: {one.state}" + (f", {one.reason}" if one.reason else "")
 
 

@@ -5,10 +5,7 @@ import sqlalchemy as sa
 from worker.job_spec import JobSpec
 from worker.ledger.database import Database
 from worker.ledger.schema import jobs
-from worker.ledger.states import JobState
-
-_UNDECIDED = (JobState.QUEUED, JobState.SEGMENTING, JobState.REVIEW)  # nothing has left the node yet
-_NO_RESULT = (*_UNDECIDED, JobState.FAILED, JobState.CANCELLED)
+from worker.ledger.states import JobState, those
 
 
 class BestVolumeLedger:
@@ -19,9 +16,9 @@ class BestVolumeLedger:
 
     def volumes_done(self, study_uid: str, protocol: str) -> set[tuple[str, str]]:
         """(series UID, volume's name or "") of the study that the protocol has segmented, with results to be sent."""
-        query = sa.select(jobs.c.series_uid, _VOLUME.label("volume")).where(
-            jobs.c.study_uid == study_uid, jobs.c.protocol == protocol, jobs.c.state.not_in(_NO_RESULT)
-        )
+        done = jobs.c.state.in_(those(JobState, lambda state: state.has_results))
+        mine = (jobs.c.study_uid == study_uid) & (jobs.c.protocol == protocol)
+        query = sa.select(jobs.c.series_uid, _VOLUME.label("volume")).where(mine, done)
         with self._database.read() as connection:
             return {(str(row.series_uid), str(row.volume)) for row in connection.execute(query)}
 
@@ -38,8 +35,9 @@ class BestVolumeLedger:
         cancelled = {"state": JobState.CANCELLED, "reason": reason, "superseded_by": spec.job_id, "updated_at": now}
         again = {"state": JobState.QUEUED, "reason": "", "superseded_by": None, "attempts": 0, "updated_at": now}
         mine = (jobs.c.id == spec.job_id) & (jobs.c.state == JobState.CANCELLED) & jobs.c.superseded_by.is_not(None)
+        unsent = jobs.c.state.in_(those(JobState, lambda state: state.is_unsent))
         with self._database.write() as connection:
-            connection.execute(sa.update(jobs).where(rivals, jobs.c.state.in_(_UNDECIDED)).values(cancelled))
+            connection.execute(sa.update(jobs).where(rivals, unsent).values(cancelled))
             return bool(connection.execute(sa.update(jobs).where(mine).values(again)).rowcount)
 
 

@@ -7,7 +7,7 @@ from worker.ledger.database import Database
 from worker.ledger.job_of_deliveries import awaited
 from worker.ledger.schema import deliveries, jobs, series
 from worker.ledger.series import is_unsettled
-from worker.ledger.states import DeliveryState, JobState
+from worker.ledger.states import DeliveryState, JobState, those
 
 SLACK_SECONDS = 60.0  # by which the clocks of several machines may differ
 
@@ -37,11 +37,10 @@ class LedgerClock:
         doubled = sa.literal(1).op("<<")(deliveries.c.attempts)
         asked_until = late + commitment_wait_seconds * doubled
         pending, sending = deliveries.c.state == DeliveryState.PENDING, deliveries.c.state == DeliveryState.SENDING
+        segmenting = jobs.c.state.in_(those(JobState, lambda state: state.awaits_segmentation))
         mended = [
             sa.update(series).where(is_unsettled(), series.c.last_at > late).values(last_at=now),
-            sa.update(jobs)
-            .where(jobs.c.state.in_([JobState.QUEUED, JobState.SEGMENTING]), jobs.c.updated_at > late)
-            .values(updated_at=now, **job_times),
+            sa.update(jobs).where(segmenting, jobs.c.updated_at > late).values(updated_at=now, **job_times),
             sa.update(deliveries)
             .where(pending, deliveries.c.next_try_at > late + longest_wait_seconds)
             .values(next_try_at=now),

@@ -13,7 +13,7 @@ from worker.ledger.job_of_deliveries import awaited, follow_deliveries, lock_job
 from worker.ledger.jobs import JobLedger
 from worker.ledger.records import Delivery, Job
 from worker.ledger.schema import deliveries, jobs
-from worker.ledger.states import DeliveryState, JobState
+from worker.ledger.states import DeliveryState, JobState, those
 
 NEVER = 1e12  # seconds since 1970: a time that does not come
 GIVEN_UP = "stored, but it never answered the question for storage commitment; see whether it knows this node's address"
@@ -122,7 +122,7 @@ class CommitmentLedger:
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
             .where(awaited(), deliveries.c.next_try_at <= self._database.now())
-            .where(jobs.c.state.in_([JobState.SENDING, JobState.DELIVERED]))
+            .where(jobs.c.state.in_(those(JobState, lambda state: state.follows_deliveries)))
             .order_by(deliveries.c.next_try_at, jobs.c.id)
         )
 

@@ -10,7 +10,7 @@ from worker.ledger.job_of_deliveries import awaited, follow_deliveries, lock_job
 from worker.ledger.jobs import JobLedger
 from worker.ledger.records import Delivery
 from worker.ledger.schema import deliveries, jobs
-from worker.ledger.states import DeliveryState, JobState
+from worker.ledger.states import DeliveryState, JobState, those
 
 
 class DeliveryLedger:
@@ -142,7 +142,7 @@ def overtakes() -> sa.ColumnElement[bool]:
         .join(older, older.c.id == theirs.c.job_id)
         .where(older.c.superseded_by == deliveries.c.job_id, theirs.c.destination == deliveries.c.destination)
         .where(older.c.state == JobState.SENDING)
-        .where(theirs.c.state.in_([DeliveryState.PENDING, DeliveryState.SENDING]))
+        .where(theirs.c.state.in_(those(DeliveryState, lambda state: state.is_open)))
         .correlate(deliveries)
         .exists()
     )

@@ -11,7 +11,7 @@ from worker.job_spec import JobSpec
 from worker.ledger.database import insert
 from worker.ledger.routing import DeliveryStatus, verdict
 from worker.ledger.schema import deliveries, jobs
-from worker.ledger.states import DeliveryState, JobState
+from worker.ledger.states import DeliveryState, JobState, those
 
 
 def lock_job(connection: sa.Connection, job_id: str) -> None:
@@ -75,7 +75,7 @@ def follow_deliveries(connection: sa.Connection, job_id: str, now: float) -> Non
     state, reason = verdict(_work(connection, job_id).routes, statuses)
     connection.execute(
         sa.update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.state.in_([JobState.SENDING, JobState.DELIVERED]))
+        .where(jobs.c.id == job_id, jobs.c.state.in_(those(JobState, lambda state: state.follows_deliveries)))
         .where((jobs.c.state != state) | (jobs.c.reason != reason))
         .values(state=state, reason=reason, updated_at=now)
     )

@@ -13,7 +13,7 @@ from worker.ledger.job_of_deliveries import forget_taken, has_deliveries, open_d
 from worker.ledger.records import Job, as_record
 from worker.ledger.routing import destinations
 from worker.ledger.schema import jobs
-from worker.ledger.states import UNFINISHED, JobState
+from worker.ledger.states import JobState, those
 from worker.ledger.superseding import came_before_removal, on_volume_of, replaces, supersede_older
 from worker.result import Result
 
@@ -139,7 +139,7 @@ class JobLedger:
         """
         job = self.get(job_id)
         cancelled = {"state": JobState.CANCELLED, "reason": "cancelled", "updated_at": self._database.now()}
-        update = sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state.in_(UNFINISHED)).values(cancelled)
+        update = sa.update(jobs).where(jobs.c.id == job.id, _unfinished()).values(cancelled)
         if not self._database.update(update):
             raise UnknownJobError(f"job {job.id} is {job.state}; only unfinished jobs can be cancelled")
         return self.get(job.id)
@@ -153,7 +153,7 @@ class JobLedger:
 
     def priorities(self, job_ids: Collection[str] | None = None) -> dict[str, Priority]:
         """By id, the priority of every unfinished job (of these) that is not routine."""
-        special = jobs.c.state.in_(UNFINISHED) & (jobs.c.priority != Priority.ROUTINE)
+        special = _unfinished() & (jobs.c.priority != Priority.ROUTINE)
         if job_ids is not None:
             special &= jobs.c.id.in_(job_ids)
         with self._database.read() as connection:
@@ -203,7 +203,7 @@ class JobLedger:
         job, now = self.get(job_id), self._database.now()
         wanted = [] if compute else destinations(job.spec, job.result)
         state = JobState.SENDING if wanted else JobState.QUEUED
-        ended = (jobs.c.id == job.id) & jobs.c.state.in_([JobState.FAILED, JobState.CANCELLED])
+        ended = (jobs.c.id == job.id) & jobs.c.state.in_(those(JobState, lambda state: state.may_be_retried))
         with self._database.write() as connection:
             if wanted and job.spec.release and not has_deliveries(connection, job.id):
                 state = JobState.REVIEW
@@ -237,3 +237,7 @@ class JobLedger:
 
     def _leave(self, job: Job, **values: Any) -> bool:
         return self._database.update(self._leaving(job, **values)) == 1
+
+
+def _unfinished() -> sa.ColumnElement[bool]:
+    return jobs.c.state.in_(those(JobState, lambda state: state.is_unfinished))

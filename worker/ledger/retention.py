@@ -11,7 +11,7 @@ from worker.ledger.database import Database
 from worker.ledger.job_of_deliveries import awaited
 from worker.ledger.schema import deliveries, jobs, series
 from worker.ledger.series import is_unsettled
-from worker.ledger.states import UNFINISHED, JobState
+from worker.ledger.states import JobState
 
 
 class Need(IntEnum):
@@ -85,7 +85,7 @@ class RetentionLedger:
                     str(row.id),
                     _need(JobState(row.state), awaits=row.id in waiting, outdated=row.superseded_by is not None),
                     float(row.updated_at),
-                    only_copy=row.state not in (JobState.DELIVERED, JobState.COMMITTED),
+                    only_copy=not JobState(row.state).is_delivered,
                 ),
             )
             for row in rows
@@ -93,6 +93,6 @@ class RetentionLedger:
 
 
 def _need(state: JobState, *, awaits: bool, outdated: bool) -> Need:
-    if state in UNFINISHED or (awaits and state is JobState.DELIVERED):
+    if state.is_unfinished or (awaits and state is JobState.DELIVERED):
         return Need.NEEDED
     return Need.FAILED if state is JobState.FAILED and not outdated else Need.DELIVERED

@@ -9,9 +9,6 @@ from worker.job_spec import JobSpec, Route
 from worker.ledger.states import DeliveryState, JobState
 from worker.result import Result, ResultObject
 
-OPEN = (DeliveryState.PENDING, DeliveryState.SENDING)
-TAKEN = (DeliveryState.DELIVERED, DeliveryState.COMMITTED)
-
 
 @dataclass(frozen=True)
 class DeliveryStatus:
@@ -47,7 +44,7 @@ def verdict(routes: Sequence[Route], statuses: Mapping[str, DeliveryStatus]) -> 
     A route has done its work when its destination or else its fallback has taken the objects. The job is COMMITTED when
     every one that counts has promised to keep them.
     """
-    if any(status.state in OPEN for status in statuses.values()):
+    if any(status.state.is_open for status in statuses.values()):
         return JobState.SENDING, ""
     refused, instead, counts = [], [], []
     for route in routes:
@@ -56,7 +53,7 @@ def verdict(routes: Sequence[Route], statuses: Mapping[str, DeliveryStatus]) -> 
             continue
         if status.state is DeliveryState.FAILED:
             other = statuses.get(route.fallback) if route.fallback else None
-            if other is None or other.state not in TAKEN:
+            if other is None or not other.state.is_delivered:
                 refused.append(f"{route.to}: {status.reason}")
                 if other is not None:
                     refused.append(f"{route.fallback}, its fallback: {other.reason}")

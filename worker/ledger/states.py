@@ -1,6 +1,14 @@
-"""The states of a job and of a delivery. Each transition is one guarded statement in `worker.ledger`."""
+"""The states of a series, a job and a delivery, and what each state means for whoever asks.
 
+A new state is a member with its own line in the tables below; nothing outside this module lists states by hand (except
+the one UPDATE that a transition is). Each transition is one guarded statement in `worker.ledger`.
+"""
+
+from collections.abc import Callable
 from enum import StrEnum
+from typing import TypeVar
+
+State = TypeVar("State", bound=StrEnum)
 
 
 class SeriesState(StrEnum):
@@ -9,6 +17,11 @@ class SeriesState(StrEnum):
     RECEIVING = "receiving"  # an image arrived; more may come
     FULL = "full"  # proved full and the protocols asked; SETTLED when quiet, asked again if more images came than that
     SETTLED = "settled"  # complete as far as the node can know; the protocols have been asked
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the protocols have been asked about the series as a whole."""
+        return self in (SeriesState.FULL, SeriesState.SETTLED)
 
 
 class JobState(StrEnum):
@@ -24,6 +37,51 @@ class JobState(StrEnum):
     FAILED = "failed"  # the reason says why; `jobs retry` starts it again
     CANCELLED = "cancelled"  # by a person, or because a later image made a new job
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing happens to the job any more unless a person asks for it (or a promise to keep it comes)."""
+        return not self.is_unfinished
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a worker or a person still has to do something. Such a job may be cancelled."""
+        return self.is_unsent or self is JobState.SENDING
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether the job is unfinished and nothing has left the node. A later or better job cancels such a job."""
+        return self.awaits_segmentation or self is JobState.REVIEW
+
+    @property
+    def awaits_segmentation(self) -> bool:
+        """Whether the segmentation is still to be done or under way."""
+        return self in (JobState.QUEUED, JobState.SEGMENTING)
+
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether `jobs retry` starts the job again."""
+        return self in (JobState.FAILED, JobState.CANCELLED)
+
+    @property
+    def follows_deliveries(self) -> bool:
+        """Whether the job's state is what its deliveries make of it."""
+        return self in (JobState.SENDING, JobState.DELIVERED)
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether every destination has the results."""
+        return self in (JobState.DELIVERED, JobState.COMMITTED)
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the job came to its end with results: all were delivered, or there was no destination."""
+        return self.is_delivered or self is JobState.SEGMENTED
+
+    @property
+    def has_results(self) -> bool:
+        """Whether results of the job were sent, are being sent, or are kept without a destination."""
+        return self.has_succeeded or self is JobState.SENDING
+
 
 class DeliveryState(StrEnum):
     """Where one job's results stand at one destination."""
@@ -34,5 +92,17 @@ class DeliveryState(StrEnum):
     COMMITTED = "committed"  # and the destination has promised to keep them
     FAILED = "failed"  # refused for good, or too many attempts
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the results are still to be sent or are being sent."""
+        return self in (DeliveryState.PENDING, DeliveryState.SENDING)
 
-UNFINISHED = (JobState.QUEUED, JobState.SEGMENTING, JobState.REVIEW, JobState.SENDING)
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the destination has the results."""
+        return self in (DeliveryState.DELIVERED, DeliveryState.COMMITTED)
+
+
+def those(states: type[State], condition: Callable[[State], bool]) -> list[State]:
+    """The states that meet the condition, for a WHERE clause."""
+    return [state for state in states if condition(state)]

@@ -7,9 +7,7 @@ import sqlalchemy as sa
 
 from worker.job_spec import JobSpec
 from worker.ledger.schema import jobs
-from worker.ledger.states import JobState
-
-UNSENT = (JobState.QUEUED, JobState.SEGMENTING, JobState.REVIEW)
+from worker.ledger.states import JobState, those
 
 
 def on_volume_of(spec: JobSpec) -> sa.ColumnElement[bool]:
@@ -38,7 +36,7 @@ def supersede_older(connection: sa.Connection, spec: JobSpec, now: float) -> Non
     connection.execute(
         sa.update(jobs)
         .where(jobs.c.superseded_by == spec.job_id)
-        .where(jobs.c.state.in_(UNSENT))
+        .where(jobs.c.state.in_(those(JobState, lambda state: state.is_unsent)))
         .values(state=JobState.CANCELLED, reason=f"superseded by job {spec.job_id}: later images arrived")
     )
 
