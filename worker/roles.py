@@ -85,7 +85,7 @@ def listen(settings: Settings) -> None:
             )
         ],
     )
-    inbox = ReportInbox(settings.home, ledger, settings.hl7_accession_fields)
+    inbox = ReportInbox.of(settings, ledger)
     servers = _other_servers(settings, store, listener, inbox)
     with _stop_on_signal() as stop, running_queue(settings, needed=False), listener, servers:
         log.info("dicom_listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)

@@ -114,6 +114,12 @@ class Settings(BaseSettings):
         min_length=1,
         description="Fields of an ORU that may hold the accession number, the surest first, as a JSON list.",
     )
+    report_language: str = Field("en", description="Language of the reports; docs/contributing.md says how to add one.")
+    report_language_folder: Path | None = Field(
+        None,
+        description="Folder with lexicon.LANGUAGE.toml and rules.LANGUAGE.yaml; what is not there is as it comes with "
+        "the node.",
+    )
     reports_http_port: int | None = Field(
         None, ge=0, le=65535, description="TCP port for reports over HTTP (POST /reports); default none."
     )

@@ -78,6 +78,17 @@ def test_a_machine_without_the_engine_is_in_order(node: Node) -> None:
     assert code == 0
 
 
+def test_the_language_of_the_reports_is_checked(node: Node) -> None:
+    with listening(node):
+        assert node.doctor()[1]["reports"]["message"].startswith("language en: ")
+        node.set(report_language="tlh")
+        code, checks = node.doctor()
+    assert checks["reports"]["message"] == (
+        "report language 'tlh' has no lexicon.tlh.toml; known languages: en; see VOXTELL_REPORT_LANGUAGE"
+    )
+    assert (checks["reports"]["mark"], code) == ("FAIL", 1)
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"), "hospital")

@@ -19,7 +19,7 @@ from tests.worker.report_language.test_mllp import Sender
 from worker.errors import LedgerError, ReceiverError, SettingsError
 from worker.ledger import Ledger
 from worker.protocols.protocol import FromReport
-from worker.report_language.formats.read import MAX_BYTES
+from worker.report_language.formats.report_file import MAX_BYTES
 from worker.reports.inbox import ReportInbox
 from worker.servers.ports import serving_ports
 from worker.settings import Settings

@@ -32,13 +32,14 @@ class NotHereError(WorkerError):
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Checks disk, ledger, queue, protocols, engine, listener and destinations; exit code 1 if one fails."""
+    """Checks disk, ledger, queue, protocols, reports, engine, listener and destinations; exit code 1 if one fails."""
     settings = load()
     checks: dict[str, Callable[[Settings], str]] = {
         "home": _home,
         "ledger": _ledger,
         "queue": _queue,
         "protocols": _protocols,
+        "reports": _reports,
         "engine": _engine,
         "listener": _listener,
     }
@@ -104,6 +105,17 @@ def _protocols(settings: Settings) -> str:
     active = ", ".join(protocol.name for protocol in protocols if protocol.name not in idle) or "none is active"
     why = f"; inactive for want of their model: {', '.join(idle)} (see voxtell-dicom protocols check)" if idle else ""
     return f"{folder}: {active}{why}"
+
+
+def _reports(settings: Settings) -> str:
+    from worker.report_language import LanguageError
+    from worker.reports.inbox import language_of
+
+    try:
+        lexicon = language_of(settings).lexicon.file
+    except LanguageError as error:
+        raise WorkerError(f"{error}; see VOXTELL_REPORT_LANGUAGE") from None
+    return f"language {lexicon.language}: {len(lexicon.findings)} kinds of findings are known"
 
 
 def _engine(settings: Settings) -> str:

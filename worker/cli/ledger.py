@@ -41,6 +41,6 @@ def _rebuild(settings: Settings, store: Store) -> None:
     lost = sorted(found - ledger.series.known())
     for study_uid, series_uid in lost:
         ledger.series.image_arrived(study_uid, series_uid, calling_ae="", called_ae=settings.ae_title, address="")
-    reports = ReportInbox(settings.home, ledger, settings.hl7_accession_fields).recover()
+    reports = ReportInbox.of(settings, ledger).recover()
     typer.echo(f"{len(found)} series in the store, {len(lost)} of them were not in the ledger and are open again")
     typer.echo(f"{reports} reports were not in the ledger")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from worker.cli.printing import print_json
+from worker.settings import load
 
 app = typer.Typer(help="Prompts out of radiology reports.", no_args_is_help=True)
 
@@ -18,19 +19,22 @@ def _group() -> None:
 
 @app.command()
 def prompts(
-    files: Annotated[list[Path], typer.Argument(help="Text, DICOM SR, HL7 v2 ORU or FHIR DiagnosticReport files.")],
+    files: Annotated[list[Path], typer.Argument(help="Reports: text, DICOM SR, HL7 v2 ORU, FHIR and others.")],
+    language: Annotated[str | None, typer.Option("--language", help="Default VOXTELL_REPORT_LANGUAGE.")] = None,
     uncertain: Annotated[bool, typer.Option("--uncertain", help="Also what the report is not sure of.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Prints the prompts that a report gives, each with its sentence, and what was left out with the reason."""
-    from worker.report_language import prompts_from_text
+    from worker.report_language import load_language, prompts_from_text
     from worker.report_language.formats.read import read_report
 
     if folders := [str(file) for file in files if file.is_dir()]:
         raise typer.BadParameter(f"{', '.join(folders)} is a folder; name the files of reports.")
+    settings = load()
+    words = load_language(language or settings.report_language, settings.report_language_folder)
     answers: list[dict[str, Any]] = []
     for file in files:
-        found = prompts_from_text(read_report(file), include_uncertain=uncertain)
+        found = prompts_from_text(read_report(file), language=words, include_uncertain=uncertain)
         answers.append({"file": str(file)} | asdict(found))
     if as_json:
         print_json(answers)

@@ -36,7 +36,7 @@ class Retention:
     def __init__(self, settings: Settings, store: Store, ledger: Ledger) -> None:
         self._settings, self._store, self._ledger = settings, store, ledger
         self._clearing = Clearing(store, ledger.clock.now)
-        self._reports = ReportInbox(settings.home, ledger)
+        self._reports = ReportInbox.of(settings, ledger)
         self._image_days = {
             Need.UNUSED: settings.keep_unused_days,
             Need.DELIVERED: settings.keep_images_days,

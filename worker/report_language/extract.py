@@ -7,17 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from worker.report_language.findings.context import is_denied, reaches, reason_for
+from worker.report_language.findings.context import is_denied, reason_for, trigger_scopes
 from worker.report_language.findings.lists import as_item
-from worker.report_language.findings.phrases import mentions
+from worker.report_language.findings.mentions import mentions
 from worker.report_language.findings.places import DESCRIPTION, Mention
-from worker.report_language.findings.prompt_text import Wording, titled_organ
-from worker.report_language.findings.separate_places import borrow_place
+from worker.report_language.findings.prompt_text import PromptWriter, titled_organ
+from worker.report_language.findings.separate_places import add_separate_places
 from worker.report_language.language.chunks import Chunk, chunk
-from worker.report_language.language.lexicon import Kind, Lexicon, bundled_lexicon
-from worker.report_language.language.rules import Reason, Rules, bundled_rules
-from worker.report_language.language.sentences import REPORT, Sentence, sentences
-from worker.report_language.language.tokens import tokenize, visible
+from worker.report_language.language.data_files import ReportLanguage, load_language
+from worker.report_language.language.lexicon import Lexicon, WordKind
+from worker.report_language.language.rules import REPORT, Reason, Rules
+from worker.report_language.language.sentences import Sentence, sentences
+from worker.report_language.language.tokens import visible
 
 # A report of more distinct findings than this is rare, and each prompt costs the network a pass of its decoder.
 DEFAULT_LIMIT = 32
@@ -26,7 +27,7 @@ _LONGEST_HEADING = 8  # chunks before a colon
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class ExtractedPrompt:
     """A finding to segment: the phrase for the network and where in the report it comes from."""
 
     prompt: str
@@ -51,7 +52,7 @@ class LeftOut:
 class ReportPrompts:
     """What a report gives."""
 
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[ExtractedPrompt, ...]
     left_out: tuple[LeftOut, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -63,7 +64,7 @@ class ReportPrompts:
 class _Found:
     """A finding of the report before the choice."""
 
-    prompt: Prompt
+    prompt: ExtractedPrompt
     reason: Reason | None
     key: frozenset[str] = frozenset()  # concepts of site and side, for the comparison with other mentions
     looks: frozenset[str] = frozenset()  # "solid", "calcified"
@@ -74,8 +75,7 @@ class _Found:
 def prompts_from_text(
     text: str,
     *,
-    lexicon: Lexicon | None = None,
-    rules: Rules | None = None,
+    language: ReportLanguage | None = None,
     limit: int = DEFAULT_LIMIT,
     include_uncertain: bool = False,
 ) -> ReportPrompts:
@@ -84,10 +84,10 @@ def prompts_from_text(
     `limit` is the largest number of prompts; `include_uncertain` makes prompts of "possible" findings too. Raises
     ReportTooLargeError. The work is linear in the length of the text.
     """
-    lexicon, rules = lexicon or bundled_lexicon(), rules or bundled_rules()
+    language = language or load_language()
     chosen: list[_Found] = []
     left_out: list[LeftOut] = []
-    for found in _findings(visible(text), lexicon, rules):
+    for found in _findings(visible(text), language.lexicon, language.rules):
         reason = found.reason
         if reason is Reason.UNCERTAIN and include_uncertain:
             reason = None
@@ -114,7 +114,7 @@ def _repeats(found: _Found, earlier: _Found) -> bool:
 
 
 def _findings(text: str, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
-    tokens = tokenize(text, lexicon.spelling)
+    tokens = lexicon.tokens(text)
     for sentence in sentences(text, tokens, lexicon, rules):
         yield from _of_sentence(text, as_item(sentence, lexicon), lexicon, rules)
 
@@ -123,12 +123,12 @@ def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) 
     chunks = chunk(sentence.tokens, lexicon)
     titled = titled_organ(chunk(sentence.title, lexicon), lexicon) is not None
     found = mentions(chunks, lexicon, titled=titled)
-    borrow_place(chunks, found, lexicon)
+    add_separate_places(chunks, found, lexicon)
     heads = [(chunks[one.head].start, chunks[one.head].end) for one in found if chunks[one.head].drawable]
-    reached = reaches(sentence.tokens, rules, heads)
-    wording = Wording(text, sentence, chunks, lexicon)
+    reached = trigger_scopes(sentence.tokens, rules, heads)
+    writer = PromptWriter(text, sentence, chunks, lexicon)
     if not found and sentence.section == REPORT and any(reach.reason is Reason.NORMAL for reach in reached):
-        yield from _normal(wording)
+        yield from _normal(writer)
     for mention in found:
         if _is_heading(mention, found, chunks):
             continue
@@ -136,16 +136,18 @@ def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) 
         if sentence.section == REPORT:
             phrase = (chunks[mention.start].start, chunks[mention.end - 1].end)
             reason = reason_for((head.start, head.end), phrase, reached)
-            told_of = chunks[mention.borrowed[0]].start if head.kind is Kind.STATE and mention.borrowed else -1
+            told_of = chunks[mention.apart[0]].start if head.kind is WordKind.STATE and mention.apart else -1
             reason = reason or (Reason.NEGATED if is_denied(told_of, heads, reached) else None)
         else:
             reason = Reason(sentence.section)
         if not head.drawable and reason in (None, Reason.UNCERTAIN):
             reason = Reason.NO_VOLUME
-        worded = wording.of(mention)
+        written = writer.of(mention)
         status = "uncertain" if reason is Reason.UNCERTAIN else "present"
-        prompt = Prompt(worded.prompt, wording.sentence, head.concept, worded.site, worded.side, status, wording.span)
-        yield _Found(prompt, reason, worded.key, *_told(chunks, mention, lexicon))
+        prompt = ExtractedPrompt(
+            written.prompt, writer.sentence, head.concept, written.site, written.side, status, writer.span
+        )
+        yield _Found(prompt, reason, written.key, *_told(chunks, mention, lexicon))
 
 
 def _told(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> tuple[frozenset[str], bool, bool]:
@@ -156,11 +158,11 @@ def _told(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> tuple[
     return looks, not lexicon.definite.isdisjoint(concepts), not lexicon.others.isdisjoint(concepts)
 
 
-def _normal(wording: Wording) -> Iterator[_Found]:
+def _normal(writer: PromptWriter) -> Iterator[_Found]:
     """The site that a sentence calls normal, to be listed among what is left out."""
-    site = wording.first_site()
+    site = writer.first_site()
     if site:
-        prompt = Prompt(site, wording.sentence, "", site, "", "present", wording.span)
+        prompt = ExtractedPrompt(site, writer.sentence, "", site, "", "present", writer.span)
         yield _Found(prompt, Reason.NORMAL)
 
 
@@ -169,7 +171,7 @@ def _is_heading(mention: Mention, found: Sequence[Mention], chunks: Sequence[Chu
     colon = next((i for i in range(min(_LONGEST_HEADING, len(chunks))) if chunks[i].concept == ":"), 0)
     if mention.head > colon or not colon or any(start > colon for start, _ in mention.kept):
         return False
-    if any(start > colon for start, _ in mention.place) or (mention.borrowed and mention.borrowed[0] > colon):
+    if any(start > colon for start, _ in mention.place) or (mention.apart and mention.apart[0] > colon):
         return False  # the item of a list
     after = {chunks[other.head].concept for other in found if other.head > colon}
     bare = mention.kept == [(mention.head, mention.head + 1)]

@@ -35,12 +35,21 @@ from dicom_node.storage.durable import fsync, write_new
 from worker.job_spec import Prompt
 from worker.ledger import Ledger, Report
 from worker.protocols.protocol import FromReport
-from worker.report_language import LeftOut, NotAReportError, ReportError, prompts_from_text
-from worker.report_language import Prompt as Phrase
-from worker.report_language.formats.links import ReportLinks, normalised, report_links
+from worker.report_language import (
+    ExtractedPrompt,
+    LeftOut,
+    NotAReportError,
+    ReportError,
+    ReportLanguage,
+    load_language,
+    prompts_from_text,
+)
+from worker.report_language.formats.dicom_sr import is_dicom
+from worker.report_language.formats.links import ReportLinks, normalised
 from worker.report_language.formats.oru import ACCESSION_FIELDS
-from worker.report_language.formats.read import MAX_BYTES, is_dicom, report_text
-from worker.report_language.language.rules import bundled_rules
+from worker.report_language.formats.read import report_links, report_text
+from worker.report_language.formats.report_file import MAX_BYTES
+from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -64,12 +73,35 @@ class Reported:
 
 
 class ReportInbox:
-    """The reports of one node. Raises OSError when its folder cannot be made."""
+    """The reports of one node.
 
-    def __init__(self, home: Path, ledger: Ledger, accession_fields: Sequence[str] = ACCESSION_FIELDS) -> None:
+    `accession_fields` are the fields of an ORU that may hold the accession number, the surest first; `language` is that
+    of the reports, None: English.
+
+    Raises:
+        OSError: its folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        ledger: Ledger,
+        accession_fields: Sequence[str] = ACCESSION_FIELDS,
+        language: ReportLanguage | None = None,
+    ) -> None:
         self.folder = home / "reports"
         self._ledger, self._accession_fields = ledger, tuple(accession_fields)
+        self._language = language or load_language()
         self.folder.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def of(cls, settings: Settings, ledger: Ledger) -> "ReportInbox":
+        """Opens the inbox that the settings describe.
+
+        Raises:
+            LanguageError: the node has no such report language, or its files are not valid. OSError: as above.
+        """
+        return cls(settings.home, ledger, settings.hl7_accession_fields, language_of(settings))
 
     def take(self, content: bytes, *, source: Source, study_uid: str = "", accession: str = "") -> str:
         """Keeps a report, links it and has the protocols asked again; returns its id.
@@ -143,7 +175,8 @@ class ReportInbox:
             return self._waiting(options, study_uid)
         for report in reports:
             self._ledger.reports.note_read(report.id)
-        return reported_by("\n\n".join(_current(texts)), options)
+        current = _current(texts, self._language.rules.addenda)
+        return reported_by("\n\n".join(current), options, self._language)
 
     def forget(self, report: Report) -> None:
         """Removes a report's bytes; the ledger's line about it may stay."""
@@ -190,9 +223,22 @@ class ReportInbox:
         return Reported(waiting_until=until, line=f"waits for a report until {at:%H:%M}")
 
 
-def reported_by(text: str, options: FromReport) -> Reported:
-    """What the text of a report asks for."""
-    result = prompts_from_text(text, limit=options.limit, include_uncertain=options.uncertain)
+def language_of(settings: Settings) -> ReportLanguage:
+    """Loads the language of the node's reports.
+
+    Raises:
+        LanguageError: the node has no such language, or its files are not valid.
+    """
+    return load_language(settings.report_language, settings.report_language_folder)
+
+
+def reported_by(text: str, options: FromReport, language: ReportLanguage) -> Reported:
+    """Reads what the text of a report asks for.
+
+    "8 mm nodule in the left lung. No effusion." gives the prompt "nodule in the left lung" and the line "1 prompt from
+    the report; left out: 1 negated".
+    """
+    result = prompts_from_text(text, language=language, limit=options.limit, include_uncertain=options.uncertain)
     prompts = tuple(_prompt(one) for one in result.prompts)
     return Reported(prompts, result.left_out, found=True, line=_line(len(prompts), result.left_out))
 
@@ -204,7 +250,7 @@ def is_narrative(header: Dataset) -> bool:
     return header.get("SOPClassUID") in _NARRATIVE and (_MEASUREMENTS, "DCM") not in codes
 
 
-def _prompt(phrase: Phrase) -> Prompt:
+def _prompt(phrase: ExtractedPrompt) -> Prompt:
     """A phrase too long for a label (VR LO) gets a name that begins with the side, so that no cut removes it.
 
     The sentence is on one line: line breaks differ between copies of a report, and it is part of the job's identity.
@@ -216,9 +262,8 @@ def _prompt(phrase: Phrase) -> Prompt:
     return Prompt(text=phrase.prompt, name=name, sentence=" ".join(phrase.sentence.split()))
 
 
-def _current(texts: Sequence[str]) -> Sequence[str]:
+def _current(texts: Sequence[str], addenda: tuple[str, ...]) -> Sequence[str]:
     """The newest report and the addenda that came after it; a report sent again as a whole replaces the older."""
-    addenda = bundled_rules().addenda
     whole = [i for i, text in enumerate(texts) if not text.lstrip(" \n*-=").casefold().startswith(addenda)]
     return texts[whole[-1] :] if whole else texts
 

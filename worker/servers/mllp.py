@@ -19,7 +19,7 @@ from hl7.mllp import InvalidBlockError, start_hl7_server
 from worker.errors import ReceiverError
 from worker.report_language.errors import NotAReportError, ReportError
 from worker.report_language.formats.oru import header, is_retracted, oru_links
-from worker.report_language.formats.read import MAX_BYTES, decoded
+from worker.report_language.formats.report_file import MAX_BYTES, decoded
 
 ACCEPTED, ERROR, REJECTED = "AA", "AE", "AR"  # HL7 table 0008: stored; try again; never send this again
 _STOP_SECONDS = 10.0

@@ -11,7 +11,7 @@ import structlog
 from dicom_node.scp.sessions import Sessions
 from dicom_node.store import Store
 from worker.destinations import listener_tls
-from worker.report_language.formats.read import MAX_BYTES
+from worker.report_language.formats.report_file import MAX_BYTES
 from worker.reports.inbox import ReportInbox
 from worker.servers.http import HttpLimits, serving, token_of
 from worker.servers.mllp import ReportReceiver

@@ -50,7 +50,7 @@ class Intake:
     def __init__(self, settings: Settings, store: Store, ledger: Ledger, broker: Broker) -> None:
         self._settings, self._store, self._ledger, self._broker = settings, store, ledger, broker
         self._protocols = watched(settings)
-        self._selection = Selection(settings, store, ledger, ReportInbox(settings.home, ledger))
+        self._selection = Selection(settings, store, ledger, ReportInbox.of(settings, ledger))
         self._fullness = Fullness(settings, store)
         self._clearing = Clearing(store, ledger.clock.now)
         self._noted: dict[tuple[str, SeriesKey], float] = {}

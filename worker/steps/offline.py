@@ -14,7 +14,7 @@ from worker.protocols import Match, Protocol, inactive, read_protocol
 from worker.protocols.preferences import Choose
 from worker.protocols.protocol import FromReport
 from worker.report_language.formats.read import read_report
-from worker.reports.inbox import Reported, reported_by
+from worker.reports.inbox import Reported, language_of, reported_by
 from worker.results.writable import require_writable
 from worker.results.write import write_outputs
 from worker.selection.choose import choose
@@ -62,7 +62,7 @@ def run_study(
     asked = read_protocol(protocol) if protocol else EVERYTHING
     if outputs:
         asked = asked.model_copy(update={"outputs": outputs})
-    reported = _reported(asked, prompts, report)
+    reported = _reported(asked, prompts, report, settings)
     chosen, reasons = _choose(asked, reported, study, settings)
     folders = _folders(output, chosen)
     done: list[dict[str, Any]] = []
@@ -93,7 +93,7 @@ def run_study(
     return done
 
 
-def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None) -> Reported:
+def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None, settings: Settings) -> Reported:
     """What is asked for besides the protocol's own prompts.
 
     Raises:
@@ -104,7 +104,7 @@ def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None) -
         return Reported(given, found=bool(given), line=f"{len(given)} prompts" if given else "no report is given")
     if not protocol.report.use:
         raise NothingToDoError(f"protocol '{protocol.name}' takes no prompts from reports; leave --report out")
-    reported = reported_by(read_report(report), protocol.report)
+    reported = reported_by(read_report(report), protocol.report, language_of(settings))
     if not reported.prompts and not protocol.prompts:
         left = "; ".join(f"{one.text} ({one.reason})" for one in reported.left_out) or "no finding is named"
         raise NothingToDoError(f"{report} gives no prompt: {left}")

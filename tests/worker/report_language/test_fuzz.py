@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.worker.report_language.test_links import ORU, document
 from worker.report_language import NotAReportError, ReportError, ReportTooLargeError
-from worker.report_language.formats.links import report_links
-from worker.report_language.formats.read import MAX_BYTES, read_report, report_text
+from worker.report_language.formats.read import read_report, report_links, report_text
+from worker.report_language.formats.report_file import MAX_BYTES
 from worker.servers.mllp import ReportReceiver
 
 HEADER = "MSH|^~\\&|RIS|H|NODE|H|20240101||ORU^R01|1|P|2.5.1\rPID|1||4711\rOBR|1||ACC\r"

@@ -8,7 +8,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian
 
 from worker.report_language import NotAReportError
-from worker.report_language.formats.links import ReportLinks, normalised, report_links
+from worker.report_language.formats.links import ReportLinks, normalised
+from worker.report_language.formats.read import report_links
 
 ORU = (
     "MSH|^~\\&|RIS|HOSPITAL|NODE|HOSPITAL|20240101||ORU^R01|MSG7|P|2.5.1\r"

@@ -21,7 +21,8 @@ from pydicom.uid import (
 )
 
 from worker.report_language import NotAReportError, ReportError, ReportTooLargeError, prompts_from_text
-from worker.report_language.formats.read import MAX_BYTES, read_report, report_text
+from worker.report_language.formats.read import read_report, report_text
+from worker.report_language.formats.report_file import MAX_BYTES
 
 TEXT = "8 mm solid nodule in the right upper lobe. No pleural effusion."
 PROMPTS = ["solid nodule in the right upper lobe"]

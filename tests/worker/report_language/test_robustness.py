@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.report_language import ReportTooLargeError, prompts_from_text
-from worker.report_language.findings.context import reaches
-from worker.report_language.language.lexicon import Lexicon, bundled_lexicon
-from worker.report_language.language.rules import bundled_rules
+from worker.report_language import ReportLanguage, ReportTooLargeError, load_language, prompts_from_text
+from worker.report_language.findings.context import trigger_scopes
+from worker.report_language.language.lexicon import Lexicon
 from worker.report_language.language.tokens import MAX_CHARACTERS, Token, tokenize, visible
 
 LINE = "no not without nodule mass effusion in the right left upper lobe liver is seen and or , . ; : ( ) ? - 8 mm x 3"
@@ -101,8 +100,8 @@ def _noise(length: int) -> str:
 def test_twice_the_text_is_at_most_about_twice_the_work(adversary: Callable[[int], str]) -> None:
     steps = []
     for length in (1500, 3000):
-        lexicon = CountingLexicon(bundled_lexicon().file)
-        prompts_from_text(adversary(length), lexicon=lexicon)
+        lexicon = CountingLexicon(load_language().lexicon.file)
+        prompts_from_text(adversary(length), language=ReportLanguage(lexicon, load_language().rules))
         steps.append(lexicon.asked)
     assert steps[1] <= 2.3 * steps[0] + 500
 
@@ -120,6 +119,6 @@ def test_triggers_are_matched_in_bounded_steps_per_token() -> None:
     counts = []
     for count in (120, 240):
         looked.clear()
-        reaches(CountingTokens(tokens[:count]), bundled_rules())
+        trigger_scopes(CountingTokens(tokens[:count]), load_language().rules)
         counts.append(len(looked))
-    assert counts[1] <= 4.5 * counts[0]  # reaches of one sentence may overlap; sentences are cut at 300 tokens
+    assert counts[1] <= 4.5 * counts[0]  # scopes of one sentence may overlap; sentences are cut at 300 tokens

@@ -2,15 +2,14 @@
 
 import pytest
 
-from worker.report_language import bundled_lexicon, bundled_rules, prompts_from_text
+from worker.report_language import load_language, prompts_from_text
 from worker.report_language.language.sentences import Sentence, sentences
-from worker.report_language.language.tokens import tokenize
 
 
 def split(text: str) -> list[tuple[str, str]]:
     """(section, sentence) of every sentence of the text."""
-    lexicon = bundled_lexicon()
-    found = sentences(text, tokenize(text, lexicon.spelling), lexicon, bundled_rules())
+    lexicon, rules = load_language().lexicon, load_language().rules
+    found = sentences(text, lexicon.tokens(text), lexicon, rules)
     return [(one.section, words(text, one)) for one in found]
 
 

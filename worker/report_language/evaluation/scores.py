@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 import yaml
 
 from worker.report_language.errors import NotAReportError
-from worker.report_language.extract import LeftOut, Prompt, ReportPrompts, prompts_from_text
+from worker.report_language.extract import ExtractedPrompt, LeftOut, ReportPrompts, prompts_from_text
 
 _WORD = re.compile(r"[a-z]{4,}")
 _STEM = 6  # letters by which two words are the same: "nodule", "nodular"
@@ -106,7 +106,7 @@ def _labels(rows: list[dict[str, str]], name: str) -> Score:
     return score
 
 
-def _means(prompt: Prompt, meaning: dict[str, list[str]]) -> bool:
+def _means(prompt: ExtractedPrompt, meaning: dict[str, list[str]]) -> bool:
     return prompt.finding in meaning["findings"] and _means_text(prompt.prompt.lower(), meaning)
 
 
@@ -179,8 +179,8 @@ def _bioc(path: Path) -> Score:
     return score
 
 
-def _covers(found: Prompt | LeftOut, term: str) -> bool:
-    phrase = found.prompt if isinstance(found, Prompt) else found.text
+def _covers(found: ExtractedPrompt | LeftOut, term: str) -> bool:
+    phrase = found.prompt if isinstance(found, ExtractedPrompt) else found.text
     return _alike(phrase, term)
 
 
@@ -204,7 +204,7 @@ def _worded(path: Path) -> Score:
     return score
 
 
-def _holds(prompt: Prompt, label: str) -> bool:
+def _holds(prompt: ExtractedPrompt, label: str) -> bool:
     """Whether every word of the label begins a word of the prompt."""
     words = re.findall(r"\w+", prompt.prompt.casefold())
     return all(any(word.startswith(tuple(part.split("|"))) for word in words) for part in label.casefold().split())

@@ -9,7 +9,7 @@ The longest phrase wins, so that "no change" is not read as "no".
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.report_language.language.patterns import Phrases
+from worker.report_language.language.patterns import PhrasePatterns
 from worker.report_language.language.rules import Direction, Reason, Rules, Trigger
 from worker.report_language.language.tokens import Token
 
@@ -24,7 +24,7 @@ _LONGEST_UNKNOWN = 2  # words that may stand before a phrase: "infarct or retrac
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class Scope:
     """Tokens `start` to `end` (exclusive) that a trigger speaks about."""
 
     start: int
@@ -42,14 +42,14 @@ class _Stops:
     backward: Sequence[bool]
 
 
-def reaches(tokens: Sequence[Token], rules: Rules, heads: Sequence[tuple[int, int]] = ()) -> list[Reach]:
-    """What every trigger of the sentence reaches; `heads` are the tokens of its findings.
+def trigger_scopes(tokens: Sequence[Token], rules: Rules, heads: Sequence[tuple[int, int]] = ()) -> list[Scope]:
+    """What every trigger of the sentence trigger_scopes; `heads` are the tokens of its findings.
 
     A phrase that only looks like a denial ("no ... change") is one where it takes in a finding: "no cystic change".
     """
     named = {at for start, end in heads for at in range(start, end)}
     stops = _stops(tokens, rules)
-    found: list[Reach] = []
+    found: list[Scope] = []
     position = 0
     while position < len(tokens):
         hit = rules.context.longest(tokens, position)
@@ -67,7 +67,7 @@ def reaches(tokens: Sequence[Token], rules: Rules, heads: Sequence[tuple[int, in
     return found
 
 
-def reason_for(head: tuple[int, int], phrase: tuple[int, int], found: Sequence[Reach]) -> Reason | None:
+def reason_for(head: tuple[int, int], phrase: tuple[int, int], found: Sequence[Scope]) -> Reason | None:
     """Why the finding at tokens `head`, described by tokens `phrase`, is left out; None when it is present."""
     reasons = set()
     for reach in found:
@@ -80,7 +80,7 @@ def reason_for(head: tuple[int, int], phrase: tuple[int, int], found: Sequence[R
     return next((reason for reason in _ORDER if reason in reasons), None)
 
 
-def is_denied(subject: int, heads: Sequence[tuple[int, int]], found: Sequence[Reach]) -> bool:
+def is_denied(subject: int, heads: Sequence[tuple[int, int]], found: Sequence[Scope]) -> bool:
     """Whether the site at token `subject` is what is denied: "Neither adrenal gland is enlarged"."""
     return any(
         reach.reason is Reason.NEGATED
@@ -103,25 +103,25 @@ def _stops(tokens: Sequence[Token], rules: Rules) -> _Stops:
     return _Stops(forward, backward)
 
 
-def _reach(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, stops: _Stops) -> list[Reach]:
+def _reach(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, stops: _Stops) -> list[Scope]:
     direction, reason = trigger.direction, trigger.reason
     if direction is Direction.SENTENCE:
-        return [Reach(0, len(tokens), reason)]
+        return [Scope(0, len(tokens), reason)]
     if direction is Direction.BETWEEN:
         until = end
         while until < min(end + _LONGEST_UNKNOWN, len(tokens)) and tokens[until].norm.isalpha():
             until += 1
-        return [Reach(start, end, reason, touching=True, until=until)]
+        return [Scope(start, end, reason, touching=True, until=until)]
     found = []
     if direction in (Direction.FORWARD, Direction.AROUND):
         # From the trigger's own start: a phrase with a gap may hold a finding.
-        found.append(Reach(start, _forward(tokens, end, trigger.stops, stops), reason))
+        found.append(Scope(start, _forward(tokens, end, trigger.stops, stops), reason))
     if direction in (Direction.BACKWARD, Direction.AROUND):
-        found.append(Reach(_backward(tokens, start, trigger.stops, stops), end, reason))
+        found.append(Scope(_backward(tokens, start, trigger.stops, stops), end, reason))
     return found
 
 
-def _forward(tokens: Sequence[Token], start: int, own: Phrases[bool], stops: _Stops) -> int:
+def _forward(tokens: Sequence[Token], start: int, own: PhrasePatterns[bool], stops: _Stops) -> int:
     """Where a reach from `start` ends: at a stop, or at the parenthesis that closes around the trigger."""
     depth = 0
     for position in range(start, len(tokens)):
@@ -132,7 +132,7 @@ def _forward(tokens: Sequence[Token], start: int, own: Phrases[bool], stops: _St
     return len(tokens)
 
 
-def _backward(tokens: Sequence[Token], end: int, own: Phrases[bool], stops: _Stops) -> int:
+def _backward(tokens: Sequence[Token], end: int, own: PhrasePatterns[bool], stops: _Stops) -> int:
     """Where a reach that goes back from `end` starts: after a stop, or after the parenthesis around the trigger."""
     depth = 0
     for position in range(end - 1, -1, -1):

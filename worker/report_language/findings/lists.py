@@ -14,13 +14,13 @@ from worker.report_language.findings.places import (
     place_end,
 )
 from worker.report_language.language.chunks import Chunk, chunk
-from worker.report_language.language.lexicon import Kind, Lexicon
+from worker.report_language.language.lexicon import Lexicon, WordKind
 from worker.report_language.language.sentences import Sentence
 
 _OPENS_LIST = frozenset({":", "-", "–", "—"})
-_BEFORE_COLON = PASSED_OVER | {Kind.PLACE}  # "Lesion 1:", "Nodules are seen as follows:"
-_BEFORE_PLACE = PASSED_OVER | DESCRIPTION | {Kind.ARTICLE, Kind.JOIN}
-_AFTER_PLACE = PASSED_OVER | DESCRIPTION | {Kind.POSITION, Kind.ARTICLE}
+_BEFORE_COLON = PASSED_OVER | {WordKind.PLACE}  # "Lesion 1:", "Nodules are seen as follows:"
+_BEFORE_PLACE = PASSED_OVER | DESCRIPTION | {WordKind.ARTICLE, WordKind.JOIN}
+_AFTER_PLACE = PASSED_OVER | DESCRIPTION | {WordKind.POSITION, WordKind.ARTICLE}
 _LONGEST_OPENING = 6  # chunks from the finding to its colon
 
 
@@ -48,9 +48,9 @@ def as_item(sentence: Sentence, lexicon: Lexicon) -> Sentence:
     if not heading or heading[-1].norm != ":":
         return sentence
     own = chunk(sentence.tokens, lexicon)
-    heads = [i for i, piece in enumerate(chunk(heading, lexicon)) if piece.kind is Kind.FINDING]
-    told = any(piece.kind in (Kind.MEASURE, Kind.STATE) or piece.concept == "(" for piece in own)
-    denied = any(piece.kind is Kind.OUTSIDE or (piece.kind is Kind.FINDING and not piece.look) for piece in own)
+    heads = [i for i, piece in enumerate(chunk(heading, lexicon)) if piece.kind is WordKind.FINDING]
+    told = any(piece.kind in (WordKind.MEASURE, WordKind.STATE) or piece.concept == "(" for piece in own)
+    denied = any(piece.kind is WordKind.OUTSIDE or (piece.kind is WordKind.FINDING and not piece.look) for piece in own)
     if not heads or denied or (of_title and not told):
         return sentence
     title = () if of_title else sentence.title
@@ -78,7 +78,7 @@ def _items(chunks: Sequence[Chunk], start: int) -> Iterator[Span]:
         if inside:
             at = inside
             continue
-        if chunks[at].concept in (";", ".") or (chunks[at].kind is Kind.JOIN and _item_ends(chunks, at)):
+        if chunks[at].concept in (";", ".") or (chunks[at].kind is WordKind.JOIN and _item_ends(chunks, at)):
             yield first, at
             first = at + 1
         at += 1
@@ -88,9 +88,9 @@ def _items(chunks: Sequence[Chunk], start: int) -> Iterator[Span]:
 def _item_ends(chunks: Sequence[Chunk], at: int) -> bool:
     """Whether the comma or "and" at `at` ends an item: not in "right upper, middle and lower lobes"."""
     before = chunks[at - 1]
-    if before.kind in (Kind.MEASURE, Kind.MODIFIER) or before.concept == ")":
+    if before.kind in (WordKind.MEASURE, WordKind.MODIFIER) or before.concept == ")":
         return True
-    return chunks[at].concept == "," and before.kind not in (Kind.SIDE, Kind.POSITION, Kind.JOIN)
+    return chunks[at].concept == "," and before.kind not in (WordKind.SIDE, WordKind.POSITION, WordKind.JOIN)
 
 
 def _item(chunks: Sequence[Chunk], first: int, kept: Sequence[Span], head: int, lexicon: Lexicon) -> Mention | None:
@@ -105,7 +105,7 @@ def _item(chunks: Sequence[Chunk], first: int, kept: Sequence[Span], head: int, 
         if chunks[at].kind in DESCRIPTION or chunks[at].look:
             looks.append((at, at + 1))
         at += 1
-    preposition = at < len(chunks) and chunks[at].kind is Kind.PREPOSITION
+    preposition = at < len(chunks) and chunks[at].kind is WordKind.PREPOSITION
     start = at + preposition
     end = place_end(chunks, start, lexicon)
     if not end:
@@ -114,7 +114,9 @@ def _item(chunks: Sequence[Chunk], first: int, kept: Sequence[Span], head: int, 
     while end < len(chunks):
         piece = chunks[end]
         counted = (
-            piece.kind is Kind.WORD and end + 1 < len(chunks) and chunks[end + 1].kind in (Kind.NUMBER, Kind.MEASURE)
+            piece.kind is WordKind.WORD
+            and end + 1 < len(chunks)
+            and chunks[end + 1].kind in (WordKind.NUMBER, WordKind.MEASURE)
         )
         aside = aside_end(chunks, end)
         if not (aside or counted or piece.kind in _AFTER_PLACE or piece.look or piece.concept in _OPENS_LIST):
@@ -130,12 +132,12 @@ def _placed(chunks: Sequence[Chunk], place: Span, looks: list[Span], kept: Seque
     kinds = [chunks[i].kind for i in range(*place)]
     sided = has_side(chunks, [place])  # "Bilateral nodules: RUL, LLL": each has one side
     words = [i for start, end in kept for i in range(start, end) if i < head]
-    own = [(i, i + 1) for i in words if not (sided and chunks[i].kind is Kind.SIDE)]
-    if kinds[0] is Kind.PREPOSITION:
+    own = [(i, i + 1) for i in words if not (sided and chunks[i].kind is WordKind.SIDE)]
+    if kinds[0] is WordKind.PREPOSITION:
         mention.kept, mention.place = [*looks, *own, (head, head + 1)], [place]
-    elif Kind.SITE in kinds:
-        mention.kept, mention.borrowed = [*looks, *own, (head, head + 1)], place
+    elif WordKind.SITE in kinds:
+        mention.kept, mention.apart = [*looks, *own, (head, head + 1)], place
     else:
-        told = [*own, place] if Kind.SITE_ADJECTIVE in kinds else [place, *own]  # "left pleural effusion"
+        told = [*own, place] if WordKind.SITE_ADJECTIVE in kinds else [place, *own]  # "left pleural effusion"
         mention.kept = [*looks, *told, (head, head + 1)]
     return mention

@@ -4,20 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from worker.report_language.language.chunks import Chunk
-from worker.report_language.language.lexicon import Kind, Lexicon
+from worker.report_language.language.lexicon import Lexicon, WordKind
 
 Span = tuple[int, int]  # chunks from, to (exclusive)
 
-DROPPED = frozenset({Kind.SIZE, Kind.CHANGE, Kind.QUANTITY, Kind.MEASURE})
-DESCRIPTION = frozenset({Kind.MODIFIER, Kind.STATE})
-WHERE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE, Kind.PLACE})
-NAMES_PLACE = frozenset({Kind.SIDE, Kind.SITE, Kind.SITE_ADJECTIVE})
-PASSED_OVER = DROPPED | {Kind.FILLER, Kind.NUMBER}
-_WITHIN_PLACE = frozenset({Kind.ARTICLE, Kind.MODIFIER, Kind.PARTITIVE, Kind.SIZE, Kind.QUANTITY, Kind.CHANGE})
-_LEADS_TO_PLACE = frozenset({Kind.PREPOSITION, Kind.RELATION, Kind.FILLER})
-_ENDS_LIST_PLACE = frozenset({Kind.SITE, Kind.SITE_ADJECTIVE, Kind.PLACE, Kind.SIDE})
-_AFTER_COUNT = frozenset({Kind.JOIN, Kind.MARK, Kind.PREPOSITION, Kind.FILLER})
-_OPENS_BARE_PLACE = frozenset({Kind.POSITION, Kind.SITE})
+DROPPED = frozenset({WordKind.SIZE, WordKind.CHANGE, WordKind.QUANTITY, WordKind.MEASURE})
+DESCRIPTION = frozenset({WordKind.MODIFIER, WordKind.STATE})
+WHERE = frozenset({WordKind.SIDE, WordKind.POSITION, WordKind.SITE, WordKind.SITE_ADJECTIVE, WordKind.PLACE})
+NAMES_PLACE = frozenset({WordKind.SIDE, WordKind.SITE, WordKind.SITE_ADJECTIVE})
+PASSED_OVER = DROPPED | {WordKind.FILLER, WordKind.NUMBER}
+_WITHIN_PLACE = frozenset(
+    {WordKind.ARTICLE, WordKind.MODIFIER, WordKind.PARTITIVE, WordKind.SIZE, WordKind.QUANTITY, WordKind.CHANGE}
+)
+_LEADS_TO_PLACE = frozenset({WordKind.PREPOSITION, WordKind.RELATION, WordKind.FILLER})
+_ENDS_LIST_PLACE = frozenset({WordKind.SITE, WordKind.SITE_ADJECTIVE, WordKind.PLACE, WordKind.SIDE})
+_AFTER_COUNT = frozenset({WordKind.JOIN, WordKind.MARK, WordKind.PREPOSITION, WordKind.FILLER})
+_OPENS_BARE_PLACE = frozenset({WordKind.POSITION, WordKind.SITE})
 _LONGEST_COUNT = 6  # chunks of "4th, 5th and 6th"
 _LONGEST_ASIDE = 12  # chunks in a parenthesis that may stand between a finding and its place
 
@@ -31,7 +33,7 @@ class Mention:
     end: int  # after its place
     kept: list[Span] = field(default_factory=list)  # what the prompt shows, the place left out
     place: list[Span] = field(default_factory=list)  # "in the right upper lobe", each with its preposition
-    borrowed: Span | None = None  # a place from elsewhere in the sentence
+    apart: Span | None = None  # a place from elsewhere in the sentence
     whole: Span | None = None  # the organ, named elsewhere, that the place is a part of
 
 
@@ -47,13 +49,13 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
             at = aside
         elif _leads_on(chunks, at, mention, lexicon):
             at += 1
-        elif piece.kind in (Kind.PREPOSITION, Kind.RELATION):
+        elif piece.kind in (WordKind.PREPOSITION, WordKind.RELATION):
             end = place_end(chunks, at + 1, lexicon)
             if not end:
                 within = _finding_end(chunks, at + 1, lexicon)
                 mention.place += [(at, within)] if within and not mention.place else []
                 return
-            if piece.kind is Kind.PREPOSITION or not mention.place:
+            if piece.kind is WordKind.PREPOSITION or not mention.place:
                 mention.place.append((at, end))
             at = mention.end = end
         elif mention.place and (end := _second_place_end(chunks, at, lexicon)):
@@ -67,18 +69,18 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
 
 def _finding_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
     """The position after "the right iliac aneurysm" at `at`, or 0: a finding may lie in another that is known."""
-    if at + 1 >= len(chunks) or chunks[at].kind is not Kind.ARTICLE or chunks[at].concept not in lexicon.definite:
+    if at + 1 >= len(chunks) or chunks[at].kind is not WordKind.ARTICLE or chunks[at].concept not in lexicon.definite:
         return 0
     end, _ = run_end(chunks, at, lexicon)
-    return end + 1 if end < len(chunks) and chunks[end].kind is Kind.FINDING else 0
+    return end + 1 if end < len(chunks) and chunks[end].kind is WordKind.FINDING else 0
 
 
 def _second_place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
     """The position after "and in the left kidney" at `at`, or 0."""
-    if chunks[at].kind is not Kind.JOIN or at + 2 >= len(chunks) or chunks[at + 1].kind is not Kind.PREPOSITION:
+    if chunks[at].kind is not WordKind.JOIN or at + 2 >= len(chunks) or chunks[at + 1].kind is not WordKind.PREPOSITION:
         return 0
     end = place_end(chunks, at + 2, lexicon)
-    return end if end and (end == len(chunks) or chunks[end].kind is Kind.MARK) else 0
+    return end if end and (end == len(chunks) or chunks[end].kind is WordKind.MARK) else 0
 
 
 def _leads_on(chunks: Sequence[Chunk], at: int, mention: Mention, lexicon: Lexicon) -> bool:
@@ -86,14 +88,14 @@ def _leads_on(chunks: Sequence[Chunk], at: int, mention: Mention, lexicon: Lexic
     piece = chunks[at]
     if piece.concept == ",":
         return _is_place_between_commas(chunks, at, lexicon)
-    if piece.kind is Kind.PLACE and at == mention.head + 1:
+    if piece.kind is WordKind.PLACE and at == mention.head + 1:
         return True  # "consolidation areas in both lungs"
     return piece.kind in PASSED_OVER or piece.concept == ":" or _is_predicate(chunks, at, mention)
 
 
 def _is_place_between_commas(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
     """Whether ", on the right," begins at `at`: a place that commas set apart."""
-    if at + 1 == len(chunks) or chunks[at + 1].kind is not Kind.PREPOSITION:
+    if at + 1 == len(chunks) or chunks[at + 1].kind is not WordKind.PREPOSITION:
         return False
     end = place_end(chunks, at + 2, lexicon)
     return bool(end) and (end == len(chunks) or chunks[end].concept in {",", "."})
@@ -101,9 +103,9 @@ def _is_place_between_commas(chunks: Sequence[Chunk], at: int, lexicon: Lexicon)
 
 def _is_predicate(chunks: Sequence[Chunk], at: int, mention: Mention) -> bool:
     """Whether a look after the head leads to its place: "hemorrhage layering in the sinus"."""
-    if chunks[at].kind is not Kind.MODIFIER:
+    if chunks[at].kind is not WordKind.MODIFIER:
         return False
-    return at > mention.end or (at + 1 < len(chunks) and chunks[at + 1].kind is Kind.PREPOSITION)
+    return at > mention.end or (at + 1 < len(chunks) and chunks[at + 1].kind is WordKind.PREPOSITION)
 
 
 def has_side(chunks: Sequence[Chunk], spans: Sequence[Span]) -> bool:
@@ -124,8 +126,8 @@ def _add_bare_place(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon:
     if not end:
         return
     mention.end = end
-    if any(chunks[i].kind is Kind.SITE for i in range(start, end)):
-        mention.borrowed = (start, end)
+    if any(chunks[i].kind is WordKind.SITE for i in range(start, end)):
+        mention.apart = (start, end)
     else:
         mention.place.append((start, end))
 
@@ -135,7 +137,7 @@ def aside_end(chunks: Sequence[Chunk], at: int) -> int:
     if chunks[at].concept != "(":
         return 0
     for end in range(at + 1, min(at + _LONGEST_ASIDE, len(chunks))):
-        if chunks[end].kind is Kind.FINDING:
+        if chunks[end].kind is WordKind.FINDING:
             return 0
         if chunks[end].concept == ")":
             return end + 1
@@ -145,14 +147,17 @@ def aside_end(chunks: Sequence[Chunk], at: int) -> int:
 def _measured_end(chunks: Sequence[Chunk], at: int) -> int:
     """The position after ", 12 mm," or "of up to 12 mm" at `at`, or 0: a size may stand before the place."""
     comma = chunks[at].concept == ","
-    if not comma and chunks[at].kind is not Kind.PREPOSITION:
+    if not comma and chunks[at].kind is not WordKind.PREPOSITION:
         return 0
     end = at + 1
-    while end < min(at + _LONGEST_ASIDE, len(chunks)) and chunks[end].kind in PASSED_OVER | {Kind.ARTICLE, Kind.JOIN}:
+    while end < min(at + _LONGEST_ASIDE, len(chunks)) and chunks[end].kind in PASSED_OVER | {
+        WordKind.ARTICLE,
+        WordKind.JOIN,
+    }:
         if comma and chunks[end].concept == ",":
             break
         end += 1
-    if all(piece.kind is not Kind.MEASURE for piece in chunks[at:end]):
+    if all(piece.kind is not WordKind.MEASURE for piece in chunks[at:end]):
         return 0
     closed = comma and end < len(chunks) and chunks[end].concept == ","
     follows = end + closed < len(chunks) and chunks[end + closed].kind in _LEADS_TO_PLACE
@@ -163,31 +168,37 @@ def _is_list_place(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
     """Whether "acute infarct, left thalamus" goes on with a bare place: it must end its clause."""
     end = place_end(chunks, at, lexicon)
     closed = end and (chunks[end - 1].kind in _ENDS_LIST_PLACE or is_numbered(chunks, end - 1, lexicon))
-    if not closed or chunks[at].kind is Kind.ARTICLE:
+    if not closed or chunks[at].kind is WordKind.ARTICLE:
         return False
-    closes = end == len(chunks) or chunks[end].kind is Kind.FILLER
+    closes = end == len(chunks) or chunks[end].kind is WordKind.FILLER
     return closes or chunks[end].concept in (",", ";", "(", ")", ".", ":")
 
 
 def place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
     """Where the place that starts at `at` ends ("the right upper and left lower lobes"), or 0 when it is none."""
     end, named = run_end(chunks, at, lexicon)
-    if end < len(chunks) and chunks[end].kind is Kind.FINDING:
+    if end < len(chunks) and chunks[end].kind is WordKind.FINDING:
         return 0
     while end < len(chunks) and end > at:
         join = aside_end(chunks, end) or end  # "the right clavicle (middle third) and the scapula"
-        if join == len(chunks) or chunks[join].kind is not Kind.JOIN:
+        if join == len(chunks) or chunks[join].kind is not WordKind.JOIN:
             break
-        step = 2 if join + 1 < len(chunks) and chunks[join].concept == "," and chunks[join + 1].kind is Kind.JOIN else 1
+        step = (
+            2
+            if join + 1 < len(chunks) and chunks[join].concept == "," and chunks[join + 1].kind is WordKind.JOIN
+            else 1
+        )
         after, also = run_end(chunks, join + step, lexicon)
         run = chunks[join + step : after]
         kinds = {piece.kind for piece in run}
-        aside = named and kinds == {Kind.SIDE}  # "both lobes, right more than left"
-        counted = any({chunks[end - 1].kind} == kinds == {kind} for kind in (Kind.POSITION, Kind.NUMBER))  # "V/VIII"
+        aside = named and kinds == {WordKind.SIDE}  # "both lobes, right more than left"
+        counted = any(
+            {chunks[end - 1].kind} == kinds == {kind} for kind in (WordKind.POSITION, WordKind.NUMBER)
+        )  # "V/VIII"
         if not run or aside or (named and not also and not counted) or _starts_clause(chunks, after):
             break
         end, named = after, named or also
-    if not named and at < end < len(chunks) and chunks[end].kind is Kind.PREPOSITION:
+    if not named and at < end < len(chunks) and chunks[end].kind is WordKind.PREPOSITION:
         return place_end(chunks, end + 1, lexicon)  # "the floor and medial wall of the left orbit"
     return end if named else 0
 
@@ -199,7 +210,7 @@ def run_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> tuple[int, bo
         kind = chunks[end].kind
         if kind in NAMES_PLACE:
             named = True
-        elif kind is Kind.PLACE and end > at and chunks[end - 1].kind is Kind.POSITION:
+        elif kind is WordKind.PLACE and end > at and chunks[end - 1].kind is WordKind.POSITION:
             named = True  # "in the inferior wall"
         elif not (
             kind in WHERE | _WITHIN_PLACE or is_numbered(chunks, end, lexicon) or _is_unknown_of_site(chunks, end)
@@ -213,28 +224,32 @@ def run_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> tuple[int, bo
 
 def _is_unknown_of_site(chunks: Sequence[Chunk], at: int) -> bool:
     """Whether the unknown word at `at` belongs to the site after it: "the iliotibial band", "Guyon canal"."""
-    return chunks[at].kind is Kind.WORD and at + 1 < len(chunks) and chunks[at + 1].kind in (Kind.SITE, Kind.PLACE)
+    return (
+        chunks[at].kind is WordKind.WORD
+        and at + 1 < len(chunks)
+        and chunks[at + 1].kind in (WordKind.SITE, WordKind.PLACE)
+    )
 
 
 def _starts_clause(chunks: Sequence[Chunk], at: int) -> bool:
     """Whether the place before `at` is the subject or the adjective of what follows, and no second place."""
-    if at == len(chunks) or chunks[at].kind is not Kind.FILLER:
-        return at < len(chunks) and chunks[at].kind in (Kind.FINDING, Kind.STATE)
-    return at + 1 < len(chunks) and chunks[at + 1].kind in (Kind.WORD, Kind.STATE, Kind.MODIFIER)
+    if at == len(chunks) or chunks[at].kind is not WordKind.FILLER:
+        return at < len(chunks) and chunks[at].kind in (WordKind.FINDING, WordKind.STATE)
+    return at + 1 < len(chunks) and chunks[at + 1].kind in (WordKind.WORD, WordKind.STATE, WordKind.MODIFIER)
 
 
 def is_numbered(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
     """Whether a number counts a site: the 7 of "segment 7", the 5 of "L4-5", the 4th of "4th through 6th ribs"."""
-    if chunks[at].kind is not Kind.NUMBER:
+    if chunks[at].kind is not WordKind.NUMBER:
         return False
-    if at > 0 and chunks[at - 1].kind is Kind.SITE:
+    if at > 0 and chunks[at - 1].kind is WordKind.SITE:
         before = chunks[at - 1].concept
         if before in lexicon.numbered or before[-1].isdigit():
             return True
     counts_nothing = at + 1 == len(chunks) or chunks[at + 1].kind in _AFTER_COUNT
-    if at > 1 and chunks[at - 1].kind is Kind.JOIN and counts_nothing and is_numbered(chunks, at - 2, lexicon):
+    if at > 1 and chunks[at - 1].kind is WordKind.JOIN and counts_nothing and is_numbered(chunks, at - 2, lexicon):
         return True  # "segments 7/8", not "segment 7, 2 nodules"
     after = at + 1
-    while after < min(at + _LONGEST_COUNT, len(chunks)) and chunks[after].kind in (Kind.JOIN, Kind.NUMBER):
+    while after < min(at + _LONGEST_COUNT, len(chunks)) and chunks[after].kind in (WordKind.JOIN, WordKind.NUMBER):
         after += 1
     return after < len(chunks) and chunks[after].concept in lexicon.counted

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from worker.report_language.findings.places import WHERE, Mention, Span, aside_end, is_numbered
 from worker.report_language.findings.separate_places import sites_named
 from worker.report_language.language.chunks import Chunk, chunk
-from worker.report_language.language.lexicon import Kind, Lexicon
+from worker.report_language.language.lexicon import Lexicon, WordKind
 from worker.report_language.language.sentences import Sentence
 from worker.report_language.language.tokens import Token
 
-_OF_PLACE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE})
-_LEADING = frozenset({Kind.PREPOSITION, Kind.RELATION, Kind.ARTICLE})
+_OF_PLACE = frozenset({WordKind.SIDE, WordKind.POSITION, WordKind.SITE, WordKind.SITE_ADJECTIVE})
+_LEADING = frozenset({WordKind.PREPOSITION, WordKind.RELATION, WordKind.ARTICLE})
 _LONGEST_ABBREVIATION = 5
 _WORD_PART = re.compile(r"[^-/]+")
 _NUMBER = re.compile(r" (?:\d+\w?|[ivx]+[ab]?)$", re.IGNORECASE)
@@ -20,7 +20,7 @@ BILATERAL = "bilateral"  # the name that every lexicon gives to both sides
 
 
 @dataclass(frozen=True, slots=True)
-class Worded:
+class PromptText:
     """A finding in words."""
 
     prompt: str
@@ -29,8 +29,8 @@ class Worded:
     key: frozenset[str]  # concepts of site and side: equal for "RUL nodule" and "nodule in the right upper lobe"
 
 
-class Wording:
-    """Words the findings of one sentence."""
+class PromptWriter:
+    """SurroundingWords the findings of one sentence."""
 
     def __init__(self, text: str, sentence: Sentence, chunks: Sequence[Chunk], lexicon: Lexicon) -> None:
         self.span = sentence.span
@@ -39,48 +39,50 @@ class Wording:
         self._title = sentence.title
         self._title_chunks = chunk(sentence.title, lexicon)
 
-    def of(self, mention: Mention) -> Worded:
+    def of(self, mention: Mention) -> PromptText:
         """The prompt of a finding, its place and its side."""
         organ = self._organ_for(mention)
-        if organ is not None and mention.borrowed is None and self._lies_in(organ, mention):
+        if organ is not None and mention.apart is None and self._lies_in(organ, mention):
             return self._in_titled_organ(mention, organ)
         finding = self._words([*mention.kept, *mention.place])
         if organ is not None and self._tells_level(organ, mention):
             level = self._title_words(organ)
             site = f"{self._words(self._own_place(mention))} {level}".strip()
             named = self._pieces([*mention.kept, *mention.place])
-            return Worded(
+            return PromptText(
                 self._lexicon.file.located_at.format(finding=finding, site=level),
                 site,
                 _side(named),
                 self._key(mention, named, organ),
             )
         place = _merged(mention.place)
-        if mention.borrowed is not None:
-            side = place if self._kind(mention.head) is Kind.STATE else []  # the side: "dilated ureters on the left"
+        if mention.apart is not None:
+            side = (
+                place if self._kind(mention.head) is WordKind.STATE else []
+            )  # the side: "dilated ureters on the left"
             finding = self._with_place(mention, self._words(mention.kept) if side else finding)
             finding = " ".join([finding, *(self._words([span]) for span in side)])
-            place = [mention.borrowed, *side]
+            place = [mention.apart, *side]
         site = self._words([self._bare(span) for span in place] or self._own_place(mention))
-        own = [span for span in place if self._kind(span[0]) is not Kind.RELATION]  # a neighbour is another place
+        own = [span for span in place if self._kind(span[0]) is not WordKind.RELATION]  # a neighbour is another place
         named = self._pieces([*mention.kept, *own])
         if mention.whole is not None:
             whole = self._words([self._bare(mention.whole)])
             finding = self._lexicon.file.part_of.format(finding=finding, site=whole)
             named += self._pieces([mention.whole])
-        elif organ is not None and (place or self._kind(mention.head) is Kind.STATE) and self._are_parts(named):
+        elif organ is not None and (place or self._kind(mention.head) is WordKind.STATE) and self._are_parts(named):
             finding = self._lexicon.file.part_of.format(finding=finding, site=self._title_words(organ))
-            return Worded(finding, site, _side([*named, organ]), self._key(mention, named, organ))
+            return PromptText(finding, site, _side([*named, organ]), self._key(mention, named, organ))
         told = self._title_chunks[0] if self._title_chunks else None
-        if told is not None and told.kind is Kind.SIDE and not _side(named):  # "LEFT: small effusion"
+        if told is not None and told.kind is WordKind.SIDE and not _side(named):  # "LEFT: small effusion"
             side_word = self._title_words(told)
-            return Worded(
+            return PromptText(
                 self._lexicon.file.sided.format(side=side_word, finding=finding),
                 site or side_word,
                 told.side,
                 self._key(mention, named, told),
             )
-        return Worded(finding, site, _side(named), self._key(mention, named))
+        return PromptText(finding, site, _side(named), self._key(mention, named))
 
     def _organ_for(self, mention: Mention) -> Chunk | None:
         """The organ of the title, unless the finding's own name says where it is."""
@@ -99,29 +101,29 @@ class Wording:
     def _tells_level(self, organ: Chunk, mention: Mention) -> bool:
         """Whether the title is a level ("C3-4:") and the finding names its site but no level of its own."""
         own = sites_named(self._chunks, mention)
-        free = mention.borrowed is None and mention.whole is None
+        free = mention.apart is None and mention.whole is None
         return free and self._lexicon.is_code(organ.concept) and bool(own) and self._lexicon.code_sites.issuperset(own)
 
     def first_site(self) -> str:
         """The first site that the sentence or else its title names, empty when there is none."""
         for at, piece in enumerate(self._chunks):
-            if piece.kind is Kind.SITE:
+            if piece.kind is WordKind.SITE:
                 return self._words([(at, at + 1)])
         organ = titled_organ(self._title_chunks, self._lexicon)
         return self._title_words(organ) if organ else ""
 
     def _with_place(self, mention: Mention, finding: str) -> str:
-        """The finding with the place borrowed from elsewhere in the sentence."""
-        start, end = mention.borrowed or (0, 0)
+        """The finding with the place apart from elsewhere in the sentence."""
+        start, end = mention.apart or (0, 0)
         site = self._words([self._bare((start, end))])
-        if self._kind(mention.head) is Kind.STATE or self._kind(start) is not Kind.PREPOSITION:
+        if self._kind(mention.head) is WordKind.STATE or self._kind(start) is not WordKind.PREPOSITION:
             both = self._chunks[start].side == BILATERAL
             return self._located(mention, finding, site, both=both)
         return f"{finding} {self._words([(start, end)])}"
 
     def _located(self, mention: Mention, finding: str, site: str, *, both: bool = False) -> str:
         file = self._lexicon.file
-        if self._kind(mention.head) is Kind.STATE:
+        if self._kind(mention.head) is WordKind.STATE:
             return file.state_of.format(state=finding, site=site)
         code = self._lexicon.is_code(re.split(r"[-/ ]", site.casefold())[0])
         bare = both or _NUMBER.search(site) is not None  # "in both lungs", "in segment 6"
@@ -130,7 +132,7 @@ class Wording:
 
     def _are_parts(self, named: Sequence[Chunk]) -> bool:
         """Whether the finding's place is only a part of some organ: "in the right lobe"."""
-        sites = [piece.concept for piece in named if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
+        sites = [piece.concept for piece in named if piece.kind in (WordKind.SITE, WordKind.SITE_ADJECTIVE)]
         return bool(sites) and all(site in self._lexicon.parts for site in sites)
 
     def _pieces(self, spans: Sequence[Span]) -> list[Chunk]:
@@ -148,24 +150,24 @@ class Wording:
 
     def _place_key(self, piece: Chunk, tokens: Sequence[Token]) -> list[str]:
         """The concept of a place, its side, and its own words where the concept covers more than this place."""
-        if piece.kind not in _OF_PLACE | {Kind.NUMBER}:
+        if piece.kind not in _OF_PLACE | {WordKind.NUMBER}:
             return []
         words = piece.concept.split()
         own = [self._lexicon.singular(token.norm) for token in tokens[piece.start : piece.end]]
         if piece.concept in self._lexicon.wide_sites:
             words = own
-        elif len(own) > 1 and piece.kind is Kind.SITE and not piece.side:  # the distal ureter is not all of it
+        elif len(own) > 1 and piece.kind is WordKind.SITE and not piece.side:  # the distal ureter is not all of it
             words = [*words, *own]
         return [*words, piece.side] if piece.side else words
 
     def _title_words(self, organ: Chunk) -> str:
         words = self._text[self._title[organ.start].start : self._title[organ.end - 1].end]
         code = self._lexicon.is_code(organ.concept) or (
-            organ.side and organ.kind is Kind.SITE and organ.end - organ.start == 1
+            organ.side and organ.kind is WordKind.SITE and organ.end - organ.start == 1
         )  # "L4", "RUL"
         return words if code else " ".join(words.lower().split())
 
-    def _in_titled_organ(self, mention: Mention, organ: Chunk) -> Worded:
+    def _in_titled_organ(self, mention: Mention, organ: Chunk) -> PromptText:
         """A finding in the organ of the title: "KIDNEYS: 3 mm stone on the left" is a stone in the left kidney."""
         words = self._title_words(organ).split()
         named = self._pieces([*mention.kept, *mention.place])
@@ -179,16 +181,16 @@ class Wording:
             kept += mention.place
         site = " ".join(words)
         finding = self._located(mention, self._words(kept), site)
-        return Worded(finding, site, _side([*named, organ]), self._key(mention, named, organ))
+        return PromptText(finding, site, _side([*named, organ]), self._key(mention, named, organ))
 
     def _own_place(self, mention: Mention) -> list[Span]:
         """The words of place before the finding, with the "and" between them: "hilar and mediastinal"."""
         kept = [i for start, end in mention.kept for i in range(start, end)]
         place = [i for i in kept if self._kind(i) in WHERE or is_numbered(self._chunks, i, self._lexicon)]
-        joins = [i for i in kept if self._kind(i) is Kind.JOIN and place and place[0] < i < place[-1]]
+        joins = [i for i in kept if self._kind(i) is WordKind.JOIN and place and place[0] < i < place[-1]]
         return _merged([(i, i + 1) for i in sorted([*place, *joins])])
 
-    def _kind(self, i: int) -> Kind:
+    def _kind(self, i: int) -> WordKind:
         return self._chunks[i].kind
 
     def _bare(self, span: Span) -> Span:
@@ -235,11 +237,11 @@ def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
     for i, piece in enumerate(title):
         if piece.kind not in WHERE:
             start = i + 1
-        elif piece.kind is Kind.SITE:
+        elif piece.kind is WordKind.SITE:
             last = i
             while last + 1 < len(title) and _counts(title, last + 1, piece, lexicon):  # "Segment 6", "Segment II"
                 last += 1
-            if last + 1 < len(title) and title[last + 1].kind is Kind.SIDE:  # "Knee RT"
+            if last + 1 < len(title) and title[last + 1].kind is WordKind.SIDE:  # "Knee RT"
                 last += 1
             side = _side(title[start : last + 1])
             whole = replace(piece, start=title[start].start, end=title[last].end, side=side)
@@ -255,14 +257,14 @@ def _is_one_place(organs: Sequence[Chunk], title: Sequence[Chunk], lexicon: Lexi
     between = [piece for piece in title if organs[0].end <= piece.start and piece.end <= organs[1].start]
     kinds = {piece.kind for piece in between}
     if all(lexicon.is_code(organ.concept) for organ in organs):
-        return kinds == {Kind.JOIN}
+        return kinds == {WordKind.JOIN}
     part = any(organ.concept in lexicon.parts for organ in organs) or organs[0].concept == organs[1].concept
     comma = [piece.concept for piece in between] == [","]
-    return part and (comma or (Kind.PREPOSITION in kinds and kinds <= {Kind.PREPOSITION, Kind.ARTICLE}))
+    return part and (comma or (WordKind.PREPOSITION in kinds and kinds <= {WordKind.PREPOSITION, WordKind.ARTICLE}))
 
 
 def _counts(title: Sequence[Chunk], at: int, site: Chunk, lexicon: Lexicon) -> bool:
-    roman = title[at].kind is Kind.POSITION and site.concept in lexicon.numbered
+    roman = title[at].kind is WordKind.POSITION and site.concept in lexicon.numbered
     return roman or is_numbered(title, at, lexicon)
 
 

@@ -4,30 +4,30 @@ from collections.abc import Sequence
 
 from worker.report_language.findings.places import NAMES_PLACE, WHERE, Mention, Span, has_side, is_numbered
 from worker.report_language.language.chunks import Chunk
-from worker.report_language.language.lexicon import Kind, Lexicon
+from worker.report_language.language.lexicon import Lexicon, WordKind
 
 
 def sites_named(chunks: Sequence[Chunk], mention: Mention) -> list[str]:
     """The concepts of the sites in the finding's own words; a side alone is none, nor is a neighbour."""
-    spans = [*mention.kept, *(span for span in mention.place if chunks[span[0]].kind is not Kind.RELATION)]
+    spans = [*mention.kept, *(span for span in mention.place if chunks[span[0]].kind is not WordKind.RELATION)]
     own = [chunks[i] for start, end in spans for i in range(start, end)]
-    return [piece.concept for piece in own if piece.kind in (Kind.SITE, Kind.SITE_ADJECTIVE)]
+    return [piece.concept for piece in own if piece.kind in (WordKind.SITE, WordKind.SITE_ADJECTIVE)]
 
 
-def borrow_place(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
+def add_separate_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
     """Give findings without a place the one named before them: "The left kidney contains a cyst"."""
     for mention in found:
-        if mention.borrowed is not None or chunks[mention.head].located:
+        if mention.apart is not None or chunks[mention.head].located:
             continue
         sites = sites_named(chunks, mention)
         if not sites:
-            mention.borrowed = _place_before(chunks, mention.start, found, lexicon)
+            mention.apart = _place_before(chunks, mention.start, found, lexicon)
         elif mention.place and lexicon.parts.issuperset(sites):
             mention.whole = _place_before(chunks, mention.start, found, lexicon)
         elif not mention.place:
             place = _place_before(chunks, mention.start, found, lexicon)
             if place and _tells_more(chunks, place, mention, sites, lexicon):
-                mention.borrowed = place
+                mention.apart = place
 
 
 def _tells_more(chunks: Sequence[Chunk], place: Span, mention: Mention, sites: Sequence[str], lexicon: Lexicon) -> bool:
@@ -39,7 +39,7 @@ def _tells_more(chunks: Sequence[Chunk], place: Span, mention: Mention, sites: S
 
 
 def _is_same_organ(chunks: Sequence[Chunk], place: Span, sites: Sequence[str]) -> bool:
-    return {chunks[i].concept for i in range(*place) if chunks[i].kind is Kind.SITE} == set(sites)
+    return {chunks[i].concept for i in range(*place) if chunks[i].kind is WordKind.SITE} == set(sites)
 
 
 def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention], lexicon: Lexicon) -> Span | None:
@@ -48,17 +48,17 @@ def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention],
     while at >= 0 and not _ends_clause(chunks, at):
         if chunks[at].concept in lexicon.turns:
             return None
-        if chunks[at].kind is Kind.SITE:
+        if chunks[at].kind is WordKind.SITE:
             level = lexicon.is_code(chunks[at].concept)  # told of "disc disease at L4-L5" it holds for the bulge too
             if any(_owns(chunks, one, at, lexicon) for one in found if chunks[one.head].drawable or not level):
                 return None
             first = at
-            while first > 0 and chunks[first - 1].kind in WHERE | {Kind.ARTICLE}:
+            while first > 0 and chunks[first - 1].kind in WHERE | {WordKind.ARTICLE}:
                 first -= 1
-            while chunks[first].kind is Kind.ARTICLE:
+            while chunks[first].kind is WordKind.ARTICLE:
                 first += 1
             first = _whole_of(chunks, first)
-            if first > 1 and chunks[first - 1].kind is Kind.JOIN and chunks[first - 1].concept != ",":
+            if first > 1 and chunks[first - 1].kind is WordKind.JOIN and chunks[first - 1].concept != ",":
                 first = _joined_place(chunks, first)
             first = _with_preposition(chunks, first)
             return None if chunks[at].concept in lexicon.regions else (first, _after_place(chunks, at + 1, lexicon))
@@ -69,9 +69,9 @@ def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention],
 def _whole_of(chunks: Sequence[Chunk], first: int) -> int:
     """Where "basal segments of the lower lobes" begins when `first` is "lower"; `first` when no part is named."""
     at = first - 1
-    while at > 0 and chunks[at].kind is Kind.ARTICLE:
+    while at > 0 and chunks[at].kind is WordKind.ARTICLE:
         at -= 1
-    part = at > 0 and chunks[at].kind is Kind.PREPOSITION and chunks[at - 1].kind in (Kind.SITE, Kind.PLACE)
+    part = at > 0 and chunks[at].kind is WordKind.PREPOSITION and chunks[at - 1].kind in (WordKind.SITE, WordKind.PLACE)
     if not part:
         return first
     at -= 1
@@ -85,30 +85,30 @@ def _joined_place(chunks: Sequence[Chunk], first: int) -> int:
     at = first - 1
     while at > 0 and chunks[at - 1].kind in WHERE:
         at -= 1
-    return at if any(chunks[i].kind in NAMES_PLACE | {Kind.POSITION} for i in range(at, first - 1)) else first
+    return at if any(chunks[i].kind in NAMES_PLACE | {WordKind.POSITION} for i in range(at, first - 1)) else first
 
 
 def _owns(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) -> bool:
     """Whether a place is part of a finding's phrase; that of a state is free: "dilated bile duct with a stone"."""
     followed = mention.end < len(chunks) and chunks[mention.end].concept in lexicon.companions
-    if chunks[mention.head].kind is Kind.STATE and followed:
+    if chunks[mention.head].kind is WordKind.STATE and followed:
         return False
-    told_of = mention.borrowed is not None and mention.borrowed[0] <= at < mention.borrowed[1]
+    told_of = mention.apart is not None and mention.apart[0] <= at < mention.apart[1]
     return mention.start <= at < mention.end and not told_of
 
 
 def _with_preposition(chunks: Sequence[Chunk], first: int) -> int:
     """Where a place begins with its preposition, if the clause begins there: "In the left lung, ..."."""
     at = first - 1
-    if at > 0 and chunks[at].kind is Kind.ARTICLE:
+    if at > 0 and chunks[at].kind is WordKind.ARTICLE:
         at -= 1
-    opens = at == 0 or (at > 0 and chunks[at - 1].kind in (Kind.MARK, Kind.JOIN))
-    return at if opens and chunks[at].kind is Kind.PREPOSITION else first
+    opens = at == 0 or (at > 0 and chunks[at - 1].kind in (WordKind.MARK, WordKind.JOIN))
+    return at if opens and chunks[at].kind is WordKind.PREPOSITION else first
 
 
 def _ends_clause(chunks: Sequence[Chunk], at: int) -> bool:
     """Whether a clause ends at `at`: a semicolon, or a comma before "and"."""
-    comma = chunks[at].concept == "," and at + 1 < len(chunks) and chunks[at + 1].kind is Kind.JOIN
+    comma = chunks[at].concept == "," and at + 1 < len(chunks) and chunks[at + 1].kind is WordKind.JOIN
     return comma or chunks[at].concept == ";"
 
 

@@ -14,10 +14,10 @@ from worker.report_language.findings.places import (
     aside_end,
 )
 from worker.report_language.language.chunks import Chunk
-from worker.report_language.language.lexicon import Kind, Lexicon
+from worker.report_language.language.lexicon import Lexicon, WordKind
 
-_BETWEEN_FINDINGS = (DROPPED - {Kind.MEASURE}) | {Kind.JOIN, Kind.ARTICLE, Kind.PARTITIVE}
-_BETWEEN_NAMES = PASSED_OVER | DESCRIPTION | {Kind.ARTICLE, Kind.JOIN, Kind.WORD, Kind.POSITION}
+_BETWEEN_FINDINGS = (DROPPED - {WordKind.MEASURE}) | {WordKind.JOIN, WordKind.ARTICLE, WordKind.PARTITIVE}
+_BETWEEN_NAMES = PASSED_OVER | DESCRIPTION | {WordKind.ARTICLE, WordKind.JOIN, WordKind.WORD, WordKind.POSITION}
 
 
 def share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
@@ -31,7 +31,7 @@ def share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lex
         if joined and needs and second.place:
             first.place = list(second.place)
         with_it = between and all(piece.concept in lexicon.companions for piece in between)
-        bare = not (second.place or second.borrowed or _names_place(chunks, second) or chunks[second.head].located)
+        bare = not (second.place or second.apart or _names_place(chunks, second) or chunks[second.head].located)
         if with_it and first.place and bare:
             second.place = list(first.place)
     for first, second in itertools.pairwise(found):
@@ -43,7 +43,7 @@ def _is_joined(chunks: Sequence[Chunk], first: Mention, second: Mention) -> bool
     """Whether "left basal atelectasis/effusion" or "left hydronephrosis and hydroureter" joins two findings."""
     between = chunks[first.end : second.start]
     alike = chunks[first.head].concept == chunks[second.head].concept
-    return len(between) == 1 and between[0].kind is Kind.JOIN and (between[0].concept == "/" or alike)
+    return len(between) == 1 and between[0].kind is WordKind.JOIN and (between[0].concept == "/" or alike)
 
 
 def _names_place(chunks: Sequence[Chunk], mention: Mention) -> bool:
@@ -67,9 +67,9 @@ def _is_other_name(chunks: Sequence[Chunk], start: int, end: int, lexicon: Lexic
 def _share_as_one(chunks: Sequence[Chunk], first: Mention, second: Mention) -> None:
     """Give the place of one to the other: "right renal lesion consistent with a cyst" names a right renal cyst."""
     for giver, taker in ((first, second), (second, first)):
-        if taker.place or taker.borrowed or _names_place(chunks, taker) or chunks[taker.head].located:
+        if taker.place or taker.apart or _names_place(chunks, taker) or chunks[taker.head].located:
             continue
-        taker.place, taker.borrowed, taker.whole = list(giver.place), giver.borrowed, giver.whole
+        taker.place, taker.apart, taker.whole = list(giver.place), giver.apart, giver.whole
         taker.kept = [*_where(chunks, giver), *taker.kept]
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.report_language.language.lexicon import Kind, Lexicon
+from worker.report_language.language.lexicon import Lexicon, WordKind
 from worker.report_language.language.tokens import Token
 
-_BETWEEN_NUMBERS = frozenset({"x", "×", "by", "to", "-", "–", "*"})
-_TO = frozenset({"to", "–", "through"})
+_TIMES = frozenset({"x", "×", "-", "–", "*"})
+_DASH = "–"
 _LONGEST_MEASURE = 12  # tokens: "2.1 cm x 1.4 cm x 0.9 cm" has eight
 
 
@@ -17,7 +17,7 @@ class Chunk:
 
     start: int
     end: int
-    kind: Kind
+    kind: WordKind
     concept: str
     drawable: bool = True
     side: str = ""
@@ -31,7 +31,9 @@ def chunk(tokens: Sequence[Token], lexicon: Lexicon) -> list[Chunk]:
     chunks: list[Chunk] = []
     position = 0
     while position < len(tokens):
-        found = _measure(tokens, position, lexicon) or _term(tokens, position, lexicon) or _other(tokens, position)
+        found = (
+            _measure(tokens, position, lexicon) or _term(tokens, position, lexicon) or _other(tokens, position, lexicon)
+        )
         chunks.append(found)
         position = found.end
     return _compounds(chunks)
@@ -42,7 +44,7 @@ def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | N
     if found is None:
         return None
     end, entry = found
-    within = _sites_within(tokens[position:end], lexicon) if entry.kind is Kind.FINDING else ()
+    within = _sites_within(tokens[position:end], lexicon) if entry.kind is WordKind.FINDING else ()
     within += (entry.located,) if entry.located else ()
     located = entry.located is not None
     return Chunk(position, end, entry.kind, entry.concept, entry.drawable, entry.side, within, entry.look, located)
@@ -50,17 +52,18 @@ def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | N
 
 def _sites_within(term: Sequence[Token], lexicon: Lexicon) -> tuple[str, ...]:
     found = [hit[1] for i in range(len(term) - 1) if (hit := lexicon.longest(term[:-1], i))]
-    return tuple(entry.concept for entry in found if entry.kind in (Kind.SITE, Kind.SITE_ADJECTIVE))
+    return tuple(entry.concept for entry in found if entry.kind in (WordKind.SITE, WordKind.SITE_ADJECTIVE))
 
 
-def _other(tokens: Sequence[Token], position: int) -> Chunk:
+def _other(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk:
     norm = tokens[position].norm
     end = position + 1
-    if norm[0].isdigit() and end + 1 < len(tokens) and tokens[end].norm in _TO and tokens[end + 1].norm[0].isdigit():
-        return Chunk(position, end + 2, Kind.NUMBER, norm)  # "4th to 7th"
+    ranged = end + 1 < len(tokens) and (tokens[end].norm == _DASH or tokens[end].norm in lexicon.ranges)
+    if norm[0].isdigit() and ranged and tokens[end + 1].norm[0].isdigit():
+        return Chunk(position, end + 2, WordKind.NUMBER, norm)  # "4th to 7th"
     if norm[0].isdigit() and end < len(tokens) and tokens[end].joined and tokens[end].norm[0].isdigit():
-        return Chunk(position, end + 1, Kind.NUMBER, norm)  # "4-6"
-    kind = Kind.NUMBER if norm[0].isdigit() else Kind.WORD if norm[0].isalpha() else Kind.MARK
+        return Chunk(position, end + 1, WordKind.NUMBER, norm)  # "4-6"
+    kind = WordKind.NUMBER if norm[0].isdigit() else WordKind.WORD if norm[0].isalpha() else WordKind.MARK
     return Chunk(position, end, kind, norm)
 
 
@@ -73,22 +76,22 @@ def _measure(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk 
         if at < limit and _is_unit(tokens, at, lexicon):
             at += 1
             end = at
-        if at < limit and tokens[at].norm in _BETWEEN_NUMBERS:
+        if at < limit and (tokens[at].norm in _TIMES or tokens[at].norm in lexicon.between_sizes):
             at += 1
         elif at == limit or not tokens[at].joined:  # "5-6 mm"
             break
-    return Chunk(position, end, Kind.MEASURE, "") if end else None
+    return Chunk(position, end, WordKind.MEASURE, "") if end else None
 
 
 def _is_unit(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> bool:
     found = lexicon.longest(tokens, position)
-    return found is not None and found[1].kind is Kind.UNIT
+    return found is not None and found[1].kind is WordKind.UNIT
 
 
 def _compounds(chunks: list[Chunk]) -> list[Chunk]:
     """Two findings side by side are one ("calcification focus"): the first describes the second."""
     for i in range(len(chunks) - 1):
         first, second = chunks[i], chunks[i + 1]
-        if first.kind is second.kind is Kind.FINDING:
-            chunks[i] = Chunk(first.start, first.end, Kind.MODIFIER, first.concept)
+        if first.kind is second.kind is WordKind.FINDING:
+            chunks[i] = Chunk(first.start, first.end, WordKind.MODIFIER, first.concept)
     return chunks

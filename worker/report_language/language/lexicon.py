@@ -1,7 +1,7 @@
 """The words of a language or site style: findings, sites, sides and the words around them (`lexicon.<language>.toml`).
 
-docs/reference/reports.md describes the data file. Each term is one or more words; hyphens count as blanks and letter
-case does not count. The longest term that starts at a token wins.
+The data file is described in docs/reference/reports.md. Each term is one or more words; hyphens count as blanks and
+letter case does not count. The longest term that starts at a token wins: "pleural effusion" before "pleural".
 """
 
 import re
@@ -9,16 +9,16 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from worker.report_language.errors import LanguageError
-from worker.report_language.language.tokens import Token, tokenize
+from worker.report_language.language.tokens import Spelling, Token, tokenize
 
 
-class Kind(StrEnum):
+class WordKind(StrEnum):
     """What a word is in the phrase that names a finding."""
 
     FINDING = "finding"  # nodule, pleural effusion
@@ -47,10 +47,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LexiconEntry:
     """What a term means: its kind and the concept that its spellings share."""
 
-    kind: Kind
+    kind: WordKind
     concept: str
     drawable: bool = True
     side: str = ""
@@ -58,12 +58,15 @@ class Entry:
     located: str | None = None  # of a finding whose name says where it is: the concept of its site, or ""
 
 
+_DASHES = frozenset("-–")
 _SHORTEST_ADJECTIVE = 6  # letters: "styloid" is one, "year" is none
 
 Terms = dict[str, list[str]]
+Side = Literal["left", "right", "bilateral"]
+"""The concepts of sides, the same in every language."""
 
 
-class Words(BaseModel):
+class SurroundingWords(BaseModel):
     """The words around a finding, a list for each kind."""
 
     model_config = ConfigDict(extra="forbid")
@@ -85,7 +88,7 @@ class Words(BaseModel):
 
 
 class LexiconFile(BaseModel):
-    """The data file as written; every field is a table or a list of terms."""
+    """The data file as written; every field is a table, a list of terms or a template."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -98,6 +101,10 @@ class LexiconFile(BaseModel):
     state_of: str  # template of a state told of a site: "{state} {site}"
     plurals: list[tuple[str, str]] = []
     spelling: list[tuple[str, str]] = []
+    ordinal_endings: list[str] = []  # behind a number: the "th" of "7th rib"
+    ordinal_dot: bool = False  # "7. Rippe": a dot between a number and a site of `counted_sites` ends no sentence
+    between_sizes: list[str] = []  # words between the numbers of a size: the "by" of "2 by 3 cm"
+    ranges: list[str] = []  # words between two numbers that stand for all from one to the other: "4th to 7th"
     finding_endings: list[tuple[str, str]] = []
     not_findings: list[str] = []
     site_codes: list[str] = []
@@ -121,9 +128,9 @@ class LexiconFile(BaseModel):
     states: Terms = {}
     sites: Terms
     site_adjectives: Terms = {}
-    sided_sites: dict[str, Terms] = {}
-    sides: Terms
-    words: Words
+    sided_sites: dict[Side, Terms] = {}
+    sides: dict[Side, list[str]]
+    words: SurroundingWords
 
 
 class Lexicon:
@@ -131,12 +138,14 @@ class Lexicon:
 
     def __init__(self, file: LexiconFile) -> None:
         self.file = file
-        self.spelling = tuple(file.spelling)
+        self.spelling = Spelling(tuple(file.spelling), tuple(file.ordinal_endings))
         self.numbered = frozenset(file.numbered_sites)
         self.counted = frozenset(file.counted_sites)
         self.wide_sites = frozenset(file.wide_sites)
         self.told_apart = frozenset(file.told_apart)
         self.self_located = file.self_located
+        self.between_sizes = frozenset(file.between_sizes)
+        self.ranges = frozenset(file.ranges)
         self.code_sites = frozenset(file.code_sites)
         self.companions = frozenset(file.companions)
         self.same_as = frozenset(file.same_as)
@@ -149,21 +158,21 @@ class Lexicon:
         self._codes = [re.compile(pattern) for pattern in file.site_codes]
         self._not_findings = frozenset(file.not_findings)
         self._adjective_endings = tuple(file.adjective_endings)
-        self._by_first: dict[str, list[tuple[tuple[str, ...], Entry]]] = {}
+        self._by_first: dict[str, list[tuple[tuple[str, ...], LexiconEntry]]] = {}
         for term, entry in _entries(file):
             self._add(term, entry)
         for candidates in self._by_first.values():
             candidates.sort(key=lambda candidate: -len(candidate[0]))
 
-    def _add(self, term: str, entry: Entry) -> None:
-        if entry.kind is Kind.FINDING:
+    def _add(self, term: str, entry: LexiconEntry) -> None:
+        if entry.kind is WordKind.FINDING:
             look = term in self.file.words.modifiers
             entry = replace(entry, look=look, located=self.self_located.get(term, self.self_located.get(entry.concept)))
         words = tuple(token.norm for token in tokenize(term, self.spelling))
         forms = [words]
-        if entry.kind in (Kind.FINDING, Kind.SITE, Kind.PLACE):
+        if entry.kind in (WordKind.FINDING, WordKind.SITE, WordKind.PLACE):
             forms.append((*words[:-1], self._plural(words[-1])))
-        if entry.kind is Kind.PARTITIVE:  # "area of", "areas of"
+        if entry.kind is WordKind.PARTITIVE:  # "area of", "areas of"
             forms.append((self._plural(words[0]), *words[1:]))
         for form in dict.fromkeys(forms):
             self._by_first.setdefault(form[0], []).append((form, entry))
@@ -174,25 +183,54 @@ class Lexicon:
                 return word.removesuffix(singular) + plural
         return word
 
-    def longest(self, tokens: Sequence[Token], position: int) -> tuple[int, Entry] | None:
-        """(end, entry) of the longest term at `tokens[position]`; of equals, the first declared."""
+    def tokens(self, text: str) -> list[Token]:
+        """Cuts a text into tokens in the spelling of the language; see `tokenize`."""
+        tokens = tokenize(text, self.spelling)
+        return self._with_ordinals(tokens) if self.file.ordinal_dot else tokens
+
+    def _with_ordinals(self, tokens: Sequence[Token]) -> list[Token]:
+        """Joins numbers with the dot of an ordinal: "7. Rippe", "4. bis 7. Rippe"; the "8." of "Segment 8." stays."""
+        joined: list[Token] = []  # from the last to the first
+        counts = ordinal = False  # what was read last counts on, or is an ordinal
+        at = len(tokens) - 1
+        while at >= 0:
+            dot = at > 0 and tokens[at].norm == "." and tokens[at - 1].end == tokens[at].start
+            if counts and dot and tokens[at - 1].norm.isdigit():
+                number = tokens[at - 1]
+                joined.append(Token(number.start, tokens[at].end, f"{number.norm}.", number.joined))
+                counts, ordinal = False, True
+                at -= 2
+                continue
+            _, entry = self.longest(tokens, at) or (at, None)
+            joins = tokens[at].norm in self.ranges | _DASHES or (entry is not None and entry.kind is WordKind.JOIN)
+            counts = (ordinal and joins) or (entry is not None and entry.concept in self.counted)
+            ordinal = False
+            joined.append(tokens[at])
+            at -= 1
+        return joined[::-1]
+
+    def longest(self, tokens: Sequence[Token], position: int) -> tuple[int, LexiconEntry] | None:
+        """Finds the longest term that starts at `tokens[position]`; of equals, the first declared.
+
+        Returns (position after its last token, its entry), or None.
+        """
         for words, entry in self._by_first.get(tokens[position].norm, ()):
             end = position + len(words)
             if end <= len(tokens) and all(tokens[position + i].norm == word for i, word in enumerate(words) if i):
                 return end, entry
         return self._by_form(tokens[position].norm, position)
 
-    def _by_form(self, word: str, position: int) -> tuple[int, Entry] | None:
+    def _by_form(self, word: str, position: int) -> tuple[int, LexiconEntry] | None:
         """Site codes ("L4"), findings ("-oma") and adjectives ("-oid") known by their ending."""
         if self.is_code(word):
-            return position + 1, Entry(Kind.SITE, word)
+            return position + 1, LexiconEntry(WordKind.SITE, word)
         if word not in self._not_findings:
             for ending, of_concept in self.file.finding_endings:
                 if word.endswith(ending):
                     concept = word.removesuffix(ending) + of_concept
-                    return position + 1, Entry(Kind.FINDING, concept, located=self.self_located.get(word))
+                    return position + 1, LexiconEntry(WordKind.FINDING, concept, located=self.self_located.get(word))
         if word.endswith(self._adjective_endings) and len(word) >= _SHORTEST_ADJECTIVE:
-            return position + 1, Entry(Kind.MODIFIER, word)
+            return position + 1, LexiconEntry(WordKind.MODIFIER, word)
         return None
 
     def is_code(self, word: str) -> bool:
@@ -209,37 +247,41 @@ class Lexicon:
         return word
 
 
-def _entries(file: LexiconFile) -> Iterator[tuple[str, Entry]]:
+def _entries(file: LexiconFile) -> Iterator[tuple[str, LexiconEntry]]:
     """Every term with its entry, findings first: where two fields hold the same term, the earlier one wins."""
     for concept, terms in file.no_volume.items():
-        yield from ((term, Entry(Kind.FINDING, concept, drawable=False)) for term in terms)
-    for table, kind in ((file.findings, Kind.FINDING), (file.states, Kind.STATE)):
+        yield from ((term, LexiconEntry(WordKind.FINDING, concept, drawable=False)) for term in terms)
+    for table, kind in ((file.findings, WordKind.FINDING), (file.states, WordKind.STATE)):
         yield from _of_table(table, kind)
     for side, table in file.sided_sites.items():
-        yield from _of_table(table, Kind.SITE, side)
+        yield from _of_table(table, WordKind.SITE, side)
     for side, terms in file.sides.items():
-        yield from ((term, Entry(Kind.SIDE, side, side=side)) for term in terms)
-    yield from _of_table(file.sites, Kind.SITE)
-    yield from _of_table(file.site_adjectives, Kind.SITE_ADJECTIVE)
+        yield from ((term, LexiconEntry(WordKind.SIDE, side, side=side)) for term in terms)
+    yield from _of_table(file.sites, WordKind.SITE)
+    yield from _of_table(file.site_adjectives, WordKind.SITE_ADJECTIVE)
     words = file.words
     lists = (
-        (Kind.PLACE, words.places), (Kind.POSITION, words.positions), (Kind.MODIFIER, words.modifiers),
-        (Kind.SIZE, words.sizes), (Kind.CHANGE, words.changes), (Kind.QUANTITY, words.quantities),
-        (Kind.UNIT, words.units), (Kind.PREPOSITION, words.prepositions),
-        (Kind.RELATION, words.relations), (Kind.ARTICLE, words.articles),
-        (Kind.JOIN, words.joins), (Kind.PARTITIVE, words.partitives), (Kind.FILLER, words.fillers),
-        (Kind.OUTSIDE, words.outside),
+        (WordKind.PLACE, words.places), (WordKind.POSITION, words.positions), (WordKind.MODIFIER, words.modifiers),
+        (WordKind.SIZE, words.sizes), (WordKind.CHANGE, words.changes), (WordKind.QUANTITY, words.quantities),
+        (WordKind.UNIT, words.units), (WordKind.PREPOSITION, words.prepositions),
+        (WordKind.RELATION, words.relations), (WordKind.ARTICLE, words.articles),
+        (WordKind.JOIN, words.joins), (WordKind.PARTITIVE, words.partitives), (WordKind.FILLER, words.fillers),
+        (WordKind.OUTSIDE, words.outside),
     )  # fmt: skip
     for kind, terms in lists:
-        yield from ((term, Entry(kind, term)) for term in terms)
+        yield from ((term, LexiconEntry(kind, term)) for term in terms)
 
 
-def _of_table(table: Terms, kind: Kind, side: str = "") -> Iterable[tuple[str, Entry]]:
-    return ((term, Entry(kind, concept, side=side)) for concept, terms in table.items() for term in terms)
+def _of_table(table: Terms, kind: WordKind, side: str = "") -> Iterable[tuple[str, LexiconEntry]]:
+    return ((term, LexiconEntry(kind, concept, side=side)) for concept, terms in table.items() for term in terms)
 
 
 def load_lexicon(path: Path) -> Lexicon:
-    """The lexicon of a TOML file; LanguageError names the file and the field that is wrong."""
+    """Loads the lexicon of a TOML file.
+
+    Raises:
+        LanguageError: the file cannot be read or is not valid; names the file and the field that is wrong.
+    """
     try:
         return Lexicon(LexiconFile.model_validate(tomllib.loads(path.read_text("utf-8"))))
     except ValidationError as error:
@@ -248,9 +290,3 @@ def load_lexicon(path: Path) -> Lexicon:
         raise LanguageError(f"{path}: {field}: {first['msg']}; correct this field") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, re.error) as error:
         raise LanguageError(f"{path}: {error}; correct the file") from error
-
-
-@lru_cache(maxsize=4)
-def bundled_lexicon(language: str = "en") -> Lexicon:
-    """The lexicon that comes with the package."""
-    return load_lexicon(Path(__file__).with_name(f"lexicon.{language}.toml"))

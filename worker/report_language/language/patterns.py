@@ -1,9 +1,15 @@
 """Phrases of the data files, matched over tokens.
 
-A phrase is words separated by blanks. `a|b` is either word, a trailing `?` makes a word optional, `<number>` is any
-number, `<end>` the end of the sentence, and `...` stands for up to three words, never over a mark or a word such as
-"or" that may join a finding to the phrase. A phrase is tried only where its first word stands, and its length is
-bounded, so that matching is linear in the number of tokens.
+| in a phrase | stands for | example |
+|---|---|---|
+| `a|b` | either word | `is|are present` |
+| `word?` | a word that may be missing | `has been? resolved` |
+| `...` | up to three words, none of them a mark such as a comma | `no ... evidence` |
+| `<number>` | any number | `<number> mm` |
+| `<end>` | the end of the sentence | `negative <end>` |
+
+A phrase is tried only where its first word stands, and its length is bounded, so that matching is linear in the number
+of tokens.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,11 +39,10 @@ def _step(part: str) -> _Step:
     return _Step(frozenset(part.removesuffix("?").split("|") if optional else part.split("|")), optional, gap=False)
 
 
-class Phrases(Generic[T]):
-    """Phrases, each with a value; `longest` gives the value of the longest phrase that starts at a token."""
+class PhrasePatterns(Generic[T]):
+    """Phrases with a value each: `PhrasePatterns([("no evidence of", negated), ("no", negated)])`."""
 
-    def __init__(self, phrases: Iterable[tuple[str, T]], gap_breakers: Iterable[str] = ()) -> None:
-        self._no_gap = _MARKS.union(gap_breakers)
+    def __init__(self, phrases: Iterable[tuple[str, T]]) -> None:
         self._by_first: dict[str, list[tuple[tuple[_Step, ...], T]]] = {}
         for phrase, value in phrases:
             steps = tuple(_step(part) for part in phrase.casefold().split())
@@ -54,7 +59,10 @@ class Phrases(Generic[T]):
         return words
 
     def longest(self, tokens: Sequence[Token], position: int) -> tuple[int, T] | None:
-        """(end, value) of the longest phrase at `tokens[position]`, or None; of equals, the first declared."""
+        """Finds the longest phrase that starts at `tokens[position]`; of equals, the first declared.
+
+        Returns (position after its last token, its value), or None.
+        """
         best: tuple[int, T] | None = None
         word = tokens[position].norm
         candidates = self._by_first.get(word, [])
@@ -86,7 +94,7 @@ class Phrases(Generic[T]):
             end = self._end(steps, at, tokens, position + skipped)
             if end is not None:
                 return end
-            if position + skipped >= len(tokens) or tokens[position + skipped].norm in self._no_gap:
+            if position + skipped >= len(tokens) or tokens[position + skipped].norm in _MARKS:
                 return None
         return None
 

@@ -8,16 +8,17 @@ line, and at a line break when the next line starts a new item.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from worker.report_language.language.lexicon import Kind, Lexicon
-from worker.report_language.language.rules import Rules
+from worker.report_language.language.lexicon import Lexicon, WordKind
+from worker.report_language.language.rules import REPORT, Reason, Rules
 from worker.report_language.language.tokens import Token
 
-REPORT = "report"  # the section kind whose findings count
 _BULLETS = frozenset("•*-–—·▪●○◦>‣")
 _FULL_STOPS = frozenset(".!")
 _ENDS = _FULL_STOPS | frozenset('"“”')
-_OF_PLACE = frozenset({Kind.SIDE, Kind.POSITION, Kind.SITE, Kind.SITE_ADJECTIVE, Kind.JOIN, Kind.PREPOSITION})
-_DESCRIBES = frozenset({Kind.MODIFIER, Kind.STATE, Kind.QUANTITY, Kind.CHANGE, Kind.SIZE})
+_OF_PLACE = frozenset(
+    {WordKind.SIDE, WordKind.POSITION, WordKind.SITE, WordKind.SITE_ADJECTIVE, WordKind.JOIN, WordKind.PREPOSITION}
+)
+_DESCRIBES = frozenset({WordKind.MODIFIER, WordKind.STATE, WordKind.QUANTITY, WordKind.CHANGE, WordKind.SIZE})
 _DASHES = frozenset("-–—")
 _QUESTION = "?"  # ends a sentence and stays in it: it makes the finding before it uncertain
 _NARROWEST = 40  # characters: nobody breaks lines at less
@@ -175,7 +176,7 @@ def _starts_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
         return True  # a headline in capitals: "US RENAL"
     if before in rules.connectors or before in (",", "/", "("):
         return False
-    if word[:1].isupper() and not word.isupper():
+    if word[:1].isupper() and not word.isupper() and not rules.file.capitalised_nouns:
         return True
     return not word[:1].islower() and not layout.line_is_full(i)
 
@@ -226,7 +227,7 @@ def _names_finding(title: Sequence[Token], lexicon: Lexicon, *, measured: bool) 
     while i < len(title):
         found = lexicon.longest(title, i)
         told = measured or described
-        if found and found[1].kind is Kind.FINDING and (told or not _is_organ(title[i : found[0]], lexicon)):
+        if found and found[1].kind is WordKind.FINDING and (told or not _is_organ(title[i : found[0]], lexicon)):
             return True
         described = described or (found is not None and found[1].kind in _DESCRIBES)
         i = found[0] if found else i + 1
@@ -279,7 +280,7 @@ def _places(tokens: Sequence[Token], lexicon: Lexicon) -> tuple[set[str], set[st
     sites, sides = set(), set()
     for i in range(len(tokens)):
         end, entry = lexicon.longest(tokens, i) or (i, None)
-        if entry is not None and entry.kind is Kind.SITE:
+        if entry is not None and entry.kind is WordKind.SITE:
             wide = entry.concept in lexicon.wide_sites
             sites.add(" ".join(token.norm for token in tokens[i:end]) if wide else entry.concept)
         if entry is not None and entry.side:
@@ -289,7 +290,7 @@ def _places(tokens: Sequence[Token], lexicon: Lexicon) -> tuple[set[str], set[st
 
 def _has_site(title: Sequence[Token], lexicon: Lexicon) -> bool:
     found = (lexicon.longest(title, i) for i in range(len(title)))
-    return any(hit is not None and hit[1].kind in (Kind.SITE, Kind.SITE_ADJECTIVE) for hit in found)
+    return any(hit is not None and hit[1].kind in (WordKind.SITE, WordKind.SITE_ADJECTIVE) for hit in found)
 
 
 def _section(title: Sequence[Token], lexicon: Lexicon, rules: Rules) -> str | None:
@@ -298,5 +299,5 @@ def _section(title: Sequence[Token], lexicon: Lexicon, rules: Rules) -> str | No
     if not found:
         return None
     length, kind = max(found)
-    named = kind == "technique" and length < len(title) - 1 and _has_site(title, lexicon)
+    named = kind == Reason.TECHNIQUE and length < len(title) - 1 and _has_site(title, lexicon)
     return REPORT if named else kind  # "MRI right thigh without contrast: ..." heads its findings

@@ -11,16 +11,6 @@ from worker.report_language.errors import ReportTooLargeError
 # A long CT report of a trauma patient has about 10,000 characters; ten times that is not one report.
 MAX_CHARACTERS = 100_000
 
-# Alternatives start with different characters and none nests a quantifier over another: every character is read once.
-_TOKEN = re.compile(
-    r"\d+(?:st|nd|rd|th|[a-dA-D])(?![^\W_])"  # 7th, 4A
-    r"|\d+(?:[.,]\d+)*"  # 8, 2.5, 18.02.2019
-    r"|[xX×](?=\d)"  # the x of 2x3
-    r"|[^\W\d_]/[^\W\d_]?(?![^\W_])"  # s/p, h/o, r/o, w/
-    r"|[^\W\d_][^\W_]*(?:['’][^\W\d_]+)?"  # words, RUL, T12, Schmorl's
-    r"|\S"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -32,6 +22,39 @@ class Token:
     joined: bool  # a hyphen without spaces ties it to the token before ("ground-glass")
 
 
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a language writes one word in several ways.
+
+    `variants` are pairs (as written, standard), parts of words in lower case: ("haem", "hem") makes "haematoma"
+    "hematoma". `ordinal_endings` stand behind a number and belong to it: the "th" of "7th".
+    """
+
+    variants: Sequence[tuple[str, str]] = ()
+    ordinal_endings: Sequence[str] = ()
+
+    def standard(self, word: str) -> str:
+        """The word in lower case and standard spelling: "Haematoma" as "hematoma"."""
+        word = word.casefold().replace("’", "'")
+        for variant, standard in self.variants:
+            word = word.replace(variant, standard)
+        return word
+
+
+@lru_cache(maxsize=8)
+def _token_pattern(ordinal_endings: tuple[str, ...]) -> re.Pattern[str]:
+    """Alternatives start with different characters and nest no quantifier: every character is read once."""
+    after_number = "|".join([*map(re.escape, ordinal_endings), "[a-dA-D]"])
+    return re.compile(
+        rf"\d+(?:{after_number})(?![^\W_])"  # 7th, 4A
+        r"|\d+(?:[.,]\d+)*"  # 8, 2.5, 18.02.2019
+        r"|[xX×](?=\d)"  # the x of 2x3
+        r"|[^\W\d_]/[^\W\d_]?(?![^\W_])"  # s/p, h/o, r/o, w/
+        r"|[^\W\d_][^\W_]*(?:['’][^\W\d_]+)?"  # words, RUL, T12, Schmorl's
+        r"|\S"
+    )
+
+
 @lru_cache(maxsize=1)
 def _invisible() -> dict[int, str]:
     """Control and format characters (Cc, Cf: bidirectional marks, zero width) as blanks; line breaks stay."""
@@ -40,7 +63,11 @@ def _invisible() -> dict[int, str]:
 
 
 def visible(text: str) -> str:
-    """The text with every invisible character replaced by a blank: same length, so that offsets stay true."""
+    """Replaces every invisible character by a blank; the length stays, so that offsets stay true.
+
+    Raises:
+        ReportTooLargeError: the text has more than MAX_CHARACTERS.
+    """
     if len(text) > MAX_CHARACTERS:
         raise ReportTooLargeError(
             f"the report has {len(text)} characters and at most {MAX_CHARACTERS} are read; send the report text alone"
@@ -48,20 +75,22 @@ def visible(text: str) -> str:
     return text.translate(_invisible())
 
 
-def tokenize(text: str, spelling: Sequence[tuple[str, str]] = ()) -> list[Token]:
-    """Tokens of `text` in order; `spelling` pairs (from, to) unify variants such as "haem" and "hem" in `norm`."""
+def tokenize(text: str, spelling: Spelling | None = None) -> list[Token]:
+    """Cuts a text into tokens, in order.
+
+    "Ground-glass nodule, 8 mm" has the norms "ground", "glass" (joined), "nodule", ",", "8" and "mm": a hyphen between
+    two words is no token. `spelling` unifies variants in `norm`; without one, `norm` is the word in lower case.
+    """
+    spelling = spelling or Spelling()
     tokens: list[Token] = []
     joined = False
-    for match in _TOKEN.finditer(text):
+    for match in _token_pattern(tuple(spelling.ordinal_endings)).finditer(text):
         start, end = match.span()
-        word = match.group().casefold().replace("’", "'")
+        word = match.group()
         if word in "-‐‑" and _between_words(text, start):
             joined = True
             continue
-        word = word.removesuffix("'s")  # "the left kidney's upper pole"
-        for variant, standard in spelling:
-            word = word.replace(variant, standard)
-        tokens.append(Token(start, end, word, joined))
+        tokens.append(Token(start, end, spelling.standard(word), joined))
         joined = False
     return tokens
 

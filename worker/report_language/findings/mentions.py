@@ -1,4 +1,4 @@
-"""Phrases that name a finding: what stands before the finding and what of it the prompt keeps.
+"""PhrasePatterns that name a finding: what stands before the finding and what of it the prompt keeps.
 
 `[small] solid nodule [of 8 mm, is seen] in the right upper lobe`: the finding draws in the modifiers, sides and sites
 before it and the place after it (`places`); sizes, numbers and words of change are passed over and dropped.
@@ -21,28 +21,33 @@ from worker.report_language.findings.places import (
 )
 from worker.report_language.findings.shared_places import share_places
 from worker.report_language.language.chunks import Chunk
-from worker.report_language.language.lexicon import Kind, Lexicon
+from worker.report_language.language.lexicon import Lexicon, WordKind
 
-_BEFORE_HEAD = DROPPED | DESCRIPTION | WHERE | {Kind.PARTITIVE}
+_BEFORE_HEAD = DROPPED | DESCRIPTION | WHERE | {WordKind.PARTITIVE}
 # An unknown word between one of these and a finding is its adjective: "left epididymal cyst", "2 cm interloop abscess".
-_BEFORE_ADJECTIVE = DROPPED | DESCRIPTION | {Kind.SIDE, Kind.ARTICLE}
-_OF_PREDICATE = PASSED_OVER | {Kind.MODIFIER, Kind.ARTICLE, Kind.JOIN, Kind.WORD}  # "is anteverted and enlarged"
+_BEFORE_ADJECTIVE = DROPPED | DESCRIPTION | {WordKind.SIDE, WordKind.ARTICLE}
+_OF_PREDICATE = PASSED_OVER | {
+    WordKind.MODIFIER,
+    WordKind.ARTICLE,
+    WordKind.JOIN,
+    WordKind.WORD,
+}  # "is anteverted and enlarged"
 _LONGEST_NAME = 5  # chunks of "(4R)"
-_COUNTED = DESCRIPTION | WHERE | {Kind.FINDING, Kind.NUMBER}
+_COUNTED = DESCRIPTION | WHERE | {WordKind.FINDING, WordKind.NUMBER}
 
 
 def mentions(chunks: Sequence[Chunk], lexicon: Lexicon, *, titled: bool = False) -> list[Mention]:
     """The findings of a sentence in order, each with its own words and place; `titled`: its title names an organ."""
     found: list[Mention] = []
-    of_title = titled and not any(piece.kind is Kind.SITE for piece in chunks)  # "Spleen: mildly enlarged"
+    of_title = titled and not any(piece.kind is WordKind.SITE for piece in chunks)  # "Spleen: mildly enlarged"
     for head, piece in enumerate(chunks):
         taken = found[-1].end if found else 0
         if any(first <= head < last for one in found for first, last in one.kept):
             continue  # the look of a list's item: "Nodules: RUL 4 mm ground glass"
-        if piece.kind is Kind.FINDING:
+        if piece.kind is WordKind.FINDING:
             one = _around(chunks, head, taken, lexicon)
             found.extend(listed(chunks, one.kept, head, lexicon) or [one])
-        elif piece.kind is Kind.STATE and not _describes_finding(chunks, head):
+        elif piece.kind is WordKind.STATE and not _describes_finding(chunks, head):
             mention = _state(chunks, head, taken, lexicon)
             if mention is None and of_title and _ends_clause(chunks, head + 1, lexicon):
                 mention = Mention(head, head, head + 1, kept=[(head, head + 1)])
@@ -65,16 +70,16 @@ def _start(chunks: Sequence[Chunk], head: int, taken: int) -> int:
     at = head
     while at > taken:
         before = chunks[at - 1]
-        counts = before.kind is Kind.NUMBER and chunks[at].kind in _COUNTED  # "2 nodules", "3rd to 7th ribs"
+        counts = before.kind is WordKind.NUMBER and chunks[at].kind in _COUNTED  # "2 nodules", "3rd to 7th ribs"
         opens = at == 1 or (at - 2 >= taken and chunks[at - 2].kind in _BEFORE_ADJECTIVE)
-        unknown = before.kind is Kind.WORD and opens
+        unknown = before.kind is WordKind.WORD and opens
         if before.kind in _BEFORE_HEAD or counts or (unknown and at == head):
             at -= 1
-        elif before.kind is Kind.ARTICLE and at - 2 >= taken and chunks[at - 2].kind is Kind.PARTITIVE:
+        elif before.kind is WordKind.ARTICLE and at - 2 >= taken and chunks[at - 2].kind is WordKind.PARTITIVE:
             at -= 2
         elif before.concept == ")" and at < head + 1 and _aside_start(chunks, at, taken) < at:
             at = _aside_start(chunks, at, taken)
-        elif before.kind is Kind.JOIN and _joined(chunks, at, taken) < at:
+        elif before.kind is WordKind.JOIN and _joined(chunks, at, taken) < at:
             at = _joined(chunks, at, taken)
         else:
             break
@@ -86,7 +91,7 @@ def _aside_start(chunks: Sequence[Chunk], at: int, taken: int) -> int:
     for start in range(at - 2, max(taken, at - _LONGEST_NAME) - 1, -1):
         if chunks[start].concept == "(":
             return start if start > taken and chunks[start - 1].kind in WHERE else at
-        if chunks[start].kind in (Kind.FINDING, Kind.OUTSIDE):
+        if chunks[start].kind in (WordKind.FINDING, WordKind.OUTSIDE):
             break
     return at
 
@@ -94,7 +99,7 @@ def _aside_start(chunks: Sequence[Chunk], at: int, taken: int) -> int:
 def _joined(chunks: Sequence[Chunk], at: int, taken: int) -> int:
     """Where "hilar, or" begins in "hilar, or axillary nodes" when `at` is "axillary"; `at` when nothing is joined."""
     before = at - 1
-    while before >= taken and chunks[before].kind is Kind.JOIN and at - before < 3:
+    while before >= taken and chunks[before].kind is WordKind.JOIN and at - before < 3:
         before -= 1
     if before > taken and chunks[before].concept == ")":  # "left iliac (14 mm) and right iliac nodes"
         before = _aside_start(chunks, before + 1, taken) - 1
@@ -110,18 +115,25 @@ def _next_kept(chunks: Sequence[Chunk], at: int) -> Chunk:
 
 def _alike(first: Chunk, second: Chunk) -> bool:
     """Whether `first and second` describe the same thing: two sides, two positions, two looks."""
-    if first.kind in (Kind.SITE_ADJECTIVE, Kind.POSITION, Kind.SITE) and second.kind in (Kind.SIDE, Kind.SITE):
+    if first.kind in (WordKind.SITE_ADJECTIVE, WordKind.POSITION, WordKind.SITE) and second.kind in (
+        WordKind.SIDE,
+        WordKind.SITE,
+    ):
         return (
             True  # "subcarinal and right hilar nodes", "right upper and lower lobe nodules", "liver and lung lesions"
         )
-    if first.kind in (Kind.MODIFIER, Kind.POSITION) and second.kind is Kind.FINDING and second.end - second.start > 1:
+    if (
+        first.kind in (WordKind.MODIFIER, WordKind.POSITION)
+        and second.kind is WordKind.FINDING
+        and second.end - second.start > 1
+    ):
         return True  # "centrilobular and paraseptal emphysema"
     groups = (
         DESCRIPTION | DROPPED,
-        {Kind.MODIFIER, Kind.POSITION},
-        {Kind.SIDE},
-        {Kind.POSITION, Kind.SITE_ADJECTIVE},
-        {Kind.NUMBER},
+        {WordKind.MODIFIER, WordKind.POSITION},
+        {WordKind.SIDE},
+        {WordKind.POSITION, WordKind.SITE_ADJECTIVE},
+        {WordKind.NUMBER},
     )
     return any(first.kind in group and second.kind in group for group in groups)
 
@@ -135,11 +147,11 @@ def _kept(chunks: Sequence[Chunk], start: int, head: int, lexicon: Lexicon) -> l
         aside = piece.concept == "(" or (aside and chunks[at - 1].concept != ")")
         if aside:
             continue
-        if piece.kind in DROPPED | {Kind.PARTITIVE, Kind.ARTICLE}:
+        if piece.kind in DROPPED | {WordKind.PARTITIVE, WordKind.ARTICLE}:
             continue
-        if piece.kind is Kind.NUMBER and not is_numbered(chunks, at, lexicon):
+        if piece.kind is WordKind.NUMBER and not is_numbered(chunks, at, lexicon):
             continue
-        if piece.kind is Kind.JOIN and not (kept and _still_joins(chunks, at, kept[-1][1] - 1)):
+        if piece.kind is WordKind.JOIN and not (kept and _still_joins(chunks, at, kept[-1][1] - 1)):
             continue
         if kept and kept[-1][1] == at:
             kept[-1] = (kept[-1][0], at + 1)
@@ -150,9 +162,9 @@ def _kept(chunks: Sequence[Chunk], start: int, head: int, lexicon: Lexicon) -> l
 
 def _still_joins(chunks: Sequence[Chunk], at: int, last: int) -> bool:
     """Whether the join at `at` has like words on both sides once others are dropped; `last` is what was kept before."""
-    while chunks[last].kind is Kind.JOIN:
+    while chunks[last].kind is WordKind.JOIN:
         last -= 1
-    while chunks[at].kind is Kind.JOIN:
+    while chunks[at].kind is WordKind.JOIN:
         at += 1
     return _alike(chunks[last], _next_kept(chunks, at))
 
@@ -160,7 +172,7 @@ def _still_joins(chunks: Sequence[Chunk], at: int, last: int) -> bool:
 def _describes_finding(chunks: Sequence[Chunk], at: int) -> bool:
     """Whether a state is the adjective of a finding ("enlarged lymph nodes")."""
     for piece in chunks[at + 1 :]:
-        if piece.kind is Kind.FINDING:
+        if piece.kind is WordKind.FINDING:
             return True
         if piece.kind not in WHERE | DESCRIPTION | DROPPED:
             return False
@@ -171,7 +183,7 @@ def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> 
     """A state with the site it is told of: "dilated bile duct", "the spleen is enlarged"; None without a site."""
     first = _after_looks(chunks, head)
     end = place_end(chunks, first, lexicon) or run_end(chunks, first, lexicon)[0]
-    if any(chunks[i].kind is Kind.SITE for i in range(head + 1, end)):
+    if any(chunks[i].kind is WordKind.SITE for i in range(head + 1, end)):
         start = _start(chunks, head, taken)
         mention = Mention(head, start, end)
         *before, (opening, _) = _kept(chunks, start, head, lexicon)
@@ -182,7 +194,7 @@ def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> 
     if subject is None:
         return None
     mention = Mention(head, subject[0], head + 1, kept=[(head, head + 1)])
-    mention.borrowed = subject
+    mention.apart = subject
     _add_side_told_later(chunks, mention, lexicon)
     return mention
 
@@ -191,14 +203,14 @@ def _add_side_told_later(chunks: Sequence[Chunk], mention: Mention, lexicon: Lex
     """Draw in the side behind a predicate: "the ureters are dilated on the left"."""
     add_place(chunks, mention, lexicon)
     told = [chunks[i] for start, end in mention.place for i in range(start, end)]
-    if not any(piece.side for piece in told) or any(piece.kind is Kind.SITE for piece in told):
+    if not any(piece.side for piece in told) or any(piece.kind is WordKind.SITE for piece in told):
         mention.place.clear()  # another site: a place of its own, or none of a thing to draw
 
 
 def _after_looks(chunks: Sequence[Chunk], head: int) -> int:
     """The position after "dilated, fluid-filled", where the site of the state may start."""
     at = head + 1
-    while at + 1 < len(chunks) and chunks[at].kind is Kind.JOIN and chunks[at + 1].kind in DESCRIPTION:
+    while at + 1 < len(chunks) and chunks[at].kind is WordKind.JOIN and chunks[at + 1].kind in DESCRIPTION:
         at += 2
     return at
 
@@ -208,20 +220,21 @@ def _subject(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -
     at = head
     linked = False
     while at > taken and chunks[at - 1].kind in _OF_PREDICATE:
-        linked = linked or chunks[at - 1].kind is Kind.FILLER
+        linked = linked or chunks[at - 1].kind is WordKind.FILLER
         at -= 1
     end = at
     told = all(
-        piece.kind in (Kind.MEASURE, Kind.SIZE, Kind.CHANGE) or piece.concept == "," for piece in chunks[end:head]
+        piece.kind in (WordKind.MEASURE, WordKind.SIZE, WordKind.CHANGE) or piece.concept == ","
+        for piece in chunks[end:head]
     )
     linked = linked or (told and _ends_clause(chunks, head + 1, lexicon))  # "Spleen 14 cm, enlarged."
     while at > taken and chunks[at - 1].kind in WHERE:
         at -= 1
-    return (at, end) if linked and any(chunks[i].kind is Kind.SITE for i in range(at, end)) else None
+    return (at, end) if linked and any(chunks[i].kind is WordKind.SITE for i in range(at, end)) else None
 
 
 def _ends_clause(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
-    if at + 1 < len(chunks) and chunks[at].kind is Kind.PREPOSITION and chunks[at + 1].kind is Kind.MEASURE:
+    if at + 1 < len(chunks) and chunks[at].kind is WordKind.PREPOSITION and chunks[at + 1].kind is WordKind.MEASURE:
         return True  # "Ascending aorta aneurysmal at 5.1 cm"
-    ends = at == len(chunks) or chunks[at].kind in (Kind.MARK, Kind.JOIN, Kind.MEASURE)
+    ends = at == len(chunks) or chunks[at].kind in (WordKind.MARK, WordKind.JOIN, WordKind.MEASURE)
     return ends or chunks[at].concept in lexicon.companions  # "Heart enlarged with ..."

@@ -1,0 +1,111 @@
+"""FHIR R4 and R5: a DiagnosticReport, alone or in a Bundle (hl7.org/fhir/diagnosticreport.html)."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from worker.report_language.errors import NotAReportError
+from worker.report_language.formats.links import ReportLinks
+from worker.report_language.formats.markup import without_markup
+from worker.report_language.formats.report_file import ReportFile
+from worker.report_language.formats.report_format import ReportFormat
+from worker.report_language.language.rules import CONCLUSION
+
+_RETRACTED = ("cancelled", "entered-in-error")  # FHIR value set diagnostic-report-status
+_DICOM_UID = "urn:dicom:uid"  # the system of a Study Instance UID as an identifier (FHIR R4, ImagingStudy)
+_ACCESSION = "ACSN"  # HL7 table 0203
+_REFERENCES = ("imagingStudy", "study", "basedOn")  # to studies (R4, R5) and to orders
+
+
+def is_fhir(file: ReportFile) -> bool:
+    """Whether the text is a JSON object, of which only a FHIR resource is taken."""
+    return file.text.lstrip()[:1] == "{"
+
+
+def fhir_text(file: ReportFile) -> str:
+    """Reads the text of a DiagnosticReport: attached text, else its narrative, then its conclusion.
+
+    `{"resourceType": "DiagnosticReport", "status": "final", "conclusion": "Cyst in the left kidney."}` gives
+    "CONCLUSION: Cyst in the left kidney."
+
+    Raises:
+        NotAReportError: the file is no valid DiagnosticReport, or one that was cancelled or entered in error.
+    """
+    name = file.name
+    try:
+        resource = json.loads(file.text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise NotAReportError(f"{name}: is no valid JSON; give a FHIR DiagnosticReport") from error
+    try:
+        resources = [resource, *(entry["resource"] for entry in resource.get("entry") or [] if "resource" in entry)]
+        reports = [one for one in resources if one.get("resourceType") == "DiagnosticReport"]
+        valid = [one for one in reports if one.get("status") not in _RETRACTED]
+        text = "\n\n".join(part for report in valid for part in _parts(report))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise NotAReportError(f"{name}: is no valid FHIR DiagnosticReport; send it again") from error
+    if not reports:
+        raise NotAReportError(f"{name}: is JSON but no FHIR DiagnosticReport; give the DiagnosticReport resource")
+    if not valid:
+        raise NotAReportError(f"{name}: is a report that was taken back ({reports[0]['status']}); give the valid one")
+    return text
+
+
+def fhir_links(file: ReportFile) -> ReportLinks:
+    """Reads the identifiers of study, order and patient, in the report, in what it contains, or beside it in a Bundle.
+
+    Raises:
+        NotAReportError: the file is no valid FHIR resource.
+    """
+    try:
+        resources = list(_resources(json.loads(file.text)))
+        identifiers = [(one, identifier) for one in resources for identifier in _identifiers(one)]
+        studies = [value for _, identifier in identifiers if (value := _study_uid(identifier))]
+        accessions = [str(identifier["value"]) for _, identifier in identifiers if _is_accession(identifier)]
+        patients = [
+            str(identifier["value"]) for one, identifier in identifiers if one.get("resourceType") == "Patient"
+        ] + [
+            str(subject["identifier"]["value"])
+            for one in resources
+            if one.get("resourceType") == "DiagnosticReport" and "identifier" in (subject := one.get("subject") or {})
+        ]
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise NotAReportError(f"{file.name} is no valid FHIR DiagnosticReport; send it again") from error
+    return ReportLinks.of(next(iter(studies), ""), next(iter(accessions), ""), patients)
+
+
+def _parts(report: dict[str, Any]) -> Iterator[str]:
+    forms = [form for form in report.get("presentedForm") or [] if str(form.get("contentType", "")).startswith("text/")]
+    for form in forms:
+        text = base64.b64decode(form.get("data") or "", validate=True).decode("utf-8", errors="replace")
+        yield without_markup(text) if "html" in form["contentType"] else text
+    if not forms and report.get("text", {}).get("div"):
+        yield without_markup(report["text"]["div"])
+    if report.get("conclusion"):
+        yield f"{CONCLUSION}: {report['conclusion']}"
+
+
+def _resources(resource: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for one in (resource, *(entry["resource"] for entry in resource.get("entry") or () if "resource" in entry)):
+        yield one
+        yield from one.get("contained") or ()
+
+
+def _identifiers(resource: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The identifiers of a resource and of the studies and orders that it refers to by identifier."""
+    yield from (one for one in resource.get("identifier") or () if "value" in one)
+    for field in _REFERENCES:
+        yield from (one["identifier"] for one in resource.get(field) or () if "value" in one.get("identifier", {}))
+
+
+def _study_uid(identifier: dict[str, Any]) -> str:
+    value = str(identifier["value"])
+    return value if identifier.get("system") == _DICOM_UID else ""
+
+
+def _is_accession(identifier: dict[str, Any]) -> bool:
+    codes = {coding.get("code") for coding in identifier.get("type", {}).get("coding") or ()}
+    return _ACCESSION in codes or "accession" in str(identifier.get("system", "")).lower()
+
+
+FHIR = ReportFormat("FHIR DiagnosticReport", is_fhir, fhir_text, lambda file, _: fhir_links(file))
