@@ -16,8 +16,9 @@ import csv
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -26,7 +27,10 @@ import yaml
 
 from worker.report_language.errors import NotAReportError
 from worker.report_language.extract import ExtractedPrompt, LeftOut, ReportPrompts, prompts_from_text
+from worker.report_language.language.data_files import ReportLanguage
 
+_Reader = Callable[[str], ReportPrompts]
+_NO_LIMIT = 1000  # prompts
 _WORD = re.compile(r"[a-z]{4,}")
 _STEM = 6  # letters by which two words are the same: "nodule", "nodular"
 
@@ -65,20 +69,25 @@ class Score:
             yield from (f"  {title}: {entry}" for entry in entries)
 
 
-def evaluate(folder: Path) -> list[Score]:
-    """The scores of every labelled set in a folder; NotAReportError when it holds none."""
+def evaluate(folder: Path, language: ReportLanguage | None = None) -> list[Score]:
+    """Scores every labelled set in a folder; `language` is that of the reports, None: English.
+
+    Raises:
+        NotAReportError: the folder holds no labelled reports.
+    """
+    read = partial(prompts_from_text, language=language, limit=_NO_LIMIT)
     scores: list[Score] = []
     for table in sorted(folder.glob("*labels.csv")):
         with table.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        scores.append(_labels(rows, table.name))
+        scores.append(_labels(rows, table.name, read))
         gold = folder / "prompt_gold.json"
         if gold.exists():
             texts = {row["AccessionNo"]: row["report_text"] for row in rows}
             marked = json.loads(gold.read_text("utf-8"))["reports"]
-            scores.append(_gold({name: texts[name] for name in marked}, marked, gold.name))
-    scores.extend(_bioc(path) for path in sorted(folder.glob("*.xml")))
-    scores.extend(_worded(path) for path in sorted(folder.glob("*.yaml")))
+            scores.append(_gold({name: texts[name] for name in marked}, marked, gold.name, read))
+    scores.extend(_bioc(path, read) for path in sorted(folder.glob("*.xml")))
+    scores.extend(_worded(path, read) for path in sorted(folder.glob("*.yaml")))
     if not scores:
         raise NotAReportError(
             f"{folder}: holds no labelled reports (*labels.csv, prompt_gold.json, BioC *.xml, *.yaml)"
@@ -86,11 +95,11 @@ def evaluate(folder: Path) -> list[Score]:
     return scores
 
 
-def _labels(rows: list[dict[str, str]], name: str) -> Score:
+def _labels(rows: list[dict[str, str]], name: str, read: _Reader) -> Score:
     score = Score(name)
     meanings = tomllib.loads(Path(__file__).with_name("evaluation.toml").read_text("utf-8"))["labels"]
     for row in rows:
-        result = prompts_from_text(row["report_text"], limit=1000)
+        result = read(row["report_text"])
         denied = {one.text.lower() for one in result.left_out if one.reason == "negated"}
         score.negated += len(denied)
         contradicted = [one.prompt for one in result.prompts if one.prompt.lower() in denied]
@@ -115,10 +124,10 @@ def _means_text(phrase: str, meaning: dict[str, list[str]]) -> bool:
     return any(word in phrase for word in words) and not any(re.search(no, phrase) for no in meaning.get("unless", []))
 
 
-def _gold(texts: dict[str, str], marked: dict[str, list[dict[str, Any]]], name: str) -> Score:
+def _gold(texts: dict[str, str], marked: dict[str, list[dict[str, Any]]], name: str, read: _Reader) -> Score:
     score = Score(name)
     for report, text in texts.items():
-        result = prompts_from_text(text, limit=1000)
+        result = read(text)
         positive = [entry for entry in marked[report] if entry["status"] == "positive"]
         negated = [entry for entry in marked[report] if entry["status"] == "negated"]
         score.negated += len(negated)
@@ -160,11 +169,11 @@ def _stems(text: str) -> set[str]:
     return {word[:_STEM] for word in _WORD.findall(text.lower())}
 
 
-def _bioc(path: Path) -> Score:
+def _bioc(path: Path, read: _Reader) -> Score:
     score = Score(path.name)
     for passage in ElementTree.parse(path).iter("passage"):  # noqa: S314 - the user's own test data
         text = passage.findtext("text") or ""
-        result = prompts_from_text(text, limit=1000)
+        result = read(text)
         for annotation in passage.iter("annotation"):
             term = annotation.findtext("text") or ""
             negated = any(info.get("key") == "neg" for info in annotation.iter("infon"))
@@ -184,10 +193,10 @@ def _covers(found: ExtractedPrompt | LeftOut, term: str) -> bool:
     return _alike(phrase, term)
 
 
-def _worded(path: Path) -> Score:
+def _worded(path: Path, read: _Reader) -> Score:
     score = Score(f"{path.parent.name}/{path.name}")
     for report in yaml.safe_load(path.read_text("utf-8")):
-        prompts = prompts_from_text(report["text"], limit=1000).prompts
+        prompts = read(report["text"]).prompts
         score.negated += len(report["negated"])
         for label in report["present"]:
             if any(_holds(prompt, label) for prompt in prompts):
