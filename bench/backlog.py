@@ -157,9 +157,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         from worker import roles
-        from worker.steps import segmentation
+        from worker.engines import loading
 
-        segmentation.load_segmenter = lambda _settings, **_options: TimedNetwork()  # type: ignore[assignment, return-value]
+        loading.load_engine = lambda _settings, **_options: TimedNetwork()  # type: ignore[assignment, return-value]
         roles.segment_worker(load())
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as made:

@@ -50,6 +50,12 @@ class EngineMissingError(WorkerError):
     retry: ClassVar[Retry] = "usage"
 
 
+class EngineOptionError(WorkerError):
+    """An option of the engine is unknown to it, or has a value that it does not take."""
+
+    retry: ClassVar[Retry] = "usage"
+
+
 class ReceiverError(WorkerError):
     """Reports cannot be received; correct the address that the message names."""
 

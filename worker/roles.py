@@ -17,9 +17,9 @@ from dicom_node.listener import Access, Limits, Listener
 from dicom_node.store import Store
 from worker import logs
 from worker.destinations import listener_tls, peer_by_ae_title
+from worker.engines.devices import processes_for
 from worker.errors import BrokerError, WorkerError
 from worker.ledger import Ledger
-from worker.maintenance.locks import processes_for
 from worker.maintenance.retention import Retention
 from worker.maintenance.storage_commitment import Commitments
 from worker.protocols import ship_protocols

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2  # renameat2(2)
@@ -50,6 +51,14 @@ def publish(folder: Path, final: Path) -> None:
         if renameat2(_AT_FDCWD, bytes(folder), _AT_FDCWD, bytes(final), _RENAME_EXCHANGE) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(final)) from error
+
+
+def lock_file(folder: Path, name: str) -> Path:
+    """The file in `folder` whose lock stands for `name`, whatever characters that has; makes both if needed."""
+    path = folder / f"{quote(name, safe='')}.lock"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
 
 
 def lock(folder: Path) -> int:

@@ -80,7 +80,9 @@ STEPS: Final = (
     Step(
         "between settling and enqueuing", "listen", "worker.ledger:SeriesLedger.settle", True, lambda _, s: s.study_uid
     ),
-    Step("at the claim", "segment-worker", "worker.steps.segmentation:Desk.attempt", False, _current_study),
+    Step(
+        "at the claim", "segment-worker", "worker.steps.segmentation:SegmentationWorker.attempt", False, _current_study
+    ),
     Step("in the network", "segment-worker", "tests.support.twins:ThresholdSegmenter.__call__", True, _current_study),
     Step("before the rename", "segment-worker", "dicom_node.store:publish", False, _current_study),
     Step("between rename and ledger", "segment-worker", "worker.ledger:JobLedger.segmented", False, _current_study),
@@ -165,7 +167,7 @@ def arm(role: str) -> None:
         if step.role == role:
             _wrap(step.target, functools.partial(_mortal, step, tokens))
     if role == "segment-worker":
-        _wrap("worker.steps.segmentation:Desk.attempt", _remembering(lambda _desk, job: job.study_uid))
+        _wrap("worker.steps.segmentation:SegmentationWorker.attempt", _remembering(lambda _desk, job: job.study_uid))
     if role == "deliver-worker":
         study = _remembering(lambda sender, delivery: sender.ledger.jobs.get(delivery.job_id).study_uid)
         _wrap("worker.steps.delivery:DeliveryWorker.attempt", study)

@@ -28,9 +28,9 @@ def launch(role: str) -> None:
         roles._start_role = _start_role
     if role == "segment-worker":
         from tests.support.twins import ThresholdSegmenter
-        from worker.steps import segmentation
+        from worker.engines import loading
 
-        segmentation.load_segmenter = lambda _settings: ThresholdSegmenter()
+        loading.load_engine = lambda _settings: ThresholdSegmenter()
     if role == "listen":
         intake.NOTES_PER_QUIET_TIME = 0.01  # of an association's images the first alone is noted
         _hasten_retention(Path(os.environ[kills.VARIABLE]) / kills.LET_GO)

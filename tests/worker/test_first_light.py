@@ -12,12 +12,13 @@ from tests.support.images import tool
 from tests.support.models import write_random_model
 from tests.support.node import node
 from tests.support.peers import orthanc, storescu
+from worker.engines.loading import load_engine
 from worker.job_spec import Prompt
 from worker.ledger import JobState
 from worker.results.received import masks_received
 from worker.results.write import Segmented
 from worker.settings import load
-from worker.steps.segmentation import load_segmenter, segment
+from worker.steps.pipeline import segment
 
 PROTOCOL = """
 name: test
@@ -35,7 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def our_masks(paths: list[Path], model: Path) -> Segmented:
-    return segment(paths, PROMPTS, load_segmenter(load(model=str(model), device="cpu")))
+    return segment(paths, PROMPTS, load_engine(load(model=str(model), device="cpu")))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from worker.maintenance import locks
-from worker.maintenance.locks import destination_turn, device_turn, processes_for
+from worker.engines import devices
+from worker.engines.devices import device_lock, processes_for
+from worker.maintenance.locks import destination_lock
 
 HOLDS_ITS_TURN = """
 import sys, time
 from pathlib import Path
-from worker.maintenance.locks import device_turn
-with device_turn(Path(sys.argv[1]), "cuda:0"):
+from worker.engines.devices import device_lock
+with device_lock(Path(sys.argv[1]), "cuda:0"):
     print("mine", flush=True)
     time.sleep(600)
 """
@@ -42,7 +43,7 @@ def test_a_process_waits_until_the_one_before_it_is_done_however_that_ends(
     mine = threading.Event()
 
     def wait_for_it() -> None:
-        with device_turn(tmp_path / "home", "cuda:0"):
+        with device_lock(tmp_path / "home", "cuda:0"):
             mine.set()
 
     thread = threading.Thread(target=wait_for_it)
@@ -56,23 +57,23 @@ def test_a_process_waits_until_the_one_before_it_is_done_however_that_ends(
 @pytest.mark.usefixtures("rival")
 def test_another_device_is_free_meanwhile_and_so_is_a_destination_of_that_name(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    with device_turn(home, "cuda:1"), device_turn(home, "cpu"), destination_turn(home, "cuda:0") as mine:
+    with device_lock(home, "cuda:1"), device_lock(home, "cpu"), destination_lock(home, "cuda:0") as mine:
         assert mine
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_one_at_a_time_is_at_a_destination_and_nobody_waits_for_it(tmp_path: Path) -> None:
-    with destination_turn(tmp_path, "../pacs") as mine:
+    with destination_lock(tmp_path, "../pacs") as mine:
         assert mine
-        with destination_turn(tmp_path, "../pacs") as second, destination_turn(tmp_path, "archive") as other:
+        with destination_lock(tmp_path, "../pacs") as second, destination_lock(tmp_path, "archive") as other:
             assert (second, other) == (False, True)
-    with destination_turn(tmp_path, "../pacs") as mine:
+    with destination_lock(tmp_path, "../pacs") as mine:
         assert mine
 
 
 def test_a_gpu_gets_two_processes_and_a_cpu_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = tmp_path / "nvidiactl"
-    monkeypatch.setattr(locks, "GPU_FILES", (gpu,))
+    monkeypatch.setattr(devices, "GPU_FILES", (gpu,))
     assert [processes_for(device) for device in ("cuda", "cuda:1", "cpu", "auto")] == [2, 2, 1, 1]
     gpu.touch()
     assert [processes_for(device) for device in ("cpu", "auto")] == [1, 2]

@@ -26,7 +26,7 @@ PROTOCOLS = {
 
 @pytest.fixture(autouse=True)
 def _engine(monkeypatch):
-    monkeypatch.setattr(offline, "load_segmenter", lambda _settings: ThresholdSegmenter())
+    monkeypatch.setattr(offline, "load_engine", lambda _settings: ThresholdSegmenter())
 
 
 def written(tmp_path: Path, more: str = "", match: str = "{Modality: CT}", prompts: str = "[liver]") -> Path:
@@ -88,7 +88,7 @@ def test_a_folder_with_a_result_is_not_written_into(tmp_path, volumes):
 @pytest.mark.parametrize("volumes", [("5.5",), ("5.5", "90")], ids=["of one volume", "of several volumes"])
 @pytest.mark.parametrize("place", ["a file/below it", "/proc"], ids=["a file in its place", "read-only"])
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path, monkeypatch, volumes, place):
-    monkeypatch.setattr(offline, "load_segmenter", lambda _settings: pytest.fail("the work has begun"))
+    monkeypatch.setattr(offline, "load_engine", lambda _settings: pytest.fail("the work has begun"))
     echoes(tmp_path / "study", *volumes)
     (tmp_path / "a file").write_text("a letter")
     with pytest.raises(OSError, match=r"Not a directory|No such file or directory") as refused:

@@ -26,7 +26,8 @@ from worker.results.write import write_outputs
 from worker.settings import Settings, load
 from worker.steps import delivery, segmentation
 from worker.steps.delivery import DeliveryWorker
-from worker.steps.segmentation import Desk, segment
+from worker.steps.pipeline import segment
+from worker.steps.segmentation import SegmentationWorker
 
 OLD = Path(__file__).with_name("old_home")
 EXPECTED = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))
@@ -154,11 +155,11 @@ def test_messages_that_lay_on_the_queue_reach_their_tasks(settings: Settings, mo
         with redis.Redis(unix_socket_path=str(socket_path(settings.home))) as client:
             for name, messages in lists.items():
                 client.rpush(name, *messages)
-        desk, sender = Desk(settings), DeliveryWorker(settings)
-        desk.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
+        desk, sender = SegmentationWorker(settings), DeliveryWorker(settings)
+        desk.engine = ThresholdSegmenter()  # type: ignore[assignment]
         asked: list[tuple[str, str]] = []
         monkeypatch.setattr(sender.commitments, "ask", lambda *pair: asked.append(pair))
-        monkeypatch.setattr(Desk, "_mine", desk)
+        monkeypatch.setattr(SegmentationWorker, "_mine", desk)
         monkeypatch.setattr(DeliveryWorker, "_mine", sender)
         with pacs(settings, home := settings.home.parent / "pacs"), app.connection_for_read() as connection:
             for queue in ("segment", *["deliver"] * 2):

@@ -40,7 +40,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
         made.settings, made.use_bank = settings, use_bank
         return made
 
-    monkeypatch.setattr(predict_command, "load_segmenter", load_segmenter)
+    monkeypatch.setattr(predict_command, "load_engine", load_segmenter)
     return made
 
 

@@ -30,7 +30,7 @@ from worker.steps.delivery import DeliveryWorker
 SECONDS = 60.0  # a loaded machine may take long; a hang must still end
 WORK = """
 import sys
-from worker import processes
+from worker.queue import celery_worker
 {first}
 sys.argv[1:] = ["{role}"]
 from worker.__main__ import main
@@ -114,7 +114,7 @@ def test_a_queue_that_refuses_its_work_is_asked_again_until_it_gives_it(site: Si
     assert not site.says("Unrecoverable")
 
 
-@pytest.mark.parametrize("site", ["from worker import broker; broker.ANSWER_SECONDS = 0.5"], indirect=True)
+@pytest.mark.parametrize("site", ["from worker.queue import broker; broker.ANSWER_SECONDS = 0.5"], indirect=True)
 def test_a_worker_goes_on_when_a_queue_that_hung_answers_again(site: Site) -> None:
     """As many tasks as it has places for end meanwhile, and cannot be acknowledged."""
     server = psutil.Process(site.queue.info("server")["process_id"])
@@ -180,14 +180,14 @@ def test_the_time_limit_of_a_segmentation_cuts_off_no_delivery(tmp_path: Path, f
 
 STUCK = """
 import signal, time
-from worker import broker
+from worker.queue import broker
 broker.TIME_LIMIT_GRACE_SECONDS = 8
-processes.STOP_SECONDS = 0.1
-from worker import segmentation
+celery_worker.STOP_SECONDS = 0.1
+from worker.steps import segmentation
 def stuck(settings):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # as a call that does not come back to Python
     time.sleep(600)
-segmentation._load_in_turn = stuck
+segmentation.load_with_device_lock = stuck
 """
 
 

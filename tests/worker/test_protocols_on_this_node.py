@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from dicom_node.regions import region_for
-from voxtell.engine import BUNDLED_MODEL
-from voxtell.model.plans import Plans
 from worker.job_spec import JobSpec, Priority, Route
 from worker.protocols import (
     InactiveError,
@@ -22,7 +19,6 @@ from worker.protocols import (
     watched,
     work_facts,
 )
-from worker.protocols.on_this_node import BUNDLED_KNOWS
 from worker.settings import Settings
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
@@ -62,11 +58,6 @@ def test_a_protocol_for_the_published_weights_is_inactive_with_the_bundled_model
     bundled_elsewhere.mkdir()
     assert inactive(asked, settings(tmp_path, model=str(bundled_elsewhere)))
     assert not inactive(protocol(), settings(tmp_path))
-
-
-def test_the_listener_which_loads_no_model_knows_what_the_bundled_one_does():
-    card = Plans.read(BUNDLED_MODEL / "plans.json").card
-    assert {region_for(name).type for name in BUNDLED_KNOWS} == {region_for(name).type for name in card.knows}
 
 
 def test_what_the_bundled_model_has_not_learnt_is_said(tmp_path):

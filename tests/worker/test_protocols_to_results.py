@@ -14,7 +14,7 @@ from worker.explain.history import story_of
 from worker.ledger import JobState
 from worker.queue.embedded_server import running_queue
 from worker.steps import segmentation
-from worker.steps.segmentation import Desk
+from worker.steps.segmentation import SegmentationWorker
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
 PLANNING = {"name": "planning", "ae_title": "TPS", "host": "tps", "port": 104}
@@ -36,9 +36,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     (tmp_path / "home" / "protocols").mkdir(parents=True)
     made = Node(tmp_path / "home", destinations=(PACS, PLANNING))
     with running_queue(made.settings):
-        desk = Desk(made.settings)
-        desk.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
-        monkeypatch.setattr(Desk, "_mine", desk)
+        desk = SegmentationWorker(made.settings)
+        desk.engine = ThresholdSegmenter()  # type: ignore[assignment]
+        monkeypatch.setattr(SegmentationWorker, "_mine", desk)
         yield made
         desk.ledger.close()
         made.close()

@@ -16,7 +16,7 @@ from worker.job_spec import Prompt
 from worker.ledger import Job, JobState
 from worker.reports.inbox import ReportInbox
 from worker.results.write import write_outputs
-from worker.steps.segmentation import segment
+from worker.steps.pipeline import segment
 
 PROTOCOL = """
 name: lesions

@@ -18,14 +18,15 @@ from dicom_node.removal import Clearing
 from dicom_node.synthesis import ct_series
 from tests.support.twins import ThresholdSegmenter
 from voxtell import OutOfMemoryError
+from worker.engines import loading
+from worker.engines.devices import device_lock
 from worker.errors import EngineMissingError
 from worker.job_spec import Derived, Engine, JobSpec, Prompt, Route
 from worker.ledger import Job, JobState
-from worker.maintenance.locks import device_turn
 from worker.queue.embedded_server import running_queue
 from worker.settings import Destination, Settings, load
-from worker.steps import segmentation
-from worker.steps.segmentation import Desk
+from worker.steps import pipeline, segmentation
+from worker.steps.segmentation import SegmentationWorker
 
 SPACING = (3.0, 2.0, 1.5)
 
@@ -48,17 +49,17 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def desk(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[SegmentationWorker]:
     with running_queue(settings):
-        desk = Desk(settings)
-        monkeypatch.setattr(Desk, "_mine", desk)
-        desk.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
+        desk = SegmentationWorker(settings)
+        monkeypatch.setattr(SegmentationWorker, "_mine", desk)
+        desk.engine = ThresholdSegmenter()  # type: ignore[assignment]
         yield desk
         desk.ledger.close()
 
 
 @pytest.fixture
-def queued(desk: Desk, tmp_path: Path) -> Callable[..., Job]:
+def queued(desk: SegmentationWorker, tmp_path: Path) -> Callable[..., Job]:
     """A job on a stored series: a box of 4 x 6 x 8 voxels at 700 HU in water."""
 
     def queue(*prompts: str, instances: int = 9, **facts: Any) -> Job:
@@ -84,7 +85,9 @@ def queued(desk: Desk, tmp_path: Path) -> Callable[..., Job]:
     return queue
 
 
-def test_a_job_becomes_a_folder_of_results_and_a_line_in_the_ledger(desk: Desk, queued: Callable[..., Job]) -> None:
+def test_a_job_becomes_a_folder_of_results_and_a_line_in_the_ledger(
+    desk: SegmentationWorker, queued: Callable[..., Job]
+) -> None:
     job = queued("above 300", "nothing")
     segmentation.run(job.id)
     done = desk.ledger.jobs.get(job.id)
@@ -95,14 +98,16 @@ def test_a_job_becomes_a_folder_of_results_and_a_line_in_the_ledger(desk: Desk, 
     assert {path.name for path in desk.store.result_paths(job.id)} == {"seg.dcm", "result.json"}
 
 
-def test_what_the_model_was_never_taught_is_not_called_absent(desk: Desk, queued: Callable[..., Job]) -> None:
+def test_what_the_model_was_never_taught_is_not_called_absent(
+    desk: SegmentationWorker, queued: Callable[..., Job]
+) -> None:
     class OfBones(ThresholdSegmenter):
         info = replace(ThresholdSegmenter.info, knows=("nothing",))
 
         def unlearnt(self, prompts: Sequence[str]) -> list[str]:
             return [prompt for prompt in prompts if prompt == "liver"]
 
-    desk.segmenter = OfBones()  # type: ignore[assignment]
+    desk.engine = OfBones()  # type: ignore[assignment]
     job = queued("above 300", "nothing", "liver")
     segmentation.run(job.id)
     result = desk.ledger.jobs.get(job.id).result
@@ -114,7 +119,9 @@ def test_what_the_model_was_never_taught_is_not_called_absent(desk: Desk, queued
     assert sentence in seg.ImageComments
 
 
-def test_a_message_that_comes_twice_does_nothing_the_second_time(desk: Desk, queued: Callable[..., Job]) -> None:
+def test_a_message_that_comes_twice_does_nothing_the_second_time(
+    desk: SegmentationWorker, queued: Callable[..., Job]
+) -> None:
     job = queued("above 300")
     segmentation.run(job.id)
     first = desk.ledger.jobs.get(job.id)
@@ -123,7 +130,7 @@ def test_a_message_that_comes_twice_does_nothing_the_second_time(desk: Desk, que
 
 
 def test_a_job_reads_its_images_and_then_waits_for_its_turn_at_the_device(
-    desk: Desk, queued: Callable[..., Job]
+    desk: SegmentationWorker, queued: Callable[..., Job]
 ) -> None:
     asked = threading.Event()
 
@@ -132,9 +139,9 @@ def test_a_job_reads_its_images_and_then_waits_for_its_turn_at_the_device(
             asked.set()
             return super().__call__(*arguments, **options)
 
-    desk.segmenter, job = Noted(), queued("above 300")  # type: ignore[assignment]
+    desk.engine, job = Noted(), queued("above 300")  # type: ignore[assignment]
     assert desk.settings.device == "auto"  # another name of the same device
-    with ThreadPoolExecutor(1) as other, device_turn(desk.settings.home, desk.segmenter.device):
+    with ThreadPoolExecutor(1) as other, device_lock(desk.settings.home, desk.engine.device):
         claimed = desk.ledger.jobs.claim(job.id, desk.settings.lease_seconds)
         attempt = other.submit(desk.attempt, claimed)  # a Celery task is looked up anew in every thread
         assert not asked.wait(1)
@@ -144,14 +151,18 @@ def test_a_job_reads_its_images_and_then_waits_for_its_turn_at_the_device(
     assert done.result.seconds["turn"] > 0.5 > done.result.seconds["network"]
 
 
-def test_results_with_a_destination_wait_for_their_delivery(desk: Desk, queued: Callable[..., Job]) -> None:
+def test_results_with_a_destination_wait_for_their_delivery(
+    desk: SegmentationWorker, queued: Callable[..., Job]
+) -> None:
     job = queued("above 300", routes=(Route(to="pacs"), Route(to="planning")))
     segmentation.run(job.id)
     assert desk.ledger.jobs.get(job.id).state is JobState.SENDING
     assert desk.ledger.deliveries.due() == [(job.id, "pacs"), (job.id, "planning")]
 
 
-def test_a_prompt_that_finds_nothing_is_a_result_and_sends_nothing(desk: Desk, queued: Callable[..., Job]) -> None:
+def test_a_prompt_that_finds_nothing_is_a_result_and_sends_nothing(
+    desk: SegmentationWorker, queued: Callable[..., Job]
+) -> None:
     job = queued("nothing", routes=(Route(to="pacs"),))
     segmentation.run(job.id)
     done = desk.ledger.jobs.get(job.id)
@@ -159,7 +170,9 @@ def test_a_prompt_that_finds_nothing_is_a_result_and_sends_nothing(desk: Desk, q
     assert desk.ledger.deliveries.of_job(job.id) == []
 
 
-def test_a_bad_series_is_final_and_the_reason_names_what_is_wrong(desk: Desk, queued: Callable[..., Job]) -> None:
+def test_a_bad_series_is_final_and_the_reason_names_what_is_wrong(
+    desk: SegmentationWorker, queued: Callable[..., Job]
+) -> None:
     job = queued("above 300", instances=1)
     segmentation.run(job.id)
     failed = desk.ledger.jobs.get(job.id)
@@ -168,7 +181,7 @@ def test_a_bad_series_is_final_and_the_reason_names_what_is_wrong(desk: Desk, qu
 
 
 def test_a_job_whose_images_are_gone_fails_and_makes_nothing_of_the_rest(
-    desk: Desk, queued: Callable[..., Job]
+    desk: SegmentationWorker, queued: Callable[..., Job]
 ) -> None:
     job = queued("above 300")
     desk.store.series_paths(job.study_uid, job.series_uid)[-1].unlink()
@@ -179,14 +192,14 @@ def test_a_job_whose_images_are_gone_fails_and_makes_nothing_of_the_rest(
     assert desk.store.result_paths(job.id) == []
 
 
-def test_files_that_no_pacs_takes_wait_for_no_delivery(desk: Desk, queued: Callable[..., Job]) -> None:
+def test_files_that_no_pacs_takes_wait_for_no_delivery(desk: SegmentationWorker, queued: Callable[..., Job]) -> None:
     job = queued("above 300", outputs=("nifti",), routes=(Route(to="pacs"),))
     segmentation.run(job.id)
     assert desk.ledger.jobs.get(job.id).state is JobState.SEGMENTED
 
 
-def test_too_little_memory_is_tried_again_and_then_fails(desk: Desk, queued: Callable[..., Job]) -> None:
-    desk.segmenter = Failing(OutOfMemoryError("no room"))  # type: ignore[assignment]
+def test_too_little_memory_is_tried_again_and_then_fails(desk: SegmentationWorker, queued: Callable[..., Job]) -> None:
+    desk.engine = Failing(OutOfMemoryError("no room"))  # type: ignore[assignment]
     job = queued("above 300")
     segmentation.run(job.id)
     waiting = desk.ledger.jobs.get(job.id)
@@ -207,29 +220,29 @@ def test_too_little_memory_is_tried_again_and_then_fails(desk: Desk, queued: Cal
     ],
 )
 def test_what_a_machine_lacks_for_a_minute_does_not_end_a_job(
-    desk: Desk, queued: Callable[..., Job], error: Exception, words: str
+    desk: SegmentationWorker, queued: Callable[..., Job], error: Exception, words: str
 ) -> None:
     """Each job of a backlog would meet it once, and the backlog would be gone."""
     job = queued("above 300")
-    able, desk.segmenter = desk.segmenter, Failing(error)  # type: ignore[assignment]
+    able, desk.engine = desk.engine, Failing(error)  # type: ignore[assignment]
     segmentation.run(job.id)
     waiting = desk.ledger.jobs.get(job.id)
     assert waiting.state is JobState.QUEUED
     assert words in waiting.reason
-    desk.segmenter = able
+    desk.engine = able
     time.sleep(0.01)  # its backoff
     segmentation.run(job.id)
     assert desk.ledger.jobs.get(job.id).state is JobState.SEGMENTED
 
 
 def test_a_machine_that_goes_on_to_lack_something_ends_a_job_after_the_last_attempt(
-    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    desk: SegmentationWorker, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a GPU too the process stays: no error of CUDA is in it."""
     left: list[int] = []
     monkeypatch.setattr(segmentation, "leave_process", left.append)
     desk.settings = desk.settings.model_copy(update={"device": "cuda"})
-    desk.segmenter = Failing(OSError(errno.EIO, "Input/output error"))  # type: ignore[assignment]
+    desk.engine = Failing(OSError(errno.EIO, "Input/output error"))  # type: ignore[assignment]
     job = queued("above 300")
     while desk.ledger.jobs.get(job.id).state is JobState.QUEUED:
         segmentation.run(job.id)
@@ -238,7 +251,9 @@ def test_a_machine_that_goes_on_to_lack_something_ends_a_job_after_the_last_atte
     assert "Input/output error" in failed.reason
 
 
-def test_an_image_that_the_disk_does_not_give_is_asked_for_again(desk: Desk, queued: Callable[..., Job]) -> None:
+def test_an_image_that_the_disk_does_not_give_is_asked_for_again(
+    desk: SegmentationWorker, queued: Callable[..., Job]
+) -> None:
     job = queued("above 300")
     image = desk.store.series_paths(job.study_uid, job.series_uid)[4]
     image.rename(image.with_suffix(".there"))
@@ -253,7 +268,7 @@ def test_an_image_that_the_disk_does_not_give_is_asked_for_again(desk: Desk, que
 
 
 def test_images_that_lie_aside_to_be_removed_come_back_for_a_job_that_needs_them(
-    desk: Desk, queued: Callable[..., Job]
+    desk: SegmentationWorker, queued: Callable[..., Job]
 ) -> None:
     job = queued("above 300")
     Clearing(desk.store).set_aside(job.study_uid, 0.0)
@@ -262,8 +277,8 @@ def test_images_that_lie_aside_to_be_removed_come_back_for_a_job_that_needs_them
     assert Clearing(desk.store).leaving() == []
 
 
-def test_the_unexpected_fails_the_job_and_not_the_worker(desk: Desk, queued: Callable[..., Job]) -> None:
-    desk.segmenter = Failing(ZeroDivisionError("oops"))  # type: ignore[assignment]
+def test_the_unexpected_fails_the_job_and_not_the_worker(desk: SegmentationWorker, queued: Callable[..., Job]) -> None:
+    desk.engine = Failing(ZeroDivisionError("oops"))  # type: ignore[assignment]
     job = queued("above 300")
     segmentation.run(job.id)
     failed = desk.ledger.jobs.get(job.id)
@@ -273,17 +288,17 @@ def test_the_unexpected_fails_the_job_and_not_the_worker(desk: Desk, queued: Cal
 
 @pytest.mark.parametrize("while_loading", [True, False])
 def test_after_an_unexpected_error_on_a_gpu_the_job_is_tried_by_another_process(
-    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, while_loading: bool
+    desk: SegmentationWorker, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, while_loading: bool
 ) -> None:
     """An error of CUDA stays with its process; a backlog would fail there, job after job."""
     words, left = "CUDA error: an illegal memory access", []
     monkeypatch.setattr(segmentation, "leave_process", left.append)
     desk.settings = desk.settings.model_copy(update={"device": "cuda"})
     if while_loading:
-        monkeypatch.setattr(segmentation, "_load_in_turn", Failing(RuntimeError(words)))
-        del desk.segmenter
+        monkeypatch.setattr(segmentation, "load_with_device_lock", Failing(RuntimeError(words)))
+        del desk.engine
     else:
-        desk.segmenter = Failing(RuntimeError(words))  # type: ignore[assignment]
+        desk.engine = Failing(RuntimeError(words))  # type: ignore[assignment]
     job = queued("above 300")
     segmentation.run(job.id)
     assert (desk.ledger.jobs.get(job.id).state, left) == (JobState.QUEUED, [1])
@@ -295,17 +310,17 @@ def test_after_an_unexpected_error_on_a_gpu_the_job_is_tried_by_another_process(
 
 
 def test_a_node_without_the_engine_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmentation.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(EngineMissingError, match=r"pip install .*gpu"):
-        segmentation.load_segmenter(settings)
+        loading.load_engine(settings)
 
 
 @pytest.mark.parametrize("output", ["seg", "rtstruct"])
 def test_a_result_that_does_not_lie_where_its_mask_lies_is_never_sent(
-    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, output: str
+    desk: SegmentationWorker, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
-    honest = segmentation.from_network
-    monkeypatch.setattr(segmentation, "from_network", lambda *args: np.ascontiguousarray(honest(*args)[..., ::-1]))
+    honest = pipeline.from_network
+    monkeypatch.setattr(pipeline, "from_network", lambda *args: np.ascontiguousarray(honest(*args)[..., ::-1]))
     job = queued("above 300", outputs=(output,), routes=(Route(to="pacs"),))
     segmentation.run(job.id)
     failed = desk.ledger.jobs.get(job.id)
@@ -314,7 +329,9 @@ def test_a_result_that_does_not_lie_where_its_mask_lies_is_never_sent(
     assert desk.ledger.deliveries.due() == []
 
 
-def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(desk: Desk, queued: Callable[..., Job]) -> None:
+def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(
+    desk: SegmentationWorker, queued: Callable[..., Job]
+) -> None:
     job = queued("above 300", routes=(Route(to="pacs"),))
 
     class Cancelling(ThresholdSegmenter):
@@ -322,14 +339,14 @@ def test_a_job_cancelled_while_it_runs_leaves_no_result_in_the_ledger(desk: Desk
             desk.ledger.jobs.cancel(job.id)
             return super().__call__(*args, **options)
 
-    desk.segmenter = Cancelling()  # type: ignore[assignment]
+    desk.engine = Cancelling()  # type: ignore[assignment]
     segmentation.run(job.id)
     assert desk.ledger.jobs.get(job.id).state is JobState.CANCELLED
     assert desk.ledger.deliveries.due() == []
 
 
 def test_a_worker_that_stood_still_does_not_touch_the_results_of_its_successor(
-    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    desk: SegmentationWorker, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = queued("above 300", routes=(Route(to="pacs"),))
     published: list[bytes] = []
@@ -338,8 +355,8 @@ def test_a_worker_that_stood_still_does_not_touch_the_results_of_its_successor(
         """While it stands still, its lease runs out and another process, on another device, does the job."""
 
         def __call__(self, *arguments: Any, **options: Any) -> Any:
-            monkeypatch.setattr(segmentation, "device_turn", lambda *_device: nullcontext())
-            desk.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
+            monkeypatch.setattr(segmentation, "device_lock", lambda *_device: nullcontext())
+            desk.engine = ThresholdSegmenter()  # type: ignore[assignment]
             late = desk.ledger.database.clock
             desk.ledger.database.clock = lambda: late() + 2 * desk.settings.lease_seconds  # type: ignore[method-assign]
             desk.ledger.jobs.free_lost_leases(desk.settings.max_attempts)
@@ -347,14 +364,16 @@ def test_a_worker_that_stood_still_does_not_touch_the_results_of_its_successor(
             published.extend(path.read_bytes() for path in desk.store.result_paths(job.id))
             return super().__call__(*arguments, **options)
 
-    desk.segmenter = Overtaken()  # type: ignore[assignment]
+    desk.engine = Overtaken()  # type: ignore[assignment]
     segmentation.run(job.id)
     done = desk.ledger.jobs.get(job.id)
     assert (done.state, done.attempts) == (JobState.SENDING, 2)
     assert [path.read_bytes() for path in desk.store.result_paths(job.id)] == published
 
 
-def test_a_job_on_more_images_names_the_objects_of_the_one_before(desk: Desk, queued: Callable[..., Job]) -> None:
+def test_a_job_on_more_images_names_the_objects_of_the_one_before(
+    desk: SegmentationWorker, queued: Callable[..., Job]
+) -> None:
     older = queued("above 300", instances=8, outputs=("seg", "rtstruct"))
     segmentation.run(older.id)
     old = {one.file: one for one in desk.ledger.jobs.get(older.id).result.objects}
@@ -368,7 +387,7 @@ def test_a_job_on_more_images_names_the_objects_of_the_one_before(desk: Desk, qu
 
 
 def test_derived_structures_and_label_maps_come_by_job_and_destination(
-    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    desk: SegmentationWorker, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer = Destination(name="viewer", ae_title="V", host="h", seg="labelmap")
     monkeypatch.setattr(desk, "settings", desk.settings.model_copy(update={"destinations": (viewer,)}))
@@ -384,7 +403,7 @@ def test_derived_structures_and_label_maps_come_by_job_and_destination(
 
 
 def test_a_job_is_done_with_the_model_that_it_was_made_for(
-    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    desk: SegmentationWorker, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str | None] = []
 
@@ -392,7 +411,7 @@ def test_a_job_is_done_with_the_model_that_it_was_made_for(
         loaded.append(settings.model)
         return ThresholdSegmenter()
 
-    monkeypatch.setattr(segmentation, "load_segmenter", load_segmenter)
+    monkeypatch.setattr(loading, "load_engine", load_segmenter)
     for limit, model in ((300, "/models/one"), (301, None), (302, "/models/one"), (303, "/models/two")):
         job = queued(f"above {limit}", model=model)
         segmentation.run(job.id)
@@ -401,7 +420,7 @@ def test_a_job_is_done_with_the_model_that_it_was_made_for(
 
 
 def test_a_protocol_may_ask_for_other_settings_of_the_engine_than_the_node_has(
-    desk: Desk, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    desk: SegmentationWorker, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[tuple[float | None, float | None, bool]] = []
 
@@ -409,7 +428,7 @@ def test_a_protocol_may_ask_for_other_settings_of_the_engine_than_the_node_has(
         loaded.append((settings.early_exit, settings.skip_below, settings.resample))
         return ThresholdSegmenter()
 
-    monkeypatch.setattr(segmentation, "load_segmenter", load_segmenter)
+    monkeypatch.setattr(loading, "load_engine", load_segmenter)
     monkeypatch.setattr(desk, "settings", desk.settings.model_copy(update={"early_exit": 2.0, "resample": True}))
     for engine in (Engine(), Engine(early_exit=2), Engine(skip_below=-400), Engine(exact=True, skip_below=0)):
         job = queued("above 300", engine=engine)
@@ -418,13 +437,15 @@ def test_a_protocol_may_ask_for_other_settings_of_the_engine_than_the_node_has(
     assert loaded == [(2.0, -400.0, True), (None, 0.0, False)], "the node's own engine was there for the first two"
 
 
-def test_the_same_work_gives_the_same_uids(desk: Desk, queued: Callable[..., Job], tmp_path: Path) -> None:
+def test_the_same_work_gives_the_same_uids(
+    desk: SegmentationWorker, queued: Callable[..., Job], tmp_path: Path
+) -> None:
     job = queued("above 300")
     segmentation.run(job.id)
     (seg,) = [path for path in desk.store.result_paths(job.id) if path.name == "seg.dcm"]
     first = _uids(seg)
-    other = Desk(load(home=desk.settings.home, database_url=f"sqlite:///{tmp_path / 'other.sqlite'}"))
-    other.segmenter = ThresholdSegmenter()  # type: ignore[assignment]
+    other = SegmentationWorker(load(home=desk.settings.home, database_url=f"sqlite:///{tmp_path / 'other.sqlite'}"))
+    other.engine = ThresholdSegmenter()  # type: ignore[assignment]
     other.ledger.jobs.add(job.spec)
     claimed = other.ledger.jobs.claim(job.id, 60)
     assert claimed is not None

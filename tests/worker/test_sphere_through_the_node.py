@@ -14,7 +14,7 @@ from tests.support.images import affine_of, axis_orders, rotation, segment_point
 from tests.support.twins import ThresholdSegmenter
 from worker.job_spec import JobSpec, Prompt
 from worker.results.write import write_outputs
-from worker.steps.segmentation import segment
+from worker.steps.pipeline import segment
 
 SHAPE = (9, 14, 19)
 SPACING = (2.6, 1.7, 1.1)  # millimetres between slices, rows, columns

@@ -16,7 +16,7 @@ from tests.support.twins import ThresholdSegmenter
 from worker.job_spec import Derived, Finish, JobSpec, Output, Plausible, Prompt
 from worker.result import Result
 from worker.results.write import objects_named, write_outputs
-from worker.steps.segmentation import segment
+from worker.steps.pipeline import segment
 
 SPACING = (3.0, 2.0, 1.5)
 EVERYTHING: tuple[Output, ...] = ("seg", "rtstruct", "sr", "preview", "nifti")

@@ -15,12 +15,12 @@ from dicom_node.tls import client_context
 from worker.cli.destinations import answers, not_taken, senders_of
 from worker.cli.printing import print_json
 from worker.destinations import peer_of
+from worker.engines.loading import load_engine, require_engine
 from worker.errors import BrokerError, EngineMissingError, ProtocolError, WorkerError
 from worker.ledger import JobState, Ledger
 from worker.protocols import Protocol, inactive, problems_in, read_folder, ship_protocols, unknown_destinations
 from worker.queue.embedded_server import queue_answers, socket_path
 from worker.settings import Destination, Settings, load
-from worker.steps.segmentation import load_segmenter, require_engine
 
 GIB = 1024**3
 
@@ -126,7 +126,7 @@ def _engine(settings: Settings) -> str:
     from voxtell.errors import VoxTellError
 
     try:
-        model = load_segmenter(settings).info
+        model = load_engine(settings).info
     except VoxTellError as error:
         raise WorkerError(str(error)) from None
     return f"{model.name} {model.version} ({model.digest[:19]})"

@@ -7,7 +7,6 @@ import typer
 
 from worker.cli.printing import print_json, print_table
 from worker.settings import load
-from worker.steps.segmentation import require_engine
 
 app = typer.Typer(help="The network's weights.", no_args_is_help=True)
 
@@ -21,22 +20,18 @@ def fetch(
     text_model: Annotated[bool, typer.Option("--text-model", help="Also the 4-billion-parameter text model.")] = False,
 ) -> None:
     """Gets the published weights (1.8 GB), shows their licence, checks every digest; goes on where it stopped."""
-    require_engine()
-    from voxtell import hub
+    from worker.engines import models
 
-    folder = hub.fetch(load().home / "models", version, revision=revision, announce=typer.echo)
-    if text_model:
-        hub.fetch_text_model(typer.echo)
+    folder = models.fetch(load(), version, revision, text_model=text_model, announce=typer.echo)
     typer.echo(f"wrote {folder}; use it with VOXTELL_MODEL={folder}")
 
 
 @app.command()
 def verify(folder: Folder = None) -> None:
     """Recomputes the digests and runs a self-test of the network."""
-    require_engine()
-    from voxtell import hub
+    from worker.engines import models
 
-    for file, digest in hub.verify(_folder(folder)).items():
+    for file, digest in models.verify(folder or models.node_model(load())).items():
         typer.echo(f"ok  {file} {digest}")
     typer.echo("ok  self-test")  # which verify has run: it raises where the network fails it
 
@@ -44,18 +39,10 @@ def verify(folder: Folder = None) -> None:
 @app.command()
 def info(folder: Folder = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Describes the model: name, version, licence, digest, and what it is not for."""
-    require_engine()
-    from voxtell import hub
+    from worker.engines import models
 
-    facts = hub.describe(_folder(folder))
+    facts = models.describe(folder or models.node_model(load()))
     if as_json:
         print_json(facts)
     else:
         print_table(("", ""), facts.items())
-
-
-def _folder(folder: Path | None) -> Path:
-    from voxtell.engine import BUNDLED_MODEL
-
-    named = load().model
-    return folder or (Path(named) if named else BUNDLED_MODEL)

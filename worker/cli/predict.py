@@ -11,9 +11,10 @@ from rich.progress import Progress
 from typer.core import TyperCommand
 
 from worker.cli.offline import Nan, Orientation
+from worker.engines.loading import load_engine, require_engine
+from worker.engines.models import bank_labels
 from worker.results.writable import require_writable
 from worker.settings import Settings, load
-from worker.steps.segmentation import load_segmenter, require_engine
 
 if TYPE_CHECKING:
     from voxtell.nifti import ReadAs
@@ -64,7 +65,7 @@ def predict(
     work = read_jobs(jobs) if jobs is not None else jobs_for(files, prompts or [])
     if not no_overwrite or unfinished(work, output, save_combined):
         require_writable(output)
-    engine = load_segmenter(settings, use_bank=not no_precomputed)
+    engine = load_engine(settings, use_bank=not no_precomputed)
     if verbose:
         for job in work:
             typer.echo(f"{job.image}: {', '.join(job.prompts)}", err=True)
@@ -100,16 +101,12 @@ def _say_outcome(done: "FileOutcome", console: Console) -> None:
 
 def _print_bank(settings: Settings) -> None:
     """The prompts of the bank that `predict` would ask, one a line; no model is loaded."""
-    require_engine()
-    from voxtell.segmenter import bank_of
-    from voxtell.text.encoders import bank_labels
-
-    found = bank_of(settings.model, settings.bank)
-    if found is None:
+    labels = bank_labels(settings)
+    if labels is None:
         raise typer.BadParameter(
             "there is no embedding bank: name one (--embeddings FILE), or use a model that `model fetch` got."
         )
-    for label in bank_labels(found):
+    for label in labels:
         typer.echo(label)
 
 

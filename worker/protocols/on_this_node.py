@@ -5,12 +5,12 @@ head and neck, and everything else would come back empty, as if it had been look
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from dicom_node.regions import region_for
+from worker.engines.models import ModelNotHereError, bundled_card, folder_of
 from worker.errors import WorkerError
 from worker.job_spec import Route
 from worker.protocols.folder import ProtocolFolder
@@ -18,14 +18,6 @@ from worker.protocols.protocol import Protocol
 from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-PUBLISHED, BUNDLED = "published", "bundled"
-"""Names of models that are no folders."""
-
-BUNDLED_KNOWS = ("brainstem", "spinal cord", "parotid gland", "esophagus", "larynx", "mandible")
-"""What the bundled model was trained on (docs/explanation/model-card.md); the parotid gland on either side."""
-
-_CHECKPOINT = Path("fold_0") / "checkpoint_final.pth"  # only the published layout has it
 
 
 class InactiveError(WorkerError):
@@ -40,33 +32,10 @@ def model_of(protocol: Protocol, settings: Settings) -> str | None:
     Raises:
         InactiveError: the node does not have the model; says what to do.
     """
-    if protocol.model is None:
-        return settings.model
-    if protocol.model == BUNDLED:
-        return None
-    if protocol.model == PUBLISHED:
-        return _published(protocol, settings)
-    folder = settings.home / "models" / protocol.model  # an absolute path stays what it is
-    if not folder.is_dir():
-        raise InactiveError(
-            f"protocol '{protocol.name}' is inactive: its model {folder} is no folder; put it there, or correct `model`"
-        )
-    return str(folder)
-
-
-def _published(protocol: Protocol, settings: Settings) -> str:
-    """VOXTELL_MODEL where it is another than the bundled one, or the newest that `model fetch` brought."""
-    if settings.model is not None:
-        named = Path(settings.model)
-        if not named.exists() or (named / _CHECKPOINT).exists():  # a folder that only the segmentation worker sees
-            return settings.model
-    fetched = sorted((settings.home / "models").glob(f"voxtell_*/{_CHECKPOINT}"))
-    if fetched:
-        return str(fetched[-1].parents[1])
-    raise InactiveError(
-        f"protocol '{protocol.name}' is inactive: it needs the published weights, and this node has the bundled small "
-        "model only, which knows seven structures of the head and neck; get them with: voxtell-dicom model fetch"
-    )
+    try:
+        return folder_of(protocol.model, settings)
+    except ModelNotHereError as error:
+        raise InactiveError(f"protocol '{protocol.name}' is inactive: {error}") from None
 
 
 def inactive(protocol: Protocol, settings: Settings) -> str:
@@ -82,7 +51,7 @@ def beyond_bundled(protocol: Protocol, settings: Settings) -> str:
     """One sentence on the prompts that the bundled model, if the protocol runs with it, has never learnt; or ""."""
     if inactive(protocol, settings) or model_of(protocol, settings) is not None:
         return ""
-    known = {region_for(name).type for name in BUNDLED_KNOWS}
+    known = {region_for(name).type for name in bundled_card().knows}
     beyond = [prompt.text for prompt in protocol.prompts if region_for(prompt.text).type not in known]
     if not beyond:
         return ""

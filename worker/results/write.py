@@ -20,7 +20,7 @@ from datetime import datetime
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import highdicom
 import numpy as np
@@ -31,12 +31,10 @@ from dicom_node.objects.provenance import Algorithm, ObjectReference, Provenance
 from dicom_node.objects.result_set import KINDS, ResultSet
 from dicom_node.series import ImageSeries
 from dicom_node.volume import to_network, write_nifti
+from voxtell.engine import ModelInfo
 from worker.job_spec import JobSpec
 from worker.result import Found, ModelUsed, Result, ResultObject
 from worker.results.structures import Structure
-
-if TYPE_CHECKING:
-    import voxtell
 
 _NAME_BYTES: Final = 200  # of UTF-8; file systems take 255, with the number and the ending
 
@@ -51,7 +49,7 @@ class Segmented:
     series: ImageSeries
     structures: tuple[Structure, ...]
     masks: Masks
-    model: "voxtell.ModelInfo"
+    model: ModelInfo
     seconds: dict[str, float]
     review: tuple[Review, ...] = ()  # why a person should look at it
 

@@ -24,7 +24,7 @@ from worker.destinations import peer_of, web_peer_of
 from worker.errors import BrokerError, WorkerError
 from worker.ledger import Delivery, DeliveryState, Ledger
 from worker.maintenance.leases import kept
-from worker.maintenance.locks import destination_turn
+from worker.maintenance.locks import destination_lock
 from worker.maintenance.retries import backoff
 from worker.maintenance.storage_commitment import Commitments
 from worker.queue.broker import COMMIT_TASK, DELIVER_TASK, Broker, celery_app
@@ -37,23 +37,23 @@ log = structlog.get_logger(__name__)
 @shared_task(name=DELIVER_TASK)
 def run(job_id: str, destination: str) -> None:
     """One attempt to send a job's results to one destination. A message that comes twice does nothing."""
-    sender = DeliveryWorker.of_this_process()
-    with sender.turn(job_id, destination) as mine:
-        lease = sender.settings.delivery_lease_seconds
-        delivery = sender.ledger.deliveries.claim(job_id, destination, lease) if mine else None
+    worker = DeliveryWorker.of_this_process()
+    with worker.turn(job_id, destination) as mine:
+        lease = worker.settings.delivery_lease_seconds
+        delivery = worker.ledger.deliveries.claim(job_id, destination, lease) if mine else None
         if delivery is not None:
             facts = {"job": job_id, "destination": destination, "attempt": delivery.attempts}
             with structlog.contextvars.bound_contextvars(**facts):
-                sender.attempt(delivery)
+                worker.attempt(delivery)
 
 
 @shared_task(name=COMMIT_TASK)
 def ask(job_id: str, destination: str) -> None:
     """One question for storage commitment. A message that comes twice does nothing; one that is lost comes again."""
-    sender = DeliveryWorker.of_this_process()
-    with sender.turn(job_id, destination) as mine:
+    worker = DeliveryWorker.of_this_process()
+    with worker.turn(job_id, destination) as mine:
         if mine:
-            sender.commitments.ask(job_id, destination)
+            worker.commitments.ask(job_id, destination)
 
 
 class DeliveryWorker:
@@ -70,7 +70,7 @@ class DeliveryWorker:
 
     @classmethod
     def of_this_process(cls) -> "DeliveryWorker":
-        """The one sender of a worker process; made at the first delivery, after the fork."""
+        """The one of a worker process; made at the first delivery, after the fork."""
         if cls._mine is None:
             cls._mine = cls(load())
         return cls._mine
@@ -81,7 +81,7 @@ class DeliveryWorker:
 
         That one's message may have come meanwhile. It is looked up when the turn is over: none is dropped after that.
         """
-        with destination_turn(self.settings.home, destination) as mine:
+        with destination_lock(self.settings.home, destination) as mine:
             yield mine
         if not mine:
             return

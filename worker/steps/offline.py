@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from dicom_node.errors import SeriesError
+from worker.engines.loading import load_engine, settings_for
 from worker.errors import WorkerError
 from worker.job_spec import JobSpec, Output, Prompt
 from worker.protocols import Match, Protocol, inactive, read_protocol
@@ -21,7 +22,7 @@ from worker.selection.choose import choose
 from worker.selection.select import spec_of, with_report
 from worker.selection.study_volumes import StudyVolume, studies_in
 from worker.settings import Settings
-from worker.steps.segmentation import load_segmenter, segment, settings_for
+from worker.steps.pipeline import segment
 
 log = structlog.get_logger(__name__)
 
@@ -66,15 +67,15 @@ def run_study(
     chosen, reasons = _choose(asked, reported, study, settings)
     folders = _folders(output, chosen)
     done: list[dict[str, Any]] = []
-    segmenter = None
+    engine = None
     for (volume, spec), folder in zip(chosen, folders, strict=True):
         wanted = settings_for(spec, settings)
-        segmenter = segmenter or load_segmenter(wanted)
+        engine = engine or load_engine(wanted)
         try:
             found = segment(
                 [file.path for file in volume.files],
                 spec.prompts,
-                segmenter,
+                engine,
                 derived=spec.derived,
                 volume=spec.volume,
                 straighten=wanted.resample_tilt,

@@ -1,0 +1,100 @@
+"""Loads the engine of a job: the model directory says which engine it is, that engine says what can be set.
+
+Only a process that loads an engine loads torch, and only then.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from voxtell.engine import BUNDLED_MODEL, Engine, Layout, recognise
+from worker.engines.devices import device_lock
+from worker.errors import EngineMissingError, EngineOptionError
+from worker.job_spec import JobSpec
+from worker.settings import Settings
+
+_NOT_THE_ENGINES = {"exact", "resample_tilt"}  # of a protocol's `engine`: how the others are read, and the pipeline's
+
+
+def load_engine(settings: Settings, *, use_bank: bool = True) -> Engine:
+    """The model that the settings name, on the device that they name, with the options that they set.
+
+    Raises:
+        EngineMissingError: the node was installed without torch.
+        EngineOptionError: an option has a value that the engine does not take.
+        ModelError: the model's files are missing or not what they should be.
+    """
+    require_engine()
+    directory = _directory(settings)
+    layout = recognise(directory)
+    return layout.load(
+        directory, _device(settings), settings.bank, use_bank=use_bank, options=options_of(settings, layout)
+    )
+
+
+def load_with_device_lock(settings: Settings) -> Engine:
+    """`load_engine` while no other process computes: what a network at work leaves of a GPU may be too little."""
+    require_engine()
+    with device_lock(settings.home, _device(settings)):
+        return load_engine(settings)
+
+
+def options_of(settings: Settings, layout: Layout) -> Any:
+    """The options of an engine, from the settings of the same names; others are not read.
+
+    Raises:
+        EngineOptionError: names the option and what is wrong with it.
+    """
+    shared = layout.options.__dataclass_fields__.keys() & Settings.model_fields.keys()
+    try:
+        return TypeAdapter(layout.options).validate_python({name: getattr(settings, name) for name in shared})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"])
+        raise EngineOptionError(
+            f"option {option} of engine {layout.engine}: {first['msg']} (got {first['input']!r})"
+        ) from None
+
+
+def settings_for(spec: JobSpec, settings: Settings) -> Settings:
+    """The node's settings with the model of a job, and with what its protocol says of the engine.
+
+    Raises:
+        EngineOptionError: the protocol sets an option that the engine of its model does not have.
+        ModelError: the engine of its model cannot be told.
+    """
+    exact: dict[str, object] = {"early_exit": None, "skip_below": None, "coarse_first": None, "resample": False}
+    asked = spec.engine.model_dump(exclude={"exact"}, exclude_none=True)
+    changed = settings.model_copy(update={"model": spec.model} | (exact if spec.engine.exact else {}) | asked)
+    if options := asked.keys() - _NOT_THE_ENGINES:
+        layout = recognise(_directory(changed))
+        if beyond := options - layout.options.__dataclass_fields__.keys():
+            raise EngineOptionError(
+                f"protocol '{spec.protocol}' sets {', '.join(sorted(beyond))} in `engine`, which the engine of its "
+                f"model, {layout.engine}, does not have; leave it out"
+            )
+    return changed
+
+
+def engine_key(settings: Settings) -> tuple[object, ...]:
+    """What decides which engine is loaded: jobs with the same key share it."""
+    return settings.model, settings.early_exit, settings.skip_below, settings.coarse_first, settings.resample
+
+
+def require_engine() -> None:
+    """Raises EngineMissingError if the node was installed without torch."""
+    if importlib.util.find_spec("torch") is None:
+        raise EngineMissingError
+
+
+def _directory(settings: Settings) -> Path:
+    return Path(settings.model) if settings.model else BUNDLED_MODEL
+
+
+def _device(settings: Settings) -> str:
+    """The device by torch's name, with `auto` decided. Loads torch."""
+    from voxtell.inference.runner import pick_device
+
+    return str(pick_device(settings.device))

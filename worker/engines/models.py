@@ -1,0 +1,112 @@
+"""Model directories on this node: the bundled model, published weights that were fetched, and a site's own.
+
+Nothing here loads torch except where it says so.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from voxtell.card import Card, read_card
+from voxtell.engine import BUNDLED_MODEL, recognise
+from worker.engines.loading import require_engine
+from worker.errors import WorkerError
+from worker.settings import Settings
+
+PUBLISHED, BUNDLED = "published", "bundled"
+"""Names of models that are no folders."""
+
+_CHECKPOINT = Path("fold_0") / "checkpoint_final.pth"  # only the published layout has it
+
+
+class ModelNotHereError(WorkerError):
+    """The node does not have the model."""
+
+    retry = "usage"
+
+
+def folder_of(name: str | None, settings: Settings) -> str | None:
+    """The directory of the model that a protocol names, or of the node's model; None is the bundled one.
+
+    Raises:
+        ModelNotHereError: the node does not have the model; says what to do.
+    """
+    if name is None:
+        return settings.model
+    if name == BUNDLED:
+        return None
+    if name == PUBLISHED:
+        return _published(settings)
+    folder = settings.home / "models" / name  # an absolute path stays what it is
+    if not folder.is_dir():
+        raise ModelNotHereError(f"its model {folder} is no folder; put it there, or correct `model`")
+    return str(folder)
+
+
+def _published(settings: Settings) -> str:
+    """VOXTELL_MODEL where it is another than the bundled one, or the newest that `model fetch` brought."""
+    if settings.model is not None:
+        named = Path(settings.model)
+        if not named.exists() or (named / _CHECKPOINT).exists():  # a folder that only the segmentation worker sees
+            return settings.model
+    fetched = sorted((settings.home / "models").glob(f"voxtell_*/{_CHECKPOINT}"))
+    if fetched:
+        return str(fetched[-1].parents[1])
+    raise ModelNotHereError(
+        "it needs the published weights, and this node has the bundled small model only, which knows seven structures "
+        "of the head and neck; get them with: voxtell-dicom model fetch"
+    )
+
+
+def bundled_card() -> Card:
+    """What the bundled model says of itself: its name, its licence, what it knows."""
+    return read_card()
+
+
+def node_model(settings: Settings) -> Path:
+    """The directory of the node's model."""
+    return Path(settings.model) if settings.model else BUNDLED_MODEL
+
+
+def describe(directory: Path) -> dict[str, Any]:
+    """Facts on a model for people. Loads torch. Raises `ModelError`, `EngineMissingError`."""
+    require_engine()
+    return recognise(directory).describe(directory)
+
+
+def verify(directory: Path) -> dict[str, str]:
+    """Recomputes a model's digests and runs its self-test; returns file -> digest. Loads torch.
+
+    Raises:
+        ModelError: a file changed, or the self-test failed. EngineMissingError: the engine is not installed.
+    """
+    require_engine()
+    return recognise(directory).verify(directory)
+
+
+def fetch(
+    settings: Settings, version: str, revision: str | None, *, text_model: bool, announce: Callable[[str], None]
+) -> Path:
+    """Fetches published weights, and with `text_model` the text model, into the node's home. Loads torch.
+
+    Raises:
+        FetchError: the hub cannot be reached. ModelError: it does not have them, or a file is damaged.
+        EngineMissingError: the engine is not installed.
+    """
+    require_engine()
+    from voxtell import hub
+
+    folder = hub.fetch(settings.home / "models", version, revision=revision, announce=announce)
+    if text_model:
+        hub.fetch_text_model(announce)
+    return folder
+
+
+def bank_labels(settings: Settings) -> list[str] | None:
+    """The prompts in the embedding bank of the node's model; None where there is no bank. Loads torch."""
+    require_engine()
+    from voxtell.segmenter import bank_of
+    from voxtell.text import encoders
+
+    found = bank_of(settings.model, settings.bank)
+    return None if found is None else list(encoders.bank_labels(found))

@@ -1,0 +1,89 @@
+"""One segmentation, without ledger, queue and results folder: read, reorient, ask, reorient back, name."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import highdicom
+
+from dicom_node.masks.packed import Mask, Masks, PackedMask
+from dicom_node.objects.verify import check_way_back
+from dicom_node.series import ImageSeries, read_series, read_volume
+from dicom_node.volume import from_network, to_network
+from voxtell.engine import Engine
+from worker.job_spec import Derived, Prompt
+from worker.results.plausibility import grid_reviews, reviews
+from worker.results.structures import finished, structures_of
+from worker.results.write import Segmented
+
+
+def segment(
+    paths: Sequence[Path],
+    prompts: Sequence[Prompt],
+    engine: Engine,
+    *,
+    derived: Sequence[Derived] = (),
+    volume: str | None = None,
+    straighten: bool = False,
+    turn: AbstractContextManager[None] | None = None,
+    progress: Callable[[float], None] = lambda _part: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Segmented:
+    """Reads a volume, asks the network for each prompt, brings the masks back to the source frames, finishes them.
+
+    `volume` is its name in a series of several; `straighten` shows the network a tilted gantry's slices where they lie.
+    The network is asked within `turn`, if one is given.
+
+    Raises:
+        SeriesError: the files are not one regular volume; names the slice.
+        VoxTellError: the engine cannot do it; its `retry` says whether another attempt makes sense.
+        ResultError: a mask on the slices does not lie where the network saw it.
+        StructureError: a structure needs one that is not there.
+    """
+    clock = _Clock()
+    series = read_series(paths) if volume is None else read_volume(paths, volume)
+    network = to_network(series, straighten=straighten)
+    clock.lap("read")
+    with turn or nullcontext():
+        clock.lap("turn")
+        found = engine(
+            network.array,
+            [prompt.text for prompt in prompts],
+            spacing=network.spacing,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    clock.lap("network")
+    back = Masks(_back(prompt, seen, network, series) for prompt, seen in zip(prompts, found, strict=True))
+    del found
+    clock.lap("back")
+    masks = finished(back, prompts, derived, series.affine)
+    unlearnt = engine.unlearnt([prompt.text for prompt in prompts]) if engine.info.knows else ()
+    structures = structures_of(masks, prompts, derived, series.affine, unlearnt)
+    clock.lap("finish")
+    review = (*grid_reviews(network.affine, network.spacing, engine.info.spacing_max), *reviews(structures, masks))
+    info = engine.info
+    if straighten and series.tilt_degrees:  # another grid, other masks: other UIDs
+        info = replace(info, digest=f"{info.digest} straightened")
+    return Segmented(series, structures, masks, info, clock.seconds, review)
+
+
+def _back(prompt: Prompt, seen: Mask, network: highdicom.Volume, series: ImageSeries) -> PackedMask:
+    """One mask (S, A, R) on the slices; one after the other, so that no second set of whole arrays is held."""
+    (mask,) = from_network(seen[None], network, series)
+    check_way_back(prompt.label, seen, network.get_geometry(), mask, series)
+    return PackedMask.of(mask)
+
+
+class _Clock:
+    """Seconds per step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step], self._last = now - self._last, now
