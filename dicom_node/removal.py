@@ -56,7 +56,11 @@ class Aside:
 
 
 class Clearing:
-    """Takes studies and results out of a store. Several processes may do so at once. Raises OSError."""
+    """Takes studies and results out of a store; several processes may do so at once.
+
+    Raises:
+        OSError: every method, when the disk fails.
+    """
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store, self._clock = store, clock

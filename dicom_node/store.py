@@ -154,7 +154,11 @@ class Store:
         self.put(content, study_uid=study_uid, series_uid=series_uid, sop_uid=path.stem)
 
     def series_paths(self, study_uid: str, series_uid: str) -> list[Path]:
-        """The files of a series, sorted by name; empty when the series is unknown. Raises ValueError for no UID."""
+        """The files of a series, sorted by name; empty when the series is unknown.
+
+        Raises:
+            ValueError: one of the UIDs is none.
+        """
         return sorted(self._series_folder(study_uid, series_uid).glob("*.dcm"))
 
     def count(self, study_uid: str, series_uid: str) -> int:

@@ -132,7 +132,11 @@ class Reception:
         _log.warning("instance_quarantined", extra=facts)
 
     def _checked_header(self, file: Incoming) -> Header:
-        """The UIDs of the data set, if it is the instance announced (PS3.4 table B.2-1, A9xx). Raises RefusedError."""
+        """The UIDs of the data set.
+
+        Raises:
+            RefusedError: it is not the instance announced (PS3.4 table B.2-1, A9xx), or cannot be read (Cxxx).
+        """
         announced = self._announced
         try:
             with file.reader(self._data_set_at) as data_set:

@@ -59,14 +59,22 @@ class Sessions:
             return {series for session in self._open if session.is_alive() for series in session.series}
 
     def brings(self, session: "Session", series: SeriesKey) -> None:
-        """Note that a session brought its first instance of a series. Raises OSError when it cannot be announced."""
+        """Note that a session brought its first instance of a series.
+
+        Raises:
+            OSError: it cannot be announced to the other processes.
+        """
         with self._lock:
             session.series.add(series)
             self._open.add(session)
         self._announce()
 
     def over(self, session: "Session") -> None:
-        """Forget a session that is over. Raises OSError when it cannot be announced."""
+        """Forget a session that is over.
+
+        Raises:
+            OSError: that cannot be announced to the other processes.
+        """
         with self._lock:
             self._open.discard(session)
         self._announce()
@@ -91,8 +99,11 @@ class Session:
     def arrived(self, header: Header, receipt: Receipt, origin: Origin) -> None:
         """Report an instance that is durable and about to be acknowledged.
 
-        Its series is open before `on_arrival` is called. Raises what `on_arrival` raises, and OSError when the series
-        cannot be announced to the other processes; the sender must not be told Success then.
+        Its series is open before `on_arrival` is called.
+
+        Raises:
+            OSError: the series cannot be announced to the other processes.
+            Exception: what `on_arrival` raises. In both cases the sender must not be told Success.
         """
         key = (header.study_uid, header.series_uid)
         if key not in self.series:
@@ -115,7 +126,11 @@ class Session:
     def end(self, *, aborted: bool) -> None:
         """Report the end, the first time it is called; the series stay open until `on_end` has returned or raised.
 
-        `aborted` is True for anything but an orderly release. Raises what `on_end` raises.
+        `aborted` is True for anything but an orderly release.
+
+        Raises:
+            OSError: the end cannot be announced to the other processes.
+            Exception: what `on_end` raises.
         """
         if self._ended:
             return

@@ -53,7 +53,11 @@ class Incoming:
         return reader
 
     def sync(self) -> None:
-        """Wait until the content is on the disk; its name need not be. Raises OSError."""
+        """Wait until the content is on the disk; its name need not be.
+
+        Raises:
+            OSError: the disk fails.
+        """
         os.fsync(self._descriptor)
 
     def digest(self) -> str:

@@ -62,7 +62,11 @@ class Workspace:
             raise
 
     def announced_by_others(self) -> set[SeriesKey]:
-        """The series that the other living processes have announced. Raises OSError."""
+        """The series that the other living processes have announced.
+
+        Raises:
+            OSError: the disk fails.
+        """
         found: set[SeriesKey] = set()
         for folder in _folders(self._incoming):
             with contextlib.suppress(FileNotFoundError):  # it ended meanwhile, or has announced nothing yet
