@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from typing import Final
+from typing import Any, Final
 
 MAX_LENGTH: Final = 64  # characters, PS3.5 section 9.1
 
@@ -22,14 +22,21 @@ def is_uid(text: str) -> bool:
     return len(text) <= MAX_LENGTH and _UID.fullmatch(text) is not None
 
 
+def fingerprint(facts: Any) -> bytes:
+    """SHA-256 (32 bytes) of facts that JSON can hold; the order of keys does not matter, that of lists does.
+
+    Every identity of this project is made of these bytes, so their form never changes.
+    """
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
+
+
 def derived_uid(*parts: str) -> str:
     """Derives a UID from `parts`: the same parts in the same order always give the same UID.
 
     The form is `2.25.<integer>` of a UUID (PS3.5 section B.2); the UUID is version 8 of RFC 9562, made of the first
     128 bits of SHA-256 over the parts.
     """
-    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
-    number = int.from_bytes(digest[:16], "big")
+    number = int.from_bytes(fingerprint(parts)[:16], "big")
     number = (number & ~_VERSION_BITS) | (8 << 76)
     number = (number & ~_VARIANT_BITS) | (0x8000 << 48)
     return f"2.25.{number}"

@@ -1,12 +1,12 @@
 """What a job is to do, as it stands in the ledger: enough to run it again on any machine."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from worker.identity import deciding_facts, digest_of
 
 Output = Literal["seg", "rtstruct", "sr", "preview", "nifti"]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -110,6 +110,7 @@ class JobSpec(Frozen):
     series_uid: str
     volume: str | None = None  # which volume of a series that holds several (phase, echo, b-value); None: the only one
     instances: tuple[str, ...]  # SOP Instance UIDs, sorted
+    frames: str | None = None  # digest of the frames, where a multi-frame image holds frames of other volumes, too
     protocol: str
     protocol_digest: str
     prompts: tuple[Prompt, ...]
@@ -133,10 +134,18 @@ class JobSpec(Frozen):
 
     @property
     def job_id(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of the work: the same work is the same job, changed input a new one."""
-        facts = self.model_dump(mode="json", exclude=CIRCUMSTANCES)
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        """16 hexadecimal digits of what the job is made of (`worker.identity`): the same work is the same job.
+
+        A job that is in a ledger keeps the id it has there; see `same_work`.
+        """
+        return digest_of(deciding_facts(self, CIRCUMSTANCES))
+
+    def same_work(self, older: Self) -> bool:
+        """Whether a job that is in the ledger, under whatever id, does this work already."""
+        if self.frames and not older.frames:  # written when volumes of one file were told apart by their names alone
+            return self.volume == older.volume and self.model_copy(update={"frames": None}).job_id == older.job_id
+        return self.job_id == older.job_id
 
 
-CIRCUMSTANCES = {"routes", "priority", "window", "release", "shadow"}
-"""What changes where and when a result goes, not what it is."""
+CIRCUMSTANCES: Final = dict.fromkeys(("volume", "routes", "priority", "window", "release", "shadow"), True)
+"""What a volume is called, and what changes where and when a result goes: nothing of what it is."""

@@ -36,7 +36,8 @@ def test_other_images_are_another_job(uids, others):
     [
         ({"routes": (Route(to="pacs"),)}, True),
         ({"priority": "urgent", "window": ("22:00", "06:00"), "release": True, "shadow": True}, True),
-        ({"volume": "echo 2"}, False),
+        ({"volume": "echo 2"}, True),
+        ({"frames": "0" * 16}, False),
         ({"derived": (Derived(name="both", union=("liver",)),)}, False),
         ({"prompts": (Prompt(text="liver", finish=Finish(fill_holes=True)),)}, False),
         ({"series_uid": "1.2.4"}, False),
@@ -64,3 +65,16 @@ def test_work_that_makes_no_sense_is_refused():
         JobSpec.of(instances=["1.2.3.1"], **(FACTS | {"outputs": ("hologram",)}))
     with pytest.raises(ValidationError):
         JobSpec.of(instances=["1.2.3.1"], colour="red", **FACTS)
+
+
+def test_volumes_of_one_file_are_told_apart_by_their_frames_and_by_name_where_an_old_job_says_nothing_of_frames():
+    first, second = (
+        JobSpec.of(instances=["1.2.3.1"], **FACTS, frames=digit * 16, volume=name)
+        for digit, name in (("1", "EchoTime=5"), ("2", "EchoTime=90"))
+    )
+    old = JobSpec.of(instances=["1.2.3.1"], **FACTS, volume="EchoTime=5")
+    assert first.job_id != second.job_id
+    assert first.same_work(first.model_copy(update={"volume": "another name"}))
+    assert not second.same_work(first)
+    assert first.same_work(old)
+    assert not second.same_work(old)

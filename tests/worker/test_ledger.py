@@ -209,7 +209,7 @@ def test_the_predecessor_is_the_newest_older_job_with_results(ledger, clock):
 def test_of_a_series_that_became_two_volumes_only_the_one_on_the_same_images_replaces_the_older_result(ledger, clock):
     older = sending(ledger, "pacs")
     clock.passes(10)
-    first = work().model_copy(update={"volume": "EchoTime=10"})
+    first = work(images=2).model_copy(update={"volume": "EchoTime=10"})
     second = work(series="1.2.3.5").model_copy(update={"series_uid": first.series_uid, "volume": "EchoTime=20"})
     assert ledger.jobs.add(first)
     assert ledger.jobs.add(second)

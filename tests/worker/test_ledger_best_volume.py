@@ -7,7 +7,10 @@ from worker.result import Result
 
 
 def on(series: str, volume: str | None = None, study: str = "1.2.3", protocol: str = "liver") -> JobSpec:
-    return work(series=series, protocol=protocol).model_copy(update={"volume": volume, "study_uid": study})
+    images = 3 if volume is None else 4  # the same images would be the same work, whatever their volume is called
+    return work(series=series, protocol=protocol, images=images).model_copy(
+        update={"volume": volume, "study_uid": study}
+    )
 
 
 def test_a_better_volume_cancels_the_jobs_that_have_sent_nothing(ledger):

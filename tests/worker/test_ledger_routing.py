@@ -214,7 +214,9 @@ def test_a_job_is_not_to_be_had_outside_its_window(ledger, clock):
 
 
 def test_two_volumes_of_one_series_are_two_jobs_that_leave_each_other_alone(ledger):
-    arterial, venous = (work().model_copy(update={"volume": name}) for name in ("arterial", "venous"))
+    others = work(series="1.2.3.4.9").instances
+    arterial = work().model_copy(update={"volume": "arterial", "instances": others})
+    venous = work().model_copy(update={"volume": "venous"})
     assert ledger.jobs.add(arterial)
     assert ledger.jobs.add(venous)
     assert [ledger.jobs.get(task.job_id).state for task in (arterial, venous)] == [JobState.QUEUED] * 2
@@ -222,6 +224,15 @@ def test_two_volumes_of_one_series_are_two_jobs_that_leave_each_other_alone(ledg
     assert ledger.jobs.add(later)
     assert ledger.jobs.get(arterial.job_id).superseded_by is None
     assert ledger.jobs.get(venous.job_id).superseded_by == later.job_id
+
+
+def test_a_second_volume_of_a_series_leaves_the_job_on_the_first_alone(ledger):
+    first = claimed(ledger)
+    assert not ledger.jobs.add(first.spec.model_copy(update={"volume": "arterial"}))  # named now, and the same work
+    others = work(series="1.2.3.4.9").instances
+    assert ledger.jobs.add(work().model_copy(update={"volume": "venous", "instances": others}))
+    kept = ledger.jobs.get(first.id)
+    assert (kept.state, kept.superseded_by) == (JobState.SEGMENTING, None)
 
 
 def test_a_series_that_turned_out_to_be_two_volumes_supersedes_the_one(ledger):

@@ -128,7 +128,10 @@ def test_a_protocol_has_the_digest_that_old_results_carry(ledger: Ledger) -> Non
 @pytest.mark.parametrize("story", STORIES)
 def test_the_same_work_is_the_job_that_it_was(ledger: Ledger, story: str) -> None:
     before = ledger.jobs.find()
-    assert not ledger.jobs.add(job_of(ledger, story).spec)
+    spec = job_of(ledger, story).spec
+    assert ledger.jobs.id_of(spec) == STORIES[story]
+    assert ledger.jobs.id_of(spec) != spec.job_id  # ids are made of other facts by now
+    assert not ledger.jobs.add(spec)
     assert ledger.jobs.find() == before
 
 

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from dicom_node.errors import UnreadableError
 from dicom_node.synthesis import Subject, ct_series
 from worker.protocols import Candidate, Match
-from worker.selection.study_volumes import FolderError, candidates_in, read_headers, readable, series_in
+from worker.selection.study_volumes import FolderError, candidates_in, read_headers, readable, series_in, studies_in
 
 
 def ct(folder, slices, **subject):
@@ -113,3 +113,13 @@ def test_sequences_are_there_or_not(tmp_path):
         header.RequestAttributesSequence = [Dataset() for _ in range(items)]
         match = Match.model_validate({"RequestAttributesSequence": {"present": True}})
         assert match.ask(Candidate([header]))[0] is bool(items)
+
+
+def test_a_volume_says_which_frames_are_its_own_where_its_file_holds_others_too(tmp_path, shared_data):
+    (volumes,) = studies_in(shared_data("mr_enhanced/philips_fieldmap"))
+    assert len(volumes) > 1
+    assert len({tuple(volume.instances) for volume in volumes}) == 1  # all in one file
+    assert len({volume.frames for volume in volumes} - {None}) == len(volumes)
+    ct(tmp_path / "one", 3)
+    (whole,) = studies_in(tmp_path / "one")
+    assert [volume.frames for volume in whole] == [None]

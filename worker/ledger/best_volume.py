@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from worker.job_spec import JobSpec
 from worker.ledger.database import Database
+from worker.ledger.known_work import known_id
 from worker.ledger.schema import jobs
 from worker.ledger.states import JobState, those
 
@@ -31,13 +32,14 @@ class BestVolumeLedger:
         now = self._database.now()
         other = (jobs.c.series_uid != spec.series_uid) | ((spec.volume or "") != _VOLUME)
         rivals = (jobs.c.study_uid == spec.study_uid) & (jobs.c.protocol == spec.protocol) & other
-        reason = f"superseded by job {spec.job_id}: a better volume of the study arrived"
-        cancelled = {"state": JobState.CANCELLED, "reason": reason, "superseded_by": spec.job_id, "updated_at": now}
         again = {"state": JobState.QUEUED, "reason": "", "superseded_by": None, "attempts": 0, "updated_at": now}
-        mine = (jobs.c.id == spec.job_id) & (jobs.c.state == JobState.CANCELLED) & jobs.c.superseded_by.is_not(None)
         unsent = jobs.c.state.in_(those(JobState, lambda state: state.is_unsent))
         with self._database.write() as connection:
-            connection.execute(sa.update(jobs).where(rivals, unsent).values(cancelled))
+            job_id = known_id(connection, spec) or spec.job_id
+            reason = f"superseded by job {job_id}: a better volume of the study arrived"
+            cancelled = {"state": JobState.CANCELLED, "reason": reason, "superseded_by": job_id, "updated_at": now}
+            connection.execute(sa.update(jobs).where(rivals, unsent, jobs.c.id != job_id).values(cancelled))
+            mine = (jobs.c.id == job_id) & (jobs.c.state == JobState.CANCELLED) & jobs.c.superseded_by.is_not(None)
             return bool(connection.execute(sa.update(jobs).where(mine).values(again)).rowcount)
 
 

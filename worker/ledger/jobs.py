@@ -10,6 +10,7 @@ from worker.job_spec import JobSpec, Priority
 from worker.ledger import windows
 from worker.ledger.database import Database, insert
 from worker.ledger.job_of_deliveries import forget_taken, has_deliveries, open_deliveries, retry_failed
+from worker.ledger.known_work import known_id
 from worker.ledger.records import Job, as_record
 from worker.ledger.routing import destinations
 from worker.ledger.schema import jobs
@@ -52,11 +53,18 @@ class JobLedger:
         with self._database.write() as connection:
             if came_before_removal(connection, spec):
                 return False
+            if known_id(connection, spec) is not None:
+                return False
             statement = insert(connection, jobs).values(row).on_conflict_do_nothing().returning(jobs.c.id)
             if connection.execute(statement).first() is None:
                 return False
             supersede_older(connection, spec, now)
         return True
+
+    def id_of(self, spec: JobSpec) -> str:
+        """The id of the job that does this work, or the one that it would get."""
+        with self._database.read() as connection:
+            return known_id(connection, spec) or spec.job_id
 
     def get(self, job_id: str) -> Job:
         """The job of that id, or of the only id that starts so.

@@ -31,8 +31,12 @@ def came_before_removal(connection: sa.Connection, spec: JobSpec) -> bool:
 
 def supersede_older(connection: sa.Connection, spec: JobSpec, now: float) -> None:
     """Marks the older jobs on the volume as superseded; those without results that may be sent are CANCELLED."""
-    older = on_volume_of(spec) & (jobs.c.id != spec.job_id) & jobs.c.superseded_by.is_(None)
-    connection.execute(sa.update(jobs).where(older).values(superseded_by=spec.job_id, updated_at=now))
+    candidates = sa.select(jobs.c.id, jobs.c.work).where(
+        on_volume_of(spec), jobs.c.id != spec.job_id, jobs.c.superseded_by.is_(None)
+    )
+    rows = connection.execute(candidates).all()
+    older = [row.id for row in rows if is_same_volume(spec, JobSpec.model_validate(row.work))]
+    connection.execute(sa.update(jobs).where(jobs.c.id.in_(older)).values(superseded_by=spec.job_id, updated_at=now))
     connection.execute(
         sa.update(jobs)
         .where(jobs.c.superseded_by == spec.job_id)
@@ -41,8 +45,14 @@ def supersede_older(connection: sa.Connection, spec: JobSpec, now: float) -> Non
     )
 
 
-def replaces(spec: JobSpec, older: JobSpec) -> bool:
-    """Whether the objects of `work` replace those of `older`, which is on the same series by the same protocol."""
-    if older.shadow and not spec.shadow:
-        return False
+def is_same_volume(spec: JobSpec, older: JobSpec) -> bool:
+    """Whether a job among those `on_volume_of` is on the same volume, although a name may have been added to it.
+
+    The first volume of a series has no name until a second one arrives, which shares no image with it.
+    """
     return spec.volume == older.volume or not set(spec.instances).isdisjoint(older.instances)
+
+
+def replaces(spec: JobSpec, older: JobSpec) -> bool:
+    """Whether the objects of `spec` replace those of `older`, which is among the jobs `on_volume_of` it."""
+    return is_same_volume(spec, older) and (spec.shadow or not older.shadow)

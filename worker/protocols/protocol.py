@@ -1,12 +1,11 @@
 """A protocol: which volumes of which studies, what is segmented in them, and what becomes of the result."""
 
-import hashlib
-import json
 import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from worker.identity import deciding_facts, digest_of
 from worker.job_spec import Derived, Engine, Frozen, Output, Priority, Prompt, Route
 from worker.protocols.attributes import Candidate
 from worker.protocols.conditions import Finding, Match
@@ -131,14 +130,11 @@ class Protocol(Frozen):
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits of the SHA-256 of what decides a result: the version that results carry.
-
-        What stands at its default is left out, so that a new field of a new release changes no protocol's digest.
-        """
-        facts = self.model_dump(mode="json", exclude=CIRCUMSTANCES, exclude_defaults=True)
+        """16 hexadecimal digits of what decides a result (`worker.identity`): the version that results carry."""
+        facts = deciding_facts(self, CIRCUMSTANCES)
         if not self.report.use:
             facts.pop("report", None)
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        return digest_of(facts)
 
     def ask(self, candidate: Candidate) -> tuple[bool, list[Finding]]:
         """Whether this protocol takes the series, and every condition with what was there."""

@@ -141,7 +141,7 @@ class Selection:
             new = self._ledger.jobs.add(spec)
             again = protocol.choose.take == "best" and self._ledger.best_volume.prefer(spec)
             if new or again:
-                added.append(spec.job_id)
+                added.append(self._ledger.jobs.id_of(spec))
         return added
 
 
@@ -170,6 +170,7 @@ def spec_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_re
         series_uid=volume.series_uid,
         volume=volume.name or None,
         instances=volume.instances,
+        frames=volume.frames,
         **facts | {"prompts": (*protocol.prompts, *more)},
     )
 

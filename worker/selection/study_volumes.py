@@ -15,6 +15,7 @@ from dicom_node.origin import FROM_A_FOLDER, Origin
 from dicom_node.ranking.facts import VolumeFacts, facts_of
 from dicom_node.series import Outline, outlines
 from worker.errors import WorkerError
+from worker.identity import digest_of
 from worker.protocols import Candidate
 from worker.protocols.conditions import DAMAGE
 
@@ -55,6 +56,7 @@ class StudyVolume:
     candidate: Candidate
     facts: VolumeFacts | None  # None if it is no regular volume
     problem: str = ""  # why it is none, with the slice
+    frames: str | None = None  # digest of its frames, where a file of it holds frames of other volumes, too
 
     @property
     def instances(self) -> list[str]:
@@ -126,7 +128,16 @@ def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: st
         candidate=candidate,
         facts=facts,
         problem=problem,
+        frames=_part_of_files(outline),
     )
+
+
+def _part_of_files(outline: Outline) -> str | None:
+    """Digest of the frames of a volume (SOP Instance UID, frame number); None when they are all that its files hold."""
+    shown = sorted((frame.file.sop_uid, frame.number) for frame in outline.frames if frame.number is not None)
+    files = {frame.file for frame in outline.frames if frame.number is not None}
+    held = sum(int(file.header.get("NumberOfFrames") or 1) for file in files)
+    return None if len(shown) == held else digest_of(shown)
 
 
 def _said(header: pydicom.Dataset, keyword: str) -> str:

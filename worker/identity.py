@@ -1,0 +1,38 @@
+"""Identity: what makes two jobs one job, and two versions of a protocol one version.
+
+| what | made of | changes when |
+|---|---|---|
+| job id | images, protocol's digest, prompts, model, engine, outputs | the work is another one |
+| protocol's digest | everything in the protocol that decides a result | results may become others |
+| UIDs of results (`dicom_node.objects`) | images, prompts, protocol's digest, the model's identity | likewise |
+
+All of them are digests of the same canonical bytes (`dicom_node.uids.fingerprint`). A fact that stands at its default
+is left out, so that a field which a later release adds changes no identity. That holds while two rules do: the default
+of a field means what the program did before the field was there, and a default is never changed.
+
+The ids of jobs that are in a ledger already are whatever they were made of then: see `same_work`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from dicom_node.uids import fingerprint
+
+DIGITS = 16
+"""Hexadecimal digits of a digest: 64 bits, which tell a billion jobs apart."""
+
+
+def digest_of(facts: Any) -> str:
+    """16 hexadecimal digits of facts that JSON can hold."""
+    return fingerprint(facts).hex()[:DIGITS]
+
+
+def deciding_facts(value: BaseModel, circumstances: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a model as JSON, without `circumstances` and without what stands at its default.
+
+    circumstances: names of fields that decide nothing, each with True, or with the names within it, as pydantic takes
+    them.
+    """
+    return value.model_dump(mode="json", exclude=dict(circumstances), exclude_defaults=True)
