@@ -50,13 +50,13 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class ReportPrompts:
-    """What a report gives."""
+    """What a report gives, in the order of the text."""
 
     prompts: tuple[ExtractedPrompt, ...]
     left_out: tuple[LeftOut, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain lists and dictionaries."""
+        """Gives the same as plain lists and dictionaries: `{"prompts": [...], "left_out": [...]}`."""
         return {"prompts": [asdict(one) for one in self.prompts], "left_out": [asdict(one) for one in self.left_out]}
 
 
@@ -79,10 +79,17 @@ def prompts_from_text(
     limit: int = DEFAULT_LIMIT,
     include_uncertain: bool = False,
 ) -> ReportPrompts:
-    """The positive findings of a report that can be drawn, as phrases in its own words, and what is left out.
+    """Reads the positive findings of a report that can be drawn, as phrases in its own words, and what is left out.
 
-    `limit` is the largest number of prompts; `include_uncertain` makes prompts of "possible" findings too. Raises
-    ReportTooLargeError. The work is linear in the length of the text.
+    "FINDINGS: 8 mm solid nodule in the right upper lobe. No pleural effusion." gives the prompt "solid nodule in the
+    right upper lobe" (side "right", site "right upper lobe", finding "nodule") and leaves out "pleural effusion" as
+    negated. The work is linear in the length of the text.
+
+    `language`: of the report, None: English. `limit`: the largest number of prompts. `include_uncertain`: prompts of
+    "possible" findings too.
+
+    Raises:
+        ReportTooLargeError: the text has more than MAX_CHARACTERS.
     """
     language = language or load_language()
     chosen: list[_Found] = []
@@ -125,9 +132,9 @@ def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) 
     found = mentions(chunks, lexicon, titled=titled)
     add_separate_places(chunks, found, lexicon)
     heads = [(chunks[one.head].start, chunks[one.head].end) for one in found if chunks[one.head].drawable]
-    reached = trigger_scopes(sentence.tokens, rules, heads)
+    scopes = trigger_scopes(sentence.tokens, rules, heads)
     writer = PromptWriter(text, sentence, chunks, lexicon)
-    if not found and sentence.section == REPORT and any(reach.reason is Reason.NORMAL for reach in reached):
+    if not found and sentence.section == REPORT and any(scope.reason is Reason.NORMAL for scope in scopes):
         yield from _normal(writer)
     for mention in found:
         if _is_heading(mention, found, chunks):
@@ -135,9 +142,9 @@ def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) 
         head = chunks[mention.head]
         if sentence.section == REPORT:
             phrase = (chunks[mention.start].start, chunks[mention.end - 1].end)
-            reason = reason_for((head.start, head.end), phrase, reached)
+            reason = reason_for((head.start, head.end), phrase, scopes)
             told_of = chunks[mention.apart[0]].start if head.kind is WordKind.STATE and mention.apart else -1
-            reason = reason or (Reason.NEGATED if is_denied(told_of, heads, reached) else None)
+            reason = reason or (Reason.NEGATED if is_denied(told_of, heads, scopes) else None)
         else:
             reason = Reason(sentence.section)
         if not head.drawable and reason in (None, Reason.UNCERTAIN):

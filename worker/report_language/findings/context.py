@@ -1,7 +1,7 @@
 """What the words around a finding say about it: negated, uncertain, historical, resolved.
 
-Triggers reach from where they stand over the findings after or before them, and a stop ("but", "there is") ends their
-reach, after the idea of NegEx (Chapman et al., J Biomed Inform 2001, 34:301) and ConText (Harkema et al., J Biomed
+The scope of a trigger begins where it stands and goes over the findings after or before it; a stop ("but", "there is")
+ends it, after the idea of NegEx (Chapman et al., J Biomed Inform 2001, 34:301) and ConText (Harkema et al., J Biomed
 Inform 2009, 42:839).
 The longest phrase wins, so that "no change" is not read as "no".
 """
@@ -30,21 +30,22 @@ class Scope:
     start: int
     end: int
     reason: Reason
-    touching: bool = False  # only findings whose phrase touches this reach
-    until: int = 0  # if touching: the last token at which a phrase after the reach may start
+    touching: bool = False  # only findings whose phrase touches this scope
+    until: int = 0  # if touching: the last token at which a phrase after the scope may start
 
 
 @dataclass(frozen=True, slots=True)
 class _Stops:
-    """Per token: whether a reach going forward, or backward, ends there."""
+    """Per token: whether a scope that goes forward, or backward, ends there."""
 
     forward: Sequence[bool]
     backward: Sequence[bool]
 
 
 def trigger_scopes(tokens: Sequence[Token], rules: Rules, heads: Sequence[tuple[int, int]] = ()) -> list[Scope]:
-    """What every trigger of the sentence trigger_scopes; `heads` are the tokens of its findings.
+    """Finds the scope of every trigger of a sentence.
 
+    `heads` are the tokens of its findings, as (from, to). In "No nodule, but a cyst" the scope of "no" is "No nodule,".
     A phrase that only looks like a denial ("no ... change") is one where it takes in a finding: "no cystic change".
     """
     named = {at for start, end in heads for at in range(start, end)}
@@ -62,31 +63,35 @@ def trigger_scopes(tokens: Sequence[Token], rules: Rules, heads: Sequence[tuple[
             if within is not None and within[1].reason in (Reason.NEGATED, Reason.RESOLVED):
                 end, trigger = within
         if trigger is not None:
-            found.extend(_reach(tokens, position, end, trigger, stops))
+            found.extend(_scopes(tokens, position, end, trigger, stops))
         position = end
     return found
 
 
 def reason_for(head: tuple[int, int], phrase: tuple[int, int], found: Sequence[Scope]) -> Reason | None:
-    """Why the finding at tokens `head`, described by tokens `phrase`, is left out; None when it is present."""
+    """Tells why a finding gives no prompt; None when it is present.
+
+    `head` are the tokens of the finding itself, `phrase` those of all words that describe it. Of several reasons the
+    strongest denial is told: "No history of nodules" is negated.
+    """
     reasons = set()
-    for reach in found:
-        if reach.touching:
-            reached = phrase[1] == reach.start or reach.end <= phrase[0] <= reach.until
+    for scope in found:
+        if scope.touching:
+            reached = phrase[1] == scope.start or scope.end <= phrase[0] <= scope.until
         else:
-            reached = reach.start <= head[0] < reach.end
+            reached = scope.start <= head[0] < scope.end
         if reached:
-            reasons.add(reach.reason)
+            reasons.add(scope.reason)
     return next((reason for reason in _ORDER if reason in reasons), None)
 
 
 def is_denied(subject: int, heads: Sequence[tuple[int, int]], found: Sequence[Scope]) -> bool:
     """Whether the site at token `subject` is what is denied: "Neither adrenal gland is enlarged"."""
     return any(
-        reach.reason is Reason.NEGATED
-        and reach.start <= subject < reach.end
-        and not any(reach.start <= head < subject for head, _ in heads)
-        for reach in found
+        scope.reason is Reason.NEGATED
+        and scope.start <= subject < scope.end
+        and not any(scope.start <= head < subject for head, _ in heads)
+        for scope in found
     )
 
 
@@ -103,7 +108,7 @@ def _stops(tokens: Sequence[Token], rules: Rules) -> _Stops:
     return _Stops(forward, backward)
 
 
-def _reach(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, stops: _Stops) -> list[Scope]:
+def _scopes(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, stops: _Stops) -> list[Scope]:
     direction, reason = trigger.direction, trigger.reason
     if direction is Direction.SENTENCE:
         return [Scope(0, len(tokens), reason)]
@@ -122,7 +127,7 @@ def _reach(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, stop
 
 
 def _forward(tokens: Sequence[Token], start: int, own: PhrasePatterns[bool], stops: _Stops) -> int:
-    """Where a reach from `start` ends: at a stop, or at the parenthesis that closes around the trigger."""
+    """Where a scope from `start` ends: at a stop, or at the parenthesis that closes around the trigger."""
     depth = 0
     for position in range(start, len(tokens)):
         norm = tokens[position].norm
@@ -133,7 +138,7 @@ def _forward(tokens: Sequence[Token], start: int, own: PhrasePatterns[bool], sto
 
 
 def _backward(tokens: Sequence[Token], end: int, own: PhrasePatterns[bool], stops: _Stops) -> int:
-    """Where a reach that goes back from `end` starts: after a stop, or after the parenthesis around the trigger."""
+    """Where a scope that goes back from `end` starts: after a stop, or after the parenthesis around the trigger."""
     depth = 0
     for position in range(end - 1, -1, -1):
         norm = tokens[position].norm

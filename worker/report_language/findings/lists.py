@@ -25,8 +25,9 @@ _LONGEST_OPENING = 6  # chunks from the finding to its colon
 
 
 def listed(chunks: Sequence[Chunk], kept: Sequence[Span], head: int, lexicon: Lexicon) -> list[Mention]:
-    """The items of a list under the finding `head`, each as a mention of it; empty when it heads no list.
+    """Finds the items of a list under the finding `head`, each as a mention of it; empty when it heads no list.
 
+    "Nodules: RUL 5 mm, LLL 4 mm" has two items.
     `kept` are the finding's own words up to the head. An item that does not plainly tell a place is no item: "none in
     the left lung", "5 mm nodule in the lingula".
     """
@@ -42,7 +43,10 @@ def listed(chunks: Sequence[Chunk], kept: Sequence[Span], head: int, lexicon: Le
 
 
 def as_item(sentence: Sentence, lexicon: Lexicon) -> Sentence:
-    """A sentence that goes on with the list of an earlier line ("Nodules:"), with the words that head it."""
+    """Joins a sentence with the line that heads its list, if there is one; other sentences come back as they are.
+
+    "RUL: 5 mm" under the line "Nodules:" becomes "Nodules: RUL: 5 mm", whose span stays that of its own line.
+    """
     of_title = sentence.heading is None
     heading = sentence.title if sentence.heading is None else sentence.heading.tokens
     if not heading or heading[-1].norm != ":":

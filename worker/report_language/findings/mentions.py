@@ -1,4 +1,4 @@
-"""PhrasePatterns that name a finding: what stands before the finding and what of it the prompt keeps.
+"""Phrases that name a finding: what stands before the finding and what of it the prompt keeps.
 
 `[small] solid nodule [of 8 mm, is seen] in the right upper lobe`: the finding draws in the modifiers, sides and sites
 before it and the place after it (`places`); sizes, numbers and words of change are passed over and dropped.
@@ -37,7 +37,12 @@ _COUNTED = DESCRIPTION | WHERE | {WordKind.FINDING, WordKind.NUMBER}
 
 
 def mentions(chunks: Sequence[Chunk], lexicon: Lexicon, *, titled: bool = False) -> list[Mention]:
-    """The findings of a sentence in order, each with its own words and place; `titled`: its title names an organ."""
+    """Finds the findings that a sentence names, in order, each with its own words and place.
+
+    "Small left effusion and a cyst in the liver" has two: "left effusion" without a place behind it, and "cyst" with
+    the place "in the liver". With `titled`, when the sentence's title names an organ, a state alone is a finding too
+    ("Spleen: mildly enlarged").
+    """
     found: list[Mention] = []
     of_title = titled and not any(piece.kind is WordKind.SITE for piece in chunks)  # "Spleen: mildly enlarged"
     for head, piece in enumerate(chunks):

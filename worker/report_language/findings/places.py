@@ -38,7 +38,10 @@ class Mention:
 
 
 def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> None:
-    """Draw in the places after the head: "(image 4) is seen in the lower pole of the left kidney"."""
+    """Draws in the places after the head, in place: "(image 4) is seen in the lower pole of the left kidney".
+
+    Sizes, numbers, fillers and asides before the place are passed over; `mention.end` moves behind the last place.
+    """
     at = mention.end
     while at < len(chunks):
         piece = chunks[at]
@@ -109,6 +112,7 @@ def _is_predicate(chunks: Sequence[Chunk], at: int, mention: Mention) -> bool:
 
 
 def has_side(chunks: Sequence[Chunk], spans: Sequence[Span]) -> bool:
+    """Whether one of the spans names a side."""
     return any(chunks[i].side for start, end in spans for i in range(start, end))
 
 
@@ -175,7 +179,11 @@ def _is_list_place(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
 
 
 def place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
-    """Where the place that starts at `at` ends ("the right upper and left lower lobes"), or 0 when it is none."""
+    """Finds where the place that starts at `at` ends; 0 when no place starts there.
+
+    Places that are joined are one: "the right upper and left lower lobes". A run of words before a finding is none: it
+    describes the finding ("left pleural effusion").
+    """
     end, named = run_end(chunks, at, lexicon)
     if end < len(chunks) and chunks[end].kind is WordKind.FINDING:
         return 0

@@ -21,7 +21,7 @@ BILATERAL = "bilateral"  # the name that every lexicon gives to both sides
 
 @dataclass(frozen=True, slots=True)
 class PromptText:
-    """A finding in words."""
+    """A finding as the prompt words it."""
 
     prompt: str
     site: str  # "right upper lobe", empty when none is named
@@ -30,7 +30,10 @@ class PromptText:
 
 
 class PromptWriter:
-    """SurroundingWords the findings of one sentence."""
+    """Writes the prompts of one sentence's findings, in the report's own words.
+
+    `text` is the report, `chunks` those of the sentence without its title.
+    """
 
     def __init__(self, text: str, sentence: Sentence, chunks: Sequence[Chunk], lexicon: Lexicon) -> None:
         self.span = sentence.span
@@ -40,7 +43,11 @@ class PromptWriter:
         self._title_chunks = chunk(sentence.title, lexicon)
 
     def of(self, mention: Mention) -> PromptText:
-        """The prompt of a finding, its place and its side."""
+        """Writes the prompt of a finding, with its place and side.
+
+        The place is that of its own phrase, else the one that the sentence names apart from it, else the organ of the
+        title: "Left kidney: 2 cm cyst" gives "cyst in the left kidney" with site "left kidney" and side "left".
+        """
         organ = self._organ_for(mention)
         if organ is not None and mention.apart is None and self._lies_in(organ, mention):
             return self._in_titled_organ(mention, organ)
@@ -113,7 +120,7 @@ class PromptWriter:
         return self._title_words(organ) if organ else ""
 
     def _with_place(self, mention: Mention, finding: str) -> str:
-        """The finding with the place apart from elsewhere in the sentence."""
+        """The finding with the place that the sentence names apart from it."""
         start, end = mention.apart or (0, 0)
         site = self._words([self._bare((start, end))])
         if self._kind(mention.head) is WordKind.STATE or self._kind(start) is not WordKind.PREPOSITION:
@@ -231,7 +238,10 @@ class PromptWriter:
 
 
 def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
-    """The one organ of a title with its side ("Left kidney:"); None when there is none, several or a whole region."""
+    """Finds the organ that a title names: "Left kidney:" gives the kidney with side "left".
+
+    None when the title names no organ, several of them, or a region too wide to say where a finding is ("Abdomen:").
+    """
     organs: list[Chunk] = []
     start = 0
     for i, piece in enumerate(title):

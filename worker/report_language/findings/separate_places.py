@@ -8,14 +8,21 @@ from worker.report_language.language.lexicon import Lexicon, WordKind
 
 
 def sites_named(chunks: Sequence[Chunk], mention: Mention) -> list[str]:
-    """The concepts of the sites in the finding's own words; a side alone is none, nor is a neighbour."""
+    """Lists the concepts of the sites in the finding's own words.
+
+    "Nodule in the right upper lobe abutting the pleura" names "lobe": a side alone is no site, nor is a neighbour.
+    """
     spans = [*mention.kept, *(span for span in mention.place if chunks[span[0]].kind is not WordKind.RELATION)]
     own = [chunks[i] for start, end in spans for i in range(start, end)]
     return [piece.concept for piece in own if piece.kind in (WordKind.SITE, WordKind.SITE_ADJECTIVE)]
 
 
 def add_separate_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
-    """Give findings without a place the one named before them: "The left kidney contains a cyst"."""
+    """Gives findings without a place the one that the sentence names before them, in place.
+
+    "The left kidney contains a cyst": the cyst gets "left kidney". Not over the end of a clause, nor over a word such
+    as "although", nor when the place belongs to another finding.
+    """
     for mention in found:
         if mention.apart is not None or chunks[mention.head].located:
             continue

@@ -21,7 +21,11 @@ _BETWEEN_NAMES = PASSED_OVER | DESCRIPTION | {WordKind.ARTICLE, WordKind.JOIN, W
 
 
 def share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lexicon) -> None:
-    """Give a finding without a place that of the one it is joined to by "and" or "with", or is another name of."""
+    """Gives a finding without a place that of the finding it is joined to, in place.
+
+    Joined by "and" or "with" ("nodules and consolidation in the left lung"), by a slash, or as another name of one
+    thing ("right renal lesion consistent with a cyst").
+    """
     for first, second in zip(reversed(found[:-1]), reversed(found[1:]), strict=True):
         between = chunks[first.end : second.start]
         joined = between and all(

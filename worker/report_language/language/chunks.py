@@ -27,7 +27,11 @@ class Chunk:
 
 
 def chunk(tokens: Sequence[Token], lexicon: Lexicon) -> list[Chunk]:
-    """The chunks of a sentence in order, without a gap."""
+    """Cuts a sentence into chunks, in order and without a gap.
+
+    "8 mm solid nodule in the right upper lobe" is the measure "8 mm", the modifier "solid", the finding "nodule", the
+    preposition "in", the article "the", the side "right" and the site "upper lobe".
+    """
     chunks: list[Chunk] = []
     position = 0
     while position < len(tokens):

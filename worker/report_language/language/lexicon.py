@@ -19,7 +19,7 @@ from worker.report_language.language.tokens import Spelling, Token, tokenize
 
 
 class WordKind(StrEnum):
-    """What a word is in the phrase that names a finding."""
+    """What a word is in the phrase that names a finding; the comments give examples."""
 
     FINDING = "finding"  # nodule, pleural effusion
     STATE = "state"  # enlarged, dilated: a finding once it stands with a site

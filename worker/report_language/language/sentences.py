@@ -61,7 +61,11 @@ class _Layout:
 
 
 def sentences(text: str, tokens: Sequence[Token], lexicon: Lexicon, rules: Rules) -> Iterator[Sentence]:
-    """The sentences of `text` in order; `tokens` are those of the whole text."""
+    """Cuts a report into sentences, in order; `tokens` are those of the whole text.
+
+    "HISTORY: Cough.", and on the next line "FINDINGS: Lungs: No nodule.", has two: "Cough" in the section `historical`,
+    which gives no prompts, and "No nodule" in the section `report`.
+    """
     longest = max(len(line) for line in text.split("\n"))
     layout = _Layout(text, tokens, max(longest, _NARROWEST))
     section, title, has_content = REPORT, (0, 0), False
