@@ -99,7 +99,8 @@ class ReportInbox:
         """Opens the inbox that the settings describe.
 
         Raises:
-            LanguageError: the node has no such report language, or its files are not valid. OSError: as above.
+            LanguageError: the node has no such report language, or its files are not valid.
+            OSError: its folder cannot be made.
         """
         return cls(settings.home, ledger, settings.hl7_accession_fields, language_of(settings))
 
@@ -109,8 +110,8 @@ class ReportInbox:
         `study_uid` and `accession` win over what the report itself says. On return it is on the disk and in the ledger.
 
         Raises:
-            ReportError: it cannot be read or names neither study nor accession number. OSError, LedgerError: it could
-            not be kept.
+            ReportError: the report cannot be read, or names neither study nor accession number.
+            OSError, LedgerError: it could not be kept; its sender may send it again.
         """
         if len(content) > MAX_BYTES:
             raise ReportError(f"the report has {len(content)} bytes and at most {MAX_BYTES} are read; send it alone")
@@ -123,7 +124,7 @@ class ReportInbox:
         return report_id
 
     def recover(self) -> int:
-        """Enters the reports on the disk that a new ledger does not know, and says how many those are.
+        """Enters into a new ledger the reports that lie on the disk; returns how many it did not know.
 
         What was linked only by what its sender said beside it stays unknown: such a report must be sent again.
         """
@@ -159,10 +160,11 @@ class ReportInbox:
                 log.warning("sr_without_report", sop_uid=str(header.SOPInstanceUID), problem=type(error).__name__)
 
     def prompts_for(self, options: FromReport, study_uid: str, accession: str, *, patient_id: str = "") -> Reported:
-        """The prompts of the study's reports, or until when to wait for one.
+        """Reads the prompts of the study's reports, or says until when to wait for one.
 
-        The wait counts from the last image of the study. A report that was linked by its accession number alone and
-        names another patient than `patient_id` is not used.
+        The newest whole report counts, with the addenda that came after it. The wait counts from the last image of the
+        study. A report that was linked by its accession number alone and names another patient than `patient_id` is
+        not used. A report that cannot be read any more is logged and left out.
         """
         if not options.use:
             return Reported()
@@ -244,7 +246,7 @@ def reported_by(text: str, options: FromReport, language: ReportLanguage) -> Rep
 
 
 def is_narrative(header: Dataset) -> bool:
-    """Whether an object is a report in words: an SR for text (PS3.3 A.35) that is no list of measurements."""
+    """Whether an object is a report in words: an SR for text (PS3.3 A.35) that is no measurement report (TID 1500)."""
     title = header.get("ConceptNameCodeSequence") or ()
     codes = {(item.get("CodeValue"), item.get("CodingSchemeDesignator")) for item in title}
     return header.get("SOPClassUID") in _NARRATIVE and (_MEASUREMENTS, "DCM") not in codes
