@@ -10,32 +10,16 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import (
-    UID,
-    EnhancedSRStorage,
-    ExplicitVRLittleEndian,
-    RTStructureSetStorage,
-    SecondaryCaptureImageStorage,
-    SegmentationStorage,
-)
+from pydicom.uid import UID, ExplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_node.errors import ResultError
 from dicom_node.masks.packed import Masks
 from dicom_node.objects.patient import carry_patient
-from dicom_node.objects.provenance import LABEL_MAP_STORAGE, ObjectReference, Provenance
+from dicom_node.objects.provenance import ObjectReference, Provenance
 from dicom_node.regions import Region, one_line, shortened
 from dicom_node.series import ImageSeries
 
 MANUFACTURER: Final = "voxtell-dicom"
-
-# What an object is to one that names it. No context group of PS3.16 has codes for all of them; these say what they are.
-_PURPOSES: Final[dict[UID, Code]] = {
-    SegmentationStorage: codes.DCM.SegmentationResult,
-    LABEL_MAP_STORAGE: codes.DCM.SegmentationResult,
-    RTStructureSetStorage: codes.DCM.RTStructureSet,
-    EnhancedSRStorage: codes.DCM.ImagingMeasurementReport,
-    SecondaryCaptureImageStorage: codes.DCM.IllustrationOfROI,
-}
 
 
 def result_dataset(series: ImageSeries, provenance: Provenance, reference: ObjectReference, modality: str) -> Dataset:
@@ -92,10 +76,7 @@ def refer(dataset: Dataset, series: ImageSeries, provenance: Provenance, referen
     if listed:
         dataset.ReferencedSeriesSequence = listed
     if others:
-        named = [(_named(one), _PURPOSES[UID(one.sop_class_uid)]) for one in others]
-        for other, purpose in named:
-            other.PurposeOfReferenceCodeSequence = [coded(purpose)]
-        dataset.ReferencedInstanceSequence = [other for other, _ in named]
+        dataset.ReferencedInstanceSequence = [_with_purpose(one) for one in others]
     if replaced := provenance.predecessor(reference.sop_class_uid):
         dataset.RelatedSeriesSequence = [
             item(
@@ -123,6 +104,12 @@ def masks_of(series: ImageSeries, masks: Masks | NDArray[bool_], regions: Sequen
 
 def _named(one: ObjectReference) -> Dataset:
     return reference_item(one.sop_class_uid, one.sop_uid)
+
+
+def _with_purpose(one: ObjectReference) -> Dataset:
+    named = _named(one)
+    named.PurposeOfReferenceCodeSequence = [coded(one.purpose)] if one.purpose else []
+    return named
 
 
 def _equipment(provenance: Provenance) -> Dataset:

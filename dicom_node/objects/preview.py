@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node.errors import ResultError
 from dicom_node.masks.packed import Mask, Masks
@@ -42,7 +43,7 @@ def write_preview(
     found = [index for index, mask in enumerate(packed.packed) if len(mask.held)]
     if not found:
         raise ResultError("no mask holds a voxel: there is nothing to show")
-    reference = provenance.reference("preview", series, regions)
+    reference = provenance.reference("preview", SecondaryCaptureImageStorage, series, regions)
     dataset = result_dataset(series, provenance, reference, "OT")
     pixels = drawn(
         series,

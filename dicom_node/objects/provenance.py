@@ -6,34 +6,18 @@ no Approval Status, its description says UNAPPROVED.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
-from pydicom.uid import (
-    UID,
-    EnhancedSRStorage,
-    RTStructureSetStorage,
-    SecondaryCaptureImageStorage,
-    SegmentationStorage,
-)
+from pydicom.sr.coding import Code
+from pydicom.uid import UID
 
 from dicom_node.regions import Region, one_line, shortened
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
 LABEL_MAP_STORAGE: Final = UID("1.2.840.10008.5.1.4.1.1.66.7")  # Label Map Segmentation Storage; newer than pydicom 3.0
-
-Kind = Literal["SEG", "SEG labelmap", "RTSTRUCT", "SR", "SR labelmap", "preview"]
-
-SOP_CLASSES: Final[dict[Kind, UID]] = {
-    "SEG": SegmentationStorage,
-    "SEG labelmap": LABEL_MAP_STORAGE,
-    "RTSTRUCT": RTStructureSetStorage,
-    "SR": EnhancedSRStorage,
-    "SR labelmap": EnhancedSRStorage,
-    "preview": SecondaryCaptureImageStorage,
-}
 
 
 @dataclass(frozen=True)
@@ -43,12 +27,13 @@ class ObjectReference:
     sop_class_uid: str
     sop_uid: str
     series_uid: str
+    purpose: Code | None = field(default=None, compare=False)  # what it is to the other objects of its result
 
 
 def _put_on_one_line(facts: object, *fields: str, limit: int = 1024, unset: str = "") -> None:
     """Texts of a frozen dataclass as DICOM can hold them: a backslash would split them, a longer one be refused."""
-    for field in fields:
-        object.__setattr__(facts, field, shortened(one_line(getattr(facts, field)), limit) or unset)
+    for name in fields:
+        object.__setattr__(facts, name, shortened(one_line(getattr(facts, name)), limit) or unset)
 
 
 @dataclass(frozen=True)
@@ -102,13 +87,12 @@ class Provenance:
         facts = [self.algorithm.digest, self.protocol_digest, str(len(sources)), *sources, str(len(prompts)), *prompts]
         return derived_uid(kind, *facts, *more)
 
-    def reference(self, kind: Kind, series: ImageSeries, regions: Sequence[Region], *more: str) -> ObjectReference:
+    def reference(
+        self, kind: str, sop_class: UID, series: ImageSeries, regions: Sequence[Region], *more: str
+    ) -> ObjectReference:
         """The object of that kind which belongs to this work, whether it is written or not."""
-        return ObjectReference(
-            SOP_CLASSES[kind],
-            self.uid(kind, series, regions, *more),
-            self.uid(f"{kind} series", series, regions, *more),
-        )
+        sop_uid, series_uid = (self.uid(name, series, regions, *more) for name in (kind, f"{kind} series"))
+        return ObjectReference(sop_class, sop_uid, series_uid)
 
     def others(self, one: ObjectReference) -> tuple[ObjectReference, ...]:
         """The objects of this result beside `one`."""

@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from dicom_node.errors import ResultError
 from dicom_node.masks.contours import keyhole, outline
@@ -116,7 +116,13 @@ def rtstruct_reference(
     placeholders: bool = False,
 ) -> ObjectReference:
     """The structure set that `write_rtstruct` writes with these options, before it is written."""
-    return provenance.reference("RTSTRUCT", series, regions, holes, str(name_length), str(placeholders))
+    options = uid_options(holes, name_length, placeholders)
+    return provenance.reference("RTSTRUCT", RTStructureSetStorage, series, regions, *options)
+
+
+def uid_options(holes: Holes, name_length: int, placeholders: bool = False) -> tuple[str, str, str]:
+    """The options of `write_rtstruct` as its UIDs derive from them."""
+    return holes, str(name_length), str(placeholders)
 
 
 def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:

@@ -16,6 +16,7 @@ from highdicom.seg import SegmentDescription
 from numpy.typing import NDArray
 from pydicom import DataElement, Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import UID, SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ResultError
@@ -32,7 +33,7 @@ from dicom_node.objects.common import (
     titled,
 )
 from dicom_node.objects.patient import carried
-from dicom_node.objects.provenance import Kind, Provenance
+from dicom_node.objects.provenance import LABEL_MAP_STORAGE, Provenance
 from dicom_node.regions import Region, asked_by, label_of, one_line, shortened
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
@@ -40,9 +41,13 @@ from dicom_node.uids import derived_uid
 _SEGMENT_NUMBER: Final = 0x0062000B
 _POSITION: Final = 0x00200032
 
-Form = Literal["BINARY", "LABELMAP"]
+SegmentationType = Literal["BINARY", "LABELMAP"]
 
-_KINDS: Final[dict[Form, Kind]] = {"BINARY": "SEG", "LABELMAP": "SEG labelmap"}
+# The name that goes into the UIDs, and the SOP class.
+_KINDS: Final[dict[SegmentationType, tuple[str, UID]]] = {
+    "BINARY": ("SEG", SegmentationStorage),
+    "LABELMAP": ("SEG labelmap", LABEL_MAP_STORAGE),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +65,7 @@ def write_seg(
     masks: Masks | NDArray[np.bool_],
     regions: Sequence[Region],
     provenance: Provenance,
-    form: Form = "BINARY",
+    form: SegmentationType = "BINARY",
 ) -> Segmentation:
     """Masks (P, slices, rows, columns) on the slices of `series`, one region each, as one Segmentation.
 
@@ -81,7 +86,7 @@ def write_seg(
     overlap = overlapping(segments)
     if form == "LABELMAP" and overlap:
         raise ResultError("segments overlap: a label map can hold one of them per voxel only; write them as BINARY")
-    reference = provenance.reference(_KINDS[form], series, regions)
+    reference = provenance.reference(*_KINDS[form], series, regions)
     dataset = result_dataset(series, provenance, reference, "SEG")
     _describe(dataset, result, series, provenance)
     dataset.SegmentSequence = [

@@ -30,12 +30,13 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.uid import EnhancedSRStorage
 from pydicom.valuerep import DA, TM
 
 from dicom_node.masks.measures import Measures, measure
 from dicom_node.masks.packed import Masks
 from dicom_node.objects.common import describe, documents, item, masks_of, result_dataset, titled
-from dicom_node.objects.provenance import LABEL_MAP_STORAGE, Kind, ObjectReference, Provenance
+from dicom_node.objects.provenance import LABEL_MAP_STORAGE, ObjectReference, Provenance
 from dicom_node.objects.seg import Segmentation
 from dicom_node.regions import Region, asked_by, one_line, shortened
 from dicom_node.series import ImageSeries
@@ -198,8 +199,8 @@ def _document(
     report: MeasurementReport, series: ImageSeries, seg: Dataset, provenance: Provenance, regions: Sequence[Region]
 ) -> Dataset:
     """The report as an object: highdicom's document modules on the header that all results share."""
-    kind: Kind = "SR labelmap" if seg.SOPClassUID == LABEL_MAP_STORAGE else "SR"
-    reference = provenance.reference(kind, series, regions)
+    kind = "SR labelmap" if seg.SOPClassUID == LABEL_MAP_STORAGE else "SR"
+    reference = provenance.reference(kind, EnhancedSRStorage, series, regions)
     blank = dict.fromkeys(
         ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"), ""
     )
@@ -220,7 +221,7 @@ def _document(
     document.SeriesDescription = titled("Measurements, UNAPPROVED", series)
     document.ContentDate, document.ContentTime = DA(provenance.made.date()), TM(provenance.made.time())
     document.CompletionFlagDescription = shortened(describe(provenance), 64)
-    measured = ObjectReference(*(str(seg[key].value) for key in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")))
+    measured = ObjectReference(str(seg.SOPClassUID), str(seg.SOPInstanceUID), str(seg.SeriesInstanceUID))
     if beside := documents(series, [one for one in provenance.others(reference) if one != measured]):
         document.PertinentOtherEvidenceSequence = beside
     if replaced := documents(series, provenance.predecessor(reference.sop_class_uid)):

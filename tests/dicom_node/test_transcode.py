@@ -8,7 +8,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from dicom_node.objects.rtstruct import write_rtstruct
-from dicom_node.objects.seg import Form, write_seg
+from dicom_node.objects.seg import SegmentationType, write_seg
 from dicom_node.regions import region_for
 from dicom_node.scu.transcode import transcoded
 from dicom_node.series import ImageSeries, read_series
@@ -42,7 +42,7 @@ def saved(dataset: Dataset | None, path: Path) -> Path:
     ],
 )
 def test_a_copy_is_smaller_and_holds_the_same(
-    series: ImageSeries, tmp_path: Path, form: Form, syntax: str, uid: str
+    series: ImageSeries, tmp_path: Path, form: SegmentationType, syntax: str, uid: str
 ) -> None:
     path = saved(write_seg(series, masks(), [region_for("liver")], PROVENANCE, form).dataset, tmp_path / "seg.dcm")
     folder = tmp_path / "copies"

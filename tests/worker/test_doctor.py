@@ -16,17 +16,18 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from dicom_node.listener import Listener
-from dicom_node.objects.provenance import LABEL_MAP_STORAGE, SOP_CLASSES, Kind
+from dicom_node.objects.kinds import KINDS
 from dicom_node.store import Store
 from dicom_node.tls import server_context
 from tests.dicom_node.test_tls import Authority
-from worker.cli.destinations import CLASSES
+from worker.cli.destinations import kinds_for
 from worker.cli.doctor import doctor
 from worker.destinations import listener_tls
 from worker.job_spec import Output
 from worker.protocols.protocol import NOT_SENT
-from worker.settings import load
+from worker.settings import Destination, load
 
+CLASSES = {kind.output: kind.sop_class for kind in KINDS.values() if kind.form != "labelmap"}
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 
 COMMAND = Typer()
@@ -144,8 +145,8 @@ def written(node: Node, more: str) -> None:
         ("", (), "binary", "FAIL", "but does not take Segmentation Storage of liver; change"),
         ("outputs: [sr]\n", (EnhancedSRStorage,), "binary", "FAIL", "does not take Segmentation Storage of liver"),
         ("", (SegmentationStorage,), "labelmap", "FAIL", "does not take Label Map Segmentation Storage of liver"),
-        ("", (SegmentationStorage,), "binary", "note", "does not take RT Structure Set Storage, Enhanced SR Storage, "),
-        ("shadow: true\n", (), "binary", "note", "Segmentation Storage, RT Structure Set Storage, "),
+        ("", (SegmentationStorage,), "binary", "note", "does not take Enhanced SR Storage, RT Structure Set Storage, "),
+        ("shadow: true\n", (), "binary", "note", "Segmentation Storage, Enhanced SR Storage, RT Structure Set "),
         ("outputs: [seg, sr]\ndestinations: [{to: pacs, outputs: [sr]}]\n", (EnhancedSRStorage,), "binary", "note", ""),
         ("outputs: [seg, rtstruct]\n", tuple(CLASSES.values()), "binary", "ok", " answers in "),
     ],
@@ -187,6 +188,8 @@ def test_a_destination_by_dicomweb_is_a_note(node: Node) -> None:
 
 
 def test_every_kind_of_object_that_is_written_is_asked_for() -> None:
-    kinds = get_args(Kind)
-    assert {SOP_CLASSES[kind] for kind in kinds} == {*CLASSES.values(), LABEL_MAP_STORAGE}
-    assert {*CLASSES} == {*get_args(Output)} - {*NOT_SENT}
+    forms = ("binary", "labelmap")
+    asked = [kinds_for(Destination(name="pacs", ae_title="A", host="h", seg=form)) for form in forms]
+    assert {kind.file for kinds in asked for kind in kinds.values()} == KINDS.keys()
+    for kinds in asked:
+        assert {*kinds} == {*get_args(Output)} - {*NOT_SENT}

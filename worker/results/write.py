@@ -27,8 +27,9 @@ import numpy as np
 
 from dicom_node.masks.measures import Extent
 from dicom_node.masks.packed import Masks
+from dicom_node.objects.kinds import KINDS, OutputKind
 from dicom_node.objects.provenance import Algorithm, ObjectReference, Provenance, Review
-from dicom_node.objects.result_set import KINDS, ResultSet
+from dicom_node.objects.result_set import ResultSet
 from dicom_node.series import ImageSeries
 from dicom_node.volume import to_network, write_nifti
 from voxtell.engine import ModelInfo
@@ -84,8 +85,7 @@ def write_outputs(
     objects = []
     for name, dataset in plan.written(extents):
         dataset.save_as(folder / name, enforce_file_format=True)
-        kind, form = KINDS[name]
-        objects.append(ResultObject(kind=kind, form=form, file=name, **vars(plan.references[name])))
+        objects.append(_listed(KINDS[name], plan.references[name]))
     asked = [one for one in done.structures if one.asked]
     empty = [one for one in asked if not one.extent]
     model = done.model
@@ -113,6 +113,17 @@ def _facts(done: Segmented, spec: JobSpec, predecessors: Sequence[ObjectReferenc
         software_version=version("voxtell-dicom"),
         review=done.review,
         predecessors=tuple(predecessors),
+    )
+
+
+def _listed(kind: OutputKind, one: ObjectReference) -> ResultObject:
+    return ResultObject(
+        kind=kind.output,
+        form=kind.form,
+        file=kind.file,
+        sop_class_uid=one.sop_class_uid,
+        sop_uid=one.sop_uid,
+        series_uid=one.series_uid,
     )
 
 

@@ -1,0 +1,215 @@
+"""The table of output kinds: every DICOM object that a result may have, and all that others ask about it.
+
+A kind is one row of `KINDS`. What is planned, written and listed, under which file name, what other objects call it,
+what a destination is asked for and how a PACS may get it: all of it is read here. docs/contributing.md has the recipe
+for a new kind.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Final, Literal
+
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import (
+    UID,
+    EnhancedSRStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RTStructureSetStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
+
+from dicom_node.errors import ResultError
+from dicom_node.masks.measures import Extent
+from dicom_node.masks.packed import Masks
+from dicom_node.objects.preview import write_preview
+from dicom_node.objects.provenance import LABEL_MAP_STORAGE, ObjectReference, Provenance
+from dicom_node.objects.rtstruct import Holes, uid_options, write_rtstruct
+from dicom_node.objects.seg import Segmentation, SegmentationType, write_seg
+from dicom_node.objects.sr import write_sr
+from dicom_node.objects.verify import check_rtstruct, check_seg
+from dicom_node.regions import Region
+from dicom_node.series import ImageSeries
+
+Form = Literal["binary", "labelmap"]
+"""In which form of the SEG structures are held; a report has the form of the SEG that it measures."""
+
+
+@dataclass
+class Content:
+    """What the objects of one result are made of: masks (P, slices, rows, columns) on `series`, one region each."""
+
+    series: ImageSeries
+    masks: Masks
+    regions: Sequence[Region]
+    provenance: Provenance
+    outputs: frozenset[str]  # what was asked for, with what comes along
+    label_map: bool  # whether objects are made in this form too
+    holes: Holes
+    name_length: int
+    expected: Sequence[Extent] = ()  # where each mask that is not empty lies
+    measured: dict[Form, Segmentation] = field(default_factory=dict)  # SEGs until their report is written
+
+    @cached_property
+    def found(self) -> bool:
+        """Whether any mask holds a voxel."""
+        return any(len(mask.held) for mask in self.masks.packed)
+
+
+def _found(content: Content) -> bool:
+    return content.found
+
+
+def _nothing(_content: Content) -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class OutputKind:
+    """One kind of object, of an output that comes in forms one of the forms."""
+
+    output: str  # the word of a protocol that asks for it
+    stem: str  # of its file in the results folder
+    name: str  # goes into its UIDs: never changed
+    sop_class: UID
+    purpose: Code  # what it is to an object that refers to it; no context group of PS3.16 has codes for all of them
+    write: Callable[[Content], Dataset]  # raises ResultError where it does not lie where its masks lie
+    form: Form | None = None  # None: there is one only
+    brings: tuple[str, ...] = ()  # outputs that come along with it
+    syntaxes: tuple[UID, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)  # that it can be sent in
+    whole_bytes: bool = False  # its pixels are bytes, so that they can be run-length encoded
+    holds: Callable[[Content], bool] = _found  # whether there is anything to write
+    uid_options: Callable[[Content], tuple[str, ...]] = _nothing  # what else its UIDs depend on
+
+    @property
+    def file(self) -> str:
+        """The name of its file in the results folder."""
+        return f"{self.stem}.dcm"
+
+    def is_made_of(self, content: Content) -> bool:
+        """Whether it is asked for, in this form, and would hold anything."""
+        in_form = self.form != "labelmap" or content.label_map
+        return self.output in content.outputs and in_form and self.holds(content)
+
+    def reference(self, content: Content) -> ObjectReference:
+        """Its identity, known before it is written."""
+        series, regions, options = content.series, content.regions, self.uid_options(content)
+        named = content.provenance.reference(self.name, self.sop_class, series, regions, *options)
+        return replace(named, purpose=self.purpose)
+
+
+def _segmentation(form: Form, kind: SegmentationType) -> Callable[[Content], Dataset]:
+    def write(content: Content) -> Dataset:
+        made = write_seg(content.series, content.masks, content.regions, content.provenance, kind)
+        if made.dataset is None:
+            raise ResultError("masks were found, but the SEG holds none of them; it is not sent")
+        check_seg(made.dataset, content.expected, content.series.volume.spacing)
+        if "sr" in content.outputs:
+            content.measured[form] = made
+        return made.dataset
+
+    return write
+
+
+def _report(form: Form) -> Callable[[Content], Dataset]:
+    def write(content: Content) -> Dataset:
+        report = write_sr(content.series, content.masks, content.measured.pop(form), content.provenance)
+        if report is None:
+            raise ResultError("segments were found, but the report measures none of them; it is not sent")
+        return report
+
+    return write
+
+
+def _structure_set(content: Content) -> Dataset:
+    structures = write_rtstruct(
+        content.series,
+        content.masks,
+        content.regions,
+        content.provenance,
+        holes=content.holes,
+        name_length=content.name_length,
+    )
+    check_rtstruct(structures, content.expected, content.series)
+    return structures
+
+
+def _preview(content: Content) -> Dataset:
+    return write_preview(content.series, content.masks, content.regions, content.provenance)
+
+
+KINDS: Final[dict[str, OutputKind]] = {
+    kind.file: kind
+    for kind in (
+        OutputKind(
+            output="seg",
+            form="binary",
+            stem="seg",
+            name="SEG",
+            sop_class=SegmentationStorage,
+            purpose=codes.DCM.SegmentationResult,
+            write=_segmentation("binary", "BINARY"),
+        ),
+        OutputKind(
+            output="sr",
+            form="binary",
+            stem="sr",
+            name="SR",
+            sop_class=EnhancedSRStorage,
+            purpose=codes.DCM.ImagingMeasurementReport,
+            brings=("seg",),  # it measures the segments of that object
+            write=_report("binary"),
+        ),
+        OutputKind(
+            output="seg",
+            form="labelmap",
+            stem="seg-labelmap",
+            name="SEG labelmap",
+            sop_class=LABEL_MAP_STORAGE,
+            purpose=codes.DCM.SegmentationResult,
+            whole_bytes=True,
+            write=_segmentation("labelmap", "LABELMAP"),
+        ),
+        OutputKind(
+            output="sr",
+            form="labelmap",
+            stem="sr-labelmap",
+            name="SR labelmap",
+            sop_class=EnhancedSRStorage,
+            purpose=codes.DCM.ImagingMeasurementReport,
+            brings=("seg",),
+            write=_report("labelmap"),
+        ),
+        OutputKind(
+            output="rtstruct",
+            stem="rtstruct",
+            name="RTSTRUCT",
+            sop_class=RTStructureSetStorage,
+            purpose=codes.DCM.RTStructureSet,
+            syntaxes=(ImplicitVRLittleEndian,),  # explicit VR has no room for contours of many points (PS3.5 7.1.2)
+            holds=lambda content: content.found or any(region.placeholder for region in content.regions),
+            uid_options=lambda content: uid_options(content.holes, content.name_length),
+            write=_structure_set,
+        ),
+        OutputKind(
+            output="preview",
+            stem="preview",
+            name="preview",
+            sop_class=SecondaryCaptureImageStorage,
+            purpose=codes.DCM.IllustrationOfROI,
+            whole_bytes=True,
+            write=_preview,
+        ),
+    )
+}
+"""By the name of the file, in the order in which they are written: a report follows the SEG that it measures."""
+
+
+def with_brought(outputs: Sequence[str] | frozenset[str]) -> frozenset[str]:
+    """The outputs, and those that come along with them."""
+    brought = (one for kind in KINDS.values() if kind.output in outputs for one in kind.brings)
+    return frozenset((*outputs, *brought))
