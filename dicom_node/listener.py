@@ -33,8 +33,8 @@ from dicom_node.scp.contexts import is_private_class, register_storage_class, st
 from dicom_node.scp.reception import Announced, Reception, RefusedError, StoreStatus
 from dicom_node.scp.sessions import Session, Sessions
 from dicom_node.storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_node.storage.workspace import SeriesKey
 from dicom_node.store import Store
+from dicom_node.uids import SeriesKey
 from dicom_node.upper_layer.command import Command
 from dicom_node.upper_layer.messages import Messages, PassOn
 from dicom_node.upper_layer.server import Server, SharedContexts, reject, stop_waiting_for_request
@@ -197,7 +197,7 @@ class Listener:
         self.stop()
 
     def open_series(self) -> set[SeriesKey]:
-        """The series (study UID, series UID) for which an association is open that has brought an instance of them.
+        """The series for which an association is open that has brought an instance of them.
 
         With a shared port this includes the associations of the other listener processes on the same store.
         """

@@ -38,7 +38,7 @@ from dicom_node.errors import StoreError
 from dicom_node.storage.durable import fsync, locked, publish
 from dicom_node.storage.incoming import Incoming
 from dicom_node.storage.workspace import Workspace
-from dicom_node.uids import is_uid
+from dicom_node.uids import SeriesKey, is_uid
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
@@ -69,6 +69,11 @@ class Stored:
     series_uid: str
     sop_uid: str
     path: Path
+
+    @property
+    def series_key(self) -> SeriesKey:
+        """The UIDs of its study and series."""
+        return SeriesKey(self.study_uid, self.series_uid)
 
 
 class Store:
@@ -153,17 +158,17 @@ class Store:
             content = path.read_bytes()
         self.put(content, study_uid=study_uid, series_uid=series_uid, sop_uid=path.stem)
 
-    def series_paths(self, study_uid: str, series_uid: str) -> list[Path]:
+    def series_paths(self, series: SeriesKey) -> list[Path]:
         """The files of a series, sorted by name; empty when the series is unknown.
 
         Raises:
             ValueError: one of the UIDs is none.
         """
-        return sorted(self._series_folder(study_uid, series_uid).glob("*.dcm"))
+        return sorted(self._series_folder(series).glob("*.dcm"))
 
-    def count(self, study_uid: str, series_uid: str) -> int:
+    def count(self, series: SeriesKey) -> int:
         """How many instances of a series there are, counted by file names; 0 when the series is unknown."""
-        with contextlib.suppress(FileNotFoundError), os.scandir(self._series_folder(study_uid, series_uid)) as entries:
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._series_folder(series)) as entries:
             return sum(entry.name.endswith(".dcm") for entry in entries)
         return 0
 
@@ -175,7 +180,7 @@ class Store:
         """Yields every instance, study by study and series by series, each in the order of UIDs."""
         for study_uid in filter(is_uid, _names(self.studies)):
             for series_uid in filter(is_uid, _names(self.studies / study_uid)):
-                for path in self.series_paths(study_uid, series_uid):
+                for path in self.series_paths(SeriesKey(study_uid, series_uid)):
                     yield Stored(study_uid, series_uid, path.stem, path)
 
     def classes_of(self, sop_uids: Collection[str]) -> dict[str, str]:
@@ -266,8 +271,8 @@ class Store:
 
     # the way of one file
 
-    def _series_folder(self, study_uid: str, series_uid: str) -> Path:
-        return self.studies / _checked_uid(study_uid) / _checked_uid(series_uid)
+    def _series_folder(self, series: SeriesKey) -> Path:
+        return self.studies / _checked_uid(series.study_uid) / _checked_uid(series.series_uid)
 
     def _instance_path(self, study_uid: str, series_uid: str, sop_uid: str) -> Path:
         return self.studies.joinpath(_checked_uid(study_uid), _checked_uid(series_uid), f"{_checked_uid(sop_uid)}.dcm")

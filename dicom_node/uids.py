@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 MAX_LENGTH: Final = 64  # characters, PS3.5 section 9.1
 
@@ -12,6 +12,13 @@ _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 _VARIANT_BITS: Final = 0xC000 << 48
 _VERSION_BITS: Final = 0xF000 << 64
+
+
+class SeriesKey(NamedTuple):
+    """The UIDs that name a series: some devices give one Series Instance UID to series of several studies."""
+
+    study_uid: str
+    series_uid: str
 
 
 def is_uid(text: str) -> bool:

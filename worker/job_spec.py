@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from dicom_node.uids import SeriesKey
 from worker.identity import deciding_facts, digest_of
 
 Output = Literal["seg", "rtstruct", "sr", "preview", "nifti"]
@@ -131,6 +132,11 @@ class JobSpec(Frozen):
     def of(cls, *, instances: Sequence[str], **facts: object) -> Self:
         """The work on these instances, in an order that does not depend on how they arrived."""
         return cls(instances=tuple(sorted(instances)), **facts)
+
+    @property
+    def series_key(self) -> SeriesKey:
+        """The UIDs of its study and series."""
+        return SeriesKey(self.study_uid, self.series_uid)
 
     @property
     def job_id(self) -> str:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from pynetdicom import evt
 from pynetdicom.presentation import PresentationContext
 
-from dicom_node.storage.workspace import SeriesKey
 from dicom_node.store import Outcome
+from dicom_node.uids import SeriesKey
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dicom_node.origin import Origin
 from dicom_node.scp.arrivals import Arrival, AssociationEnd
 from dicom_node.scp.header import Header
-from dicom_node.storage.workspace import SeriesKey
 from dicom_node.store import Receipt, Store
+from dicom_node.uids import SeriesKey
 
 
 class Sessions:
@@ -51,7 +51,7 @@ class Sessions:
         return Session(self, is_alive)
 
     def open_series(self) -> set[SeriesKey]:
-        """(study UID, series UID) of every instance that an open session of any process has brought."""
+        """The series of every instance that an open session of any process has brought."""
         return self._open_here() | (self._store.workspace.announced_by_others() if self._shared else set())
 
     def _open_here(self) -> set[SeriesKey]:
@@ -105,7 +105,7 @@ class Session:
             OSError: the series cannot be announced to the other processes.
             Exception: what `on_arrival` raises. In both cases the sender must not be told Success.
         """
-        key = (header.study_uid, header.series_uid)
+        key = SeriesKey(header.study_uid, header.series_uid)
         if key not in self.series:
             self._sessions.brings(self, key)
         self._sessions.on_arrival(

@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from dicom_node.storage.durable import lock, locked, try_lock
+from dicom_node.uids import SeriesKey
 
 _OPEN_SERIES: Final = "open-series.json"
-
-SeriesKey = tuple[str, str]
-"""Study Instance UID, Series Instance UID."""
 
 
 class Workspace:
@@ -71,7 +69,9 @@ class Workspace:
         for folder in _folders(self._incoming):
             with contextlib.suppress(FileNotFoundError):  # it ended meanwhile, or has announced nothing yet
                 if folder != self.path and _is_alive(folder):
-                    found.update((study, series) for study, series in json.loads((folder / _OPEN_SERIES).read_text()))
+                    found.update(
+                        SeriesKey(study, series) for study, series in json.loads((folder / _OPEN_SERIES).read_text())
+                    )
         return found
 
 

@@ -31,6 +31,7 @@ from dicom_node.scp.access import Access, Limits
 from dicom_node.scp.contexts import storage_classes, transfer_syntaxes
 from dicom_node.scu.association import Peer, associated, echo
 from dicom_node.store import Outcome, Store
+from dicom_node.uids import SeriesKey
 from tests.dicom_node.conftest import data_set, small_instance, wait_until
 from tests.support.peers import storescp, storescu, storescu_command
 
@@ -67,7 +68,7 @@ def test_dcmtk_sends_a_real_ct_and_its_bytes_lie_in_the_store(site, ct_paths, tm
         assert end.association_id == first.association_id
         assert end.series == {(first.study_uid, first.series_uid)}
         assert not end.aborted
-        assert len(here.store.series_paths(first.study_uid, first.series_uid)) == 41
+        assert len(here.store.series_paths(SeriesKey(first.study_uid, first.series_uid))) == 41
 
 
 def test_jpeg_2000_stays_jpeg_2000(site, j2k_paths, tmp_path):

@@ -23,6 +23,7 @@ from pydicom import examples
 from dicom_node.errors import StoreError
 from dicom_node.storage.durable import lock, try_lock
 from dicom_node.store import Outcome, Receipt, Store
+from dicom_node.uids import SeriesKey
 
 STUDY, SERIES, SOP = "1.2.3", "1.2.3.4", "1.2.3.4.5"
 
@@ -62,7 +63,7 @@ def test_other_content_under_a_known_uid_is_put_aside_and_replaces_nothing(store
     assert second.path.read_bytes() == b"two"
     assert second.path.name.startswith(f"{SOP}.conflict-")
     assert SOP in json.loads(second.path.with_suffix(".json").read_text())["reason"]
-    assert store.series_paths(STUDY, SERIES) == [first.path]
+    assert store.series_paths(SeriesKey(STUDY, SERIES)) == [first.path]
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -99,7 +100,7 @@ def test_the_store_knows_what_it_holds(store):
     put(store, b"a", "9.1")
     put(store, b"c", "9.3", series_uid="1.2.3.5")
     (store.home / "studies" / "lost+found" / "x").mkdir(parents=True)
-    assert [path.name for path in store.series_paths(STUDY, SERIES)] == ["9.1.dcm", "9.2.dcm"]
+    assert [path.name for path in store.series_paths(SeriesKey(STUDY, SERIES))] == ["9.1.dcm", "9.2.dcm"]
     assert store.series_of(STUDY) == [SERIES, "1.2.3.5"]
     assert [(stored.series_uid, stored.sop_uid) for stored in store.walk()] == [
         (SERIES, "9.1"),
@@ -107,7 +108,7 @@ def test_the_store_knows_what_it_holds(store):
         ("1.2.3.5", "9.3"),
     ]
     assert store.series_of("8.8") == []
-    assert store.series_paths("8.8", "8.9") == []
+    assert store.series_paths(SeriesKey("8.8", "8.9")) == []
 
 
 def test_many_threads_with_one_uid_make_one_file(store):

@@ -8,6 +8,7 @@ from pydicom import dcmread
 
 from dicom_node.listener import Arrival
 from dicom_node.store import Store
+from dicom_node.uids import SeriesKey
 from worker.ledger import Job, Ledger
 from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app, lists_of
 from worker.queue.embedded_server import socket_path
@@ -67,7 +68,7 @@ class Node:
                 sop_uid=str(header.SOPInstanceUID),
             )
 
-    def tick(self, *open_series: tuple[str, str]) -> list[Job]:
+    def tick(self, *open_series: SeriesKey) -> list[Job]:
         """The jobs after one look, oldest first."""
         self.intake.tick(frozenset(open_series))
         return self.ledger.jobs.find()[::-1]

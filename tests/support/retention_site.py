@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dicom_node.store import Store
+from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, Clock, deliver, work
 from worker.job_spec import Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
@@ -35,7 +36,7 @@ class Site:
     def arrived(self, study: str, uid: str, *, settled: bool = True) -> None:
         """One image of a series."""
         self.store.put(f"image of {uid}".encode() * 1000, study_uid=study, series_uid=uid, sop_uid=f"{uid}.0")
-        self.ledger.series.image_arrived(study, uid, **ARRIVAL)
+        self.ledger.series.image_arrived(SeriesKey(study, uid), **ARRIVAL)
         if settled:
             (seen,) = (one for one in self.ledger.series.unsettled() if one.series_uid == uid)
             assert self.ledger.series.settle(seen)
@@ -61,7 +62,7 @@ class Site:
             (folder / "seg.dcm").write_bytes(b"a result" * 1000)
 
     def has_images(self, study: str, uid: str) -> bool:
-        return len(self.store.series_paths(study, uid)) == 1
+        return len(self.store.series_paths(SeriesKey(study, uid))) == 1
 
     def has_results(self, job: Job) -> bool:
         return len(self.store.result_paths(job.id)) == 1

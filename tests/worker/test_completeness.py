@@ -18,6 +18,7 @@ from dicom_node.errors import PeerError
 from dicom_node.images.frames import read_file
 from dicom_node.listener import AssociationEnd
 from dicom_node.synthesis import ct_series
+from dicom_node.uids import SeriesKey
 from tests.support.listening import QUIET, Node
 from tests.support.peers import orthanc, storescu
 from worker.errors import SettingsError
@@ -173,9 +174,9 @@ def listening(home, **options):
         node.close()
 
 
-def key(path: Path) -> tuple[str, str]:
+def key(path: Path) -> SeriesKey:
     header = dcmread(path, stop_before_pixels=True)
-    return str(header.StudyInstanceUID), str(header.SeriesInstanceUID)
+    return SeriesKey(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
 
 
 def test_a_full_series_does_not_wait_for_the_end_of_its_association(series, tmp_path):

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from dicom_node.listener import AssociationEnd
 from dicom_node.synthesis import Subject, ct_series
+from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import work
 from tests.support.listening import QUIET, Node
 from worker.errors import LedgerError
@@ -45,9 +46,9 @@ def node(home):
         made.close()
 
 
-def key(path: Path) -> tuple[str, str]:
+def key(path: Path) -> SeriesKey:
     header = dcmread(path, stop_before_pixels=True)
-    return str(header.StudyInstanceUID), str(header.SeriesInstanceUID)
+    return SeriesKey(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
 
 
 # -- when is a series complete
@@ -57,7 +58,7 @@ def test_a_quiet_series_becomes_a_job_on_the_queue(node, images):
     node.receives(*images, ago=QUIET + 1)
     (job,) = node.tick()
     assert (job.state, job.protocol, (job.study_uid, job.series_uid)) == (JobState.QUEUED, "liver", key(images[0]))
-    assert job.spec.instances == tuple(sorted(path.stem for path in node.store.series_paths(*key(images[0]))))
+    assert job.spec.instances == tuple(sorted(path.stem for path in node.store.series_paths(key(images[0]))))
     assert [prompt.text for prompt in job.spec.prompts] == ["liver"]
     assert node.queued == (1, 0)
     assert node.ledger.series.unsettled() == []
@@ -250,7 +251,9 @@ def test_a_crash_between_the_job_and_the_settled_series_only_repeats_the_questio
 
 def test_a_series_that_cannot_be_settled_holds_up_no_other(node, images, monkeypatch):
     node.lag = QUIET + 2
-    node.ledger.series.image_arrived("1.2", "1.2.3", calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
+    node.ledger.series.image_arrived(
+        SeriesKey("1.2", "1.2.3"), calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1"
+    )
     node.receives(*images, ago=QUIET + 1)
     with monkeypatch.context() as bad:
         settle = node.ledger.series.settle
@@ -288,7 +291,7 @@ def test_an_image_after_one_that_the_ledger_could_not_note_is_noted(node, images
 
 def test_a_file_that_cannot_be_read_any_more_is_left_out_and_logged(node, images):
     node.receives(*images, ago=QUIET + 1)
-    broken = node.store.series_paths(*key(images[0]))[0]
+    broken = node.store.series_paths(key(images[0]))[0]
     broken.write_bytes(b"")
     with capture_logs() as logs:
         (job,) = node.tick()

@@ -94,7 +94,7 @@ def job_of(ledger: Ledger, story: str) -> Job:
 
 def segmented_again(job: Job, store: Store, folder: Path) -> Result:
     """What today's code writes for the job; the same engine, the same images."""
-    paths = {path.stem: path for path in store.series_paths(job.study_uid, job.series_uid)}
+    paths = {path.stem: path for path in store.series_paths(job.series_key)}
     spec = job.spec
     done = segment(
         [paths[uid] for uid in spec.instances],

@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage, EnhancedSRStorage, XRayRadiationDoseSRStorage
 
+from dicom_node.uids import SeriesKey
 from tests.worker.report_language.test_links import ORU, document
 from worker.ledger import Ledger, SeriesState
 from worker.protocols.protocol import FromReport
@@ -37,7 +38,7 @@ def clock() -> Clock:
 @pytest.fixture
 def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", clock)
-    ledger.series.image_arrived(STUDY, SERIES, calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
+    ledger.series.image_arrived(SeriesKey(STUDY, SERIES), calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
     yield ledger
     ledger.close()
 
@@ -270,7 +271,9 @@ def test_no_word_of_a_report_reaches_a_log(
 
 
 def test_two_studies_may_have_reports_of_the_same_words(inbox: ReportInbox, ledger: Ledger) -> None:
-    ledger.series.image_arrived("1.2.9", "1.2.9.1", calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
+    ledger.series.image_arrived(
+        SeriesKey("1.2.9", "1.2.9.1"), calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1"
+    )
     for study in (STUDY, "1.2.9"):
         inbox.take(TEXT, source="http", study_uid=study)
     assert texts(inbox.prompts_for(ASKED, STUDY, "")) == texts(inbox.prompts_for(ASKED, "1.2.9", ""))

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from dicom_node.errors import ListenerError
 from dicom_node.scp.sessions import Sessions
 from dicom_node.store import Store
+from dicom_node.uids import SeriesKey
 from tests.worker.report_language.test_links import ORU
 from tests.worker.report_language.test_mllp import Sender
 from worker.errors import LedgerError, ReceiverError, SettingsError
@@ -34,7 +35,9 @@ Post = Callable[..., requests.Response]
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    ledger.series.image_arrived(STUDY, "1.2.3.4.1", calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
+    ledger.series.image_arrived(
+        SeriesKey(STUDY, "1.2.3.4.1"), calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1"
+    )
     yield ledger
     ledger.close()
 

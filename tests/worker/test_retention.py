@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, Clock, claimed, deliver, work
 from tests.support.retention_site import ARRIVAL, Site
 from worker.errors import SettingsError
@@ -147,7 +148,9 @@ def test_an_image_that_comes_while_its_study_is_going_brings_all_of_it_back(site
     site.clock.passes(2 * DAY)
     keeper.tidy()
     assert not site.has_images("1.2.3", "1.2.3.4")
-    site.ledger.series.image_arrived("1.2.3", "1.2.3.4", **ARRIVAL)  # it was stored, as the same, just before
+    site.ledger.series.image_arrived(
+        SeriesKey("1.2.3", "1.2.3.4"), **ARRIVAL
+    )  # it was stored, as the same, just before
     site.clock.passes(ASIDE_SECONDS + 1)
     keeper.tidy()
     assert site.has_images("1.2.3", "1.2.3.4")
@@ -171,10 +174,10 @@ def test_what_came_again_with_other_content_meanwhile_is_kept_beside(site):
     site.clock.passes(2 * DAY)
     keeper.tidy()
     site.store.put(b"other content", study_uid="1.2.3", series_uid="1.2.3.4", sop_uid="1.2.3.4.0")
-    site.ledger.series.image_arrived("1.2.3", "1.2.3.4", **ARRIVAL)
+    site.ledger.series.image_arrived(SeriesKey("1.2.3", "1.2.3.4"), **ARRIVAL)
     site.clock.passes(ASIDE_SECONDS + 1)
     keeper.tidy()
-    assert site.store.series_paths("1.2.3", "1.2.3.4")[0].read_bytes() == b"other content"
+    assert site.store.series_paths(SeriesKey("1.2.3", "1.2.3.4"))[0].read_bytes() == b"other content"
     assert len(list((site.home / "quarantine").glob("1.2.3.4.0.conflict-*.dcm"))) == 1
 
 
@@ -356,6 +359,6 @@ def _write(connection: sa.Connection, site: Site, study: str, arrived: list, mad
 def _happens(site: Site, meanwhile: str) -> None:
     """While a study lies aside."""
     if meanwhile == "image":
-        site.ledger.series.image_arrived("1.0", "1.0.0", **ARRIVAL)
+        site.ledger.series.image_arrived(SeriesKey("1.0", "1.0.0"), **ARRIVAL)
     for job in site.ledger.jobs.find(JobState.FAILED) if meanwhile == "retry" else []:
         site.ledger.jobs.retry(job.id)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from dicom_node.errors import StoreError
 from dicom_node.removal import Clearing
 from dicom_node.storage.durable import try_lock
+from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, Clock, deliver
 from tests.support.listening import QUIET, Node
 from tests.support.retention_site import ARRIVAL, Site
@@ -29,13 +30,13 @@ def site(tmp_path: Path, ledger: Ledger, clock: Clock) -> Site:
 def late_image(site: Site, study: str, uid: str) -> None:
     """One more image of a series, which is quiet again before anybody looks."""
     site.store.put(b"a late image", study_uid=study, series_uid=uid, sop_uid=f"{uid}.1")
-    site.ledger.series.image_arrived(study, uid, **ARRIVAL)
+    site.ledger.series.image_arrived(SeriesKey(study, uid), **ARRIVAL)
     (seen,) = (one for one in site.ledger.series.unsettled() if one.series_uid == uid)
     assert site.ledger.series.settle(seen)
 
 
 def names(site: Site, study: str, uid: str) -> list[str]:
-    return [path.stem for path in site.store.series_paths(study, uid)]
+    return [path.stem for path in site.store.series_paths(SeriesKey(study, uid))]
 
 
 # -- what was listed is no longer so
@@ -165,7 +166,7 @@ def test_a_study_that_cannot_be_put_back_is_named_and_keeps_no_other_from_going(
     keeper = site.retention(clean_below_free_bytes=100_000, min_free_bytes=1)
     site.free = 100_000 - 10_000  # an image has 14,000 bytes
     keeper.tidy()
-    site.ledger.series.image_arrived("1.7", "1.7.1", **ARRIVAL)
+    site.ledger.series.image_arrived(SeriesKey("1.7", "1.7.1"), **ARRIVAL)
     (site.home / "studies" / "1.7").write_text("no folder can be made here")
     site.clock.passes(ASIDE_SECONDS + 1)
     with capture_logs() as logs:

@@ -184,7 +184,7 @@ def test_a_job_whose_images_are_gone_fails_and_makes_nothing_of_the_rest(
     desk: SegmentationWorker, queued: Callable[..., Job]
 ) -> None:
     job = queued("above 300")
-    desk.store.series_paths(job.study_uid, job.series_uid)[-1].unlink()
+    desk.store.series_paths(job.series_key)[-1].unlink()
     segmentation.run(job.id)
     failed = desk.ledger.jobs.get(job.id)
     assert failed.state is JobState.FAILED
@@ -255,7 +255,7 @@ def test_an_image_that_the_disk_does_not_give_is_asked_for_again(
     desk: SegmentationWorker, queued: Callable[..., Job]
 ) -> None:
     job = queued("above 300")
-    image = desk.store.series_paths(job.study_uid, job.series_uid)[4]
+    image = desk.store.series_paths(job.series_key)[4]
     image.rename(image.with_suffix(".there"))
     image.symlink_to("/proc/self/mem")  # Linux answers EIO
     segmentation.run(job.id)

@@ -10,6 +10,7 @@ from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage, XRayRadiationDoseSRStorage
 
 from dicom_node.synthesis import Subject, ct_series
+from dicom_node.uids import SeriesKey
 from tests.support.images import edit
 from tests.support.listening import QUIET, Node
 from worker.ledger import JobState
@@ -227,7 +228,7 @@ def test_the_best_waits_for_the_study_also_when_its_first_series_is_provably_ful
     for path in thick:
         edit(path, NumberOfSeriesRelatedInstances=len(thick))
     node.receives(*thick, ago=QUIET / 2)
-    assert node.tick((str(dcmread(thick[0]).StudyInstanceUID), uid(thick))) == []
+    assert node.tick(SeriesKey(str(dcmread(thick[0]).StudyInstanceUID), uid(thick))) == []
     (decision,) = node.ledger.series.decisions_on(str(dcmread(thick[0]).StudyInstanceUID))
     assert decision.reason == "a complete study: no, it is not: an association that brings it is open"
     node.restart()

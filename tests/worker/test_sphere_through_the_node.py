@@ -10,6 +10,7 @@ from dicom_node.listener import Listener
 from dicom_node.scu.c_store import Peer, send
 from dicom_node.store import Store
 from dicom_node.synthesis import write_slices
+from dicom_node.uids import SeriesKey
 from tests.support.images import affine_of, axis_orders, rotation, segment_points
 from tests.support.twins import ThresholdSegmenter
 from worker.job_spec import JobSpec, Prompt
@@ -41,7 +42,7 @@ class Site:
         assert {outcome.result for outcome in sent} == {"ok"}
         (study_uid, series_uid), *_ = {(s.study_uid, s.series_uid) for s in self.node.walk()} - self.seen
         self.seen.add((study_uid, series_uid))
-        paths = self.node.series_paths(study_uid, series_uid)
+        paths = self.node.series_paths(SeriesKey(study_uid, series_uid))
         work = JobSpec.of(
             study_uid=study_uid,
             series_uid=series_uid,

@@ -37,10 +37,10 @@ def rebuild() -> None:
 
 def _rebuild(settings: Settings, store: Store) -> None:
     ledger = Ledger(settings.ledger_url)
-    found = {(stored.study_uid, stored.series_uid) for stored in store.walk()}
+    found = {stored.series_key for stored in store.walk()}
     lost = sorted(found - ledger.series.known())
-    for study_uid, series_uid in lost:
-        ledger.series.image_arrived(study_uid, series_uid, calling_ae="", called_ae=settings.ae_title, address="")
+    for key in lost:
+        ledger.series.image_arrived(key, calling_ae="", called_ae=settings.ae_title, address="")
     reports = ReportInbox.of(settings, ledger).recover()
     typer.echo(f"{len(found)} series in the store, {len(lost)} of them were not in the ledger and are open again")
     typer.echo(f"{reports} reports were not in the ledger")

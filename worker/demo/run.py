@@ -180,7 +180,7 @@ class Demo:
                 if asked and all(job.state.is_finished for job in jobs):
                     break
                 time.sleep(0.2)
-        studies = {study_uid for study_uid, _ in ledger.series.known()}
+        studies = {series.study_uid for series in ledger.series.known()}
         left_out = [one for study_uid in studies for one in ledger.series.decisions_on(study_uid) if not one.taken]
         ledger.close()
         for decision in left_out:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dicom_node.store import Store
+from dicom_node.uids import SeriesKey
 from worker.ledger import Decision, Delivery, Job, JobState, Ledger, Series, SeriesState
 from worker.protocols import Protocol, inactive, unknown_destinations
 from worker.settings import Settings
@@ -86,7 +87,7 @@ def story_of(
         told.append(
             SeriesStory(
                 series,
-                len(store.series_paths(study_uid, series.series_uid)),
+                len(store.series_paths(SeriesKey(study_uid, series.series_uid))),
                 mine,
                 tuple(_job_story(job, ledger, now) for job in jobs if job.series_uid == series.series_uid),
                 tuple(name for name in names if name not in asked) if series.state.is_complete else (),
@@ -155,7 +156,7 @@ def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Stor
             "and start the listener again"
         )
         return
-    begun = sorted({study for study, _ in ledger.series.known() if study.startswith(study_uid)})
+    begun = sorted({one.study_uid for one in ledger.series.known() if one.study_uid.startswith(study_uid)})
     if begun:
         yield f"the UID may be cut short: {begun[0]} has arrived"
     newest = ledger.series.newest()

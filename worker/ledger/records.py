@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from dicom_node.uids import SeriesKey
 from worker.job_spec import JobSpec
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 from worker.result import Result
@@ -24,6 +25,11 @@ class Series:
     first_at: float
     last_at: float
     full_with: int = 0  # how many images it had when it was last proved full; 0: never
+
+    @property
+    def series_key(self) -> SeriesKey:
+        """The UIDs of its study and series."""
+        return SeriesKey(self.study_uid, self.series_uid)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,11 @@ class Job:
     superseded_by: str | None
     priority: int
     cleaned_at: float | None
+
+    @property
+    def series_key(self) -> SeriesKey:
+        """The UIDs of its study and series."""
+        return SeriesKey(self.study_uid, self.series_uid)
 
 
 @dataclass(frozen=True)

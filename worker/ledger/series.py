@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dicom_node.uids import SeriesKey
 from worker.ledger.database import Database
 from worker.ledger.records import Decision, Series
 from worker.ledger.schema import decisions, series
@@ -17,12 +18,11 @@ class SeriesLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def image_arrived(self, study_uid: str, series_uid: str, *, calling_ae: str, called_ae: str, address: str) -> None:
+    def image_arrived(self, key: SeriesKey, *, calling_ae: str, called_ae: str, address: str) -> None:
         """Notes that the series got an image; a series that is full or settled is open again."""
         now = self._database.now()
         row = {
-            "study_uid": study_uid,
-            "series_uid": series_uid,
+            **key._asdict(),
             "state": SeriesState.RECEIVING,
             "calling_ae": calling_ae,
             "called_ae": called_ae,
@@ -33,9 +33,9 @@ class SeriesLedger:
         renewed = {name: row[name] for name in ("state", "calling_ae", "called_ae", "address", "last_at")}
         self._database.upsert(series, row, renewed)
 
-    def quiet_from_now(self, study_uid: str, series_uid: str) -> None:
+    def quiet_from_now(self, key: SeriesKey) -> None:
         """An association that brought this series has ended: its quiet time starts."""
-        mine = (series.c.study_uid == study_uid) & (series.c.series_uid == series_uid)
+        mine = (series.c.study_uid == key.study_uid) & (series.c.series_uid == key.series_uid)
         self._database.update(sa.update(series).where(mine, is_unsettled()).values(last_at=self._database.now()))
 
     def unsettled(self) -> list[Series]:
@@ -48,11 +48,11 @@ class SeriesLedger:
             Series, sa.select(series).where(series.c.study_uid == study_uid).order_by(series.c.series_uid)
         )
 
-    def known(self) -> set[tuple[str, str]]:
-        """(study UID, series UID) of every series that ever arrived."""
+    def known(self) -> set[SeriesKey]:
+        """The key of every series that ever arrived."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(series.c.study_uid, series.c.series_uid))
-            return {(str(row.study_uid), str(row.series_uid)) for row in rows}
+            return {SeriesKey(str(row.study_uid), str(row.series_uid)) for row in rows}
 
     def settle(self, found: Series) -> bool:
         """Marks the series settled unless an image has arrived since it was read; says whether it did."""

@@ -40,7 +40,7 @@ def start_again(job_id: str, ledger: Ledger, store: Store) -> Job:
     made = set(job.result.files if job.result else ())
     lost = made - {path.name for path in store.result_paths(job.id)}
     if lost:
-        stored = {path.stem for path in store.series_paths(job.study_uid, job.series_uid)}
+        stored = {path.stem for path in store.series_paths(job.series_key)}
         if not stored.issuperset(job.spec.instances):
             raise NothingLeftError(
                 f"{', '.join(sorted(lost))} of job {job.id} and images of series {job.series_uid} are not on disk any "

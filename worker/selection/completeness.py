@@ -15,6 +15,7 @@ from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.scu.association import Timeouts
 from dicom_node.scu.query import find_series
 from dicom_node.store import Store
+from dicom_node.uids import SeriesKey
 from worker.destinations import peer_of
 from worker.ledger import Series
 from worker.selection.completeness_proofs import promised, proof
@@ -25,8 +26,6 @@ log = structlog.get_logger(__name__)
 
 ASKING = Timeouts(connect=3.0, association=5.0, response=10.0)  # ticks wait meanwhile
 PAUSE_SECONDS = 60.0  # an archive that did not answer is not asked again for this long
-
-SeriesKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -50,17 +49,17 @@ class Fullness:
 
     def keep(self, receiving: Sequence[Series]) -> None:
         """Forgets what is known of all other series."""
-        keys = {(series.study_uid, series.series_uid) for series in receiving}
+        keys = {series.series_key for series in receiving}
         self._promised = {key: value for key, value in self._promised.items() if key in keys}
         self._proved = {key: value for key, value in self._proved.items() if key in keys}
 
     def proof(self, series: Series, *, is_open: bool) -> Full | None:
         """That the series is full; None if that is not known, or was known before with as many images."""
-        key = (series.study_uid, series.series_uid)
+        key = series.series_key
         ask = self._archive is not None and not is_open and time.monotonic() >= self._asking_from
         if self._promise(key) is None and not ask:
             return None
-        count = self._store.count(*key)
+        count = self._store.count(key)
         if series.full_with == count:  # the same images again, however long that takes: quiet time decides
             return None
         before = self._proved.get(key)
@@ -70,26 +69,26 @@ class Fullness:
 
     def _promise(self, key: SeriesKey) -> int | None:
         if key not in self._promised:
-            files = readable(self._store.series_paths(*key)[:1])
+            files = readable(self._store.series_paths(key)[:1])
             if not files:
                 return None
             self._promised[key] = promised(files[0].header)
         return self._promised[key]
 
     def _look(self, key: SeriesKey, count: int, ask: bool) -> str:
-        if self._promised[key] == count and (found := proof(readable(self._store.series_paths(*key)))):
+        if self._promised[key] == count and (found := proof(readable(self._store.series_paths(key)))):
             return found
-        if ask and self._counted(*key) == count:
-            return proof(readable(self._store.series_paths(*key)), counted=count)
+        if ask and self._counted(key) == count:
+            return proof(readable(self._store.series_paths(key)), counted=count)
         return ""
 
-    def _counted(self, study_uid: str, series_uid: str) -> int | None:
+    def _counted(self, key: SeriesKey) -> int | None:
         """How many instances the archive says the series has."""
         assert self._archive is not None
         try:
-            entries = find_series(self._archive, study_uid, calling_ae=self._settings.ae_title, timeouts=ASKING)
+            entries = find_series(self._archive, key.study_uid, calling_ae=self._settings.ae_title, timeouts=ASKING)
         except (PeerError, PeerRefusedError) as error:
             log.warning("archive_not_answering", problem=str(error))
             self._asking_from = time.monotonic() + PAUSE_SECONDS
             return None
-        return next((entry.instances for entry in entries if entry.series_uid == series_uid), None)
+        return next((entry.instances for entry in entries if entry.series_uid == key.series_uid), None)

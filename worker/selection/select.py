@@ -18,6 +18,7 @@ from typing import Any
 
 from dicom_node.origin import Origin
 from dicom_node.store import Store
+from dicom_node.uids import SeriesKey
 from worker.job_spec import JobSpec, Prompt
 from worker.ledger import Ledger, Series, SeriesState
 from worker.protocols import Finding, Protocol
@@ -42,11 +43,11 @@ class Selection:
 
     def __init__(self, settings: Settings, store: Store, ledger: Ledger, reports: ReportInbox) -> None:
         self._settings, self._store, self._ledger, self._reports = settings, store, ledger, reports
-        self._waiting: dict[tuple[str, str], tuple[float, float]] = {}  # series: its last image, when to ask again
+        self._waiting: dict[SeriesKey, tuple[float, float]] = {}  # series: its last image, when to ask again
 
     def waits(self, series: Series) -> bool:
         """Whether the series has been asked, waits, and nothing new has come for it."""
-        last_at, until = self._waiting.get((series.study_uid, series.series_uid), (None, 0.0))
+        last_at, until = self._waiting.get(series.series_key, (None, 0.0))
         return last_at == series.last_at and self._ledger.clock.now() < until
 
     def select(self, series: Series, protocols: Sequence[Protocol], *, study_open: bool = False) -> Selected:
@@ -54,7 +55,7 @@ class Selection:
 
         `study_open`: an association that has brought images of the study goes on.
         """
-        files = readable(self._store.series_paths(series.study_uid, series.series_uid))
+        files = readable(self._store.series_paths(series.series_key))
         self._reports.take_documents((file.path, file.header) for file in files)
         here = volumes_of(files, _origin(series)) if files else []
         others = [one for one in self._ledger.series.of_study(series.study_uid) if one.series_uid != series.series_uid]
@@ -81,9 +82,9 @@ class Selection:
             waiting += [reported.waiting_until] if reported.waiting_until is not None else []
             waiting += [quiet_at] if quiet_at is not None and any(verdict.waits for verdict in verdicts) else []
         again = min(waiting, default=None)
-        self._waiting.pop((series.study_uid, series.series_uid), None)
+        self._waiting.pop(series.series_key, None)
         if again is not None:
-            self._waiting[series.study_uid, series.series_uid] = (series.last_at, again)
+            self._waiting[series.series_key] = (series.last_at, again)
         return Selected(here, added, again)
 
     def _incomplete(self, series: Series, others: Sequence[Series], study_open: bool) -> tuple[str, float | None]:
@@ -101,7 +102,7 @@ class Selection:
         """The volumes of the study's other series."""
         found: list[StudyVolume] = []
         for series in others:
-            files = readable(self._store.series_paths(series.study_uid, series.series_uid))
+            files = readable(self._store.series_paths(series.series_key))
             found += volumes_of(files, _origin(series)) if files else []
         return found
 
@@ -119,9 +120,9 @@ class Selection:
         )
 
     def _write_down(self, protocol: Protocol, verdicts: Sequence[Verdict]) -> None:
-        by_series: dict[tuple[str, str], list[Verdict]] = {}
+        by_series: dict[SeriesKey, list[Verdict]] = {}
         for verdict in verdicts:
-            by_series.setdefault((verdict.volume.study_uid, verdict.volume.series_uid), []).append(verdict)
+            by_series.setdefault(SeriesKey(verdict.volume.study_uid, verdict.volume.series_uid), []).append(verdict)
         for (study_uid, series_uid), mine in by_series.items():
             self._ledger.series.decide(
                 study_uid,

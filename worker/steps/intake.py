@@ -25,6 +25,7 @@ from dicom_node.errors import StoreError
 from dicom_node.listener import Arrival, AssociationEnd
 from dicom_node.removal import Clearing
 from dicom_node.store import Outcome, Store
+from dicom_node.uids import SeriesKey
 from worker.errors import BrokerError
 from worker.ledger import Ledger, Series, SeriesState
 from worker.maintenance.leader_lock import Leadership
@@ -37,7 +38,6 @@ from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-SeriesKey = tuple[str, str]
 """Study Instance UID, Series Instance UID."""
 
 ENQUEUED_PER_SWEEP = 1000  # segmentations; a queue that lost a large backlog is filled as the workers empty it
@@ -65,7 +65,7 @@ class Intake:
         stored just before a crash comes again as SAME. Later ones only renew the quiet time. Raises LedgerError or what
         the database raises, and StoreError when the image is not there any more: then the next one is the first.
         """
-        key = (arrival.study_uid, arrival.series_uid)
+        key = SeriesKey(arrival.study_uid, arrival.series_uid)
         if arrival.outcome is Outcome.CONFLICT:
             log.warning("instance_conflict", sop_uid=arrival.sop_uid)
         now = time.monotonic()
@@ -74,8 +74,7 @@ class Intake:
         if now - noted < self._settings.quiet_seconds / NOTES_PER_QUIET_TIME:
             return
         self._ledger.series.image_arrived(
-            arrival.study_uid,
-            arrival.series_uid,
+            key,
             calling_ae=arrival.calling_ae,
             called_ae=arrival.called_ae,
             address=arrival.address,
@@ -98,7 +97,7 @@ class Intake:
             for series in end.series:
                 self._noted.pop((end.association_id, series), None)
         for series in end.series:
-            self._ledger.series.quiet_from_now(*series)
+            self._ledger.series.quiet_from_now(series)
 
     # -- on the intake thread -------------------------------------------------------------------------------
 
@@ -142,10 +141,10 @@ class Intake:
                 self._decide(series, open_series, quiet_since)
 
     def _decide(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
-        key = (series.study_uid, series.series_uid)
+        key = series.series_key
         quiet = key not in open_series and series.last_at <= quiet_since
-        study_open = any(study_uid == series.study_uid for study_uid, _ in open_series)
-        if quiet and series.state is SeriesState.FULL and self._store.count(*key) == series.full_with:
+        study_open = any(one.study_uid == series.study_uid for one in open_series)
+        if quiet and series.state is SeriesState.FULL and self._store.count(key) == series.full_with:
             self._ledger.series.settle(series)
         elif quiet:
             self._ask(series, "quiet", self._ledger.series.settle, study_open=study_open)

@@ -165,7 +165,7 @@ class SegmentationWorker:
         return [stored[uid] for uid in spec.instances]
 
     def _stored(self, spec: JobSpec) -> dict[str, Path]:
-        return {path.stem: path for path in self.store.series_paths(spec.study_uid, spec.series_uid)}
+        return {path.stem: path for path in self.store.series_paths(spec.series_key)}
 
     @property
     def _too_long(self) -> str:
