@@ -81,6 +81,15 @@ def test_every_page_stands_in_the_index() -> None:
     assert [name_of(page) for page in PAGES if page.is_relative_to(index.parent) and page not in {index, *listed}] == []
 
 
+@pytest.mark.parametrize("room", ["voxtell", "dicom_node", "worker"])
+def test_the_architecture_names_every_module_and_folder_of_a_room(room: str) -> None:
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    (section,) = re.findall(rf"^## Inside `{room}`\n(.*?)(?=^## )", text, re.DOTALL | re.MULTILINE)
+    there = {path.name + "/" for path in (ROOT / room).iterdir() if (path / "__init__.py").exists()}
+    there |= {path.stem for path in (ROOT / room).glob("*.py") if path.stem != "__init__"}
+    assert set(re.findall(r"`(\w+/?)`", "".join(re.findall(r"^\| .*?(?= \|)", section, re.MULTILINE)))) == there
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "how-to"], ids=name_of)
 def test_every_protocol_of_a_guide_is_valid(page: Path) -> None:
     for text in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
