@@ -34,7 +34,7 @@ _LEAVING = re.compile(r"(?P<study>[0-9.]+)-(?P<since>[0-9]+)(-(?P<used_at>[0-9.]
 
 
 @dataclass(frozen=True)
-class Leaving:
+class PendingRemoval:
     """A study that was set aside."""
 
     study_uid: str
@@ -48,7 +48,7 @@ class Leaving:
 
 
 @dataclass(frozen=True)
-class Aside:
+class QuarantinedFile:
     """A file of the quarantine, and why it was there."""
 
     name: str
@@ -81,12 +81,12 @@ class Clearing:
         """The IDs of the jobs that have results in the store."""
         return {entry.name for entry in os.scandir(self._store.home / "results") if entry.is_dir()}
 
-    def leaving(self) -> list[Leaving]:
+    def leaving(self) -> list[PendingRemoval]:
         """The studies that have been set aside, in no order; one may be there several times."""
         found = []
         for path in self._leaving.iterdir():
             if name := _LEAVING.fullmatch(path.name):
-                found.append(Leaving(name["study"], float(name["since"]), float(name["used_at"] or 0), path))
+                found.append(PendingRemoval(name["study"], float(name["since"]), float(name["used_at"] or 0), path))
         return found
 
     def is_aside(self, study_uid: str) -> bool:
@@ -109,7 +109,7 @@ class Clearing:
             return 0
         return _bytes_in(path)
 
-    def put_back(self, study: Leaving) -> None:
+    def put_back(self, study: PendingRemoval) -> None:
         """Puts every image of a study back into the store; one that came again with other content goes to quarantine.
 
         Hold `alone`.
@@ -132,7 +132,7 @@ class Clearing:
                 if study.study_uid == study_uid:
                     self.put_back(study)
 
-    def remove(self, study: Leaving) -> None:
+    def remove(self, study: PendingRemoval) -> None:
         """Removes a study that was set aside, for good. Hold `alone`."""
         shutil.rmtree(study.path)
         fsync(self._leaving)
@@ -148,7 +148,7 @@ class Clearing:
         shutil.rmtree(going, ignore_errors=True)
         return freed
 
-    def remove_from_quarantine(self, before: float) -> list[Aside]:
+    def remove_from_quarantine(self, before: float) -> list[QuarantinedFile]:
         """Removes the files of the quarantine, with their notes, that last came before a time; returns what they were.
 
         `before` is in seconds since 1970-01-01 UTC. The same bytes that come again meanwhile are kept.
@@ -162,7 +162,7 @@ class Clearing:
                 reason = str(json.loads(note.read_text()).get("reason", ""))
                 note.with_suffix(".dcm").unlink(missing_ok=True)
                 note.unlink()  # last, so that a crash leaves something that is found again
-                removed.append(Aside(note.stem, reason))
+                removed.append(QuarantinedFile(note.stem, reason))
         return removed
 
 

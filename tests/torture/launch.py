@@ -16,7 +16,7 @@ from pathlib import Path  # noqa: E402
 from tests.torture import kills  # noqa: E402
 from worker import roles  # noqa: E402
 from worker.__main__ import main  # noqa: E402
-from worker.ledger.retention import Need, Use  # noqa: E402
+from worker.ledger.retention import RetentionNeed, RetentionStatus  # noqa: E402
 from worker.maintenance import retention  # noqa: E402
 from worker.queue import celery_worker  # noqa: E402
 from worker.steps import intake  # noqa: E402
@@ -41,7 +41,7 @@ def launch(role: str) -> None:
 def _hasten_retention(folder: Path) -> None:
     """A study is old when the harness says so; whether anybody still needs it is the product's to know."""
 
-    def is_old(use: Use, days: dict[Need, float], now: float) -> bool:
+    def is_old(use: RetentionStatus, days: dict[RetentionNeed, float], now: float) -> bool:
         return days.get(use.need, 0.0) > 0 and use.since < now and (folder / use.uid).exists()
 
     retention.ROUND_SECONDS, retention.ASIDE_SECONDS = 1.0, 2.0

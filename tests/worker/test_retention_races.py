@@ -253,9 +253,9 @@ def test_an_image_that_was_removed_before_the_ledger_heard_of_it_is_not_acknowle
     """The listener stood still between storing and noting, for as long as the study lay aside."""
     heard = node.ledger.series.image_arrived
 
-    def after_the_removal(study: str, uid: str, **sender: str) -> None:
-        shutil.rmtree(node.settings.home / "studies" / study)
-        heard(study, uid, **sender)
+    def after_the_removal(key: SeriesKey, **sender: str) -> None:
+        shutil.rmtree(node.settings.home / "studies" / key.study_uid)
+        heard(key, **sender)
 
     with monkeypatch.context() as slow:
         slow.setattr(node.ledger.series, "image_arrived", after_the_removal)
@@ -269,9 +269,9 @@ def test_an_image_that_was_set_aside_before_the_ledger_heard_of_it_is_acknowledg
 ):
     heard = node.ledger.series.image_arrived
 
-    def when_it_is_set_aside(study: str, uid: str, **sender: str) -> None:
-        assert Clearing(node.store).set_aside(study, 1.0)
-        heard(study, uid, **sender)
+    def when_it_is_set_aside(key: SeriesKey, **sender: str) -> None:
+        assert Clearing(node.store).set_aside(key.study_uid, 1.0)
+        heard(key, **sender)
 
     monkeypatch.setattr(node.ledger.series, "image_arrived", when_it_is_set_aside)
     node.receives(images[0], ago=0)

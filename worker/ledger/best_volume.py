@@ -1,4 +1,7 @@
-"""A protocol that takes only the best volume of a study: jobs on other volumes of it end when a better one arrives."""
+"""A protocol that takes only the best volume of a study: jobs on other volumes of it end when a better one arrives.
+
+Writes table `jobs`, in one transaction; the intake calls it.
+"""
 
 import sqlalchemy as sa
 

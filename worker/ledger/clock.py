@@ -1,4 +1,7 @@
-"""What a clock that was set back leaves behind: times that lie in a future which nothing was ever to wait for."""
+"""Repairs deadlines that lie too far ahead after the system clock was set back.
+
+Writes tables `series`, `jobs` and `deliveries`, in one transaction; the listener's sweep calls it.
+"""
 
 import sqlalchemy as sa
 
@@ -23,7 +26,7 @@ class LedgerClock:
         return self._database.now()
 
     def repair(self, *, lease_seconds: float, longest_wait_seconds: float, commitment_wait_seconds: float) -> int:
-        """Brings times that lie further ahead than any wait to now; says how many series, jobs and deliveries had one.
+        """Sets deadlines further ahead than any wait to now. Returns how many series, jobs and deliveries had one.
 
         Without it a series would not settle, a lease not run out and a job not be tried again before the clock has
         come to where it was. `lease_seconds` is that of a delivery, `longest_wait_seconds` the longest between two

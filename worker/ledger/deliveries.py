@@ -1,4 +1,8 @@
-"""Deliveries: one row per job and destination, so that a PACS that is down holds only its own results."""
+"""Deliveries: one row per job and destination, so that a PACS that is down holds only its own results.
+
+Table `deliveries`; the end of a delivery writes the state of its job in the same transaction. Delivery workers claim
+them and the sweep frees what dead workers held: each transition is one UPDATE guarded by state and claim.
+"""
 
 from collections.abc import Collection
 from typing import Any

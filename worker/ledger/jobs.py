@@ -1,4 +1,9 @@
-"""Jobs: each transition is one guarded UPDATE."""
+"""Jobs: what a worker holds, what people start, cancel and release, and what the queue may have lost.
+
+Table `jobs`; `segmented`, `release` and `retry` write `deliveries` in the same transaction. The intake adds jobs,
+segmentation workers claim them, people and the sweep change them, all at once: each transition is one UPDATE guarded by
+the state that it leaves, and by the number of the claim where a worker makes it.
+"""
 
 from collections.abc import Collection
 from typing import Any

@@ -1,4 +1,8 @@
-"""What may be removed from the disk, by the facts: nothing that anybody still waits for."""
+"""What may be removed from the disk: nothing that anybody still waits for.
+
+Reads tables `series`, `jobs` and `deliveries`; writes `cleaned_at` of `jobs` when images or results were removed. The
+answers are out of date as soon as they are given: the retention job asks again just before it removes something.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,7 +18,7 @@ from worker.ledger.series import is_unsettled
 from worker.ledger.states import JobState
 
 
-class Need(IntEnum):
+class RetentionNeed(IntEnum):
     """How much images or results are still needed; of several the greatest counts."""
 
     UNUSED = 0  # no job was ever made of them
@@ -24,11 +28,11 @@ class Need(IntEnum):
 
 
 @dataclass(frozen=True)
-class Use:
+class RetentionStatus:
     """How a study, or the results of a job, stand."""
 
     uid: str  # of the study, or the job's id
-    need: Need
+    need: RetentionNeed
     since: float  # when the last image arrived or the last job changed, whichever is later
     only_copy: bool = False  # results that were never sent anywhere
 
@@ -39,30 +43,31 @@ class RetentionLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def studies(self, study_uid: str | None = None) -> list[Use]:
+    def studies(self, study_uid: str | None = None) -> list[RetentionStatus]:
         """How every study stands, or this one; those that stand so for longest first."""
-        arriving = sa.func.max(sa.case((is_unsettled(), Need.NEEDED), else_=Need.UNUSED))
+        arriving = sa.func.max(sa.case((is_unsettled(), RetentionNeed.NEEDED), else_=RetentionNeed.UNUSED))
         known = sa.select(series.c.study_uid, arriving.label("need"), sa.func.max(series.c.last_at).label("since"))
         if study_uid is not None:
             known = known.where(series.c.study_uid == study_uid)
-        found: dict[str, list[tuple[Need, float]]] = defaultdict(list)
+        found: dict[str, list[tuple[RetentionNeed, float]]] = defaultdict(list)
         with self._database.read() as connection:
             for row in connection.execute(known.group_by(series.c.study_uid)):
-                found[row.study_uid].append((Need(row.need), row.since))
+                found[row.study_uid].append((RetentionNeed(row.need), row.since))
         of_study = sa.true() if study_uid is None else jobs.c.study_uid == study_uid
         for study, use in self._uses_of_jobs(of_study):
             found[study].append((use.need, use.since))
         uses = (
-            Use(uid, max(need for need, _ in parts), max(since for _, since in parts)) for uid, parts in found.items()
+            RetentionStatus(uid, max(need for need, _ in parts), max(since for _, since in parts))
+            for uid, parts in found.items()
         )
         return sorted(uses, key=lambda use: use.since)
 
-    def results(self, job_ids: Iterable[str]) -> list[Use]:
+    def results(self, job_ids: Iterable[str]) -> list[RetentionStatus]:
         """How these results stand, those that stand so for longest first; jobs that are not known are left out."""
         wanted = set(job_ids)
         return sorted((use for _, use in self._uses_of_jobs(sa.true()) if use.uid in wanted), key=lambda use: use.since)
 
-    def result(self, job_id: str) -> Use | None:
+    def result(self, job_id: str) -> RetentionStatus | None:
         """How the results of this job stand; None when it is not known."""
         return next((use for _, use in self._uses_of_jobs(jobs.c.id == job_id)), None)
 
@@ -72,7 +77,7 @@ class RetentionLedger:
         with self._database.write() as connection:
             connection.execute(sa.update(jobs).where(mine).values(cleaned_at=self._database.now()))
 
-    def _uses_of_jobs(self, which: sa.ColumnElement[bool]) -> list[tuple[str, Use]]:
+    def _uses_of_jobs(self, which: sa.ColumnElement[bool]) -> list[tuple[str, RetentionStatus]]:
         """(study UID, use) of these jobs."""
         facts = jobs.c.study_uid, jobs.c.id, jobs.c.state, jobs.c.updated_at, jobs.c.superseded_by
         with self._database.read() as connection:
@@ -81,7 +86,7 @@ class RetentionLedger:
         return [
             (
                 str(row.study_uid),
-                Use(
+                RetentionStatus(
                     str(row.id),
                     _need(JobState(row.state), awaits=row.id in waiting, outdated=row.superseded_by is not None),
                     float(row.updated_at),
@@ -92,7 +97,7 @@ class RetentionLedger:
         ]
 
 
-def _need(state: JobState, *, awaits: bool, outdated: bool) -> Need:
+def _need(state: JobState, *, awaits: bool, outdated: bool) -> RetentionNeed:
     if state.is_unfinished or (awaits and state is JobState.DELIVERED):
-        return Need.NEEDED
-    return Need.FAILED if state is JobState.FAILED and not outdated else Need.DELIVERED
+        return RetentionNeed.NEEDED
+    return RetentionNeed.FAILED if state is JobState.FAILED and not outdated else RetentionNeed.DELIVERED

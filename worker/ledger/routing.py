@@ -1,5 +1,6 @@
-"""Which objects of a job go to which destination, who stands in for one that is not to be had, and what that makes of
-the job. Pure: the ledger and the sender both ask here, so that they agree.
+"""Routing: which files go to which destination, which fallback replaces a failed one, and the job state that follows.
+
+Pure functions; the ledger and the delivery worker both call them, so that they agree.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,9 @@
-"""Facts about series: what arrived, what is settled, and why a protocol took it or not."""
+"""Series: what arrived, what is settled, and why a protocol took it or not.
+
+Tables `series` (written when an image arrives, an association ends, or the series is settled) and `decisions` (written
+when a protocol was asked). Receiving threads and the intake thread write at once: `settle` changes nothing if an image
+has arrived since the series was read.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -55,11 +60,11 @@ class SeriesLedger:
             return {SeriesKey(str(row.study_uid), str(row.series_uid)) for row in rows}
 
     def settle(self, found: Series) -> bool:
-        """Marks the series settled unless an image has arrived since it was read; says whether it did."""
+        """Marks the series SETTLED unless an image has arrived since it was read. Returns whether it did."""
         return self._decided(found, state=SeriesState.SETTLED)
 
     def settle_as_full(self, found: Series, images: int) -> bool:
-        """The same for a series that was proved full with so many images, whose association may bring more: FULL."""
+        """Marks the series FULL, proved complete with so many images while more may come, as `settle` does."""
         return self._decided(found, state=SeriesState.FULL, full_with=images)
 
     def _decided(self, found: Series, **values: Any) -> bool:

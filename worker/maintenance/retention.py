@@ -14,11 +14,11 @@ from collections.abc import Collection
 import structlog
 
 from dicom_node.errors import StoreError
-from dicom_node.removal import Clearing, Leaving
+from dicom_node.removal import Clearing, PendingRemoval
 from dicom_node.store import Store
 from worker.ledger import Ledger
 from worker.ledger.clock import SLACK_SECONDS
-from worker.ledger.retention import Need, Use
+from worker.ledger.retention import RetentionNeed, RetentionStatus
 from worker.reports.inbox import ReportInbox
 from worker.settings import Settings
 
@@ -38,13 +38,13 @@ class Retention:
         self._clearing = Clearing(store, ledger.clock.now)
         self._reports = ReportInbox.of(settings, ledger)
         self._image_days = {
-            Need.UNUSED: settings.keep_unused_days,
-            Need.DELIVERED: settings.keep_images_days,
-            Need.FAILED: settings.keep_failed_days,
+            RetentionNeed.UNUSED: settings.keep_unused_days,
+            RetentionNeed.DELIVERED: settings.keep_images_days,
+            RetentionNeed.FAILED: settings.keep_failed_days,
         }
         self._result_days = {
-            Need.DELIVERED: settings.keep_results_days,
-            Need.FAILED: settings.keep_failed_days,
+            RetentionNeed.DELIVERED: settings.keep_results_days,
+            RetentionNeed.FAILED: settings.keep_failed_days,
         }
 
     def run(self, stop: threading.Event) -> None:
@@ -72,7 +72,7 @@ class Retention:
             for aside in self._clearing.remove_from_quarantine(now - days * DAY):
                 log.warning("quarantine_removed", file=aside.name, was_there_because=aside.reason)
 
-    def _relieve(self, now: float, stuck: Collection[Leaving]) -> None:
+    def _relieve(self, now: float, stuck: Collection[PendingRemoval]) -> None:
         """The oldest images and results go, until there is room; what was set aside counts as gone, if it can go."""
         lacking = self._settings.clean_below_free_bytes - self._store.free_bytes()
         if lacking <= 0:
@@ -83,7 +83,7 @@ class Retention:
         for use, remove in sorted(candidates, key=lambda candidate: candidate[0].since):
             if lacking <= 0:
                 return
-            if use.need <= Need.DELIVERED and use.since < now - FRESH_SECONDS:
+            if use.need <= RetentionNeed.DELIVERED and use.since < now - FRESH_SECONDS:
                 lacking -= remove(use, "the disk is getting full")
         if lacking > 0:
             log.warning("disk_nearly_full", missing_bytes=lacking)
@@ -98,19 +98,19 @@ class Retention:
                 self._reports.forget(report)
                 log.info("report_removed", report=report.id[:16])
 
-    def _studies(self) -> list[Use]:
+    def _studies(self) -> list[RetentionStatus]:
         here = self._clearing.studies()
         return [use for use in self._ledger.retention.studies() if use.uid in here]
 
-    def _results(self) -> list[Use]:
+    def _results(self) -> list[RetentionStatus]:
         return self._ledger.retention.results(self._clearing.jobs())
 
     @staticmethod
-    def _is_old(use: Use, days: dict[Need, float], now: float) -> bool:
+    def _is_old(use: RetentionStatus, days: dict[RetentionNeed, float], now: float) -> bool:
         limit = days.get(use.need, 0.0)
         return limit > 0 and use.since < now - limit * DAY
 
-    def _set_aside(self, use: Use, why: str) -> int:
+    def _set_aside(self, use: RetentionStatus, why: str) -> int:
         """Sets a study aside that stands as it did when it was listed; how many bytes it has."""
         with self._clearing.alone():
             if self._ledger.retention.studies(use.uid) != [use]:
@@ -119,7 +119,7 @@ class Retention:
         log.info("study_set_aside", study=use.uid, why=why, bytes=freed)
         return freed
 
-    def _remove_results(self, use: Use, why: str) -> int:
+    def _remove_results(self, use: RetentionStatus, why: str) -> int:
         """Removes results that stand as they did when they were listed; how many bytes they had."""
         if self._ledger.retention.result(use.uid) != use:
             return 0  # such as a job that was started again meanwhile
@@ -128,7 +128,7 @@ class Retention:
         log.info("results_removed", job=use.uid, why=why, bytes=freed)
         return freed
 
-    def _could_end(self, study: Leaving) -> bool:
+    def _could_end(self, study: PendingRemoval) -> bool:
         """Ends a study that was set aside, if it is time; False when the disk does not let it."""
         try:
             with self._clearing.alone():
@@ -139,7 +139,7 @@ class Retention:
             return False
         return True
 
-    def _end(self, study: Leaving) -> None:
+    def _end(self, study: PendingRemoval) -> None:
         """Puts a study that was set aside back when it is needed again, or removes it when its time has come.
 
         What tells the two apart is whether the ledger says of it what it said before it was set aside, and not which
@@ -148,8 +148,10 @@ class Retention:
         """
         now = self._ledger.clock.now()
         from_the_future = study.since > now + SLACK_SECONDS
-        (use,) = self._ledger.retention.studies(study.study_uid) or [Use(study.study_uid, Need.NEEDED, now)]
-        if use.need is Need.NEEDED or use.since != study.used_at or from_the_future:
+        (use,) = self._ledger.retention.studies(study.study_uid) or [
+            RetentionStatus(study.study_uid, RetentionNeed.NEEDED, now)
+        ]
+        if use.need is RetentionNeed.NEEDED or use.since != study.used_at or from_the_future:
             self._clearing.put_back(study)
             log.info("study_put_back", study=study.study_uid)
         elif now >= study.since + ASIDE_SECONDS:
