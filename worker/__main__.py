@@ -10,67 +10,91 @@ import structlog
 import typer
 from typer.exceptions import TyperException
 
-from worker.cli import demo, doctor, jobs, ledger, model, offline, peers, predict, protocols, report
-from worker.settings import load
+from worker.cli.lazy import Declared, lazy_group
+
+COMMANDS = (
+    Declared("jobs", "The jobs in the ledger.", "worker.cli.jobs", "app"),
+    Declared("protocols", "What is segmented in which series.", "worker.cli.protocols", "app"),
+    Declared(
+        "run", "Segments one study: every volume that a protocol takes, or every volume.", "worker.cli.offline", "run"
+    ),
+    Declared(
+        "predict",
+        "Segments NIfTI files with upstream's options and file names: IMAGE_PROMPT.nii.gz.",
+        "worker.cli.predict",
+        "predict",
+        "ListsOfValues",
+    ),
+    Declared(
+        "volume", "Writes exactly the volume that the network would see, as NIfTI.", "worker.cli.offline", "volume"
+    ),
+    Declared(
+        "nifti-to-dicom",
+        "Writes a NIfTI image as a DICOM series with proper headers, on the same grid in the same place.",
+        "worker.cli.offline",
+        "nifti_to_dicom",
+    ),
+    Declared("report", "Prompts out of radiology reports.", "worker.cli.report", "app"),
+    Declared("model", "The network's weights.", "worker.cli.model", "app"),
+    Declared(
+        "ledger",
+        "The database of facts.",
+        "worker.cli.ledger",
+        "app",
+    ),
+    Declared(
+        "echo",
+        "Asks a peer by C-ECHO; says why an association is refused and what to check.",
+        "worker.cli.peers",
+        "echo",
+    ),
+    Declared(
+        "doctor",
+        "Checks disk, ledger, queue, protocols, reports, engine, listener and destinations; exit code 1 if one fails.",
+        "worker.cli.doctor",
+        "doctor",
+    ),
+    Declared(
+        "demo",
+        "Sends a CT to a node by C-STORE and shows what comes back to a PACS: segments, volumes, Dice, a picture.",
+        "worker.cli.demo",
+        "demo",
+    ),
+    Declared(
+        "up", "All in one: embedded queue, listener, segmentation worker, delivery worker.", "worker.cli.node", "up"
+    ),
+    Declared("listen", "The listener: receives, stores, decides, enqueues.", "worker.cli.node", "listen"),
+    Declared("segment-worker", "The segmentation worker; needs the engine.", "worker.cli.node", "segment_worker"),
+    Declared("deliver-worker", "The delivery worker: sends results to the PACS.", "worker.cli.node", "deliver_worker"),
+)
+"""Every command, with the first line of its help: the list of commands imports none of their modules."""
 
 app = typer.Typer(
     name="voxtell-dicom",
+    cls=lazy_group(COMMANDS),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="A DICOM node that contours by itself: C-STORE in, free-text-prompted segmentation, DICOM-SEG out.",
 )
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(protocols.app, name="protocols")
-app.command()(offline.run)
-app.command(cls=predict.ListsOfValues)(predict.predict)
-app.command()(offline.volume)
-app.command()(offline.nifti_to_dicom)
-app.add_typer(report.app, name="report")
-app.add_typer(model.app, name="model")
-app.add_typer(ledger.app, name="ledger")
-app.command()(peers.echo)
-app.command()(doctor.doctor)
-app.command()(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"voxtell-dicom {version('voxtell-dicom')}")
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one sentence.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """Options before the command; `--debug` is read by `main`, which must know it also when parsing fails."""
-
-
-@app.command()
-def up() -> None:
-    """All in one: embedded queue, listener, segmentation worker, delivery worker."""
-    from worker import roles
-
-    roles.up(load())
-
-
-@app.command()
-def listen() -> None:
-    """The listener: receives, stores, decides, enqueues."""
-    from worker import roles
-
-    roles.listen(load())
-
-
-@app.command("segment-worker")
-def segment_worker() -> None:
-    """The segmentation worker; needs the engine."""
-    from worker import roles
-
-    roles.segment_worker(load())
-
-
-@app.command("deliver-worker")
-def deliver_worker() -> None:
-    """The delivery worker: sends results to the PACS."""
-    from worker import roles
-
-    roles.deliver_worker(load())
 
 
 def main() -> None:

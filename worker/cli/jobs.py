@@ -6,12 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from dicom_node.store import Store
 from worker.cli.printing import print_json, print_table, when
 from worker.errors import UnknownJobError
 from worker.job_spec import Priority
 from worker.ledger import Job, JobState, Ledger
-from worker.maintenance.retries import NothingLeftError, start_again
 from worker.result import Result
 from worker.settings import load
 
@@ -82,6 +80,9 @@ def retry(
     all_failed: Annotated[bool, typer.Option("--all", help="Every failed job that is not superseded.")] = False,
 ) -> None:
     """Starts a failed or cancelled job again, or asks again for a promise to keep it; the listener's sweep does it."""
+    from dicom_node.store import Store
+    from worker.maintenance.retries import NothingLeftError, start_again
+
     if (job_id is None) is not all_failed:
         raise typer.BadParameter("give the id of a job, or --all")
     settings = load()

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from dicom_node.scu.c_store import Peer
-from dicom_node.scu.c_store import echo as c_echo
+from dicom_node.scu.association import Peer
+from dicom_node.scu.association import echo as c_echo
 from worker.cli.printing import print_json
 from worker.destinations import peer_of
 from worker.errors import SettingsError

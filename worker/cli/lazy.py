@@ -1,0 +1,99 @@
+"""Commands by name: the module of a command is imported when it is called or asked for help, and never for a list."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A command: its name, the first line of its help, where its function or its group of commands is."""
+
+    name: str
+    help: str
+    module: str
+    attribute: str
+    shape: str | None = None  # the attribute with a command class of its own
+
+    def load(self) -> Any:
+        """The command itself."""
+        module = import_module(self.module)
+        command: Any
+        found = getattr(module, self.attribute)
+        if isinstance(found, typer.Typer):
+            command = get_group(found)
+        else:
+            alone = typer.Typer(add_completion=False)
+            alone.command(self.name, cls=getattr(module, self.shape) if self.shape else None)(found)
+            command = get_command(alone)
+        command.name = self.name
+        return command
+
+    def listed(self) -> TyperCommand:
+        """What a list of commands shows of it; imports nothing."""
+        return TyperCommand(self.name, help=self.help)
+
+
+class Commands(dict[str, Any]):
+    """Commands by name, each loaded when it is looked up."""
+
+    def __init__(self, declared: Sequence[Declared]) -> None:
+        self.declared: Mapping[str, Declared] = {one.name: one for one in declared}
+        self.listing = False
+        super().__init__(dict.fromkeys(self.declared))
+
+    def __getitem__(self, name: str) -> Any:
+        declared = self.declared[name]
+        if self.listing:
+            return declared.listed()
+        found = super().__getitem__(name)
+        if found is None:
+            found = declared.load()
+            self[name] = found
+        return found
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The command of that name, or the default."""
+        return self[name] if name in self.declared else default
+
+    def items(self) -> Any:
+        """Every name with its command, loaded."""
+        return {name: self[name] for name in self}.items()
+
+    def values(self) -> Any:
+        """Every command, loaded."""
+        return {name: self[name] for name in self}.values()
+
+    @contextmanager
+    def as_list(self) -> Iterator[None]:
+        """Look-ups within give what a list shows."""
+        self.listing = True
+        try:
+            yield
+        finally:
+            self.listing = False
+
+
+def lazy_group(declared: Sequence[Declared]) -> type[TyperGroup]:
+    """A class of command groups that holds these commands."""
+
+    class LazyGroup(TyperGroup):
+        """Loads a command when it is invoked."""
+
+        def __init__(self, **facts: Any) -> None:
+            super().__init__(**facts | {"commands": {}})
+            self._lazy = Commands(declared)
+            self.commands = self._lazy
+
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            """Writes the help of the group from the declared lines."""
+            with self._lazy.as_list():
+                super().format_help(ctx, formatter)
+
+    return LazyGroup
