@@ -62,7 +62,7 @@ PLAIN: Final = ReadAs()
 
 
 @dataclass(frozen=True)
-class Grid:
+class NiftiGrid:
     """Where the voxels of a file lie.
 
     affine: (4, 4), file indices (i, j, k) to RAS in the file's own unit; unit: "mm", "meter", "micron" or "unknown",
@@ -101,7 +101,7 @@ class NiftiImage:
     """
 
     array: npt.NDArray[np.float32]
-    grid: Grid
+    grid: NiftiGrid
 
     @property
     def spacing(self) -> Spacing:
@@ -137,7 +137,7 @@ def read_image(path: Path, read_as: ReadAs = PLAIN) -> NiftiImage:
     return NiftiImage(np.ascontiguousarray(turned.transpose(2, 1, 0)), grid)
 
 
-def read_voxels(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.float32], Grid]:
+def read_voxels(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.float32], NiftiGrid]:
     """Reads one 3-D volume in the order of the file: float32 (I, J, K) after scl_slope and scl_inter, and its grid.
 
     Trailing axes of one voxel are dropped. The whole stream is read, so that a truncated or damaged file is noticed.
@@ -279,10 +279,10 @@ def _finite(path: Path, values: npt.NDArray[np.float32], nan: float | None) -> n
 
 def _grid(
     path: Path, header: Nifti1Header | Nifti2Header, shape: tuple[int, int, int], orientation: str | None
-) -> Grid:
+) -> NiftiGrid:
     affine = np.asarray(_affine(path, header, shape, orientation), np.float64)
     _check_axes(path, affine)
-    return Grid(affine, header.get_xyzt_units()[0], shape)
+    return NiftiGrid(affine, header.get_xyzt_units()[0], shape)
 
 
 def _check_axes(path: Path, affine: npt.NDArray[Any]) -> None:

@@ -72,7 +72,7 @@ class Derived(Frozen):
     empty: bool = False  # a placeholder in the RTSTRUCT for a person to draw; made of nothing
 
 
-class Engine(Frozen):
+class EngineOptions(Frozen):
     """Settings of the engine that a protocol changes, named as the node's; None: as the node has it."""
 
     exact: bool = False  # without the node's shortcuts; those named here are taken all the same
@@ -117,7 +117,7 @@ class JobSpec(Frozen):
     prompts: tuple[Prompt, ...]
     derived: tuple[Derived, ...] = ()
     model: str | None
-    engine: Engine = Engine()
+    engine: EngineOptions = EngineOptions()
     outputs: tuple[Output, ...] = ("seg",)
     holes: Literal["keyhole", "xor"] = "keyhole"  # how RTSTRUCT contours say that a structure has a hole
 

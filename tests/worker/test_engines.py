@@ -17,7 +17,7 @@ from voxtell.card import Card
 from voxtell.engine import BUNDLED_MODEL, Layout, recognise
 from worker.engines.loading import load_engine, options_of, settings_for
 from worker.errors import EngineOptionError
-from worker.job_spec import Engine, JobSpec
+from worker.job_spec import EngineOptions, JobSpec
 from worker.settings import load
 from worker.steps.offline import run_study
 
@@ -65,7 +65,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def spec(model: Path, **engine: object) -> JobSpec:
     return JobSpec.of(
         study_uid="1.2", series_uid="1.2.3", instances=["1.2.3.4"], protocol="liver", protocol_digest="0",
-        prompts=(), model=str(model), engine=Engine(**engine),
+        prompts=(), model=str(model), engine=EngineOptions(**engine),
     )  # fmt: skip
 
 

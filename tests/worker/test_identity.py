@@ -10,7 +10,7 @@ from pydantic import Field, create_model
 
 from dicom_node.uids import derived_uid, fingerprint
 from worker.identity import digest_of
-from worker.job_spec import Derived, Engine, Finish, JobSpec, Plausible, Priority, Prompt, Route
+from worker.job_spec import Derived, EngineOptions, Finish, JobSpec, Plausible, Priority, Prompt, Route
 from worker.ledger import Ledger
 from worker.ledger.schema import jobs
 from worker.protocols import Match, Protocol
@@ -40,7 +40,7 @@ FULL: dict[str, Any] = {
     ),
     "derived": (Derived(name="both", union=("Leber", "spleen"), margin_mm=2.5),),
     "model": "/models/large",
-    "engine": Engine(exact=True, resample_tilt=True),
+    "engine": EngineOptions(exact=True, resample_tilt=True),
     "outputs": ("seg", "rtstruct"),
     "holes": "xor",
 }
@@ -48,7 +48,7 @@ PLAIN: dict[str, Any] = FULL | {
     "prompts": (Prompt(text="liver"),),
     "derived": (),
     "model": None,
-    "engine": Engine(),
+    "engine": EngineOptions(),
     "outputs": ("seg",),
     "holes": "keyhole",
 }
@@ -100,7 +100,7 @@ PROMPTS = st.builds(
     expect=st.builds(Plausible, inside_view=st.booleans()),
     sentence=st.none() | st.text(),
 )
-ENGINES = st.builds(Engine, exact=st.booleans(), skip_below=st.none() | st.floats(-1000, 1000))
+ENGINES = st.builds(EngineOptions, exact=st.booleans(), skip_below=st.none() | st.floats(-1000, 1000))
 SPECS = st.builds(
     JobSpec.of,
     study_uid=st.just("1.2"),
@@ -119,7 +119,7 @@ SPECS = st.builds(
 def test_a_field_that_a_later_release_adds_changes_no_job(spec: JobSpec, default: Any) -> None:
     finish = grown(Finish, default)
     prompt = grown(Prompt, default, finish=(finish, finish()))
-    derived, engine = grown(Derived, default), grown(Engine, default)
+    derived, engine = grown(Derived, default), grown(EngineOptions, default)
     later = grown(
         JobSpec,
         default,

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from dicom_node.ranking.order import Kind, Quality
-from worker.job_spec import Derived, Engine, Finish, Output, Plausible, Priority, Prompt, Route
+from worker.job_spec import Derived, EngineOptions, Finish, Output, Plausible, Priority, Prompt, Route
 from worker.protocols import Choose, Condition, FromReport, Protocol
 from worker.protocols.attributes import SERIES_FACTS
 from worker.protocols.yaml_file import parse_protocol
@@ -25,7 +25,7 @@ SHOWN = {
     "Prompts": (Prompt, Finish, Plausible),
     "Derived structures": (Derived,),
     "Reports": (FromReport,),
-    "Engine": (Engine,),
+    "Engine": (EngineOptions,),
     "Destinations": (Route,),
 }
 FROM_ELSEWHERE = {"sentence"}  # of a prompt out of a report; no protocol has it

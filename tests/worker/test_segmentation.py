@@ -21,7 +21,7 @@ from voxtell import OutOfMemoryError
 from worker.engines import loading
 from worker.engines.devices import device_lock
 from worker.errors import EngineMissingError
-from worker.job_spec import Derived, Engine, JobSpec, Prompt, Route
+from worker.job_spec import Derived, EngineOptions, JobSpec, Prompt, Route
 from worker.ledger import Job, JobState
 from worker.queue.embedded_server import running_queue
 from worker.settings import Destination, Settings, load
@@ -430,7 +430,12 @@ def test_a_protocol_may_ask_for_other_settings_of_the_engine_than_the_node_has(
 
     monkeypatch.setattr(loading, "load_engine", load_segmenter)
     monkeypatch.setattr(desk, "settings", desk.settings.model_copy(update={"early_exit": 2.0, "resample": True}))
-    for engine in (Engine(), Engine(early_exit=2), Engine(skip_below=-400), Engine(exact=True, skip_below=0)):
+    for engine in (
+        EngineOptions(),
+        EngineOptions(early_exit=2),
+        EngineOptions(skip_below=-400),
+        EngineOptions(exact=True, skip_below=0),
+    ):
         job = queued("above 300", engine=engine)
         segmentation.run(job.id)
         assert desk.ledger.jobs.get(job.id).state is JobState.SEGMENTED

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from worker.identity import deciding_facts, digest_of
-from worker.job_spec import Derived, Engine, Frozen, Output, Priority, Prompt, Route
+from worker.job_spec import Derived, EngineOptions, Frozen, Output, Priority, Prompt, Route
 from worker.protocols.attributes import Candidate
 from worker.protocols.conditions import Finding, Match
 from worker.protocols.preferences import Choose
@@ -71,7 +71,7 @@ class Protocol(Frozen):
         description="`published`: the published weights; `bundled`: the small model that comes with the node; or a "
         "folder in HOME/models, or its path. Left out: the node's model (VOXTELL_MODEL).",
     )
-    engine: Engine = Field(Engine(), description="Settings of the engine that are other than the node's.")
+    engine: EngineOptions = Field(EngineOptions(), description="Settings of the engine that are other than the node's.")
     outputs: tuple[Output, ...] = Field(("seg",), min_length=1, description="What is made.")
     holes: Literal["keyhole", "xor"] = Field("keyhole", description="How RTSTRUCT contours say that there is a hole.")
     destinations: tuple[Route, ...] | None = Field(None, description="Where to. Left out: every destination set.")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from dicom_node.errors import SeriesError
 from dicom_node.regions import one_line, shortened
 from dicom_node.synthesis import Subject, write_slices
-from voxtell.nifti import PLAIN, Grid, ReadAs, read_voxels, stem
+from voxtell.nifti import PLAIN, NiftiGrid, ReadAs, read_voxels, stem
 
 NOBODY: Final = Subject(patient_id="", patient_name="", study_description="", series_description="From NIfTI")
 """A subject that says nothing: everything follows from the file."""
@@ -43,7 +43,7 @@ def slices_of(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.float
     return values.transpose(2, 1, 0), _affine(grid)
 
 
-def _affine(grid: Grid) -> npt.NDArray[np.float64]:
+def _affine(grid: NiftiGrid) -> npt.NDArray[np.float64]:
     return (LPS_FROM_RAS @ grid.affine_mm)[:, [2, 1, 0, 3]]
 
 
