@@ -4,7 +4,7 @@
 
 Real segmentation and delivery workers, with their queue and ledger, work off jobs on one CT of noise with eight
 ellipsoids; DCMTK's storescp takes the results (SEG and RTSTRUCT). The network is a sleep of --seconds with fixed masks,
-as a GPU leaves the processor alone; the device lock (worker.maintenance.locks) lets one process ask at a time. The
+as a GPU leaves the processor alone; the device lock (worker.engines.devices) lets one process ask at a time. The
 share is the time within calls over the time from the first call's start to the last one's end. Everything but the
 network takes processor time: the table says how much for each job, so that the share can be reckoned for another
 machine and another network.
