@@ -155,11 +155,13 @@ def _tell(scope: Scope, exchange: _Exchange, seconds: float, error: BaseExceptio
         "address": client[0] if client else None,
         "received_bytes": exchange.received_bytes,
         "seconds": round(seconds, 3),
-        "cut_off": exchange.cut_off,
     }
-    if error is not None or exchange.status is None or exchange.status >= 500:
+    status = exchange.status
+    if exchange.cut_off or isinstance(error, asyncio.CancelledError):  # the server ends requests so when it stops
+        log.warning("http_request_cut_off", **facts)
+    elif error is not None or status is None or (status >= 500 and status != 503):
         log.error("http_request_failed", exc_info=error, **facts)
-    elif exchange.status >= 400:
+    elif status >= 400:  # a route that answers 503 has logged why itself
         log.warning("http_request_refused", **facts)
     else:
         log.info("http_request_answered", **facts)
