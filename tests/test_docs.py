@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -94,6 +95,13 @@ def test_the_architecture_names_every_module_and_folder_of_a_room(room: str) -> 
 def test_every_protocol_of_a_guide_is_valid(page: Path) -> None:
     for text in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
         Protocol.model_validate(yaml.safe_load(text))
+
+
+def test_the_readme_and_the_changelog_name_the_version_of_the_project() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"| Version | {version};" in (ROOT / "README.md").read_text()
+    released = re.findall(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[0] == version
 
 
 def test_the_page_of_commands_is_up_to_date() -> None:
