@@ -103,7 +103,7 @@ class ModelInfo:
 
     name: str
     version: str
-    digest: str  # "sha256:..." of the weights file; then shortcuts, and a precision other than float32
+    weights_digest: str  # "sha256:..." of the weights file
     licence: str
     notice: str  # one sentence: what it is not for
     text_encoder: str
@@ -112,6 +112,20 @@ class ModelInfo:
     spacing_max: Spacing | None = None
     # The structures that it was trained on, where these are few: of any other an empty mask says nothing.
     knows: tuple[str, ...] = ()
+    # How the weights were used, where not as trained: shortcuts, a precision other than float32, "straightened".
+    used: tuple[str, ...] = ()
+    # What else decides a mask, each with its digest: plans.json, the embedding bank, the text model.
+    made_with: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The weights and how they were used, for people: "sha256:... early-exit=2 float16"."""
+        return " ".join((self.weights_digest, *self.used))
+
+    @property
+    def identity(self) -> str:
+        """Everything of the model that can change a mask: of two results that differ in it the UIDs differ."""
+        return " ".join((self.digest, *self.made_with))
 
 
 class Engine(Protocol):
@@ -148,6 +162,9 @@ class Engine(Protocol):
             CancelledError: `cancelled` said so.
             OutOfMemoryError: the device has no room for it now.
         """
+
+    def made_by(self, prompts: Sequence[str | Ask]) -> ModelInfo:
+        """`info` with what made the masks of these prompts; asked after the masks."""
 
     def unlearnt(self, prompts: Sequence[str | Ask]) -> Sequence[str]:
         """The texts that mean no structure in `info.knows`: their empty masks say nothing. Empty if that is open."""

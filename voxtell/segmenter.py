@@ -25,7 +25,7 @@ from voxtell.inference.runner import Runner, dtype_of, pick_device
 from voxtell.inference.shortcuts import EXACT, Shortcuts
 from voxtell.model import checkpoint
 from voxtell.model.network import VoxTell
-from voxtell.model.plans import ENGINE, Plans
+from voxtell.model.plans import ENGINE, PLANS, Plans
 from voxtell.text.encoders import Bank, QwenEncoder, TextEncoder
 from voxtell.text.lexical import NgramEncoder
 
@@ -67,7 +67,15 @@ def load(
         text = Bank(found, text)
     digest = checkpoint.weights_digest(checkpoint.weights_path(directory))
     with shortage_said():
-        return Segmenter(network.to(place), text, digest, precision=precision, shortcuts=shortcuts, compiled=compiled)
+        return Segmenter(
+            network.to(place),
+            text,
+            digest,
+            plans_digest=checkpoint.weights_digest(directory / PLANS),
+            precision=precision,
+            shortcuts=shortcuts,
+            compiled=compiled,
+        )
 
 
 def bank_of(model: str | Path | None, bank: str | Path | None = None) -> Path | None:
@@ -87,8 +95,9 @@ class Segmenter:
         self,
         network: VoxTell,
         text: TextEncoder,
-        digest: str,
+        weights_digest: str,
         *,
+        plans_digest: str = "",
         precision: Precision = "auto",
         shortcuts: Shortcuts = EXACT,
         compiled: bool = False,
@@ -101,19 +110,19 @@ class Segmenter:
         self.plans = replace(network.plans, input=shortcuts.applied_to(network.plans.input))
         place = network.pos_embed.device
         computes_in = str(dtype_of(precision, place)).removeprefix("torch.")
-        used = "" if computes_in == "float32" else computes_in
-        # Other masks, so another identity of the results.
-        made_by = " ".join(part for part in (digest, str(shortcuts), used) if part)
+        precise = "" if computes_in == "float32" else computes_in
         self.info = ModelInfo(
             card.name,
             card.version,
-            made_by,
+            weights_digest,
             card.licence,
             card.notice,
             card.text_encoder,
             ENGINE,
             network.plans.input.spacing_max,
             card.knows,
+            used=tuple(part for part in (str(shortcuts), precise) if part),
+            made_with=(f"plans={plans_digest}",) if plans_digest else (),
         )
         self._runner = Runner(network, precision, shortcuts=shortcuts, compiled=compiled)
         self.device = str(place)  # as torch names it: "cpu", "cuda:0"
@@ -155,6 +164,13 @@ class Segmenter:
         logits = np.full((len(texts), *image.shape), -np.inf, dtype=np.float32)
         self._segment(image, texts, logits, _as_is, spacing, progress, cancelled)
         return logits
+
+    def made_by(self, prompts: Sequence[str | Ask]) -> ModelInfo:
+        """`info` with what the prompts' embeddings came from: the bank, the text model, or both."""
+        card = self.plans.card
+        compared = card.knows + card.taught + card.refused if card.refused else ()
+        sources = self._text.sources([text.lower() for text in (*self._texts(prompts), *compared)])
+        return replace(self.info, made_with=(*self.info.made_with, *sources))
 
     def unlearnt(self, prompts: Sequence[str | Ask]) -> list[str]:
         """The prompts that mean none of the structures in `info.knows`; none where these are not listed.

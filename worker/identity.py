@@ -4,7 +4,7 @@
 |---|---|---|
 | job id | images, protocol's digest, prompts, model, engine, outputs | the work is another one |
 | protocol's digest | everything in the protocol that decides a result | results may become others |
-| UIDs of results (`dicom_node.objects`) | images, prompts, protocol's digest, the model's identity | likewise |
+| UIDs of results (`dicom_node.objects`) | images, prompts, protocol's digest, `ModelInfo.identity` | likewise |
 
 All of them are digests of the same canonical bytes (`dicom_node.uids.fingerprint`). A fact that stands at its default
 is left out, so that a field which a later release adds changes no identity. That holds while two rules do: the default

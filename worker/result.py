@@ -45,8 +45,9 @@ class ModelUsed(_Value):
 
     name: str
     version: str
-    digest: str  # of the weights, "sha256:..."
+    digest: str  # of the weights, "sha256:...", and how they were used
     notice: str = ""  # one sentence: what it is not for
+    identity: str = ""  # everything of it that can change a mask; "" in results of before it was told apart
 
 
 class Result(_Value):

@@ -1,6 +1,6 @@
 """Provenance of a result: which job made it, by which algorithm, under which UIDs, and what it replaces.
 
-The UIDs of a result derive from the source SOP Instance UIDs, the prompts, the weights' digest, the protocol's digest
+The UIDs of a result derive from the source SOP Instance UIDs, the prompts, the model's identity, the protocol's digest
 and the kind of object, so that the same work always gives the same object. No result is approved: where an object has
 no Approval Status, its description says UNAPPROVED.
 """
@@ -55,6 +55,7 @@ class Algorithm:
     version: str
     digest: str  # of the weights, "sha256:..."
     notice: str = ""  # one sentence: what it is not for
+    identity: str = ""  # everything of it that can change a mask, as UIDs derive from it; "": the digest alone
 
     def __post_init__(self) -> None:
         _put_on_one_line(self, "notice")
@@ -84,7 +85,14 @@ class Provenance:
         """The UID that belongs to this work on `series`; `kind` says of which object."""
         sources = sorted(f"{reference.sop_uid}#{reference.frame_number or ''}" for reference in series.references)
         prompts = [region.prompt + (f" <- {region.sentence}" if region.sentence else "") for region in regions]
-        facts = [self.algorithm.digest, self.protocol_digest, str(len(sources)), *sources, str(len(prompts)), *prompts]
+        facts = [
+            self.algorithm.identity or self.algorithm.digest,
+            self.protocol_digest,
+            str(len(sources)),
+            *sources,
+            str(len(prompts)),
+            *prompts,
+        ]
         return derived_uid(kind, *facts, *more)
 
     def reference(

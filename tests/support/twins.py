@@ -17,12 +17,16 @@ class ThresholdSegmenter:
     info = ModelInfo(
         name="threshold",
         version="1",
-        digest="sha256:" + "0" * 64,
+        weights_digest="sha256:" + "0" * 64,
         licence="none",
         notice="Thresholds for tests; no network.",
         text_encoder="none",
         engine="threshold",
     )
+
+    def made_by(self, prompts: Sequence[str]) -> ModelInfo:
+        """The same for all prompts."""
+        return self.info
 
     def __call__(
         self,

@@ -58,6 +58,9 @@ class Spelling:
         self.dim = dim
         self.asked: list[str] = []
 
+    def sources(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        return ("text=spelling",)
+
     def embed(self, prompts: Sequence[str]) -> Tensor:
         self.asked.extend(prompts)
         seeds = [zlib.crc32(prompt.encode()) for prompt in prompts]

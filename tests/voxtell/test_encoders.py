@@ -1,5 +1,6 @@
 """Text to embeddings: the bank is asked first, the text model is asked as it was trained."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -23,6 +24,14 @@ def bank_file(tmp_path: Path) -> Path:
 class TextModelMustNotLoad(Spelling):
     def embed(self, prompts: object) -> torch.Tensor:
         raise AssertionError(f"the text model was asked for {prompts}")
+
+
+def test_a_bank_names_itself_and_the_text_model_only_where_embeddings_came_from_them(bank_file: Path) -> None:
+    bank = Bank(bank_file, Spelling())
+    its = f"bank=sha256:{hashlib.sha256(bank_file.read_bytes()).hexdigest()}"
+    assert bank.sources(["Liver"]) == (its,)
+    assert bank.sources(["liver", "spleen"]) == (its, "text=spelling")
+    assert bank.sources(["spleen"]) == ("text=spelling",)
 
 
 def test_the_text_model_is_never_asked_when_the_bank_answers_all(bank_file: Path) -> None:

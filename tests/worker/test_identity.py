@@ -1,14 +1,25 @@
 """Identities stay what they are: a field that a release adds changes none, and fixed facts give fixed values."""
 
+import hashlib
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, create_model
 
+import voxtell
+from dicom_node.objects.provenance import Algorithm, Provenance
+from dicom_node.regions import region_for
+from dicom_node.series import read_series
+from dicom_node.synthesis import ct_series
 from dicom_node.uids import derived_uid, fingerprint
+from voxtell.engine import BUNDLED_MODEL, ModelInfo
 from worker.identity import digest_of
 from worker.job_spec import Derived, EngineOptions, Finish, JobSpec, Plausible, Priority, Prompt, Route
 from worker.ledger import Ledger
@@ -84,6 +95,35 @@ def test_uids_and_digests_are_made_of_the_same_bytes() -> None:
     assert derived_uid("SEG", "a", "b") == "2.25.340149539779022775953665954846613643957"
     assert fingerprint({"b": 1, "a": [None, "ü"]}) == fingerprint({"a": [None, "ü"], "b": 1})
     assert digest_of({"b": 1, "a": [None, "ü"]}) == "bbba55acb5e60a76"
+
+
+def test_uids_of_results_are_those_of_version_0_3(tmp_path: Path) -> None:
+    """Of the first image of a series; what the model is made of is part of them, what people are told of it is not."""
+    files = ct_series(np.zeros((3, 4, 4), np.float32), (3.0, 1.0, 1.0), tmp_path)
+    series, regions = read_series(files), [region_for("liver"), region_for("spleen")]
+    model = ModelInfo("VoxTell", "1", "sha256:" + "a" * 64, "", "", "qwen3", "voxtell", used=("float16",))
+    uids = []
+    for made_with in ((), ("plans=sha256:b", "bank=sha256:c"), ("plans=sha256:b", "bank=sha256:d")):
+        info = replace(model, made_with=made_with)
+        assert info.digest == "sha256:" + "a" * 64 + " float16"
+        algorithm = Algorithm(info.name, info.version, info.digest, identity=info.identity)
+        provenance = Provenance(algorithm, datetime(2026, 1, 2), "liver", "0" * 16)
+        uids.append(provenance.uid("SEG", series, regions))
+    assert uids == [
+        "2.25.230856773812095038512874611440518943373",
+        "2.25.138345087387583591007576274731368482823",
+        "2.25.14021499325457190414572862458123612861",
+    ]
+    of_version_0_2 = Provenance(Algorithm("VoxTell", "1", model.digest), datetime(2026, 1, 2), "liver", "0" * 16)
+    assert of_version_0_2.uid("SEG", series, regions) == uids[0]
+
+
+def test_what_the_bundled_model_is_made_of_is_its_identity() -> None:
+    engine = voxtell.load()
+    plans, text, lexicon = engine.made_by(["larynx"]).made_with
+    assert plans == f"plans=sha256:{hashlib.sha256((BUNDLED_MODEL / 'plans.json').read_bytes()).hexdigest()}"
+    assert (text, lexicon[:15]) == ("text=voxtell-ngrams-2", "lexicon=sha256:")
+    assert engine.made_by(["larynx"]).identity == " ".join((engine.info.digest, plans, text, lexicon))
 
 
 def grown(kind: type[Any], default: Any, **fields: Any) -> type[Any]:

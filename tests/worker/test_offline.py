@@ -50,7 +50,8 @@ def test_run_and_the_node_choose_the_same(tmp_path, case):
     jobs = node.tick()
     node.close()
     asked = offline.read_protocol(path)
-    chosen, reasons = offline._choose(asked, offline._reported(asked, [], None), study, Settings(home=tmp_path))
+    settings = Settings(home=tmp_path)
+    chosen, reasons = offline._choose(asked, offline._reported(asked, [], None, settings), study, settings)
     assert {work.job_id for _, work in chosen} == {job.id for job in jobs}
     assert len(jobs) == {"best": 1, "all": 4, "one echo": 1}[case]
     assert len(reasons) == 5 - len(jobs)

@@ -1,5 +1,6 @@
 """From free text to embeddings: the published text model, and the bank of embeddings that is asked before it."""
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ class TextEncoder(Protocol):
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> float32 (P, dim) on the CPU, in the order of the prompts."""
 
+    def sources(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """What the embeddings of these prompts come from, each with its digest or revision."""
+
 
 class QwenEncoder:
     """Qwen3-Embedding: last hidden state of the last token, after the instruction it was asked with in training.
@@ -49,6 +53,11 @@ class QwenEncoder:
         self._source = str(model)
         self._device = torch.device(device)
         self._loaded: tuple[Any, Any] | None = None
+        self._revision = "not loaded"
+
+    def sources(self, prompts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002 (all come from one model)
+        """The text model with the commit that was loaded; a folder that is no snapshot of a hub tells none."""
+        return (f"text={self._source}@{self._revision}",)
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> float32 (P, dim). `ModelError` when the text model is not on this machine."""
@@ -103,6 +112,7 @@ class QwenEncoder:
             if model.config.hidden_size != self.dim:
                 raise ModelError(f"{self._source} gives {model.config.hidden_size} numbers per prompt, not {self.dim}")
             self._loaded = tokenizer, model
+            self._revision = str(getattr(model.config, "_commit_hash", None) or "unknown")
         return self._loaded
 
 
@@ -122,11 +132,19 @@ class Bank:
                 f"the bank {path} holds {self._embeddings.shape}, this model needs ({len(labels)}, {self.dim})"
             )
         self._rows = {str(label).lower(): row for row, label in enumerate(labels)}
+        with path.open("rb") as file:
+            self._digest = hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
     def labels(self) -> list[str]:
         """The prompts that the bank answers, in lower case."""
         return list(self._rows)
+
+    def sources(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """The bank, if it knows one of the prompts, and the other encoder's sources, if it does not know them all."""
+        unknown = [prompt for prompt in prompts if prompt.lower() not in self._rows]
+        mine = (f"bank=sha256:{self._digest}",) if len(unknown) < len(prompts) else ()
+        return (*mine, *(self._fallback.sources(unknown) if unknown else ()))
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> float32 (P, dim), from the bank where it knows them."""

@@ -141,6 +141,10 @@ class NgramEncoder:
         self.dim = dim
         self._cached_direction = lru_cache(maxsize=8192)(lambda feature: _direction(feature, dim))
 
+    def sources(self, prompts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002 (all come from one word list)
+        """This encoder's version and its word list."""
+        return (f"text={self.name}", f"lexicon=sha256:{hashlib.sha256(LEXICON.read_bytes()).hexdigest()}")
+
     def embed(self, prompts: Sequence[str]) -> torch.Tensor:
         """float32 (P, dim), each of length sqrt(dim): shorter ones drown in the biases of the layer that reads them.
 

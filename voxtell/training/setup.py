@@ -59,6 +59,10 @@ class Remembered:
         self._encoder = encoder
         self._known: dict[str, Tensor] = {}
 
+    def sources(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """Those of the encoder."""
+        return self._encoder.sources(prompts)
+
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """float32 (P, dim)."""
         texts = [prompt.lower() for prompt in prompts]

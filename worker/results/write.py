@@ -96,7 +96,9 @@ def write_outputs(
         objects=tuple(objects),
         nifti=tuple(path.name for path in _nifti(done, folder)) if "nifti" in spec.outputs else (),
         review=tuple(reason.sentence for reason in done.review),
-        model=ModelUsed(name=model.name, version=model.version, digest=model.digest, notice=model.notice),
+        model=ModelUsed(
+            name=model.name, version=model.version, digest=model.digest, notice=model.notice, identity=model.identity
+        ),
         seconds={step: round(seconds, 3) for step, seconds in done.seconds.items()},
         notes=(*done.series.notes, *plan.notes),
     )
@@ -106,7 +108,9 @@ def write_outputs(
 
 def _facts(done: Segmented, spec: JobSpec, predecessors: Sequence[ObjectReference]) -> Provenance:
     return Provenance(
-        algorithm=Algorithm(done.model.name, done.model.version, done.model.digest, done.model.notice),
+        algorithm=Algorithm(
+            done.model.name, done.model.version, done.model.digest, done.model.notice, done.model.identity
+        ),
         made=datetime.now().astimezone(),
         protocol=spec.protocol,
         protocol_digest=spec.protocol_digest,

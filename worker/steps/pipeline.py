@@ -64,9 +64,9 @@ def segment(
     structures = structures_of(masks, prompts, derived, series.affine, unlearnt)
     clock.lap("finish")
     review = (*grid_reviews(network.affine, network.spacing, engine.info.spacing_max), *reviews(structures, masks))
-    info = engine.info
+    info = engine.made_by([prompt.text for prompt in prompts])
     if straighten and series.tilt_degrees:  # another grid, other masks: other UIDs
-        info = replace(info, digest=f"{info.digest} straightened")
+        info = replace(info, used=(*info.used, "straightened"))
     return Segmented(series, structures, masks, info, clock.seconds, review)
 
 
