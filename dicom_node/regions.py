@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -61,6 +61,11 @@ _BOTH: Final = (("both",), ("bilateral",), ("left", "and", "right"), ("right", "
 Words = tuple[str, ...]
 
 
+EmptyMask = Literal["not found", "not known", "not judged"]
+"""What an empty mask says: the structure was looked for and is not there; the model was never taught it; or the image
+is of another kind than the model was trained on. The latter two say nothing about the patient."""
+
+
 @dataclass(frozen=True)
 class Region:
     """What a prompt names, in the words that SEG (segment), RTSTRUCT (ROI) and SR (finding site) need.
@@ -84,7 +89,7 @@ class Region:
     coded: bool = True
     sentence: str = ""  # of the radiology report that asked for it
     placeholder: bool = False  # an empty ROI that a person is to draw
-    learnt: bool = True  # False: the model was not trained on it, so that its empty mask says nothing
+    empty_means: EmptyMask = "not found"  # what an empty mask of it says
 
     @property
     def side(self) -> str:

@@ -166,6 +166,12 @@ class Engine(Protocol):
     def made_by(self, prompts: Sequence[str | Ask]) -> ModelInfo:
         """`info` with what made the masks of these prompts; asked after the masks."""
 
+    def doubts(self, image: npt.NDArray[np.float32]) -> Sequence[str]:
+        """Says why an image (S, A, R) is not of the kind that the model was trained on, a sentence for each reason.
+
+        Where there is one, an empty mask does not say that the structure is not in the image.
+        """
+
     def unlearnt(self, prompts: Sequence[str | Ask]) -> Sequence[str]:
         """The texts that mean no structure in `info.knows`: their empty masks say nothing. Empty if that is open."""
 

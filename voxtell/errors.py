@@ -54,6 +54,10 @@ class FileError(VoxTellError):
     retry: ClassVar[Retry] = "usage"
 
 
+class ImageWarning(UserWarning):
+    """The image is not of the kind that the model was trained on: its masks mean little, empty ones nothing."""
+
+
 class FetchError(VoxTellError):
     """The published weights cannot be fetched now."""
 

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxtell.engine import Engine
-from voxtell.errors import FileError, PromptError, VoxTellError
+from voxtell.errors import FileError, ImageWarning, PromptError, VoxTellError
 from voxtell.nifti import PLAIN, ReadAs, is_nifti_name, read_image, stem, write_mask
 
 NAME_BYTES: Final = 150  # of a prompt in a file name; a longer one is cut and ends in a hash of the whole
@@ -38,13 +39,15 @@ class FileJob:
 class FileOutcome:
     """What became of one image file.
 
-    files: where its masks lie; kept: they were there before and nothing was segmented; problem: why there are none.
+    files: where its masks lie; kept: they were there before and nothing was segmented; problem: why there are none;
+    doubts: why the masks mean little, and empty ones nothing.
     """
 
     job: FileJob
     files: tuple[Path, ...] = ()
     kept: bool = False
     problem: VoxTellError | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def jobs_for(inputs: Sequence[Path], prompts: Sequence[str]) -> list[FileJob]:
@@ -97,14 +100,17 @@ def predict_files(
             return FileOutcome(job, tuple(paths), kept=True)
         try:
             image = read_image(job.image, read_as)
-            masks = engine(image.array, job.prompts, spacing=image.spacing, progress=_reporter(job, progress))
+            doubts = tuple(engine.doubts(image.array))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ImageWarning)  # the outcome says it
+                masks = engine(image.array, job.prompts, spacing=image.spacing, progress=_reporter(job, progress))
         except PromptError:  # of every image alike
             raise
         except VoxTellError as error:
             return FileOutcome(job, problem=error)
         for path, values in zip(paths, [combined(masks)] if save_combined else masks, strict=True):
             write_mask(path, values, image)
-        return FileOutcome(job, tuple(paths))
+        return FileOutcome(job, tuple(paths), doubts=doubts)
 
     return itertools.starmap(outcome, zip(jobs, targets, strict=True))
 

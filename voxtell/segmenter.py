@@ -5,6 +5,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from voxtell.engine import BUNDLED_MODEL, Ask, Cancelled, ModelInfo, Part, Precision, Progress, Spacing, check_asks
-from voxtell.errors import ModelError
+from voxtell.errors import ImageWarning, ModelError
 from voxtell.inference import preprocess
 from voxtell.inference.assembly import Convert
+from voxtell.inference.hounsfield import hounsfield_doubt
 from voxtell.inference.memory import shortage_said
 from voxtell.inference.runner import Runner, dtype_of, pick_device
 from voxtell.inference.shortcuts import EXACT, Shortcuts
@@ -143,9 +145,14 @@ class Segmenter:
 
         image: float32 (S, A, R), index 0 growing to superior, 1 to anterior, 2 to right. spacing: millimetres per voxel
         (S, A, R); models that were trained at one spacing resample by it. progress is called with 0 to 1; `cancelled`
-        is asked before every window. Raises `ImageError`, `PromptError`, `CancelledError`, `OutOfMemoryError`.
+        is asked before every window. Warns with `ImageWarning` of what `doubts` says.
+
+        Raises:
+            ImageError, PromptError, CancelledError, OutOfMemoryError: see `voxtell.errors`.
         """
         image, texts = preprocess.check_image(image), [text.lower() for text in self._texts(prompts)]
+        for doubt in self.doubts(image):
+            warnings.warn(doubt, ImageWarning, stacklevel=2)
         masks = np.zeros((len(texts), *image.shape), dtype=np.bool_)
         self._segment(image, texts, masks, _positive, spacing, progress, cancelled)
         return masks
@@ -171,6 +178,16 @@ class Segmenter:
         compared = card.knows + card.taught + card.refused if card.refused else ()
         sources = self._text.sources([text.lower() for text in (*self._texts(prompts), *compared)])
         return replace(self.info, made_with=(*self.info.made_with, *sources))
+
+    def doubts(self, image: npt.NDArray[np.float32]) -> list[str]:
+        """Says why an image (S, A, R) is not what the model's normalization presupposes; empty where nothing is.
+
+        A model that normalizes by the image's own mean and deviation takes every scale; one that clips to a window of
+        Hounsfield units takes no other.
+        """
+        doubt = hounsfield_doubt(preprocess.check_image(image)) if self.plans.input.normalization == "ct" else ""
+        advice = f"{self.info.name} was trained on nothing else; check the rescaling of the image."
+        return [f"{doubt} {advice}"] if doubt else []
 
     def unlearnt(self, prompts: Sequence[str | Ask]) -> list[str]:
         """The prompts that mean none of the structures in `info.knows`; none where these are not listed.

@@ -56,6 +56,7 @@ class Result(_Value):
     found: tuple[Found, ...] = ()
     not_found: tuple[str, ...] = ()  # labels of empty masks
     not_known: tuple[str, ...] = ()  # labels of empty masks of what the model never learnt
+    not_judged: tuple[str, ...] = ()  # labels of empty masks in an image of another kind than the model was trained on
     objects: tuple[ResultObject, ...] = ()
     nifti: tuple[str, ...] = ()  # names of the files that are not DICOM
     review: tuple[str, ...] = ()  # sentences: why a person should look at it

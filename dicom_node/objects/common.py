@@ -137,7 +137,8 @@ def describe(provenance: Provenance) -> str:
 def looked_for(regions: Iterable[Region]) -> str:
     """One sentence on the regions of empty masks; "" without any. What a person is to draw was not looked for, and what
     a model never learnt cannot have been."""
-    prompts = "; ".join(one_line(region.prompt) for region in regions if region.learnt and not region.placeholder)
+    missing = (region for region in regions if region.empty_means == "not found" and not region.placeholder)
+    prompts = "; ".join(one_line(region.prompt) for region in missing)
     return f"Looked for, not found: {prompts}." if prompts else ""
 
 

@@ -38,7 +38,7 @@ from dicom_node.masks.packed import Masks
 from dicom_node.objects.common import describe, documents, item, masks_of, result_dataset, titled
 from dicom_node.objects.provenance import LABEL_MAP_STORAGE, ObjectReference, Provenance
 from dicom_node.objects.seg import Segmentation
-from dicom_node.regions import Region, asked_by, one_line, shortened
+from dicom_node.regions import EmptyMask, Region, asked_by, one_line, shortened
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
@@ -159,12 +159,19 @@ def _group(
     return group
 
 
+_NOT_THERE: Final[dict[EmptyMask, str]] = {
+    "not found": "Looked for, not found",
+    "not known": "Not known to the model, which says nothing of it",
+    "not judged": "Not judged, since the image is of another kind than the model was trained on",
+}
+
+
 def _not_there(regions: Sequence[Region]) -> ContainerContentItem:
     """TID 1500 rows 12 and 14: one comment for each region that was asked for and has no segment."""
     container = ContainerContentItem(name=_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS)
     container.ContentSequence = ContentSequence()
     for region in regions:
-        what = "Looked for, not found" if region.learnt else "Not known to the model, which says nothing of it"
+        what = _NOT_THERE[region.empty_means]
         asked = f" {asked_by(region)}" if region.sentence else ""
         container.ContentSequence.append(_comment(f"{what}: {region.label}.{asked}"))
     return container

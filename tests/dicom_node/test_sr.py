@@ -111,7 +111,7 @@ def test_what_has_no_segment_is_said(tmp_path: Path) -> None:
     regions = [
         replace(region_for("cyst"), sentence="Cyst of the spleen."),
         region_for("liver"),
-        replace(region_for("left knee"), learnt=False),
+        replace(region_for("left knee"), empty_means="not known"),
         replace(region_for("PTV"), placeholder=True),
     ]
     masks = np.zeros((4, 3, 5, 5), dtype=bool)

@@ -28,6 +28,10 @@ class ThresholdSegmenter:
         """The same for all prompts."""
         return self.info
 
+    def doubts(self, _image: Image) -> list[str]:
+        """Thresholds take every image."""
+        return []
+
     def __call__(
         self,
         image: Image,

@@ -19,6 +19,9 @@ class Threshold:
     def __init__(self) -> None:
         self.calls: list[tuple[Sequence[str], object]] = []
 
+    def doubts(self, _image) -> list[str]:
+        return []
+
     def __call__(self, image, prompts, *, spacing=None, progress=None):
         self.calls.append((prompts, spacing))
         progress(1.0)
@@ -114,11 +117,12 @@ def test_one_bad_image_is_named_and_the_others_are_segmented(tmp_path: Path) -> 
 def test_a_prompt_that_no_image_can_be_asked_for_ends_all(tmp_path: Path) -> None:
     write_image(tmp_path / "a.nii.gz")
 
-    def refuse(*_: object, **__: object) -> np.ndarray:
-        raise PromptError("the prompt is empty")
+    class Refusing(Threshold):
+        def __call__(self, *_: object, **__: object) -> np.ndarray:
+            raise PromptError("the prompt is empty")
 
     with pytest.raises(PromptError, match="empty"):
-        list(predict.predict_files(refuse, predict.jobs_for([tmp_path], [" "]), tmp_path / "out"))
+        list(predict.predict_files(Refusing(), predict.jobs_for([tmp_path], [" "]), tmp_path / "out"))
 
 
 def test_a_folder_without_images_and_a_file_of_another_kind_are_refused(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ class Stub:
             mask[: len(prompt)] = True
         return masks.reshape(len(prompts), *image.shape)
 
+    def doubts(self, _image) -> list[str]:
+        return []
+
     def unlearnt(self, prompts) -> list[str]:
         return [prompt for prompt in prompts if prompt == "left knee"]
 

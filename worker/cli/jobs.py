@@ -128,6 +128,7 @@ def _findings(result: Result) -> Iterator[str]:
             yield f"           {found.sentence}"
     yield from (f"not found  {label}" for label in result.not_found)
     yield from (f"not known  {label}" for label in result.not_known)
+    yield from (f"not judged {label}" for label in result.not_judged)
     yield from (f"review     {sentence}" for sentence in result.review)
 
 

@@ -59,6 +59,8 @@ def run(
             typer.echo(f"{label}: looked for, not found")
         for label in series["not_known"]:
             typer.echo(f"{label}: not known to this model")
+        for label in series["not_judged"]:
+            typer.echo(f"{label}: not judged, see below")
         for sentence in series["review"]:
             typer.echo(f"to be reviewed: {sentence}")
         for file in series["files"]:

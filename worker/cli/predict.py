@@ -95,6 +95,8 @@ def _say_outcome(done: "FileOutcome", console: Console) -> None:
     """Problems on standard error, files on standard output; both at once, while other images are still worked on."""
     if done.problem is not None:
         console.print(f"{done.job.image}: not segmented: {done.problem}", markup=False, highlight=False, soft_wrap=True)
+    for doubt in done.doubts:
+        console.print(f"{done.job.image}: to be reviewed: {doubt}", markup=False, highlight=False, soft_wrap=True)
     for path in done.files:
         typer.echo(f"{'kept' if done.kept else 'wrote'} {path}")
 

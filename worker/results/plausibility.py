@@ -27,7 +27,7 @@ def reviews(structures: Sequence[Structure], masks: Masks) -> Iterator[Review]:
     known = {one.label: one for one in structures}
     for place, one in enumerate(structures):
         if isinstance(one.made, Prompt):
-            if not one.region.learnt:
+            if one.region.empty_means == "not known":
                 yield Review(
                     f"{one.label} is not among the structures that the model was trained on: its mask says nothing.",
                     one.region.label,

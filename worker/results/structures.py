@@ -134,20 +134,26 @@ def structures_of(
     derived: Sequence[Derived],
     affine: Affine,
     unlearnt: Collection[str] = (),
+    *,
+    judged: bool = True,
 ) -> tuple[Structure, ...]:
     """What each finished mask is and where it lies, in the order of `finished`.
 
-    `unlearnt`: the texts of prompts for what the model was not trained on.
+    `unlearnt`: the texts of prompts for what the model was not trained on. `judged`: whether the image is of the kind
+    that it was trained on.
     """
     made: list[Prompt | Derived] = [*prompts, *derived]
     return tuple(
-        Structure(one, _region_if_learnt(one, unlearnt), extent(packed.mask(), affine) if len(packed.held) else None)
+        Structure(
+            one, _region_judged(one, unlearnt, judged), extent(packed.mask(), affine) if len(packed.held) else None
+        )
         for one, packed in zip(made, masks.packed, strict=True)
     )
 
 
-def _region_if_learnt(made: Prompt | Derived, unlearnt: Collection[str]) -> Region:
-    return replace(region_of(made), learnt=isinstance(made, Derived) or made.text not in unlearnt)
+def _region_judged(made: Prompt | Derived, unlearnt: Collection[str], judged: bool) -> Region:
+    unknown = isinstance(made, Prompt) and made.text in unlearnt
+    return replace(region_of(made), empty_means="not known" if unknown else "not found" if judged else "not judged")
 
 
 # -- what they are called

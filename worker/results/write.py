@@ -30,6 +30,7 @@ from dicom_node.masks.packed import Masks
 from dicom_node.objects.kinds import KINDS, OutputKind
 from dicom_node.objects.provenance import Algorithm, ObjectReference, Provenance, Review
 from dicom_node.objects.result_set import ResultSet
+from dicom_node.regions import EmptyMask
 from dicom_node.series import ImageSeries
 from dicom_node.volume import to_network, write_nifti
 from voxtell.engine import ModelInfo
@@ -91,8 +92,9 @@ def write_outputs(
     model = done.model
     result = Result(
         found=tuple(_found(one, one.extent) for one in asked if one.extent),
-        not_found=tuple(one.label for one in empty if one.region.learnt),
-        not_known=tuple(one.label for one in empty if not one.region.learnt),
+        not_found=_labels(empty, "not found"),
+        not_known=_labels(empty, "not known"),
+        not_judged=_labels(empty, "not judged"),
         objects=tuple(objects),
         nifti=tuple(path.name for path in _nifti(done, folder)) if "nifti" in spec.outputs else (),
         review=tuple(reason.sentence for reason in done.review),
@@ -104,6 +106,10 @@ def write_outputs(
     )
     (folder / "result.json").write_text(json.dumps(result.json_facts(), indent=2), encoding="utf-8")
     return result
+
+
+def _labels(empty: Sequence[Structure], meaning: EmptyMask) -> tuple[str, ...]:
+    return tuple(one.label for one in empty if one.region.empty_means == meaning)
 
 
 def _facts(done: Segmented, spec: JobSpec, predecessors: Sequence[ObjectReference]) -> Provenance:

@@ -1,6 +1,7 @@
 """One segmentation, without ledger, queue and results folder: read, reorient, ask, reorient back, name."""
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -9,10 +10,12 @@ from pathlib import Path
 import highdicom
 
 from dicom_node.masks.packed import Mask, Masks, PackedMask
+from dicom_node.objects.provenance import Review
 from dicom_node.objects.verify import check_way_back
 from dicom_node.series import ImageSeries, read_series, read_volume
 from dicom_node.volume import from_network, to_network
 from voxtell.engine import Engine
+from voxtell.errors import ImageWarning
 from worker.job_spec import Derived, Prompt
 from worker.results.plausibility import grid_reviews, reviews
 from worker.results.structures import finished, structures_of
@@ -46,7 +49,9 @@ def segment(
     series = read_series(paths) if volume is None else read_volume(paths, volume)
     network = to_network(series, straighten=straighten)
     clock.lap("read")
-    with turn or nullcontext():
+    doubts = engine.doubts(network.array)
+    with turn or nullcontext(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImageWarning)  # the result says it
         clock.lap("turn")
         found = engine(
             network.array,
@@ -61,9 +66,10 @@ def segment(
     clock.lap("back")
     masks = finished(back, prompts, derived, series.affine)
     unlearnt = engine.unlearnt([prompt.text for prompt in prompts]) if engine.info.knows else ()
-    structures = structures_of(masks, prompts, derived, series.affine, unlearnt)
+    structures = structures_of(masks, prompts, derived, series.affine, unlearnt, judged=not doubts)
     clock.lap("finish")
-    review = (*grid_reviews(network.affine, network.spacing, engine.info.spacing_max), *reviews(structures, masks))
+    of_image = (*map(Review, doubts), *grid_reviews(network.affine, network.spacing, engine.info.spacing_max))
+    review = (*of_image, *reviews(structures, masks))
     info = engine.made_by([prompt.text for prompt in prompts])
     if straighten and series.tilt_degrees:  # another grid, other masks: other UIDs
         info = replace(info, used=(*info.used, "straightened"))
