@@ -1,10 +1,8 @@
-"""What a model says of itself, read from its directory without loading torch."""
+"""What a model says of itself. `voxtell.engine.read_card` reads it from a directory without loading torch."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from voxtell.engine import BUNDLED_MODEL, recognise
 from voxtell.errors import ModelError
 
 
@@ -27,13 +25,3 @@ class Card:
     def __post_init__(self) -> None:
         if self.text_encoder not in ("qwen3", "ngrams"):
             raise ModelError(f"text_encoder {self.text_encoder!r} is unknown; it is 'qwen3' or 'ngrams'")
-
-
-def read_card(model: str | Path | None = None) -> Card:
-    """The card of a model directory, or of the bundled model.
-
-    Raises:
-        ModelError: the directory is missing or not a model's, or its description is damaged.
-    """
-    directory = BUNDLED_MODEL if model is None else Path(model)
-    return recognise(directory).card(directory)

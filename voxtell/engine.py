@@ -14,13 +14,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from voxtell.card import Card
 from voxtell.errors import ModelError, PromptError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from voxtell.card import Card
 
 LAYOUTS: tuple[str, ...] = ("voxtell.layout",)
 """One line per engine: the module whose `LAYOUT` knows its model directories."""
@@ -256,3 +256,13 @@ def _checked(prompt: object, number: int, count: int, takes: frozenset[Part], mo
 def _check_index(index: Index, what: str) -> None:
     if len(index) != 3 or not all(math.isfinite(value) for value in index):
         raise PromptError(f"{what} is {index}; it must be three finite voxel indices (S, A, R)")
+
+
+def read_card(model: str | Path | None = None) -> Card:
+    """The card of a model directory, or of the bundled model.
+
+    Raises:
+        ModelError: the directory is missing or not a model's, or its description is damaged.
+    """
+    directory = BUNDLED_MODEL if model is None else Path(model)
+    return recognise(directory).card(directory)

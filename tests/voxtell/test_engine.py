@@ -11,8 +11,7 @@ import pytest
 import voxtell
 from voxtell import Ask, Box, ModelError, Point, PromptError, Shortcuts
 from voxtell import engine as engines
-from voxtell.card import read_card
-from voxtell.engine import BUNDLED_MODEL, check_asks, recognise
+from voxtell.engine import BUNDLED_MODEL, check_asks, read_card, recognise
 from voxtell.layout import LAYOUT, Options, VoxTellLayout
 from voxtell.segmenter import Segmenter
 
@@ -28,7 +27,7 @@ def loaded_by(code: str) -> set[str]:
 
 def test_neither_the_package_nor_a_card_nor_recognition_loads_torch():
     loaded = loaded_by(
-        "import voxtell, voxtell.layout; from voxtell.card import read_card; read_card(); voxtell.Ask('liver')"
+        "import voxtell, voxtell.layout; from voxtell.engine import read_card; read_card(); voxtell.Ask('liver')"
     )
     assert {"voxtell.engine", "voxtell.inference.openmp"} <= loaded
     assert not loaded & {"torch", "numpy", "nnunetv2", "transformers", "safetensors", "scipy"}

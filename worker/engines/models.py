@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from voxtell.card import Card, read_card
-from voxtell.engine import BUNDLED_MODEL, recognise
+from voxtell.card import Card
+from voxtell.engine import BUNDLED_MODEL, read_card, recognise
 from worker.engines.loading import require_engine
 from worker.errors import WorkerError
 from worker.settings import Settings
