@@ -1,4 +1,19 @@
-"""One process each: listener, segmentation worker, delivery worker; and `up`, all of them on this machine."""
+"""The roles of a node, one process each: listener, segmentation worker, delivery worker; and `up`, which starts all.
+
+The commands `listen`, `segment-worker`, `deliver-worker` and `up` call these functions, which return when the process
+is told to stop.
+
+```
+up
+├─ embedded queue (Valkey), unless VOXTELL_REDIS_URL names one
+├─ listen           × VOXTELL_LISTENERS   association threads, intake thread, retention thread; HTTP and HL7 ports
+├─ segment-worker   one Celery worker, a child process per segmentation at one time
+└─ deliver-worker   one Celery worker, a child process per destination, eight at most
+```
+
+The processes share the home (store and ledger) and the queue, and nothing else. `up` starts a role again that dies. On
+Linux the roles end with `up` even when it is killed; an embedded queue that outlives it is adopted at the next start.
+"""
 
 import signal
 import subprocess
@@ -33,8 +48,8 @@ from worker.steps.intake import Intake
 log = structlog.get_logger(__name__)
 
 ROLES = ("listen", "segment-worker", "deliver-worker")
-# A role that ends within this time of the start has settings that cannot work. On a busy machine it takes a third of it
-# to get as far as to find that out.
+# A role that ends within this time of the start has settings that cannot work. On a busy machine a role may need a
+# third of this time before it finds that out.
 SETTLING_SECONDS = 45.0
 RESTART_SECONDS = 2.0  # a role that dies is started again after this long
 MOST_DELIVERING = 8  # processes; each takes some 80 MB
@@ -47,10 +62,15 @@ class RoleError(WorkerError):
 
 
 def listen(settings: Settings) -> None:
-    """Receives until SIGTERM or SIGINT.
+    """Receives images and reports, decides and enqueues, until SIGTERM or SIGINT.
+
+    Runs the DICOM listener, the intake thread, the retention thread, and the HTTP and HL7 ports that the settings name.
+    It starts without a queue, too: the ledger remembers the jobs, and the sweep enqueues them later.
 
     Raises:
-        ListenerError: the port is in use. ProtocolError: a protocol is not valid.
+        ListenerError: when a port is in use.
+        ProtocolError: when a protocol file is not valid.
+        SettingsError, TlsError: when a setting or a certificate cannot be used.
     """
     logs.configure(settings, "listen")
     ship_protocols(settings.protocols_folder)
@@ -93,7 +113,7 @@ def listen(settings: Settings) -> None:
         retention.start()
         try:
             intake.run(stop, listener.open_series)
-        finally:  # also by an error: a process without its intake has to end, so that it is started again
+        finally:  # also after an error: a listener without its intake has to end, so that it is started again
             stop.set()
             retention.join()
     ledger.close()
@@ -102,7 +122,10 @@ def listen(settings: Settings) -> None:
 def _other_servers(
     settings: Settings, store: Store, listener: Listener, inbox: ReportInbox
 ) -> AbstractContextManager[None]:
-    """STOW-RS and reports, where the settings name a port: what it takes to serve HTTP is loaded only then."""
+    """Serves STOW-RS and reports on the ports that the settings name.
+
+    The HTTP libraries are imported only then: a listener without such ports starts sooner and needs less memory.
+    """
     if settings.stow_port is None and settings.hl7_port is None and settings.reports_http_port is None:
         return nullcontext()
     from worker.servers.ports import serving_ports
@@ -111,18 +134,31 @@ def _other_servers(
 
 
 def segment_worker(settings: Settings) -> None:
-    """Segments until told to stop, in child processes: one that dies is replaced and takes nothing along."""
+    """Segments until told to stop, in child processes. Celery replaces one that dies; its job is tried again.
+
+    Raises:
+        BrokerError: when the queue does not answer.
+        RoleError: when Celery's worker ended by an error.
+    """
     processes = settings.segment_processes or processes_for(settings.device)
     _celery_worker(settings, "segment-worker", SEGMENT_QUEUE, "worker.steps.segmentation", processes=processes)
 
 
 def deliver_worker(settings: Settings) -> None:
-    """Delivers until told to stop; a child for each destination, eight at most: one that hangs holds no other."""
+    """Delivers until told to stop, in one child process per destination, two at least and eight at most.
+
+    A destination that hangs holds up its child and no other.
+
+    Raises:
+        BrokerError: when the queue does not answer.
+        RoleError: when Celery's worker ended by an error.
+    """
     children = min(max(2, len(settings.destinations)), MOST_DELIVERING)
     _celery_worker(settings, "deliver-worker", DELIVER_QUEUE, "worker.steps.delivery", processes=children)
 
 
 def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, processes: int) -> None:
+    """Runs a Celery worker on one queue; `module` holds its tasks and is imported by Celery, not by this module."""
     logs.configure(settings, role)
     with running_queue(settings):
         app = celery_app(settings, takes=True)
@@ -133,11 +169,13 @@ def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, pr
 
 
 def up(settings: Settings) -> None:
-    """All roles as child processes until SIGTERM or SIGINT; a role that dies is started again.
+    """Runs all roles as child processes until SIGTERM or SIGINT, and starts a role again that dies.
+
+    A role that exits with an error within the first 45 s is taken for a wrong setting, and ends the node.
 
     Raises:
-        BrokerError: the embedded queue did not start.
-        RoleError: a role ended before the node had settled: its own message, above this one, says why.
+        BrokerError: when the embedded queue does not start.
+        RoleError: when a role ended at once; its own message, above this one, says why.
     """
     logs.configure(settings, "up")
     with _stop_on_signal() as stop, running_queue(settings, ours=True):
@@ -161,7 +199,7 @@ def up(settings: Settings) -> None:
 
 
 def _see_to_the_queue(settings: Settings) -> None:
-    """An embedded queue that died is started again, now or at the next look: until then jobs wait in the ledger."""
+    """Starts the embedded queue again if it died; if that fails, so does the next round. Jobs wait in the ledger."""
     try:
         if revive_queue(settings):
             log.error("queue_restarted")
@@ -170,11 +208,12 @@ def _see_to_the_queue(settings: Settings) -> None:
 
 
 def _start_role(role: str) -> subprocess.Popen[bytes]:
+    """Starts a role as a child that Linux ends when this process dies."""
     return subprocess.Popen([sys.executable, "-m", "worker", role], preexec_fn=end_with_parent)
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ends the roles in the order given: the listener first, so that nothing new comes in."""
+    """Asks the roles to end, the listener first, so that nothing new comes in; kills what is left after 20 s."""
     for child in children:
         child.terminate()
     deadline = time.monotonic() + STOP_SECONDS
@@ -188,6 +227,7 @@ def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 @contextmanager
 def _stop_on_signal() -> Iterator[threading.Event]:
+    """Yields an event that SIGTERM and SIGINT set; puts the earlier handlers back. For the main thread only."""
     stop = threading.Event()
 
     def handle(_number: int, _frame: FrameType | None) -> None:

@@ -1,10 +1,15 @@
-"""Results on their way to a PACS: one claim, one association, every status looked at.
+"""The delivery worker: Celery tasks that send one job's results to one destination and ask for storage commitment.
 
-What was refused for good fails the delivery with the reason; what may pass is tried again with growing waits. Objects
-and UIDs stay the same however often they are sent, so that a PACS never sees one result as two.
+An attempt claims the delivery in the ledger, sends all objects in one association (or by STOW-RS) and reads every
+status. What a destination refuses for good fails the delivery with the reason; what may pass is tried again after
+growing waits. Objects keep their UIDs however often they are sent, so that a PACS never sees one result as two.
 
-One process at a time is at a destination, be it to send or to ask: a PACS that hangs takes one of them and never all. A
-message that comes meanwhile is dropped; whoever is there enqueues the next that waits when it is done.
+Processes: Celery forks several children, and each runs one task at a time. Only one of them at a time talks to a
+destination, to send or to ask (`worker.maintenance.locks`): a PACS that hangs holds up one child, never all of them. A
+message for a destination that is busy is dropped; the process that holds its lock enqueues the next one when it leaves.
+
+A child that is killed leaves a delivery in SENDING. The lease runs out, the listener's sweep makes it PENDING again,
+and the next attempt sends the objects once more, under the same UIDs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +41,11 @@ log = structlog.get_logger(__name__)
 
 @shared_task(name=DELIVER_TASK)
 def run(job_id: str, destination: str) -> None:
-    """One attempt to send a job's results to one destination. A message that comes twice does nothing."""
+    """Makes one attempt to send a job's results to one destination.
+
+    Does nothing while another process is at that destination, or if the delivery cannot be claimed: a message that
+    comes twice has no effect.
+    """
     worker = DeliveryWorker.of_this_process()
     with worker.turn(job_id, destination) as mine:
         lease = worker.settings.delivery_lease_seconds
@@ -49,7 +58,11 @@ def run(job_id: str, destination: str) -> None:
 
 @shared_task(name=COMMIT_TASK)
 def ask(job_id: str, destination: str) -> None:
-    """One question for storage commitment. A message that comes twice does nothing; one that is lost comes again."""
+    """Asks one destination for storage commitment of a job's results (PS3.4 annex J).
+
+    Does nothing while another process is at that destination, or if the question is not due. A message that is lost is
+    sent again by the sweep.
+    """
     worker = DeliveryWorker.of_this_process()
     with worker.turn(job_id, destination) as mine:
         if mine:
@@ -57,7 +70,7 @@ def ask(job_id: str, destination: str) -> None:
 
 
 class DeliveryWorker:
-    """What the delivery process keeps between jobs."""
+    """Holds what one delivery process keeps between jobs: its connections, and what it knows of silent destinations."""
 
     _mine: "DeliveryWorker | None" = None
 
@@ -70,16 +83,18 @@ class DeliveryWorker:
 
     @classmethod
     def of_this_process(cls) -> "DeliveryWorker":
-        """The one of a worker process; made at the first delivery, after the fork."""
+        """Returns this process's worker, made at the first task: no connection may be shared across a fork."""
         if cls._mine is None:
             cls._mine = cls(load())
         return cls._mine
 
     @contextmanager
     def turn(self, job_id: str, destination: str) -> Iterator[bool]:
-        """Whether this process has the destination to itself; if so, the next other job's that waits is enqueued then.
+        """Holds the destination's lock; yields False at once when another process holds it.
 
-        That one's message may have come meanwhile. It is looked up when the turn is over: none is dropped after that.
+        On leaving, a process that held it enqueues the first delivery (or else the first question) of another job that
+        waits for this destination. That job's own message may have been dropped while the lock was held, and it is
+        looked up only after the release, so that none is dropped later without being seen here.
         """
         with destination_lock(self.settings.home, destination) as mine:
             yield mine
@@ -94,7 +109,11 @@ class DeliveryWorker:
             log.warning("queue_unreachable", problem=str(error))
 
     def attempt(self, delivery: Delivery) -> None:
-        """A door: every outcome, also the unexpected, becomes a line of the ledger."""
+        """Sends a claimed delivery. Every outcome, also an unexpected error, is noted in the ledger.
+
+        When no association came about, the other deliveries that wait for the destination are put off as well: they
+        would fail in the same way.
+        """
         try:
             lease = self.settings.delivery_lease_seconds
             with kept(lambda: self.ledger.deliveries.renew(delivery, lease), lease):
@@ -111,10 +130,16 @@ class DeliveryWorker:
             self._judge(delivery, outcomes)
 
     def _send(self, delivery: Delivery) -> list[SendOutcome]:
+        """Sends the objects that the destination has not taken in an earlier attempt; one outcome per object.
+
+        Raises:
+            PeerError: when there is no association.
+            DicomNodeError, WorkerError: when nothing can be sent, such as results that are lost.
+        """
         destination = self.settings.destination(delivery.destination)
         objects = objects_of(delivery, self.ledger, self.store, destination)
         paths = [path for path in objects if path.name not in delivery.taken]
-        if not paths:  # what it refused goes elsewhere by now
+        if not paths:  # a fallback gets what it refused
             return []
         with self._in_syntax(paths, destination.transfer_syntax) as copies:
             if web := web_peer_of(destination, self.settings):
@@ -123,7 +148,10 @@ class DeliveryWorker:
 
     @contextmanager
     def _in_syntax(self, paths: Sequence[Path], syntax: Syntax) -> Iterator[Sequence[Path]]:
-        """The objects in a transfer syntax; the store writes "explicit" ones, which need neither copies nor room."""
+        """Yields the objects in the destination's transfer syntax; copies are removed at the end of the block.
+
+        The store writes Explicit VR Little Endian, so "explicit" needs no copies.
+        """
         if syntax == "explicit":
             yield paths
             return
@@ -131,6 +159,10 @@ class DeliveryWorker:
             yield [transcoded(path, syntax, folder) for path in paths]
 
     def _judge(self, delivery: Delivery, outcomes: list[SendOutcome]) -> None:
+        """Notes what the statuses mean: DELIVERED when no object failed, else PENDING or FAILED with the first reason.
+
+        A destination is asked for storage commitment directly after it has taken everything.
+        """
         failed = [outcome for outcome in outcomes if outcome.result == "failed"]
         for outcome in outcomes:
             if outcome.result == "warning":
@@ -140,7 +172,7 @@ class DeliveryWorker:
             there = len(delivery.taken) + len(taken)
             reason = failed[0].message + (f" {there} of {there + len(failed)} objects are there." if there else "")
             self._not_sent(delivery, reason, final=all(outcome.retry == "final" for outcome in failed), taken=taken)
-            if any(outcome.silent for outcome in failed):  # the shortest wait: one object may be what it chokes on
+            if any(outcome.silent for outcome in failed):  # the shortest wait: perhaps it chokes on this object alone
                 self.ledger.deliveries.hold(delivery.destination, backoff(self.settings, 1))
             return
         asks = self.settings.destination(delivery.destination).commitment
@@ -151,6 +183,10 @@ class DeliveryWorker:
             self.commitments.ask_first(delivery.job_id, delivery.destination)
 
     def _not_sent(self, delivery: Delivery, reason: str, *, final: bool, taken: Sequence[str] = ()) -> None:
+        """Notes an attempt that did not deliver everything; `taken` are the file names that arrived all the same.
+
+        The delivery is FAILED when the refusal is final or the attempts are used up; else it waits for its backoff.
+        """
         if final or delivery.attempts >= self.settings.max_deliveries:
             self.ledger.deliveries.end(delivery, DeliveryState.FAILED, reason, taken=taken)
             log.error("delivery_failed", reason=reason)

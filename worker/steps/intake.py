@@ -1,17 +1,23 @@
-"""From images to jobs: notes what arrives, settles a series when it is quiet, asks the protocols, enqueues.
+"""The intake: notes in the ledger what arrives, decides when a series is complete, asks the protocols, enqueues jobs.
 
-Concurrency: `arrived` and `association_ended` run on the listener's association threads, `tick` and `sweep` on the one
-intake thread. The ledger is the only thing they share, apart from a small table of when each series was last noted.
-Of several listener processes one ticks; which series are open in the others it learns from the store.
+Threads: `arrived` and `association_ended` run on the listener's association threads, `tick` and `sweep` on the one
+intake thread. They share the ledger, and a small table under a lock that says when each series was last noted.
+Processes: several listeners may receive; only the leader ticks and sweeps (`worker.maintenance.leader_lock`). It learns
+from the store which series are open in the others.
 
-The protocols are asked about a series at once when it is provably full (worker.selection.completeness), else after
-`quiet_seconds` without an image and with no open association that brought it images. Then it is settled; a full one is
-so only when it is quiet too. The ledger hears of an association's images now and then only, so one may come behind the
-last one and nobody notes it before the listener dies: the ledger knows with how many images the series was full, and
-with more it is asked about again. Jobs are written before the series is marked, and their id derives from the work: a
-crash in between only repeats the question. A late image opens the series again and leads to a new job that supersedes
-the old one. If the others lie aside to be removed just then, the question waits: the next round of
-`worker.maintenance.retention` sees that an image has arrived and puts them back.
+When the protocols are asked about a series:
+- at once when it is provably full (`worker.selection.completeness`): it becomes FULL;
+- else after `quiet_seconds` without an image and without an open association that brought it images: it becomes
+  SETTLED. A FULL series becomes SETTLED under the same condition.
+
+What a crash leaves behind:
+- Jobs are written before the series is marked. Their id derives from the work, so a crash in between only repeats the
+  question and adds no second job.
+- The ledger hears of an association's images only now and then, so the last ones may be unnoted when the listener dies.
+  The ledger knows how many images a FULL series had; with more of them the protocols are asked again.
+
+A late image opens the series again and leads to a new job, which supersedes the old one. If the study is set aside for
+removal just then, the question waits until the next round of `worker.maintenance.retention` has put it back.
 """
 
 import threading
@@ -38,14 +44,12 @@ from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-"""Study Instance UID, Series Instance UID."""
-
 ENQUEUED_PER_SWEEP = 1000  # segmentations; a queue that lost a large backlog is filled as the workers empty it
 NOTES_PER_QUIET_TIME = 4  # how often the ledger hears of a series that keeps arriving
 
 
 class Intake:
-    """The listener's memory and its decisions."""
+    """Takes what the listener receives and decides what becomes of it. One per listener process."""
 
     def __init__(self, settings: Settings, store: Store, ledger: Ledger, broker: Broker) -> None:
         self._settings, self._store, self._ledger, self._broker = settings, store, ledger, broker
@@ -59,11 +63,15 @@ class Intake:
     # -- on the association threads -------------------------------------------------------------------------
 
     def arrived(self, arrival: Arrival) -> None:
-        """Notes a stored instance before its C-STORE is answered.
+        """Notes a stored instance in the ledger before its C-STORE is answered. Called on association threads.
 
-        The first image of a series in an association is written at once, whatever became of it: an image that was
-        stored just before a crash comes again as SAME. Later ones only renew the quiet time. Raises LedgerError or what
-        the database raises, and StoreError when the image is not there any more: then the next one is the first.
+        The first image of a series in an association is noted at once, also one that was in the store already: that is
+        how an image that was stored just before a crash comes again. Later images only renew the quiet time, and are
+        noted four times in it at most. The series becomes RECEIVING, whatever it was before.
+
+        Raises:
+            LedgerError: when the database does not answer.
+            StoreError: when the image has been removed in the meantime; the sender has to send it again.
         """
         key = SeriesKey(arrival.study_uid, arrival.series_uid)
         if arrival.outcome is Outcome.CONFLICT:
@@ -84,7 +92,10 @@ class Intake:
             self._noted[arrival.association_id, key] = now
 
     def _check_is_there(self, arrival: Arrival) -> None:
-        """Once its arrival is noted no image goes any more; one that went before, unheard of, has to be sent again."""
+        """Refuses an image that was removed between its storage and the note of its arrival.
+
+        Once the arrival is noted, retention leaves the image alone; before that it may just have removed it.
+        """
         if arrival.path.exists():
             return
         with self._clearing.alone():
@@ -92,7 +103,7 @@ class Intake:
                 raise StoreError(f"{arrival.path} was removed before its arrival was noted; send it again")
 
     def association_ended(self, end: AssociationEnd) -> None:
-        """Forgets the association; the quiet time of its series starts now."""
+        """Forgets the association; the quiet time of its series starts now. Called on association threads."""
         with self._lock:
             for series in end.series:
                 self._noted.pop((end.association_id, series), None)
@@ -102,7 +113,10 @@ class Intake:
     # -- on the intake thread -------------------------------------------------------------------------------
 
     def run(self, stop: threading.Event, open_series: Callable[[], Set[SeriesKey]]) -> None:
-        """Ticks and sweeps until told to stop, in one listener process at a time."""
+        """Ticks and sweeps until `stop` is set, while this process leads.
+
+        `open_series` gives the series for which an association is open now, in any listener of this home.
+        """
 
         def tick() -> None:
             self.tick(open_series())
@@ -118,14 +132,17 @@ class Intake:
                 stop.wait(self._settings.tick_seconds)
 
     def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
-        """The door of the intake thread: what goes wrong is logged and tried again at the next tick."""
+        """Runs one step of the intake thread; logs any error, so that the next tick tries again."""
         try:
             step(*arguments)
         except Exception:
             log.exception("intake_step_failed", step=step.__name__)
 
     def tick(self, open_series: Set[SeriesKey]) -> None:
-        """Asks about every series that is proved full, or quiet for long enough with no association that brings it."""
+        """Asks the protocols about each series that is provably full, or has been quiet for `quiet_seconds`.
+
+        A series that an open association brings is not quiet. One series whose question fails holds up no other.
+        """
         self._protocols.current()  # an edit is judged when it is made, not when the next series is complete
         quiet_since = time.time() - self._settings.quiet_seconds
         receiving = self._ledger.series.unsettled()
@@ -134,6 +151,7 @@ class Intake:
             self._guarded(self._look, series, open_series, quiet_since)
 
     def _look(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
+        """Decides on one series, unless it waits for its study or report, or its study is set aside for removal."""
         if self._selection.waits(series):
             return
         with self._clearing.alone():  # no study is set aside between the question and its answer
@@ -141,6 +159,7 @@ class Intake:
                 self._decide(series, open_series, quiet_since)
 
     def _decide(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
+        """Settles a quiet series, and asks the protocols about one that is quiet or newly proved full."""
         key = series.series_key
         quiet = key not in open_series and series.last_at <= quiet_since
         study_open = any(one.study_uid == series.study_uid for one in open_series)
@@ -155,7 +174,11 @@ class Intake:
             self._ask(series, full.why, settle, study_open=study_open)
 
     def sweep(self) -> None:
-        """Frees what dead workers held and puts waiting jobs on the queue again if the queue lost them."""
+        """Frees the claims of dead workers, and puts on the queue again what waits in the ledger and is not there.
+
+        It also repairs deadlines after the clock was set back, and gives up questions for storage commitment that have
+        had no answer often enough. Changes the tables of series, jobs and deliveries.
+        """
         mended = self._ledger.clock.repair(
             lease_seconds=self._settings.delivery_lease_seconds,
             longest_wait_seconds=self._settings.max_backoff_seconds,
@@ -182,6 +205,7 @@ class Intake:
             log.warning("queue_unreachable", problem=str(error))
 
     def _ask(self, series: Series, why: str, settle: Callable[[Series], bool], *, study_open: bool) -> None:
+        """Asks every protocol, marks the series by `settle` unless a protocol waits, and enqueues the new jobs."""
         selected = self._selection.select(series, self._protocols.current(), study_open=study_open)
         settled = selected.ask_again_at is None and settle(series)
         problems = [volume.problem for volume in selected.volumes if volume.problem]

@@ -1,4 +1,7 @@
-"""NIfTI images as DICOM series, one study and patient each unless the caller names them."""
+"""NIfTI images as DICOM series, each with a study and patient of its own unless the caller names them.
+
+`voxtell-dicom nifti-to-dicom` and the demo call it. Pure but for the files it reads and writes.
+"""
 
 import hashlib
 from dataclasses import replace
@@ -14,8 +17,9 @@ from dicom_node.synthesis import Subject, write_slices
 from voxtell.nifti import PLAIN, NiftiGrid, ReadAs, read_voxels, stem
 
 NOBODY: Final = Subject(patient_id="", patient_name="", study_description="", series_description="From NIfTI")
-"""A subject that says nothing: everything follows from the file."""
+"""A subject with no names of its own: patient and study follow from the file."""
 LPS_FROM_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""NIfTI's world axes point right, anterior, superior; DICOM's left, posterior, superior."""
 
 
 def series_from_nifti(path: Path, folder: Path, subject: Subject | None = None, read_as: ReadAs = PLAIN) -> list[Path]:
@@ -25,7 +29,8 @@ def series_from_nifti(path: Path, folder: Path, subject: Subject | None = None, 
     share a patient. A subject without patient ID or study key gets them in the same way.
 
     Raises:
-        FileError: the file cannot be read (see `voxtell.nifti`). SeriesError: DICOM cannot hold it. Nothing is written.
+        FileError: when the file cannot be read (see `voxtell.nifti`); nothing is written.
+        SeriesError: when a DICOM series cannot hold the image, such as a single slice; nothing is written.
     """
     image, affine = slices_of(path, read_as)
     if image.shape[0] < 2:
@@ -34,21 +39,22 @@ def series_from_nifti(path: Path, folder: Path, subject: Subject | None = None, 
 
 
 def slices_of(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """The voxels (slices, rows, columns) of a NIfTI file and the affine (4, 4) from these indices to LPS millimetres.
+    """The voxels float32 (slices, rows, columns) of a NIfTI file, and the affine (4, 4) from indices to LPS in mm.
 
     Raises:
-        FileError: see `voxtell.nifti.read_voxels`.
+        FileError: when the file cannot be read (see `voxtell.nifti.read_voxels`).
     """
     values, grid = read_voxels(path, read_as)
     return values.transpose(2, 1, 0), _affine(grid)
 
 
 def _affine(grid: NiftiGrid) -> npt.NDArray[np.float64]:
+    """The affine (4, 4) from (slice, row, column) indices to LPS in mm; NIfTI's own counts (column, row, slice)."""
     return (LPS_FROM_RAS @ grid.affine_mm)[:, [2, 1, 0, 3]]
 
 
 def _named(subject: Subject, path: Path, image: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> Subject:
-    """The subject with what the caller left open filled from the content and the file's name."""
+    """Fills what the caller left open: patient ID and study key from a digest of the voxels, names from the file's."""
     digest = hashlib.sha256(np.ascontiguousarray(image).tobytes() + affine.tobytes()).hexdigest()
     name = shortened(one_line(stem(path)), 64)
     return replace(

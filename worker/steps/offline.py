@@ -1,4 +1,8 @@
-"""One study from a folder, without network and queue: the same story as a job, with the results in a folder."""
+"""`voxtell-dicom run`: segments the studies of a folder without network, ledger and queue.
+
+The volumes are chosen, segmented and written by the same code as in the node, one after the other in this process. The
+results lie in the folder that the caller names.
+"""
 
 import re
 from collections.abc import Sequence
@@ -29,7 +33,8 @@ log = structlog.get_logger(__name__)
 EVERYTHING = Protocol(
     name="command line", match=Match(), choose=Choose(never=()), report=FromReport(use=True), outputs=("seg",)
 )
-"""Prompts alone: every volume, also a projection; the prompts come as those of a report do, from outside."""
+"""The protocol of a run with prompts alone: it takes every volume, also a projection. The prompts given on the command
+line reach it in the same way as those of a report."""
 
 
 class NothingToDoError(WorkerError):
@@ -51,14 +56,26 @@ def run_study(
     protocol: Path | None,
     outputs: tuple[Output, ...],
 ) -> list[dict[str, Any]]:
-    """Segments the volumes that the protocol takes, as the node would, or every volume if there is none.
+    """Segments the volumes that the protocol takes, or every volume if no protocol is given.
 
-    Returns one result per volume (see `worker.results.write`), file names as written. With several volumes each has a
-    folder of its own below `output`, named by its Series Instance UID, and below that by its name.
+    Args:
+        settings: the model, the device and the engine's options are taken from them.
+        study: folder of DICOM files, whatever its layout.
+        output: folder of the results. Where several volumes are segmented, each has a folder of its own below it,
+            `<Series Instance UID>/<name of the volume>`.
+        prompts: texts to segment; used where there is no report.
+        report: file of a radiology report whose findings become prompts.
+        protocol: YAML file of a protocol.
+        outputs: kinds of results, instead of the protocol's; () leaves these as they are.
+
+    Returns:
+        One result per volume, as JSON values (`worker.result.Result`), with the paths of the files written.
 
     Raises:
-        NothingToDoError: with the reason for each series. UsedFolderError: a result is there already; nothing is done.
-        OSError: nothing can be written there; nothing is done. Errors of the engine pass through.
+        NothingToDoError: when no volume was segmented; gives the reason for each series.
+        UsedFolderError: when a folder holds an earlier result; nothing is done.
+        OSError: when nothing can be written there; nothing is done.
+        VoxTellError: when the engine cannot do it.
     """
     asked = read_protocol(protocol) if protocol else EVERYTHING
     if outputs:
@@ -80,7 +97,7 @@ def run_study(
                 volume=spec.volume,
                 straighten=wanted.resample_tilt,
             )
-        except SeriesError as error:  # of the pixels; the headers have been asked before
+        except SeriesError as error:  # found in the pixels: the headers have been judged before
             reasons.append(f"{volume.label}: {error}")
             continue
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,10 +112,11 @@ def run_study(
 
 
 def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None, settings: Settings) -> Reported:
-    """What is asked for besides the protocol's own prompts.
+    """What is asked for besides the protocol's own prompts: the prompts given, or the findings of the report.
 
     Raises:
-        ReportError: the file is no report. NothingToDoError: it names no finding, or the protocol asks for none.
+        ReportError: when the file is no report.
+        NothingToDoError: when it names no finding, or the protocol takes no prompts from reports.
     """
     if report is None:
         given = tuple(Prompt(text=text) for text in prompts)
@@ -115,7 +133,7 @@ def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None, s
 def _choose(
     protocol: Protocol, reported: Reported, study: Path, settings: Settings
 ) -> tuple[list[tuple[StudyVolume, JobSpec]], list[str]]:
-    """The volumes to segment with their work, and why the others are left out."""
+    """The volumes to segment, each with its job, and one sentence for each volume that is left out."""
     chosen, reasons = [], []
     for volumes in studies_in(study):
         for verdict in choose(protocol, volumes, inactive=inactive(protocol, settings)):
@@ -128,10 +146,13 @@ def _choose(
 
 
 def _folders(output: Path, chosen: Sequence[tuple[StudyVolume, JobSpec]]) -> list[Path]:
-    """Where the result of each volume goes: of an earlier one there files would stay that the new one does not list.
+    """The folder for the result of each volume, none of which may hold a result yet.
+
+    Files of an earlier result could stay beside the new ones, and `result.json` would not list them.
 
     Raises:
-        UsedFolderError: one of them holds a result. OSError: one of them cannot be written.
+        UsedFolderError: when one of the folders holds a result.
+        OSError: when one of them cannot be written.
     """
     folders = [output / spec.series_uid / _file_name(volume.name) for volume, spec in chosen]
     if len(chosen) == 1:
@@ -144,4 +165,5 @@ def _folders(output: Path, chosen: Sequence[tuple[StudyVolume, JobSpec]]) -> lis
 
 
 def _file_name(name: str) -> str:
+    """A volume's name as a folder's: "EchoTime=90 ms" becomes "EchoTime=90_ms"."""
     return re.sub(r"[^\w.=-]+", "_", name)

@@ -1,4 +1,8 @@
-"""One segmentation, without ledger, queue and results folder: read, reorient, ask, reorient back, name."""
+"""One segmentation without ledger, queue and results folder: read, reorient, ask, reorient back, finish, name.
+
+The node's worker and `voxtell-dicom run` both call `segment`. It reads files and computes; it writes nothing and keeps
+nothing between calls.
+"""
 
 import time
 import warnings
@@ -34,16 +38,28 @@ def segment(
     progress: Callable[[float], None] = lambda _part: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Segmented:
-    """Reads a volume, asks the network for each prompt, brings the masks back to the source frames, finishes them.
+    """Reads a volume, asks the engine for each prompt, brings the masks back to the source frames, finishes them.
 
-    `volume` is its name in a series of several; `straighten` shows the network a tilted gantry's slices where they lie.
-    The network is asked within `turn`, if one is given.
+    Args:
+        paths: the files of one series, in any order.
+        prompts: what to segment, one mask each.
+        engine: the loaded engine; it gets the image float32 (S, A, R) with its spacing in mm.
+        derived: structures made from finished masks.
+        volume: the volume's name in a series of several; None where the series is one volume.
+        straighten: resample a tilted gantry's slices to where they lie before the network sees them.
+        turn: held while the engine computes, such as a device lock.
+        progress: called with the done part, 0 to 1.
+        cancelled: asked often; True ends the computation with CancelledError.
+
+    Returns:
+        The finished masks on the source frames, their structures, the model's identity, seconds per step, and why a
+        person should look at the result.
 
     Raises:
-        SeriesError: the files are not one regular volume; names the slice.
-        VoxTellError: the engine cannot do it; its `retry` says whether another attempt makes sense.
-        ResultError: a mask on the slices does not lie where the network saw it.
-        StructureError: a structure needs one that is not there.
+        SeriesError: when the files are not one regular volume; names the slice.
+        VoxTellError: when the engine cannot do it; its `retry` says whether another attempt makes sense.
+        ResultError: when a mask on the slices does not lie where the network saw it.
+        StructureError: when a structure needs one that is not there.
     """
     clock = _Clock()
     series = read_series(paths) if volume is None else read_volume(paths, volume)
@@ -77,19 +93,23 @@ def segment(
 
 
 def _back(prompt: Prompt, seen: Mask, network: highdicom.Volume, series: ImageSeries) -> PackedMask:
-    """One mask (S, A, R) on the slices; one after the other, so that no second set of whole arrays is held."""
+    """One mask bool (S, A, R) as a packed mask (slices, rows, columns), checked to lie where the network saw it.
+
+    `segment` converts one prompt's mask at a time: a second set of unpacked masks might not fit in memory.
+    """
     (mask,) = from_network(seen[None], network, series)
     check_way_back(prompt.label, seen, network.get_geometry(), mask, series)
     return PackedMask.of(mask)
 
 
 class _Clock:
-    """Seconds per step."""
+    """Measures the seconds of each step; the result reports them."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, step: str) -> None:
+        """Books the time since the last call (or since the start) to `step`."""
         now = time.perf_counter()
         self.seconds[step], self._last = now - self._last, now

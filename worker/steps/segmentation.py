@@ -1,5 +1,14 @@
-"""The segmentation worker: claims a job in the ledger, keeps its lease, runs the pipeline, publishes the results folder
-with one rename, and notes how it ended. Only this process loads torch, and only when the first job comes.
+"""The segmentation worker: the Celery task that takes one job from QUEUED to SEGMENTED, REVIEW, SENDING or FAILED.
+
+An attempt claims the job in the ledger, renews its lease while the pipeline runs, publishes the folder
+`results/<job>/` with one rename, and notes in the ledger how it ended.
+
+Processes: Celery forks one child for each of `segment_processes`, and each child runs one task at a time. A child opens
+the ledger and the store at its first job, after the fork; it alone loads torch, and only then. The children share a
+device by its lock (`worker.engines.devices`).
+
+A child that is killed leaves a job in SEGMENTING and perhaps an unpublished folder. The lease runs out, the listener's
+sweep queues the job again, and the next attempt begins from the images.
 """
 
 import os
@@ -34,7 +43,7 @@ log = structlog.get_logger(__name__)
 
 
 leave_process = os._exit
-"""Without a word to anybody, as a process that was killed: Celery replaces it."""
+"""Exits at once, without clean-up; Celery starts a new process."""
 
 
 class TakenBackError(WorkerError):
@@ -47,7 +56,11 @@ class ImagesMissingError(WorkerError):
 
 @shared_task(name=SEGMENT_TASK)
 def run(job_id: str) -> None:
-    """One attempt at a job. A message that comes twice, or too early, does nothing."""
+    """Makes one attempt at a job.
+
+    Does nothing if the job cannot be claimed now: the message came twice, another worker has the job, it has ended, or
+    its next attempt is not due yet.
+    """
     worker = SegmentationWorker.of_this_process()
     job = worker.ledger.jobs.claim(job_id, worker.settings.lease_seconds)
     if job is not None:
@@ -56,7 +69,10 @@ def run(job_id: str) -> None:
 
 
 class SegmentationWorker:
-    """What the segmentation process keeps between jobs: connections, and the model, loaded once."""
+    """Holds what one worker process keeps between jobs: its connections, and the engine, loaded once.
+
+    It is used by the thread that runs Celery's tasks; the lease and the time limit have threads of their own.
+    """
 
     _mine: "SegmentationWorker | None" = None
 
@@ -69,18 +85,21 @@ class SegmentationWorker:
 
     @classmethod
     def of_this_process(cls) -> "SegmentationWorker":
-        """The one of a worker process; made at the first job, after the fork."""
+        """Returns this process's worker, made at the first job: no connection may be shared across a fork."""
         if cls._mine is None:
             cls._mine = cls(load())
         return cls._mine
 
     @cached_property
     def engine(self) -> Engine:
-        """The node's model; loading the published one takes a minute."""
+        """The engine of the node's own settings, loaded at first use; the published model takes about a minute."""
         return load_with_device_lock(self.settings)
 
     def _engine_for(self, wanted: Settings) -> Engine:
-        """The engine that a job was made for; of those that are not the node's own the last one stays loaded."""
+        """Returns the engine for the settings of a job, and loads it if need be.
+
+        The node's own engine stays loaded for good. One other engine is kept beside it, until a job wants a third.
+        """
         engine = engine_key(wanted)
         if engine == engine_key(self.settings):
             return self.engine
@@ -90,7 +109,18 @@ class SegmentationWorker:
         return self._other[1]
 
     def attempt(self, job: Job) -> None:
-        """A door: every outcome, also the unexpected, becomes a line of the ledger."""
+        """Runs a claimed job to its end. Every outcome, also an unexpected error, is noted in the ledger.
+
+        | outcome | state that follows |
+        |---|---|
+        | results published | SEGMENTED, REVIEW or SENDING |
+        | error that may pass, attempts left | QUEUED, not before the backoff is over |
+        | error for good, no attempt left, time limit | FAILED, with the reason |
+        | claim lost to a person or another worker | left as it is |
+
+        An error in the process's CUDA context would meet every later job as well, so after an unexpected error on a
+        GPU the process exits and Celery starts a new one.
+        """
         try:
             lease = self.settings.lease_seconds
             with kept(lambda: self.ledger.jobs.renew(job, lease), lease) as lost, self._noted_before_killed(job):
@@ -117,6 +147,11 @@ class SegmentationWorker:
                 leave_process(1)
 
     def _do(self, job: Job, lost: threading.Event) -> None:
+        """Segments the job's images, publishes the results, and enqueues the deliveries that follow.
+
+        The network stops soon after `lost` is set. Before the folder is renamed into place the lease is renewed once
+        more: only the worker that still holds the claim may publish.
+        """
         spec = job.spec
         wanted = settings_for(spec, self.settings)
         engine = self._engine_for(wanted)
@@ -152,7 +187,14 @@ class SegmentationWorker:
             log.warning("queue_unreachable", problem=str(error))
 
     def _images(self, spec: JobSpec) -> list[Path]:
-        """The files of exactly the instances that the work names: a result on fewer would not be what its UID says."""
+        """Returns the files of exactly the instances that the job names, in its order.
+
+        The UIDs of the results are derived from these instances, so a result on fewer of them must not exist. A study
+        that is set aside for removal is brought back.
+
+        Raises:
+            ImagesMissingError: when an instance is not in the store.
+        """
         stored = self._stored(spec)
         if not stored.keys() >= set(spec.instances):  # such as a job that was started again when its days were over
             Clearing(self.store).bring_back(spec.study_uid)
@@ -165,6 +207,7 @@ class SegmentationWorker:
         return [stored[uid] for uid in spec.instances]
 
     def _stored(self, spec: JobSpec) -> dict[str, Path]:
+        """The files of the series in the store, by SOP Instance UID."""
         return {path.stem: path for path in self.store.series_paths(spec.series_key)}
 
     @property
@@ -173,9 +216,11 @@ class SegmentationWorker:
 
     @contextmanager
     def _noted_before_killed(self, job: Job) -> Iterator[None]:
-        """Fails a job that does not end when its time is over, from a thread: after the grace Celery kills the process.
+        """Marks the job FAILED from a timer thread if it has not ended soon after its time limit.
 
-        What is stuck in foreign code hears no signal; unnoted it would block the device again at every further attempt.
+        Celery's soft limit is a Python signal, which code stuck in a C library never sees; its hard limit then kills
+        the process before anything can be noted. Without this note the job would be tried again and block the device
+        once more. The timer fires between the two limits.
         """
         seconds = self.settings.job_time_limit_seconds + TIME_LIMIT_GRACE_SECONDS / 2
         note = threading.Timer(seconds, copy_context().run, [self._failed, job, self._too_long])
@@ -192,7 +237,7 @@ class SegmentationWorker:
 
 
 def _unexpected(error: Exception) -> str:
-    """The reason to give for an error that is none of the rooms'."""
+    """The reason to note for an error that no package of the node defines: a sentence for people."""
     if isinstance(error, MemoryError):
         return "the memory of this machine was full"
     return f"unexpected {type(error).__name__}: {error}; the worker's log has the traceback"
