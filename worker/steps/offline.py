@@ -59,13 +59,11 @@ def run_study(
     """Segments the volumes that the protocol takes, or every volume if no protocol is given.
 
     Args:
-        settings: the model, the device and the engine's options are taken from them.
         study: folder of DICOM files, whatever its layout.
         output: folder of the results. Where several volumes are segmented, each has a folder of its own below it,
             `<Series Instance UID>/<name of the volume>`.
         prompts: texts to segment; used where there is no report.
         report: file of a radiology report whose findings become prompts.
-        protocol: YAML file of a protocol.
         outputs: kinds of results, instead of the protocol's; () leaves these as they are.
 
     Returns:
