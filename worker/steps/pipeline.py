@@ -41,19 +41,13 @@ def segment(
     """Reads a volume, asks the engine for each prompt, brings the masks back to the source frames, finishes them.
 
     Args:
-        paths: the files of one series, in any order.
-        prompts: what to segment, one mask each.
-        engine: the loaded engine; it gets the image float32 (S, A, R) with its spacing in mm.
+        paths: the files of one series, in any order; the engine gets their image float32 (S, A, R), its spacing in mm.
         derived: structures made from finished masks.
         volume: the volume's name in a series of several; None where the series is one volume.
         straighten: resample a tilted gantry's slices to where they lie before the network sees them.
         turn: held while the engine computes, such as a device lock.
-        progress: called with the done part, 0 to 1.
+        progress: called with the part that is done, 0 to 1.
         cancelled: asked often; True ends the computation with CancelledError.
-
-    Returns:
-        The finished masks on the source frames, their structures, the model's identity, seconds per step, and why a
-        person should look at the result.
 
     Raises:
         SeriesError: when the files are not one regular volume; names the slice.
