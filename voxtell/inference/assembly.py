@@ -1,4 +1,9 @@
-"""From blended rows to the caller's array: padding off, back onto its grid, converted; a few rows at a time."""
+"""Turns blended logits into the caller's array: removes the padding, resamples to the caller's grid, converts.
+
+The logits arrive a few rows at a time (see `tiling`); a row is one index of the first axis. `Rows` fills the caller's
+array as they come, so that the logits of a whole volume are never held. Axes are (S, A, R): index 0 grows to
+superior, 1 to anterior, 2 to right. P is the number of prompts.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +23,12 @@ CHUNK = 16  # rows of the caller's grid that are resampled at once
 
 
 class Rows:
-    """Takes the rows of a field in order and fills `out` (P, S, A, R), the field's crop of the caller's image."""
+    """Fills `out` (P, S, A, R) from rows of logits that arrive in order.
+
+    `out` is the part of the caller's array inside `field.crop`, of any dtype that `convert` produces: bool masks or
+    float32 logits. Memory: one row of the field per prompt, and `CHUNK` rows of the caller's grid, both only where the
+    field was resampled.
+    """
 
     def __init__(self, field: Field, out: npt.NDArray[Any], convert: Convert) -> None:
         self._field = field
@@ -30,9 +40,14 @@ class Rows:
         self._below, self._above, self._share = _between(field.inside_shape[0], field.crop_shape[0])
 
     def take(self, rows: slice, logits: Tensor) -> None:
-        """Rows (P, rows, A', R') of the padded field, which follow those taken before.
+        """Converts the next rows of logits and writes those rows of `out` that can be computed now.
 
-        Raises `NumbersError` for a logit that is no number or plus infinity: it would be an empty mask, or a full one.
+        Args:
+            rows: which rows of the padded field these are; they follow the rows of the previous call without a gap.
+            logits: float32 (P, rows, A', R') on any device, A' and R' being the axes of the padded field.
+
+        Raises:
+            NumbersError: when a logit is NaN or plus infinity. Thresholded, it would give an empty or a full mask.
         """
         depth, a, r = self._field.inside
         first, end = max(rows.start, depth.start), min(rows.stop, depth.stop)
@@ -51,7 +66,11 @@ class Rows:
         self._done = int(np.searchsorted(self._above, self._taken))
 
     def _resample(self, p: int, inside: Tensor) -> None:
-        """Linear interpolation of all rows of `out` whose neighbours are there; the last row is kept for the next."""
+        """Interpolates linearly those rows of `out` whose two neighbours have arrived, for prompt number `p`.
+
+        inside: float32 (rows, a, r) on the CPU, without padding. The last row is kept for the next call, where it is
+        the lower neighbour.
+        """
         last = self._last[p]
         block = inside if last is None else torch.cat((last, inside))
         base = self._taken + len(inside) - len(block)
@@ -68,14 +87,18 @@ class Rows:
 
 
 def _are_numbers(logits: Tensor) -> bool:
-    """Whether no logit overflowed; minus infinity says that no window was run there."""
+    """Returns False when a logit is NaN or plus infinity; minus infinity marks voxels without a window."""
     return bool((logits < torch.inf).all())
 
 
 def _between(rows: int, wanted: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Tensor]:
-    """For each wanted row over the same extent: the row below it, the row above it, and the share of the one above.
+    """Returns, for each of `wanted` rows, its lower neighbour, its upper neighbour and the weight of the upper one.
 
-    Rows are centres of equal steps, as in `functional.interpolate` with `align_corners=False`.
+    Both grids cover the same extent and have their samples at the centres of equal steps, as
+    `functional.interpolate` places them with `align_corners=False`.
+
+    Returns:
+        int64 (wanted,), int64 (wanted,), and float32 (wanted, 1, 1), 0 to 1, to be broadcast over A and R.
     """
     at = np.maximum((np.arange(wanted) + 0.5) * rows / wanted - 0.5, 0)
     below = np.minimum(at.astype(np.int64), rows - 1)

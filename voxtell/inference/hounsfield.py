@@ -1,4 +1,4 @@
-"""Whether the values of an image are Hounsfield units, judged by the tissues that their histogram shows.
+"""Judges whether the values of an image are Hounsfield units (HU), by the tissues that their histogram shows.
 
 A model whose normalization clips to a window of HU sees noise or a blank in a CT that lacks its rescaling: HU + 1024,
 grey values of 0 to 255, values scaled to 0 to 1. The limits below lie between what CTs of head, thorax and abdomen show
@@ -25,7 +25,12 @@ LEAST_BODY: Final = 0.05  # of all voxels but padding; 0.27 in the CT with the l
 
 
 def hounsfield_doubt(image: npt.NDArray[np.float32]) -> str:
-    """Says in one sentence why the values (S, A, R) are not Hounsfield units; "" where nothing speaks against it."""
+    """Returns one sentence that says why the values are not HU, or "" when nothing speaks against it.
+
+    image: float32 (S, A, R), at any spacing. About `SAMPLES` voxels on an even lattice are looked at, so that the cost
+    does not grow with the volume. The checks run in this order: neither air nor fat, too much bone, values below air,
+    hardly any body.
+    """
     step = max(1, round((image.size / SAMPLES) ** (1 / 3)))
     values = image[::step, ::step, ::step].ravel()
     low, high = (f"{float(edge):g}" for edge in np.percentile(values, (0.1, 99.9)))
@@ -44,6 +49,9 @@ def hounsfield_doubt(image: npt.NDArray[np.float32]) -> str:
 
 
 def _without_padding(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The values that were measured: not the constant, lowest one, where that is no denser than air."""
+    """Returns the values without the padding outside the scanner's field of view.
+
+    Scanners fill it with one constant, the lowest value of the image; a lowest value denser than air is no padding.
+    """
     lowest = values.min()
     return values[values > lowest] if lowest < AIR else values

@@ -1,8 +1,9 @@
-"""Memory: how much is free, what a segmentation will take, and what to do when it was not enough.
+"""Estimates and limits memory: how much is free, what a segmentation takes, what to try after a failed allocation.
 
-Linux gives out memory that it does not have and kills the process that touches it, so on a CPU running out cannot be
-caught. Work is therefore admitted by an estimate before it starts. Where an allocation fails all the same, the work is
-tried again in smaller pieces.
+Linux hands out memory that it does not have and kills the process that touches it, so on a CPU a shortage cannot be
+caught. Work is therefore admitted by an estimate before it starts (`admit`). Where an allocation fails all the same,
+`Admission.smaller` says how to repeat the work in smaller pieces. All sizes are bytes; (S, A, R) are the axes of a
+volume: superior, anterior, right.
 """
 
 import sys
@@ -36,13 +37,17 @@ FINEST_TENSORS = 4.5
 
 @dataclass(frozen=True)
 class Admission:
-    """How many prompts go together over the volume, and where their blended sums are held."""
+    """Says how many prompts run together over the volume, and on which device their blended sums are held.
+
+    prompts: prompts per pass over the volume; place: the network's device or the CPU. A pass with sums on the CPU is
+    slower, because every window's logits are copied there.
+    """
 
     prompts: int
     place: torch.device
 
     def smaller(self) -> "Admission | None":
-        """What to try when this was too much: half the prompts, then sums on the host; None after the last."""
+        """Returns what to try after a shortage: half the prompts; with one prompt, sums on the CPU; None after that."""
         if self.prompts > 1:
             return replace(self, prompts=(self.prompts + 1) // 2)
         return None if self.place == CPU else replace(self, place=CPU)
@@ -51,11 +56,18 @@ class Admission:
 def admit(
     plans: Plans, shape: Triple, prompts: int, *, results: int, number_bytes: int, device: torch.device
 ) -> Admission:
-    """Choose the split of the prompts before the work: all together, sums on the device, else on the host, else fewer.
+    """Chooses the split of the prompts: all together with sums on the device, else sums on the CPU, else fewer prompts.
 
-    shape: the padded volume (S, A, R); results: bytes of host memory that the results will fill; number_bytes: of one
-    number of the features. The network's weights are on the device already. Raises `OutOfMemoryError` (later) when
-    one prompt is too many.
+    Args:
+        plans: dimensions of the network, whose weights are on the device already.
+        shape: the padded volume (S, A, R) in voxels.
+        prompts: how many are asked for.
+        results: bytes of host memory that the caller's result array will fill.
+        number_bytes: bytes of one number of the features, 2 or 4.
+        device: where the network computes.
+
+    Raises:
+        OutOfMemoryError: when not even one prompt fits (retry: later); names what is needed and what is free.
     """
     window = features_bytes(plans, number_bytes)
     each = tiling.slab_bytes(shape, plans.patch_size)  # of the sums of one prompt; of the weights once more
@@ -75,12 +87,19 @@ def admit(
 
 
 def features_bytes(plans: Plans, number_bytes: int) -> int:
-    """Estimate of the memory that one window takes while it is encoded and decoded."""
+    """Estimates the bytes that one window takes while it is encoded and decoded.
+
+    It is `FINEST_TENSORS` times the feature map of the finest encoder stage, which dwarfs all others.
+    """
     return int(FINEST_TENSORS * plans.encoder.features[0] * prod(plans.patch_size) * number_bytes)
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that new tensors may take on a device; on the CPU no more than the container's limit leaves."""
+    """Returns the bytes that new tensors may take on a device.
+
+    On a GPU this includes what torch has reserved and does not use. On the CPU the container's limit counts where it is
+    lower than what the machine has.
+    """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
@@ -91,9 +110,10 @@ def free_bytes(device: torch.device) -> int:
 
 @contextmanager
 def given_back(device: torch.device) -> Iterator[None]:
-    """Leave a GPU's memory to other processes afterwards, also when the work was cancelled, ran out of time or failed.
+    """Returns a GPU's cached memory to other processes on leaving, also after an error or a cancellation.
 
-    torch keeps what its tensors have left; and they live on in the frames that an error has passed through.
+    torch's allocator keeps the memory of freed tensors, and the frames that an error has passed through keep their
+    tensors alive: both are released here.
     """
     try:
         yield
@@ -106,7 +126,11 @@ def given_back(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def shortage_said() -> Iterator[None]:
-    """Turn an allocation that failed, on whichever device, into `OutOfMemoryError`."""
+    """Turns a failed allocation inside the block, on any device, into one kind of error.
+
+    Raises:
+        OutOfMemoryError: for torch's and Python's own shortages, and for a RuntimeError with one of the `SHORTAGES`.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -118,7 +142,10 @@ def shortage_said() -> Iterator[None]:
 
 
 def _free_in_cgroup() -> int | None:
-    """What a container's memory limit leaves (cgroup v2), pages that can be dropped included; None without a limit."""
+    """Returns the bytes that a container's memory limit (cgroup v2) leaves, or None where there is no limit.
+
+    Inactive file pages count as free: the kernel drops them before it kills anything.
+    """
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
         used = int((CGROUP / "memory.current").read_text())

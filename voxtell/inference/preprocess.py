@@ -1,4 +1,9 @@
-"""From a caller's image to the network's grid, and from the network's grid back: crop, resample, normalize, pad."""
+"""Brings the caller's image to the network's grid: check, crop, resample, normalize, pad.
+
+`prepare` does all of it and returns a `Field`: the array over which the windows run, with what is needed to bring
+masks back (done in `assembly`). Axes are (S, A, R): index 0 grows to superior, 1 to anterior, 2 to right. Spacing is in
+millimetres per voxel, in the same order. Primed axes (S', A', R') belong to the network's grid.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,11 +27,13 @@ MIN_STD = 1e-8  # grey values; a constant image stays at zero instead of dividin
 
 @dataclass(frozen=True)
 class Field:
-    """What the windows run over, and where it came from.
+    """Holds a prepared image and its place in the caller's image.
 
-    volume: float32 (S', A', R') normalized and padded, at least the patch size; inside: the part of it that is not
-    padding; crop: where that part lies in the caller's image. `resampled` when its grid is not that of the crop.
-    air: the normalized grey value up to which there is no body, None where nobody asks.
+    volume: float32 (S', A', R'), normalized and padded with zeros to at least the patch size.
+    inside: the part of `volume` that is not padding.
+    crop: where that part lies in the caller's image.
+    resampled: whether the grid of `inside` differs from that of the crop.
+    air: normalized grey value; voxels up to it are not body. None when windows without body are run too.
     """
 
     volume: Tensor
@@ -37,14 +44,19 @@ class Field:
 
     @property
     def crop_shape(self) -> Triple:
+        """Size (S, A, R) of the crop on the caller's grid."""
         return triple(part.stop - part.start for part in self.crop)
 
     @property
     def inside_shape(self) -> Triple:
+        """Size (S', A', R') of the image on the network's grid, without padding."""
         return triple(part.stop - part.start for part in self.inside)
 
     def has_body(self, start: Triple, patch: Triple) -> bool:
-        """Whether any voxel of a window is above air; padding is not body."""
+        """Returns whether a window holds any voxel above `air`, padding aside; always True when `air` is None.
+
+        start: first voxel of the window in `volume`; patch: its size, both (S', A', R').
+        """
         if self.air is None:
             return True
         s, a, r = (
@@ -55,7 +67,11 @@ class Field:
 
 
 def check_image(image: npt.NDArray[np.generic]) -> Image:
-    """The image as float32 (S, A, R), or `ImageError` saying what is wrong with it."""
+    """Returns the image as float32 (S, A, R), without a copy where it is that already.
+
+    Raises:
+        ImageError: when there are not three axes, an axis is empty, the dtype is not real, or a voxel is not finite.
+    """
     array = np.asarray(image)
     if array.ndim != 3:
         raise ImageError(f"the image has {array.ndim} axes {array.shape}; it must be one volume (S, A, R)")
@@ -73,7 +89,11 @@ def check_image(image: npt.NDArray[np.generic]) -> Image:
 
 
 def check_spacing(spacing: Spacing | None) -> Spacing | None:
-    """Millimetres per voxel (S, A, R), each positive, or `ImageError`."""
+    """Returns the spacing (S, A, R) in millimetres per voxel as floats, or None when none is given.
+
+    Raises:
+        ImageError: when it is not three finite, positive numbers.
+    """
     if spacing is None:
         return None
     values = tuple(float(v) for v in spacing)
@@ -83,9 +103,15 @@ def check_spacing(spacing: Spacing | None) -> Spacing | None:
 
 
 def prepare(image: Image, plans: Plans, spacing: Spacing | None = None, *, air: float | None = None) -> Field | None:
-    """The field of an image (S, A, R), or None when no voxel is in the foreground.
+    """Returns the field of an image, or None when no voxel is in the foreground: then every mask is empty.
 
-    air: grey value up to which a voxel is no body, for `Field.has_body`.
+    Args:
+        image: float32 (S, A, R), as `check_image` returns it.
+        plans: the model's patch size, normalization and training spacing.
+        spacing: millimetres per voxel (S, A, R); None for models that do not resample.
+        air: grey value of the image up to which a voxel is not body, for `Field.has_body`.
+
+    Memory: at most three float32 arrays of the crop's size at once.
     """
     crop = foreground_box(image, plans.input.foreground_above)
     if crop is None:
@@ -101,16 +127,17 @@ def prepare(image: Image, plans: Plans, spacing: Spacing | None = None, *, air: 
 
 
 def halved(field: Field, patch: Triple) -> Field:
-    """The field at half its resolution, padded anew; its crop is the whole of that grid."""
+    """Returns the field at half its resolution, padded anew to `patch`; its crop is the whole of that coarser grid."""
     half = functional.avg_pool3d(field.volume[field.inside][None], 2, ceil_mode=True)[0].numpy()
     s, a, r = (slice(0, size) for size in half.shape)
     return _pad(half, patch, (s, a, r), resampled=False)
 
 
 def foreground_box(image: Image, above: float | None) -> Slices | None:
-    """Bounding box of the voxels above a grey value, or of those that are not zero; None when there are none.
+    """Returns the bounding box (S, A, R) of the voxels above a grey value, or None when there are none.
 
-    Holes need no filling: they are inside the box.
+    above: in the image's grey values; None takes the voxels that are not zero, as nnU-Net does. nnU-Net also fills
+    holes first, which cannot change the box.
     """
     foreground = image != 0 if above is None else image > above
     box = []
@@ -123,9 +150,12 @@ def foreground_box(image: Image, above: float | None) -> Slices | None:
 
 
 def normalize(values: Image, plans: InputPlans, of: Image | None = None) -> Image:
-    """Grey values as the network was trained on: z-score over a whole volume, or fixed Hounsfield bounds and scale.
+    """Returns grey values scaled as in training: z-score over the volume, or clipped HU with fixed mean and scale.
 
-    of: the volume whose mean and deviation count, where `values` is not all of it.
+    Args:
+        values: float32 of any shape.
+        plans: which of the two ("zscore" or "ct"), and the figures of "ct".
+        of: the volume that gives mean and standard deviation of the z-score, when `values` is only a part of it.
     """
     if plans.normalization == "ct":
         return ((values.clip(plans.lower, plans.upper) - plans.mean) / plans.std).astype(np.float32)
@@ -136,7 +166,11 @@ def normalize(values: Image, plans: InputPlans, of: Image | None = None) -> Imag
 
 
 def downsample(volume: Image, shape: Triple) -> Image:
-    """Resample linearly to `shape` over the same extent, smoothed first along axes that become coarser."""
+    """Returns a volume (S, A, R) resampled linearly to `shape` over the same extent.
+
+    Axes that become coarser are smoothed first, by a Gaussian of (ratio - 1) / 2 voxels, against aliasing; axes that
+    become finer are not.
+    """
     ratios = [old / new for old, new in zip(volume.shape, shape, strict=True)]
     smooth = gaussian_filter(volume, [max(0.0, (ratio - 1) / 2) for ratio in ratios])
     resampled: Image = resize(torch.from_numpy(smooth), shape).numpy()
@@ -144,12 +178,12 @@ def downsample(volume: Image, shape: Triple) -> Image:
 
 
 def resize(volume: Tensor, shape: Triple) -> Tensor:
-    """Linear interpolation of (S, A, R) to another shape over the same extent (voxel edges, not centres, coincide)."""
+    """Returns a tensor (S, A, R) interpolated trilinearly to `shape`; both grids cover the same extent."""
     return functional.interpolate(volume[None, None], size=shape, mode="trilinear", align_corners=False)[0, 0]
 
 
 def _resampled_shape(shape: tuple[int, ...], plans: InputPlans, spacing: Spacing | None) -> Triple:
-    """The shape on the network's grid: axes whose spacing is outside the accepted range get the training spacing."""
+    """Returns the shape on the network's grid: an axis outside the accepted range gets the training spacing."""
     if spacing is None or plans.spacing is None:
         return triple(shape)
     lowest, highest = plans.spacing_min or plans.spacing, plans.spacing_max or plans.spacing
@@ -160,6 +194,7 @@ def _resampled_shape(shape: tuple[int, ...], plans: InputPlans, spacing: Spacing
 
 
 def _pad(volume: Image, patch: Triple, crop: Slices, resampled: bool, air: float | None = None) -> Field:
+    """Returns a field padded with zeros to at least the patch size, as evenly as possible before and behind."""
     before = [max(0, size - n) // 2 for n, size in zip(volume.shape, patch, strict=True)]
     after = [max(0, size - n) - b for n, size, b in zip(volume.shape, patch, before, strict=True)]
     padded = np.pad(volume, list(zip(before, after, strict=True))) if any(before + after) else volume
@@ -168,6 +203,6 @@ def _pad(volume: Image, patch: Triple, crop: Slices, resampled: bool, air: float
 
 
 def triple(values: Iterable[int]) -> Triple:
-    """Three integers, such as a shape, as the tuple that plans use."""
+    """Returns three integers, such as a shape, as the tuple of `int` that plans use."""
     s, a, r = (int(value) for value in values)
     return s, a, r

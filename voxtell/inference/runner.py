@@ -1,7 +1,11 @@
-"""The network over the windows of one field: encode a window once, decode the prompts one after another, blend.
+"""Runs the network over all windows of a field: encodes a window once, decodes the prompts one by one, blends.
 
-Prompts never see each other, so how they are split changes nothing but memory: what grows with their number is only the
-slab of blended sums, and a pass over the volume takes as many prompts as fit.
+The way of one image: `preprocess.prepare` gives a `Field`; `memory.admit` says how many prompts go together;
+`tiling.blend` asks for the logits of each window and yields blended rows; `assembly.Rows` writes them into the caller's
+array. The prompts do not see each other, so how they are split changes only memory: the slab of blended sums is all
+that grows with their number.
+
+Axes are (S, A, R): superior, anterior, right. P prompts, E numbers per embedding.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,11 +28,18 @@ from voxtell.model.plans import Triple
 
 
 class Runner:
-    """A network ready for inference on its device. It takes the network over: that is not saved or trained any more."""
+    """Owns the network from here on and changes its layout in place: do not save or train it afterwards.
+
+    Use it from one thread at a time.
+    """
 
     def __init__(
         self, network: VoxTell, precision: Precision = "auto", *, shortcuts: Shortcuts = EXACT, compiled: bool = False
     ) -> None:
+        """Takes a network that is on its device already.
+
+        precision: see `dtype_of`. compiled: let torch compile the encoder, which takes minutes at the first window.
+        """
         self._network = network.eval()
         network.drop_unused()
         for parameter in network.parameters():
@@ -53,9 +64,20 @@ class Runner:
         progress: Progress,
         cancelled: Cancelled,
     ) -> None:
-        """Write the converted logits of the prompts (P, E) into `out` (P, S, A, R), the field's crop of the image.
+        """Writes the converted logits of the prompts into `out`.
 
-        Raises `CancelledError`, and `OutOfMemoryError` when even one prompt with its sums on the host is too much.
+        Args:
+            field: the prepared image.
+            embeddings: float32 (P, E), one row per prompt.
+            out: (P, S, A, R) of any dtype, the field's crop of the caller's array. It is changed in place.
+            convert: logits to values of `out`, for example a threshold.
+            progress: called with the share of the work that is done, 0 to 1.
+            cancelled: asked before every window and after every prompt; True ends the work.
+
+        Raises:
+            CancelledError: when `cancelled` returns True.
+            NumbersError: when the network's logits overflow.
+            OutOfMemoryError: when even one prompt with its sums on the CPU is too much.
         """
         grid, prompts = triple(field.volume.shape), len(embeddings)
         admission = memory.admit(
@@ -84,7 +106,7 @@ class Runner:
     def _pass(
         self, field: Field, half: Field | None, embeddings: Tensor, rows: Rows, place: torch.device, steps: "Steps"
     ) -> None:
-        """All windows for some prompts (P, E), their sums at `place`; before them those of the field at half size."""
+        """Runs all windows for some prompts (P, E) with their sums at `place`; those of `half` first, if any."""
         given = embeddings.to(self._device)
         with (
             torch.inference_mode(),
@@ -108,7 +130,7 @@ class Runner:
     def _window(
         self, volume: Tensor, start: Triple, embeddings: Tensor, wanted: list[bool], steps: "Steps"
     ) -> Iterator[Tensor]:
-        """Logits (s, a, r) of one window, prompt after prompt; (1, 1, 1) of prompts that are known to be absent."""
+        """Yields the logits (s, a, r) of one window per prompt; one value (1, 1, 1) for prompts known absent."""
         steps.advance(0)
         if any(wanted):
             guidance, shared = self._encoded(volume, start, embeddings)
@@ -124,14 +146,14 @@ class Runner:
             steps.advance(1)
 
     def _encoded(self, volume: Tensor, start: Triple, embeddings: Tensor) -> tuple[list[Tensor], Shared]:
-        """What the prompts say to each scale in one window, and what they have in common there."""
+        """Returns the guidance per scale (1, P, values), and the prompt-independent decoder features of one window."""
         s, a, r = (slice(at, at + size) for at, size in zip(start, self._patch, strict=True))
         image = volume[None, None, s, a, r].to(self._device).contiguous(memory_format=torch.channels_last_3d)
         skips = self._encode(image)
         return self._network.guidance(skips, embeddings[None]), self._network.decoder.share(skips, self._kernels)
 
     def _look(self, half: Field, embeddings: Tensor, place: torch.device, steps: "Steps") -> npt.NDArray[np.bool_]:
-        """Where the prompts may be, bool (P, s, a, r) on the grid of a field at half the resolution."""
+        """Returns where the prompts may be: bool (P, s, a, r) on the grid of a field at half the resolution."""
         margin = self._shortcuts.coarse_first or 0.0
         near = np.zeros((len(embeddings), *half.crop_shape), np.bool_)
         rows = Rows(half, near, lambda logits: logits > -margin)
@@ -145,14 +167,18 @@ class Runner:
 
 
 class Steps:
-    """Counts decoded prompts for whoever watches, and stops the work when it is cancelled."""
+    """Reports progress and stops the work when it is cancelled. One step is one prompt decoded in one window."""
 
     def __init__(self, total: int, progress: Progress, cancelled: Cancelled) -> None:
         self._total, self._progress, self._cancelled = total, progress, cancelled
         self._done = 0
 
     def advance(self, prompts: int) -> None:
-        """So many prompts more are through one window. Raises `CancelledError`."""
+        """Counts that so many more prompts are through one window; 0 only asks whether to stop.
+
+        Raises:
+            CancelledError: when the caller has cancelled.
+        """
         self._done += prompts
         if prompts:
             self._progress(min(1.0, self._done / self._total))
@@ -161,7 +187,7 @@ class Steps:
 
 
 def _touched(near: npt.NDArray[np.bool_], field: Field, start: Triple, patch: Triple) -> list[bool]:
-    """Which prompts the look at half the resolution found in a window of the field."""
+    """Returns, for each prompt, whether the pass at half the resolution found it anywhere in a window of the field."""
     box = tuple(
         slice(max(0, at - part.start) // 2, max(0, -(-(at + size - part.start) // 2)))
         for at, size, part in zip(start, patch, field.inside, strict=True)
@@ -170,9 +196,10 @@ def _touched(near: npt.NDArray[np.bool_], field: Field, start: Triple, patch: Tr
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name: "cpu", "cuda", "cuda:1", or "auto", the first GPU if there is one.
+    """Returns the torch device of a name: "cpu", "cuda", "cuda:1", or "auto", which is the first GPU if there is one.
 
-    Raises `ModelError` when it is not there.
+    Raises:
+        ModelError: when the name is no device, or the GPU is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -187,7 +214,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
-    """What the network computes in: "auto" is float16 on a GPU and float32 elsewhere."""
+    """Returns the dtype in which the network computes; "auto" is float16 on a GPU and float32 elsewhere."""
     if precision == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]

@@ -1,4 +1,7 @@
-"""Approximations: less work for nearly the same masks; all are off by default. Costs: docs/explanation/engine.md."""
+"""Defines approximations that save work for nearly the same masks. All are off by default.
+
+What each costs in Dice and saves in time is measured in docs/explanation/engine.md.
+"""
 
 from dataclasses import dataclass, fields, replace
 from math import isfinite
@@ -17,13 +20,18 @@ ABSENT = -5.0
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """What may be left out.
+    """Says which work may be left out. A margin is a number of logits; None switches the shortcut off.
 
-    early_exit: a prompt leaves the mask decoder when all logits of the head at a quarter or at half the resolution are
-    below minus this margin in a window. skip_below: windows in which no voxel is above this grey value (Hounsfield
-    units on a CT) are not run. coarse_first: a pass at half the resolution comes first, and a prompt is decoded only in
-    windows in which a logit of that pass is above minus this margin. resample: axes of unusual spacing are brought to
-    1.5 mm, and masks back, also for weights that take every spacing.
+    early_exit: a prompt leaves the mask decoder in a window where all logits of the head at a quarter or at half the
+        resolution are below minus this margin.
+    skip_below: windows in which no voxel is above this grey value (HU on a CT) are not run.
+    coarse_first: a pass at half the resolution comes first; a prompt is decoded only in windows where a logit of that
+        pass is above minus this margin.
+    resample: axes of unusual spacing are brought to 1.5 mm, and the masks back, even for weights that take every
+    spacing.
+
+    Raises:
+        ModelError: when a margin is negative or not finite.
     """
 
     early_exit: float | None = None
@@ -38,7 +46,7 @@ class Shortcuts:
                 raise ModelError(f"{name} is {margin}; a margin is a number of logits, 0 or more")
 
     def __str__(self) -> str:
-        """Those that are on, for logs and results: "early-exit=2 resample"; empty when all is exact."""
+        """Returns those that are on, for logs and results: "early-exit=2 resample"; "" when all is exact."""
         on = {f.name.replace("_", "-"): getattr(self, f.name) for f in fields(self)}
         return " ".join(
             name if value is True else f"{name}={value:g}"
@@ -47,7 +55,7 @@ class Shortcuts:
         )
 
     def applied_to(self, plans: InputPlans) -> InputPlans:
-        """The input plans with the resampling that these shortcuts ask for; a model's own bounds stand."""
+        """Returns the input plans with the resampling asked for. A model's own spacing is never overridden."""
         if not self.resample or plans.spacing is not None:
             return plans
         low, high = ((bound,) * 3 for bound in USUAL_SPACING)

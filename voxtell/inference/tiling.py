@@ -1,7 +1,8 @@
-"""Windows over a volume and their blending, one slab of rows at a time.
+"""Places windows over a volume and blends their logits, one slab of rows at a time.
 
 Windows run along the first axis from low to high. As soon as all windows that touch a row have been added, the row is
-finished and handed out; the sums of `patch` rows are all that is ever held, not those of the volume.
+finished and handed out. So the sums of only `patch[0]` rows are held, not those of the whole volume. Window grid and
+Gaussian weights are those of nnU-Net (Isensee et al. 2021). Axes are (S, A, R): superior, anterior, right.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,16 +20,19 @@ GAUSSIAN_PEAK = 10  # as nnU-Net scales it
 
 
 def window_starts(shape: Triple, patch: Triple) -> list[Triple]:
-    """First voxel of every window, evenly spread at steps of at most half a patch; the first axis runs slowest."""
+    """Returns the first voxel (S, A, R) of every window, spread evenly at steps of at most half a patch.
+
+    The first axis runs slowest, which `blend` relies on. shape: the padded volume, nowhere smaller than `patch`.
+    """
     s, a, r = compute_steps_for_sliding_window(shape, patch, STEP)
     return list(product(s, a, r))
 
 
 @lru_cache(maxsize=2)
 def window_weights(patch: Triple) -> Tensor:
-    """The Gaussian (s, a, r) by which a window's logits count: sigma an eighth of the patch, nowhere zero.
+    """Returns the weights float32 (s, a, r) of a window's logits: a Gaussian of sigma patch / 8, nowhere zero.
 
-    Its values are those of half precision, as in nnU-Net: near the corners they decide which window counts.
+    The values are rounded to half precision, as in nnU-Net: near the corners that rounding decides which window counts.
     """
     half: Tensor = compute_gaussian(
         patch, value_scaling_factor=GAUSSIAN_PEAK, dtype=torch.float16, device=torch.device("cpu")
@@ -37,7 +41,7 @@ def window_weights(patch: Triple) -> Tensor:
 
 
 def slab_bytes(shape: Triple, patch: Triple) -> int:
-    """Memory that `blend` holds for the sums of each prompt, and once more for their weights, in bytes."""
+    """Returns the bytes that `blend` holds for the sums of each prompt; the weights take the same once more."""
     return 4 * patch[0] * shape[1] * shape[2]
 
 
@@ -48,12 +52,18 @@ def blend(
     predict: Callable[[Triple], Iterable[Tensor] | None],
     device: torch.device,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Run `predict` on every window and yield the blended logits row by row.
+    """Runs `predict` on every window and yields the blended logits row by row.
 
-    predict: first voxel of a window -> for each prompt in turn its logits (s, a, r) of patch size, or (1, 1, 1) where
-    one logit stands for all of the window, on any device; or None for a window that takes no part.
-    Yields (rows, logits float32 (P, rows, A, R)) on `device`, in order and without gaps; -inf where no window took
-    part. The tensor is only valid until the next step.
+    Args:
+        shape: the padded volume (S, A, R); patch: the window size.
+        prompts: number P of prompts.
+        predict: takes the first voxel of a window and returns the logits of each prompt in turn, (s, a, r) of patch
+            size or (1, 1, 1) where one value stands for the whole window, on any device; None leaves the window out.
+        device: where the sums are held.
+
+    Yields:
+        (rows, logits): the slice of rows, and float32 (P, rows, A, R) on `device`, in order and without gaps; -inf
+        where no window took part. The tensor is valid only until the next step.
     """
     weights = window_weights(patch).to(device)
     sums = torch.zeros((prompts, patch[0], *shape[1:]), device=device)

@@ -1,11 +1,12 @@
-"""A model's files, loaded strictly and safely.
+"""Loads a model's weights strictly and safely.
 
-Two layouts of a model directory:
+A model directory has one of two layouts:
 
     published   plans.json, fold_0/checkpoint_final.pth (nnU-Net's checkpoint; the weights are its `network_weights`)
     bundled     plans.json, model.safetensors
 
-Nothing in a file is executed: the pickle is read with an allow-list, layer classes come from `plans.LAYERS`.
+Nothing in a file is executed: the pickle is read with an allow-list, layer classes come from `plans.LAYERS`. Every key
+and shape must be that of the network which plans.json describes.
 """
 
 import hashlib
@@ -46,7 +47,11 @@ _HARMLESS: list[Any] = [
 
 
 def weights_path(directory: Path) -> Path:
-    """The weights file of a model directory, or `ModelError` saying what is missing."""
+    """Returns the weights file of a model directory; the bundled layout wins where both are there.
+
+    Raises:
+        ModelError: when the directory or the weights file is missing.
+    """
     if not directory.is_dir():
         raise ModelError(f"{directory} is no model directory; it must hold {PLANS} and {PUBLISHED_WEIGHTS}")
     for name in (BUNDLED_WEIGHTS, PUBLISHED_WEIGHTS):
@@ -56,13 +61,20 @@ def weights_path(directory: Path) -> Path:
 
 
 def weights_digest(path: Path) -> str:
-    """Its "sha256:..." over all bytes, as `sha256sum` prints it."""
+    """Returns "sha256:..." over all bytes of a file, the digits as `sha256sum` prints them."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_network(directory: Path) -> VoxTell:
-    """The network of a model directory on the CPU, in evaluation mode, float32; without `UNUSED` weights."""
+    """Returns the network of a model directory: on the CPU, float32, in evaluation mode, without gradients.
+
+    Weights that nothing reads (`UNUSED`) are left out. The network is built without memory for its weights and takes
+    over the tensors of the file, so the weights are held once.
+
+    Raises:
+        ModelError: when a file is missing or damaged, would run code, or does not fit its plans.json.
+    """
     path = weights_path(directory)
     plans = Plans.read(directory / PLANS)
     state = read_bundled(path) if path.suffix == ".safetensors" else read_published(path)
@@ -78,7 +90,11 @@ def load_network(directory: Path) -> VoxTell:
 
 
 def read_bundled(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file."""
+    """Returns the tensors of a .safetensors file by their keys.
+
+    Raises:
+        ModelError: when the file is damaged.
+    """
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -86,7 +102,11 @@ def read_bundled(path: Path) -> dict[str, Tensor]:
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
-    """The tensors of an nnU-Net checkpoint, each under its one name."""
+    """Returns the tensors of an nnU-Net checkpoint, each under its one name (see `ALIAS`).
+
+    Raises:
+        ModelError: when the file is damaged, holds anything but plain data, or is not a network's checkpoint.
+    """
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -103,7 +123,13 @@ def read_published(path: Path) -> dict[str, Tensor]:
 
 
 def check_keys(path: Path, expected: Mapping[str, torch.Size], found: Mapping[str, Tensor]) -> None:
-    """Raise `ModelError` naming the first key that is missing, unknown or of another shape."""
+    """Checks that the tensors found are those expected, key for key and shape for shape.
+
+    path: the weights file, for the message.
+
+    Raises:
+        ModelError: names the first key that is missing, unknown or of another shape.
+    """
     for key, shape in expected.items():
         if key not in found:
             raise ModelError(f"{path} lacks {key}; its plans.json describes another network")

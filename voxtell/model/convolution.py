@@ -1,4 +1,8 @@
-"""Convolutions that need no second tensor of their input's size, for the finest stage of large windows on a CPU."""
+"""Convolves and pools large tensors without a second tensor of their size: for the finest stage on a CPU.
+
+With gradients, on a GPU, or for tensors under `LARGE` numbers these are torch's own functions. Tensors are
+(1, C, s, a, r), channels-last; a row is one index of s.
+"""
 
 from collections.abc import Sequence
 
@@ -11,9 +15,12 @@ ROWS = 8  # at least half a kernel
 
 
 def convolve_over(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolution (1, C, s, a, r) -> (1, C, s, a, r) with an odd kernel (C, C, *k) and zeros around.
+    """Returns the convolution (1, C, s, a, r) of x of the same shape, zero-padded.
 
-    At inference the result of a large tensor takes the place of its input, which is lost.
+    At inference the result of a large tensor overwrites x. It goes `ROWS` rows at a time; a finished piece is written
+    back only when the next piece, which still reads the old rows, is done.
+
+    weight: (C, C, *k) with odd k; bias: (C,) or None.
     """
     s, a, r = (size // 2 for size in weight.shape[2:])
     if not in_rows(x):
@@ -33,7 +40,10 @@ def convolve_over(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def average_pool(x: Tensor, stride: Sequence[int]) -> Tensor:
-    """Mean over blocks of `stride` voxels; torch copies a channels-last input as a whole, here it copies a few rows."""
+    """Returns the mean over blocks of `stride` voxels, (B, C, s / stride, ...).
+
+    torch's own copies a channels-last input as a whole; for a large tensor this copies only a few rows at a time.
+    """
     if not in_rows(x):
         return functional.avg_pool3d(x, tuple(stride))
     rows = ROWS * stride[0]
@@ -44,5 +54,5 @@ def average_pool(x: Tensor, stride: Sequence[int]) -> Tensor:
 
 
 def in_rows(x: Tensor) -> bool:
-    """Whether a tensor is treated a few rows at a time."""
+    """Returns whether a tensor is treated a few rows at a time: no gradients, on the CPU, and large."""
     return not torch.is_grad_enabled() and x.device.type == "cpu" and x.numel() >= LARGE

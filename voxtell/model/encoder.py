@@ -1,4 +1,8 @@
-"""The image side: nnU-Net's residual encoder, one feature map per stage."""
+"""Encodes the image: nnU-Net's residual encoder, one feature map per stage.
+
+The modules and their names are the library's, so that published weights fit; at inference on a CPU the same arithmetic
+runs in place, with fewer passes over memory. C_i is the number of channels of stage i.
+"""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -16,10 +20,13 @@ LEAKY_SLOPE = 0.01  # torch's default, with which the published weights were tra
 
 
 class Encoder(ResidualEncoder):  # type: ignore[misc]
-    """The library's encoder; at inference on a CPU its blocks run with less memory and fewer passes over it."""
+    """Is the library's residual encoder; at inference on a CPU its blocks run with less memory and fewer passes."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Image (B, 1, S, A, R) -> features (B, C_s, S_s, A_s, R_s), one per stage, finest first."""
+        """Maps an image to the features of every stage, finest first.
+
+        x: float (B, 1, S, A, R), normalized. Returns a list of (B, C_i, s_i, a_i, r_i), channels-last at inference.
+        """
         if torch.is_grad_enabled():
             return cast(list[Tensor], super().forward(x))
         if x.device.type != "cpu":  # a tensor of one channel is in both layouts, and the stem takes the other one
@@ -36,7 +43,7 @@ class Encoder(ResidualEncoder):  # type: ignore[misc]
 
 
 def _residual(block: Any, x: Tensor) -> Tensor:
-    """One residual block: two convolutions and what goes around them; the second convolution overwrites its input."""
+    """Runs one residual block: two convolutions and the skip around them. The second overwrites its input."""
     out = _activated(block.conv1, block.conv1.conv(x))
     around = x
     if isinstance(block.skip, nn.Sequential):
@@ -51,12 +58,12 @@ def _residual(block: Any, x: Tensor) -> Tensor:
 
 
 def _activated(block: Any, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """The normalization of a block's convolution, what is added to it, and the ReLU, over the input."""
+    """Returns the norm of a block's convolution, plus the residual if any, through the leaky ReLU; may overwrite x."""
     return normalize(x, block.norm.weight, block.norm.bias, block.norm.eps, LEAKY_SLOPE, residual=residual)
 
 
 def build_encoder(plans: EncoderPlans) -> nn.Module:
-    """A module: image (B, 1, S, A, R) -> list of features (B, C_s, S_s, A_s, R_s), one per stage, finest first."""
+    """Returns the encoder of the plans, with new weights: image (B, 1, S, A, R) -> list of features, finest first."""
     encoder = Encoder(
         input_channels=1,
         n_stages=len(plans.features),
@@ -76,9 +83,10 @@ def build_encoder(plans: EncoderPlans) -> nn.Module:
 
 
 def hide_aliases(module: nn.Module) -> nn.Module:
-    """Take the second registration of every convolution block's parts (`all_modules`) out of the state dict.
+    """Removes the second registration of every convolution block's parts (`all_modules`) from the state dict.
 
     The block still runs through it, but each tensor has one name, so that files hold it once and loading can be strict.
+    Changes the module in place and returns it.
     """
     for block in module.modules():
         if isinstance(block, ConvDropoutNormReLU):

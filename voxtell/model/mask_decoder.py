@@ -1,13 +1,14 @@
-"""From coarse to fine: the encoder's features and each prompt's guidance become that prompt's logits.
+"""Decodes from coarse to fine: the encoder's features and one prompt's guidance become that prompt's logits.
 
-Everything up to the first guided features, and of every later stage the part that reads the encoder's skip, is the
-same for all prompts of an image and is computed once. What remains for each prompt is smaller than it looks, because
-between two activations all is linear:
+Everything up to the first guided features is the same for all prompts of an image, and so is, in every later stage, the
+part that reads the encoder's skip. Both are computed once (`share`). What remains for each prompt is smaller than it
+looks, because between two activations everything is linear:
 
 - a transposed convolution followed by a convolution is one transposed convolution with a larger kernel (`_compose`);
 - the guidance maps are a matrix times the features, so they fold into that kernel (`_guided`).
 
-Both are exact up to the order of summation.
+Both are exact up to the order of summation. Shapes: C channels, C_in channels of the stage below, G guidance maps,
+*k the size of a kernel (3 axes); grids are (s, a, r): superior, anterior, right.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,11 +34,11 @@ TELLING_HEADS = 2
 
 @dataclass(frozen=True)
 class StageKernels:
-    """One stage's up-sampling and convolution as linear maps.
+    """Holds one stage's up-sampling and convolution as linear maps.
 
-    up: (C_in, C, *k) kernel of the transposed convolution that stands for both; C_in: features, then guidance maps.
-    skip: (C, C, *k) the half of the convolution that reads the encoder's skip, with its bias (C,) or None.
-    offset: (C, 1, *k) the convolution applied to the up-sampling's bias, which zero padding bends at the border.
+    up: (C_in + G, C, *k), the transposed convolution that stands for both; it reads features, then guidance maps.
+    skip: (C, C, *k), the half of the convolution that reads the encoder's skip; its bias (C,) or None.
+    offset: (C, 1, *k), the convolution of the up-sampling's bias, which the zero padding changes near the border.
     """
 
     up: Tensor
@@ -48,10 +49,10 @@ class StageKernels:
 
 @dataclass(frozen=True)
 class Shared:
-    """What the prompts of one image have in common.
+    """Holds what the prompts of one image have in common.
 
-    features: (1, C, ...) of the coarsest guided stage; constants: for every later stage i what is added to its features
-    before the normalization, (1, C_i, ...).
+    features: (1, C, s, a, r) of the coarsest guided stage.
+    constants: for every later stage i, what is added to its features before the normalization, (1, C_i, s_i, a_i, r_i).
     """
 
     features: Tensor
@@ -59,7 +60,7 @@ class Shared:
 
 
 class MaskDecoder(nn.Module):
-    """Stages run from the coarsest to the finest; stage i has the resolution of encoder stage `n_stages - 2 - i`."""
+    """Runs stages from the coarsest to the finest; stage i has the resolution of encoder stage `n_stages - 2 - i`."""
 
     def __init__(self, plans: Plans) -> None:
         super().__init__()
@@ -91,13 +92,13 @@ class MaskDecoder(nn.Module):
         hide_aliases(self)
 
     def kernels(self) -> list[StageKernels]:
-        """Every stage's linear maps; they depend on the weights alone, so inference computes them once per model."""
+        """Returns every stage's linear maps. They depend on the weights alone: compute them once for inference."""
         return [self._compose(i) for i in range(len(self.stages))]
 
     def share(self, skips: list[Tensor], kernels: list[StageKernels]) -> Shared:
-        """What all prompts of one image have in common, from its encoder features (1, C_s, ...), finest first.
+        """Returns what all prompts of one image have in common.
 
-        At inference the features may be overwritten: nothing needs them afterwards.
+        skips: the encoder's features (1, C_i, s_i, a_i, r_i), finest first. At inference they may be overwritten.
         """
         features = skips[-1]
         for i in range(self.first_guided + 1):
@@ -115,10 +116,14 @@ class MaskDecoder(nn.Module):
         kernels: list[StageKernels],
         leave_below: float | None = None,
     ) -> list[Tensor]:
-        """Logits (1, 1, s, a, r) of one prompt per scale, from its guidance per scale (values,), both finest first.
+        """Returns one prompt's logits per scale, finest first: (1, 1, s, a, r). In evaluation mode only the finest.
 
-        The coarser scales are there only in training mode. leave_below: when all logits of a telling head are below
-        it, their largest stands for all of the finest, (1, 1, 1, 1, 1), and the finer stages are left out.
+        Args:
+            shared: from `share`.
+            guidance: the prompt's guidance per scale, finest first: (G * C_i,) each, and (C_0,) for the finest.
+            kernels: from `kernels`.
+            leave_below: a logit. When all logits of a telling head are below it, the largest of them is returned for
+                the whole window, (1, 1, 1, 1, 1), and the finer stages are not run.
         """
         features, heads = shared.features, []
         for i, constant in shared.constants.items():
@@ -141,12 +146,15 @@ class MaskDecoder(nn.Module):
         return [features[:, None], *reversed(heads)]
 
     def _head(self, i: int, features: Tensor, weights: Tensor) -> Tensor:
-        """Deep-supervision logits of stage i: the 1x1x1 head on features and guidance maps."""
+        """Returns the deep-supervision logits of stage i: its 1x1x1 head on features and guidance maps."""
         head = cast(nn.Conv3d, self.seg_layers[i])
         return functional.conv3d(features, _guided(head.weight.transpose(0, 1), weights).transpose(0, 1), head.bias)
 
     def _compose(self, i: int) -> StageKernels:
-        """up-sampling then convolution: y[v] = sum_d K[d] sum_c x[c] T[v + d - pad - stride * c]."""
+        """Composes stage i's up-sampling T and convolution K.
+
+        y[v] = sum_d K[d] sum_c x[c] T[v + d - pad - stride * c]
+        """
         up, conv = cast(nn.ConvTranspose3d, self.transpconvs[i]), self._block(i).conv
         of_up, of_skip = conv.weight.chunk(2, dim=1)
         bias = up.bias if up.bias is not None else of_up.new_zeros(of_up.shape[1])
@@ -158,15 +166,16 @@ class MaskDecoder(nn.Module):
         )
 
     def _block(self, i: int) -> Any:
-        """The parts `conv` and `norm` of stage i's only convolution block."""
+        """Returns stage i's only convolution block, with its parts `conv` and `norm`."""
         return cast(Any, self.stages[i]).convs[0]
 
     def _lift(self, i: int, features: Tensor, kernel: Tensor) -> Tensor:
+        """Up-samples and convolves features (1, C_in, s, a, r) with a composed kernel, to the grid of stage i."""
         padding = [(k - s) // 2 for k, s in zip(kernel.shape[2:], self.strides[i], strict=True)]
         return functional.conv_transpose3d(features, kernel, stride=self.strides[i], padding=padding)
 
     def _constant(self, i: int, skips: list[Tensor], kernels: StageKernels) -> Tensor:
-        """What stage i adds for every prompt alike: the skip's half of the convolution, the bias of the up-sampling."""
+        """Returns what stage i adds for every prompt alike: the convolved skip and the bias of the up-sampling."""
         if torch.is_grad_enabled():
             constant = functional.conv3d(skips[-2 - i], kernels.skip, kernels.bias, padding="same")
             return constant + _over_ones(kernels.offset, constant.shape[2:])
@@ -178,17 +187,16 @@ class MaskDecoder(nn.Module):
         return constant
 
     def _activate(self, i: int, x: Tensor, constant: Tensor, onto: Tensor | None = None) -> Tensor:
-        """Stage i's normalization and ReLU of x + constant; with `onto` its product with that vector of channels."""
+        """Returns the norm and ReLU of x + constant at stage i; with `onto` (C,), its product over the channels."""
         norm = self._block(i).norm
         return normalize(x, norm.weight, norm.bias, self.norm_eps, LEAKY_SLOPE, plus=constant, onto=onto)
 
 
 def _after(first: Tensor, then: Tensor) -> Tensor:
-    """The kernel (A, C, *n) of a transposed convolution with kernel `first` (A, B, *m) and a convolution with `then`
-    (C, B, *k) after it.
+    """Returns the kernel (A, C, *n) of a transposed convolution by `first` followed by a convolution by `then`.
 
-    One matrix product and a shifted sum, because torch's own convolution takes thirty times as long for the gradient
-    of so many channels over so few voxels.
+    first: (A, B, *m); then: (C, B, *k); n = m + k - 1. One matrix product and a shifted sum: torch's own convolution
+    takes thirty times as long for the gradient of so many channels over so few voxels.
     """
     steps, taps = first.shape[2:], then.shape[2:]
     # A tap of a convolution looks the other way than one of its transpose.
@@ -201,7 +209,7 @@ def _after(first: Tensor, then: Tensor) -> Tensor:
 
 
 def _over_ones(kernel: Tensor, shape: Sequence[int]) -> Tensor:
-    """A one-channel kernel (C, 1, *k) convolved with ones of `shape` between zeros: (1, C, *shape).
+    """Convolves a one-channel kernel (C, 1, *k) with zero-padded ones of `shape`; returns (1, C, *shape).
 
     A tap counts where it meets a one, which is decided along each axis alone. For training: it has one gradient, while
     each of the borders that inference adds in place would copy the gradient of the whole map.
@@ -214,10 +222,10 @@ def _over_ones(kernel: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _at_the_border(kernel: Tensor, shape: Sequence[int]) -> Iterator[tuple[tuple[Any, ...], Tensor]]:
-    """A one-channel kernel (C, 1, *k) convolved with ones of `shape` between zeros, where it meets the zeros.
+    """Yields the result of `_over_ones` only near the border, as pairs of an index and the values there.
 
-    Yields (index into (1, C, *shape), values (1, C, ...) that broadcast to it). Away from the border all voxels have
-    the sum of the kernel. A grid of the kernel's size has every value that there is.
+    The index is into (1, C, *shape); the values (1, C, ...) broadcast to it. Away from the border every voxel has the
+    sum of the kernel, so that a grid of the kernel's size shows every value that occurs.
     """
     sizes = [min(n, k) for n, k in zip(shape, kernel.shape[2:], strict=True)]
     values = functional.conv3d(kernel.new_ones(1, 1, *sizes), kernel, padding=[k // 2 for k in kernel.shape[2:]])
@@ -232,7 +240,7 @@ def _at_the_border(kernel: Tensor, shape: Sequence[int]) -> Iterator[tuple[tuple
 
 
 def _low_inner_high(size: int, k: int) -> list[tuple[slice, slice, bool]]:
-    """Parts of an axis: where they are, where their values are on an axis of k voxels, whether all k taps meet ones."""
+    """Splits an axis into parts: (place on it, place of its values on an axis of k, whether all taps meet ones)."""
     half = k // 2
     if size < k:
         return [(slice(0, size), slice(0, size), False)]
@@ -244,6 +252,6 @@ def _low_inner_high(size: int, k: int) -> list[tuple[slice, slice, bool]]:
 
 
 def _guided(kernel: Tensor, weights: Tensor) -> Tensor:
-    """Fold guidance `weights` (G, C) into a kernel (C + G, ...) that reads features and their maps: (C, ...)."""
+    """Folds guidance `weights` (G, C) into a kernel (C + G, ...) on features and maps; returns (C, ...)."""
     channels = weights.shape[1]
     return kernel[:channels] + torch.einsum("gc,g...->c...", weights, kernel[channels:])

@@ -1,6 +1,6 @@
-"""VoxTell: a residual encoder, a prompt decoder that looks at its features, a mask decoder that the prompts guide.
+"""VoxTell: a residual encoder, a prompt decoder that attends to its features, a mask decoder that prompts guide.
 
-The attribute names are those of the published state dict.
+The attribute names are those of the published state dict. Shapes and letters are those of the package's docstring.
 """
 
 import re
@@ -18,7 +18,11 @@ UNUSED = re.compile(r"^transformer_decoder\.layers\.\d+\.(self_attn|norm1)\.")
 
 
 class VoxTell(nn.Module):
-    """The network of one model. B images, P prompts each; windows have the size of `plans.patch_size`."""
+    """Is the network of one model, for B images with P prompts each; windows have the size `plans.patch_size`.
+
+    For training call it as a whole. Inference calls `encoder` and `guidance` once per window and `decoder` once per
+    prompt.
+    """
 
     pos_embed: Tensor
 
@@ -38,10 +42,9 @@ class VoxTell(nn.Module):
         self.decoder = MaskDecoder(plans)
 
     def forward(self, image: Tensor, text: Tensor) -> list[Tensor]:
-        """Logits of every prompt.
+        """Returns the logits (B, P, s, a, r) per scale: finest first, in evaluation mode only the finest.
 
-        image: float (B, 1, S, A, R), normalized, of the patch size; text: float (B, P, E) embeddings.
-        Returns logits (B, P, s, a, r) per scale: finest first, in evaluation mode only the finest.
+        image: float (B, 1, S, A, R), normalized, of the patch size. text: float (B, P, E) embeddings.
         """
         skips = self.encoder(image)
         guidance = self.guidance(skips, text)
@@ -54,18 +57,22 @@ class VoxTell(nn.Module):
         return [torch.cat(scale) for scale in zip(*images, strict=True)]
 
     def guidance(self, skips: list[Tensor], text: Tensor) -> list[Tensor]:
-        """What the prompts (B, P, E) say to each scale of the mask decoder: per scale (B, P, values), finest first."""
+        """Returns what the prompts say to each scale of the mask decoder: (B, P, values) per scale, finest first.
+
+        skips: the encoder's features, of which only `plans.prompt.memory_stage` is read. text: float (B, P, E).
+        `values` is the number of channels for the finest scale, and guidance maps times channels for the others.
+        """
         memory = skips[self.plans.prompt.memory_stage].flatten(2).permute(2, 0, 1)
         queries = self.project_text_embed(text).transpose(0, 1)
         queries = self.transformer_decoder(queries, self.project_bottleneck_embed(memory), self.pos_embed)
         return [project(queries.transpose(0, 1)) for project in self.project_to_decoder_channels]
 
     def kernels(self) -> list[StageKernels]:
-        """The mask decoder's linear maps for `decode`."""
+        """Returns the mask decoder's linear maps, which `decoder.share` and `decoder` take."""
         return self.decoder.kernels()
 
     def drop_unused(self) -> None:
-        """Free the weights that every published checkpoint has and nothing reads, a quarter of them (`UNUSED`)."""
+        """Frees the weights that every published checkpoint has and nothing reads (`UNUSED`), a quarter of them."""
         for layer in self.transformer_decoder.layers:
             for name in ("self_attn", "norm1"):
                 if hasattr(layer, name):  # a network may be handed over again
@@ -73,5 +80,5 @@ class VoxTell(nn.Module):
 
 
 def mlp(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
-    """Two linear layers with a GELU between: every projection of the network."""
+    """Returns two linear layers with a GELU between them: the form of every projection in the network."""
     return nn.Sequential(nn.Linear(n_in, n_hidden), nn.GELU(), nn.Linear(n_hidden, n_out))

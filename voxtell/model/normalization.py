@@ -1,8 +1,9 @@
 """Instance normalization that keeps the channels-last layout.
 
-torch's own brings a channels-last tensor into the other layout first, which for large windows takes longer than the
+torch's own first brings a channels-last tensor into the other layout, which for large windows takes longer than the
 convolution before it. At inference on a CPU the tensor is read once for its moments and written once, in pieces that
-stay in cache, and what is added before or after, the activation and a last product with a vector go along.
+stay in cache. What is added before or after, the activation, and a last product with a vector are done in the same
+pass. Tensors are (B, C, s, a, r).
 """
 
 import torch
@@ -13,10 +14,10 @@ PIECE = 2**17  # numbers treated at once: half a megabyte, so that two tensors' 
 
 
 class InstanceNorm(nn.InstanceNorm3d):
-    """`nn.InstanceNorm3d` without running statistics; at inference it may overwrite its input."""
+    """Is `nn.InstanceNorm3d` without running statistics; at inference it may overwrite its input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, s, a, r) -> the same shape, each channel of each image with its own mean and variance taken out."""
+        """Returns (B, C, s, a, r) with mean 0 and variance 1 per channel and image, times the weight, plus the bias."""
         return normalize(x, self.weight, self.bias, self.eps)
 
 
@@ -31,10 +32,14 @@ def normalize(
     residual: Tensor | None = None,
     onto: Tensor | None = None,
 ) -> Tensor:
-    """Instance normalization (B, C, s, a, r) with a leaky ReLU of the given slope after it, or none.
+    """Returns the instance normalization of x, followed by a leaky ReLU of the given slope unless that is None.
 
-    plus: added to x before; residual: added after the normalization, before the ReLU; both of x's shape. onto: a
-    vector (C,): then only the product with it is returned, (B, s, a, r). Overwrites x when no gradient is asked for.
+    Args:
+        x: (B, C, s, a, r). It is overwritten when gradients are off.
+        weight, bias: (C,) each.
+        plus: added to x before the normalization; of x's shape.
+        residual: added after the normalization and before the ReLU; of x's shape.
+        onto: a vector (C,). With it only the product over the channels is returned, (B, s, a, r).
     """
     last = x.is_contiguous(memory_format=torch.channels_last_3d)
     training = torch.is_grad_enabled()
@@ -65,6 +70,7 @@ def _normalize_in_place(
     residual: Tensor | None,
     onto: Tensor | None,
 ) -> Tensor:
+    """Does the work of `normalize` for one float32 image on a CPU, in place; the moments are summed in float64."""
     channels = x.shape[1]
     pieces = _split(x)
     added, back = (_split(plus) if plus is not None else None), (_split(residual) if residual is not None else None)
@@ -98,7 +104,7 @@ def _normalize_in_place(
 
 
 def _split(x: Tensor) -> tuple[Tensor, ...]:
-    """A single channels-last image as pieces (voxels, C) of its memory; a copy of it in another layout."""
+    """Returns one channels-last image as pieces (voxels, C) of its memory; another layout is copied first."""
     channels = x.shape[1]
     x = x.contiguous(memory_format=torch.channels_last_3d)
     return torch.split(x.permute(0, 2, 3, 4, 1).view(-1, channels), max(1, PIECE // channels))

@@ -1,8 +1,9 @@
-"""`plans.json`: every dimension of a model, read once and refused where it makes no network.
+"""Reads `plans.json`, which holds every dimension of a model, and refuses a file from which no network can be built.
 
 The published file follows nnU-Net's plans: patch size and encoder of the configuration `3d_fullres`. The prompt side
 has no keys there, so the published values are the defaults here. An optional section `voxtell` of the same file
 overrides them and carries what else a model needs: its name, its normalization, the spacing it was trained at.
+Triples are (S, A, R): superior, anterior, right.
 """
 
 import json
@@ -33,7 +34,13 @@ LAYERS = {
 
 @dataclass(frozen=True)
 class EncoderPlans:
-    """The residual encoder; one entry per stage, from the finest to the coarsest grid."""
+    """Dimensions of the residual encoder; one entry per stage, from the finest grid to the coarsest.
+
+    features: channels. strides: down-sampling on entering the stage. kernel_sizes: odd. blocks: residual blocks.
+
+    Raises:
+        ModelError: when lengths differ, there are fewer than 3 stages, or a kernel is even.
+    """
 
     features: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
     strides: tuple[Triple, ...] = ((1, 1, 1),) + ((2, 2, 2),) * 5
@@ -53,14 +60,21 @@ class EncoderPlans:
             raise ModelError(f"kernel sizes must be odd, the plans name {self.kernel_sizes}")
 
     def reduction(self, stage: int) -> Triple:
-        """Voxels of the input per voxel of `stage` (0 is the finest), per axis."""
+        """Returns how many input voxels one voxel of `stage` spans along each axis; stage 0 is the finest."""
         s, a, r = (prod(stride[axis] for stride in self.strides[: stage + 1]) for axis in range(3))
         return s, a, r
 
 
 @dataclass(frozen=True)
 class PromptPlans:
-    """The prompt decoder and the guidance it gives to the mask decoder."""
+    """Dimensions of the prompt decoder and of the guidance that it gives to the mask decoder.
+
+    text_dim: numbers per text embedding. query_dim: width of a query. ffn_dim: width of the feed-forward layers.
+    guidance_channels: guidance maps per stage of the mask decoder.
+
+    Raises:
+        ModelError: when the heads do not divide query_dim.
+    """
 
     text_dim: int = 2560
     query_dim: int = 2048
@@ -78,7 +92,11 @@ class PromptPlans:
 
 @dataclass(frozen=True)
 class InputPlans:
-    """What an image becomes before the network sees it."""
+    """Says how an image is prepared before the network sees it. Grey values are HU for "ct".
+
+    Raises:
+        ModelError: when the normalization is unknown or its figures make no sense, or a spacing bound stands alone.
+    """
 
     normalization: Literal["zscore", "ct"] = "zscore"
     # For "ct": clip to [lower, upper] HU, subtract the mean, divide by the standard deviation.
@@ -105,7 +123,11 @@ class InputPlans:
 
 @dataclass(frozen=True)
 class Plans:
-    """Every dimension of a VoxTell model. Without arguments: the published architecture."""
+    """Every dimension of a VoxTell model, and its card. Without arguments: the published architecture.
+
+    Raises:
+        ModelError: when the patch is not a multiple of the encoder's reduction, or fusion_stages is out of range.
+    """
 
     patch_size: Triple = (192, 192, 192)  # voxels (S, A, R)
     encoder: EncoderPlans = field(default_factory=EncoderPlans)
@@ -122,23 +144,28 @@ class Plans:
 
     @property
     def decoder_stages(self) -> int:
-        """Stages of the mask decoder, one per up-sampling."""
+        """Number of stages of the mask decoder, one per up-sampling."""
         return len(self.encoder.features) - 1
 
     @property
     def memory_channels(self) -> int:
+        """Channels of the encoder stage to which the prompts attend."""
         return self.encoder.features[self.prompt.memory_stage]
 
     @property
     def memory_grid(self) -> Triple:
-        """Voxels (S, A, R) of the memory: its features of one window become as many tokens."""
+        """Voxels (S, A, R) of that stage for one window; the prompt decoder sees each of them as one token."""
         stage = range(len(self.encoder.features))[self.prompt.memory_stage]
         s, a, r = (size // step for size, step in zip(self.patch_size, self.encoder.reduction(stage), strict=True))
         return s, a, r
 
     @staticmethod
     def read(path: Path) -> "Plans":
-        """The plans in a file, or `ModelError` naming the file and the key that is wrong."""
+        """Returns the plans in a file.
+
+        Raises:
+            ModelError: names the file, and the key that is missing or wrong.
+        """
         try:
             return Plans.parse(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -150,7 +177,13 @@ class Plans:
 
     @staticmethod
     def parse(document: Mapping[str, Any]) -> "Plans":
-        """Plans from the content of a plans.json, published or bundled."""
+        """Returns the plans of a decoded plans.json, published or bundled.
+
+        Raises:
+            ModelError: when a value is wrong or a key of the section `voxtell` is unknown.
+            KeyError, TypeError, ValueError, AttributeError: when a key is missing or of the wrong type; `read` names
+                the file.
+        """
         configuration = document["configurations"][CONFIGURATION]
         section = dict(document.get("voxtell", {}))
         encoder = _encoder(configuration["architecture"]["arch_kwargs"])
@@ -161,7 +194,7 @@ class Plans:
         return Plans(patch_size=_triple(configuration["patch_size"]), encoder=encoder, **parts)
 
     def document(self) -> dict[str, Any]:
-        """The content of a plans.json from which `parse` makes these plans again."""
+        """Returns the content of a plans.json from which `parse` makes these plans again."""
         encoder = {
             "n_stages": len(self.encoder.features),
             "features_per_stage": self.encoder.features,
@@ -185,6 +218,7 @@ _SECTIONS: dict[str, Any] = {"prompt": PromptPlans, "input": InputPlans, "card":
 
 
 def _encoder(kwargs: Mapping[str, Any]) -> EncoderPlans:
+    """Returns the encoder's plans from nnU-Net's `arch_kwargs`; refuses layers other than `LAYERS`."""
     for key, known in LAYERS.items():
         if kwargs.get(key) not in (known, None):
             raise ModelError(f"{key} is {kwargs[key]!r}, this network is built with {known or 'none'}")
@@ -204,7 +238,7 @@ def _encoder(kwargs: Mapping[str, Any]) -> EncoderPlans:
 
 
 def _take(kind: Any, section: dict[str, Any]) -> Any:
-    """Build one part of the plans from the keys of the section that belong to it, and take them out of the section."""
+    """Builds one part of the plans from its keys of the section, and removes these from the section."""
     own = {f.name: section.pop(f.name) for f in fields(kind) if f.name in section}
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in own.items()})
 

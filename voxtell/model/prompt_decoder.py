@@ -1,4 +1,8 @@
-"""The prompt side: text queries look at the image's memory through cross-attention."""
+"""Lets the text queries look at the image's features through cross-attention.
+
+Shapes follow `nn.MultiheadAttention`, sequence first: queries (P, B, Q), memory (N, B, Q), for P prompts, B images,
+N tokens (the voxels of one encoder stage) and width Q.
+"""
 
 from math import ceil
 from typing import cast
@@ -12,7 +16,7 @@ PUBLISHED_ORDER = (1, 2, 0)  # axes of the array (S, A, R) in the order in which
 
 
 class PromptDecoderLayer(nn.Module):
-    """q + attention to the memory, then q + feed-forward, each on the normalized q.
+    """Adds attention to the memory, then a feed-forward network, to the queries; each reads the normalized queries.
 
     `self_attn` and `norm1` are part of every published checkpoint and take no part in the computation: prompts never
     see each other, so any split of the prompts into batches gives the same result.
@@ -32,7 +36,7 @@ class PromptDecoderLayer(nn.Module):
             unused.requires_grad_(False)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Queries (P, B, Q), keys and values (N, B, Q) -> queries (P, B, Q)."""
+        """Returns updated queries (P, B, Q), from queries of that shape and keys and values (N, B, Q)."""
         attended, _ = self.multihead_attn(self.norm2(queries), keys, values, need_weights=False)
         queries = queries + attended
         expanded = torch.relu(self.linear1(self.norm3(queries)))
@@ -40,7 +44,7 @@ class PromptDecoderLayer(nn.Module):
 
 
 class PromptDecoder(nn.Module):
-    """A stack of layers with a final normalization."""
+    """Stacks the layers and normalizes what the last one returns."""
 
     def __init__(self, plans: PromptPlans) -> None:
         super().__init__()
@@ -48,7 +52,11 @@ class PromptDecoder(nn.Module):
         self.norm = nn.LayerNorm(plans.query_dim)
 
     def forward(self, queries: Tensor, memory: Tensor, positions: Tensor) -> Tensor:
-        """Queries (P, B, Q), memory (N, B, Q), positions (N, 1, Q) added to the keys only -> queries (P, B, Q)."""
+        """Returns queries (P, B, Q) that have looked at the image.
+
+        queries: (P, B, Q), the projected texts. memory: (N, B, Q), the projected features. positions: (N, 1, Q), added
+        to the keys only, not to the values.
+        """
         keys = memory + positions
         for layer in self.layers:
             queries = layer(queries, keys, memory)
@@ -57,11 +65,11 @@ class PromptDecoder(nn.Module):
 
 
 def sine_positions(grid: Triple, width: int) -> Tensor:
-    """Sinusoidal position encoding (N, 1, width) of the N voxels of a grid (S, A, R), R running fastest.
+    """Returns the sinusoidal position encoding (N, 1, width) of the N voxels of a grid (S, A, R), R running fastest.
 
-    A third of the width (rounded up to an even number; the end is cut off) each tells the place along A, R and S, in
-    this order, sine and cosine alternating, with wavelengths in geometric progression from 2 pi to 10000 * 2 pi voxels
-    (Vaswani et al. 2017, section 3.5).
+    The encodings of the positions along A, R and S follow one another. Each takes a third of the width, rounded up to
+    an even number, and what exceeds `width` is cut off. Sine and cosine alternate; the wavelengths form a geometric
+    progression from 2 pi to 10000 * 2 pi voxels (Vaswani et al. 2017, section 3.5).
     """
     per_axis = 2 * ceil(width / 6)
     frequencies = 10000.0 ** (-torch.arange(0, per_axis, 2, dtype=torch.float32) / per_axis)
@@ -76,9 +84,9 @@ def sine_positions(grid: Triple, width: int) -> Tensor:
 
 
 def from_published_order(positions: Tensor, grid: Triple) -> Tensor:
-    """A published position table (N, 1, width), whose tokens run over (A, R, S), in the order of the array (S, A, R).
+    """Returns a published position table (N, 1, width) with its tokens reordered from (A, R, S) to (S, A, R).
 
-    Attention does not ask for the order of its memory; only each voxel's own encoding matters.
+    Attention does not depend on the order of its memory, as long as each voxel keeps its own encoding.
     """
     published = [grid[axis] for axis in PUBLISHED_ORDER]
     back = [PUBLISHED_ORDER.index(axis) for axis in range(3)]
