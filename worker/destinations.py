@@ -1,4 +1,7 @@
-"""The peers that the settings name, with TLS where they say so."""
+"""The peers that the settings name: how to reach each, and the TLS contexts that the settings ask for.
+
+Files of certificates, tokens and passwords are read at each call, so that a renewed one is used without a restart.
+"""
 
 import ssl
 from pathlib import Path
@@ -11,10 +14,11 @@ from worker.settings import Destination, Settings
 
 
 def peer_of(destination: Destination, settings: Settings) -> Peer:
-    """How to reach a destination by DICOM.
+    """Returns how to reach a destination by DICOM, with a TLS context where it has `tls: true`.
 
     Raises:
-        TlsError: a certificate cannot be used. SettingsError: it is reached by DICOMweb.
+        SettingsError: when the destination is reached by DICOMweb.
+        TlsError: when a certificate cannot be used.
     """
     if destination.ae_title is None or destination.host is None:
         raise SettingsError(f"destination '{destination.name}' is no DICOM peer but {destination.url}")
@@ -26,10 +30,10 @@ def peer_of(destination: Destination, settings: Settings) -> Peer:
 
 
 def web_peer_of(destination: Destination, settings: Settings) -> WebPeer | None:
-    """How to reach a destination by DICOMweb, with what its files say now; None if it is a DICOM peer.
+    """Returns how to reach a destination by DICOMweb, with token or password; None if it is a DICOM peer.
 
     Raises:
-        SettingsError: a file cannot be read.
+        SettingsError: when the file of the token or password cannot be read.
     """
     if destination.url is None:
         return None
@@ -43,6 +47,7 @@ def web_peer_of(destination: Destination, settings: Settings) -> WebPeer | None:
 
 
 def _secret(path: Path | None) -> str | None:
+    """The text of a file without surrounding white space; None where no file is named."""
     if path is None:
         return None
     try:
@@ -52,16 +57,20 @@ def _secret(path: Path | None) -> str | None:
 
 
 def peer_by_ae_title(ae_title: str, settings: Settings) -> Peer | None:
-    """The destination of that AE title: where a storage commitment report to it goes."""
+    """Returns the destination with that AE title, to which a storage commitment report goes; None if there is none.
+
+    Raises:
+        TlsError: when a certificate cannot be used.
+    """
     found = [destination for destination in settings.destinations if destination.ae_title == ae_title]
     return peer_of(found[0], settings) if found else None
 
 
 def listener_tls(settings: Settings) -> ssl.SSLContext | None:
-    """The TLS side of the listener, or None for plain DICOM.
+    """Returns the TLS context of the node's own ports (DICOM, HTTP, HL7), or None where they are not encrypted.
 
     Raises:
-        TlsError: a certificate cannot be used.
+        TlsError: when a certificate cannot be used.
     """
     if settings.tls_certificate is None:
         return None

@@ -1,4 +1,9 @@
-"""What can go wrong between the rooms; `retry` says whether trying again makes sense (see the rooms' own `errors`)."""
+"""Errors of the worker. `dicom_node.errors` and `voxtell.errors` hold those of the other two rooms.
+
+`retry` says whether another attempt makes sense: `final` (no), `later` (yes, by itself after a while), `usage` (yes,
+after a person has corrected a setting, a file or a command). The message is one sentence for people; without one it is
+the docstring of the class.
+"""
 
 from typing import ClassVar, Literal
 

@@ -1,4 +1,11 @@
-"""What a job is to do, as it stands in the ledger: enough to run it again on any machine."""
+"""The specification of a job: what to segment, in which images, with which model, and where the results go.
+
+The intake makes it from a protocol and a volume (`worker.selection.select.spec_of`), the ledger keeps it as JSON, and
+the segmentation worker runs it. It holds all that is needed to do the same work again on another machine with the same
+images and model. Protocols use the same classes for their fields, so the field names are keys of protocol files.
+
+A field added here needs a default that means what the program did before (`worker.identity`).
+"""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -11,17 +18,17 @@ from worker.identity import deciding_facts, digest_of
 
 Output = Literal["seg", "rtstruct", "sr", "preview", "nifti"]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
-"""What people call a structure in the results (PS3.5 6.2, VR LO)."""
+"""The name of a structure in the results, at most 64 characters (PS3.5 6.2, VR LO)."""
 
 
 class Frozen(BaseModel):
-    """A value: compared by content, never changed, no field that is not named here."""
+    """A value that is compared by content and never changed. An unknown field is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Finish(Frozen):
-    """What is done to a mask after the network, in this order. Everything is off unless it is asked for."""
+    """The post-processing of a mask after the network, in the order of these fields. Everything is off by default."""
 
     crop_to: Name | None = None  # only inside this other structure of the protocol
     largest_component: bool = False  # 26-connected
@@ -31,7 +38,7 @@ class Finish(Frozen):
 
 
 class Plausible(Frozen):
-    """What a found mask should be. What is not so marks the result for review; it never hides it."""
+    """What a found mask should be like. A mask that is not marks the result for review; it is never hidden."""
 
     volume_ml: tuple[float, float] | None = None  # least and most
     left_of: Name | None = None  # its centroid lies to the patient's left of that structure's
@@ -40,7 +47,7 @@ class Plausible(Frozen):
 
 
 class Prompt(Frozen):
-    """One thing to segment."""
+    """One thing to segment: the text that the network reads, and what becomes of its mask."""
 
     text: str  # what the network reads
     name: Name | None = None  # label in the results, if not the text
@@ -54,12 +61,16 @@ class Prompt(Frozen):
 
     @property
     def label(self) -> str:
-        """The name people see."""
+        """The name that people see in results."""
         return self.name or self.text
 
 
 class Derived(Frozen):
-    """A structure made of others: first the union, then the intersection, then the subtraction, then the margin."""
+    """A structure made of finished ones: first the union, then the intersection, the subtraction and the margin.
+
+    A ring of 5 mm around a target takes two of them: `{name: grown, union: [target], margin_mm: 5}` and
+    `{name: ring, union: [grown], subtract: [target]}`.
+    """
 
     name: Name
     union: tuple[Name, ...] = ()
@@ -73,7 +84,7 @@ class Derived(Frozen):
 
 
 class EngineOptions(Frozen):
-    """Settings of the engine that a protocol changes, named as the node's; None: as the node has it."""
+    """Settings of the engine that a protocol changes. They have the names of the node's settings; None keeps those."""
 
     exact: bool = False  # without the node's shortcuts; those named here are taken all the same
     early_exit: float | None = Field(None, ge=0)
@@ -84,7 +95,7 @@ class EngineOptions(Frozen):
 
 
 class Priority(IntEnum):
-    """Smaller goes first. In protocols by name: urgent, routine, archive."""
+    """How urgent a job is; the smaller number goes first. Protocols give the name: urgent, routine or archive."""
 
     URGENT = 0
     ROUTINE = 1
@@ -92,12 +103,12 @@ class Priority(IntEnum):
 
     @classmethod
     def named(cls, value: object) -> object:
-        """The priority that a protocol names; other values pass on to be judged."""
+        """Returns the priority of that name, in any case of letters; passes other values on for pydantic to judge."""
         return cls[value.upper()] if isinstance(value, str) and value.upper() in cls.__members__ else value
 
 
 class Route(Frozen):
-    """Where results go, and what of them."""
+    """One line of a protocol's `destinations`: a destination, which outputs it gets, and which one stands in for it."""
 
     to: str  # name of a destination in the settings
     outputs: tuple[Output, ...] | None = None  # None: every DICOM object that the job makes
@@ -105,7 +116,11 @@ class Route(Frozen):
 
 
 class JobSpec(Frozen):
-    """One volume, one protocol: everything that decides what the result is."""
+    """The work of one protocol on one volume.
+
+    The fields down to `holes` decide what the result is, and so the job's id; `volume` is the exception, since it is
+    only a name. The others say where, when and how the result goes, and change neither the id nor the objects' UIDs.
+    """
 
     study_uid: str
     series_uid: str
@@ -130,28 +145,28 @@ class JobSpec(Frozen):
 
     @classmethod
     def of(cls, *, instances: Sequence[str], **facts: object) -> Self:
-        """The work on these instances, in an order that does not depend on how they arrived."""
+        """Makes the specification with its instances sorted, so that the order of arrival changes no id."""
         return cls(instances=tuple(sorted(instances)), **facts)
 
     @property
     def series_key(self) -> SeriesKey:
-        """The UIDs of its study and series."""
+        """The UIDs of the job's study and series."""
         return SeriesKey(self.study_uid, self.series_uid)
 
     @property
     def job_id(self) -> str:
-        """16 hexadecimal digits of what the job is made of (`worker.identity`): the same work is the same job.
+        """The job's id: 16 hexadecimal digits of a digest of the work, so that the same work is the same job.
 
-        A job that is in a ledger keeps the id it has there; see `same_work`.
+        See `worker.identity`. A job that is in a ledger already keeps the id that it has there; see `same_work`.
         """
         return digest_of(deciding_facts(self, CIRCUMSTANCES))
 
     def same_work(self, older: Self) -> bool:
-        """Whether a job that is in the ledger, under whatever id, does this work already."""
+        """Whether `older`, a job that is in the ledger under whatever id, does the same work."""
         if self.frames and not older.frames:  # written when volumes of one file were told apart by their names alone
             return self.volume == older.volume and self.model_copy(update={"frames": None}).job_id == older.job_id
         return self.job_id == older.job_id
 
 
 CIRCUMSTANCES: Final = dict.fromkeys(("volume", "routes", "priority", "window", "release", "shadow"), True)
-"""What a volume is called, and what changes where and when a result goes: nothing of what it is."""
+"""The fields that change nothing of what a result is: a volume's name, and where, when and how the result goes."""

@@ -1,9 +1,10 @@
-"""Logs: one event a line, with the job or series it is about; for people on a terminal, or JSON for machines.
+"""Logs: one event per line on standard error, as text for people or as JSON for machines.
 
-An event is a stable snake_case name, and what it is about are fields: docs/reference/log-events.md lists them, and a
-test holds that list against the code. `worker` logs by structlog. `dicom_node` knows no structlog: its message is the
-event too, and its fields are given by `extra`. Patient names, report texts and pixel data never go into a log: UIDs,
-counts and reasons do.
+An event is a stable snake_case name with fields, such as the job or series that it is about. Alert rules look for these
+names: docs/reference/log-events.md lists them, and a test holds that list against the code.
+
+`worker` logs by structlog. `dicom_node` does not know structlog: its message is the event's name, and its fields are
+given by `extra`. UIDs, counts and reasons go into a log; patient names, report texts and pixel data never do.
 """
 
 import logging
@@ -20,7 +21,10 @@ _extra_fields = structlog.stdlib.ExtraAdder()
 
 
 def configure(settings: Settings, role: str) -> None:
-    """Sets up structlog and the standard library's logging (Celery, pynetdicom) to write the same lines to stderr."""
+    """Sets up structlog and the standard library's logging (Celery, pynetdicom) to write the same lines to stderr.
+
+    Called once per process, by its role; replaces earlier handlers. `role` becomes a field of every line.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -45,7 +49,7 @@ def configure(settings: Settings, role: str) -> None:
     for chatty in ("alembic", "celery", "highdicom", "kombu", "pynetdicom", "redis"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.captureWarnings(True)  # a line like all others
-    # pydicom says everything twice, and quotes the value that it does not like, which may be a patient's.
+    # pydicom warns twice about everything, and quotes the value that it does not like, which may be a patient's name.
     logging.getLogger("pydicom").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pydicom\.")
     structlog.configure(
@@ -58,7 +62,7 @@ def configure(settings: Settings, role: str) -> None:
 
 
 def _fields_of_dicom_node(logger: Any, method: str, event: EventDict) -> EventDict:
-    """Adds what a line of dicom_node gives by `extra`. That of other libraries stays out: it may quote anything."""
+    """Adds the fields that dicom_node gives by `extra`; those of other libraries may quote a patient's data."""
     if event["_record"].name.partition(".")[0] == "dicom_node":
         return _extra_fields(logger, method, event)
     return event

@@ -1,7 +1,8 @@
-"""What a job came to: the structures that were found, the objects that were written, and what a person should know.
+"""The result of a job: which structures were found, which objects were written, and what a person should look at.
 
-The ledger keeps a result as JSON beside its job, and `result.json` in the results folder holds the same. Results of
-every earlier version are still read: `Result` completes what they did not write yet.
+`worker.results.write` makes it. The ledger keeps it as JSON beside its job, and `result.json` in the results folder
+holds the same. Routes, forms, the command line and the next job on the same volume read it. Results of every earlier
+version can still be read: `Result` completes what they did not write yet.
 """
 
 import re
@@ -11,11 +12,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 
 Form = Literal["binary", "labelmap"]
-"""How an object tells one structure from another: a bit plane each, or one number per voxel (PS3.3 C.8.20.2.3)."""
+"""How a Segmentation tells structures apart: one bit plane each, or one number per voxel (PS3.3 C.8.20.2.3)."""
 
 
 class _Value(BaseModel):
-    """Compared by content, never changed. Unknown fields are those of a later version and are left out."""
+    """A value that is compared by content and never changed. Unknown fields, as a later version writes, are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -51,7 +52,12 @@ class ModelUsed(_Value):
 
 
 class Result(_Value):
-    """The result of one job."""
+    """The result of one job.
+
+    An empty mask is listed once, by what it means: `not_found` (looked for, not there), `not_known` (the model never
+    learnt it) or `not_judged` (the image is of another kind than the model was trained on). A structure that a person
+    is to draw is in none of these lists.
+    """
 
     found: tuple[Found, ...] = ()
     not_found: tuple[str, ...] = ()  # labels of empty masks
@@ -73,7 +79,7 @@ class Result(_Value):
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_versions(cls, facts: Any) -> Any:
-        """Completes a result of before objects were listed, or were listed without their kind, from its file names."""
+        """Completes an older result from its file names: one without a list of objects, or without their kinds."""
         if not isinstance(facts, Mapping) or ("files" not in facts and "objects" not in facts):
             return facts
         files = [str(name) for name in facts.get("files", ())]
@@ -83,11 +89,11 @@ class Result(_Value):
         return {**facts, "objects": objects, "nifti": nifti}
 
     def json_facts(self) -> dict[str, Any]:
-        """As JSON values, `files` among them: what the ledger keeps and others read."""
+        """The result as JSON values, `files` included: what the ledger and `result.json` hold."""
         return self.model_dump(mode="json")
 
     def named_objects(self) -> Iterator[ResultObject]:
-        """The objects whose UIDs are known."""
+        """Yields the objects whose UIDs are known; those of the oldest results are not."""
         return (one for one in self.objects if one.sop_uid)
 
 

@@ -1,7 +1,7 @@
-"""What the protocols say to a folder of images, or to what a PACS lists: asked now, and nothing else happens.
+"""A dry run: what the protocols would say to a folder of images, or to the studies that a PACS lists.
 
-Of a listed series only what a PACS can tell is known: what is the same for all images of the series. A condition on
-anything else stays open, it is never guessed.
+Nothing is stored, retrieved or enqueued. Of a series that a PACS lists only those attributes are known that are the
+same for all its images. A condition on any other attribute stays open (`None`); it is never guessed.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ MULTI_FRAME = frozenset(
         LegacyConvertedEnhancedPETImageStorage,
     )
 )
-"""Where a study has one of these, the number of instances of a series says little of how many images it has."""
+"""SOP classes of multi-frame images: where a study has one, a series may have more images than instances."""
 
 COUNT = "NumberOfSeriesRelatedInstances"
 
@@ -46,7 +46,7 @@ STUDY_ATTRIBUTES = frozenset(
         *("ReferringPhysicianName", "PatientID", "IssuerOfPatientID", "PatientName", "PatientSex", "PatientBirthDate"),
     )
 )
-"""What is the same for all images of a study, so that a PACS can tell it (PS3.3 C.7.1.1 and C.7.2.1)."""
+"""Attributes with one value for all images of a study, so that a PACS can tell it (PS3.3 C.7.1.1 and C.7.2.1)."""
 
 SERIES_ATTRIBUTES = frozenset(
     (
@@ -57,12 +57,15 @@ SERIES_ATTRIBUTES = frozenset(
         *("DeviceSerialNumber", "SoftwareVersions"),
     )
 )
-"""What is the same for all images of a series (PS3.3 C.7.3.1, C.7.4.1 and C.7.5.1)."""
+"""Attributes with one value for all images of a series (PS3.3 C.7.3.1, C.7.4.1 and C.7.5.1)."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """What one protocol says to one series (or to one of its volumes)."""
+    """What one protocol says to one series, or to one of its volumes.
+
+    `images` is the number of its files, or of the instances that a PACS lists; None where the PACS does not say.
+    """
 
     study_uid: str
     series_uid: str
@@ -77,10 +80,11 @@ class Explained:
 
 
 def of_folder(folder: Path, protocols: Sequence[Protocol], settings: Settings) -> list[Explained]:
-    """Every volume of every study below a folder, asked by every protocol.
+    """Asks every protocol about every volume of every study below a folder; one answer per volume and protocol.
 
     Raises:
-        FolderError: the folder cannot be read or holds no DICOM file.
+        FolderError: when the folder cannot be read or holds no DICOM file.
+        UnreadableError: when the disk does not give a file.
     """
     answers = []
     for volumes in studies_in(folder):
@@ -94,13 +98,13 @@ def of_folder(folder: Path, protocols: Sequence[Protocol], settings: Settings) -
 
 
 def _open(verdict: Verdict) -> bool:
-    """Whether only what cannot be known of a folder, such as who sent it, keeps the protocol from taking the volume."""
+    """Whether the answer depends only on what a folder cannot tell, such as which AE title sent the images."""
     answers = [finding.holds for finding in verdict.findings if finding.level == 0]
     return not verdict.taken and None in answers and False not in answers
 
 
 def _and_a_report(protocol: Protocol, taken: Answer, findings: Sequence[Finding]) -> tuple[Answer, tuple[Finding, ...]]:
-    """A protocol that has nothing to do without the study's report may take what satisfies it otherwise."""
+    """Leaves the answer open (None) where all else is satisfied and the study's report would decide."""
     if taken and protocol.report.use and (protocol.report.required or not protocol.prompts):
         return None, (*findings, Finding("a report of the study with findings", "", None))
     return taken, tuple(findings)
@@ -112,10 +116,14 @@ def _and_a_report(protocol: Protocol, taken: Answer, findings: Sequence[Finding]
 def of_pacs(
     peer: Peer, keys: Mapping[str, str], protocols: Sequence[Protocol], settings: Settings
 ) -> Iterator[list[Explained]]:
-    """The answers on each study of a PACS that matches `keys` (by keyword), in its order; nothing is retrieved.
+    """Yields the answers for each study that a PACS lists for `keys`, study by study, in the order of the PACS.
+
+    `keys` are matching keys of C-FIND by keyword, such as {"StudyDate": "20260101-"} (PS3.4 C.2.2.2). Nothing is
+    retrieved; the attributes that the protocols ask for are requested as return keys.
 
     Raises:
-        PeerError, PeerRefusedError: the PACS does not answer, or refuses.
+        PeerError: when the PACS does not answer.
+        PeerRefusedError: when it refuses the association or the query.
     """
     asked = {keyword_of(name) for protocol in protocols for name in protocol.match.names()}
     study_keys = dict.fromkeys(
@@ -131,6 +139,7 @@ def of_pacs(
 
 
 def _of_listed(candidates: Sequence[Candidate], protocols: Sequence[Protocol], settings: Settings) -> list[Explained]:
+    """The answers on the series of one study. Which of several is the best stays open: ranking needs the images."""
     judged = [[_judged(protocol, candidate, settings) for candidate in candidates] for protocol in protocols]
     answers = []
     for i, candidate in enumerate(candidates):
@@ -146,10 +155,11 @@ def _of_listed(candidates: Sequence[Candidate], protocols: Sequence[Protocol], s
 
 
 def _listed(study: Dataset, series: Dataset, told: Collection[str]) -> Candidate:
-    """A series as far as a PACS tells.
+    """A series as far as a PACS tells, for the conditions.
 
-    An attribute that it does not keep it leaves out (PS3.4 C.2.2.1.3), though some return it empty. So an empty one is
-    absent from the images if the PACS told a value of it elsewhere in the list; else nothing is known of it.
+    A PACS leaves an attribute out that it does not support (PS3.4 C.2.2.1.3), though some return it empty. So an empty
+    attribute counts as absent from the images only if the PACS gave a value of it elsewhere in the list (`told`);
+    otherwise nothing is known of it.
     """
     header = Dataset()
     for source in (study, series):
@@ -163,10 +173,12 @@ def _listed(study: Dataset, series: Dataset, told: Collection[str]) -> Candidate
 
 
 def _each(value: Any) -> list[Any]:
+    """The values of an attribute as a list, whether it has none, one or several."""
     return [] if value is None else list(value) if isinstance(value, MultiValue) else [value]
 
 
 def _judged(protocol: Protocol, candidate: Candidate, settings: Settings) -> tuple[Answer, list[Finding]]:
+    """The answer of a protocol's conditions; False where the protocol is inactive on this node."""
     taken, findings = protocol.match.judge(candidate)
     if why := inactive(protocol, settings):
         return False, [*findings, Finding("an active protocol", f"not: {why}", False)]
@@ -174,10 +186,12 @@ def _judged(protocol: Protocol, candidate: Candidate, settings: Settings) -> tup
 
 
 def _place(series: Dataset) -> tuple[float, str]:
+    """The sort key of a listed series: its number, then its UID; those without a number come last."""
     number = series.get("SeriesNumber")
     return (float("inf") if number is None else float(number), str(series.SeriesInstanceUID))
 
 
 def _words(header: Dataset) -> str:
+    """What people call a listed series: "series 3 (T1 axial)"."""
     number = f"series {header.get('SeriesNumber')}" if header.get("SeriesNumber") is not None else "series"
     return f"{number} ({header.get('SeriesDescription') or header.get('Modality') or '?'})"

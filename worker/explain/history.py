@@ -1,5 +1,8 @@
-"""Why a study that was sent to this node was segmented, or was not: what arrived, what each protocol said to it then,
-what became of each job and each delivery. All of it from the ledger.
+"""The history of a study that was sent to this node: why it was segmented, or was not.
+
+`protocols explain --study UID` prints it: what arrived and from whom, what each protocol said at the time, what became
+of each job and each delivery, and hints where nothing happened. The facts come from the ledger and the number of images
+from the store; both are only read, and no protocol is asked again.
 """
 
 from collections import Counter
@@ -13,12 +16,12 @@ from worker.ledger import Decision, Delivery, Job, JobState, Ledger, Series, Ser
 from worker.protocols import Protocol, inactive, unknown_destinations
 from worker.settings import Settings
 
-LONG_SECONDS = 600.0  # a job that nobody claims for this long wants explaining
+LONG_SECONDS = 600.0  # a job that no worker claims for this long gets a hint
 
 
 @dataclass(frozen=True)
 class JobStory:
-    """A job, where its results stand, and one sentence on both."""
+    """A job, its deliveries, and one sentence on both."""
 
     job: Job
     deliveries: tuple[Delivery, ...]
@@ -39,7 +42,7 @@ class SeriesStory:
 
 @dataclass(frozen=True)
 class StudyStory:
-    """The whole answer for one study; `hints` say what else to look at."""
+    """The history of one study; `hints` are sentences on what else to look at."""
 
     study_uid: str
     summary: str
@@ -47,7 +50,7 @@ class StudyStory:
     hints: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
-        """For JSON."""
+        """The story as JSON values, for `protocols explain --json`."""
         return {
             "study_uid": self.study_uid,
             "summary": self.summary,
@@ -67,6 +70,7 @@ class StudyStory:
 
 
 def _job_facts(story: JobStory) -> dict[str, Any]:
+    """A job of the story as JSON values, without its whole specification."""
     job = story.job
     facts: dict[str, Any] = {"id": job.id, "protocol": job.protocol, "volume": job.spec.volume, "state": job.state}
     facts |= {"reason": job.reason, "attempts": job.attempts, "superseded_by": job.superseded_by}
@@ -76,7 +80,13 @@ def _job_facts(story: JobStory) -> dict[str, Any]:
 def story_of(
     study_uid: str, ledger: Ledger, store: Store, settings: Settings, protocols: Sequence[Protocol]
 ) -> StudyStory:
-    """Everything that the node can say of a study, also that nothing of it has arrived."""
+    """Tells everything that the node knows of a study, also that nothing of it has arrived.
+
+    `protocols` are those in force now; one that came after a series was complete is listed as not asked.
+
+    Raises:
+        LedgerError: when the database does not answer.
+    """
     now = ledger.clock.now()
     decisions, jobs = ledger.series.decisions_on(study_uid), ledger.jobs.of_study(study_uid)
     names = [protocol.name for protocol in protocols]
@@ -99,6 +109,7 @@ def story_of(
 
 
 def _summary(study_uid: str, told: Sequence[SeriesStory]) -> str:
+    """One sentence on the study, such as "2 series arrived; 1 job: 1 delivered"."""
     if not told:
         return f"nothing of study {study_uid} has arrived at this node"
     arriving = sum(one.series.state is SeriesState.RECEIVING for one in told)
@@ -113,6 +124,7 @@ def _summary(study_uid: str, told: Sequence[SeriesStory]) -> str:
 
 
 def _arrival(series: Series, decisions: Sequence[Decision], settings: Settings, now: float) -> str:
+    """Who sent the series, and whether it is complete, waits for a protocol, or is still arriving."""
     sender = f"from {series.calling_ae} at {series.address}, called as {series.called_ae}"
     if series.state.is_complete:
         return f"{sender}; complete"
@@ -125,11 +137,13 @@ def _arrival(series: Series, decisions: Sequence[Decision], settings: Settings, 
 
 
 def _job_story(job: Job, ledger: Ledger, now: float) -> JobStory:
+    """A job with its deliveries, and its sentences joined into one."""
     deliveries = tuple(ledger.deliveries.of_job(job.id))
     return JobStory(job, deliveries, "; ".join(_sentences(job, deliveries, now)))
 
 
 def _sentences(job: Job, deliveries: Sequence[Delivery], now: float) -> Iterator[str]:
+    """What to say of a job: its state and reason, what it waits for, and the deliveries that have not arrived."""
     yield f"job {job.id} is {job.state}" + (f": {job.reason}" if job.reason else "")
     if job.superseded_by:
         yield f"job {job.superseded_by} replaces it"
@@ -148,6 +162,7 @@ def _sentences(job: Job, deliveries: Sequence[Delivery], now: float) -> Iterator
 
 
 def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Store, settings: Settings) -> Iterator[str]:
+    """What may be wrong when nothing of the study has arrived: a lost ledger, a cut UID, the sender's settings."""
     if arrived:
         return
     if store.series_of(study_uid):
@@ -172,6 +187,7 @@ def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Stor
 
 
 def _hints_on_site(protocols: Sequence[Protocol], settings: Settings) -> Iterator[str]:
+    """What is wrong with the protocols, whatever the study: none there, one inactive, a destination unknown."""
     if not protocols:
         yield f"{settings.protocols_folder} holds no protocol: nothing is segmented"
     for protocol in protocols:

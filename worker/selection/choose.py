@@ -1,7 +1,10 @@
-"""Which volumes of a study a protocol takes, and why: the one rule for the node, for `run` and for `explain`.
+"""Which volumes of a study a protocol takes, and why. Pure functions; the node, `run` and `explain` share this rule.
 
-A volume is taken when it satisfies the protocol's conditions, is one regular volume, is of no kind that the protocol
-never takes, and, with `choose: {take: best}`, when it goes before all others of its study that are all this.
+A protocol takes a volume when
+1. all its conditions hold for the images of the series;
+2. the images make one regular volume;
+3. the volume is of no kind that `choose: {never: ...}` lists;
+4. with `choose: {take: best}`, it ranks first among the volumes of the study for which 1 to 3 hold.
 """
 
 from collections.abc import Sequence, Set
@@ -18,7 +21,10 @@ COMPLETE = "a complete study"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a protocol says to one volume."""
+    """What a protocol says to one volume, with each condition that was judged.
+
+    `findings` are in the order in which they were judged; the volume is taken only if all of them hold.
+    """
 
     volume: StudyVolume
     taken: bool
@@ -26,16 +32,16 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """One sentence: everything that holds if it is taken, else what does not."""
+        """One sentence: what was satisfied if the volume is taken, else what was not."""
         return "; ".join(str(one) for one in decisive(self.findings, self.taken))
 
     @property
     def waits(self) -> bool:
-        """Whether it would be taken, were the study complete."""
+        """Whether the volume may be taken once the study is complete."""
         return not self.taken and self.findings[-1].condition == COMPLETE
 
     def but(self, finding: Finding) -> "Verdict":
-        """The same with one more finding, which must hold too."""
+        """Returns the same verdict with one more finding, which must hold too."""
         return Verdict(self.volume, self.taken and bool(finding.holds), (*self.findings, finding))
 
 
@@ -51,11 +57,14 @@ def choose(
     inactive: str = "",
     done: Done = frozenset(),
 ) -> list[Verdict]:
-    """A verdict on every volume of a study, in their order.
+    """Returns a verdict on every volume, in the order of `volumes`.
 
-    The best of a study stays the best once it is `done`: a better volume that comes later is not segmented too.
-    `incomplete` says why more of the study may come: the best waits. `inactive` says why the protocol cannot run on
-    this node at all (see `worker.protocols.on_this_node.inactive`).
+    Args:
+        volumes: of one study; for a protocol that takes all volumes one series is enough.
+        incomplete: why more of the study may come, as a phrase. A protocol that takes the best then takes nothing yet.
+        inactive: why the protocol cannot run on this node at all (`worker.protocols.on_this_node.inactive`).
+        done: volumes that the protocol has segmented. The best stays the best once it is done: a better volume that
+            comes later is not segmented too.
     """
     verdicts = [_fits(protocol, volume) for volume in volumes]
     if inactive:
@@ -69,7 +78,7 @@ def choose(
 
 
 def _fits(protocol: Protocol, volume: StudyVolume) -> Verdict:
-    """Whether a volume by itself is one that the protocol may take."""
+    """Judges a volume by itself: conditions, geometry, kind. The other volumes of the study play no part."""
     matches, findings = protocol.ask(volume.candidate)
     if volume.facts is None:
         return Verdict(volume, False, (*findings, Finding("one regular volume", f"not: {volume.problem}", False)))
@@ -80,11 +89,12 @@ def _fits(protocol: Protocol, volume: StudyVolume) -> Verdict:
 
 
 def _shape(facts: VolumeFacts) -> str:
+    """A volume's geometry for people, such as "120 slices, 3.00 mm apart, axial"."""
     return f"{facts.slices} slices, {facts.spacing_mm:.2f} mm apart, {facts.plane}"
 
 
 def _best(protocol: Protocol, verdicts: Sequence[Verdict], done: Done) -> list[Verdict]:
-    """Of the verdicts that took their volume, only the one on the best still does; the others say what is better."""
+    """Keeps only the best of the volumes that were taken; the verdict on each of the others says what is better."""
     decided = list(verdicts)
     fitting = [index for index, verdict in enumerate(verdicts) if verdict.taken]
     first_choice = [index for index in fitting if _is_done(verdicts[index].volume, done)]
@@ -102,11 +112,12 @@ def _best(protocol: Protocol, verdicts: Sequence[Verdict], done: Done) -> list[V
 
 
 def _is_done(volume: StudyVolume, done: Done) -> bool:
+    """Whether the volume is among those done, also under no name: it may have got one when a second volume came."""
     return bool({(volume.series_uid, volume.name), (volume.series_uid, "")} & done)
 
 
 def _natural(volume: StudyVolume) -> tuple[float, str, str]:
-    """What decides when no preference does: the smaller series number."""
+    """The sort key that decides when no preference does: the smaller series number goes first."""
     try:
         number = float(volume.series_number)
     except ValueError:
@@ -115,6 +126,7 @@ def _natural(volume: StudyVolume) -> tuple[float, str, str]:
 
 
 def _wish(preference: Preference, volumes: Sequence[StudyVolume]) -> Wish:
+    """A preference as scores of the volumes: of a named quality, or 1.0 where its conditions hold and 0.0 elsewhere."""
     if isinstance(preference, str):
         return wish_for(preference, [volume.facts for volume in volumes if volume.facts is not None])
     answers = [preference.ask(volume.candidate) for volume in volumes]

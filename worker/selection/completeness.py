@@ -1,8 +1,11 @@
-"""Looks at arriving series for the proof that they are full; each number of images of a series is looked at once.
+"""Finds out which arriving series are provably full, so that they need not wait for quiet time.
 
-The headers of a series are read when as many images are there as one of them promises, or as the archive counts that
-the settings name. The archive is asked about a series only while no association brings it: one that passes images on
-as it gets them has, for a moment, never more than it has sent.
+The intake calls `Fullness.proof` for each receiving series at every tick, so it must cost little: the images are
+counted, and their headers are read only when there are as many as one of them promises, or as the archive named by
+`VOXTELL_SERIES_COUNTS_FROM` counts. The same number of images is looked at once.
+
+The archive is asked about a series only while no association brings images of it: an archive that passes images on as
+it receives them counts, for a moment, no more than it has sent. The proofs themselves are in `completeness_proofs`.
 """
 
 import time
@@ -24,23 +27,27 @@ from worker.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-ASKING = Timeouts(connect=3.0, association=5.0, response=10.0)  # ticks wait meanwhile
+ASKING = Timeouts(connect=3.0, association=5.0, response=10.0)  # seconds; short, since the intake waits meanwhile
 PAUSE_SECONDS = 60.0  # an archive that did not answer is not asked again for this long
 
 
 @dataclass(frozen=True)
 class Full:
-    """With how many images a series is full, and why that is known."""
+    """The number of images with which a series is full, and the proof in a few words."""
 
     images: int
     why: str
 
 
 class Fullness:
-    """What is known of the series that arrive; used by one thread."""
+    """Remembers what is known of the series that arrive. Used by the intake thread alone; lost with the process."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
-        """Raises SettingsError when the archive to ask is no destination, or none of DICOM."""
+        """Prepares to ask the archive that the settings name, if they name one.
+
+        Raises:
+            SettingsError: when the archive is no destination, or is reached by DICOMweb.
+        """
         self._settings, self._store = settings, store
         self._archive = peer_of(settings.destination(name), settings) if (name := settings.series_counts_from) else None
         self._asking_from = 0.0
@@ -48,13 +55,17 @@ class Fullness:
         self._proved: dict[SeriesKey, tuple[int, bool, str]] = {}  # count, whether the archive was asked, the proof
 
     def keep(self, receiving: Sequence[Series]) -> None:
-        """Forgets what is known of all other series."""
+        """Forgets every series that is not among those still receiving."""
         keys = {series.series_key for series in receiving}
         self._promised = {key: value for key, value in self._promised.items() if key in keys}
         self._proved = {key: value for key, value in self._proved.items() if key in keys}
 
     def proof(self, series: Series, *, is_open: bool) -> Full | None:
-        """That the series is full; None if that is not known, or was known before with as many images."""
+        """Returns the proof that the series is full; None without proof, or if it was full with as many images before.
+
+        `is_open`: an association that has brought images of it is open. Reads headers and may ask the archive; one
+        that does not answer in the seconds of `ASKING` is left alone for a minute.
+        """
         key = series.series_key
         ask = self._archive is not None and not is_open and time.monotonic() >= self._asking_from
         if self._promise(key) is None and not ask:
@@ -68,6 +79,7 @@ class Fullness:
         return Full(count, before[2]) if before[2] else None
 
     def _promise(self, key: SeriesKey) -> int | None:
+        """How many instances the first image of the series promises; read once per series."""
         if key not in self._promised:
             files = readable(self._store.series_paths(key)[:1])
             if not files:
@@ -76,6 +88,7 @@ class Fullness:
         return self._promised[key]
 
     def _look(self, key: SeriesKey, count: int, ask: bool) -> str:
+        """The proof that `count` images are the whole series, first by their headers, then by the archive; or ""."""
         if self._promised[key] == count and (found := proof(readable(self._store.series_paths(key)))):
             return found
         if ask and self._counted(key) == count:
@@ -83,7 +96,7 @@ class Fullness:
         return ""
 
     def _counted(self, key: SeriesKey) -> int | None:
-        """How many instances the archive says the series has."""
+        """How many instances the archive counts in the series; None if it does not answer or does not know it."""
         assert self._archive is not None
         try:
             entries = find_series(self._archive, key.study_uid, calling_ae=self._settings.ae_title, timeouts=ASKING)

@@ -1,8 +1,8 @@
-"""Is a series provably full? What its own headers promise, against what is there; pure functions.
+"""Proves that a series is full: compares what its headers promise with the images that are there. Pure functions.
 
-A series that is not proved full is no worse off: it is settled when it has been quiet for long enough. So the proofs
-are narrow. The number of images must be promised, every image must promise the same, and the images that are there must
-be that many and make regular volumes without a gap.
+A series that is not proved full loses nothing: it is settled when it has been quiet for long enough. One that is
+wrongly proved full is segmented in part. So the proofs are narrow: the number of images must be promised, every image
+must promise the same, and the images that are there must be that many and make regular volumes without a gap.
 
 Promises, PS3.3 (and C.4.1.1.3 of PS3.4 for the first):
 - NumberOfSeriesRelatedInstances: of the series, by whoever sent it.
@@ -27,7 +27,7 @@ from dicom_node.series import outlines
 
 
 def promised(header: Dataset) -> int | None:
-    """How many instances the series has by the word of one of them; None if it does not say."""
+    """Returns how many instances one header says its series has; None if it does not say."""
     if "PerFrameFunctionalGroupsSequence" in header:
         return _number(header, "InConcatenationTotalNumber") if "ConcatenationUID" in header else 1
     return (
@@ -38,6 +38,7 @@ def promised(header: Dataset) -> int | None:
 
 
 def _slices_of_a_pet(header: Dataset) -> int | None:
+    """How many images a static or dynamic PET series has by its PET Series module (PS3.3 C.8.9.1); else None."""
     slices = _number(header, "NumberOfSlices")
     kind = str(header.get("SeriesType") or "").upper()
     if header.get("Modality") != "PT" or slices is None or "GATED" in kind:
@@ -46,9 +47,10 @@ def _slices_of_a_pet(header: Dataset) -> int | None:
 
 
 def proof(files: Sequence[File], *, counted: int | None = None) -> str:
-    """Why the series that has exactly these files is full, in a few words; "" if that is not proved.
+    """Returns in a few words why these files are all of their series; "" if that is not proved.
 
-    `counted` is how many instances an archive says the series has; then the headers need not promise anything.
+    `counted` is how many instances an archive counts in the series; then the headers need not promise anything. An
+    example: "120 images, as their headers say, without a gap".
     """
     headers = [file.header for file in files]
     if not files or _repeated(str(header.get("SOPInstanceUID")) for header in headers):
@@ -60,6 +62,7 @@ def proof(files: Sequence[File], *, counted: int | None = None) -> str:
 
 
 def _promised_by_all(headers: Sequence[Dataset]) -> int | None:
+    """The number of instances that all headers promise alike; None where they differ or the promise does not count."""
     promises = {promised(header) for header in headers}
     if len(promises) != 1:
         return None
@@ -72,10 +75,12 @@ def _promised_by_all(headers: Sequence[Dataset]) -> int | None:
 
 
 def _has_all_frames(header: Dataset) -> bool:
+    """Whether an enhanced image describes as many frames as it says it has."""
     return _number(header, "NumberOfFrames") == len(header.PerFrameFunctionalGroupsSequence)
 
 
 def _is_one_acquisition(headers: Sequence[Dataset]) -> bool:
+    """Whether the images have one acquisition number, and instance numbers that follow each other without a gap."""
     numbers = sorted(_number(header, "InstanceNumber") or 0 for header in headers)
     consecutive = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     return consecutive and len({header.get("AcquisitionNumber") for header in headers}) == 1
@@ -89,7 +94,7 @@ def _without_gaps(files: Sequence[File]) -> bool:
     except SeriesError:
         return False
     if sum(len(outline.files) for outline in found) != len(files):
-        return False  # a scout, or the same slice twice
+        return False  # some image is in no volume: a scout, or a slice that is there twice
     frames = [frame for grid in grids for frame in grid.frames]
     times = {_number(file.header, "NumberOfTemporalPositions") or 1 for file in files}
     if times == {1} or frames[0].number is not None:
@@ -98,7 +103,7 @@ def _without_gaps(files: Sequence[File]) -> bool:
 
 
 def _number(header: Dataset, keyword: str) -> int | None:
-    """A count; None if it is missing, empty, several, or no positive number."""
+    """A count from the header; None if it is missing, empty, multi-valued or not positive."""
     value: Any = header.get(keyword)
     try:
         number = int(value)

@@ -1,15 +1,17 @@
-"""From a settled series to jobs: every protocol is asked about every volume, and every answer is written down.
+"""From a complete series to jobs: asks every protocol about every volume, and writes every answer into the ledger.
 
-A protocol that takes all volumes that match is asked about the series that is complete. One that takes the best is
-asked about the whole study, once no series of it arrives any more, no open association brings images of it, and none
-has come for the quiet time: the next reconstruction may follow the one that is complete.
+A protocol that takes all matching volumes is asked about the series that is complete. A protocol that takes the best is
+asked about the whole study, and only when no series of it is arriving, no open association brings images of it, and
+no image has come for the quiet time: another reconstruction may follow the one that is complete.
 
 - A better volume that comes while nothing has been sent makes a new job; the one on the lesser volume is CANCELLED.
 - A better volume that comes later is not segmented too: the protocol's first choice stands, and the decision says so.
   Late images of that first choice make a new job that supersedes the old, as for any series.
 
-A protocol that waits for the study or its report keeps the series unsettled, so that a restart asks again; until the
-time is over or something has come, `waits` says that there is no need to look.
+A protocol that waits for the study or for its report keeps the series unsettled, so that it is asked again, also after
+a restart. Until its time or another image has come, `waits` spares the intake the look.
+
+`Selection` is used by the intake thread alone; what it remembers is lost with the process and found again by asking.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +33,7 @@ from worker.settings import Settings
 
 @dataclass(frozen=True)
 class Selected:
-    """What became of one series."""
+    """What became of one series that the protocols were asked about."""
 
     volumes: Sequence[StudyVolume]
     jobs: list[str]  # ids of new jobs, on this series or, where the best of the study is taken, on another
@@ -39,21 +41,27 @@ class Selected:
 
 
 class Selection:
-    """The decisions of the intake thread."""
+    """Asks the protocols and adds jobs; holds what the intake thread remembers between two questions."""
 
     def __init__(self, settings: Settings, store: Store, ledger: Ledger, reports: ReportInbox) -> None:
         self._settings, self._store, self._ledger, self._reports = settings, store, ledger, reports
         self._waiting: dict[SeriesKey, tuple[float, float]] = {}  # series: its last image, when to ask again
 
     def waits(self, series: Series) -> bool:
-        """Whether the series has been asked, waits, and nothing new has come for it."""
+        """Whether a protocol waits, the time to ask again has not come, and no image has arrived since it was asked."""
         last_at, until = self._waiting.get(series.series_key, (None, 0.0))
         return last_at == series.last_at and self._ledger.clock.now() < until
 
     def select(self, series: Series, protocols: Sequence[Protocol], *, study_open: bool = False) -> Selected:
-        """Asks the protocols, writes down what they say, and adds the jobs that are new.
+        """Asks the protocols about a series, writes their decisions, and adds the jobs that are new.
 
-        `study_open`: an association that has brought images of the study goes on.
+        `study_open`: an association that has brought images of the study is still open. Writes the ledger's tables
+        `decisions` and `jobs`, and through the report inbox `reports`, where the series holds reports as DICOM SR. The
+        caller marks the series afterwards and enqueues the jobs.
+
+        Raises:
+            UnreadableError: when the disk does not give an image just now.
+            LedgerError: when the database does not answer.
         """
         files = readable(self._store.series_paths(series.series_key))
         self._reports.take_documents((file.path, file.header) for file in files)
@@ -88,7 +96,11 @@ class Selection:
         return Selected(here, added, again)
 
     def _incomplete(self, series: Series, others: Sequence[Series], study_open: bool) -> tuple[str, float | None]:
-        """Why more of the study may come, or ""; and when to look again, unless another series of it will be asked."""
+        """Why more of the study may come, or ""; and when to ask again, in seconds since 1970-01-01 UTC.
+
+        The time is None where no look is needed: nothing more is expected, or a series that still arrives will lead to
+        the question by itself.
+        """
         now, quiet = self._ledger.clock.now(), self._settings.quiet_seconds
         arriving = sum(one.state is SeriesState.RECEIVING and not self.waits(one) for one in others)
         if arriving:
@@ -99,7 +111,7 @@ class Selection:
         return (f"its last image came less than {quiet:g} s ago", quiet_at) if now < quiet_at else ("", None)
 
     def _volumes(self, others: Sequence[Series]) -> list[StudyVolume]:
-        """The volumes of the study's other series."""
+        """The volumes of other series of the study, as far as their images are in the store."""
         found: list[StudyVolume] = []
         for series in others:
             files = readable(self._store.series_paths(series.series_key))
@@ -107,7 +119,7 @@ class Selection:
         return found
 
     def _reported(self, protocol: Protocol, verdicts: Sequence[Verdict]) -> Reported:
-        """What the study's report asks for, if the protocol takes something of the study and wants it."""
+        """What the study's report asks for; nothing if the protocol takes no volume, or no prompts from reports."""
         taken = [verdict.volume for verdict in verdicts if verdict.taken]
         if not taken or not protocol.report.use:
             return Reported()
@@ -120,6 +132,7 @@ class Selection:
         )
 
     def _write_down(self, protocol: Protocol, verdicts: Sequence[Verdict]) -> None:
+        """Writes one decision per series, which `protocols explain --study` reads."""
         by_series: dict[SeriesKey, list[Verdict]] = {}
         for verdict in verdicts:
             by_series.setdefault(SeriesKey(verdict.volume.study_uid, verdict.volume.series_uid), []).append(verdict)
@@ -134,6 +147,7 @@ class Selection:
             )
 
     def _add_jobs(self, protocol: Protocol, verdicts: Sequence[Verdict], reported: Reported) -> list[str]:
+        """Adds a job for each volume taken; returns the ids of those that are new or start again."""
         added: list[str] = []
         for verdict in verdicts:
             if not verdict.taken:
@@ -147,7 +161,11 @@ class Selection:
 
 
 def with_report(protocol: Protocol, verdict: Verdict, reported: Reported) -> Verdict:
-    """The verdict after the question for the study's report; without results of it there may be nothing to do yet."""
+    """Adds the finding on the study's report to a verdict.
+
+    The volume is not taken (yet) while the report is awaited, where a required report is missing, and where neither the
+    protocol nor the report gives a prompt.
+    """
     if not verdict.taken or not protocol.report.use:
         return verdict
     if reported.waiting_until is not None or (protocol.report.required and not reported.found):
@@ -158,10 +176,12 @@ def with_report(protocol: Protocol, verdict: Verdict, reported: Reported) -> Ver
 
 
 def spec_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_report: Sequence[Prompt] = ()) -> JobSpec:
-    """The work of a protocol on one volume; what its report asks for comes after the protocol's own prompts.
+    """Returns the job of a protocol on one volume.
+
+    The prompts from the report follow the protocol's own; one whose name the protocol has already is left out.
 
     Raises:
-        InactiveError: the node lacks the protocol's model.
+        InactiveError: when the node lacks the protocol's model.
     """
     facts: dict[str, Any] = work_facts(protocol, settings)
     known = {prompt.label.casefold() for prompt in protocol.prompts}
@@ -177,7 +197,10 @@ def spec_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_re
 
 
 def reason_of(verdicts: Sequence[Verdict]) -> str:
-    """Why a series was taken or not, in one line; volumes of it that fare alike are named together."""
+    """Why a series was taken or not, in one line.
+
+    Where it holds several volumes, those with the same reason are named together: "NAME, NAME: reason | NAME: reason".
+    """
     groups: dict[str, list[str]] = {}
     for verdict in verdicts:
         groups.setdefault(verdict.reason, []).append(verdict.volume.name)
@@ -187,7 +210,7 @@ def reason_of(verdicts: Sequence[Verdict]) -> str:
 
 
 def conditions_of(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:
-    """Each condition, what was there and whether it holds; with the volume where the series holds several."""
+    """The findings as the ledger keeps them: level, condition, what was found, whether it holds, the volume's name."""
     return [
         vars(finding) | ({"volume": verdict.volume.name} if verdict.volume.name else {})
         for verdict in verdicts
@@ -196,4 +219,5 @@ def conditions_of(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:
 
 
 def _origin(series: Series) -> Origin:
+    """Who sent the series last, as conditions such as `CallingAE` see it."""
     return Origin(series.calling_ae, series.called_ae, series.address)

@@ -1,4 +1,8 @@
-"""The series of a folder or of the store, and the volumes they hold, as the protocols see them."""
+"""Reads the headers of series, in a folder or in the store, and tells which volumes they hold.
+
+No pixel is read: the geometry in the headers decides. The intake, `run`, `volume`, the demo and `protocols explain` use
+it, so that all see the same volumes under the same names.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -34,18 +38,18 @@ class FolderSeries:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Where the files lie."""
+        """The paths of the files."""
         return tuple(file.path for file in self.files)
 
     @cached_property
     def candidate(self) -> Candidate:
-        """The whole series, whatever volumes it holds."""
+        """The whole series as conditions see it, whatever volumes it holds."""
         return Candidate([file.header for file in self.files])
 
 
 @dataclass(frozen=True, eq=False)
 class StudyVolume:
-    """One volume of a study as far as its headers tell; or a series that holds none, and why."""
+    """One volume of a study as far as its headers tell; or a series without a volume, with the reason in `problem`."""
 
     study_uid: str
     series_uid: str
@@ -65,10 +69,10 @@ class StudyVolume:
 
 
 def readable(paths: Sequence[Path]) -> list[File]:
-    """The files that are DICOM instances of a series, without pixels. Others, and those that are gone, are left out.
+    """Reads the files that are DICOM instances of a series, without pixel data. Others, or files gone, are left out.
 
     Raises:
-        UnreadableError: the disk does not give a file just now; without it the series would be taken for a smaller one.
+        UnreadableError: when the disk does not give a file just now. Leaving it out would make the series look smaller.
     """
     found: list[File] = []
     for path in paths:
@@ -85,15 +89,20 @@ def readable(paths: Sequence[Path]) -> list[File]:
 
 
 def read_headers(paths: Sequence[Path]) -> tuple[list[Path], list[pydicom.Dataset]]:
-    """The readable files and their data sets without pixel data; see `readable`."""
+    """Returns the paths of the readable files and, in the same order, their data sets without pixel data.
+
+    Raises:
+        UnreadableError: as `readable` does.
+    """
     found = readable(paths)
     return [file.path for file in found], [file.header for file in found]
 
 
 def volumes_of(files: Sequence[File], origin: Origin = FROM_A_FOLDER) -> list[StudyVolume]:
-    """The volumes of one series, in the order of their names; one entry that says why if it holds none.
+    """Returns the volumes of one series in the order of their names; one entry with a `problem` if it holds none.
 
-    Their names and files come from the headers of all files: the order in which they arrived changes nothing.
+    Names and files follow from the headers of all files, so the order in which these arrived changes nothing. Damaged
+    headers raise nothing either: they are such a problem.
     """
     try:
         found = outlines(files)
@@ -105,6 +114,7 @@ def volumes_of(files: Sequence[File], origin: Origin = FROM_A_FOLDER) -> list[St
 
 
 def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: str) -> StudyVolume:
+    """Describes one volume; a geometry that is not regular becomes its problem."""
     facts: VolumeFacts | None = None
     if not problem:
         try:
@@ -133,7 +143,10 @@ def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: st
 
 
 def _part_of_files(outline: Outline) -> str | None:
-    """Digest of the frames of a volume (SOP Instance UID, frame number); None when they are all that its files hold."""
+    """A digest of which frames make the volume; None when it has all the frames of its files.
+
+    Several volumes may share one multi-frame image; their jobs differ only by this digest.
+    """
     shown = sorted((frame.file.sop_uid, frame.number) for frame in outline.frames if frame.number is not None)
     files = {frame.file for frame in outline.frames if frame.number is not None}
     held = sum(int(file.header.get("NumberOfFrames") or 1) for file in files)
@@ -141,6 +154,7 @@ def _part_of_files(outline: Outline) -> str | None:
 
 
 def _said(header: pydicom.Dataset, keyword: str) -> str:
+    """An attribute as text; "" where it is missing, empty or damaged."""
     try:
         return str(header.get(keyword) or "").strip()
     except DAMAGE:
@@ -148,10 +162,10 @@ def _said(header: pydicom.Dataset, keyword: str) -> str:
 
 
 def series_in(folder: Path) -> list[FolderSeries]:
-    """The series below a folder, whatever its layout, by Series Instance UID.
+    """Returns the series below a folder, whatever its layout; files are grouped by Series Instance UID.
 
     Raises:
-        FolderError: the folder cannot be read or holds no DICOM file.
+        FolderError: when the folder cannot be read or holds no DICOM file.
     """
     if not folder.is_dir():
         raise FolderError(f"{folder} is not a folder that can be read; name a folder of DICOM files")
@@ -164,7 +178,7 @@ def series_in(folder: Path) -> list[FolderSeries]:
 
 
 def studies_in(folder: Path) -> list[list[StudyVolume]]:
-    """The volumes of each study below a folder; see `series_in` and `volumes_of`."""
+    """Returns the volumes of each study below a folder; see `series_in` and `volumes_of`."""
     studies: dict[str, list[StudyVolume]] = defaultdict(list)
     for series in series_in(folder):
         for volume in volumes_of(series.files):
@@ -173,5 +187,5 @@ def studies_in(folder: Path) -> list[list[StudyVolume]]:
 
 
 def candidates_in(folder: Path) -> Iterator[Candidate]:
-    """The series below a folder as the protocols see them; see `series_in`."""
+    """Yields each series below a folder as the protocols' conditions see it; see `series_in`."""
     return (series.candidate for series in series_in(folder))
