@@ -1,4 +1,17 @@
-"""Protocols: what is segmented in which volumes, and where the results go. One YAML file each."""
+"""Protocols: what is segmented in which volumes, and where the results go. One YAML file each.
+
+```
+yaml_file      YAML in, a Protocol out, or one sentence that names the file, the line and the field
+protocol       the fields of a protocol and its digest
+  conditions   what its `match` asks of DICOM attributes;  attributes: the values that a series has for them
+  preferences  how it chooses among the volumes that match
+  structure_checks, snomed   whether its structures, names and codes make sense
+folder         the protocols in force: files are read again when they change
+on_this_node   what a protocol comes to with this node's models and destinations
+```
+
+docs/reference/protocols.md describes the files for people.
+"""
 
 from worker.protocols.attributes import Candidate
 from worker.protocols.conditions import Answer, Condition, Finding, Match, decisive

@@ -1,7 +1,8 @@
-"""Attributes of a series by name: what a condition can ask for, and what the images say.
+"""The values of a series' attributes by name, as conditions ask for them.
 
-A name is a DICOM keyword, a tag as gggg,eeee (private ones too), or a way through sequences with points between:
-`RequestAttributesSequence.ScheduledProcedureStepDescription` has the values of all its items.
+A name is a DICOM keyword, a tag as gggg,eeee (private ones too), or a path through sequences with points between:
+`RequestAttributesSequence.ScheduledProcedureStepDescription` has the values of all its items. Besides there are the
+names of `SERIES_FACTS`, which no image holds.
 """
 
 import re
@@ -20,13 +21,14 @@ from pydicom.sequence import Sequence as Items
 from pydicom.tag import Tag
 
 SERIES_FACTS = ("CallingAE", "CalledAE", "SenderAddress", "Instances")
-"""What a condition can name besides DICOM attributes. Instances: images, or frames of a multi-frame image."""
+"""What a condition can name besides DICOM attributes: who sent the series, and `Instances`, its number of images (of a
+multi-frame image, its frames)."""
 
 DAMAGE = (
     *(InvalidDicomError, BytesLengthException, OSError, EOFError, struct.error),
     *(AttributeError, KeyError, NotImplementedError, TypeError, ValueError),
 )
-"""What pydicom raises on damaged files, at reading or when a value is first looked at."""
+"""The errors that pydicom raises on damaged files, when one is read or when a value is first accessed."""
 
 UNREADABLE = "unreadable, the file is damaged"
 """Stands for a value that cannot be decoded; it satisfies no condition."""
@@ -39,10 +41,11 @@ _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?\s*([0-9A-Fa-f]{4})\)?")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A series as the protocols see it: headers without pixels, one per instance, and how it came.
+    """A series as the protocols see it: its headers without pixel data, one per instance, and who sent it.
 
-    `only` are the attributes that can be known of it (those that a PACS told); None: all that the headers could hold.
-    How it came is not known of a series that has not come yet: then these are empty.
+    `calling_ae`, `called_ae` and `address` are empty for a series from a folder or a PACS's list, since nobody has sent
+    it here; conditions on them then stay open. `only` names the attributes that can be known, those that a PACS
+    returned; None: every attribute that the headers could hold.
     """
 
     headers: Sequence[Dataset]
@@ -55,15 +58,18 @@ class Candidate:
     _asked: dict[str, list[Values] | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def values(self, name: str) -> list[Values] | None:
-        """The values of an attribute or series fact: one tuple per distinct content over the instances.
+        """Returns the values of an attribute or series fact: one tuple per distinct content over the instances.
 
-        None when it cannot be known. Many protocols ask for the same: each name is looked up once.
+        An example: [("ORIGINAL", "PRIMARY", "AXIAL"), ("DERIVED", "SECONDARY")] for `ImageType`. An instance without
+        the attribute gives (). None when the attribute cannot be known. The answer is kept, since many protocols ask
+        for the same names.
         """
         if name not in self._asked:
             self._asked[name] = self._look_up(name)
         return self._asked[name]
 
     def _look_up(self, name: str) -> list[Values] | None:
+        """As `values`, from the headers."""
         facts = {"CallingAE": self.calling_ae, "CalledAE": self.called_ae, "SenderAddress": self.address}
         if name in facts:
             return [(facts[name],)] if facts[name] else None
@@ -80,6 +86,7 @@ class Candidate:
 
 
 def _frames(header: Dataset) -> int:
+    """The number of frames of an instance; 1 where it does not say."""
     try:
         return int(header.get("NumberOfFrames") or 1)
     except DAMAGE:
@@ -87,7 +94,11 @@ def _frames(header: Dataset) -> int:
 
 
 def known(name: str) -> str:
-    """The name, if it is one of SERIES_FACTS, or a keyword or tag or way through sequences. Raises ValueError."""
+    """Returns the name if it is a keyword, a tag, a path through sequences, or one of SERIES_FACTS.
+
+    Raises:
+        ValueError: when it is none of these; suggests the nearest keyword.
+    """
     for step in [name] if name in SERIES_FACTS else name.split("."):
         if step not in SERIES_FACTS and _tag(step) is None:
             raise ValueError(f"'{step}' is no DICOM keyword or tag{_did_you_mean(step)}")
@@ -95,17 +106,20 @@ def known(name: str) -> str:
 
 
 AttributeName = Annotated[str, AfterValidator(known)]
-"""A DICOM keyword, a tag as gggg,eeee, a way through sequences, or one of SERIES_FACTS."""
+"""A DICOM keyword, a tag as gggg,eeee, a path through sequences, or one of SERIES_FACTS."""
 
 
 def keyword_of(name: str) -> str:
-    """The keyword of an attribute however it is named; of one in a sequence, that of the sequence."""
+    """Returns the keyword of an attribute, also where it is named by its tag: "0008,0060" gives "Modality".
+
+    Of a path through sequences it is the keyword of the first sequence.
+    """
     tag = _tag(name.split(".")[0])
     return keyword_for_tag(tag) if tag is not None else name
 
 
 def _content(header: Dataset, name: str) -> Iterator[Any]:
-    """The values of a name in one data set, over all items where it leads through sequences."""
+    """Yields the values of a name in one data set; over all items where it leads through sequences."""
     step, _, rest = name.partition(".")
     tag = _tag(step)
     try:
@@ -135,6 +149,7 @@ def _tag(name: str) -> int | None:
 
 
 def _did_you_mean(name: str) -> str:
+    """The end of an error sentence with the nearest known name, such as "; did you mean Modality?"; or ""."""
     near = get_close_matches(name, _keywords(), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 

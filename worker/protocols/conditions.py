@@ -1,10 +1,12 @@
-"""Conditions on DICOM attributes, and what a series has to say to each: the answer to "why did this not run?".
+"""Conditions on DICOM attributes, judged against a series, with what was found for each.
 
-A condition on an attribute holds for a series when it holds on every instance of it: nothing is decided from the first
-slice. A multi-valued attribute (ImageType) satisfies `equals` and `regex` when one of its values does.
+The findings answer "why did this series not run?" in decisions, `protocols explain` and the log.
 
-Of a series that is only listed by a PACS, not everything can be known. Then a condition neither holds nor fails, and so
-do groups whose answer depends on it (Kleene's logic of three values).
+A condition holds for a series when it holds for every instance: the first slice alone decides nothing. A multi-valued
+attribute (ImageType) satisfies `equals` and `regex` when one of its values does, and `min` and `max` when all do.
+
+Of a series that is only listed by a PACS not every attribute is known. A condition on an unknown one is neither true
+nor false, and so is a group whose answer depends on it (Kleene's three-valued logic).
 """
 
 import re
@@ -23,14 +25,15 @@ _AGE = re.compile(r"(\d{3})([DWMY])")
 _PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 
 Answer = bool | None
-"""None: it cannot be known."""
+"""Yes, no, or None: it cannot be known."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One condition, what was there, and whether that satisfies it (None: it cannot be known).
+    """One condition, what was found, and whether that satisfies it (None: it cannot be known).
 
-    `level` is how many groups (`any`, `all`, `not`) it stands in; a group is a finding itself, before its members.
+    `level` counts the groups (`any`, `all`, `not`) around it. A group is a finding of its own and precedes its members.
+    As text: "Modality equals 'CT': no, it is MR".
     """
 
     condition: str
@@ -45,9 +48,9 @@ class Finding:
 
 
 def decisive(findings: Sequence[Finding], taken: bool) -> list[Finding]:
-    """The findings that are the reason for the answer: what holds if it is yes, what does not if it is no.
+    """Returns the findings that are the reason for the answer: those that hold if it is yes, those that do not if no.
 
-    What stands in a group counts only where the group's own answer is of that kind.
+    Members of a group count only where the group's own answer is of that kind.
     """
     chosen: list[Finding] = []
     within = -1  # members at this level or deeper belong to a group that is not the reason
@@ -63,7 +66,10 @@ def decisive(findings: Sequence[Finding], taken: bool) -> list[Finding]:
 
 
 class Condition(BaseModel):
-    """What one attribute must be. Several operations on one condition must all hold."""
+    """What one attribute must be. Several operators in one condition must all hold.
+
+    In a file `Modality: CT` is short for `Modality: {equals: CT}`. docs/reference/protocols.md explains the operators.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -103,12 +109,12 @@ class Condition(BaseModel):
         return value
 
     def describe(self, name: str) -> str:
-        """The condition as a person would say it."""
+        """The condition on the attribute `name` as text, such as "SliceThickness min 0.5 and max 3.0"."""
         parts = [f"{key} {value!r}" for key, value in self.model_dump(exclude_none=True).items()]
         return f"{name} {' and '.join(parts)}"
 
     def holds(self, values: Values) -> bool:
-        """Whether one instance's values satisfy every operation."""
+        """Whether the values of one instance satisfy every operator. A value that cannot be decoded satisfies none."""
         if UNREADABLE in values:
             return False
         if self.present is not None and bool(values) is not self.present:
@@ -121,13 +127,17 @@ class Condition(BaseModel):
         return self._in_range(values)
 
     def surely(self, least: float) -> Answer:
-        """Whether a number satisfies the condition of which is known only that it is `least` or more."""
+        """Whether a number satisfies the condition when all that is known of it is that it is at least `least`.
+
+        For the number of images of a listed series, whose instances may have several frames.
+        """
         if self.max is not None and least > self.max:
             return False
         only_min = self.model_dump(exclude_none=True).keys() == {"min"}
         return True if only_min and self.min is not None and least >= self.min else None
 
     def _in_range(self, values: Values) -> bool:
+        """Whether there is a number, and all numbers lie between `min` and `max`."""
         if self.min is None and self.max is None:
             return True
         numbers = [number for number in map(_number, values) if number is not None]
@@ -137,7 +147,7 @@ class Condition(BaseModel):
 
 
 class Match(BaseModel):
-    """Conditions by attribute (keyword, or tag as gggg,eeee), with `all`, `any` and `not` for groups of them."""
+    """The conditions under `match`: by attribute, with `all`, `any` and `not` for groups. All of them must hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -155,7 +165,7 @@ class Match(BaseModel):
         return {"attributes": {str(k): v for k, v in value.items() if k not in _GROUPS}, **groups}
 
     def judge(self, candidate: Candidate) -> tuple[Answer, list[Finding]]:
-        """Whether the series matches, and each condition with what was there."""
+        """Returns whether the series matches (None: open), and the finding of each condition."""
         findings: list[Finding] = []
         answers: list[Answer] = []
         for name, condition in self.attributes.items():
@@ -177,24 +187,25 @@ class Match(BaseModel):
         return _both(answers), findings
 
     def ask(self, candidate: Candidate) -> tuple[bool, list[Finding]]:
-        """Whether the series is known to match, and each condition with what was there."""
+        """Returns whether the series is known to match, and the finding of each condition; an open answer is no."""
         answer, findings = self.judge(candidate)
         return bool(answer), findings
 
     def names(self) -> Iterator[str]:
-        """Every attribute that it asks for."""
+        """Yields every attribute that the conditions ask for."""
         yield from self.attributes
         for part in (*self.all, *self.any, *((self.not_,) if self.not_ is not None else ())):
             yield from part.names()
 
 
 def _both(answers: Iterable[Answer]) -> Answer:
-    """Whether all hold: one that fails settles it, else one that is not known leaves it open."""
+    """Whether all hold: no if one fails, else open if one is open."""
     given = list(answers)
     return False if False in given else None if None in given else True
 
 
 def _either(answers: Iterable[Answer]) -> Answer:
+    """Whether at least one holds: yes if one does, else open if one is open."""
     return _opposite(_both([_opposite(answer) for answer in answers]))
 
 
@@ -203,18 +214,19 @@ def _opposite(answer: Answer) -> Answer:
 
 
 def _grouped(title: str, holds: Answer, members: Sequence[Finding]) -> list[Finding]:
+    """The finding of a group, then its members one level deeper."""
     inside = [Finding(one.condition, one.found, one.holds, one.level + 1) for one in members]
     return [Finding(title, "", holds), *inside]
 
 
 def _as_one(answer: Answer, findings: Sequence[Finding]) -> Sequence[Finding]:
-    """Findings that count together, as one member of a group."""
+    """The findings of one member of a group; several conditions in it become a group "all of these"."""
     alone = sum(finding.level == 0 for finding in findings) == 1
     return findings if alone else _grouped("all of these", answer, findings)
 
 
 def _negated(members: Sequence[Finding], holds: Answer) -> list[Finding]:
-    """One condition is told as its opposite; of several, not all may hold at once; of a group of any, none."""
+    """Words the findings under `not`: "not CONDITION", "none of these" for a group of any, else "not all of these"."""
     first, *others = members or [Finding("anything", "", True)]
     if not others:
         return [Finding(f"not {first.condition}", first.found, holds)]
@@ -224,6 +236,7 @@ def _negated(members: Sequence[Finding], holds: Answer) -> list[Finding]:
 
 
 def _ask_attribute(name: str, condition: Condition, candidate: Candidate) -> Finding:
+    """Judges one condition over all instances; shows up to three different contents, those that fail first."""
     contents = candidate.values(name)
     if contents is None and name == "Instances" and candidate.at_least is not None:
         return Finding(condition.describe(name), f"{candidate.at_least} or more", condition.surely(candidate.at_least))
@@ -240,6 +253,7 @@ def _shown(values: Values) -> str:
 
 
 def _same(value: Any, wanted: Any) -> bool:
+    """Whether a value equals the wanted one: numbers to six digits, texts without regard to case and outer spaces."""
     if isinstance(wanted, (int, float)):
         number = _number(value)
         return number is not None and abs(number - wanted) <= 1e-6 * max(1.0, abs(wanted))
@@ -247,7 +261,7 @@ def _same(value: Any, wanted: Any) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """The number that a value is; of an age (VR AS, "018M"), the years."""
+    """The value as a number; an age (VR AS) in years, so that "018M" is 1.5. None where it is no number."""
     if isinstance(value, str) and (age := _AGE.fullmatch(value)):
         return int(age[1]) / _PER_YEAR[age[2]]
     try:

@@ -1,7 +1,11 @@
-"""A folder of protocol files: read again when they change; a bad edit keeps that file's last good version in force.
+"""The protocols in force: a folder of files that is read again when one changes.
 
-The last good version of each file is kept beside the ledger, so that a node that starts again with a bad edit in its
-folder goes on as before, and says so, instead of refusing studies until somebody has found the slip.
+A file with a mistake keeps its last good version in force, and the mistake is logged. Good versions are also kept in
+`HOME/protocols-in-force`, so that a node that restarts with a mistake in its folder goes on as before instead of
+refusing studies until somebody has found it.
+
+The intake thread asks `ProtocolFolder.current` at every tick. The commands use `read_folder` and `problems_in`, which
+keep nothing.
 """
 
 import os
@@ -20,12 +24,12 @@ from worker.protocols.yaml_file import parse_protocol, protocol_files, read_prot
 log = structlog.get_logger(__name__)
 
 Stamp = tuple[int, int]
-"""Time of the last change in ns, and size in bytes: what tells that a file was edited."""
+"""Time of the last change in ns, and size in bytes. A file with another stamp was edited."""
 
 
 @dataclass(frozen=True)
 class _File:
-    """What one file gives: the version in force, and what is wrong with the file as it stands."""
+    """One file: the version in force, and the problem with the file as it stands now, if there is one."""
 
     stamp: Stamp
     protocol: Protocol | None
@@ -33,10 +37,10 @@ class _File:
 
 
 def read_folder(folder: Path) -> list[Protocol]:
-    """Every protocol of a folder.
+    """Returns every protocol of a folder, in the order of the files' names.
 
     Raises:
-        ProtocolError: a file is not valid, or two protocols have one name.
+        ProtocolError: when a file is not valid, or two protocols have the same name.
     """
     protocols: dict[str, Protocol] = {}
     for path in protocol_files(folder):
@@ -47,7 +51,7 @@ def read_folder(folder: Path) -> list[Protocol]:
 
 
 def problems_in(folder: Path) -> list[ProtocolError]:
-    """What is wrong with each file of a folder: at most one problem per file, in the order of their names."""
+    """Returns what is wrong with the files of a folder: one problem per file at most, in the order of their names."""
     problems: list[ProtocolError] = []
     names: set[str] = set()
     for path in protocol_files(folder):
@@ -61,7 +65,7 @@ def problems_in(folder: Path) -> list[ProtocolError]:
 
 
 def ship_protocols(folder: Path) -> None:
-    """Makes the folder with the shipped protocols if there is none; what a site has is never touched."""
+    """Makes the folder with the shipped protocols if there is none; an existing folder is never touched."""
     if folder.exists():
         return
     folder.mkdir(parents=True)
@@ -71,13 +75,15 @@ def ship_protocols(folder: Path) -> None:
 
 
 class ProtocolFolder:
-    """The protocols in force. `current` looks at the files again; each file that cannot be read keeps its last version.
+    """The protocols of a folder that are in force. For one thread.
 
-    `on_change` is told what is in force now, at first and after every change. `kept` is where last good versions
-    outlive the process; None: nowhere.
+    Args:
+        on_error: called once with each new problem of a file; without it the problem is logged.
+        on_change: called with the protocols in force, at first and after every change.
+        kept: folder in which good versions outlive the process; None: they do not.
 
     Raises:
-        ProtocolError: on the first reading, a file cannot be read and no last good version of it is kept.
+        ProtocolError: when a file is not valid at the first reading and no good version of it is kept.
     """
 
     def __init__(
@@ -100,8 +106,8 @@ class ProtocolFolder:
         self._on_change(self._in_force())
 
     def current(self) -> list[Protocol]:
-        """The protocols in force now."""
-        if not self._folder.is_dir():  # unmounted: not the same as emptied by a person
+        """Reads the files again if one has changed; returns the protocols in force, in the order of their files."""
+        if not self._folder.is_dir():  # perhaps unmounted, which is not the same as emptied by a person
             self._gone()
         elif {path: file.stamp for path, file in self._files.items()} != _stamps(self._folder):
             before = self._in_force()
@@ -111,6 +117,7 @@ class ProtocolFolder:
         return self._in_force()
 
     def _gone(self) -> None:
+        """Reports once that the folder is missing."""
         if not self._missing:
             self._missing = True
             self._on_error(ProtocolError(f"{self._folder} is not there any more; its protocols stay in force"))
@@ -119,7 +126,11 @@ class ProtocolFolder:
         return [file.protocol for _, file in sorted(self._files.items()) if file.protocol is not None]
 
     def _read(self) -> None:
-        """Reads what is new or has changed, after what stands; a problem is said once, when it appears."""
+        """Reads the files that are new, changed or had a problem; those that are unchanged keep their name first.
+
+        A new problem is reported once. A file with a problem keeps the version that it had in this process, else the
+        one kept on the disk.
+        """
         stamps, before = _stamps(self._folder), self._files
         self._missing = False
         self._files = {
@@ -144,7 +155,10 @@ class ProtocolFolder:
         return [protocol.name for protocol in self._in_force()]
 
     def _keep(self, path: Path, text: str) -> None:
-        """Writes down a good version; a disk that is full must not hold up the node, which has it in memory."""
+        """Keeps the text of a good version on the disk, and forgets files that are not in the folder any more.
+
+        A full disk is only logged: the node has the version in memory.
+        """
         if self._kept is None:
             return
         try:
@@ -160,7 +174,7 @@ class ProtocolFolder:
             log.warning("protocol_version_not_kept", file=str(path), problem=str(error))
 
     def _kept_version(self, path: Path) -> Protocol | None:
-        """The version of a file that was good when the node last read it."""
+        """The version of a file that was good when the node last read it; None if there is none."""
         try:
             return read_protocol(self._kept / path.name) if self._kept is not None else None
         except ProtocolError:  # none was kept, or a release has changed what is valid

@@ -1,4 +1,4 @@
-"""What a protocol comes to on this node: the model it runs with, the destinations it names, and why it may be inactive.
+"""What a protocol comes to on this node: its model, its destinations, and why it may be inactive.
 
 A protocol that needs the published weights must not run with the bundled model: that one knows seven structures of the
 head and neck, and everything else would come back empty, as if it had been looked for.
@@ -27,10 +27,10 @@ class InactiveError(WorkerError):
 
 
 def model_of(protocol: Protocol, settings: Settings) -> str | None:
-    """The folder of the model that the protocol runs with; None is the bundled one.
+    """Returns the folder of the model that the protocol runs with; None is the bundled one.
 
     Raises:
-        InactiveError: the node does not have the model; says what to do.
+        InactiveError: when the node does not have the model; says what to do.
     """
     try:
         return folder_of(protocol.model, settings)
@@ -39,7 +39,7 @@ def model_of(protocol: Protocol, settings: Settings) -> str | None:
 
 
 def inactive(protocol: Protocol, settings: Settings) -> str:
-    """Why the protocol takes nothing on this node, in one sentence; "" when it is active."""
+    """Returns one sentence on why the protocol takes nothing on this node; "" when it is active."""
     try:
         model_of(protocol, settings)
     except InactiveError as error:
@@ -48,7 +48,8 @@ def inactive(protocol: Protocol, settings: Settings) -> str:
 
 
 def beyond_bundled(protocol: Protocol, settings: Settings) -> str:
-    """One sentence on the prompts that the bundled model, if the protocol runs with it, has never learnt; or ""."""
+    """Returns one sentence on the prompts that the bundled model has not learnt; "" if there are none, or another model
+    is used."""
     if inactive(protocol, settings) or model_of(protocol, settings) is not None:
         return ""
     known = {region_for(name).type for name in bundled_card().knows}
@@ -62,14 +63,14 @@ def beyond_bundled(protocol: Protocol, settings: Settings) -> str:
 
 
 def routes_of(protocol: Protocol, settings: Settings) -> tuple[Route, ...]:
-    """Where results go: what the protocol says, or every destination that is set."""
+    """Returns where results go: the protocol's `destinations`, or every destination of the settings."""
     if protocol.destinations is not None:
         return protocol.destinations
     return tuple(Route(to=destination.name) for destination in settings.destinations)
 
 
 def unknown_destinations(protocol: Protocol, settings: Settings) -> list[str]:
-    """One sentence for each destination or fallback that the settings do not have: nothing can be sent there."""
+    """Returns one sentence for each destination or fallback of the protocol that the settings do not have."""
     known = [destination.name for destination in settings.destinations]
     named = [name for route in protocol.destinations or () for name in (route.to, route.fallback) if name is not None]
     there = ", ".join(known) or "none is set"
@@ -81,9 +82,12 @@ def unknown_destinations(protocol: Protocol, settings: Settings) -> list[str]:
 
 
 def work_facts(protocol: Protocol, settings: Settings) -> dict[str, Any]:
-    """What a protocol says of its jobs: keyword arguments of `JobSpec.of`, all but study, series, volume and instances.
+    """Returns what a protocol says of its jobs, as keyword arguments of `JobSpec.of`.
 
-    Raises InactiveError.
+    Study, series, volume, frames and instances are left to the caller.
+
+    Raises:
+        InactiveError: when the node does not have the protocol's model.
     """
     return {
         "protocol": protocol.name,
@@ -103,10 +107,10 @@ def work_facts(protocol: Protocol, settings: Settings) -> dict[str, Any]:
 
 
 def watched(settings: Settings) -> ProtocolFolder:
-    """The node's protocols. What they come to is logged at the start and at each change.
+    """Opens the node's folder of protocols, and logs at the start and at each change which are in force or inactive.
 
     Raises:
-        ProtocolError: a file cannot be read, and the node has never read a good version of it.
+        ProtocolError: when a file is not valid and the node has never read a good version of it.
     """
 
     def announce(protocols: Sequence[Protocol]) -> None:
@@ -119,7 +123,7 @@ def watched(settings: Settings) -> ProtocolFolder:
             if problem := beyond_bundled(protocol, settings):
                 log.warning("protocol_beyond_model", problem=problem)
         idle = {protocol.name: why for protocol in protocols if (why := inactive(protocol, settings))}
-        if idle:  # for one reason, as a rule: `protocols check` tells each
+        if idle:  # mostly all for the same reason; `protocols check` tells the reason of each
             log.warning("protocol_inactive", names=list(idle), problem=next(iter(idle.values())))
 
     return ProtocolFolder(settings.protocols_folder, on_change=announce, kept=settings.home / "protocols-in-force")

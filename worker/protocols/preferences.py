@@ -1,4 +1,4 @@
-"""How a protocol chooses among the volumes of a study that satisfy its conditions.
+"""How a protocol chooses among the volumes of a study that satisfy its conditions: the block `choose` of its file.
 
     choose:
       take: best                     # one volume per study; `all`, the default: every volume that matches
@@ -9,7 +9,8 @@
         - thin
       never: [projection, phantom]   # projection (MIP and the like), reformatted (MPR), derived, phantom
 
-Localizers, secondary captures, dose reports and whatever else is no regular volume are never taken, whatever is asked.
+Localizers, secondary captures, dose reports and whatever else is no regular volume are never taken, whatever this block
+says. `worker.selection.choose` applies it; `dicom_node.ranking.order` defines the qualities and kinds.
 """
 
 from typing import Annotated, Any, Literal
@@ -30,7 +31,10 @@ DEFAULT_PREFERENCES: tuple[Preference, ...] = ("original", "axial", "soft kernel
 
 
 class Choose(Frozen):
-    """Which of the volumes that match are taken: all of them, or the best by the preferences in their order."""
+    """Which of the volumes that match are taken: all of them, or the best by the preferences in their order.
+
+    `never` lists the kinds of volumes that are taken in neither case.
+    """
 
     take: Literal["best", "all"] = "all"
     prefer: tuple[Preference, ...] = Field(DEFAULT_PREFERENCES, min_length=1)

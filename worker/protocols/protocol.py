@@ -1,4 +1,8 @@
-"""A protocol: which volumes of which studies, what is segmented in them, and what becomes of the result."""
+"""The protocol: which volumes it takes, what is segmented in them, and where the results go.
+
+The fields are the keys of a protocol file (docs/reference/protocols.md). `yaml_file` reads one; a value that makes no
+sense is refused here, with the field to look at.
+"""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -19,11 +23,11 @@ CIRCUMSTANCES: dict[str, Any] = {
     **dict.fromkeys(("description", "destinations", "priority", "window", "release", "shadow"), True),
     "report": {"wait_minutes"},
 }
-"""What says when and where to, not what the result is."""
+"""Fields that say when, how and where to, and change nothing of what a result is; the digest leaves them out."""
 
 
 def _time_of_day(value: Any) -> Any:
-    """A time as YAML gives it: `22:00` without quotes is the number 1320 in YAML 1.1, to base 60."""
+    """Reads a time of day as YAML gives it: without quotes `22:00` is the number 1320, to base 60 (YAML 1.1)."""
     if isinstance(value, int) and value >= 60:
         return f"{value // 60:02}:{value % 60:02}"
     if not isinstance(value, str):
@@ -36,7 +40,7 @@ TimeOfDay = Annotated[str, BeforeValidator(_time_of_day), Field(pattern=r"^([01]
 
 
 def _by_name(value: Any) -> Any:
-    """A priority as people write it."""
+    """Reads a priority by its name: urgent, routine or archive."""
     named = Priority.named(value)
     if not isinstance(named, Priority):
         raise ValueError(f"give {', '.join(one.name.lower() for one in Priority)}; not {value!r}")
@@ -44,7 +48,10 @@ def _by_name(value: Any) -> Any:
 
 
 class FromReport(Frozen):
-    """What the protocol takes from the study's radiology report; see docs/reference/reports.md."""
+    """Which prompts the protocol takes from the study's radiology report, and how long it waits for one.
+
+    See docs/reference/reports.md.
+    """
 
     use: bool = Field(True, description="Findings of the report become prompts, besides those of the protocol.")
     wait_minutes: float = Field(0.0, ge=0, le=10080, description="How long a study waits for its report, in minutes.")
@@ -54,7 +61,7 @@ class FromReport(Frozen):
 
 
 class Protocol(Frozen):
-    """What to do with which volumes."""
+    """One protocol, as its file says. Equal content means equal `digest`, and equal work means the same job."""
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$", description="How results, ledger and commands call it."
@@ -108,6 +115,7 @@ class Protocol(Frozen):
         return self
 
     def _check_outputs(self) -> None:
+        """Refuses an output that is named twice, and empty structures without an RTSTRUCT to hold them."""
         if len(set(self.outputs)) != len(self.outputs):
             raise PlacedError(("outputs",), "an output is named twice")
         for i, structure in enumerate(self.derived):
@@ -115,6 +123,7 @@ class Protocol(Frozen):
                 raise PlacedError(("derived", i, "empty"), "empty structures stand in an RTSTRUCT; add it to outputs")
 
     def _check_route(self, route: Route, i: int) -> None:
+        """Refuses a route that repeats another, falls back on itself, or sends what is not made or cannot be sent."""
         if route.to in [other.to for other in (self.destinations or ())[:i]]:
             raise PlacedError(("destinations", i, "to"), f"destination '{route.to}' is named twice")
         if route.fallback == route.to:
@@ -130,18 +139,22 @@ class Protocol(Frozen):
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits of what decides a result (`worker.identity`): the version that results carry."""
+        """The version of the protocol that results carry: 16 hexadecimal digits of what decides a result.
+
+        Destinations, priority, window, release, shadow and the description change nothing of it (`worker.identity`).
+        """
         facts = deciding_facts(self, CIRCUMSTANCES)
         if not self.report.use:
             facts.pop("report", None)
         return digest_of(facts)
 
     def ask(self, candidate: Candidate) -> tuple[bool, list[Finding]]:
-        """Whether this protocol takes the series, and every condition with what was there."""
+        """Returns whether the series satisfies the protocol's conditions, and the finding of each condition."""
         return self.match.ask(candidate)
 
 
 def _with_colour(structure: Any) -> Any:
+    """Replaces a colour written as "#ff8000" by [255, 128, 0]."""
     if not isinstance(structure, dict) or not isinstance(structure.get("colour"), str):
         return structure
     if not re.fullmatch(r"#[0-9A-Fa-f]{6}", structure["colour"]):

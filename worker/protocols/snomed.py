@@ -1,4 +1,8 @@
-"""SNOMED CT concept ids in protocols: is it one, and is it one that DICOM's own tables name?"""
+"""SNOMED CT concept ids in protocols: whether a text can be one, and whether DICOM's own tables have it.
+
+`structure_checks` refuses a code that cannot be one; `protocols check` notes one that is not in the tables (PS3.16
+annex D), since nobody can check here that it means the structure.
+"""
 
 from collections.abc import Mapping
 from functools import cache
@@ -10,7 +14,7 @@ _TURN = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
 
 
 def is_concept_id(code: str) -> bool:
-    """Whether it can be a concept id: 6 to 18 digits, the last a Verhoeff check digit, so that a slip shows."""
+    """Whether the text can be a concept id: 6 to 18 digits, the last a Verhoeff check digit that shows a slip."""
     if not (code.isascii() and code.isdigit() and 6 <= len(code) <= 18):
         return False
     check, turned = 0, list(range(10))
@@ -21,13 +25,13 @@ def is_concept_id(code: str) -> bool:
 
 
 def is_known(code: str) -> bool:
-    """Whether the concept is in the subset that DICOM uses (as pydicom has it), so that its meaning is known."""
+    """Whether the concept is in the subset that DICOM uses, as pydicom has it, so that its meaning is known."""
     return code in known_codes()
 
 
 @cache
 def known_codes() -> frozenset[str]:
-    """All of them."""
+    """The concept ids in pydicom's copy of DICOM's tables."""
     table: Mapping[str, Mapping[str, object]] = concepts["SCT"]  # type: ignore[assignment]
     return frozenset(code for meanings in table.values() for code in meanings)
 

@@ -1,5 +1,8 @@
-"""What the structures of one protocol must be: names that differ, references that lead somewhere, and codes, TG-263
-names and types that a receiver can use. Each problem is found with the field it stands in.
+"""Checks of a protocol's structures, beyond what the type of each field says. Pure functions.
+
+Names must differ, a structure that another one refers to must be there, and codes, TG-263 names and ROI types must be
+such that a receiver can use them. The first problem is raised with the place of its field, so that `yaml_file` can name
+the line.
 """
 
 import re
@@ -10,7 +13,7 @@ from worker.job_spec import Derived, Prompt
 from worker.protocols.snomed import is_concept_id
 
 Place = tuple[int | str, ...]
-"""The way to a field of a protocol: ("prompts", 2, "tg263")."""
+"""The path to a field of a protocol, such as ("prompts", 2, "tg263")."""
 
 ROI_TYPES = frozenset(
     (
@@ -25,7 +28,7 @@ _TG263 = re.compile(r"[A-Za-z_][A-Za-z0-9_~^+\-!]{0,15}")
 
 
 class PlacedError(ValueError):
-    """Something is wrong between fields; `place` is the field to look at. It reaches people as a ProtocolError."""
+    """A problem that spans fields; `place` is the field to look at. It reaches people as a ProtocolError."""
 
     retry = "usage"
 
@@ -35,7 +38,11 @@ class PlacedError(ValueError):
 
 
 def check_structures(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> None:
-    """Raises PlacedError at the first problem, in the order of the file."""
+    """Checks the structures of one protocol.
+
+    Raises:
+        PlacedError: at the first problem: fields first, then names, then references.
+    """
     for i, prompt in enumerate(prompts):
         _check_words(prompt, ("prompts", i))
         _check_marks(prompt, ("prompts", i))
@@ -47,6 +54,7 @@ def check_structures(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> N
 
 
 def _check_words(prompt: Prompt, place: Place) -> None:
+    """The text must not be empty, no sentence of a report given, and the expected volume a range."""
     if not prompt.text.strip():
         raise PlacedError((*place, "text"), "a prompt is empty; say what to segment")
     if prompt.sentence is not None:
@@ -57,6 +65,7 @@ def _check_words(prompt: Prompt, place: Place) -> None:
 
 
 def _check_operands(structure: Derived, place: Place) -> None:
+    """A derived structure starts from a union, or is `empty` and made of nothing."""
     made_of = structure.union + structure.intersect + structure.subtract
     if structure.empty and (made_of or structure.margin_mm):
         raise PlacedError(
@@ -69,6 +78,7 @@ def _check_operands(structure: Derived, place: Place) -> None:
 
 
 def _check_marks(structure: Prompt | Derived, place: Place) -> None:
+    """TG-263 name, ROI type, colour and code must be ones that a receiver can use."""
     if structure.tg263 is not None and not _TG263.fullmatch(structure.tg263):
         raise PlacedError(
             (*place, "tg263"),
@@ -88,6 +98,7 @@ def _check_marks(structure: Prompt | Derived, place: Place) -> None:
 
 
 def _check_names(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> None:
+    """No two structures may have the same name, or the same TG-263 name."""
     seen: set[str] = set()
     for name, place in _names(prompts, derived):
         if name in seen:
@@ -103,6 +114,7 @@ def _check_names(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> None:
 
 
 def _names(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> Iterator[tuple[str, Place]]:
+    """Yields the name of each structure with the field that gives it."""
     for i, prompt in enumerate(prompts):
         yield prompt.label, ("prompts", i, "name" if prompt.name else "text")
     for i, structure in enumerate(derived):
@@ -110,7 +122,10 @@ def _names(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> Iterator[tu
 
 
 def _check_references(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> None:
-    """Every name that is referred to is a structure of the protocol, and nothing is made of itself."""
+    """Every name that is referred to must be a structure of the protocol, and nothing may be made of itself.
+
+    `left_of` and `right_of` compare finished masks, so they may refer to each other.
+    """
     names = [name for name, _ in _names(prompts, derived)]
     made_of: dict[str, list[str]] = {name: [] for name in names}
     for owner, name, place in _references(prompts, derived):
@@ -130,7 +145,7 @@ def _check_references(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> 
 
 
 def _references(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> Iterator[tuple[str, str, Place]]:
-    """Who refers to whom, and where."""
+    """Yields each reference: the structure that refers, the name it refers to, and the field."""
     for i, prompt in enumerate(prompts):
         if prompt.finish.crop_to:
             yield prompt.label, prompt.finish.crop_to, ("prompts", i, "finish", "crop_to")

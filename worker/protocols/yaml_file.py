@@ -1,4 +1,8 @@
-"""Protocol files: YAML in, a Protocol out, or one sentence that names the file, the line and the field."""
+"""Reads protocol files: YAML in, a Protocol out, or one sentence that names the file, the line and the field.
+
+An example of such a sentence: "ct.yaml, line 4, match.Modalty: 'Modalty' is no DICOM keyword or tag; did you mean
+Modality?"
+"""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,13 +18,13 @@ from worker.protocols.protocol import FromReport, Protocol
 from worker.protocols.structure_checks import Place
 
 MODELS = (Protocol, Prompt, Finish, Plausible, Derived, Route, Choose, FromReport, Condition)
-"""Everything that may stand in a protocol file."""
+"""The models whose fields may stand in a protocol file; a misspelt one is compared with all of them."""
 
 _FIELDS = sorted({name for model in MODELS for name in model.model_fields})
 
 
 def protocol_files(folder: Path) -> list[Path]:
-    """The protocol files of a folder, in the order of their names."""
+    """Returns the protocol files of a folder (.yaml, .yml), in the order of their names."""
     return sorted(path for path in folder.glob("*.y*ml") if path.suffix in {".yaml", ".yml"})
 
 
@@ -28,7 +32,7 @@ def read_protocol(path: Path) -> Protocol:
     """Reads one protocol file.
 
     Raises:
-        ProtocolError: names the file, the line and the field.
+        ProtocolError: when it cannot be read or is not valid; names the file, the line and the field.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -38,7 +42,11 @@ def read_protocol(path: Path) -> Protocol:
 
 
 def parse_protocol(text: str, source: str) -> Protocol:
-    """Reads a protocol from text that came from `source`. Raises like read_protocol."""
+    """Reads a protocol from the text of a file; `source` is its name for messages.
+
+    Raises:
+        ProtocolError: when the text is not YAML, has a key twice, or is no valid protocol.
+    """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
@@ -61,7 +69,7 @@ def parse_protocol(text: str, source: str) -> Protocol:
 
 
 def _first(invalid: ValidationError) -> tuple[Place, str]:
-    """The place and the message of the first error."""
+    """The place and the message of pydantic's first error, with a suggestion for a misspelt field."""
     error = invalid.errors()[0]
     cause = error.get("ctx", {}).get("error")
     place = error["loc"] + getattr(cause, "place", ())
@@ -87,9 +95,10 @@ def _written_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
 
 
 def _where(node: yaml.Node | None, place: Place) -> tuple[int, str]:
-    """The line (from 1) and the name of the deepest field on the way that is in the file; pydantic's own steps are not.
+    """Returns the line (from 1) and the dotted name of the deepest field of `place` that is in the file.
 
-    A field that is missing is named with the line of what lacks it.
+    Steps that only pydantic knows, such as the member of a union, are skipped. A field that is missing is named with
+    the line of the mapping that lacks it.
     """
     line, found = node.start_mark.line if node else 0, []
     for part in place:
@@ -109,4 +118,5 @@ def _where(node: yaml.Node | None, place: Place) -> tuple[int, str]:
 
 
 def _entry(node: yaml.MappingNode, name: str) -> tuple[yaml.Node | None, yaml.Node | None]:
+    """The key node and the value node of a mapping's entry; (None, None) if there is none."""
     return next(((key, value) for key, value in node.value if str(key.value) == name), (None, None))
