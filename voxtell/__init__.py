@@ -2,6 +2,8 @@
 
 engine = voxtell.load()                                  # the bundled model; or the directory of another
 masks = engine(image, ["liver", "left kidney"])          # float32 (S, A, R) -> bool (P, S, A, R)
+
+Axes are (S, A, R): index 0 grows to superior, 1 to anterior, 2 to the patient's right. P is the number of prompts.
 """
 
 from pathlib import Path
@@ -58,17 +60,21 @@ def load(
     shortcuts: Shortcuts = EXACT,
     compiled: bool = False,
 ) -> Engine:
-    """The model of a directory (the bundled one without), loaded by its own engine, ready on a device.
+    """Returns the model of a directory, or the bundled one, loaded by its own engine and ready on a device.
 
-    bank: an .npz of embeddings that is asked before the text model; without it, one beside the weights is used, and
-    with `use_bank` off none.
-    precision: "auto" is float16 on CUDA and float32 elsewhere; the digest names it unless it is float32. shortcuts:
-    approximations, none by default. compiled: let torch compile the encoder, which takes minutes at the first window.
+    Args:
+        model: model directory; None for the bundled model.
+        device: "cpu", "cuda", "cuda:1", or "auto", the first GPU if there is one.
+        bank: .npz of embeddings that is asked before the text model; None takes the one beside the weights, if any.
+        use_bank: False uses no bank at all.
+        precision: "auto" is float16 on CUDA and float32 elsewhere; the digest names it unless it is float32.
+        shortcuts: approximations, none by default.
+        compiled: let torch compile the encoder, which takes minutes at the first window.
 
     Raises:
-        ModelError: a file is missing or damaged, no engine knows the layout, the engine does not have an option that
-            is set, or there is no C compiler for `compiled`.
-        OutOfMemoryError: the device has no room for it now.
+        ModelError: when a file is missing or damaged, no engine knows the layout, the engine lacks an option that is
+            set, the device is not there, or there is no C compiler for `compiled`.
+        OutOfMemoryError: when the device has too little free memory now.
     """
     directory = BUNDLED_MODEL if model is None else Path(model)
     layout = recognise(directory)
@@ -82,7 +88,7 @@ def load(
 
 
 def __getattr__(name: str) -> object:
-    """`Segmenter`, whose module loads torch (PEP 562)."""
+    """Returns `Segmenter`, whose module loads torch, when it is first asked for (PEP 562)."""
     if name == "Segmenter":
         from voxtell.segmenter import Segmenter
 

@@ -1,4 +1,4 @@
-"""What a model says of itself. `voxtell.engine.read_card` reads it from a directory without loading torch."""
+"""Defines what a model says about itself. `voxtell.engine.read_card` reads it from a directory, without torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,14 @@ from voxtell.errors import ModelError
 
 @dataclass(frozen=True)
 class Card:
-    """What a model says of itself."""
+    """Holds what a model says about itself; results and `voxtell-dicom model` repeat it.
+
+    notice: one sentence that says what the model is not for. text_encoder: "qwen3", the published text model, or
+    "ngrams", the bundled word list.
+
+    Raises:
+        ModelError: when text_encoder is unknown.
+    """
 
     name: str = "VoxTell"
     version: str = "unversioned"

@@ -1,7 +1,10 @@
-"""What every segmentation engine offers, and which engine a model directory is made for. Nothing here loads torch.
+"""Defines what every segmentation engine offers, and finds the engine for a model directory. Nothing here loads torch.
 
 A new engine is a folder with a `layout.py`, whose `LAYOUT` recognises and loads its model directories, and one line in
 `LAYOUTS` below.
+
+Axes of every image, mask, index and spacing in `voxtell` are (S, A, R): index 0 grows to superior, 1 to anterior, 2 to
+the patient's right. Spacing is in millimetres per voxel. P is the number of prompts.
 """
 
 from __future__ import annotations
@@ -37,12 +40,12 @@ Cancelled = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Box:
-    """A box of voxels: its lowest and highest index (S, A, R) in the image handed over, both inside the box.
+    """Marks a structure by a box of voxels: its lowest and highest index (S, A, R), both inside the box.
 
-    An index between two voxels is rounded outwards.
+    Indices count voxels of the image handed over, from 0. An index between two voxels is rounded outwards.
 
     Raises:
-        PromptError: an index is not finite, or `low` lies above `high`.
+        PromptError: when an index is not finite, or `low` lies above `high`.
     """
 
     low: Index
@@ -57,10 +60,10 @@ class Box:
 
 @dataclass(frozen=True)
 class Point:
-    """A voxel index (S, A, R) in the image handed over that lies inside the structure, or outside if not `positive`.
+    """Marks a voxel (S, A, R) of the image handed over as inside the structure, or as outside when not `positive`.
 
     Raises:
-        PromptError: the index is not finite.
+        PromptError: when the index is not finite.
     """
 
     at: Index
@@ -72,10 +75,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Ask:
-    """One structure to segment: by text, by a box, by points, or by several of these together.
+    """Asks for one structure: by text, by a box, by points, or by several of these together.
 
     Raises:
-        PromptError: none of the parts is given.
+        PromptError: when no part is given.
     """
 
     text: str | None = None
@@ -88,7 +91,7 @@ class Ask:
 
     @property
     def parts(self) -> frozenset[Part]:
-        """Which parts are given."""
+        """The kinds of part that are given."""
         given: dict[Part, bool] = {
             "text": self.text is not None,
             "box": self.box is not None,
@@ -99,7 +102,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a result must say about the model that made it."""
+    """Holds what a result must say about the model that made it."""
 
     name: str
     version: str
@@ -124,12 +127,12 @@ class ModelInfo:
 
     @property
     def identity(self) -> str:
-        """Everything of the model that can change a mask: of two results that differ in it the UIDs differ."""
+        """Everything about the model that can change a mask. Results with different identities get different UIDs."""
         return " ".join((self.digest, *self.made_with))
 
 
 class Engine(Protocol):
-    """A loaded model: an image and prompts in, masks out. It is used from one thread at a time."""
+    """Is a loaded model: takes an image and prompts, returns masks. Use it from one thread at a time."""
 
     @property
     def info(self) -> ModelInfo:
@@ -141,7 +144,7 @@ class Engine(Protocol):
 
     @property
     def takes(self) -> frozenset[Part]:
-        """The parts of an `Ask` that it reads."""
+        """The parts of an `Ask` that it can read."""
 
     def __call__(
         self,
@@ -152,32 +155,39 @@ class Engine(Protocol):
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
     ) -> npt.NDArray[np.bool_]:
-        """Segments each prompt: bool (P, S, A, R) in the order of the prompts, on the grid of the image.
+        """Segments each prompt: returns bool (P, S, A, R) in the order of the prompts, on the grid of the image.
 
-        image: float32 (S, A, R), index 0 growing to superior, 1 to anterior, 2 to right. spacing: mm per voxel
-        (S, A, R). progress: called with 0 to 1. cancelled: asked often; True ends the work.
+        Args:
+            image: float32 (S, A, R). Units are those of the model's training, HU for CT.
+            prompts: texts, or `Ask`s with the parts that the engine takes.
+            spacing: mm per voxel (S, A, R); None when unknown.
+            progress: called with the share of the work that is done, 0 to 1.
+            cancelled: asked often; True ends the work.
 
         Raises:
-            ImageError, PromptError: the input cannot be used; no window was run.
-            CancelledError: `cancelled` said so.
-            OutOfMemoryError: the device has no room for it now.
+            ImageError, PromptError: when the input cannot be used; no window was run.
+            CancelledError: when `cancelled` returned True.
+            OutOfMemoryError: when the device has too little free memory now.
         """
 
     def made_by(self, prompts: Sequence[str | Ask]) -> ModelInfo:
-        """`info` with what made the masks of these prompts; asked after the masks."""
+        """Returns `info` with what the masks of these prompts were made with. Ask after the masks are computed."""
 
     def doubts(self, image: npt.NDArray[np.float32]) -> Sequence[str]:
-        """Says why an image (S, A, R) is not of the kind that the model was trained on, a sentence for each reason.
+        """Returns reasons why an image (S, A, R) is not of the kind that the model was trained on, one sentence each.
 
         Where there is one, an empty mask does not say that the structure is not in the image.
         """
 
     def unlearnt(self, prompts: Sequence[str | Ask]) -> Sequence[str]:
-        """The texts that mean no structure in `info.knows`: their empty masks say nothing. Empty if that is open."""
+        """Returns the texts that mean no structure in `info.knows`; [] when the model lists none.
+
+        An empty mask of such a text does not say that the structure is not in the image.
+        """
 
 
 class Layout(ABC):
-    """One engine, as seen from its model directories."""
+    """Represents one engine by its model directories: recognises, describes and loads them."""
 
     engine: ClassVar[str]
     """The engine's name."""
@@ -188,30 +198,46 @@ class Layout(ABC):
 
     @abstractmethod
     def fits(self, directory: Path) -> bool:
-        """Whether the directory is one of this engine's."""
+        """Returns whether the directory is one of this engine's."""
 
     @abstractmethod
     def card(self, directory: Path) -> Card:
-        """What the model says of itself; reads no weights. Raises `ModelError`."""
+        """Returns what the model says about itself; reads no weights.
+
+        Raises:
+            ModelError: when its description is missing or damaged.
+        """
 
     @abstractmethod
     def load(self, directory: Path, device: str, bank: Path | None, *, use_bank: bool, options: Any) -> Engine:
-        """The model, ready on a device. `options` is an instance of `self.options`. Raises like `voxtell.load`."""
+        """Returns the model, ready on a device. `options` is an instance of `self.options`.
+
+        Raises:
+            ModelError, OutOfMemoryError: as `voxtell.load` does.
+        """
 
     @abstractmethod
     def describe(self, directory: Path) -> dict[str, Any]:
-        """Facts on the model for people: name, version, licence, digest, sizes, origin. Raises `ModelError`."""
+        """Returns facts about the model for people: name, version, licence, digest, sizes, origin.
+
+        Raises:
+            ModelError: when a file is missing or damaged.
+        """
 
     @abstractmethod
     def verify(self, directory: Path) -> dict[str, str]:
-        """Recomputes the digests and runs a self-test; returns file -> "sha256:...". Raises `ModelError`."""
+        """Recomputes the digests and runs a self-test; returns file -> "sha256:...".
+
+        Raises:
+            ModelError: names the file that has changed, or what the self-test found.
+        """
 
 
 def recognise(directory: Path) -> Layout:
-    """The layout, and so the engine, of a model directory.
+    """Returns the layout, and so the engine, of a model directory.
 
     Raises:
-        ModelError: there is no such directory, no layout fits it, or several do; names the known layouts.
+        ModelError: when there is no such directory, or no layout or several fit it; names the known layouts.
     """
     layouts: list[Layout] = [import_module(name).LAYOUT for name in LAYOUTS]
     known = "; ".join(f"{layout.engine}: {layout.holds}" for layout in layouts)
@@ -227,11 +253,13 @@ def recognise(directory: Path) -> Layout:
 
 
 def check_asks(prompts: Sequence[str | Ask], takes: frozenset[Part], model: str) -> list[Ask]:
-    """The prompts as `Ask`s, in their order.
+    """Returns the prompts as `Ask`s, in their order.
+
+    takes: parts that the model reads. model: its name, for the messages.
 
     Raises:
-        PromptError: there is none, one is empty or no prompt, or one has a part that the model does not take; names
-            prompt, part and model.
+        PromptError: when there is no prompt, one is empty or not a text, or one has a part that the model does not
+            take; names the prompt by number, the part and the model.
     """
     if isinstance(prompts, str):
         raise PromptError(f"prompts must be a list of texts; write [{prompts!r}] for one prompt")
@@ -242,6 +270,7 @@ def check_asks(prompts: Sequence[str | Ask], takes: frozenset[Part], model: str)
 
 
 def _checked(prompt: object, number: int, count: int, takes: frozenset[Part], model: str) -> Ask:
+    """Returns prompt `number` of `count` as an `Ask`, or raises `PromptError`."""
     if not isinstance(prompt, str | Ask):
         raise PromptError(f"prompt {number} is {prompt!r}, not a text")
     ask = Ask(prompt) if isinstance(prompt, str) else prompt
@@ -254,15 +283,16 @@ def _checked(prompt: object, number: int, count: int, takes: frozenset[Part], mo
 
 
 def _check_index(index: Index, what: str) -> None:
+    """Raises `PromptError` unless the index is three finite numbers; `what` begins the sentence."""
     if len(index) != 3 or not all(math.isfinite(value) for value in index):
         raise PromptError(f"{what} is {index}; it must be three finite voxel indices (S, A, R)")
 
 
 def read_card(model: str | Path | None = None) -> Card:
-    """The card of a model directory, or of the bundled model.
+    """Returns the card of a model directory, or of the bundled model when none is given.
 
     Raises:
-        ModelError: the directory is missing or not a model's, or its description is damaged.
+        ModelError: when the directory is missing or not a model's, or its description is damaged.
     """
     directory = BUNDLED_MODEL if model is None else Path(model)
     return recognise(directory).card(directory)

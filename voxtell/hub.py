@@ -1,4 +1,4 @@
-"""The published weights: fetched once from the Hugging Face hub, checked, then used without a network.
+"""Fetches the published weights from the Hugging Face hub, checks them, and describes models without a network.
 
 A fetched model is a directory of the published layout with the embedding bank and a record beside its weights:
 
@@ -42,12 +42,21 @@ def fetch(
     revision: str | None = None,
     announce: Callable[[str], None],
 ) -> Path:
-    """Fetch published weights into a folder, or what of them is missing; returns the model directory.
+    """Fetches published weights, or the files that are still missing, and returns the model directory.
 
-    revision: a commit, tag or branch of the repository; without it, the one fetched before, or REVISION: a model never
-    changes under its name. `announce` is told the licence before anything is downloaded. An interrupted download goes
-    on where it stopped. Raises `FetchError` (later) when the hub cannot be reached and `ModelError` when it has no such
-    revision, the revision no such version, or when a file is not what the hub says it is.
+    Args:
+        folder: where the model directory is made.
+        version: one of `VERSIONS`.
+        revision: a commit, tag or branch of the repository. Without it, the one fetched before, else `REVISION`: a
+            model never changes under its name.
+        announce: is told the licence before anything is downloaded.
+
+    An interrupted download continues where it stopped.
+
+    Raises:
+        FetchError: when the hub cannot be reached (retry: later).
+        ModelError: when the version is unknown, the hub has no such revision, the revision no such version, or a file
+            does not have the digest that the hub names.
     """
     if version not in VERSIONS:
         raise ModelError(f"version {version!r} is unknown; published are {', '.join(VERSIONS)}")
@@ -86,7 +95,11 @@ def fetch(
 
 
 def fetch_text_model(announce: Callable[[str], None]) -> None:
-    """Fetch the 4-billion-parameter text model (8 GB) into the hub's own cache, for prompts that no bank knows."""
+    """Fetches the text model (4 billion parameters, 8 GB) into the hub's own cache, for prompts that no bank has.
+
+    Raises:
+        FetchError: when the hub cannot be reached (retry: later).
+    """
     announce(f"{QWEN} is fetched into the cache of huggingface_hub; its licence is Apache-2.0")
     try:
         snapshot_download(QWEN)
@@ -95,9 +108,10 @@ def fetch_text_model(announce: Callable[[str], None]) -> None:
 
 
 def verify(directory: Path) -> dict[str, str]:
-    """Recompute the digests of a model's files and run its self-test; returns file -> "sha256:...".
+    """Recomputes the digests of a model's files and runs its self-test; returns file -> "sha256:...".
 
-    Raises `ModelError` naming the file that changed since it was fetched, or what the self-test found.
+    Raises:
+        ModelError: names the file that has changed since it was fetched, or what the self-test found.
     """
     for name, digest in _record(directory).get("files", {}).items():
         if not (directory / name).is_file():
@@ -109,9 +123,10 @@ def verify(directory: Path) -> dict[str, str]:
 
 
 def self_test(network: VoxTell) -> None:
-    """Run every part of a network on noise, a window of two voxels at the coarsest stage.
+    """Runs every part of a network on noise, in a window of two voxels at the coarsest stage.
 
-    Raises `ModelError` when logits are not finite, are the same everywhere, or do not depend on the prompt.
+    Raises:
+        ModelError: when logits are not finite, are the same everywhere, or do not depend on the prompt.
     """
     plans = network.plans
     noise = torch.Generator().manual_seed(0)
@@ -132,7 +147,11 @@ def self_test(network: VoxTell) -> None:
 
 
 def describe(directory: Path) -> dict[str, Any]:
-    """What a model directory holds, for people: name, version, licence, what it knows, digest, sizes, origin."""
+    """Returns facts about a model directory for people: name, version, licence, structures, digest, sizes, origin.
+
+    Raises:
+        ModelError: when a file is missing or damaged.
+    """
     plans, record = Plans.read(directory / PLANS), _record(directory)
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in VoxTell(plans).parameters())
@@ -154,7 +173,7 @@ def describe(directory: Path) -> dict[str, Any]:
 
 
 def _record(directory: Path) -> Mapping[str, Any]:
-    """What `fetch` wrote down, or nothing for a model that came another way."""
+    """Returns what `fetch` wrote down, or {} for a model that came another way."""
     path = directory / RECORD
     if not path.is_file():
         return {}

@@ -1,4 +1,8 @@
-"""VoxTell's model directories: how they are recognised, and what is set when one is loaded. Loads torch late."""
+"""Recognises VoxTell's model directories and defines what can be set when one is loaded. torch is imported late.
+
+It is the entry for `voxtell.engine.LAYOUTS`. The two layouts of a directory, published and bundled, are described in
+`voxtell.model.checkpoint`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What can be set for VoxTell; the first four are `Shortcuts`."""
+    """Holds what can be set for VoxTell; a node's setting of the same name fills a field.
+
+    The first four are explained at `Shortcuts`. precision: "auto" is float16 on CUDA and float32 elsewhere.
+    compile_encoder: let torch compile the encoder, which takes minutes at the first window and needs a C compiler.
+    """
 
     early_exit: float | None = None
     skip_below: float | None = None
@@ -28,27 +36,35 @@ class Options:
 
     @property
     def shortcuts(self) -> Shortcuts:
-        """What may be left out. Raises `ModelError` for a margin that is none."""
+        """The first four fields as `Shortcuts`.
+
+        Raises:
+            ModelError: when a margin is negative or not finite.
+        """
         return Shortcuts(self.early_exit, self.skip_below, self.coarse_first, self.resample)
 
 
 class VoxTellLayout(Layout):
-    """plans.json beside the weights, as published or as bundled."""
+    """Recognises and loads directories with plans.json beside the weights, as published or as bundled."""
 
     engine = ENGINE
     holds = f"{PLANS} beside fold_0/checkpoint_final.pth or model.safetensors"
     options = Options
 
     def fits(self, directory: Path) -> bool:
-        """Whether there is a plans.json: without weights it is still VoxTell's, and `load` says what is missing."""
+        """Returns whether there is a plans.json. Weights may be missing: `load` then says which file is."""
         return (directory / PLANS).is_file()
 
     def card(self, directory: Path) -> Card:
-        """The `voxtell` section of plans.json. Raises `ModelError`."""
+        """Returns the card in the `voxtell` section of plans.json.
+
+        Raises:
+            ModelError: when plans.json is missing or damaged.
+        """
         return Plans.read(directory / PLANS).card
 
     def load(self, directory: Path, device: str, bank: Path | None, *, use_bank: bool, options: Options) -> Segmenter:
-        """A `Segmenter`. Raises like `voxtell.segmenter.load`."""
+        """Returns a `Segmenter` on the device; arguments and errors are those of `voxtell.segmenter.load`."""
         from voxtell.segmenter import load
 
         return load(
@@ -62,13 +78,13 @@ class VoxTellLayout(Layout):
         )
 
     def describe(self, directory: Path) -> dict[str, Any]:
-        """As `voxtell.hub.describe`."""
+        """Returns what `voxtell.hub.describe` returns."""
         from voxtell import hub
 
         return hub.describe(directory)
 
     def verify(self, directory: Path) -> dict[str, str]:
-        """As `voxtell.hub.verify`."""
+        """Returns what `voxtell.hub.verify` returns."""
         from voxtell import hub
 
         return hub.verify(directory)

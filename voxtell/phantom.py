@@ -1,9 +1,10 @@
-"""A head and neck CT made of formulas: no patient, any voxel grid, another anatomy for every seed.
+"""Draws a head and neck CT from formulas: no patient, any voxel grid, another anatomy for every seed.
 
-Positions are in millimetres (S, A, R) from the middle between the parotid glands; sizes and Hounsfield units follow
-radiotherapy CTs. Organs that run along the body (cord, airway, esophagus) are tubes around a curve over S, the mandible
-is an arch with two rami, the rest are ellipsoids and shells; a smooth warp and a small rotation keep two phantoms from
-being alike. Every organ is drawn over what was drawn before it, from the outside to the inside.
+Axes are (S, A, R): superior, anterior, right. Positions are in millimetres from the middle between the parotid glands;
+sizes and Hounsfield units follow radiotherapy CTs. Organs that run along the body (cord, airway, esophagus) are tubes
+around a curve over S, the mandible is an arch with two rami, the rest are ellipsoids and shells. A smooth warp and a
+small rotation keep two phantoms from being alike. Later organs are drawn over earlier ones, from the outside to the
+inside.
 """
 
 from collections.abc import Sequence
@@ -40,7 +41,10 @@ SPONGIOSA, CORTEX, SKULL = 320.0, 850.0, 950.0
 
 @dataclass(frozen=True)
 class Phantom:
-    """image: float32 HU (S, A, R); labels: bool (S, A, R) by structure; spacing: millimetres per voxel (S, A, R)."""
+    """Holds an image and its true masks.
+
+    image: float32 HU (S, A, R). labels: structure -> bool (S, A, R). spacing: mm per voxel (S, A, R).
+    """
 
     image: Array
     labels: dict[str, Mask]
@@ -50,7 +54,7 @@ class Phantom:
 def head_and_neck(
     seed: int = 0, spacing: Triple = (2.5, 2.0, 2.0), shape: tuple[int, int, int] | None = None
 ) -> Phantom:
-    """The phantom of `seed` on a grid of `spacing` millimetres and `shape` voxels (S, A, R).
+    """Returns the phantom of a seed on a grid of `spacing` millimetres per voxel and `shape` voxels, both (S, A, R).
 
     Index 0 is the lowest, most posterior, leftmost voxel; without `shape` the grid covers EXTENT_MM. The anatomy
     depends on the seed alone: another grid shows the same person.
@@ -63,7 +67,11 @@ def head_and_neck(
 
 
 class _Drawing:
-    """The image, the labels, and the coordinates of every voxel in the anatomy's own frame."""
+    """Holds the image and labels being drawn, and the position of every voxel in the frame of the standard anatomy.
+
+    `s`, `a`, `r` are float32 (S, A, R): that position in millimetres. Random figures come from `rng` in a fixed order;
+    a new draw in between would make other persons of all seeds.
+    """
 
     def __init__(self, rng: np.random.Generator, spacing: Triple, shape: tuple[int, int, int]) -> None:
         self.rng, self.spacing = rng, spacing
@@ -87,7 +95,7 @@ class _Drawing:
         self.notch = float(self.aside.normal(*NOTCH_MM))
 
     def _anatomy_frame(self, s: Array, a: Array, r: Array) -> tuple[Array, Array, Array]:
-        """Undo the patient's size, rotation and individual shape: where a voxel lies in the standard anatomy."""
+        """Returns where voxels lie in the standard anatomy: undoes the person's size, rotation and shape."""
         s, a, r = (x / np.float32(k) for x, k in zip((s, a, r), self.body_scale, strict=True))
         c, t = np.float32(np.cos(self.turn)), np.float32(np.sin(self.turn))
         a, r = c * a - t * r, t * a + c * r
@@ -100,17 +108,23 @@ class _Drawing:
         return s + warp_s, a + warp_a, r + warp_r
 
     def jitter(self, centre: Sequence[float], millimetres: float = 2.0) -> list[float]:
+        """Returns a centre (S, A, R) moved by a normal deviate along each axis."""
         return [float(place + self.rng.normal(0, millimetres)) for place in centre]
 
     def factor(self, deviation: float = 0.07) -> float:
+        """Returns a factor near 1 by which this person's organ is larger or smaller, within two deviations."""
         return float(np.clip(self.rng.normal(1, deviation), 1 - 2 * deviation, 1 + 2 * deviation))
 
     def fill(self, inside: Mask, hounsfield: float, deviation: float = 6.0) -> Mask:
-        """Paint `inside` with one density of this patient; returns it for a label."""
+        """Paints `inside` with one density (HU) of this person, and returns `inside` to be used as a label."""
         self.image[inside] = hounsfield + self.rng.normal(0, deviation)
         return inside
 
     def ellipsoid(self, centre: Sequence[float], radii: Sequence[float], power: float = 2.0) -> Mask:
+        """Returns the voxels inside an ellipsoid; centre and radii in mm (S, A, R). A larger `power` makes it boxier.
+
+        Only a box around it is computed, widened by REACH_MM for what rotation and warp move.
+        """
         inside = np.zeros(self.image.shape, bool)
         box = tuple(
             slice(*np.searchsorted(axis, (middle * size - radius - REACH_MM, middle * size + radius + REACH_MM)))
@@ -123,19 +137,19 @@ class _Drawing:
         return inside
 
     def curve(self, points: Sequence[tuple[float, float]]) -> Array:
-        """A value that runs smoothly through (S, value) points and is constant beyond them, at every voxel's height."""
+        """Returns at every voxel's height a value that runs smoothly through (S, value) points."""
         ordered = np.asarray(sorted(points), float)
         table = PchipInterpolator(*ordered.T)(np.clip(TABLE_MM, ordered[0, 0], ordered[-1, 0])).astype(np.float32)
         values: Array = table[self._height]
         return values
 
     def tube(self, low: float, high: float, a: Array, r: Array | float, ra: Array | float, rr: Array | float) -> Mask:
-        """Elliptical tube around the curve (a, r) over S from `low` to `high`, with radii `ra`, `rr`."""
+        """Returns the voxels of an elliptical tube around the curve (a, r) from S = `low` to `high`, radii ra, rr."""
         inside: Mask = (self.s > low) & (self.s < high)
         return inside & (((self.a - a) / ra) ** 2 + ((self.r - r) / rr) ** 2 < 1)
 
     def finished(self) -> Array:
-        """The image with the scanner's blur and noise."""
+        """Returns the image in HU with the scanner's blur and noise, clipped to the 12 bits of a CT."""
         blurred = gaussian_filter(self.image, [0.8 / step for step in self.spacing])
         grain = np.random.default_rng(self._grain).standard_normal(self.image.shape, dtype=np.float32)
         scanned: Array = np.clip(blurred + np.float32(self.noise) * grain, -1024, 3071).astype(np.float32)
@@ -143,7 +157,7 @@ class _Drawing:
 
 
 def _trunk(d: _Drawing) -> None:
-    """Skin, fat and muscle from the head down to the shoulders; in them bones of shoulder and breast, and lungs."""
+    """Draws skin, fat and muscle from head to shoulders, with lungs and the bones of shoulder and breast."""
     girth = d.factor(0.06)
     width = (
         d.curve([(70, 76), (30, 78), (0, 77), (-30, 66), (-60, 66), (-85, 90), (-105, 165), (-130, 205), (-200, 215)])
@@ -169,7 +183,7 @@ def _trunk(d: _Drawing) -> None:
 
 
 def _skull(d: _Drawing) -> None:
-    """Brain in its shell, cisterns, and the brainstem down to the foramen magnum."""
+    """Draws the brain in its shell, the cisterns, and the brainstem down to the foramen magnum."""
     cavities = (((75, -10, 0), (66, 80, 67)), ((38, -42, 0), (34, 42, 54)))
     shell = 6.0 * d.factor(0.15)
     for centre, radii in cavities:
@@ -184,7 +198,7 @@ def _skull(d: _Drawing) -> None:
 
 
 def _face(d: _Drawing) -> None:
-    """Eyes, maxilla with teeth, nasal cavity, tongue."""
+    """Draws eyes, maxilla with teeth, nasal cavity and tongue."""
     d.fill(d.ellipsoid((18, 52, 0), (22, 26, 34)), SPONGIOSA + 150, 40)
     d.fill(d.ellipsoid((30, 55, 0), (20, 30, 13)), AIR, 0)
     for side in (-1, 1):
@@ -195,7 +209,7 @@ def _face(d: _Drawing) -> None:
 
 
 def _spine(d: _Drawing) -> None:
-    """Vertebrae and discs around the canal, and the cord inside it; the neck's flexion differs from seed to seed."""
+    """Draws vertebrae and discs around the canal, and the cord in it; the neck's flexion depends on the seed."""
     flexion = d.rng.normal(0, 5)
     axis = [
         (30, -24.0),
@@ -221,7 +235,7 @@ def _spine(d: _Drawing) -> None:
 
 
 def _neck(d: _Drawing) -> None:
-    """Vessels and thyroid lobes on both sides, the hyoid in the middle."""
+    """Draws vessels and thyroid lobes on both sides, and the hyoid in the middle."""
     a = d.curve([(40, 0), (-20, -4), (-80, -4), (-200, -14)])
     contrast = d.rng.choice([0.0, 110.0])
     for side in (-1, 1):
@@ -233,8 +247,7 @@ def _neck(d: _Drawing) -> None:
 
 
 def _mandible(d: _Drawing) -> None:
-    """An arch from angle to angle through the chin, and a ramus on each side up to the joint; teeth stand on the
-    arch."""
+    """Draws an arch from angle to angle through the chin with teeth on it, and on each side a ramus up to the joint."""
     chin, angle = 78 * d.factor(0.05), 50 * d.factor(0.04)
     around = np.linspace(-np.pi / 2, np.pi / 2, 25)
     arch = np.stack([6 + (chin - 6) * np.cos(around), angle * np.sin(around)])
@@ -257,8 +270,7 @@ def _mandible(d: _Drawing) -> None:
 
 
 def _parotids(d: _Drawing) -> None:
-    """A gland behind each ramus and over it, never into the bone or in front of it; denser than fat, less dense than
-    muscle."""
+    """Draws a gland behind and over each ramus, never in the bone; denser than fat, less dense than muscle."""
     hounsfield = d.rng.uniform(-35, 5)
     for side, name in ((-1, "left parotid"), (1, "right parotid")):
         centre = d.jitter((-2, -2, side * 59), 1.5)
@@ -269,7 +281,7 @@ def _parotids(d: _Drawing) -> None:
 
 
 def _airway(d: _Drawing) -> None:
-    """Pharynx, larynx with its cartilage, trachea; the esophagus behind them, with some gas in it in some patients."""
+    """Draws pharynx, larynx with its cartilage, trachea, and behind them the esophagus, with gas in some persons."""
     a = d.curve([(25, 38), (10, 12), (-30, 6), (-60, 8), (-95, 8), (-130, -4), (-200, -24)])
     larynx = d.jitter((-77, 9, 0), 1.0)
     radii = (18 * d.factor(0.08), 20 * d.factor(0.05), 19 * d.factor(0.05))

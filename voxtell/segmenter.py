@@ -1,6 +1,7 @@
-"""Segmentation in four calls: embed the prompts, prepare the image, run the windows, threshold.
+"""Segments in four steps: embed the prompts, prepare the image, run the windows, threshold the logits.
 
-`load` gives a `Segmenter`; it is used from one thread at a time.
+`load` returns a `Segmenter`; use it from one thread at a time. Axes are (S, A, R): index 0 grows to superior, 1 to
+anterior, 2 to the patient's right. P is the number of prompts, E the number of values per embedding.
 """
 
 import os
@@ -48,14 +49,21 @@ def load(
     shortcuts: Shortcuts = EXACT,
     compiled: bool = False,
 ) -> "Segmenter":
-    """The model of a directory (the bundled one without), ready on a device.
+    """Returns the model of a directory, or the bundled one, ready on a device.
 
-    bank: an .npz of embeddings that is asked before the text model; without it, one beside the weights is used, and
-    with `use_bank` off none.
-    precision: "auto" is float16 on CUDA and float32 elsewhere; the digest names it unless it is float32. shortcuts:
-    approximations, none by default. compiled: let torch compile the encoder, which takes minutes at the first window.
-    Raises `ModelError` when a file is missing, damaged or describes another network, or when there is no C compiler
-    for `compiled`; `OutOfMemoryError` when the device has no room for it now.
+    Args:
+        model: model directory; None for the bundled model.
+        device: "cpu", "cuda", "cuda:1", or "auto", the first GPU if there is one.
+        bank: .npz of embeddings that is asked before the text model; None takes the one beside the weights, if any.
+        use_bank: False uses no bank at all.
+        precision: "auto" is float16 on CUDA and float32 elsewhere; the digest names it unless it is float32.
+        shortcuts: approximations, none by default.
+        compiled: let torch compile the encoder, which takes minutes at the first window.
+
+    Raises:
+        ModelError: when a file is missing, damaged or describes another network, the device is not there, or there is
+            no C compiler for `compiled`.
+        OutOfMemoryError: when the device has too little free memory now.
     """
     if compiled and not any(map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))):
         raise ModelError("to compile the encoder torch needs a C compiler; install gcc, or leave compile_encoder off")
@@ -81,7 +89,7 @@ def load(
 
 
 def bank_of(model: str | Path | None, bank: str | Path | None = None) -> Path | None:
-    """The file of embeddings that a model is used with: the one named, else the one beside its weights, if any."""
+    """Returns the embedding bank that a model is used with: the one named, else the one beside its weights."""
     if bank is not None:
         return Path(bank)
     beside = (Path(model) if model is not None else BUNDLED_MODEL) / BANK
@@ -89,7 +97,7 @@ def bank_of(model: str | Path | None, bank: str | Path | None = None) -> Path | 
 
 
 class Segmenter:
-    """VoxTell: free-text prompts and an image in, masks out."""
+    """Segments what free-text prompts name; VoxTell's `Engine`."""
 
     takes: frozenset[Part] = frozenset({"text"})
 
@@ -104,6 +112,13 @@ class Segmenter:
         shortcuts: Shortcuts = EXACT,
         compiled: bool = False,
     ) -> None:
+        """Takes over a network that is on its device already.
+
+        weights_digest, plans_digest: "sha256:..." of the two files, for the identity of results.
+
+        Raises:
+            ModelError: when the text encoder's embeddings are not as wide as the network expects.
+        """
         if text.dim != network.plans.prompt.text_dim:
             raise ModelError(
                 f"{text.name} gives {text.dim} numbers per prompt, the network takes {network.plans.prompt.text_dim}"
@@ -141,14 +156,19 @@ class Segmenter:
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
     ) -> npt.NDArray[np.bool_]:
-        """Masks bool (P, S, A, R) of the prompts, in their order, on the grid of the image.
+        """Returns bool masks (P, S, A, R) of the prompts, in their order, on the grid of the image.
 
-        image: float32 (S, A, R), index 0 growing to superior, 1 to anterior, 2 to right. spacing: millimetres per voxel
-        (S, A, R); models that were trained at one spacing resample by it. progress is called with 0 to 1; `cancelled`
-        is asked before every window. Warns with `ImageWarning` of what `doubts` says.
+        Args:
+            image: float32 (S, A, R), HU for models trained on CT.
+            prompts: texts; an `Ask` must have a text only.
+            spacing: mm per voxel (S, A, R); models that were trained at one spacing resample by it.
+            progress: called with the share of the work that is done, 0 to 1.
+            cancelled: asked before every window; True ends the work.
+
+        Warns with `ImageWarning` of what `doubts` says.
 
         Raises:
-            ImageError, PromptError, CancelledError, OutOfMemoryError: see `voxtell.errors`.
+            ImageError, PromptError, CancelledError, NumbersError, OutOfMemoryError: see `voxtell.errors`.
         """
         image, texts = preprocess.check_image(image), [text.lower() for text in self._texts(prompts)]
         for doubt in self.doubts(image):
@@ -166,34 +186,47 @@ class Segmenter:
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Logits float32 (P, S, A, R) whose positive voxels are the masks; -inf outside the crop to the foreground."""
+        """Returns float32 logits (P, S, A, R), positive inside a mask, -inf outside the crop to the foreground.
+
+        Arguments and errors are those of a call; it does not warn. Memory: four bytes per voxel and prompt.
+        """
         image, texts = preprocess.check_image(image), [text.lower() for text in self._texts(prompts)]
         logits = np.full((len(texts), *image.shape), -np.inf, dtype=np.float32)
         self._segment(image, texts, logits, _as_is, spacing, progress, cancelled)
         return logits
 
     def made_by(self, prompts: Sequence[str | Ask]) -> ModelInfo:
-        """`info` with what the prompts' embeddings came from: the bank, the text model, or both."""
+        """Returns `info`, extended by the sources of the prompts' embeddings: the bank, the text model, or both.
+
+        Ask after the masks: the revision of a text model is known only once it is loaded.
+        """
         card = self.plans.card
         compared = card.knows + card.taught + card.refused if card.refused else ()
         sources = self._text.sources([text.lower() for text in (*self._texts(prompts), *compared)])
         return replace(self.info, made_with=(*self.info.made_with, *sources))
 
     def doubts(self, image: npt.NDArray[np.float32]) -> list[str]:
-        """Says why an image (S, A, R) is not what the model's normalization presupposes; empty where nothing is.
+        """Returns why an image (S, A, R) does not suit the model's normalization: one sentence, or an empty list.
 
         A model that normalizes by the image's own mean and deviation takes every scale; one that clips to a window of
         Hounsfield units takes no other.
+
+        Raises:
+            ImageError: when the image is not a volume of finite numbers.
         """
         doubt = hounsfield_doubt(preprocess.check_image(image)) if self.plans.input.normalization == "ct" else ""
         advice = f"{self.info.name} was trained on nothing else; check the rescaling of the image."
         return [f"{doubt} {advice}"] if doubt else []
 
     def unlearnt(self, prompts: Sequence[str | Ask]) -> list[str]:
-        """The prompts that mean none of the structures in `info.knows`; none where these are not listed.
+        """Returns the prompts that mean none of the structures in `info.knows`; [] when the model lists none.
 
-        Known is what lies close to words that the training answered with a mask, and closer than to words that it
-        answered with an empty one. An empty mask of another prompt does not say that the structure is not in the image.
+        Known is a prompt that is close to words which the training answered with a mask (cosine of `MEANS_THE_SAME` or
+        more), and closer to them than to words which it answered with an empty one. An empty mask of any other prompt
+        does not say that the structure is not in the image.
+
+        Raises:
+            PromptError: when a prompt is empty or is not a text.
         """
         if not self.info.knows or not prompts:
             return []
@@ -203,12 +236,15 @@ class Segmenter:
         return [text for text, known in zip(texts, learnt.tolist(), strict=True) if not known]
 
     def _texts(self, prompts: Sequence[str | Ask]) -> list[str]:
-        """The texts of the prompts. Raises `PromptError` for one that has a box or points, or none."""
+        """Returns the texts of the prompts. Raises `PromptError` for one that has a box or points, or no text."""
         return [str(ask.text) for ask in check_asks(prompts, self.takes, self.info.name)]
 
     def _refused(self, texts: Sequence[str]) -> set[str]:
-        """The prompts that are closest to what the model was taught to refuse: their masks are empty, whatever the
-        network would draw for a sentence that it has never seen ("the gland that makes insulin")."""
+        """Returns the prompts that are closest to words which the model was taught to refuse.
+
+        Their masks are left empty, whatever the network would draw for a sentence that it has never seen ("the gland
+        that makes insulin").
+        """
         if not self.plans.card.refused:
             return set()
         unique = list(dict.fromkeys(texts))
@@ -216,19 +252,19 @@ class Segmenter:
         return {text for text, no in zip(unique, (refused >= closest).tolist(), strict=True) if no}
 
     def _closeness(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Cosine (P) of each prompt with the closest word that the model was taught, and with the closest refused."""
+        """Returns two cosines (P,) of each prompt: with the closest word taught, and with the closest refused."""
         card = self.plans.card
         return self._likeness(prompts, card.knows + card.taught), self._likeness(prompts, card.refused)
 
     def _likeness(self, prompts: Sequence[str], words: Sequence[str]) -> Tensor:
-        """Cosine (P) of each prompt with the word it is closest to; -1 where there are none."""
+        """Returns the cosine (P,) of each prompt with the closest of the words; -1 when there are no words."""
         if not words:
             return torch.full((len(prompts),), -1.0)
         meant, others = (functional.normalize(self.embed([t.lower() for t in texts])) for texts in (prompts, words))
         return (meant @ others.T).amax(dim=1)
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings float32 (P, E) of prompts in lower case; those of earlier calls are remembered."""
+        """Returns embeddings float32 (P, E) of lower-case prompts; keeps the last `REMEMBERED_PROMPTS` of them."""
         new = [text for text in dict.fromkeys(prompts) if text not in self._embeddings]
         found = {text: self._embeddings[text] for text in prompts if text in self._embeddings}
         if new:
@@ -248,7 +284,7 @@ class Segmenter:
         progress: Progress | None,
         cancelled: Cancelled | None,
     ) -> None:
-        """Fill `out` (P, S, A, R) inside the crop with the converted logits."""
+        """Fills `out` (P, S, A, R) inside the crop with the converted logits. A prompt given twice is decoded once."""
         report = progress or _ignore
         refused = self._refused(texts)
         drawn = [text for text in dict.fromkeys(texts) if text not in refused]
@@ -266,7 +302,7 @@ class Segmenter:
 
 
 def _positive(logits: Tensor) -> Tensor:
-    """sigmoid(x) > 0.5 is x > 0."""
+    """Returns where sigmoid(x) > 0.5, which is where x > 0."""
     return logits > 0
 
 
@@ -275,7 +311,7 @@ def _as_is(logits: Tensor) -> Tensor:
 
 
 def _ignore(_: float) -> None:
-    """Progress that nobody asked for."""
+    """Stands in for the progress callback that nobody gave."""
 
 
 def _never() -> bool:
@@ -283,6 +319,7 @@ def _never() -> bool:
 
 
 def _text_encoder(plans: Plans, device: str) -> TextEncoder:
+    """Returns the text encoder that the model's card names."""
     if plans.card.text_encoder == "ngrams":
         return NgramEncoder(plans.prompt.text_dim)
     return QwenEncoder(device=device, dim=plans.prompt.text_dim)

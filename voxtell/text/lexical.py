@@ -1,12 +1,15 @@
-"""The bundled model's text encoder: free text to a vector, from a word list, hashing and a fixed random projection.
+"""Encodes text for the bundled model: from a word list, hashing and a fixed random projection to a vector.
 
-Nothing is learnt and nothing is downloaded. Of a prompt's words, names of anatomy weigh most: `lexicon.toml` maps
-names, Latin and everyday words to concepts, so that "voice box" lands on "larynx". Words are brought to one form first
-(case, accents, joined and camel-case names, plural s), misspelt ones to the closest known word. Words that the lexicon
-lacks are told apart by hashing: whole words and character trigrams. The order of the words does not matter, except
-that a name after a word of place is a landmark, not what is meant ("tumour in the larynx", "tube behind the trachea").
-A side (left, right, both) with a name is a direction of its own, so that left and right of one organ are far apart; a
-paired organ without a side means both.
+Nothing is learnt and nothing is downloaded. Names of anatomy weigh most: `lexicon.toml` maps names, Latin and everyday
+words to concepts, so that "voice box" lands on "larynx". Words are brought to one form first (case, accents, joined and
+camel-case names, plural s), and misspelt ones to the closest known word. Words that the lexicon lacks are told apart by
+hashing whole words and character trigrams. The order of the words does not matter, with one exception: a name after a
+word of place is a landmark, not what is meant ("tumour in the larynx", "tube behind the trachea"). A side (left, right,
+both) with a name is a direction of its own, so that left and right of one organ are far apart; a paired organ without a
+side means both.
+
+The way of a prompt: `fold` to words, `closest_word` against typing errors, `_find_names` for concepts, `features` for
+named weights, and `NgramEncoder` for the sum of one random unit vector per feature.
 """
 
 import hashlib
@@ -40,6 +43,7 @@ UNKNOWN_WEIGHT = 0.8
 
 @cache
 def _lexicon() -> "_Lexicon":
+    """Returns the look-up tables, made once per process."""
     return _Lexicon(tomllib.loads(LEXICON.read_text(encoding="utf-8")))
 
 
@@ -66,7 +70,7 @@ class _Lexicon:
 
 
 def fold(prompt: str) -> list[str]:
-    """Words of `prompt` in one form: lower case, no accents, camel case and punctuation split, plural s removed."""
+    """Returns the words of a prompt in one form: lower case, no accents, camel case split, no plural s."""
     text = unicodedata.normalize("NFKD", prompt)
     text = "".join(c for c in text if not unicodedata.combining(c))
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).casefold().replace("'s", "")
@@ -74,7 +78,7 @@ def fold(prompt: str) -> list[str]:
 
 
 def _parts(word: str) -> tuple[str, ...]:
-    """Two known words written as one ("rightparotid") come apart."""
+    """Splits two known words that were written as one ("rightparotid")."""
     known = _lexicon().words
     if word in known:
         return (word,)
@@ -83,6 +87,7 @@ def _parts(word: str) -> tuple[str, ...]:
 
 
 def _singular(word: str) -> str:
+    """Returns the singular of a word where the lexicon knows it, else the word."""
     known = _lexicon().words
     if word in known or len(word) < 4:
         return word
@@ -92,7 +97,7 @@ def _singular(word: str) -> str:
 
 @lru_cache(maxsize=4096)
 def closest_word(word: str) -> str:
-    """The known word that `word` is most likely meant to be; `word` itself when none is near.
+    """Returns the known word that `word` is most likely meant to be, or `word` itself when none is near.
 
     One slip (a letter missing, added, changed or two swapped) is allowed from four letters on, two from seven on, and
     in three letters a swap; the first letter must be right, except that it may have changed places with the second.
@@ -109,7 +114,10 @@ def closest_word(word: str) -> str:
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Letters to add, drop or change, or neighbours to swap, to turn `a` into `b` (optimal string alignment)."""
+    """Returns the least number of edits from `a` to `b`: a letter added, dropped or changed, neighbours swapped.
+
+    This is the optimal string alignment distance: no letter is edited twice.
+    """
     before: list[int] = []
     last = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
@@ -124,7 +132,7 @@ def edit_distance(a: str, b: str) -> int:
 
 
 def _direction(feature: str, dim: int) -> npt.NDArray[np.float64]:
-    """A unit vector that depends on the text of `feature` alone, on every machine."""
+    """Returns a unit vector float64 (dim,) made from the text of `feature`, the same on every machine."""
     digest = hashlib.sha256(feature.encode()).digest()
     vector = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little"))).standard_normal(dim)
     unit: npt.NDArray[np.float64] = vector / np.linalg.norm(vector)
@@ -132,8 +140,7 @@ def _direction(feature: str, dim: int) -> npt.NDArray[np.float64]:
 
 
 class NgramEncoder:
-    """Text encoder of the bundled model; see the module. `dim` numbers per prompt, of order one each (length
-    sqrt(dim))."""
+    """Encodes text for the bundled model; how is described in the module's docstring."""
 
     name = "voxtell-ngrams-2"
 
@@ -142,13 +149,14 @@ class NgramEncoder:
         self._cached_direction = lru_cache(maxsize=8192)(lambda feature: _direction(feature, dim))
 
     def sources(self, prompts: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002 (all come from one word list)
-        """This encoder's version and its word list."""
+        """Returns this encoder's version and the digest of its word list."""
         return (f"text={self.name}", f"lexicon=sha256:{hashlib.sha256(LEXICON.read_bytes()).hexdigest()}")
 
     def embed(self, prompts: Sequence[str]) -> torch.Tensor:
-        """float32 (P, dim), each of length sqrt(dim): shorter ones drown in the biases of the layer that reads them.
+        """Returns float32 (P, dim), each row of length sqrt(dim), so that its numbers are of order one.
 
-        A prompt without a single letter or digit gives zeros.
+        Shorter ones would drown in the biases of the layer that reads them. A prompt without a single letter or digit
+        gives zeros.
         """
         rows = [self._embed(prompt) for prompt in prompts]
         return torch.from_numpy(np.stack(rows).astype(np.float32)) if rows else torch.zeros(0, self.dim)
@@ -162,7 +170,7 @@ class NgramEncoder:
 
 
 def features(prompt: str) -> dict[str, float]:
-    """What the vector is made of: named features of the text with their weights.
+    """Returns the named features of a text with their weights; the vector is their weighted sum.
 
     >>> features("the RIGHT parotid")["side:right"], features("voice box")["concept:larynx"]
     (0.5, 0.7)
@@ -191,15 +199,14 @@ def features(prompt: str) -> dict[str, float]:
 
 
 def _spread(found: dict[str, float], counts: Mapping[str, int], weight: float) -> None:
-    """Share `weight` out over the counted features so that the length of their sum is `weight`, however many they
-    are."""
+    """Shares `weight` out over counted features so that the length of their sum is `weight`, however many they are."""
     length = sum(count**2 for count in counts.values()) ** 0.5
     for feature, count in counts.items():
         found[feature] = found.get(feature, 0.0) + weight * count / length
 
 
 def _find_names(words: list[str]) -> tuple[set[str], set[str], set[str], list[str]]:
-    """Concepts, landmarks and sides named in `words`, and the words that are left.
+    """Returns the concepts, landmarks and sides named in `words`, and the words that are left.
 
     A name is a landmark where a word of place comes before it, with articles, sides and landmarks between at most.
     """
