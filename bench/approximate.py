@@ -19,13 +19,13 @@ from scipy.ndimage import zoom
 from torch.utils.flop_counter import FlopCounterMode
 
 import voxtell
-from voxtell.engine import BUNDLED_MODEL
-from voxtell.inference.runner import Precision
+from voxtell.engine import BUNDLED_MODEL, Precision
 from voxtell.inference.shortcuts import EXACT, Shortcuts
 from voxtell.model.checkpoint import load_network
+from voxtell.nifti import read_image
 from voxtell.segmenter import Segmenter
 from voxtell.text.lexical import NgramEncoder
-from voxtell.training.dataset import Case, Dataset, read_dataset, read_volume
+from voxtell.training.dataset import Case, Dataset, read_dataset
 from voxtell.training.measure import read_contours
 from voxtell.training.scores import Mask
 
@@ -109,7 +109,8 @@ def measure(data: Dataset, cases: list[Case]) -> dict[str, Result]:
     }
     results = {name: Result() for name in VARIANTS}
     for case in cases:
-        image, spacing = read_volume(case.image)
+        ct = read_image(case.image)
+        image, spacing = ct.array, ct.spacing
         contours, exact = read_contours(case), {}
         for name, segmenter in segmenters.items():
             counted = VARIANTS[name][1] == "float32"
@@ -131,7 +132,8 @@ def measure_spacing(data: Dataset, cases: list[Case]) -> dict[str, Result]:
     segmenters = {"resampled": voxtell.load(), "taken as it is": Segmenter(network, text, "sha256:")}
     results = {name: Result() for name in segmenters}
     for case in cases:
-        image, spacing = read_volume(case.image)
+        ct = read_image(case.image)
+        image, spacing = ct.array, ct.spacing
         factors = [mm / wanted for mm, wanted in zip(spacing, UNUSUAL, strict=True)]
         image = zoom(image, factors, order=1, mode="nearest", grid_mode=True)
         contours = {

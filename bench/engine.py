@@ -82,7 +82,7 @@ def ours(command: str, model: Path, source: Path, target: Path, precision: str) 
     if command == "flops":
         network.to("meta")
         with torch.inference_mode(), FlopCounterMode(display=False) as once_per_model:
-            network.kernels()
+            network.decoder.kernels()
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             network(window[None, None].to("meta"), text[None].to("meta"))
         np.savez(target, flops=counter.get_total_flops() - once_per_model.get_total_flops())

@@ -33,7 +33,7 @@ import voxtell
 from bench.engine import ROOT, SEED, STRIDES, UPSTREAM, seeded_model, upstream
 from scripts.parity.compare import Given
 from scripts.parity.seeded import seeded_embeddings
-from voxtell.inference.runner import Precision
+from voxtell.engine import Precision
 from voxtell.inference.shortcuts import EXACT, Shortcuts
 from voxtell.model.checkpoint import load_network
 from voxtell.nifti import read_image

@@ -39,8 +39,6 @@ from dicom_node.upper_layer.command import Command
 from dicom_node.upper_layer.messages import Messages, PassOn
 from dicom_node.upper_layer.server import Server, SharedContexts, reject, stop_waiting_for_request
 
-__all__ = ["Access", "Arrival", "AssociationEnd", "Limits", "Listener", "Service"]
-
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.05  # how late the accepting thread sees that it is to stop

@@ -137,7 +137,7 @@ def self_test(network: VoxTell) -> None:
         text = torch.randn(1, 2, plans.prompt.text_dim, generator=noise)
         seen = list(skips)
         seen[plans.prompt.memory_stage] = memory
-        guidance, kernels = network.guidance(seen, text), network.kernels()
+        guidance, kernels = network.guidance(seen, text), network.decoder.kernels()
         shared = network.decoder.share(skips, kernels)
         first, second = (network.decoder(shared, [scale[0, p] for scale in guidance], kernels)[0] for p in range(2))
     if not bool(torch.isfinite(first).all() and torch.isfinite(second).all()):

@@ -28,7 +28,8 @@ from types import FrameType
 import structlog
 
 from dicom_node.commitment import Commitment
-from dicom_node.listener import Access, Limits, Listener
+from dicom_node.listener import Listener
+from dicom_node.scp.access import Access, Limits
 from dicom_node.store import Store
 from worker import logs
 from worker.destinations import listener_tls, peer_by_ae_title

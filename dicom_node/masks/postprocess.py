@@ -1,4 +1,4 @@
-"""Finishing: what is done to a mask after the network, and structures made of others.
+"""Finishing: what is done to a mask after the network.
 
 Every mask is bool (slices, rows, columns). Lengths are millimetres of the patient: `affine` (4, 4) maps indices to LPS,
 so voxels of any shape and the sheared grid of a tilted gantry are measured as they lie. Nothing is known beyond the
@@ -6,7 +6,7 @@ edges of the volume: growing does not come in from there, and shrinking does not
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -26,21 +26,6 @@ Affine = NDArray[np.float64]
 def crop_to(mask: Mask, inside: Mask) -> Mask:
     """What of `mask` lies in `inside`."""
     return mask & inside
-
-
-def union(masks: Sequence[Mask]) -> Mask:
-    """What lies in at least one of `masks` (one or more)."""
-    return np.asarray(np.logical_or.reduce(masks))
-
-
-def intersect(masks: Sequence[Mask]) -> Mask:
-    """What lies in all of `masks` (one or more)."""
-    return np.asarray(np.logical_and.reduce(masks))
-
-
-def subtract(mask: Mask, others: Sequence[Mask]) -> Mask:
-    """What of `mask` lies in none of `others`."""
-    return mask & ~union(others) if len(others) else mask.copy()
 
 
 def largest_component(mask: Mask) -> Mask:

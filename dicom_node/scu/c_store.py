@@ -16,29 +16,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.errors import PeerError, PeerRefusedError
-from dicom_node.scu.association import (
-    DEFAULT_TIMEOUTS,
-    ContextAnswer,
-    EchoReport,
-    Peer,
-    Timeouts,
-    associated,
-    echo,
-    probe,
-)
-
-__all__ = [
-    "ContextAnswer",
-    "EchoReport",
-    "Peer",
-    "SendOutcome",
-    "Timeouts",
-    "echo",
-    "judged",
-    "probe",
-    "refused",
-    "send",
-]
+from dicom_node.scu.association import DEFAULT_TIMEOUTS, Peer, Timeouts, associated
 
 _MAX_CONTEXTS: Final = 128  # of one association: odd numbers of one byte, PS3.8 section 9.3.2.2
 

@@ -11,7 +11,8 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from dicom_node.listener import Arrival, AssociationEnd, Listener
+from dicom_node.listener import Listener
+from dicom_node.scp.arrivals import Arrival, AssociationEnd
 from dicom_node.scu.association import Peer
 from dicom_node.store import Store
 

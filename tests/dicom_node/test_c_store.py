@@ -24,8 +24,8 @@ from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.scu import c_store
-from dicom_node.scu.association import associated
-from dicom_node.scu.c_store import Peer, Timeouts, probe, send
+from dicom_node.scu.association import Peer, Timeouts, associated, probe
+from dicom_node.scu.c_store import send
 from dicom_node.synthesis import ct_series
 from tests.dicom_node.conftest import data_set, small_instance
 from tests.support.peers import free_port, orthanc, program, running, storescp, wait_for_peer

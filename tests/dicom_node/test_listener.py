@@ -26,8 +26,9 @@ from pynetdicom.dsutils import create_file_meta, encode, encode_file_meta
 from pynetdicom.presentation import build_context
 
 from dicom_node.errors import ListenerError
-from dicom_node.listener import Arrival, Listener
+from dicom_node.listener import Listener
 from dicom_node.scp.access import Access, Limits
+from dicom_node.scp.arrivals import Arrival
 from dicom_node.scp.contexts import storage_classes, transfer_syntaxes
 from dicom_node.scu.association import Peer, associated, echo
 from dicom_node.store import Outcome, Store

@@ -6,7 +6,7 @@ from pathlib import Path
 import redis
 from pydicom import dcmread
 
-from dicom_node.listener import Arrival
+from dicom_node.scp.arrivals import Arrival
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from worker.ledger import Job, Ledger

@@ -57,7 +57,7 @@ def window_bytes(plans: Plans, prompts: int, number: torch.dtype) -> int:
         if parameter.dim() == 5:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
     with torch.inference_mode(), LiveTensors() as live:
-        kernels = network.kernels()
+        kernels = network.decoder.kernels()
         skips = network.encoder(window)
         guidance, shared = network.guidance(skips, texts), network.decoder.share(skips, kernels)
         del skips

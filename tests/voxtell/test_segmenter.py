@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from voxtell.engine import Precision
 from voxtell.errors import CancelledError, ImageError, ModelError, NumbersError, OutOfMemoryError, PromptError
 from voxtell.inference import assembly, memory, runner, tiling
 from voxtell.inference.preprocess import foreground_box, normalize, prepare
-from voxtell.inference.runner import Precision
 from voxtell.model.network import VoxTell
 from voxtell.model.plans import InputPlans, Plans
 from voxtell.segmenter import Segmenter, load

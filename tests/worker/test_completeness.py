@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from dicom_node.errors import PeerError
 from dicom_node.images.frames import read_file
-from dicom_node.listener import AssociationEnd
+from dicom_node.scp.arrivals import AssociationEnd
 from dicom_node.synthesis import ct_series
 from dicom_node.uids import SeriesKey
 from tests.support.listening import QUIET, Node

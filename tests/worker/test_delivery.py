@@ -20,8 +20,11 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 
-from dicom_node.listener import Access, Arrival, Listener
-from dicom_node.scu.c_store import Peer, SendOutcome, Timeouts, send
+from dicom_node.listener import Listener
+from dicom_node.scp.access import Access
+from dicom_node.scp.arrivals import Arrival
+from dicom_node.scu.association import Peer, Timeouts
+from dicom_node.scu.c_store import SendOutcome, send
 from dicom_node.store import Store
 from dicom_node.synthesis import ct_series
 from tests.support.peers import free_port as free_tcp_port

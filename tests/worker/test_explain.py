@@ -10,7 +10,8 @@ from pydicom import dcmread
 from pydicom.uid import EnhancedMRImageStorage
 from typer.testing import CliRunner
 
-from dicom_node.scu.c_store import Peer, send
+from dicom_node.scu.association import Peer
+from dicom_node.scu.c_store import send
 from dicom_node.synthesis import Subject, ct_series
 from tests.dicom_node.conftest import small_instance
 from tests.support.listening import QUIET, Node

@@ -22,7 +22,8 @@ from dicom_node.errors import ListenerError
 from tests.dicom_node.conftest import wait_until
 from tests.dicom_node.test_tls import Authority
 from worker.errors import SettingsError
-from worker.servers.http import HttpLimits, serving
+from worker.servers.http import serving
+from worker.servers.http_guard import HttpLimits
 from worker.settings import Settings
 
 TOKEN = {"Authorization": "Bearer secret"}

@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 from structlog.testing import capture_logs
 
-from dicom_node.listener import AssociationEnd
+from dicom_node.scp.arrivals import AssociationEnd
 from dicom_node.synthesis import Subject, ct_series
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import work

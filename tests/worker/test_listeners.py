@@ -14,8 +14,7 @@ from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
-from dicom_node.scu.association import associated
-from dicom_node.scu.c_store import Peer
+from dicom_node.scu.association import Peer, associated
 from dicom_node.storage.durable import try_lock
 from dicom_node.synthesis import ct_series
 from tests.dicom_node.conftest import wait_until

@@ -14,7 +14,8 @@ import pytest
 import redis
 import yaml
 
-from dicom_node.listener import Access, Listener
+from dicom_node.listener import Listener
+from dicom_node.scp.access import Access
 from dicom_node.store import Store
 from tests.support.twins import ThresholdSegmenter
 from worker.ledger import DeliveryState, Job, JobState, Ledger

@@ -13,20 +13,20 @@ from worker.errors import ProtocolError
 from worker.job_spec import Priority
 from worker.protocols import (
     Candidate,
-    Condition,
-    FromReport,
     Match,
     Protocol,
-    ProtocolFolder,
     decisive,
     problems_in,
     read_folder,
     read_protocol,
     ship_protocols,
 )
+from worker.protocols.conditions import Condition
+from worker.protocols.folder import ProtocolFolder
+from worker.protocols.protocol import FromReport
 from worker.protocols.snomed import is_concept_id, is_known, known_codes
 from worker.protocols.yaml_file import parse_protocol
-from worker.report_language import DEFAULT_LIMIT
+from worker.report_language.extract import DEFAULT_LIMIT
 from worker.selection.study_volumes import FolderError, candidates_in, series_in
 
 LIVER = """\

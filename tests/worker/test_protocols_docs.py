@@ -10,8 +10,11 @@ from pydantic import BaseModel
 
 from dicom_node.ranking.order import Kind, Quality
 from worker.job_spec import Derived, EngineOptions, Finish, Output, Plausible, Priority, Prompt, Route
-from worker.protocols import Choose, Condition, FromReport, Protocol
+from worker.protocols import Protocol
 from worker.protocols.attributes import SERIES_FACTS
+from worker.protocols.conditions import Condition
+from worker.protocols.preferences import Choose
+from worker.protocols.protocol import FromReport
 from worker.protocols.yaml_file import parse_protocol
 
 TEXT = (Path(__file__).parents[2] / "docs" / "reference" / "protocols.md").read_text(encoding="utf-8")

@@ -7,18 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from worker.job_spec import JobSpec, Priority, Route
-from worker.protocols import (
-    InactiveError,
-    Protocol,
-    beyond_bundled,
-    inactive,
-    model_of,
-    read_protocol,
-    routes_of,
-    unknown_destinations,
-    watched,
-    work_facts,
-)
+from worker.protocols import Protocol, beyond_bundled, inactive, read_protocol, routes_of, unknown_destinations, watched
+from worker.protocols.on_this_node import InactiveError, model_of, work_facts
 from worker.settings import Settings
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from dicom_node.listener import Listener
-from dicom_node.scu.c_store import Peer, send
+from dicom_node.scu.association import Peer
+from dicom_node.scu.c_store import send
 from dicom_node.store import Store
 from dicom_node.synthesis import write_slices
 from dicom_node.uids import SeriesKey

@@ -18,7 +18,8 @@ from dicom_node.store import Outcome, Store
 from tests.dicom_node.conftest import data_set, small_instance, wait_until
 from tests.dicom_node.test_listener import send_data_sets
 from tests.support.web import BOUNDARY, body, part10
-from worker.servers.http import HttpLimits, serving
+from worker.servers.http import serving
+from worker.servers.http_guard import HttpLimits
 from worker.servers.stow import stow_routes
 from worker.settings import Settings
 

@@ -77,6 +77,25 @@ def test_structures_are_made_of_structures() -> None:
     assert made[4].extent.volume_ml == pytest.approx(ptv.sum() * 3 / 1000)
 
 
+def test_unions_intersections_and_differences_of_structures() -> None:
+    one, two, three = box((0, 2), (0, 2), (0, 4)), box((0, 2), (1, 3), (0, 4)), box((0, 2), (0, 4), (0, 1))
+    derived = (
+        Derived(name="union", union=("one", "two")),
+        Derived(name="intersection", union=("one",), intersect=("two", "three")),
+        Derived(name="difference", union=("one",), subtract=("two", "three")),
+        Derived(name="itself", union=("one",)),
+        Derived(name="one in two", union=("one",), intersect=("two",)),
+    )
+    prompts = [Prompt(text=name) for name in ("one", "two", "three")]
+    union, intersection, difference, itself, one_in_two = done([one, two, three], prompts, derived)[3:]
+    assert union.sum() == 24
+    assert intersection.sum() == 2
+    assert difference.sum() == 6
+    assert itself.sum() == 16
+    cropped = done([one, two], [Prompt(text="one", finish=Finish(crop_to="two")), Prompt(text="two")])[0]
+    assert np.array_equal(cropped, one_in_two)
+
+
 def test_circles_and_strangers_are_refused_by_name() -> None:
     mask = box((1, 2), (1, 2), (1, 2))
     round_about = [Prompt(text="a", finish=Finish(crop_to="b")), Prompt(text="b", finish=Finish(crop_to="a"))]

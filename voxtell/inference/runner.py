@@ -53,7 +53,7 @@ class Runner:
         if compiled:
             self._encode = torch.compile(network.encoder)
         with torch.inference_mode():
-            self._kernels = network.kernels()
+            self._kernels = network.decoder.kernels()
 
     def fill(
         self,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from voxtell.model.encoder import build_encoder
-from voxtell.model.mask_decoder import MaskDecoder, StageKernels
+from voxtell.model.mask_decoder import MaskDecoder
 from voxtell.model.plans import Plans
 from voxtell.model.prompt_decoder import PromptDecoder, sine_positions
 
@@ -66,10 +66,6 @@ class VoxTell(nn.Module):
         queries = self.project_text_embed(text).transpose(0, 1)
         queries = self.transformer_decoder(queries, self.project_bottleneck_embed(memory), self.pos_embed)
         return [project(queries.transpose(0, 1)) for project in self.project_to_decoder_channels]
-
-    def kernels(self) -> list[StageKernels]:
-        """Returns the mask decoder's linear maps, which `decoder.share` and `decoder` take."""
-        return self.decoder.kernels()
 
     def drop_unused(self) -> None:
         """Frees the weights that every published checkpoint has and nothing reads (`UNUSED`), a quarter of them."""

@@ -15,9 +15,6 @@ from voxtell.model.plans import Plans
 from voxtell.training.dataset import DatasetError
 from voxtell.training.widen import widen
 
-LIMIT_BYTES = 12_000_000
-"""The bundled model travels with the package; larger ones are for a model directory of their own."""
-
 
 def export(run: Path, out: Path, card: Card | None = None) -> Path:
     """Write `plans.json` and `model.safetensors` (averaged weights, half precision) of the run's last saved state to

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from dicom_node.errors import DicomNodeError
-from dicom_node.scu.c_store import Peer, echo
+from dicom_node.scu.association import Peer, echo
 from dicom_node.tls import client_context
 from worker.cli.destinations import answers, not_taken, senders_of
 from worker.cli.printing import print_json

@@ -14,37 +14,21 @@ docs/reference/protocols.md describes the files for people.
 """
 
 from worker.protocols.attributes import Candidate
-from worker.protocols.conditions import Answer, Condition, Finding, Match, decisive
-from worker.protocols.folder import ProtocolFolder, problems_in, read_folder, ship_protocols
-from worker.protocols.on_this_node import (
-    InactiveError,
-    beyond_bundled,
-    inactive,
-    model_of,
-    routes_of,
-    unknown_destinations,
-    watched,
-    work_facts,
-)
-from worker.protocols.preferences import Choose
-from worker.protocols.protocol import FromReport, Protocol
+from worker.protocols.conditions import Answer, Finding, Match, decisive
+from worker.protocols.folder import problems_in, read_folder, ship_protocols
+from worker.protocols.on_this_node import beyond_bundled, inactive, routes_of, unknown_destinations, watched
+from worker.protocols.protocol import Protocol
 from worker.protocols.yaml_file import protocol_files, read_protocol
 
 __all__ = [
     "Answer",
     "Candidate",
-    "Choose",
-    "Condition",
     "Finding",
-    "FromReport",
-    "InactiveError",
     "Match",
     "Protocol",
-    "ProtocolFolder",
     "beyond_bundled",
     "decisive",
     "inactive",
-    "model_of",
     "problems_in",
     "protocol_files",
     "read_folder",
@@ -53,5 +37,4 @@ __all__ = [
     "ship_protocols",
     "unknown_destinations",
     "watched",
-    "work_facts",
 ]

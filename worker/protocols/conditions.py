@@ -16,7 +16,6 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from worker.protocols.attributes import DAMAGE as DAMAGE
 from worker.protocols.attributes import UNREADABLE, AttributeName, Candidate, Values
 
 _GROUPS = ("all", "any", "not")

@@ -13,28 +13,17 @@ Text in, prompts out: the package imports nothing else of `worker` (a contract o
 """
 
 from worker.report_language.errors import LanguageError, NotAReportError, ReportError, ReportTooLargeError
-from worker.report_language.extract import DEFAULT_LIMIT, ExtractedPrompt, LeftOut, ReportPrompts, prompts_from_text
-from worker.report_language.language.data_files import (
-    DEFAULT_LANGUAGE,
-    ReportLanguage,
-    known_languages,
-    load_language,
-)
-from worker.report_language.language.rules import Reason
+from worker.report_language.extract import ExtractedPrompt, LeftOut, prompts_from_text
+from worker.report_language.language.data_files import ReportLanguage, load_language
 
 __all__ = [
-    "DEFAULT_LANGUAGE",
-    "DEFAULT_LIMIT",
     "ExtractedPrompt",
     "LanguageError",
     "LeftOut",
     "NotAReportError",
-    "Reason",
     "ReportError",
     "ReportLanguage",
-    "ReportPrompts",
     "ReportTooLargeError",
-    "known_languages",
     "load_language",
     "prompts_from_text",
 ]

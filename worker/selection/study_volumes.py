@@ -21,7 +21,7 @@ from dicom_node.series import Outline, outlines
 from worker.errors import WorkerError
 from worker.identity import digest_of
 from worker.protocols import Candidate
-from worker.protocols.conditions import DAMAGE
+from worker.protocols.attributes import DAMAGE
 
 log = structlog.get_logger(__name__)
 

@@ -30,8 +30,6 @@ from worker.servers.http_guard import HttpGuard, HttpLimits
 from worker.servers.http_problems import answer_with_problems
 from worker.settings import PREFIX, Settings
 
-__all__ = ["HttpLimits", "front", "serving", "token_of"]
-
 log = structlog.get_logger(__name__)
 
 _START_SECONDS: Final = 10.0

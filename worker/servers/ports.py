@@ -13,7 +13,8 @@ from dicom_node.store import Store
 from worker.destinations import listener_tls
 from worker.report_language.formats.report_file import MAX_BYTES
 from worker.reports.inbox import ReportInbox
-from worker.servers.http import HttpLimits, serving, token_of
+from worker.servers.http import serving, token_of
+from worker.servers.http_guard import HttpLimits
 from worker.servers.mllp import ReportReceiver
 from worker.servers.reports import report_routes
 from worker.servers.stow import stow_routes

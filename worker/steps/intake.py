@@ -28,8 +28,8 @@ from functools import partial
 import structlog
 
 from dicom_node.errors import StoreError
-from dicom_node.listener import Arrival, AssociationEnd
 from dicom_node.removal import Clearing
+from dicom_node.scp.arrivals import Arrival, AssociationEnd
 from dicom_node.store import Outcome, Store
 from dicom_node.uids import SeriesKey
 from worker.errors import BrokerError

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from worker.cli import report
 from worker.ledger import Ledger
 from worker.protocols.protocol import FromReport
-from worker.report_language import LanguageError, known_languages, load_language, prompts_from_text
+from worker.report_language import LanguageError, load_language, prompts_from_text
 from worker.report_language.formats.read import report_text
 from worker.report_language.language import data_files
+from worker.report_language.language.data_files import known_languages
 from worker.report_language.language.lexicon import load_lexicon
 from worker.report_language.language.rules import load_rules
 from worker.reports.inbox import ReportInbox

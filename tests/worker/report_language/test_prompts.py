@@ -2,7 +2,8 @@
 
 import pytest
 
-from worker.report_language import DEFAULT_LIMIT, prompts_from_text
+from worker.report_language import prompts_from_text
+from worker.report_language.extract import DEFAULT_LIMIT
 
 
 def phrases(text: str) -> list[str]:
