@@ -1,6 +1,9 @@
-"""From report text to prompts: the story of the package on one screen.
+"""From report text to prompts: the whole way on one screen. Pure functions, safe in any thread.
 
-text -> tokens -> sentences in their section -> findings with their place -> context -> prompts, and the rest
+    text -> tokens -> sentences in their section -> findings with their place -> context -> prompts, and the rest
+
+A finding becomes a prompt when it is present (not negated, historical, ...), can be drawn, is not the repetition of an
+earlier one, and the limit is not reached. Everything else is left out with its reason.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,13 +59,13 @@ class ReportPrompts:
     left_out: tuple[LeftOut, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Gives the same as plain lists and dictionaries: `{"prompts": [...], "left_out": [...]}`."""
+        """Returns the same as JSON values: `{"prompts": [...], "left_out": [...]}`."""
         return {"prompts": [asdict(one) for one in self.prompts], "left_out": [asdict(one) for one in self.left_out]}
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A finding of the report before the choice."""
+    """A finding of the report before the choice; `reason` is why it gives no prompt, as far as its sentence tells."""
 
     prompt: ExtractedPrompt
     reason: Reason | None
@@ -85,11 +88,13 @@ def prompts_from_text(
     right upper lobe" (side "right", site "right upper lobe", finding "nodule") and leaves out "pleural effusion" as
     negated. The work is linear in the length of the text.
 
-    `language`: of the report, None: English. `limit`: the largest number of prompts. `include_uncertain`: prompts of
-    "possible" findings too.
+    Args:
+        language: words and rules of the report's language; None: English.
+        limit: the largest number of prompts.
+        include_uncertain: whether "possible" findings give prompts, too.
 
     Raises:
-        ReportTooLargeError: the text has more than MAX_CHARACTERS.
+        ReportTooLargeError: when the text has more than MAX_CHARACTERS.
     """
     language = language or load_language()
     chosen: list[_Found] = []
@@ -110,7 +115,11 @@ def prompts_from_text(
 
 
 def _repeats(found: _Found, earlier: _Found) -> bool:
-    """Whether a finding names again what an earlier one named as precisely ("The nodule ...", the impression)."""
+    """Whether a finding repeats an earlier one of the same concept.
+
+    "8 mm nodule in the right upper lobe. The nodule is solid." names one nodule, and "IMPRESSION: Right upper lobe
+    nodule." repeats it. A finding with a more precise place or other looks, or "another nodule", is no repetition.
+    """
     if found.prompt.finding != earlier.prompt.finding:
         return False
     if found.prompt.prompt == earlier.prompt.prompt:
@@ -121,12 +130,14 @@ def _repeats(found: _Found, earlier: _Found) -> bool:
 
 
 def _findings(text: str, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
+    """Yields every finding that the report names, in the order of the text."""
     tokens = lexicon.tokens(text)
     for sentence in sentences(text, tokens, lexicon, rules):
         yield from _of_sentence(text, as_item(sentence, lexicon), lexicon, rules)
 
 
 def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
+    """Yields the findings of one sentence; "The spleen is normal." gives the spleen, with the reason `normal`."""
     chunks = chunk(sentence.tokens, lexicon)
     titled = titled_organ(chunk(sentence.title, lexicon), lexicon) is not None
     found = mentions(chunks, lexicon, titled=titled)
@@ -158,7 +169,7 @@ def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) 
 
 
 def _told(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> tuple[frozenset[str], bool, bool]:
-    """The looks of a finding, whether it is told as known ("the nodule") and whether as another one."""
+    """The looks of a finding ("solid"), whether it is named as known ("the nodule"), and whether as another one."""
     before = chunks[max(mention.start - 1, 0) : mention.head]
     looks = frozenset(piece.concept for piece in before if piece.kind in DESCRIPTION)
     concepts = {piece.concept for piece in before}
@@ -174,7 +185,10 @@ def _normal(writer: PromptWriter) -> Iterator[_Found]:
 
 
 def _is_heading(mention: Mention, found: Sequence[Mention], chunks: Sequence[Chunk]) -> bool:
-    """Whether the finding only heads others: "Masses or nodules: 5 mm nodule in the left lung"."""
+    """Whether the finding only heads others and is none itself.
+
+    In "Masses or nodules: 5 mm nodule in the left lung" only the second nodule counts.
+    """
     colon = next((i for i in range(min(_LONGEST_HEADING, len(chunks))) if chunks[i].concept == ":"), 0)
     if mention.head > colon or not colon or any(start > colon for start, _ in mention.kept):
         return False

@@ -1,6 +1,7 @@
 """How well prompts agree with labelled reports: precision, recall, and negated findings that came through.
 
-Three kinds of labels, told by the files of the folder:
+`python -m worker.report_language evaluate FOLDER` prints the scores; the node itself never uses them. There are four
+kinds of labels, told apart by the files of the folder:
 - `*labels.csv`: a report per row with 0/1 labels (the labels of evaluation.toml). A prompt counts for the labels it
   means; a label that no prompt means is missed.
 - `prompt_gold.json` next to it: findings marked by hand with status and verbatim evidence. A prompt is right when it
@@ -49,10 +50,12 @@ class Score:
 
     @property
     def precision(self) -> float:
+        """Right prompts among all prompts, 0 to 1; 1 where there is none."""
         return self.right / found if (found := self.right + len(self.wrong)) else 1.0
 
     @property
     def recall(self) -> float:
+        """Right prompts among the findings that should have given one, 0 to 1; 1 where there is none."""
         return self.right / there if (there := self.right + len(self.missed)) else 1.0
 
     def lines(self) -> Iterator[str]:
@@ -73,7 +76,7 @@ def evaluate(folder: Path, language: ReportLanguage | None = None) -> list[Score
     """Scores every labelled set in a folder; `language` is that of the reports, None: English.
 
     Raises:
-        NotAReportError: the folder holds no labelled reports.
+        NotAReportError: when the folder holds no labelled reports.
     """
     read = partial(prompts_from_text, language=language, limit=_NO_LIMIT)
     scores: list[Score] = []
@@ -96,6 +99,7 @@ def evaluate(folder: Path, language: ReportLanguage | None = None) -> list[Score
 
 
 def _labels(rows: list[dict[str, str]], name: str, read: _Reader) -> Score:
+    """Scores reports with 0/1 labels; a prompt that the report also denies counts as let through."""
     score = Score(name)
     meanings = tomllib.loads(Path(__file__).with_name("evaluation.toml").read_text("utf-8"))["labels"]
     for row in rows:
@@ -116,6 +120,7 @@ def _labels(rows: list[dict[str, str]], name: str, read: _Reader) -> Score:
 
 
 def _means(prompt: ExtractedPrompt, meaning: dict[str, list[str]]) -> bool:
+    """Whether a prompt means a label: by the concept of its finding, and by its words."""
     return prompt.finding in meaning["findings"] and _means_text(prompt.prompt.lower(), meaning)
 
 
@@ -125,6 +130,7 @@ def _means_text(phrase: str, meaning: dict[str, list[str]]) -> bool:
 
 
 def _gold(texts: dict[str, str], marked: dict[str, list[dict[str, Any]]], name: str, read: _Reader) -> Score:
+    """Scores reports whose findings are marked by hand, with status and evidence."""
     score = Score(name)
     for report, text in texts.items():
         result = read(text)
@@ -151,6 +157,7 @@ def _gold(texts: dict[str, str], marked: dict[str, list[dict[str, Any]]], name: 
 
 
 def _is_left_out(result: ReportPrompts, entry: dict[str, Any], reason: str) -> bool:
+    """Whether a marked finding was seen and left out for this reason."""
     return any(one.reason == reason and _same(one.text, one.sentence, entry) for one in result.left_out)
 
 
@@ -162,14 +169,17 @@ def _same(phrase: str, sentence: str, entry: dict[str, Any]) -> bool:
 
 
 def _alike(phrase: str, other: str) -> bool:
+    """Whether two phrases share a word of four letters or more, by its stem."""
     return bool(_stems(phrase) & _stems(other))
 
 
 def _stems(text: str) -> set[str]:
+    """The first six letters of each word of four or more, so that "calcified" and "calcification" count as one."""
     return {word[:_STEM] for word in _WORD.findall(text.lower())}
 
 
 def _bioc(path: Path, read: _Reader) -> Score:
+    """Scores the annotated mentions of a BioC file; a mention that was left out is neither right nor missed."""
     score = Score(path.name)
     for passage in ElementTree.parse(path).iter("passage"):  # noqa: S314 - the user's own test data
         text = passage.findtext("text") or ""
@@ -189,11 +199,13 @@ def _bioc(path: Path, read: _Reader) -> Score:
 
 
 def _covers(found: ExtractedPrompt | LeftOut, term: str) -> bool:
+    """Whether a prompt, or what was left out, shares a word with the term."""
     phrase = found.prompt if isinstance(found, ExtractedPrompt) else found.text
     return _alike(phrase, term)
 
 
 def _worded(path: Path, read: _Reader) -> Score:
+    """Scores the reports of a YAML file, labelled by the words that prompts must hold."""
     score = Score(f"{path.parent.name}/{path.name}")
     for report in yaml.safe_load(path.read_text("utf-8")):
         prompts = read(report["text"]).prompts

@@ -1,9 +1,11 @@
 """What the words around a finding say about it: negated, uncertain, historical, resolved.
 
-The scope of a trigger begins where it stands and goes over the findings after or before it; a stop ("but", "there is")
-ends it, after the idea of NegEx (Chapman et al., J Biomed Inform 2001, 34:301) and ConText (Harkema et al., J Biomed
-Inform 2009, 42:839).
-The longest phrase wins, so that "no change" is not read as "no".
+A trigger ("no", "history of") has a scope: the findings after it, before it, or both, as far as a stop ("but", "there
+is"). The idea is that of NegEx (Chapman et al., J Biomed Inform 2001, 34:301) and ConText (Harkema et al., J Biomed
+Inform 2009, 42:839). The longest phrase wins, so that "no change" is not read as "no".
+
+    "No nodule, but a cyst."      scope of "no": "No nodule,"      -> nodule negated, cyst present
+    "A nodule is not seen."       scope of "not seen", backwards   -> nodule negated
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from worker.report_language.language.patterns import PhrasePatterns
 from worker.report_language.language.rules import Direction, Reason, Rules, Trigger
 from worker.report_language.language.tokens import Token
 
-# Of several reasons the first is told; the strongest denial comes first.
+# Where several reasons hold, the first of these is given: the strongest denial.
 _ORDER = (
     Reason.TECHNIQUE, Reason.RECOMMENDATION, Reason.RESOLVED, Reason.NEGATED, Reason.NORMAL, Reason.HISTORICAL,
     Reason.COMPARED, Reason.UNCERTAIN,
@@ -69,10 +71,10 @@ def trigger_scopes(tokens: Sequence[Token], rules: Rules, heads: Sequence[tuple[
 
 
 def reason_for(head: tuple[int, int], phrase: tuple[int, int], found: Sequence[Scope]) -> Reason | None:
-    """Tells why a finding gives no prompt; None when it is present.
+    """Returns why a finding gives no prompt; None when it is present.
 
-    `head` are the tokens of the finding itself, `phrase` those of all words that describe it. Of several reasons the
-    strongest denial is told: "No history of nodules" is negated.
+    `head` are the tokens of the finding itself, `phrase` those of all words that describe it. Where several reasons
+    hold, the strongest denial is returned: "No history of nodules" is negated, not historical.
     """
     reasons = set()
     for scope in found:
@@ -96,6 +98,7 @@ def is_denied(subject: int, heads: Sequence[tuple[int, int]], found: Sequence[Sc
 
 
 def _stops(tokens: Sequence[Token], rules: Rules) -> _Stops:
+    """Marks where scopes end: forward ones before the first word of a stop ("but"), backward ones after its last."""
     forward, backward = [False] * (len(tokens) + 1), [False] * (len(tokens) + 1)
     position = 0
     while position < len(tokens):
@@ -109,6 +112,7 @@ def _stops(tokens: Sequence[Token], rules: Rules) -> _Stops:
 
 
 def _scopes(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, stops: _Stops) -> list[Scope]:
+    """The scopes of the trigger at tokens `start` to `end`; one that goes both ways has two."""
     direction, reason = trigger.direction, trigger.reason
     if direction is Direction.SENTENCE:
         return [Scope(0, len(tokens), reason)]

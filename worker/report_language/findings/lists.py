@@ -1,4 +1,9 @@
-"""Lists under one finding: "Nodules: RUL 5 mm, LLL 4 mm" names two nodules, each with its own place."""
+"""Lists under one finding, where every item is a finding of its own with its own place.
+
+    "Nodules: RUL 5 mm, LLL 4 mm"  ->  "nodules in the RUL", "nodules in the LLL"
+
+The heading may also be the line above the items, or a title. `mentions` asks `listed` for each finding of a sentence.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,9 +32,9 @@ _LONGEST_OPENING = 6  # chunks from the finding to its colon
 def listed(chunks: Sequence[Chunk], kept: Sequence[Span], head: int, lexicon: Lexicon) -> list[Mention]:
     """Finds the items of a list under the finding `head`, each as a mention of it; empty when it heads no list.
 
-    "Nodules: RUL 5 mm, LLL 4 mm" has two items.
-    `kept` are the finding's own words up to the head. An item that does not plainly tell a place is no item: "none in
-    the left lung", "5 mm nodule in the lingula".
+    "Nodules: RUL 5 mm, LLL 4 mm" has two items, "RUL 5 mm" and "LLL 4 mm". `kept` are the finding's own words up to the
+    head. An item must name a place and nothing else of weight: "none in the left lung" and "5 mm nodule in the lingula"
+    are no items.
     """
     start = _list_start(chunks, head)
     if not start:
@@ -67,7 +72,7 @@ def as_item(sentence: Sentence, lexicon: Lexicon) -> Sentence:
 
 
 def _list_start(chunks: Sequence[Chunk], head: int) -> int:
-    """The position after the mark that opens the list of the finding `head`, or 0."""
+    """The position after the mark that opens the list of the finding `head`, or 0: after the colon of "Nodules:"."""
     at = head + 1
     while at < len(chunks) and at - head < _LONGEST_OPENING and chunks[at].kind in _BEFORE_COLON:
         at += 1
@@ -75,7 +80,10 @@ def _list_start(chunks: Sequence[Chunk], head: int) -> int:
 
 
 def _items(chunks: Sequence[Chunk], start: int) -> Iterator[Span]:
-    """The items from `start`: cut at a comma or semicolon, and at the "and" that follows a size."""
+    """Yields the items from `start`, cut at semicolons and full stops, and at commas and "and" that end an item.
+
+    "RUL 5 mm and LLL 4 mm" is cut at "and"; "right upper, middle and lower lobes" is one item.
+    """
     first = at = start
     while at < len(chunks):
         inside = aside_end(chunks, at)
@@ -90,7 +98,7 @@ def _items(chunks: Sequence[Chunk], start: int) -> Iterator[Span]:
 
 
 def _item_ends(chunks: Sequence[Chunk], at: int) -> bool:
-    """Whether the comma or "and" at `at` ends an item: not in "right upper, middle and lower lobes"."""
+    """Whether the comma or "and" at `at` ends an item: it does after a size or look, and not between positions."""
     before = chunks[at - 1]
     if before.kind in (WordKind.MEASURE, WordKind.MODIFIER) or before.concept == ")":
         return True
@@ -98,7 +106,10 @@ def _item_ends(chunks: Sequence[Chunk], at: int) -> bool:
 
 
 def _item(chunks: Sequence[Chunk], first: int, kept: Sequence[Span], head: int, lexicon: Lexicon) -> Mention | None:
-    """The finding `head` as the item from `first` tells it ("5 mm solid, in the RUL"), None when it tells no place."""
+    """The finding `head` with the place and looks of the item from `first`; None when the item names no place.
+
+    "Nodules: 5 mm solid, in the RUL" becomes a mention with the looks "solid" and the place "in the RUL".
+    """
     at = first
     looks: list[Span] = []
     while (
@@ -132,6 +143,11 @@ def _item(chunks: Sequence[Chunk], first: int, kept: Sequence[Span], head: int, 
 
 
 def _placed(chunks: Sequence[Chunk], place: Span, looks: list[Span], kept: Sequence[Span], head: int) -> Mention:
+    """The mention of an item; where the place goes depends on its words.
+
+    "in the RUL" stands behind the finding, "RUL" is worded by the template of sites, and "left pleural" stands before
+    the finding: "left pleural effusion".
+    """
     mention = Mention(head, head, head + 1)
     kinds = [chunks[i].kind for i in range(*place)]
     sided = has_side(chunks, [place])  # "Bilateral nodules: RUL, LLL": each has one side

@@ -1,7 +1,10 @@
-"""Phrases that name a finding: what stands before the finding and what of it the prompt keeps.
+"""Phrases that name a finding: which words before and after the finding belong to it, and which the prompt keeps.
 
-`[small] solid nodule [of 8 mm, is seen] in the right upper lobe`: the finding draws in the modifiers, sides and sites
-before it and the place after it (`places`); sizes, numbers and words of change are passed over and dropped.
+    "A small solid nodule of 8 mm is seen in the right upper lobe"
+       dropped      kept      passed over         place                ->  solid nodule in the right upper lobe
+
+A finding draws in the modifiers, sides and sites before it, and the place after it (`places`). Sizes, numbers and words
+of change are passed over and dropped. A state ("enlarged") is a finding only together with a site.
 """
 
 from collections.abc import Sequence
@@ -63,6 +66,7 @@ def mentions(chunks: Sequence[Chunk], lexicon: Lexicon, *, titled: bool = False)
 
 
 def _around(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> Mention:
+    """The finding at `head` with the words before it, from chunk `taken` on, and the places after it."""
     start = _start(chunks, head, taken)
     mention = Mention(head, start, head + 1)
     mention.kept = _kept(chunks, start, head, lexicon)
@@ -71,7 +75,10 @@ def _around(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) ->
 
 
 def _start(chunks: Sequence[Chunk], head: int, taken: int) -> int:
-    """Where the words that describe the head begin; `taken` chunks belong to the finding before."""
+    """Where the words that describe the head begin; the first `taken` chunks belong to the finding before.
+
+    "There is a small solid nodule": at "small". "left hilar and mediastinal nodes": at "left".
+    """
     at = head
     while at > taken:
         before = chunks[at - 1]
@@ -119,14 +126,16 @@ def _next_kept(chunks: Sequence[Chunk], at: int) -> Chunk:
 
 
 def _alike(first: Chunk, second: Chunk) -> bool:
-    """Whether `first and second` describe the same thing: two sides, two positions, two looks."""
+    """Whether `first and second` describe the same finding: two sides, two positions, two looks.
+
+    "solid and calcified nodule" joins two looks; in "calcified and right nodule" the words are unlike.
+    """
     if first.kind in (WordKind.SITE_ADJECTIVE, WordKind.POSITION, WordKind.SITE) and second.kind in (
         WordKind.SIDE,
         WordKind.SITE,
     ):
-        return (
-            True  # "subcarinal and right hilar nodes", "right upper and lower lobe nodules", "liver and lung lesions"
-        )
+        # "subcarinal and right hilar nodes", "right upper and lower lobe nodules", "liver and lung lesions"
+        return True
     if (
         first.kind in (WordKind.MODIFIER, WordKind.POSITION)
         and second.kind is WordKind.FINDING
@@ -144,7 +153,10 @@ def _alike(first: Chunk, second: Chunk) -> bool:
 
 
 def _kept(chunks: Sequence[Chunk], start: int, head: int, lexicon: Lexicon) -> list[Span]:
-    """The words before and of the head that the prompt keeps."""
+    """The words before the head, and the head, that the prompt keeps: of "2 small solid nodules" it is "solid nodules".
+
+    Dropped are sizes, measures, words of change and quantity, articles, asides, and numbers that count no site.
+    """
     kept: list[Span] = []
     aside = False
     for at in range(start, head + 1):
@@ -166,7 +178,10 @@ def _kept(chunks: Sequence[Chunk], start: int, head: int, lexicon: Lexicon) -> l
 
 
 def _still_joins(chunks: Sequence[Chunk], at: int, last: int) -> bool:
-    """Whether the join at `at` has like words on both sides once others are dropped; `last` is what was kept before."""
+    """Whether the "and" at `at` still has like words on both sides once others are dropped.
+
+    `last` is the chunk kept before it. "small and calcified nodule" loses "small", and so its "and".
+    """
     while chunks[last].kind is WordKind.JOIN:
         last -= 1
     while chunks[at].kind is WordKind.JOIN:
@@ -175,7 +190,7 @@ def _still_joins(chunks: Sequence[Chunk], at: int, last: int) -> bool:
 
 
 def _describes_finding(chunks: Sequence[Chunk], at: int) -> bool:
-    """Whether a state is the adjective of a finding ("enlarged lymph nodes")."""
+    """Whether the state at `at` is only the adjective of a finding, as in "enlarged lymph nodes"."""
     for piece in chunks[at + 1 :]:
         if piece.kind is WordKind.FINDING:
             return True
@@ -185,7 +200,10 @@ def _describes_finding(chunks: Sequence[Chunk], at: int) -> bool:
 
 
 def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> Mention | None:
-    """A state with the site it is told of: "dilated bile duct", "the spleen is enlarged"; None without a site."""
+    """The state at `head` with the site it is told of; None without a site.
+
+    The site follows ("dilated bile duct", one phrase) or is the subject ("the spleen is enlarged", a place apart).
+    """
     first = _after_looks(chunks, head)
     end = place_end(chunks, first, lexicon) or run_end(chunks, first, lexicon)[0]
     if any(chunks[i].kind is WordKind.SITE for i in range(head + 1, end)):
@@ -205,11 +223,11 @@ def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> 
 
 
 def _add_side_told_later(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> None:
-    """Draw in the side behind a predicate: "the ureters are dilated on the left"."""
+    """Draws in the side after a predicate, in place: "on the left" of "the ureters are dilated on the left"."""
     add_place(chunks, mention, lexicon)
     told = [chunks[i] for start, end in mention.place for i in range(start, end)]
     if not any(piece.side for piece in told) or any(piece.kind is WordKind.SITE for piece in told):
-        mention.place.clear()  # another site: a place of its own, or none of a thing to draw
+        mention.place.clear()  # no side, or a site of its own, which is not where the state is
 
 
 def _after_looks(chunks: Sequence[Chunk], head: int) -> int:
@@ -239,6 +257,7 @@ def _subject(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -
 
 
 def _ends_clause(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> bool:
+    """Whether a clause ends before `at`, so that a state there is told of what stands before it."""
     if at + 1 < len(chunks) and chunks[at].kind is WordKind.PREPOSITION and chunks[at + 1].kind is WordKind.MEASURE:
         return True  # "Ascending aorta aneurysmal at 5.1 cm"
     ends = at == len(chunks) or chunks[at].kind in (WordKind.MARK, WordKind.JOIN, WordKind.MEASURE)

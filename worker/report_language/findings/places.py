@@ -1,4 +1,11 @@
-"""Places in a sentence: "in the right upper and left lower lobes", and which finding they belong to."""
+"""Places in a sentence, and which finding they belong to.
+
+    "nodule is seen in the right upper and left lower lobes"  ->  place of "nodule": "in the right upper ... lobes"
+    "4 mm nodule RUL"                                         ->  place apart: "RUL"
+    "left pleural effusion"                                   ->  no place: the words describe the finding
+
+A place is a run of sides, positions and sites. Functions return the position after what they found, and 0 for nothing.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,7 +33,11 @@ _LONGEST_ASIDE = 12  # chunks in a parenthesis that may stand between a finding 
 
 @dataclass(slots=True)
 class Mention:
-    """A finding named in a sentence; spans count the chunks of the sentence."""
+    """A finding named in a sentence; positions and spans count the chunks of the sentence.
+
+    Of "2 small solid nodules in the right upper lobe" `head` is 3 ("nodules"), `start` 1 ("small"), `kept` [(2, 4)]
+    ("solid nodules") and `place` [(4, 8)] ("in the right upper lobe").
+    """
 
     head: int
     start: int  # of the words before the head that belong to it
@@ -71,7 +82,10 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
 
 
 def _finding_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
-    """The position after "the right iliac aneurysm" at `at`, or 0: a finding may lie in another that is known."""
+    """The position after a known finding in which another one lies, or 0.
+
+    "Thrombus in the right iliac aneurysm": the place of the thrombus is "the right iliac aneurysm".
+    """
     if at + 1 >= len(chunks) or chunks[at].kind is not WordKind.ARTICLE or chunks[at].concept not in lexicon.definite:
         return 0
     end, _ = run_end(chunks, at, lexicon)
@@ -87,7 +101,7 @@ def _second_place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int
 
 
 def _leads_on(chunks: Sequence[Chunk], at: int, mention: Mention, lexicon: Lexicon) -> bool:
-    """Whether what stands at `at` may stand between a finding and its place."""
+    """Whether the chunk at `at` may stand between a finding and its place: "is seen", "8 mm", a colon, "areas"."""
     piece = chunks[at]
     if piece.concept == ",":
         return _is_place_between_commas(chunks, at, lexicon)
@@ -117,7 +131,10 @@ def has_side(chunks: Sequence[Chunk], spans: Sequence[Span]) -> bool:
 
 
 def _add_bare_place(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) -> None:
-    """Draw in a place without a preposition: "4 mm nodule RUL", "infarct, left thalamus", "cyst upper pole"."""
+    """Draws in a place without a preposition, in place: "4 mm nodule RUL", "infarct, left thalamus", "cyst upper pole".
+
+    One with a site becomes `mention.apart`, so that the prompt is worded with a preposition: "nodule in the RUL".
+    """
     if (chunks[at].side and not has_side(chunks, mention.kept)) or lexicon.is_code(chunks[at].concept):
         start = at
     elif chunks[at].concept == "," and _is_list_place(chunks, at + 1, lexicon):
@@ -212,7 +229,10 @@ def place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
 
 
 def run_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> tuple[int, bool]:
-    """(end of the words of place from `at`, whether they name a place)."""
+    """Returns (end of the words of place from `at`, whether they name a place).
+
+    "the right upper lobe is" ends before "is" and names one; "upper" alone names none. It is one run without "and".
+    """
     end, named = at, False
     while end < len(chunks):
         kind = chunks[end].kind
@@ -240,7 +260,10 @@ def _is_unknown_of_site(chunks: Sequence[Chunk], at: int) -> bool:
 
 
 def _starts_clause(chunks: Sequence[Chunk], at: int) -> bool:
-    """Whether the place before `at` is the subject or the adjective of what follows, and no second place."""
+    """Whether the words before `at` belong to what follows and are no second place.
+
+    In "nodule in the left lung and the liver is enlarged" the liver is the subject of another clause.
+    """
     if at == len(chunks) or chunks[at].kind is not WordKind.FILLER:
         return at < len(chunks) and chunks[at].kind in (WordKind.FINDING, WordKind.STATE)
     return at + 1 < len(chunks) and chunks[at + 1].kind in (WordKind.WORD, WordKind.STATE, WordKind.MODIFIER)

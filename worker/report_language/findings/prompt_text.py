@@ -1,4 +1,17 @@
-"""The words of a prompt: the finding's phrase and place as the report wrote them, in one line."""
+"""The words of a prompt: a finding's phrase and place as the report wrote them, in one line.
+
+| the sentence says | prompt |
+|---|---|
+| 2 small solid nodules in the right upper lobe | solid nodules in the right upper lobe |
+| The left kidney contains a cyst. | cyst in the left kidney |
+| The spleen is mildly enlarged. | enlarged spleen |
+| KIDNEYS: 3 mm stone on the left | stone in the left kidney |
+| Left kidney: cyst in the upper pole | cyst in the upper pole of the left kidney |
+| C3-4: left foraminal disc protrusion | left foraminal disc protrusion at C3-4 |
+| LEFT: small effusion | left effusion |
+
+The words that join a finding and a place come from templates of the lexicon file ("{finding} in the {site}").
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -21,7 +34,7 @@ BILATERAL = "bilateral"  # the name that every lexicon gives to both sides
 
 @dataclass(frozen=True, slots=True)
 class PromptText:
-    """A finding as the prompt words it."""
+    """A prompt with the site and side that it names."""
 
     prompt: str
     site: str  # "right upper lobe", empty when none is named
@@ -92,7 +105,7 @@ class PromptWriter:
         return PromptText(finding, site, _side(named), self._key(mention, named))
 
     def _organ_for(self, mention: Mention) -> Chunk | None:
-        """The organ of the title, unless the finding's own name says where it is."""
+        """The organ of the title; None where the finding's own name says where it is ("Heart: cardiomegaly")."""
         located = self._chunks[mention.head].located
         return None if located else titled_organ(self._title_chunks, self._lexicon)
 
@@ -120,7 +133,7 @@ class PromptWriter:
         return self._title_words(organ) if organ else ""
 
     def _with_place(self, mention: Mention, finding: str) -> str:
-        """The finding with the place that the sentence names apart from it."""
+        """The finding with the place that the sentence names apart from it: "cyst" as "cyst in the left kidney"."""
         start, end = mention.apart or (0, 0)
         site = self._words([self._bare((start, end))])
         if self._kind(mention.head) is WordKind.STATE or self._kind(start) is not WordKind.PREPOSITION:
@@ -129,6 +142,11 @@ class PromptWriter:
         return f"{finding} {self._words([(start, end)])}"
 
     def _located(self, mention: Mention, finding: str, site: str, *, both: bool = False) -> str:
+        """A finding and a site joined by the lexicon's template for them.
+
+        "nodule" and "left lung": "nodule in the left lung"; "cysts" and "both kidneys": "cysts in both kidneys";
+        "protrusion" and "L4-5": "protrusion at L4-5"; the state "enlarged" and "spleen": "enlarged spleen".
+        """
         file = self._lexicon.file
         if self._kind(mention.head) is WordKind.STATE:
             return file.state_of.format(state=finding, site=site)
@@ -138,14 +156,20 @@ class PromptWriter:
         return template.format(finding=finding, site=site)
 
     def _are_parts(self, named: Sequence[Chunk]) -> bool:
-        """Whether the finding's place is only a part of some organ: "in the right lobe"."""
+        """Whether the finding's place is only a part of some organ, as "in the upper pole" is."""
         sites = [piece.concept for piece in named if piece.kind in (WordKind.SITE, WordKind.SITE_ADJECTIVE)]
         return bool(sites) and all(site in self._lexicon.parts for site in sites)
 
     def _pieces(self, spans: Sequence[Span]) -> list[Chunk]:
+        """The chunks of the spans, in their order."""
         return [self._chunks[i] for start, end in spans for i in range(start, end)]
 
     def _key(self, mention: Mention, named: Sequence[Chunk], organ: Chunk | None = None) -> frozenset[str]:
+        """The concepts of site and side by which a repeated finding is recognised.
+
+        "RUL nodule" and "nodule in the right upper lobe" share theirs. `named` are the chunks of the finding's place,
+        `organ` that of the title.
+        """
         head = self._chunks[mention.head]
         words = [self._words([(mention.head, mention.head + 1)])] if head.concept in self._lexicon.told_apart else []
         words += head.within
@@ -168,6 +192,7 @@ class PromptWriter:
         return [*words, piece.side] if piece.side else words
 
     def _title_words(self, organ: Chunk) -> str:
+        """The words of the title that name the organ, in lower case but for site codes: "left kidney", "L4", "RUL"."""
         words = self._text[self._title[organ.start].start : self._title[organ.end - 1].end]
         code = self._lexicon.is_code(organ.concept) or (
             organ.side and organ.kind is WordKind.SITE and organ.end - organ.start == 1
@@ -208,7 +233,10 @@ class PromptWriter:
         return start, end
 
     def _words(self, spans: Sequence[Span]) -> str:
-        """The report's own words of the spans in one line, in lower case except for abbreviations."""
+        """The report's own words of the spans in one line, without asides, in lower case except for abbreviations.
+
+        "Solid Nodule in the RUL (image 4)" is "solid nodule in the RUL".
+        """
         words: list[str] = []
         for start, end in spans:
             for first, last in self._without_asides(start, end):
@@ -218,7 +246,7 @@ class PromptWriter:
         return joined.replace(" ,", ",")
 
     def _without_asides(self, start: int, end: int) -> Iterator[Span]:
-        """The span without what stands in parentheses: "frontal lobe (18 mm) and pons"."""
+        """Yields the parts of the span outside parentheses: of "frontal lobe (18 mm) and pons" these are two."""
         at = start
         while at < end:
             aside = aside_end(self._chunks, at)
@@ -230,7 +258,7 @@ class PromptWriter:
             yield start, end
 
     def _cased(self, word: str) -> str:
-        """A word in lower case, an abbreviation ("RUL", "IVb") as it is."""
+        """A word in lower case, an abbreviation ("RUL", "IVb") as it is; in a sentence all in capitals none is one."""
         capitals = sum(letter.isupper() for letter in word)
         short = len(word) <= _LONGEST_ABBREVIATION and (word.isupper() or capitals > 1)
         article = word.casefold() in self._lexicon.file.words.articles
@@ -274,12 +302,13 @@ def _is_one_place(organs: Sequence[Chunk], title: Sequence[Chunk], lexicon: Lexi
 
 
 def _counts(title: Sequence[Chunk], at: int, site: Chunk, lexicon: Lexicon) -> bool:
+    """Whether the chunk at `at` is the number of the site before it: the 6 of "Segment 6", the II of "Segment II"."""
     roman = title[at].kind is WordKind.POSITION and site.concept in lexicon.numbered
     return roman or is_numbered(title, at, lexicon)
 
 
 def _merged(spans: Sequence[Span]) -> list[Span]:
-    """Spans that touch made one."""
+    """The spans with those that touch made one: [(1, 2), (2, 4), (6, 7)] becomes [(1, 4), (6, 7)]."""
     merged: list[Span] = []
     for start, end in spans:
         if merged and merged[-1][1] == start:
@@ -290,5 +319,6 @@ def _merged(spans: Sequence[Span]) -> list[Span]:
 
 
 def _side(chunks: Sequence[Chunk]) -> str:
+    """The side that the chunks name: left, right, "" for none, and bilateral for both."""
     sides = {piece.side for piece in chunks if piece.side}
     return BILATERAL if len(sides) > 1 else next(iter(sides), "")

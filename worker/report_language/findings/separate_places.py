@@ -1,4 +1,9 @@
-"""Places that a sentence names apart from its findings: "The left kidney contains a cyst"."""
+"""Places that a sentence names apart from its findings, before them.
+
+"The left kidney contains a cyst"        ->  cyst: apart "left kidney"
+"In the left lung, there is a nodule"    ->  nodule: apart "in the left lung"
+"Both kidneys show parapelvic cysts"     ->  cysts: apart "both kidneys", which says more than "parapelvic"
+"""
 
 from collections.abc import Sequence
 
@@ -38,7 +43,10 @@ def add_separate_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexic
 
 
 def _tells_more(chunks: Sequence[Chunk], place: Span, mention: Mention, sites: Sequence[str], lexicon: Lexicon) -> bool:
-    """Whether a place before says more of the finding's own site: "Both kidneys show parapelvic cysts", a level."""
+    """Whether the place before a finding says more than the finding's own site: a side of the same organ, or a level.
+
+    "Both kidneys show parapelvic cysts": "both kidneys" gives the side. `sites` are the concepts of the own site.
+    """
     if any(lexicon.is_code(chunks[i].concept) for i in range(*place)):
         return lexicon.code_sites.issuperset(sites)
     sided = has_side(chunks, [place]) and not has_side(chunks, mention.kept)
@@ -46,11 +54,15 @@ def _tells_more(chunks: Sequence[Chunk], place: Span, mention: Mention, sites: S
 
 
 def _is_same_organ(chunks: Sequence[Chunk], place: Span, sites: Sequence[str]) -> bool:
+    """Whether the place names the same organs as `sites`: "kidneys" and "parapelvic" are one concept."""
     return {chunks[i].concept for i in range(*place) if chunks[i].kind is WordKind.SITE} == set(sites)
 
 
 def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention], lexicon: Lexicon) -> Span | None:
-    """The nearest place before `start` in the same clause that belongs to no other finding."""
+    """The nearest place before `start` in the same clause; None where there is none, or it belongs to another finding.
+
+    Whole regions ("the abdomen") and places before a turn ("although") do not count.
+    """
     at = start - 1
     while at >= 0 and not _ends_clause(chunks, at):
         if chunks[at].concept in lexicon.turns:
@@ -96,7 +108,10 @@ def _joined_place(chunks: Sequence[Chunk], first: int) -> int:
 
 
 def _owns(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) -> bool:
-    """Whether a place is part of a finding's phrase; that of a state is free: "dilated bile duct with a stone"."""
+    """Whether the place at `at` is part of a finding's phrase.
+
+    That of a state with a companion is free: in "dilated bile duct with a stone" the stone lies in the bile duct.
+    """
     followed = mention.end < len(chunks) and chunks[mention.end].concept in lexicon.companions
     if chunks[mention.head].kind is WordKind.STATE and followed:
         return False
@@ -120,6 +135,7 @@ def _ends_clause(chunks: Sequence[Chunk], at: int) -> bool:
 
 
 def _after_place(chunks: Sequence[Chunk], end: int, lexicon: Lexicon) -> int:
+    """The position after the words of place that go on at `end`: the 7 of "segment 7"."""
     while end < len(chunks) and (chunks[end].kind in WHERE or is_numbered(chunks, end, lexicon)):
         end += 1
     return end

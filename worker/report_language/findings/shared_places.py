@@ -1,4 +1,9 @@
-"""Places that two findings of a sentence share: "nodules and consolidation in the left lung"."""
+"""Places that two findings of a sentence share.
+
+"nodules and consolidation in the left lung"     ->  both in the left lung
+"left basal atelectasis/effusion"                ->  both left basal
+"right renal lesion consistent with a cyst"      ->  one thing under two names: a right renal cyst
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -51,6 +56,7 @@ def _is_joined(chunks: Sequence[Chunk], first: Mention, second: Mention) -> bool
 
 
 def _names_place(chunks: Sequence[Chunk], mention: Mention) -> bool:
+    """Whether the finding's own words name a side or site: "right renal" of "right renal lesion"."""
     return any(chunks[i].kind in NAMES_PLACE for start, end in mention.kept for i in range(start, end))
 
 
@@ -69,7 +75,10 @@ def _is_other_name(chunks: Sequence[Chunk], start: int, end: int, lexicon: Lexic
 
 
 def _share_as_one(chunks: Sequence[Chunk], first: Mention, second: Mention) -> None:
-    """Give the place of one to the other: "right renal lesion consistent with a cyst" names a right renal cyst."""
+    """Gives the place of one finding to the other, in place, whichever has none.
+
+    "Right renal lesion consistent with a cyst": the cyst gets "right renal".
+    """
     for giver, taker in ((first, second), (second, first)):
         if taker.place or taker.apart or _names_place(chunks, taker) or chunks[taker.head].located:
             continue

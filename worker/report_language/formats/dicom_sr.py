@@ -38,7 +38,7 @@ def sr_text(file: ReportFile) -> str:
         Site: Left lung.
 
     Raises:
-        NotAReportError: the file is damaged, or no structured report.
+        NotAReportError: when the file is damaged, or no structured report.
     """
     try:
         document = dcmread(BytesIO(file.content))
@@ -55,7 +55,7 @@ def sr_links(file: ReportFile) -> ReportLinks:
     """Reads Study Instance UID, Accession Number and Patient ID from the header.
 
     Raises:
-        NotAReportError: the file is damaged.
+        NotAReportError: when the file is damaged.
     """
     try:
         header = dcmread(BytesIO(file.content), stop_before_pixels=True, specific_tags=_LINKS)
@@ -66,6 +66,7 @@ def sr_links(file: ReportFile) -> ReportLinks:
 
 
 def _lines(item: Dataset, depth: int) -> Iterator[str]:
+    """Yields the lines of the content tree below an item, containers as titles, down to 32 levels."""
     for child in item.get("ContentSequence", None) or [] if depth < _DEEPEST else []:
         title = _meaning(child.get("ConceptNameCodeSequence"))
         value_type = child.get("ValueType", "")
@@ -78,6 +79,7 @@ def _lines(item: Dataset, depth: int) -> Iterator[str]:
 
 
 def _value(item: Dataset, value_type: str, title: str) -> Iterator[str]:
+    """Yields the lines of one value: "Finding: 8 mm nodule", "Site: Left lung.", "Diameter: 8 millimeter."."""
     if value_type == "TEXT":
         # Basic Text SR names its paragraphs "Finding", "Impression": titles whose text may have several lines.
         text = str(item.get("TextValue", ""))
@@ -92,6 +94,7 @@ def _value(item: Dataset, value_type: str, title: str) -> Iterator[str]:
 
 
 def _meaning(sequence: Any) -> str:
+    """The Code Meaning of the first item of a code sequence; "" if there is none."""
     return str(sequence[0].get("CodeMeaning", "")) if sequence else ""
 
 

@@ -30,7 +30,7 @@ def fhir_text(file: ReportFile) -> str:
     "CONCLUSION: Cyst in the left kidney."
 
     Raises:
-        NotAReportError: the file is no valid DiagnosticReport, or one that was cancelled or entered in error.
+        NotAReportError: when the file is no valid DiagnosticReport, or one that was cancelled or entered in error.
     """
     name = file.name
     try:
@@ -55,7 +55,7 @@ def fhir_links(file: ReportFile) -> ReportLinks:
     """Reads the identifiers of study, order and patient, in the report, in what it contains, or beside it in a Bundle.
 
     Raises:
-        NotAReportError: the file is no valid FHIR resource.
+        NotAReportError: when the file is no valid FHIR resource.
     """
     try:
         resources = list(_resources(json.loads(file.text)))
@@ -75,6 +75,7 @@ def fhir_links(file: ReportFile) -> ReportLinks:
 
 
 def _parts(report: dict[str, Any]) -> Iterator[str]:
+    """Yields the texts of one report: what is attached as text or HTML, else the narrative; then the conclusion."""
     forms = [form for form in report.get("presentedForm") or [] if str(form.get("contentType", "")).startswith("text/")]
     for form in forms:
         text = base64.b64decode(form.get("data") or "", validate=True).decode("utf-8", errors="replace")
@@ -86,6 +87,7 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _resources(resource: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yields a resource, the entries of a Bundle, and what each of them contains."""
     for one in (resource, *(entry["resource"] for entry in resource.get("entry") or () if "resource" in entry)):
         yield one
         yield from one.get("contained") or ()
@@ -99,11 +101,13 @@ def _identifiers(resource: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _study_uid(identifier: dict[str, Any]) -> str:
+    """The value of an identifier that is a DICOM UID; "" for others."""
     value = str(identifier["value"])
     return value if identifier.get("system") == _DICOM_UID else ""
 
 
 def _is_accession(identifier: dict[str, Any]) -> bool:
+    """Whether an identifier is an accession number, by its type or by the name of its system."""
     codes = {coding.get("code") for coding in identifier.get("type", {}).get("coding") or ()}
     return _ACCESSION in codes or "accession" in str(identifier.get("system", "")).lower()
 

@@ -20,6 +20,8 @@ def without_markup(html: str) -> str:
 
 
 class _Paragraphs(HTMLParser):
+    """Collects the text, with a line break where a block begins."""
+
     def __init__(self) -> None:
         super().__init__()
         self.parts: list[str] = []

@@ -68,6 +68,7 @@ def observed_text(message: str) -> str:
 
 
 def _unescaped(match: re.Match[str]) -> str:
+    r"""The character that an escape stands for: "|" for `\F\`; a blank for one that is unknown, such as `\H\`."""
     return _ESCAPES.get(match.group(1), " ")
 
 
@@ -84,7 +85,7 @@ def header(message: str) -> hl7.Message:
     """Reads the MSH segment, from which an acknowledgement is made.
 
     Raises:
-        NotAReportError: the message begins with no MSH segment, or with one that is no header.
+        NotAReportError: when the message begins with no MSH segment, or with one that is no header.
     """
     first = re.split(r"[\r\n]", message.strip("\x0b\x1c\r\n"), maxsplit=1)[0]
     try:
@@ -120,11 +121,13 @@ def is_retracted(message: str) -> bool:
 
 
 def _links(file: ReportFile, accession_fields: Sequence[str]) -> ReportLinks:
+    """The links of a message, with the surest accession number that it has."""
     message = oru_links(file.text, accession_fields)
     return ReportLinks.of(message.study_uid, next(iter(message.accession_numbers), ""), message.patient_ids)
 
 
 def _nth(fields: Sequence[str], number: int) -> str:
+    """A field of a segment by its number; "" where the segment is shorter."""
     return fields[number] if number < len(fields) else ""
 
 
@@ -142,6 +145,7 @@ def _field(found: Sequence[Sequence[str]], segment: str, number: int) -> list[st
 
 
 def _first(found: Sequence[Sequence[str]], segment: str, number: int) -> str:
+    """The first component of the first repetition of a field; "" if there is none."""
     return next(iter(_field(found, segment, number)), "")
 
 

@@ -18,9 +18,9 @@ def read_report(path: Path | str) -> str:
     """Reads the report text of a file.
 
     Raises:
-        ReportTooLargeError: the file has more than MAX_BYTES, or its text more than MAX_CHARACTERS.
-        NotAReportError: the file holds no report text.
-        ReportError: the file cannot be read.
+        ReportTooLargeError: when the file has more than MAX_BYTES, or its text more than MAX_CHARACTERS.
+        NotAReportError: when the file holds no report text.
+        ReportError: when the file cannot be read.
     """
     path = Path(path)
     try:
@@ -40,8 +40,8 @@ def report_text(content: bytes, *, name: str = "the report") -> str:
     `"Nodule in the right upper lobe."`.
 
     Raises:
-        NotAReportError: the bytes hold no report text, are damaged, or are a report that was taken back.
-        ReportTooLargeError: the text has more than MAX_CHARACTERS.
+        NotAReportError: when the bytes hold no report text, are damaged, or are a report that was taken back.
+        ReportTooLargeError: when the text has more than MAX_CHARACTERS.
     """
     file = ReportFile(content, name)
     text = format_of(file).text(file)
@@ -58,7 +58,7 @@ def report_links(content: bytes, accession_fields: Sequence[str] = ACCESSION_FIE
     `accession_fields` are the fields of an ORU that may hold the accession number, the surest first.
 
     Raises:
-        NotAReportError: the bytes are damaged, or binary data of no known format.
+        NotAReportError: when the bytes are damaged, or binary data of no known format.
     """
     file = ReportFile(content)
     return format_of(file).links(file, accession_fields)

@@ -21,7 +21,7 @@ class ReportFile:
         """The content as text; see `decoded`.
 
         Raises:
-            NotAReportError: the content is binary data.
+            NotAReportError: when the content is binary data.
         """
         return decoded(self.content, self.name)
 
@@ -33,7 +33,7 @@ def decoded(content: bytes, name: str) -> str:
     `b"Gr\xf6\xdfe\r\n"` gives `"Größe\n"`.
 
     Raises:
-        NotAReportError: more than 1 % of the characters are control characters, so that this is binary data.
+        NotAReportError: when more than 1 % of the characters are control characters, so that this is binary data.
     """
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         text = content.decode("utf-16", errors="replace")
@@ -48,4 +48,5 @@ def decoded(content: bytes, name: str) -> str:
 
 
 def _is_control(char: str) -> bool:
+    """Whether a character is one that text does not hold: a control character, or one that could not be decoded."""
     return char == "\ufffd" or (unicodedata.category(char) == "Cc" and char not in "\t\n\r\f\x0b\x1c")

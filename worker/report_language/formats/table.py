@@ -15,7 +15,7 @@ def format_of(file: ReportFile) -> ReportFormat:
     """The first format of the table that recognises the file.
 
     Raises:
-        NotAReportError: the file is binary data of no known format.
+        NotAReportError: when the file is binary data of no known format.
     """
     return next(one for one in FORMATS if one.recognise(file))
 

@@ -1,4 +1,10 @@
-"""A sentence as chunks: each the longest term of the lexicon, a measure, a number, a mark or another word."""
+"""A sentence as chunks: each the longest term of the lexicon, a measure, a number, a mark or another word.
+
+    "2 small nodules in the right upper lobe, 2 x 3 cm."
+     2 | small | nodules | in | the | right | upper lobe | , | 2 x 3 cm | .
+
+Everything in `findings` counts in chunks; a chunk counts in the tokens of its sentence.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +19,10 @@ _LONGEST_MEASURE = 12  # tokens: "2.1 cm x 1.4 cm x 0.9 cm" has eight
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens `start` to `end` (exclusive) of the sentence and what they are."""
+    """Tokens `start` to `end` (exclusive) of the sentence, and what they are.
+
+    `concept` is what the spellings of a term share ("nodules" and "nodule" have "nodule"), or the word itself.
+    """
 
     start: int
     end: int
@@ -44,6 +53,7 @@ def chunk(tokens: Sequence[Token], lexicon: Lexicon) -> list[Chunk]:
 
 
 def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | None:
+    """The longest term of the lexicon at `position`: "pleural effusion" and not "pleural"; None if there is none."""
     found = lexicon.longest(tokens, position)
     if found is None:
         return None
@@ -55,11 +65,13 @@ def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | N
 
 
 def _sites_within(term: Sequence[Token], lexicon: Lexicon) -> tuple[str, ...]:
+    """The concepts of sites in a finding of several words: the esophagus in "esophageal varices"."""
     found = [hit[1] for i in range(len(term) - 1) if (hit := lexicon.longest(term[:-1], i))]
     return tuple(entry.concept for entry in found if entry.kind in (WordKind.SITE, WordKind.SITE_ADJECTIVE))
 
 
 def _other(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk:
+    """A chunk of what the lexicon does not have: a number or a range of numbers ("4th to 7th"), a word, a mark."""
     norm = tokens[position].norm
     end = position + 1
     ranged = end + 1 < len(tokens) and (tokens[end].norm == _DASH or tokens[end].norm in lexicon.ranges)
@@ -88,12 +100,13 @@ def _measure(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk 
 
 
 def _is_unit(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> bool:
+    """Whether a unit of length or volume stands at `position`: "mm"."""
     found = lexicon.longest(tokens, position)
     return found is not None and found[1].kind is WordKind.UNIT
 
 
 def _compounds(chunks: list[Chunk]) -> list[Chunk]:
-    """Two findings side by side are one ("calcification focus"): the first describes the second."""
+    """Makes the first of two adjacent findings a modifier of the second, in place: "calcification focus" is a focus."""
     for i in range(len(chunks) - 1):
         first, second = chunks[i], chunks[i + 1]
         if first.kind is second.kind is WordKind.FINDING:

@@ -1,4 +1,8 @@
-"""A report language: its lexicon and its rules, loaded from two data files."""
+"""A report language: its lexicon and its rules, loaded from two data files.
+
+`lexicon.en.toml` and `rules.en.yaml` come with the package. A site may put files of its own, for another language or
+in place of one of these, into the folder that VOXTELL_REPORT_LANGUAGE_FOLDER names.
+"""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +36,7 @@ def load_language(name: str = DEFAULT_LANGUAGE, folder: Path | None = None) -> R
     may add a language, or replace only the lexicon of one. The files are read once in the life of the process.
 
     Raises:
-        LanguageError: there are no such files, one of them is not valid, or it says that it is of another language.
+        LanguageError: when a file is missing, is not valid, or says that it is of another language.
     """
     lexicon, rules = _file("lexicon", name, "toml", folder), _file("rules", name, "yaml", folder)
     language = ReportLanguage(load_lexicon(lexicon), load_rules(rules))
@@ -43,21 +47,24 @@ def load_language(name: str = DEFAULT_LANGUAGE, folder: Path | None = None) -> R
 
 
 def known_languages(folder: Path | None = None) -> list[str]:
-    """The names of the languages whose two data files are there, in `folder` or in the package."""
+    """Returns the names of the languages whose two data files are there, in `folder` or in the package."""
     lexicons, rules = (set(_names(kind, folder)) for kind in ("lexicon.*.toml", "rules.*.yaml"))
     return sorted(lexicons & rules)
 
 
 def _names(pattern: str, folder: Path | None) -> Iterator[str]:
+    """Yields the language of each file of that pattern: "en" of `lexicon.en.toml`."""
     for place in _places(folder):
         yield from (path.name.split(".")[1] for path in place.glob(pattern))
 
 
 def _places(folder: Path | None) -> tuple[Path, ...]:
+    """The folders to look in, the site's first."""
     return (_BUNDLED,) if folder is None else (folder, _BUNDLED)
 
 
 def _file(kind: str, name: str, ending: str, folder: Path | None) -> Path:
+    """The path of one data file; LanguageError, which lists the known languages, when there is none."""
     if _NAME.fullmatch(name):  # no way out of the folder
         for place in _places(folder):
             path = place / f"{kind}.{name}.{ending}"

@@ -48,7 +48,10 @@ class WordKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LexiconEntry:
-    """What a term means: its kind and the concept that its spellings share."""
+    """What a term means: its kind, and the concept that its spellings share.
+
+    "nodule", "nodules" and "nodular lesion" share the concept "nodule".
+    """
 
     kind: WordKind
     concept: str
@@ -88,7 +91,10 @@ class SurroundingWords(BaseModel):
 
 
 class LexiconFile(BaseModel):
-    """The data file as written; every field is a table, a list of terms or a template."""
+    """The data file as written; every field is a table, a list of terms or a template.
+
+    A table gives the terms of each concept, such as `nodule = ["nodule", "nodular lesion"]`.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -134,7 +140,7 @@ class LexiconFile(BaseModel):
 
 
 class Lexicon:
-    """The terms of one language, ready to be looked up."""
+    """The terms of one language, ready to be looked up by their first word. Never changed after it is built."""
 
     def __init__(self, file: LexiconFile) -> None:
         self.file = file
@@ -165,6 +171,7 @@ class Lexicon:
             candidates.sort(key=lambda candidate: -len(candidate[0]))
 
     def _add(self, term: str, entry: LexiconEntry) -> None:
+        """Enters a term, and its plural where its kind has one: "upper lobe" and "upper lobes"."""
         if entry.kind is WordKind.FINDING:
             look = term in self.file.words.modifiers
             entry = replace(entry, look=look, located=self.self_located.get(term, self.self_located.get(entry.concept)))
@@ -178,6 +185,7 @@ class Lexicon:
             self._by_first.setdefault(form[0], []).append((form, entry))
 
     def _plural(self, word: str) -> str:
+        """The plural of a word by the first ending that fits ("artery": "arteries"); the word itself if none does."""
         for singular, plural in self.file.plurals:
             if word.endswith(singular):
                 return word.removesuffix(singular) + plural
@@ -210,9 +218,10 @@ class Lexicon:
         return joined[::-1]
 
     def longest(self, tokens: Sequence[Token], position: int) -> tuple[int, LexiconEntry] | None:
-        """Finds the longest term that starts at `tokens[position]`; of equals, the first declared.
+        """Finds the longest term that starts at `tokens[position]`; of terms of equal length, the first declared.
 
-        Returns (position after its last token, its entry), or None.
+        Returns (position after its last token, its entry), or None. A word that no list holds may still be known by its
+        form: a site code ("L4"), or an ending.
         """
         for words, entry in self._by_first.get(tokens[position].norm, ()):
             end = position + len(words)
@@ -221,7 +230,7 @@ class Lexicon:
         return self._by_form(tokens[position].norm, position)
 
     def _by_form(self, word: str, position: int) -> tuple[int, LexiconEntry] | None:
-        """Site codes ("L4"), findings ("-oma") and adjectives ("-oid") known by their ending."""
+        """A word known by its form: a site code ("L4"), a finding ("-oma") or an adjective ("-oid") by its ending."""
         if self.is_code(word):
             return position + 1, LexiconEntry(WordKind.SITE, word)
         if word not in self._not_findings:
@@ -238,7 +247,7 @@ class Lexicon:
         return any(code.fullmatch(word) for code in self._codes)
 
     def singular(self, word: str) -> str:
-        """The singular of a plural site or finding word; other words as they are."""
+        """The singular of a plural that the lexicon has ("kidneys": "kidney"); other words as they are."""
         for singular, plural in self.file.plurals:
             if word.endswith(plural) and len(word) > len(plural) + 2:
                 candidate = word[: len(word) - len(plural)] + singular
@@ -248,7 +257,7 @@ class Lexicon:
 
 
 def _entries(file: LexiconFile) -> Iterator[tuple[str, LexiconEntry]]:
-    """Every term with its entry, findings first: where two fields hold the same term, the earlier one wins."""
+    """Yields every term with its entry, findings first: where two fields hold the same term, the earlier one wins."""
     for concept, terms in file.no_volume.items():
         yield from ((term, LexiconEntry(WordKind.FINDING, concept, drawable=False)) for term in terms)
     for table, kind in ((file.findings, WordKind.FINDING), (file.states, WordKind.STATE)):
@@ -273,6 +282,7 @@ def _entries(file: LexiconFile) -> Iterator[tuple[str, LexiconEntry]]:
 
 
 def _of_table(table: Terms, kind: WordKind, side: str = "") -> Iterable[tuple[str, LexiconEntry]]:
+    """The terms of a table of concepts, each with its entry."""
     return ((term, LexiconEntry(kind, concept, side=side)) for concept, terms in table.items() for term in terms)
 
 
@@ -280,7 +290,7 @@ def load_lexicon(path: Path) -> Lexicon:
     """Loads the lexicon of a TOML file.
 
     Raises:
-        LanguageError: the file cannot be read or is not valid; names the file and the field that is wrong.
+        LanguageError: when the file cannot be read or is not valid; names the file and the field that is wrong.
     """
     try:
         return Lexicon(LexiconFile.model_validate(tomllib.loads(path.read_text("utf-8"))))

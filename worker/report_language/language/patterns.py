@@ -27,12 +27,15 @@ _MARKS = frozenset(',;:.()?"')
 
 @dataclass(frozen=True, slots=True)
 class _Step:
+    """One part of a phrase: a word or several to choose from, which may be missing, or a gap."""
+
     words: frozenset[str]
     optional: bool
     gap: bool
 
 
 def _step(part: str) -> _Step:
+    """Reads one part: "is|are", "been?" or "..."."""
     if part == "...":
         return _Step(frozenset(), optional=False, gap=True)
     optional = part.endswith("?") and len(part) > 1
@@ -40,7 +43,10 @@ def _step(part: str) -> _Step:
 
 
 class PhrasePatterns(Generic[T]):
-    """Phrases with a value each: `PhrasePatterns([("no evidence of", negated), ("no", negated)])`."""
+    """Phrases, each with a value, ready to be matched; letter case does not count.
+
+    An example: `PhrasePatterns([("no evidence of", negated), ("no", negated)])`.
+    """
 
     def __init__(self, phrases: Iterable[tuple[str, T]]) -> None:
         self._by_first: dict[str, list[tuple[tuple[_Step, ...], T]]] = {}
@@ -51,6 +57,7 @@ class PhrasePatterns(Generic[T]):
 
     @staticmethod
     def _first_words(steps: Sequence[_Step]) -> set[str]:
+        """The words that a phrase may begin with: "has", "been" and "resolved" for "has? been? resolved"."""
         words: set[str] = set()
         for step in steps:
             words |= step.words
@@ -90,6 +97,7 @@ class PhrasePatterns(Generic[T]):
         return self._end(steps, at + 1, tokens, position) if step.optional else None
 
     def _end_after_gap(self, steps: Sequence[_Step], at: int, tokens: Sequence[Token], position: int) -> int | None:
+        """Where the steps from `at` end when up to three words, and no mark, are skipped before them."""
         for skipped in range(GAP + 1):
             end = self._end(steps, at, tokens, position + skipped)
             if end is not None:
@@ -100,4 +108,5 @@ class PhrasePatterns(Generic[T]):
 
 
 def _fits(step: _Step, token: Token) -> bool:
+    """Whether a token is one of a step's words, or a number where the step stands for one."""
     return token.norm in step.words or (NUMBER in step.words and token.norm[0].isdigit())

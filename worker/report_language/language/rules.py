@@ -1,6 +1,6 @@
-"""The rules of a language or site style: what a section title and a word of context mean (`rules.<language>.yaml`).
+"""The rules of a language or site style: what section titles and words of context mean (`rules.<language>.yaml`).
 
-The data file is described in docs/reference/reports.md; the little language of its phrases in `patterns`.
+docs/reference/reports.md describes the data file, `patterns` the notation of its phrases.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from worker.report_language.errors import LanguageError
 from worker.report_language.language.patterns import PhrasePatterns
 
 REPORT = "report"
-"""The kind of the sections whose findings count; every other kind is the reason why they do not."""
+"""The kind of the sections whose findings count. Every other kind is the `Reason` why the findings there do not."""
 
 CONCLUSION = "CONCLUSION"
-"""The title that the readers of formats put before a conclusion: a title of the report in every language."""
+"""The title that the readers of formats (`formats/`) put before a conclusion; it is known in every language."""
 
 
 class Reason(StrEnum):
@@ -58,7 +58,7 @@ class TriggerGroup(BaseModel):
 
 
 class RulesFile(BaseModel):
-    """The data file as written."""
+    """The data file as written; every list holds phrases or words of the language."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -79,7 +79,7 @@ class RulesFile(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A group of triggers with its own stops compiled."""
+    """What a trigger phrase means: the reason it gives, to which findings, and the stops of its own."""
 
     reason: Reason
     direction: Direction
@@ -123,6 +123,7 @@ class Rules:
 
 
 def _trigger(group: TriggerGroup) -> Trigger:
+    """Compiles the stops of a group."""
     return Trigger(group.reason, group.direction, PhrasePatterns((stop, True) for stop in group.stops))
 
 
@@ -130,7 +131,7 @@ def load_rules(path: Path) -> Rules:
     """Loads the rules of a YAML file.
 
     Raises:
-        LanguageError: the file cannot be read or is not valid; names the file and the field that is wrong.
+        LanguageError: when the file cannot be read or is not valid; names the file and the field that is wrong.
     """
     try:
         # BaseLoader builds strings only: SafeLoader would read the words "no" and "on" as booleans.

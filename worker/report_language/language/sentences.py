@@ -40,7 +40,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What the line breaks of the text say, per token."""
+    """The line breaks of a text, by token: two end a paragraph; after a full line the sentence may go on."""
 
     text: str
     tokens: Sequence[Token]
@@ -51,6 +51,7 @@ class _Layout:
         return self.text.count("\n", self.tokens[i - 1].end, self.tokens[i].start) if i else 1
 
     def word(self, i: int) -> str:
+        """Token i as the report wrote it."""
         return self.text[self.tokens[i].start : self.tokens[i].end]
 
     def line_is_full(self, i: int) -> bool:
@@ -166,7 +167,10 @@ def _ends_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
 
 
 def _starts_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
-    """Whether a new sentence starts at token i although no mark ended the one before."""
+    """Whether a new sentence starts at token i although no full stop ended the one before.
+
+    It does at a known title, a bullet, a blank line, and a line break before a capital letter or after a short line.
+    """
     breaks = layout.breaks_before(i)
     runs_on = not breaks and layout.tokens[i - 1].norm in rules.connectors  # "CT without contrast: ..."
     if _known_title_end(layout, i, rules) and not runs_on:
@@ -186,7 +190,10 @@ def _starts_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
 
 
 def _known_title_end(layout: _Layout, i: int, rules: Rules) -> int:
-    """The position after the colon (or after a bare title on its own line) of a known title at token i, or 0."""
+    """The position after a known section title at token i with its colon or dash, or alone on its line; or 0.
+
+    "FINDINGS: ...", "FINDINGS - ..." and a line that holds "Findings" alone.
+    """
     found = rules.sections.longest(layout.tokens, i)
     if found is None:
         return 0
@@ -200,7 +207,10 @@ def _known_title_end(layout: _Layout, i: int, rules: Rules) -> int:
 
 
 def _title_end(layout: _Layout, start: int, lexicon: Lexicon, rules: Rules) -> int:
-    """The position after the colon of the title at token `start`, or 0 when the sentence has none."""
+    """The position after the colon of the title at token `start`, or 0 when the sentence has none.
+
+    "Left kidney: 2 cm cyst" has the title "Left kidney"; "Pleural effusion: none" has none, since it names a finding.
+    """
     known = _known_title_end(layout, start, rules)
     if known:
         return known
@@ -250,6 +260,7 @@ def _is_place(title: Sequence[Token], lexicon: Lexicon) -> bool:
 
 
 def _is_organ(term: Sequence[Token], lexicon: Lexicon) -> bool:
+    """Whether a finding's term names an organ too, as "lymph nodes" does."""
     words = [token.norm for token in term]
     return " ".join([*words[:-1], lexicon.singular(words[-1])]) in lexicon.title_findings
 
@@ -263,6 +274,7 @@ def _opens_item(layout: _Layout, start: int) -> bool:
 
 
 def _is_list_mark(norm: str) -> bool:
+    """Whether a token may be (part of) the mark of a list's item: a bullet, "2", "." or ")"."""
     return norm in _BULLETS or norm in (".", ")") or (norm.isdigit() and len(norm) < 3)
 
 
@@ -272,7 +284,7 @@ def _follows_sentence(tokens: Sequence[Token], start: int) -> bool:
 
 
 def _leaves(sentence: Sequence[Token], title: Sequence[Token], lexicon: Lexicon) -> bool:
-    """Whether a sentence speaks of another organ or side than its title."""
+    """Whether a sentence speaks of another organ or side than its title: "The liver is normal" after "Left kidney:"."""
     (sites, sides), (told, told_sides) = _places(sentence, lexicon), _places(title, lexicon)
     return bool(told and sites - lexicon.parts and not sites & told) or bool(
         sides and told_sides and not sides & told_sides
@@ -293,6 +305,7 @@ def _places(tokens: Sequence[Token], lexicon: Lexicon) -> tuple[set[str], set[st
 
 
 def _has_site(title: Sequence[Token], lexicon: Lexicon) -> bool:
+    """Whether a site is named among the tokens: "kidney" or "renal"."""
     found = (lexicon.longest(title, i) for i in range(len(title)))
     return any(hit is not None and hit[1].kind in (WordKind.SITE, WordKind.SITE_ADJECTIVE) for hit in found)
 

@@ -1,4 +1,9 @@
-"""Report text as tokens, in one linear pass."""
+"""Report text as tokens, in one linear pass.
+
+    "Ground-glass nodule, 8 mm."  ->  ground | glass (joined) | nodule | , | 8 | mm | .
+
+A token keeps its offsets in the text, so that prompts can quote the report's own words.
+"""
 
 import re
 import unicodedata
@@ -34,7 +39,7 @@ class Spelling:
     ordinal_endings: Sequence[str] = ()
 
     def standard(self, word: str) -> str:
-        """The word in lower case and standard spelling: "Haematoma" as "hematoma"."""
+        """Returns the word in lower case and standard spelling: "Haematoma" as "hematoma"."""
         word = word.casefold().replace("’", "'")
         for variant, standard in self.variants:
             word = word.replace(variant, standard)
@@ -43,7 +48,11 @@ class Spelling:
 
 @lru_cache(maxsize=8)
 def _token_pattern(ordinal_endings: tuple[str, ...]) -> re.Pattern[str]:
-    """Alternatives start with different characters and nest no quantifier: every character is read once."""
+    """The pattern of one token.
+
+    Its alternatives start with different characters and nest no quantifier, so that every character is read once and no
+    report can make matching slow.
+    """
     after_number = "|".join([*map(re.escape, ordinal_endings), "[a-dA-D]"])
     return re.compile(
         rf"\d+(?:{after_number})(?![^\W_])"  # 7th, 4A
@@ -66,7 +75,7 @@ def visible(text: str) -> str:
     """Replaces every invisible character by a blank; the length stays, so that offsets stay true.
 
     Raises:
-        ReportTooLargeError: the text has more than MAX_CHARACTERS.
+        ReportTooLargeError: when the text has more than MAX_CHARACTERS.
     """
     if len(text) > MAX_CHARACTERS:
         raise ReportTooLargeError(
@@ -96,4 +105,5 @@ def tokenize(text: str, spelling: Spelling | None = None) -> list[Token]:
 
 
 def _between_words(text: str, position: int) -> bool:
+    """Whether the character at `position` stands between two letters or digits, as the hyphen of "ground-glass"."""
     return 0 < position < len(text) - 1 and text[position - 1].isalnum() and text[position + 1].isalnum()
