@@ -1,1 +1,6 @@
-"""The files of a series become frames, and frames one regular grid of values."""
+"""Turns the files of a series into frames, and frames into one regular grid of values.
+
+The way of a series: `frames` reads headers into one flat list of image planes; `volumes_of_series` separates phases,
+echoes and b-values; `grid` proves that the planes of one volume form a regular grid; `pixels` decodes and rescales
+them. `pydicom_errors` names what pydicom raises for damaged bytes.
+"""

@@ -1,7 +1,8 @@
-"""Frames: every image of a series as one flat list, single-frame files and enhanced multi-frame files alike.
+"""Reads the images of a series as one flat list of frames, single-frame files and enhanced multi-frame files alike.
 
-A classic file is one frame whose facts stand at the top of its header (PS3.3 C.7.6.2). An enhanced file holds many, and
-their facts stand in its functional groups, per frame or shared by all (PS3.3 C.7.6.16).
+A classic file is one frame, described at the top of its header (PS3.3 C.7.6.2). An enhanced file holds many; they are
+described in its functional groups, per frame or shared by all (PS3.3 C.7.6.16). Positions and directions are in the
+patient frame LPS: x grows to the left, y to posterior, z to the head (PS3.3 C.7.6.2.1.1).
 """
 
 import os
@@ -70,7 +71,11 @@ FACT_NAMES: Final = tuple(dict.fromkeys(name for name, *_ in _FACTS))
 
 @dataclass(frozen=True, eq=False)
 class File:
-    """A DICOM file as far as its header: `pixels_at` is the byte where the Pixel Data element begins."""
+    """Holds the header of a DICOM file, without pixels.
+
+    header: values longer than `DEFERRED_BYTES` are read from the file when somebody asks for them. pixels_at: the byte
+    where the Pixel Data element begins.
+    """
 
     path: Path
     header: Dataset  # without pixels
@@ -78,16 +83,18 @@ class File:
 
     @property
     def sop_class_uid(self) -> str:
+        """SOP Class UID, or "" where the header has none."""
         return str(self.header.get("SOPClassUID") or "")
 
     @property
     def sop_uid(self) -> str:
+        """SOP Instance UID, or "" where the header has none."""
         return str(self.header.get("SOPInstanceUID") or "")
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image plane and where it lies; millimetres in the patient frame, LPS (PS3.3 C.7.6.2.1.1)."""
+    """Holds geometry, rescale and distinguishing facts of one image plane; lengths are millimetres in LPS."""
 
     file: File  # frames of one file share it
     number: int | None  # 1-based frame number in a multi-frame file, None in a single-frame file
@@ -104,26 +111,40 @@ class Frame:
 
     @property
     def path(self) -> Path:
+        """The file that holds the frame."""
         return self.file.path
 
     @property
     def header(self) -> Dataset:
+        """The header of that file, shared by all its frames."""
         return self.file.header
 
     def __str__(self) -> str:
+        """Returns file name, frame number and position, for messages."""
         frame = "" if self.number is None else f" frame {self.number}"
         place = ", ".join(f"{value:.2f}" for value in self.position)
         return f"{self.path.name}{frame} at ({place}) mm"
 
 
 def read_files(paths: Iterable[Path]) -> list[File]:
-    """All files as far as their headers, in the order of `paths`; see `read_file` for what one may raise."""
+    """Reads the headers of all files, several at once, in the order of `paths`.
+
+    Raises:
+        SeriesError, UnreadableError: as `read_file` does, for the first file that fails.
+    """
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(read_file, paths))
 
 
 def read_file(path: Path) -> File:
-    """One file as far as its header; SeriesError when it is no DICOM, UnreadableError when the disk withholds it."""
+    """Reads the header of one file.
+
+    An empty SOP Class or SOP Instance UID is taken from the file meta information, which some anonymisers leave intact.
+
+    Raises:
+        SeriesError: when it is not a DICOM file, or is damaged.
+        UnreadableError: when the disk does not give it out (retry: later).
+    """
     try:
         with path.open("rb") as stream:
             header = dcmread(stream, stop_before_pixels=True, defer_size=DEFERRED_BYTES)
@@ -143,7 +164,12 @@ def read_file(path: Path) -> File:
 
 
 def frames_of(file: File) -> list[Frame]:
-    """The frames of one image file; SeriesError when a frame has no place in the patient."""
+    """Returns the frames of one image file, in the order of the file.
+
+    Raises:
+        SeriesError: when a frame has no valid position, orientation, spacing, size or rescale; names the file and
+            frame.
+    """
     header = file.header
     groups = header.get("PerFrameFunctionalGroupsSequence") or ()
     said = int(header.get("NumberOfFrames") or 1)
@@ -156,6 +182,7 @@ def frames_of(file: File) -> list[Frame]:
 
 
 def _frame(file: File, number: int | None, groups: tuple[Dataset, ...]) -> Frame:
+    """Returns one frame. `groups` are the data sets in which its attributes are looked up, the most specific first."""
     name = file.path.name if number is None else f"{file.path.name} frame {number}"
     position = _numbers(groups, "PlanePositionSequence", "ImagePositionPatient", 3, name)
     orientation = _numbers(groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6, name).reshape(2, 3)
@@ -185,7 +212,10 @@ def _frame(file: File, number: int | None, groups: tuple[Dataset, ...]) -> Frame
 
 
 def _orthonormal(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The perpendicular pair (2, 3) next to one that was rounded to a few decimals; a result must state no other."""
+    """Returns the perpendicular pair (2, 3) closest to directions that were rounded to a few decimals.
+
+    A result repeats the orientation of its source, and readers reject one that is not orthogonal.
+    """
     if abs(orientation[0] @ orientation[1]) <= ROUNDED_COSINE:
         return orientation
     left, _, right = np.linalg.svd(orientation, full_matrices=False)
@@ -193,6 +223,7 @@ def _orthonormal(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _size(header: Dataset, name: str) -> tuple[int, int]:
+    """Returns (rows, columns), or raises `SeriesError`."""
     size = header.get("Rows"), header.get("Columns")
     if not all(isinstance(value, int) and 0 < value < 2**16 for value in size):
         raise SeriesError(f"{name} has no size: its Rows are {size[0]}, its Columns {size[1]}")
@@ -200,7 +231,7 @@ def _size(header: Dataset, name: str) -> tuple[int, int]:
 
 
 def _rescale(groups: Sequence[Dataset], name: str) -> tuple[float, float]:
-    """Slope and intercept (PS3.3 C.11.1); what is not there changes nothing."""
+    """Returns slope and intercept (PS3.3 C.11.1); absent ones are 1 and 0. Raises `SeriesError` for a slope of 0."""
     found = [_value(groups, _TRANSFORMATION, keyword) for keyword in _RESCALE]
     try:
         slope, intercept = (
@@ -214,6 +245,7 @@ def _rescale(groups: Sequence[Dataset], name: str) -> tuple[float, float]:
 
 
 def _facts(groups: Sequence[Dataset]) -> dict[str, str]:
+    """Returns those of `FACT_NAMES` that the header gives, as text."""
     facts: dict[str, str] = {}
     for name, classic, sequence, keyword in _FACTS:
         value = _value(groups, sequence, keyword) if sequence else None
@@ -225,14 +257,14 @@ def _facts(groups: Sequence[Dataset]) -> dict[str, str]:
 
 
 def text_of(value: Any) -> str:
-    """A value of a header as text, several with a backslash between them; "" for none."""
+    """Returns a value of a header as text, several values with a backslash between them; "" for none."""
     if isinstance(value, MultiValue):
         return "\\".join(map(str, value))
     return "" if value is None else str(value)
 
 
 def _value(groups: Sequence[Dataset], sequences: str, keyword: str) -> Any:
-    """The first non-empty `keyword` under `sequences` ("Outer/Inner") or at the top level; None without one."""
+    """Returns the first non-empty `keyword` under `sequences` ("Outer/Inner") or at the top level; None without one."""
     for group in groups:
         items = [group]
         for sequence in sequences.split("/"):
@@ -245,6 +277,7 @@ def _value(groups: Sequence[Dataset], sequences: str, keyword: str) -> Any:
 
 
 def _numbers(groups: Sequence[Dataset], sequence: str, keyword: str, count: int, name: str) -> NDArray[np.float64]:
+    """Returns `count` finite numbers float64 of an attribute, or raises `SeriesError` that calls the frame `name`."""
     value = _value(groups, sequence, keyword)
     if not isinstance(value, MultiValue) or len(value) != count:
         raise SeriesError(f"{name} has no {keyword}: it is no slice of a volume")

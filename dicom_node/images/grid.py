@@ -1,6 +1,8 @@
-"""Slices in order: are these frames one regular grid, and where does it lie?
+"""Arranges slices in order and decides whether they form one regular grid, and where it lies.
 
-Everything here is decided from all frames: a lone wrong slice is named, wherever in the list it stands.
+Every decision looks at all frames, so that a lone wrong slice is named wherever it stands in the list. Coordinates are
+millimetres in LPS: x grows to the left, y to posterior, z to the head (PS3.3 C.7.6.2.1.1). Rows and columns are array
+axes: index (slice, row, column).
 """
 
 from collections import Counter
@@ -30,10 +32,11 @@ SAME_PLACE_MM: Final = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Frames in slice order, along the normal (row x column direction), and their common geometry.
+    """Holds frames in slice order, along the normal (row direction x column direction), and their common geometry.
 
-    `affine` (4, 4) maps (slice, row, column) to LPS millimetres, shear included. `upright` is the same with the slice
-    axis along the normal: equal for an untilted series, and what a library that knows no shear can hold.
+    affine: (4, 4) float64, maps (slice, row, column) to LPS millimetres, including the shear of a tilted gantry.
+    upright: the same with the slice axis along the normal. It equals `affine` for an untilted series; libraries that
+    know no shear need it.
     """
 
     frames: tuple[Frame, ...]
@@ -45,8 +48,10 @@ class Grid:
 
 
 def require_uniform(frames: Sequence[Frame]) -> None:
-    """SeriesError naming the slice whose patient, kind, frame of reference, orientation, size or spacing is not that of
-    the most.
+    """Checks that all frames agree in patient, study, SOP class, frame of reference, orientation, size and spacing.
+
+    Raises:
+        SeriesError: names the slice that differs from the majority, and in what. It never names a patient.
     """
     patients = [text_of(frame.header.get("PatientID")) for frame in frames]
     (most, _), *_ = Counter(patients).most_common()
@@ -68,7 +73,7 @@ def require_uniform(frames: Sequence[Frame]) -> None:
 
 
 def _require_one_spacing(frames: Sequence[Frame]) -> None:
-    """Spacings that differ by rounding differ at no pixel of the image by more than a part of a pixel."""
+    """Checks that pixel spacings differ by rounding only: they move no pixel by `SPACING_PART` of a pixel."""
     usual = _usual_spacing(frames)
     for frame in frames:
         if (np.abs(np.subtract(frame.spacing, usual)) * frame.size > np.multiply(SPACING_PART, usual)).any():
@@ -76,13 +81,17 @@ def _require_one_spacing(frames: Sequence[Frame]) -> None:
 
 
 def require_one_rescale(frames: Sequence[Frame]) -> None:
-    """SeriesError naming a slice without Rescale Slope and Intercept among others that have them, and need them."""
+    """Checks that, if any frame needs Rescale Slope and Intercept, every frame has both.
+
+    Raises:
+        SeriesError: names a slice without them.
+    """
     if any(frame.rescale != (1.0, 0.0) for frame in frames):
         _require_same(frames, "rescale slope and intercept", ["both" if one.rescaled else "not both" for one in frames])
 
 
 def one_orientation(frames: Sequence[Frame]) -> bool:
-    """Whether all frames have the orientation of the most."""
+    """Returns whether all frames have the orientation of the majority, within `COSINE_TOLERANCE`."""
     usual = _usual_orientation(frames)
     return all(_is_along(frame, usual) for frame in frames)
 
@@ -92,7 +101,7 @@ def _is_along(frame: Frame, orientation: NDArray[np.float64]) -> bool:
 
 
 def levels_of(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Frames sorted along the normal, those at the same place together."""
+    """Returns the frames sorted along the normal, those at the same place together in one list."""
     normal = _normal(_usual_orientation(frames))
     ordered = sorted(frames, key=lambda frame: (float(frame.position @ normal), frame.file.sop_uid, frame.number or 0))
     levels: list[list[Frame]] = []
@@ -105,7 +114,14 @@ def levels_of(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 
 def arrange(frames: Sequence[Frame]) -> Grid:
-    """The regular grid of uniform frames, one per place; SeriesError names the slice and the figure that forbid it."""
+    """Returns the regular grid of uniform frames, of which no two lie at one place.
+
+    A line is fitted to the positions by least squares; each slice may lie off it by `JITTER_PART` of the spacing. A
+    drift of the slices within their plane that exceeds the tolerance is the tilt of the gantry.
+
+    Raises:
+        SeriesError: when there is one slice only, a slice is missing, or one lies off the grid; names slice and figure.
+    """
     if len(frames) < 2:
         raise SeriesError(f"a single slice is no volume: {frames[0]}")
     orientation = _usual_orientation(frames)
@@ -144,6 +160,7 @@ def arrange(frames: Sequence[Frame]) -> Grid:
 
 
 def _require_no_gap(ordered: Sequence[Frame], depths: NDArray[np.float64]) -> None:
+    """Checks `depths`, millimetres along the normal in ascending order, for doubled and missing slices."""
     gaps = np.diff(depths)
     usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
     widest, narrowest = int(gaps.argmax()), int(gaps.argmin())
@@ -157,6 +174,7 @@ def _require_no_gap(ordered: Sequence[Frame], depths: NDArray[np.float64]) -> No
 
 
 def _require_same(frames: Sequence[Frame], what: str, values: Sequence[Any]) -> None:
+    """Raises `SeriesError` unless all values are equal; names a frame with the rarest one, and `what` it is."""
     counts = Counter(values)
     (usual, _), *others = counts.most_common()
     if others:
@@ -165,18 +183,18 @@ def _require_same(frames: Sequence[Frame], what: str, values: Sequence[Any]) -> 
 
 
 def _normal(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit vector (3,) across the image plane, row direction x column direction (PS3.3 C.7.6.2.1.1)."""
+    """Returns the unit vector (3,) across the image plane: row direction x column direction (PS3.3 C.7.6.2.1.1)."""
     normal = np.cross(*orientation)
     return np.asarray(normal / np.linalg.norm(normal), dtype=np.float64)
 
 
 def _usual_orientation(frames: Sequence[Frame]) -> NDArray[np.float64]:
-    """The orientation (2, 3) that most frames have, to three decimals, unrounded."""
+    """Returns the orientation (2, 3) of the majority, grouped by three decimals and returned unrounded."""
     keys = [tuple(np.round(frame.orientation, 3).ravel() + 0.0) for frame in frames]
     usual, _ = Counter(keys).most_common(1)[0]
     return frames[keys.index(usual)].orientation
 
 
 def _usual_spacing(frames: Sequence[Frame]) -> tuple[float, float]:
-    """Between rows and between columns, as most frames have it."""
+    """Returns the pixel spacing of the majority: between rows, between columns."""
     return Counter(frame.spacing for frame in frames).most_common(1)[0][0]

@@ -1,4 +1,8 @@
-"""Pixels: stored values of any transfer syntax, rescaled per slice into one float32 array."""
+"""Decodes the stored values of any transfer syntax and rescales them per slice into one float32 array.
+
+Files are decoded on `THREADS` threads, straight into the result: beside it, at most one frame per thread is held.
+Uncompressed 16-bit little endian pixels, the case of most CT and MR, are read without pydicom.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,9 +26,13 @@ _PIXEL_DATA: Final = b"\xe0\x7f\x10\x00"
 
 
 def decode(frames: Sequence[Frame]) -> NDArray[np.float32]:
-    """Rescaled values float32 (frames, rows, columns): stored x slope + intercept, each frame with its own.
+    """Returns rescaled values float32 (frames, rows, columns): stored value x slope + intercept, per frame.
 
-    SeriesError names a file whose pixels are missing or cannot be decoded.
+    frames: of equal size, in the order wanted. Units are those of the rescale: HU for CT.
+
+    Raises:
+        SeriesError: names a file whose pixels are missing or cannot be decoded.
+        UnreadableError: when the disk does not give a file out (retry: later).
     """
     out = np.empty((len(frames), *frames[0].size), dtype=np.float32)
     places: defaultdict[Path, list[int]] = defaultdict(list)
@@ -37,6 +45,7 @@ def decode(frames: Sequence[Frame]) -> NDArray[np.float32]:
 
 
 def _decode_file(path: Path, frames: Sequence[Frame], places: Sequence[int], out: NDArray[np.float32]) -> None:
+    """Decodes the frames that lie in one file into their `places` of `out`."""
     numbers = [frames[place].number for place in places]
     try:
         if numbers == [None]:
@@ -58,15 +67,21 @@ def _decode_file(path: Path, frames: Sequence[Frame], places: Sequence[int], out
 
 
 def _source(file: File) -> Path | Dataset:
-    """What pydicom decodes: a file, or of a deflated one (PS3.5 A.5), which it cannot read in parts, the data set."""
+    """Returns what pydicom decodes: the path, or for a deflated file (PS3.5 A.5) the data set.
+
+    A deflated file cannot be read in parts, so it is read as a whole.
+    """
     deflated = file.header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
     return dcmread(file.path) if deflated else file.path
 
 
 def _require_low_bits(file: File) -> None:
-    """ValueError for values that do not lie in the low bits of their words: pydicom reads no others.
+    """Checks that values lie in the low bits of their words: pydicom reads no others.
 
-    PS3.5 8.1.1 forbids them since 2014; what is compressed is decoded whatever the header says.
+    PS3.5 8.1.1 forbids other places since 2014. Compressed values are decoded whatever the header says.
+
+    Raises:
+        ValueError: when High Bit is not Bits Stored - 1.
     """
     header = file.header
     if not header.file_meta.TransferSyntaxUID.is_encapsulated and header.get("HighBit", -1) >= header.BitsStored:
@@ -74,9 +89,9 @@ def _require_low_bits(file: File) -> None:
 
 
 def _stored_plainly(file: File) -> NDArray[np.integer] | None:
-    """Stored values (rows, columns) straight from a file where they lie as such; None leaves the file to pydicom.
+    """Returns stored values (rows, columns) straight from the file, or None where pydicom must decode it.
 
-    Little endian words are the case of most CT and MR, and several times as fast.
+    It takes 16-bit little endian words that are not compressed, and is several times as fast.
     """
     header = file.header
     syntax = header.file_meta.TransferSyntaxUID
@@ -99,7 +114,7 @@ def _stored_plainly(file: File) -> NDArray[np.integer] | None:
 
 
 def _rescale(stored: NDArray[np.integer], frame: Frame, out: NDArray[np.float32]) -> None:
-    """PS3.3 C.11.1.1.2, in float64 before the one rounding to float32, as NIfTI readers do."""
+    """Writes the rescaled values to `out` (PS3.3 C.11.1.1.2), computed in float64 and rounded once."""
     slope, intercept = frame.rescale
     if slope == 1:
         np.add(stored, intercept, out=out, casting="unsafe")

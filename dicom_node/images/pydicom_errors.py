@@ -1,7 +1,7 @@
-"""Foreign bytes: the exceptions by which pydicom meets what is no DICOM, named once for all who read it.
+"""Lists the exceptions that pydicom raises for damaged bytes, once for all who read DICOM.
 
 pydicom converts values when they are asked for, and documents none of these. The list is what its sources raise and
-what random damage to real files brought up; a test goes on looking for others.
+what random damage to real files brought up; a test keeps looking for others.
 """
 
 import struct
@@ -30,7 +30,10 @@ PYDICOM_ERRORS: Final = (
 
 
 def unreadable(path: Path, error: Exception) -> UnreadableError | None:
-    """An error of the disk as one that may pass; None for one of the content. pydicom's own OSErrors have no errno."""
+    """Returns an `UnreadableError` (retry: later) for an error of the disk, or None for an error of the content.
+
+    The two are told apart by errno, which pydicom's own OSErrors lack.
+    """
     if isinstance(error, OSError) and error.errno is not None:
         return UnreadableError(f"{path} cannot be read: {error.strerror}")
     return None

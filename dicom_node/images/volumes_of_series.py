@@ -1,7 +1,8 @@
-"""Splitting: which frames of a series belong to which of its volumes: phases, echoes, b-values, acquisitions.
+"""Separates the volumes of a series: phases, echoes, b-values, acquisitions.
 
-Frames are parted only where they cannot be one volume: where two lie at one place, or where two regular volumes lie
-between each other's slices. What is parted by nothing but its order at each place is called a repetition.
+Frames are separated only where they cannot be one volume: where two lie at one place, or where the slices of two
+regular volumes alternate. Volumes that nothing distinguishes but their order at each place are called repetitions. A
+level is the list of all frames at one place.
 """
 
 import math
@@ -25,9 +26,9 @@ _CHANGING: Final = frozenset(
 
 
 def stacks(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
-    """(name, frames) of each stack of enhanced images, if they lie in several orientations; else all frames together.
+    """Returns (name, frames) of each stack, if the frames lie in several orientations, else all together.
 
-    A stack is what its equipment declares to belong together (PS3.3 C.7.6.16.2.2); frames without one are never parted.
+    A stack is what the equipment declares to belong together (PS3.3 C.7.6.16.2.2). Frames without one stay together.
     """
     groups = _by("StackID", frames)
     if "" in groups or len(groups) == 1 or one_orientation(frames):
@@ -36,9 +37,13 @@ def stacks(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
 
 
 def without_doubles(frames: Sequence[Frame], notes: list[str]) -> list[Frame]:
-    """Frames without those that repeat one at the same place: the same instance, or the same facts, time and pixels.
+    """Returns the frames without those that repeat another one at the same place, and notes each that is left out.
 
-    A note names each that is left out. SeriesError: two files carry one SOP Instance UID but different pixels.
+    Repeated is a frame with the same SOP Instance UID, or with the same facts and time, if the pixels are equal too:
+    only such candidates are decoded.
+
+    Raises:
+        SeriesError: when two files carry one SOP Instance UID but different pixels.
     """
     kept: list[Frame] = []
     for level in levels_of(frames):
@@ -61,15 +66,19 @@ def without_doubles(frames: Sequence[Frame], notes: list[str]) -> list[Frame]:
 
 
 def _names(frame: Frame) -> list[object]:
-    """What two frames at one place have in common if they may be the same image: facts and time, or the instance."""
+    """Returns the keys by which two frames at one place may be the same image: facts and time, and the instance."""
     facts = (*sorted(frame.facts.items()), frame.acquired)
     return [facts, (frame.file.sop_uid, frame.number)] if frame.file.sop_uid else [facts]
 
 
 def separate(frames: Sequence[Frame], name: str = "") -> list[tuple[str, list[Frame]]]:
-    """(name, frames) of each volume, told apart by the first fact that parts what cannot be one.
+    """Returns (name, frames) of each volume, separated by the first fact that distinguishes what cannot be one volume.
 
-    SeriesError: nothing tells two images at one place apart.
+    name: what distinguishes these frames already. Facts are tried in the order of `FACT_NAMES`, and each part is
+    separated again. Names are like "EchoTime=90, repetition=2".
+
+    Raises:
+        SeriesError: when nothing distinguishes two images at one place; names both.
     """
     levels = levels_of(frames)
     for fact in FACT_NAMES:
@@ -89,7 +98,7 @@ def separate(frames: Sequence[Frame], name: str = "") -> list[tuple[str, list[Fr
 
 
 def _by(fact: str, frames: Iterable[Frame]) -> dict[str, list[Frame]]:
-    """Frames by their value of a fact, numbers in their order and words after them."""
+    """Groups frames by their value of a fact: numbers in ascending order, then words."""
     groups: dict[str, list[Frame]] = {}
     for frame in frames:
         groups.setdefault(frame.facts.get(fact, ""), []).append(frame)
@@ -97,7 +106,7 @@ def _by(fact: str, frames: Iterable[Frame]) -> dict[str, list[Frame]]:
 
 
 def _tells_apart(fact: str, groups: dict[str, list[Frame]], levels: Sequence[Sequence[Frame]]) -> bool:
-    """Whether frames cannot be one volume and this fact is why."""
+    """Returns whether these frames cannot be one volume and this fact explains why."""
     if all(len(level) == 1 for level in levels):
         return _lie_between_each_other(fact, list(groups.values()))
     if all(len({frame.facts.get(fact, "") for frame in level}) == 1 for level in levels):
@@ -107,16 +116,17 @@ def _tells_apart(fact: str, groups: dict[str, list[Frame]], levels: Sequence[Seq
 
 
 def _is_gapless(group: Sequence[Frame], levels: Sequence[Sequence[Frame]]) -> bool:
-    """Whether a group has a frame at each of several places from its first to its last."""
+    """Returns whether a group has a frame at every place from its first to its last, and at more than one."""
     members = set(map(id, group))
     held = [index for index, level in enumerate(levels) if any(id(frame) in members for frame in level)]
     return 1 < len(held) == held[-1] - held[0] + 1
 
 
 def _lie_between_each_other(fact: str, groups: Sequence[Sequence[Frame]]) -> bool:
-    """Whether groups are regular grids of one spacing that reach into each other, and are none together.
+    """Returns whether groups are regular grids of one spacing that overlap, and so are several volumes.
 
-    That they are one together is no reason to mix two echoes, of which every second slice is one.
+    Facts in `_CHANGING` may alternate within one volume: with them the groups are several only if together they are no
+    grid. With any other fact they are several even then: two echoes stay apart where their slices alternate.
     """
     normal = np.cross(*groups[0][0].orientation)
     ends = sorted(
@@ -132,6 +142,7 @@ def _lie_between_each_other(fact: str, groups: Sequence[Sequence[Frame]]) -> boo
 
 
 def _grid(frames: Sequence[Frame]) -> Grid | None:
+    """Returns the grid of the frames, or None when they form none."""
     try:
         return arrange(frames)
     except SeriesError:
@@ -139,7 +150,7 @@ def _grid(frames: Sequence[Frame]) -> Grid | None:
 
 
 def _in_turn(levels: Sequence[Sequence[Frame]]) -> list[list[Frame]]:
-    """The images at each place in the order in which they were taken: by a changing fact, the time, or their number."""
+    """Returns the images at each place in the order they were taken: by a changing fact, time, or number."""
     counts = set(map(len, levels))
     orders: list[Callable[[Frame], tuple[float, str]]] = [
         *(partial(_by_fact, fact) for fact in FACT_NAMES),
@@ -156,12 +167,12 @@ def _in_turn(levels: Sequence[Sequence[Frame]]) -> list[list[Frame]]:
 
 
 def _by_fact(fact: str, frame: Frame) -> tuple[float, str]:
-    """Words have no order: all of them count as one."""
+    """Returns a sort key: the number that a fact is. Words have no order, so all of them count as equal."""
     return _number(frame.facts.get(fact, "")), ""
 
 
 def _number(text: str) -> float:
-    """The number that a text is; infinite for words."""
+    """Returns the number that a text holds; infinite for words."""
     try:
         number = float(text)
     except ValueError:
