@@ -1,8 +1,8 @@
-"""Contours: the outline of a mask on one image plane, as closed polygons.
+"""Outlines a mask on one image plane as closed polygons, and fills polygons again.
 
 The outline runs halfway between the centres of inner and outer pixels (marching squares at one half). It is thinned
 within `TOLERANCE` pixels; no pixel centre lies nearer to an outline than 0.35 pixels, so whoever fills the polygon gets
-the mask back pixel for pixel.
+the mask back pixel for pixel. Points are (row, column) in pixels: (0, 0) is the centre of the first pixel.
 """
 
 from collections.abc import Iterable
@@ -21,14 +21,14 @@ Points = NDArray[np.float64]  # (points, 2): row, column in pixels; closed, the 
 
 @dataclass(frozen=True, eq=False)
 class Polygon:
-    """One connected piece of a mask: its outer outline and those of its holes."""
+    """Holds one connected piece of a mask: its outer outline and those of its holes."""
 
     outer: Points
     holes: tuple[Points, ...]
 
 
 def outline(mask: NDArray[np.bool_]) -> list[Polygon]:
-    """The pieces of a mask bool (rows, columns), their points in pixels: (0, 0) is the centre of the first pixel."""
+    """Returns the connected pieces of a mask bool (rows, columns), thinned; [] for an empty one."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return []
@@ -43,9 +43,10 @@ def outline(mask: NDArray[np.bool_]) -> list[Polygon]:
 
 
 def thinned(ring: Points, tolerance: float = TOLERANCE) -> Points:
-    """The ring with as few points as keep it within `tolerance` of the full one (Douglas and Peucker, 1973).
+    """Returns as few points of a ring as keep it within `tolerance` pixels (Douglas and Peucker, 1973).
 
-    All spans between two kept points are looked at in one step, and the farthest point of each that is too far is kept.
+    All spans between two kept points are looked at in one step: of each span, the farthest point is kept if it is too
+    far. A ring that would become a line is returned as it is.
     """
     closed = np.vstack([ring, ring[:1]])
     keep = np.zeros(len(closed), dtype=bool)
@@ -64,7 +65,7 @@ def thinned(ring: Points, tolerance: float = TOLERANCE) -> Points:
 
 
 def keyhole(polygon: Polygon) -> Points:
-    """Outer outline and holes as one ring: a channel without width leads along a row to each hole and back.
+    """Returns outer outline and holes as one ring: a channel without width leads along a row to each hole and back.
 
     A channel starts at the hole's least column and ends at the first outline on that side. Holes are joined in the
     order of their least columns, so no channel crosses a hole that is not joined yet.
@@ -86,9 +87,10 @@ def keyhole(polygon: Polygon) -> Points:
 
 
 def filled(rings: Iterable[Points], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask bool (rows, columns) of the pixels whose centres lie in an odd number of `rings`: undoes `outline`.
+    """Returns the mask bool (rows, columns) of the pixels with centres in an odd number of rings: undoes `outline`.
 
-    Every edge flips, on each row that it crosses, all pixels from the crossing on.
+    shape: (rows, columns). Every edge flips, on each row that it crosses, all pixels from the crossing on. Memory: one
+    integer per pixel.
     """
     flips = np.zeros(shape[0] * (shape[1] + 1), dtype=np.intp)
     for ring in rings:
@@ -107,7 +109,7 @@ def filled(rings: Iterable[Points], shape: tuple[int, int]) -> NDArray[np.bool_]
 
 
 def _squared_distances(points: Points, start: Points, stop: Points) -> NDArray[np.float64]:
-    """From each point to the segment between its `start` and its `stop`; all three (points, 2)."""
+    """Returns the squared distance of each point to the segment from `start` to `stop`; all three are (points, 2)."""
     along, away = stop - start, points - start
     length = np.einsum("ij,ij->i", along, along)
     part = np.einsum("ij,ij->i", along, away) / np.where(length > 0, length, 1.0)

@@ -1,4 +1,8 @@
-"""Measures of a mask in patient space: where it lies, its volume, intensity and longest diameter."""
+"""Measures a mask in patient space: position, volume, intensity, longest diameter.
+
+Coordinates are millimetres in LPS: x grows to the left, y to posterior, z to the head. An `affine` (4, 4) maps array
+indices, of any axis order, to them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ _DIRECTIONS: Final = 400
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a set of voxels lies; millimetres in LPS, of the voxel centres."""
+    """Tells where a set of voxels lies; coordinates are those of voxel centres, in LPS millimetres."""
 
     volume_ml: float
     centroid: tuple[float, float, float]
@@ -25,7 +29,7 @@ class Extent:
 
 @dataclass(frozen=True)
 class Measures:
-    """Of one non-empty mask."""
+    """Holds the figures of one non-empty mask that a report states."""
 
     volume_ml: float
     mean: float  # of the image under the mask, in its units (HU for CT)
@@ -34,7 +38,10 @@ class Measures:
 
 
 def extent(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Extent:
-    """Where `mask` (three axes, at least one voxel) lies; `affine` (4, 4) maps its indices to LPS millimetres."""
+    """Returns where a mask lies.
+
+    mask: bool with three axes and at least one voxel. affine: (4, 4), from its indices to LPS millimetres.
+    """
     (mask,), affine = _cropped(mask, affine)
     counts = [mask.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
     voxels = int(counts[0].sum())
@@ -49,7 +56,7 @@ def extent(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Extent:
 
 
 def extent_of(points: NDArray[np.float64], voxel_mm3: float) -> Extent:
-    """Where the voxels centred at `points` (N, 3) lie, each of `voxel_mm3` cubic millimetres."""
+    """Returns where the voxels centred at `points` (N, 3) lie, each of `voxel_mm3` cubic millimetres."""
     return Extent(
         volume_ml=len(points) * voxel_mm3 / 1000,
         centroid=_triple(points.mean(axis=0)),
@@ -59,7 +66,7 @@ def extent_of(points: NDArray[np.float64], voxel_mm3: float) -> Extent:
 
 
 def joined(parts: Sequence[Extent]) -> Extent:
-    """Where several sets without common voxels lie together."""
+    """Returns where several sets of voxels lie together; they must not overlap."""
     volumes = np.array([part.volume_ml for part in parts])
     return Extent(
         volume_ml=float(volumes.sum()),
@@ -70,7 +77,10 @@ def joined(parts: Sequence[Extent]) -> Extent:
 
 
 def measure(mask: NDArray[np.bool_], affine: NDArray[np.float64], image: NDArray[np.float32]) -> Measures:
-    """Measures of `mask` on `image` of the same three axes, with `affine` (4, 4) and at least one voxel as `extent`."""
+    """Returns the measures of a mask on an image of the same three axes.
+
+    mask: bool, at least one voxel. affine: (4, 4) from indices to LPS millimetres. image: float32, HU for CT.
+    """
     (mask, image), affine = _cropped(mask, affine, image)
     values = image[mask].astype(np.float64)
     return Measures(
@@ -84,7 +94,7 @@ def measure(mask: NDArray[np.bool_], affine: NDArray[np.float64], image: NDArray
 def _cropped(
     mask: NDArray[np.bool_], affine: NDArray[np.float64], *others: NDArray[Any]
 ) -> tuple[list[NDArray[Any]], NDArray[np.float64]]:
-    """The box that holds the mask, of it and of others on its grid, and the affine of that box."""
+    """Returns the mask and other arrays on its grid, cut to its bounding box, and the affine of that box."""
     box = bounding_box(mask)
     if box is None:
         raise ValueError("an empty mask lies nowhere")
@@ -94,7 +104,10 @@ def _cropped(
 
 
 def _line_ends(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """LPS millimetres (N, 3) of the first and last voxel on each line of the third axis: every corner is among them."""
+    """Returns, in LPS millimetres (N, 3), the first and last voxel on each line of the third axis.
+
+    Every corner of the convex hull is among them, so that extremes and diameters need no other voxels.
+    """
     lines = np.argwhere(mask.any(axis=2))
     across = mask[lines[:, 0], lines[:, 1]]
     first, last = across.argmax(axis=1), across.shape[1] - 1 - across[:, ::-1].argmax(axis=1)
@@ -103,10 +116,10 @@ def _line_ends(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[
 
 
 def longest_diameter(points: NDArray[np.float64]) -> float:
-    """The longest distance between two of the points (N, 3).
+    """Returns the longest distance between two of the points (N, 3), in their unit.
 
-    Candidates are the outermost points in some hundred directions; from the best pair the search goes on to the point
-    farthest from either end until none is farther.
+    Candidates are the outermost points in `_DIRECTIONS` directions. From the best pair the search goes on to the point
+    farthest from one end until none is farther. That avoids all N x N distances.
     """
     turns = np.arange(_DIRECTIONS) * np.pi * (3 - np.sqrt(5))  # a Fibonacci lattice on the half sphere
     height = (np.arange(_DIRECTIONS) + 0.5) / _DIRECTIONS

@@ -1,6 +1,6 @@
-"""Masks of one series, one bit a voxel and only on the slices that they hold: thirty organs in the room of one.
+"""Stores masks of one series at one bit per voxel, without empty slices: thirty organs in the space of one.
 
-The bits of a plane are those of a BINARY Segmentation's frame (PS3.5 8.1.1), so packing once serves both.
+The bits of a plane are those of a BINARY Segmentation's frame (PS3.5 8.1.1), so that packing once serves both.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,10 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class PackedMask:
-    """One mask. `held`: the slices that hold a voxel, ascending; `bits`: uint8 (held, bytes), lowest bit first."""
+    """Holds one mask.
+
+    held: the slices that hold a voxel, ascending. bits: uint8 (held, bytes), the first pixel in the lowest bit.
+    """
 
     shape: tuple[int, int, int]
     held: NDArray[np.intp]
@@ -26,7 +29,11 @@ class PackedMask:
 
     @classmethod
     def of(cls, mask: Mask) -> "PackedMask":
-        """Packs a mask; ResultError when it is not bool of three axes."""
+        """Packs a mask bool (slices, rows, columns).
+
+        Raises:
+            ResultError: when it is not bool or does not have three axes.
+        """
         if mask.dtype != np.bool_ or mask.ndim != 3:
             raise ResultError(f"a mask is {mask.dtype} {mask.shape}; it must be bool (slices, rows, columns)")
         held = np.flatnonzero([plane.any() for plane in mask])  # per plane stops at the first voxel
@@ -37,13 +44,13 @@ class PackedMask:
         return cls((mask.shape[0], mask.shape[1], mask.shape[2]), held, bits)
 
     def planes(self) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-        """Each slice that holds a voxel, with its plane (rows, columns)."""
+        """Yields each slice that holds a voxel, with its plane bool (rows, columns)."""
         _, rows, columns = self.shape
         for place, row in zip(self.held.tolist(), self.bits, strict=True):
             yield place, np.unpackbits(row, count=rows * columns, bitorder="little").view(bool).reshape(rows, columns)
 
     def mask(self) -> Mask:
-        """The mask as an array of its own."""
+        """Returns the mask unpacked, bool (slices, rows, columns), as an array of its own."""
         done = np.zeros(self.shape, dtype=bool)
         for place, plane in self.planes():
             done[place] = plane
@@ -51,7 +58,11 @@ class PackedMask:
 
 
 class Masks(Sequence[Mask]):
-    """Packed masks of one shape; each is unpacked when it is asked for, and belongs to whoever asked."""
+    """Holds packed masks of one shape. Each is unpacked when it is asked for, as an array that belongs to the caller.
+
+    Raises:
+        ResultError: when the shapes differ.
+    """
 
     def __init__(self, packed: Iterable[PackedMask]) -> None:
         self.packed = tuple(packed)
@@ -60,7 +71,7 @@ class Masks(Sequence[Mask]):
 
     @classmethod
     def of(cls, masks: "Masks | NDArray[np.bool_]") -> "Masks":
-        """From an array (P, slices, rows, columns), one mask at a time; what is packed stays as it is."""
+        """Packs an array bool (P, slices, rows, columns), one mask at a time; packed masks are returned as they are."""
         return masks if isinstance(masks, Masks) else cls(map(PackedMask.of, masks))
 
     @property
@@ -80,7 +91,7 @@ class Masks(Sequence[Mask]):
 
 
 def bounding_box(mask: Mask) -> Box | None:
-    """The smallest box that holds `mask`; None when it is empty."""
+    """Returns the smallest box (slices, rows, columns) that holds the mask, or None when it is empty."""
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
     if not len(slices):
         return None

@@ -1,7 +1,7 @@
-"""A picture of masks on an image: three planes through the middle of what was found, to be looked at.
+"""Draws masks on an image as one picture: three planes through the middle of what was found.
 
-Planes are shown as radiologists see them: patient right is on the left of axial and coronal, anterior on the left of
-sagittal, and letters say so (PS3.3 C.7.6.1.1.1).
+Planes are shown as radiologists see them: the patient's right is on the left of axial and coronal planes, anterior on
+the left of sagittal ones, and letters say so (PS3.3 C.7.6.1.1.1). Axes (S, A, R) grow to superior, anterior, right.
 """
 
 from collections.abc import Sequence
@@ -38,10 +38,14 @@ def picture(
     colours: Sequence[Rgb],
     caption: str = "",
 ) -> NDArray[np.uint8]:
-    """An axial, a coronal and a sagittal plane with a legend as uint8 (rows, columns, RGB).
+    """Returns an axial, a coronal and a sagittal plane with a legend: uint8 (rows, columns, RGB).
 
-    image: float32 (S, A, R), HU for CT (another modality is shown between its 1st and 99th percentile); masks: bool
-    (S, A, R), one at a time is held; `caption` is written beside the notice that this is not for diagnosis.
+    Args:
+        image: float32 (S, A, R) with its LPS affine. HU for CT; other values are shown between the 1st and 99th
+            percentile.
+        masks: bool (S, A, R) each; one at a time is held.
+        labels, colours: one per mask; colours are RGB, 0 to 255.
+        caption: written beside the notice that the picture is not for diagnosis.
     """
     values = image.array
     low, high = SOFT_TISSUE if values.min() < -500 else np.percentile(values, (1, 99))
@@ -57,7 +61,7 @@ def picture(
 
 
 def _cuts(masks: Sequence[Mask], at: Voxel) -> list[list[Mask]]:
-    """The planes of every mask across each axis."""
+    """Returns, for each axis, the planes of every mask at the voxel `at`."""
     cuts: list[list[Mask]] = [[], [], []]
     for mask in masks:
         for axis in range(3):
@@ -66,7 +70,7 @@ def _cuts(masks: Sequence[Mask], at: Voxel) -> list[list[Mask]]:
 
 
 def _middle(masks: Sequence[Mask], shape: tuple[int, ...]) -> Voxel:
-    """The voxel (S, A, R) whose three planes show the most of the structures; the centre if nothing was found."""
+    """Returns the voxel (S, A, R) whose three planes show the most structures; the centre if nothing was found."""
     counts = [np.zeros(size, dtype=int) for size in shape]
     for mask in masks:
         if box := bounding_box(mask):
@@ -78,7 +82,7 @@ def _middle(masks: Sequence[Mask], shape: tuple[int, ...]) -> Voxel:
 
 
 def _plane(grey: Grey, cuts: Sequence[Mask], scale: NDArray[np.float64], colours: Sequence[Rgb]) -> Image.Image:
-    """One plane, its two axes growing to the top and to the left of the picture; `scale`: pixels per voxel."""
+    """Draws one plane, its axes growing to the top and to the left; `scale` is pixels per voxel, per axis."""
     height, width = (max(1, round(size * by)) for size, by in zip(grey.shape, scale, strict=True))
     turned = Image.fromarray(np.ascontiguousarray(grey[::-1, ::-1]))
     drawn = np.array(turned.resize((width, height), Image.Resampling.BILINEAR).convert("RGB"))
@@ -92,14 +96,14 @@ def _plane(grey: Grey, cuts: Sequence[Mask], scale: NDArray[np.float64], colours
 
 
 def _border(inside: Mask) -> Mask:
-    """Pixels of the mask with a neighbour outside it."""
+    """Returns the pixels of the mask that have a neighbour outside it."""
     padded = np.pad(inside, 1)
     core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return inside & ~core
 
 
 def _lettered(plane: Image.Image, axes: NDArray[np.float64]) -> Image.Image:
-    """The plane with the patient's directions at its edges; `axes` (3, 2) grow to the top and to the left in LPS."""
+    """Writes the patient's directions at the edges of a plane; `axes` (3, 2) grow to its top and to its left in LPS."""
     draw = ImageDraw.Draw(plane)
     up, left = letters(axes[:, 0]), letters(axes[:, 1])
     down, right = letters(-axes[:, 0]), letters(-axes[:, 1])
@@ -115,7 +119,7 @@ def _lettered(plane: Image.Image, axes: NDArray[np.float64]) -> Image.Image:
 
 
 def letters(direction: NDArray[np.float64]) -> str:
-    """Where a direction in LPS leads, the nearest axis first, and others while they are nearer than 70 degrees."""
+    """Returns where a direction in LPS leads, as in "L", "AH": the nearest axis first, others if within 70 degrees."""
     unit = direction / np.linalg.norm(direction)
     order = np.argsort(-np.abs(unit), kind="stable")
     return "".join(_LETTERS[axis][int(unit[axis] < 0)] for axis in order if abs(unit[axis]) > np.cos(np.radians(70)))
@@ -124,6 +128,7 @@ def letters(direction: NDArray[np.float64]) -> str:
 def _sheet(
     planes: Sequence[Image.Image], labels: Sequence[str], colours: Sequence[Rgb], caption: str
 ) -> NDArray[np.uint8]:
+    """Returns the planes side by side above the legend and the notice: uint8 (rows, columns, RGB)."""
     width = sum(plane.width for plane in planes) + MARGIN * (len(planes) + 1)
     rows = (len(labels) + COLUMNS - 1) // COLUMNS + 1
     height = max(plane.height for plane in planes) + 2 * MARGIN + rows * LEGEND_HEIGHT
@@ -143,7 +148,7 @@ def _sheet(
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    """The text, cut where its column ends."""
+    """Returns the text, cut where its column ends; `width` is in pixels."""
     while len(text) > 1 and draw.textlength(text) > width:
         text = text[:-1]
     return text

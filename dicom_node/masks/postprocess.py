@@ -1,8 +1,9 @@
-"""Finishing: what is done to a mask after the network.
+"""Changes masks after the network, and makes structures from others: components, holes, smoothing, margins.
 
-Every mask is bool (slices, rows, columns). Lengths are millimetres of the patient: `affine` (4, 4) maps indices to LPS,
-so voxels of any shape and the sheared grid of a tilted gantry are measured as they lie. Nothing is known beyond the
-edges of the volume: growing does not come in from there, and shrinking does not eat from there.
+Every mask is bool (slices, rows, columns); functions return a new one. Lengths are millimetres in the patient: `affine`
+(4, 4) maps indices to LPS, so that voxels of any shape and the sheared grid of a tilted gantry are measured as they
+lie. Nothing is known beyond the edges of the volume: growing does not come in from there, and shrinking does not eat
+from there.
 """
 
 from collections import deque
@@ -24,25 +25,26 @@ Affine = NDArray[np.float64]
 
 
 def crop_to(mask: Mask, inside: Mask) -> Mask:
-    """What of `mask` lies in `inside`."""
+    """Returns the part of `mask` that lies in `inside`."""
     return mask & inside
 
 
 def largest_component(mask: Mask) -> Mask:
-    """The largest 26-connected component; of several the first in the order of the voxels."""
+    """Returns the largest 26-connected component; of equal ones, the first in the order of the voxels."""
     return _of_components(mask, lambda sizes: np.arange(len(sizes)) == sizes.argmax())
 
 
 def remove_small(mask: Mask, affine: Affine, least_ml: float) -> Mask:
-    """`mask` without its 26-connected components below `least_ml` millilitres."""
+    """Returns the mask without its 26-connected components of less than `least_ml` millilitres."""
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     return _of_components(mask, lambda sizes: sizes * voxel_ml >= least_ml)
 
 
 def fill_holes(mask: Mask, affine: Affine) -> Mask:
-    """`mask` with every cavity that it closes on an axial slice: from there no way over edges of voxels leads out.
+    """Returns the mask with every cavity filled that it encloses on an axial slice.
 
-    Axial is the array axis that lies closest to the patient's long axis, however the slices were acquired.
+    A cavity is enclosed when no path across the edges of pixels leads out of it (4-connected). Axial is the array axis
+    that lies closest to the patient's long axis, however the slices were acquired.
     """
     box = bounding_box(mask)
     if box is None:
@@ -58,7 +60,7 @@ def fill_holes(mask: Mask, affine: Affine) -> Mask:
 
 
 def smooth(mask: Mask, affine: Affine, mm: float) -> Mask:
-    """`mask` blurred by a Gaussian of standard deviation `mm` and cut at one half; at the volume's edge it goes on."""
+    """Returns the mask blurred by a Gaussian of deviation `mm` and cut at one half; edges are continued."""
     box = bounding_box(mask)
     if box is None or mm <= 0:
         return mask.copy()
@@ -70,9 +72,9 @@ def smooth(mask: Mask, affine: Affine, mm: float) -> Mask:
 
 
 def margin(mask: Mask, affine: Affine, mm: float) -> Mask:
-    """`mask` grown by every voxel whose centre lies within `mm` of one of its centres; shrunk where `mm` is negative.
+    """Returns the mask grown by all voxels within `mm` of it, centre to centre, or shrunk for negative `mm`.
 
-    Shrinking removes what lies within -`mm` of a voxel outside the mask: the mask itself where there is none.
+    Shrinking removes what lies within -`mm` of a voxel outside the mask; a mask that fills the volume stays.
     """
     box = bounding_box(mask)
     if box is None or mm == 0:
@@ -87,7 +89,7 @@ def margin(mask: Mask, affine: Affine, mm: float) -> Mask:
 
 
 def _of_components(mask: Mask, keep: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> Mask:
-    """The components that `keep` chooses by their sizes in voxels."""
+    """Returns the 26-connected components that `keep` chooses by their sizes in voxels."""
     done = np.zeros_like(mask)
     box = bounding_box(mask)
     if box is not None:
@@ -99,16 +101,18 @@ def _of_components(mask: Mask, keep: Callable[[NDArray[np.int64]], NDArray[np.bo
 
 
 def _image(mask: Mask) -> Any:
+    """Returns a mask as a SimpleITK image; spacing does not matter for what is done with it."""
     return sitk.GetImageFromArray(mask.astype(np.uint8))
 
 
 def _weights(
     affine: Affine, reach_mm: float, weight: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """`weight` of the distance in mm from the middle voxel, on the smallest odd grid that holds `reach_mm`; 0 beyond.
+    """Returns `weight` of the distance in mm from the middle voxel, on the smallest odd grid that holds `reach_mm`.
 
-    The reach along an index is that length over the distance between two planes of equal index: the rows of the
-    inverse affine. On a sheared grid this is more than the length over the spacing.
+    The reach along an index is that length divided by the distance between two planes of equal index, which are the
+    rows of the inverse affine. On a sheared grid this is more than the length divided by the spacing. Beyond the reach
+    it is 0.
     """
     steps = affine[:3, :3]
     half = np.floor(reach_mm * np.linalg.norm(np.linalg.inv(steps), axis=1)).astype(int)
@@ -118,6 +122,7 @@ def _weights(
 
 
 def _grown_box(box: Box, by: NDArray[np.int_], shape: tuple[int, ...]) -> Box:
+    """Returns the box grown by `by` voxels along each axis and cut to the volume."""
     first, second, third = (
         slice(max(0, part.start - int(more)), min(size, part.stop + int(more)))
         for part, more, size in zip(box, by, shape, strict=True)
@@ -126,9 +131,10 @@ def _grown_box(box: Box, by: NDArray[np.int_], shape: tuple[int, ...]) -> Box:
 
 
 def _covered(mask: Mask, weights: NDArray[np.float64], beyond: Literal["constant", "edge"], least: float) -> Mask:
-    """Where the `weights` around a voxel sum up over `mask` to `least`; `beyond` the edge nothing, or what lies there.
+    """Returns where the weighted sum of the mask around a voxel reaches `least`.
 
-    Planes are transformed one by one and added up as spectra: exact like the sum itself, and small in memory.
+    beyond: what counts outside the array, nothing ("constant") or the nearest voxel ("edge"). Planes are Fourier
+    transformed one by one and added as spectra: as exact as the sum itself, and small in memory.
     """
     depth, height, width = (size // 2 for size in weights.shape)
     padded = np.pad(mask, ((depth, depth), (height, height), (width, width)), beyond)
