@@ -1,1 +1,1 @@
-"""Which volume of a study comes before which: facts from the headers, and the order that follows from them."""
+"""Decides which volume of a study comes first: `facts` reads headers, `order` ranks by a protocol's preferences."""

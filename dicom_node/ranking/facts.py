@@ -1,6 +1,8 @@
-"""Facts: what the headers of one volume say that bears on whether it is the one to segment. No pixels are read.
+"""Reads facts from the headers of one volume that bear on whether it is the one to segment. No pixels are read.
 
-Each fact is decided from all slices: a word in the first header alone decides nothing.
+Each fact is decided from all slices: a word in the first header alone decides nothing. The attributes are those of
+General Series and General Image (PS3.3 C.7.3.1, C.7.6.1), CT and MR Image (C.8.2.1, C.8.3.1), their enhanced forms
+(C.8.15, C.8.13), and Contrast/Bolus (C.7.6.4).
 """
 
 import math
@@ -62,7 +64,13 @@ _PHANTOM: Final = re.compile(
 
 @dataclass(frozen=True)
 class VolumeFacts:
-    """What one volume is. Millimetres; None where the headers do not say."""
+    """Describes one volume. Lengths are millimetres; None where the headers do not say.
+
+    thickness_mm: the largest Slice Thickness (0018,0050). kernel: the Convolution Kernels of its slices.
+    projection: an intensity projection (MIP and the like). reformatted: computed from another volume (MPR), also where
+    only
+    the description says so. contrast: None where neither agent nor description tells. body_part: Body Part Examined.
+    """
 
     modality: str
     plane: Plane  # the nearest
@@ -86,10 +94,12 @@ class VolumeFacts:
 
 
 def facts_of(outline: Outline) -> VolumeFacts:
-    """The facts of one volume.
+    """Returns the facts of one volume.
+
+    Attributes that are absent or unreadable give None or "": only geometry is required.
 
     Raises:
-        SeriesError: it is no regular grid; names the slice.
+        SeriesError: when it is not a regular grid; names the slice.
     """
     grid = outline.grid
     frames, headers = grid.frames, [file.header for file in outline.files]
@@ -127,7 +137,7 @@ def facts_of(outline: Outline) -> VolumeFacts:
 
 
 def sharpness_of(kernel: str, manufacturer: str) -> Sharpness | None:
-    """Whether a Convolution Kernel (0018,1210) is soft or sharp by `kernels.toml`; None if no rule names it."""
+    """Returns whether a Convolution Kernel (0018,1210) is soft or sharp by `kernels.toml`; None if no rule names it."""
     for makers, names, sharpness in _kernel_rules():
         if makers.search(manufacturer) and names.search(kernel):
             return sharpness
@@ -136,6 +146,7 @@ def sharpness_of(kernel: str, manufacturer: str) -> Sharpness | None:
 
 @cache
 def _kernel_rules() -> list[tuple[re.Pattern[str], re.Pattern[str], Sharpness]]:
+    """Returns the rules of kernels.toml in order: manufacturer's pattern, kernel's pattern, sharpness."""
     table = tomllib.loads((files("dicom_node.ranking") / "kernels.toml").read_text(encoding="utf-8"))
     return [
         (re.compile(rule["manufacturer"], re.I), re.compile(rule["kernel"], re.I), rule["sharpness"])
@@ -144,7 +155,7 @@ def _kernel_rules() -> list[tuple[re.Pattern[str], re.Pattern[str], Sharpness]]:
 
 
 def _image_types(frames: Iterable[Frame]) -> set[str]:
-    """Every value of Image Type, and of Frame Type where the frames of one file have their own."""
+    """Returns every value of Image Type, and of Frame Type where the frames of one file have their own."""
     values: set[str] = set()
     for frame in frames:
         for text in (frame.facts.get("ImageType", ""), *map(str, frame.header.get("ImageType") or ())):
@@ -153,7 +164,10 @@ def _image_types(frames: Iterable[Frame]) -> set[str]:
 
 
 def _contrast(headers: Iterable[Dataset]) -> tuple[bool | None, str]:
-    """Whether a contrast agent was given, and what says so: the agent (C.7.6.4), or else words of the description."""
+    """Returns whether a contrast agent was given (None: unknown), and the words that say so.
+
+    The agent decides (C.7.6.4), else words of the series' description or the protocol's name.
+    """
     headers = list(headers)
     agents = _texts(headers, "ContrastBolusAgent")
     if agents:
@@ -170,7 +184,10 @@ def _contrast(headers: Iterable[Dataset]) -> tuple[bool | None, str]:
 
 
 def _phantom(headers: Sequence[Dataset]) -> str:
-    """What says that these are images of a phantom: the attributes made for it (C.7.1.1, C.7.6.1), or else words."""
+    """Returns the words that say that these are images of a phantom; "" where nothing does.
+
+    The attributes made for it decide (Quality Control Subject and Image, C.7.1.1, C.7.6.1), else words of descriptions.
+    """
     for keyword in ("QualityControlSubject", "QualityControlImage"):
         if "YES" in _texts(headers, keyword):
             return f"{keyword} is YES"
@@ -182,7 +199,7 @@ def _phantom(headers: Sequence[Dataset]) -> str:
 
 
 def _moment(header: Dataset) -> str:
-    """YYYYMMDDHHMMSS of the acquisition as far as the header tells, else of the series; "" without either."""
+    """Returns the time of the acquisition as YYYYMMDDHHMMSS, else that of the series; "" without either."""
     pairs = (("AcquisitionDateTime", ""), ("AcquisitionDate", "AcquisitionTime"), ("SeriesDate", "SeriesTime"))
     for date, time in pairs:
         if day := _digits(_text(header, date)):
@@ -191,17 +208,17 @@ def _moment(header: Dataset) -> str:
 
 
 def _digits(text: str) -> str:
-    """Dates of old have points and times colons; in what some write for them there is no digit at all."""
+    """Returns the digits of a date or time. Pre-DICOM forms have points and colons, and some values hold no digit."""
     return re.sub(r"[^0-9]", "", text)
 
 
 def _texts(headers: Iterable[Dataset], keyword: str) -> list[str]:
-    """The distinct texts of an attribute over all headers, in their order."""
+    """Returns the distinct texts of an attribute over all headers, in their order."""
     return [text for text in dict.fromkeys(_text(header, keyword) for header in headers) if text]
 
 
 def _text(header: Dataset, keyword: str) -> str:
-    """A value as text; "" without one that can be read: a fact less is no reason to refuse a volume."""
+    """Returns a value as text; "" where it is absent or unreadable: a missing fact is no reason to refuse a volume."""
     try:
         value = header.get(keyword)
     except PYDICOM_ERRORS:
@@ -211,6 +228,7 @@ def _text(header: Dataset, keyword: str) -> str:
 
 
 def _numbers(headers: Iterable[Dataset], keyword: str) -> list[float]:
+    """Returns the finite numbers that an attribute has in any header."""
     found: list[float] = []
     for header in headers:
         with suppress(ValueError):
@@ -219,6 +237,7 @@ def _numbers(headers: Iterable[Dataset], keyword: str) -> list[float]:
 
 
 def _thicknesses(frames: Iterable[Frame]) -> set[float]:
+    """Returns the distinct Slice Thicknesses in millimetres."""
     found: set[float] = set()
     for frame in frames:
         with suppress(ValueError):

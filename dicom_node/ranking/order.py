@@ -1,9 +1,17 @@
-"""Ranking: which volume of a study goes before which, and why. From facts of headers alone.
+"""Ranks the volumes of a study and says why each one is placed where it is, from facts of headers alone.
 
-Wishes are asked in their order, the most important first. Among the volumes that are left, those that come within the
-wish's tolerance of the best stay; the others are out, and that wish is why. Who is left at the end is first; the same
-again without it gives the second. So a head that ends one slice earlier loses nothing by "coverage" against one of
-five times its spacing: the next wish decides between them.
+Wishes are asked in their order, the most important first. Of the volumes still in, those within the wish's tolerance of
+the best one stay; the others are out, and that wish is the reason. The volume left at the end is first; the same
+procedure without it gives the second, and so on. So a head scan that ends one slice earlier does not lose by "coverage"
+to one of five times its spacing: the next wish decides between them.
+
+What the qualities prefer:
+
+    thin            the least distance between slices          coverage      the longest extent along the normal
+    slices          the most slices                            newest        the latest acquisition
+    axial, coronal, sagittal    the plane closest to it        original      ORIGINAL PRIMARY, not reformatted
+    soft kernel, sharp kernel   the kernel by kernels.toml     contrast, no contrast    an agent given, or none
+    small field, large field    the reconstructed field of view
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +45,10 @@ was scanned to test the machine."""
 
 @dataclass(frozen=True)
 class Wish:
-    """One preference and how far each volume fulfils it, in the order of the volumes."""
+    """Holds one preference and how far each volume fulfils it, in the order of the volumes.
+
+    tolerance: 0.05 counts a score as equal to the best if it is within 5 % of it.
+    """
 
     name: str
     scores: tuple[float, ...]  # more is better
@@ -47,7 +58,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Place:
-    """A volume's place in the order."""
+    """Tells a volume's place in the order."""
 
     volume: int  # its index
     behind: str  # why the one before it goes before it; "" for the first
@@ -55,9 +66,13 @@ class Place:
 
 
 def rank(labels: Sequence[str], wishes: Sequence[Wish]) -> list[Place]:
-    """All volumes, the best first. What no wish tells apart keeps the order given.
+    """Returns the places of all volumes, the best first. Volumes that no wish distinguishes keep the given order.
 
-    `labels` are what the reasons call the volumes; every wish has one score per label.
+    labels: what the reasons call the volumes. wishes: the most important first; each has one score per label.
+
+    >>> thin = Wish("thin", scores=(-5.0, -1.0), shown=("5 mm", "1 mm"), tolerance=0.05)
+    >>> [(place.volume, place.behind) for place in rank(["CT 1", "CT 2"], [thin])]
+    [(1, ''), (0, 'thin: it has 5 mm, CT 2 has 1 mm')]
     """
     order: list[Place] = []
     left = list(range(len(labels)))
@@ -73,7 +88,7 @@ def rank(labels: Sequence[str], wishes: Sequence[Wish]) -> list[Place]:
 
 
 def _best(left: Sequence[int], labels: Sequence[str], wishes: Sequence[Wish]) -> tuple[int, dict[int, str]]:
-    """The best of those that are left, and for each other one why it is not."""
+    """Returns the best of those that are left, and for each other one the reason why it is not."""
     among = list(left)
     out: dict[int, Wish] = {}
     for wish in wishes:
@@ -92,13 +107,13 @@ def _best(left: Sequence[int], labels: Sequence[str], wishes: Sequence[Wish]) ->
 
 
 def wish_for(quality: Quality, volumes: Sequence[VolumeFacts]) -> Wish:
-    """How far the volumes have a quality. What their headers do not say ranks between yes and no."""
+    """Returns how far the volumes have a quality. What the headers do not say ranks between yes and no."""
     score, show, tolerance = _QUALITIES[quality]
     return Wish(quality, tuple(float(score(one)) for one in volumes), tuple(show(one) for one in volumes), tolerance)
 
 
 def refused(facts: VolumeFacts, kinds: Sequence[Kind]) -> str:
-    """What a volume is, of the kinds that are not taken; "" if it is none of them."""
+    """Returns why a volume is not taken, as the kind that it is; "" if it is none of the refused kinds."""
     said = "\\".join(facts.image_type) or "no Image Type"
     if "projection" in kinds and facts.projection:
         return f"an intensity projection ({said})"
@@ -115,6 +130,7 @@ _Row = tuple[Callable[[VolumeFacts], float], Callable[[VolumeFacts], str], float
 
 
 def _plane(wanted: str) -> _Row:
+    """Returns the row of `_QUALITIES` for a wanted plane: score, text, tolerance."""
     return (
         lambda facts: facts.plane == wanted,
         lambda facts: (
@@ -125,6 +141,7 @@ def _plane(wanted: str) -> _Row:
 
 
 def _kernel(wanted: str) -> _Row:
+    """Returns the row for a wanted sharpness of the kernel; an unknown kernel scores one half."""
     return (
         lambda facts: 1.0 if facts.sharpness == wanted else 0.5 if facts.sharpness is None else 0.0,
         lambda facts: f"{facts.kernel or 'no kernel'} ({facts.sharpness or 'neither soft nor sharp'})",
@@ -133,6 +150,7 @@ def _kernel(wanted: str) -> _Row:
 
 
 def _contrast(wanted: bool) -> _Row:
+    """Returns the row for images with or without contrast agent; unknown scores one half."""
     return (
         lambda facts: 0.5 if facts.contrast is None else float(facts.contrast is wanted),
         lambda facts: facts.contrast_said,
@@ -141,6 +159,7 @@ def _contrast(wanted: bool) -> _Row:
 
 
 def _image_type(facts: VolumeFacts) -> str:
+    """Returns the values of Image Type for people."""
     return "\\".join(facts.image_type) or "no Image Type"
 
 
