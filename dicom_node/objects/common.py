@@ -1,4 +1,4 @@
-"""Parts that all result objects share: common modules, references to the source and to siblings, sequence items."""
+"""Fills what all result objects share: common modules, references to the source and to siblings, sequence items."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -23,9 +23,13 @@ MANUFACTURER: Final = "voxtell-dicom"
 
 
 def result_dataset(series: ImageSeries, provenance: Provenance, reference: ObjectReference, modality: str) -> Dataset:
-    """A new object in the source's study with patient, study, series, equipment and SOP common modules filled.
+    """Returns a new object in the source's study, with its common modules filled.
 
-    ResultError when the source has no study, series or SOP Instance UIDs to refer to.
+    They are Patient, General Study, General Series, General Equipment and SOP Common (PS3.3 C.7.1.1, C.7.2.1, C.7.3.1,
+    C.7.5.1, C.12.1). reference: SOP class and UIDs of the object. modality: Modality of its series, "SEG".
+
+    Raises:
+        ResultError: when the source has no study, series or SOP Instance UIDs to refer to.
     """
     source = series.headers[0]
     named = [series.study_uid, series.series_uid, *(one.sop_uid for one in series.references)]
@@ -56,12 +60,12 @@ def result_dataset(series: ImageSeries, provenance: Provenance, reference: Objec
 
 
 def titled(title: str, series: ImageSeries) -> str:
-    """A Series Description (VR LO); of several volumes of one series it also says which."""
+    """Returns a Series Description (VR LO, 64 characters); of several volumes of one series it also says which."""
     return shortened(one_line(f"{title}, {series.name}"), 64) if series.name else title
 
 
 def refer(dataset: Dataset, series: ImageSeries, provenance: Provenance, reference: ObjectReference) -> None:
-    """Names the source, the other objects of this result, and the series of the one that it replaces.
+    """Names in `dataset` the source, the other objects of this result, and the series of the one that it replaces.
 
     Common Instance Reference, General Reference and General Series modules (PS3.3 C.12.2, C.12.4, C.7.3.1). A structure
     set names its source where its contours do (PS3.3 C.8.8.5).
@@ -89,13 +93,17 @@ def refer(dataset: Dataset, series: ImageSeries, provenance: Provenance, referen
 
 
 def documents(series: ImageSeries, objects: Iterable[ObjectReference]) -> list[Dataset]:
-    """Objects of the study as a Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1); empty without any."""
+    """Returns objects of the study as a Hierarchical SOP Instance Reference Macro (PS3.3 C.17.2.1); [] without any."""
     listed = [item(SeriesInstanceUID=one.series_uid, ReferencedSOPSequence=[_named(one)]) for one in objects]
     return [item(StudyInstanceUID=series.study_uid, ReferencedSeriesSequence=listed)] if listed else []
 
 
 def masks_of(series: ImageSeries, masks: Masks | NDArray[bool_], regions: Sequence[Region]) -> Masks:
-    """The masks, packed; ResultError when they are not one bool (slices, rows, columns) of `series` per region."""
+    """Returns the masks packed: bool (P, slices, rows, columns) on the slices of `series`, one per region.
+
+    Raises:
+        ResultError: when their shape does not fit the series and the regions.
+    """
     shape = (len(regions), *series.volume.spatial_shape)
     if masks.shape != shape:
         raise ResultError(f"masks are {masks.shape}; the series and its regions need bool {shape}")
@@ -103,17 +111,19 @@ def masks_of(series: ImageSeries, masks: Masks | NDArray[bool_], regions: Sequen
 
 
 def _named(one: ObjectReference) -> Dataset:
+    """Returns a reference to an object (SOP Instance Reference Macro)."""
     return reference_item(one.sop_class_uid, one.sop_uid)
 
 
 def _with_purpose(one: ObjectReference) -> Dataset:
+    """Returns a reference to an object with the purpose of its kind."""
     named = _named(one)
     named.PurposeOfReferenceCodeSequence = [coded(one.purpose)] if one.purpose else []
     return named
 
 
 def _equipment(provenance: Provenance) -> Dataset:
-    """Contributing Equipment Sequence item, PS3.3 C.12.1.1.5."""
+    """Returns a Contributing Equipment Sequence item (PS3.3 C.12.1.1.5)."""
     return highdicom.ContributingEquipment(
         manufacturer=MANUFACTURER,
         purpose_of_reference=codes.DCM.ProcessingEquipment,
@@ -125,7 +135,10 @@ def _equipment(provenance: Provenance) -> Dataset:
 
 
 def describe(provenance: Provenance) -> str:
-    """One sentence on how the result came about, at most 1024 characters (VR ST)."""
+    """Returns how the result came about, for people: at most 1024 characters (VR ST).
+
+    It names the model, the weights, the protocol, what the model is not for, and the reasons for a review.
+    """
     algorithm = provenance.algorithm
     protocol = f", protocol {provenance.protocol} {provenance.protocol_digest}".rstrip() if provenance.protocol else ""
     text = f"UNAPPROVED automatic result of {algorithm.name} {algorithm.version}, weights {algorithm.digest}{protocol}."
@@ -135,20 +148,22 @@ def describe(provenance: Provenance) -> str:
 
 
 def looked_for(regions: Iterable[Region]) -> str:
-    """One sentence on the regions of empty masks; "" without any. What a person is to draw was not looked for, and what
-    a model never learnt cannot have been."""
+    """Returns one sentence on the structures that were looked for and not found; "" without any.
+
+    Left out are structures that a person is to draw, and those that the model was not taught or could not judge.
+    """
     missing = (region for region in regions if region.empty_means == "not found" and not region.placeholder)
     prompts = "; ".join(one_line(region.prompt) for region in missing)
     return f"Looked for, not found: {prompts}." if prompts else ""
 
 
 def coded(code: Code) -> CodedConcept:
-    """A code as a sequence item."""
+    """Returns a code as a sequence item."""
     return CodedConcept.from_code(code)
 
 
 def item(**values: Any) -> Dataset:
-    """A sequence item of keywords and values."""
+    """Returns a sequence item of keywords and values."""
     made = Dataset()
     for keyword, value in values.items():
         setattr(made, keyword, value)
@@ -156,7 +171,10 @@ def item(**values: Any) -> Dataset:
 
 
 def reference_item(sop_class_uid: str, sop_uid: str, frame_number: int | None = None) -> Dataset:
-    """An item of the SOP Instance or Image SOP Instance Reference Macro (PS3.3 10.8, 10.3)."""
+    """Returns an item of the SOP Instance or Image SOP Instance Reference Macro (PS3.3 10.8, 10.3).
+
+    frame_number: 1-based, for a frame of a multi-frame image.
+    """
     made = item(ReferencedSOPClassUID=sop_class_uid, ReferencedSOPInstanceUID=sop_uid)
     if frame_number is not None:
         made.ReferencedFrameNumber = frame_number

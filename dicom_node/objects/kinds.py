@@ -1,4 +1,4 @@
-"""The table of output kinds: every DICOM object that a result may have, and all that others ask about it.
+"""Lists the kinds of output: every DICOM object that a result may have, and all that others ask about it.
 
 A kind is one row of `KINDS`. What is planned, written and listed, under which file name, what other objects call it,
 what a destination is asked for and how a PACS may get it: all of it is read here. docs/contributing.md has the recipe
@@ -41,7 +41,10 @@ Form = Literal["binary", "labelmap"]
 
 @dataclass
 class Content:
-    """What the objects of one result are made of: masks (P, slices, rows, columns) on `series`, one region each."""
+    """Holds what the objects of one result are made of: masks (P, slices, rows, columns), one region each.
+
+    It is passed to the writers one after another; `measured` hands each SEG on to the report that measures it.
+    """
 
     series: ImageSeries
     masks: Masks
@@ -61,16 +64,24 @@ class Content:
 
 
 def _found(content: Content) -> bool:
+    """Tells the kinds that hold only what was found whether there is anything to write."""
     return content.found
 
 
 def _nothing(_content: Content) -> tuple[str, ...]:
+    """Stands for kinds whose UIDs depend on no options."""
     return ()
 
 
 @dataclass(frozen=True)
 class OutputKind:
-    """One kind of object, of an output that comes in forms one of the forms."""
+    """Describes one kind of object. An output that exists in several forms has one kind per form.
+
+    `write` makes the object from a `Content` and returns it verified; it raises `ResultError` where the object does not
+    lie where its masks lie. `holds` decides beforehand whether there is anything to write. `name` and what
+    `uid_options` returns go into the UIDs, so a change of either gives every future object of this kind another
+    identity.
+    """
 
     output: str  # the word of a protocol that asks for it
     stem: str  # of its file in the results folder
@@ -91,18 +102,23 @@ class OutputKind:
         return f"{self.stem}.dcm"
 
     def is_made_of(self, content: Content) -> bool:
-        """Whether it is asked for, in this form, and would hold anything."""
+        """Returns whether it is asked for, in this form, and would hold anything."""
         in_form = self.form != "labelmap" or content.label_map
         return self.output in content.outputs and in_form and self.holds(content)
 
     def reference(self, content: Content) -> ObjectReference:
-        """Its identity, known before it is written."""
+        """Returns its identity, which is known before it is written."""
         series, regions, options = content.series, content.regions, self.uid_options(content)
         named = content.provenance.reference(self.name, self.sop_class, series, regions, *options)
         return replace(named, purpose=self.purpose)
 
 
 def _segmentation(form: Form, kind: SegmentationType) -> Callable[[Content], Dataset]:
+    """Returns the writer of a SEG in one form; it checks the object, and keeps it for its report.
+
+    The writer raises `ResultError` when the SEG does not lie where its masks lie.
+    """
+
     def write(content: Content) -> Dataset:
         made = write_seg(content.series, content.masks, content.regions, content.provenance, kind)
         if made.dataset is None:
@@ -116,6 +132,8 @@ def _segmentation(form: Form, kind: SegmentationType) -> Callable[[Content], Dat
 
 
 def _report(form: Form) -> Callable[[Content], Dataset]:
+    """Returns the writer of the SR on the SEG in one form."""
+
     def write(content: Content) -> Dataset:
         report = write_sr(content.series, content.masks, content.measured.pop(form), content.provenance)
         if report is None:
@@ -126,6 +144,7 @@ def _report(form: Form) -> Callable[[Content], Dataset]:
 
 
 def _structure_set(content: Content) -> Dataset:
+    """Writes and checks the RTSTRUCT."""
     structures = write_rtstruct(
         content.series,
         content.masks,
@@ -139,6 +158,7 @@ def _structure_set(content: Content) -> Dataset:
 
 
 def _preview(content: Content) -> Dataset:
+    """Writes the preview."""
     return write_preview(content.series, content.masks, content.regions, content.provenance)
 
 
@@ -210,6 +230,6 @@ KINDS: Final[dict[str, OutputKind]] = {
 
 
 def with_brought(outputs: Sequence[str] | frozenset[str]) -> frozenset[str]:
-    """The outputs, and those that come along with them."""
+    """Returns the outputs together with those that come along with them."""
     brought = (one for kind in KINDS.values() if kind.output in outputs for one in kind.brings)
     return frozenset((*outputs, *brought))

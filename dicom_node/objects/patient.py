@@ -1,8 +1,8 @@
-"""Patient: what a result carries of its source's patient and study, so that an archive files both together.
+"""Carries patient and study from the source to a result, so that an archive files both together.
 
 Patient, General Study, Patient Study and Clinical Trial Subject and Study modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2,
-C.7.1.3, C.7.2.3). What an archive files by is carried as it stands, whatever it breaks: a PACS has accepted it. All
-else is carried if it is valid, so that a result is.
+C.7.1.3, C.7.2.3). What an archive files by is carried as it stands, even if it is invalid: a PACS has accepted it.
+Everything else is carried only if it is valid, so that the result is valid.
 """
 
 import re
@@ -67,7 +67,11 @@ _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def carry_patient(source: Dataset, result: Dataset) -> None:
-    """Copies from the header of a source image what the result has in common with it."""
+    """Copies from the header of a source image what the result has in common with it.
+
+    Type 2 attributes that the source lacks are added empty. A source that says YES in Patient Identity Removed and not
+    by which method gets a sentence there, since the method is Type 1C (PS3.3 C.7.1.1).
+    """
     for keyword in (*_TYPE_2, *_OTHERS):
         if element := carried(source, keyword):
             result.add(element)
@@ -82,7 +86,7 @@ def carry_patient(source: Dataset, result: Dataset) -> None:
 
 
 def _carry_trial(source: Dataset, result: Dataset) -> None:
-    """The trial, if the source says whose and which it is; a module without these would be invalid."""
+    """Copies the clinical trial if the source names sponsor, protocol and subject, which the module needs."""
     trial = {keyword: element for keyword in _TRIAL if (element := carried(source, keyword))}
     if {"ClinicalTrialSponsorName", "ClinicalTrialProtocolID"} <= set(trial) and {
         "ClinicalTrialSubjectID",
@@ -95,7 +99,11 @@ def _carry_trial(source: Dataset, result: Dataset) -> None:
 
 
 def carried(source: Dataset, keyword: str) -> DataElement | None:
-    """An attribute of the source; None when it has none, an empty one, or one that breaks its value representation."""
+    """Returns an attribute of the source as it may stand in a result.
+
+    None when it is absent, empty, or breaks its value representation (PS3.5 6.2). Control characters in texts become
+    spaces; a date of the predecessor of DICOM loses its points.
+    """
     if keyword not in source:
         return None
     vr = dictionary_VR(keyword)
@@ -121,12 +129,12 @@ def carried(source: Dataset, keyword: str) -> DataElement | None:
 
 
 def _is_whole(item: Dataset, keyword: str) -> bool:
-    """Whether an item of a sequence of codes is one (PS3.3 8.8)."""
+    """Returns whether an item of a code sequence has value, scheme and meaning (PS3.3 8.8)."""
     return "CodeSequence" not in keyword or all(item.get(part) for part in _CODE)
 
 
 def _undeclared(source: Dataset, keyword: str) -> str | None:
-    """Text in bytes that the declared character set does not have, as it is most often meant: UTF-8, else Latin-1.
+    """Returns text whose bytes the declared character set lacks, read as UTF-8, else Latin-1; None for other text.
 
     pydicom would put question marks into a name that archives then take for another patient's.
     """

@@ -1,8 +1,8 @@
-"""Preview: what was found as one picture that any viewer shows, a Secondary Capture (PS3.3 A.8.1).
+"""Writes a preview: what was found, as one picture that any viewer shows. A Secondary Capture (PS3.3 A.8.1).
 
-One object of one frame in true colour: every PACS takes it and every viewer shows it, which is not so of the
-multi-frame kinds. Its planes are parts of one sheet, so that none is seen without the legend and the notice. Patient ID
-and study date are burned in, because such a picture travels alone; Burned In Annotation says so.
+It is one frame in true colour: every PACS takes it and every viewer shows it, which is not so of the multi-frame
+kinds. Its planes are parts of one sheet, so that none is seen without the legend and the notice. Patient ID and study
+date are burned in, because such a picture travels alone; Burned In Annotation says so (C.7.6.1).
 """
 
 from collections.abc import Sequence
@@ -35,9 +35,12 @@ from dicom_node.volume import network_axes, to_network
 def write_preview(
     series: ImageSeries, masks: Masks | NDArray[np.bool_], regions: Sequence[Region], provenance: Provenance
 ) -> Dataset:
-    """Three planes through the masks (P, slices, rows, columns) on the slices of `series`, one region each.
+    """Returns a Secondary Capture with three planes through the masks.
 
-    ResultError when masks, regions and slices do not match, or when there is nothing to show.
+    masks: bool (P, slices, rows, columns) on the slices of `series`, one region each.
+
+    Raises:
+        ResultError: when masks, regions and slices do not match, or no mask holds a voxel.
     """
     packed = masks_of(series, masks, regions)
     found = [index for index, mask in enumerate(packed.packed) if len(mask.held)]
@@ -79,16 +82,17 @@ def write_preview(
 def drawn(
     series: ImageSeries, masks: Masks, labels: Sequence[str], colours: Sequence[Rgb], caption: str = ""
 ) -> NDArray[np.uint8]:
-    """The sheet of `dicom_node.masks.picture` for masks on the slices of a series."""
+    """Returns the sheet of `masks.picture` for masks on the slices of a series: uint8 (rows, columns, RGB)."""
     return picture(to_network(series), _Turned(masks, series), labels, colours, caption)
 
 
 def _is_lossy(header: Dataset) -> bool:
+    """Returns whether an image was ever compressed with loss (PS3.3 C.7.6.1.1.5)."""
     return bool(header.get("LossyImageCompression") == "01")
 
 
 class _Turned(Sequence[Mask]):
-    """Masks on the slices as the network sees them, one at a time."""
+    """Holds masks on the slices and returns each on the network's axes (S, A, R) when it is asked for."""
 
     def __init__(self, masks: Masks, series: ImageSeries) -> None:
         self._masks = masks

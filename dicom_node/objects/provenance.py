@@ -1,4 +1,4 @@
-"""Provenance of a result: which job made it, by which algorithm, under which UIDs, and what it replaces.
+"""Records where a result comes from: which job made it, by which algorithm, under which UIDs, and what it replaces.
 
 The UIDs of a result derive from the source SOP Instance UIDs, the prompts, the model's identity, the protocol's digest
 and the kind of object, so that the same work always gives the same object. No result is approved: where an object has
@@ -22,7 +22,7 @@ LABEL_MAP_STORAGE: Final = UID("1.2.840.10008.5.1.4.1.1.66.7")  # Label Map Segm
 
 @dataclass(frozen=True)
 class ObjectReference:
-    """One object of a result, so that others can name it."""
+    """Names one object of a result, so that others can refer to it."""
 
     sop_class_uid: str
     sop_uid: str
@@ -31,14 +31,17 @@ class ObjectReference:
 
 
 def _put_on_one_line(facts: object, *fields: str, limit: int = 1024, unset: str = "") -> None:
-    """Texts of a frozen dataclass as DICOM can hold them: a backslash would split them, a longer one be refused."""
+    """Makes texts of a frozen dataclass fit for DICOM: one line, no backslash, at most `limit` bytes; `unset` if empty.
+
+    A backslash would split a value, and a receiver would refuse one that is too long.
+    """
     for name in fields:
         object.__setattr__(facts, name, shortened(one_line(getattr(facts, name)), limit) or unset)
 
 
 @dataclass(frozen=True)
 class Review:
-    """A reason why a person should look at a result before it is used."""
+    """Gives a reason why a person should look at a result before it is used."""
 
     sentence: str
     label: str | None = None  # of the region it is about; None: all of them
@@ -49,7 +52,7 @@ class Review:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What computed the masks."""
+    """Names what computed the masks."""
 
     name: str
     version: str
@@ -65,7 +68,10 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Facts of one job that its results carry. `made` is local time; only dates and times depend on it."""
+    """Holds the facts of one job that its results carry.
+
+    made: local time; only dates and times in the objects depend on it. review: reasons for a person to look at it.
+    """
 
     algorithm: Algorithm
     made: datetime
@@ -82,7 +88,11 @@ class Provenance:
         _put_on_one_line(self, "software_version", limit=64)
 
     def uid(self, kind: str, series: ImageSeries, regions: Sequence[Region], *more: str) -> str:
-        """The UID that belongs to this work on `series`; `kind` says of which object."""
+        """Returns the UID that belongs to this work on `series`.
+
+        kind: which object, such as "SEG"; it is part of the UID and must never change. more: options that change the
+        object.
+        """
         sources = sorted(f"{reference.sop_uid}#{reference.frame_number or ''}" for reference in series.references)
         prompts = [region.prompt + (f" <- {region.sentence}" if region.sentence else "") for region in regions]
         facts = [
@@ -98,14 +108,14 @@ class Provenance:
     def reference(
         self, kind: str, sop_class: UID, series: ImageSeries, regions: Sequence[Region], *more: str
     ) -> ObjectReference:
-        """The object of that kind which belongs to this work, whether it is written or not."""
+        """Returns the identity of the object of that kind that belongs to this work, whether it is written or not."""
         sop_uid, series_uid = (self.uid(name, series, regions, *more) for name in (kind, f"{kind} series"))
         return ObjectReference(sop_class, sop_uid, series_uid)
 
     def others(self, one: ObjectReference) -> tuple[ObjectReference, ...]:
-        """The objects of this result beside `one`."""
+        """Returns the objects of this result except `one`."""
         return tuple(other for other in self.siblings if other != one)
 
     def predecessor(self, sop_class_uid: str) -> tuple[ObjectReference, ...]:
-        """The object of that class among those that this result replaces; empty without one."""
+        """Returns the objects of that SOP class in the result that this one replaces; () without one."""
         return tuple(one for one in self.predecessors if one.sop_class_uid == sop_class_uid)

@@ -1,6 +1,6 @@
-"""Objects: everything that one set of masks becomes, planned before it is written so that each can name the others.
+"""Plans all objects made from one set of masks before any is written, so that each can name the others.
 
-Which objects there are, and their file names, stands in `dicom_node.objects.kinds`.
+Which objects there are, and their file names, is listed in `dicom_node.objects.kinds`.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -22,7 +22,11 @@ from dicom_node.series import ImageSeries
 
 
 class ResultSet:
-    """The objects of the `outputs` that are asked for; nothing of a kind that would hold nothing."""
+    """Plans and writes the objects of the `outputs` asked for; an object that would hold nothing is left out.
+
+    `references` has file name and identity of every object that will be written, `notes` what could not be as asked
+    for.
+    """
 
     def __init__(
         self,
@@ -36,12 +40,19 @@ class ResultSet:
         holes: Holes = "keyhole",
         name_length: int = 64,
     ) -> None:
-        """Masks bool (P, slices, rows, columns) on the slices of `series`, one region each.
+        """Plans the objects.
 
-        `holes` and `name_length` as in `write_rtstruct`.
+        Args:
+            series: the volume on whose slices the masks lie.
+            masks: bool (P, slices, rows, columns).
+            regions: one per mask.
+            provenance: what the objects say about the job.
+            outputs: words of a protocol, such as "seg"; what comes along with them is added.
+            label_map: also make the LABELMAP forms, unless segments overlap.
+            holes, name_length: as in `write_rtstruct`.
 
         Raises:
-            ResultError: masks, regions and slices do not match.
+            ResultError: when masks, regions and slices do not match.
         """
         packed = masks_of(series, masks, regions)
         self.notes: list[str] = []  # what could not be as it was asked for
@@ -60,10 +71,12 @@ class ResultSet:
         self._content = replace(content, provenance=replace(provenance, siblings=made, predecessors=replaced))
 
     def written(self, extents: Sequence[Extent | None]) -> Iterator[tuple[str, Dataset]]:
-        """File name and object, one in memory at a time, each decoded again and held against `extents` of its masks.
+        """Yields file name and object, one in memory at a time, each decoded again and compared with its masks.
+
+        extents: where each mask lies, None for an empty one.
 
         Raises:
-            ResultError: an object does not lie where its mask lies.
+            ResultError: when an object does not lie where its mask lies.
         """
         content = replace(self._content, expected=[one for one in extents if one], measured={})
         for file in self.references:

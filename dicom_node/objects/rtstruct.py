@@ -1,7 +1,8 @@
-"""RTSTRUCT: masks as contours for planning systems (PS3.3 A.19, C.8.8.5 to C.8.8.8).
+"""Writes masks as an RT Structure Set for planning systems (PS3.3 A.19, C.8.8.5 to C.8.8.8).
 
-Contours lie on the source's image planes. Names follow AAPM TG-263. The result is a pre-draft: its Approval Status is
-UNAPPROVED.
+Each region is one ROI. Its contours are closed polygons on the source's image planes, one per connected piece and
+slice, with points in LPS millimetres to a tenth of a micrometre; each names the image that it lies on. Names follow
+AAPM TG-263. The result is a pre-draft: its Approval Status is UNAPPROVED.
 """
 
 import re
@@ -55,12 +56,20 @@ def write_rtstruct(
     name_length: int = 64,
     placeholders: bool = False,
 ) -> Dataset:
-    """Masks (P, slices, rows, columns) on the slices of `series` as one structure set, one ROI per region.
+    """Returns one structure set with one ROI per region.
 
-    `holes`: as keyholes in the outer contour, or as contours of their own combined by exclusive or. `name_length`: 16
-    for systems that cut names there. `placeholders`: every empty mask becomes an ROI without contours; without it only
-    those whose region asks for it. ResultError when masks, regions and slices do not match, or when there is nothing
-    to write.
+    Args:
+        series: the volume on whose slices the masks lie.
+        masks: bool (P, slices, rows, columns), one region each.
+        holes: "keyhole" joins a hole to the outer contour by a channel; "xor" gives it a contour of its own, combined
+            by exclusive or (CLOSEDPLANAR_XOR).
+        name_length: bytes of an ROI Name; 16 for systems that cut names there.
+        placeholders: every empty mask becomes an ROI without contours; otherwise only those whose region asks for it.
+
+    The transfer syntax is implicit VR: longer contours do not fit into an explicit Decimal String (PS3.5 7.1.2).
+
+    Raises:
+        ResultError: when masks, regions and slices do not match, or there is nothing to write.
     """
     packed = masks_of(series, masks, regions).packed
     kept = [
@@ -115,21 +124,21 @@ def rtstruct_reference(
     name_length: int = 64,
     placeholders: bool = False,
 ) -> ObjectReference:
-    """The structure set that `write_rtstruct` writes with these options, before it is written."""
+    """Returns the identity of the structure set that `write_rtstruct` would write with these options."""
     options = uid_options(holes, name_length, placeholders)
     return provenance.reference("RTSTRUCT", RTStructureSetStorage, series, regions, *options)
 
 
 def uid_options(holes: Holes, name_length: int, placeholders: bool = False) -> tuple[str, str, str]:
-    """The options of `write_rtstruct` as its UIDs derive from them."""
+    """Returns the options of `write_rtstruct` as texts for its UIDs."""
     return holes, str(name_length), str(placeholders)
 
 
 def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
-    """A name for each region, at most `limit` bytes of UTF-8, no two alike in any case of letters.
+    """Returns a name for each region, at most `limit` bytes of UTF-8, no two equal when case is ignored.
 
-    The protocol's name, else TG-263's, else the prompt's words. What is too long loses its end but never its side, and
-    what would be alike gets a number.
+    It is the protocol's name, else that of TG-263, else the prompt's words. A long name loses its end but never its
+    side, and names that would be equal get a number.
     """
     names: list[str] = []
     for region in regions:
@@ -145,7 +154,7 @@ def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
 
 
 def _stem(region: Region) -> tuple[str, str]:
-    """A name without its side, and the suffix of the side."""
+    """Returns a name without its side, and the suffix of the side."""
     given = one_line(region.roi_name or (region.label if region.label != label_of(region.prompt) else region.tg263))
     if given:
         return (given[:-2], given[-2:]) if given.endswith(("_L", "_R")) else (given, "")
@@ -155,7 +164,7 @@ def _stem(region: Region) -> tuple[str, str]:
 
 
 def _describe(dataset: Dataset, series: ImageSeries, provenance: Provenance, missing: str) -> None:
-    """RT series, frame of reference and structure set modules (PS3.3 C.8.8.1, C.7.4.1, C.8.8.5)."""
+    """Fills RT Series, Frame of Reference and Structure Set (PS3.3 C.8.8.1, C.7.4.1, C.8.8.5)."""
     frame_of_reference = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
     dataset.SeriesDescription = titled("Structures, UNAPPROVED", series)
     dataset.OperatorsName = ""
@@ -185,6 +194,7 @@ def _describe(dataset: Dataset, series: ImageSeries, provenance: Provenance, mis
 
 
 def _roi_description(region: Region, provenance: Provenance) -> str:
+    """Returns the ROI Description: UNAPPROVED, what made it, the prompt, and reasons for a review."""
     protocol = f", protocol {provenance.protocol} {provenance.protocol_digest}".rstrip() if provenance.protocol else ""
     made_by = f"{provenance.algorithm.name} {provenance.algorithm.version}, weights {provenance.algorithm.digest}"
     if region.placeholder:
@@ -195,7 +205,7 @@ def _roi_description(region: Region, provenance: Provenance) -> str:
 
 
 def _contours(number: int, series: ImageSeries, mask: PackedMask, region: Region, holes: Holes) -> Dataset:
-    """ROI Contour Sequence item (PS3.3 C.8.8.6)."""
+    """Returns a ROI Contour Sequence item (PS3.3 C.8.8.6)."""
     across, down = series.affine[:3, 2], series.affine[:3, 1]
     sequence: list[Dataset] = []
     for place, plane in mask.planes():
@@ -223,21 +233,27 @@ def _contours(number: int, series: ImageSeries, mask: PackedMask, region: Region
 
 
 def _contour_data(points: NDArray[np.float64]) -> RawDataElement:
-    """Decimal strings to a tenth of a micrometre, encoded at once: pydicom would make an object of every number."""
+    """Returns points (N, 3) as Decimal Strings to a tenth of a micrometre, encoded at once.
+
+    pydicom would make an object of every number: a structure set has hundreds of thousands.
+    """
     text = "\\".join(map("{:.4f}".format, points.ravel().tolist())).encode()
     text += b" " * (len(text) % 2)
     return RawDataElement(_CONTOUR_DATA, "DS", len(text), text, 0, is_implicit_VR=True, is_little_endian=True)
 
 
 def contour_points(contour: Dataset) -> NDArray[np.float64]:
-    """LPS millimetres (points, 3) of a Contour Sequence item, which keeps its text: numbers as objects are large."""
+    """Returns the LPS millimetres (points, 3) of a Contour Sequence item.
+
+    The item keeps its text: the numbers as objects would take much memory.
+    """
     value = contour.get_item(_CONTOUR_DATA).value
     numbers = value.split(b"\\") if isinstance(value, bytes) else value
     return np.array(numbers, dtype=np.float64).reshape(-1, 3)
 
 
 def _observation(number: int, region: Region) -> Dataset:
-    """RT ROI Observations Sequence item (PS3.3 C.8.8.8)."""
+    """Returns an RT ROI Observations Sequence item (PS3.3 C.8.8.8)."""
     observation = item(
         ObservationNumber=number,
         ReferencedROINumber=number,

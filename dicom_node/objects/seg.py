@@ -1,9 +1,11 @@
-"""SEG: masks as a DICOM Segmentation, BINARY or, of segments that do not overlap, LABELMAP (PS3.3 A.51, C.8.20).
+"""Writes masks as a DICOM Segmentation: BINARY, or LABELMAP if no segments overlap (PS3.3 A.51, C.8.20).
 
 Frames lie on the source frames: position, orientation and SOP reference of each come from its own source slice, so a
-tilted, jittering or multi-frame source needs no regular grid here. Codes, algorithm and colour are highdicom's building
-blocks; frames are assembled here, because highdicom's own constructor wants one orientation and shared pixel measures
-from the source and takes several times as long.
+tilted, jittering or multi-frame source needs no regular grid here. Frames of a BINARY are ordered by segment, then by
+slice, and the dimension indices say so; those of a LABELMAP by slice.
+
+Codes, algorithm and colour are highdicom's building blocks. Frames are assembled here, because highdicom's own
+constructor wants one orientation and shared pixel measures from the source and takes several times as long.
 """
 
 from collections.abc import Sequence
@@ -52,7 +54,11 @@ _KINDS: Final[dict[SegmentationType, tuple[str, UID]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """`dataset` is None when no mask holds a voxel: an empty segment hangs viewers, so none is ever written."""
+    """Holds a SEG and which regions it has a segment for.
+
+    `dataset` is None when no mask holds a voxel: an empty segment hangs viewers, so none is ever written. The report is
+    written from this object, since it refers to the segments by their numbers.
+    """
 
     dataset: Dataset | None
     regions: tuple[Region, ...]  # as they were given
@@ -67,11 +73,20 @@ def write_seg(
     provenance: Provenance,
     form: SegmentationType = "BINARY",
 ) -> Segmentation:
-    """Masks (P, slices, rows, columns) on the slices of `series`, one region each, as one Segmentation.
+    """Returns the masks as one Segmentation object.
 
-    A segment per non-empty mask in the order given; per segment only the frames that hold it, as LABELMAP one frame per
-    slice that holds any. The same work gives the same UIDs, and the same bytes but for dates and times. ResultError
-    when masks, regions and slices do not match, and for a LABELMAP of segments that overlap.
+    Args:
+        series: the volume on whose slices the masks lie.
+        masks: bool (P, slices, rows, columns).
+        regions: one per mask, with label, codes and colour.
+        provenance: what the object says about the job.
+        form: BINARY has, per segment, only the frames that hold it. LABELMAP has one frame per slice that holds any.
+
+    There is one segment per non-empty mask, in the order given. The same work gives the same UIDs, and the same bytes
+    except for dates and times.
+
+    Raises:
+        ResultError: when masks, regions and slices do not match, or segments of a LABELMAP overlap.
     """
     packed = masks_of(series, masks, regions).packed
     result = Segmentation(
@@ -103,7 +118,7 @@ def write_seg(
 
 
 def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, provenance: Provenance) -> None:
-    """Series, frame of reference, general image, image pixel and segmentation image modules (PS3.3 C.8.20.2)."""
+    """Fills series, frame of reference, general image, image pixel and segmentation image modules (PS3.3 C.8.20.2)."""
     dataset.SeriesDescription = titled("Segmentation, UNAPPROVED", series)
     dataset.ImageType = ["DERIVED", "PRIMARY"]
     dataset.ContentLabel = "SEGMENTATION"
@@ -128,6 +143,10 @@ def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, prove
 
 
 def _segment(number: int, region: Region, provenance: Provenance, sop_uid: str) -> Dataset:
+    """Returns a Segment Sequence item (PS3.3 Table C.8.20-4): label, codes, algorithm, colour, tracking UID.
+
+    The tracking UID derives from the SOP Instance UID, so that the report can name it and a rerun repeats it.
+    """
     algorithm = provenance.algorithm
     parameters = {"prompt": one_line(region.prompt), "weights": algorithm.digest}
     if provenance.protocol:
@@ -161,7 +180,10 @@ def _segment(number: int, region: Region, provenance: Provenance, sop_uid: str) 
 
 
 def _become_label_map(dataset: Dataset, series: ImageSeries, segments: Sequence[PackedMask]) -> None:
-    """One number a voxel; the background is a segment, because every value must be described (PS3.3 C.8.20.2.3)."""
+    """Turns the data set into a LABELMAP: one number per voxel.
+
+    The background is a segment of its own, because every value must be described (PS3.3 C.8.20.2.3).
+    """
     background = SegmentDescription(
         segment_number=1,
         segment_label="Background",
@@ -189,9 +211,9 @@ def _become_label_map(dataset: Dataset, series: ImageSeries, segments: Sequence[
 
 
 def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[tuple[int | None, NDArray[np.intp]]]) -> None:
-    """Multi-frame functional groups and dimensions (C.7.6.16, C.7.6.17).
+    """Fills the multi-frame functional groups and the dimensions (PS3.3 C.7.6.16, C.7.6.17).
 
-    `held` lists the slices of each segment number; None is the number of frames that hold several segments.
+    `held` lists the slices of each segment number; the number is None where a frame holds several segments.
     """
     organization = derived_uid("dimensions", str(dataset.SOPInstanceUID))
     dimensions = [(_POSITION, 0x00209113, "Position")]
@@ -236,7 +258,7 @@ def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[tuple[int 
 
 
 def _plane(series: ImageSeries, place: int) -> tuple[DataElement, DataElement]:
-    """Plane position and derivation image of the frames on one slice; all segments share them."""
+    """Returns plane position and derivation image of the frames on one slice; all segments share them."""
     reference = series.references[place]
     source = reference_item(reference.sop_class_uid, reference.sop_uid, reference.frame_number)
     source.SpatialLocationsPreserved = "YES"
@@ -250,7 +272,7 @@ def _plane(series: ImageSeries, place: int) -> tuple[DataElement, DataElement]:
 
 
 def overlapping(masks: Sequence[PackedMask]) -> bool:
-    """Whether any voxel lies in two of the masks."""
+    """Returns whether any voxel lies in two of the masks."""
     taken: dict[int, NDArray[np.uint8]] = {}
     for mask in masks:
         for place, bits in zip(mask.held.tolist(), mask.bits, strict=True):
@@ -265,7 +287,7 @@ def overlapping(masks: Sequence[PackedMask]) -> bool:
 
 
 def _bits(segments: Sequence[PackedMask]) -> bytes:
-    """Frames one after the other, eight pixels a byte, first pixel in the lowest bit, no gap between (PS3.5 8.1.1)."""
+    """Returns the Pixel Data of a BINARY: frames without gaps, first pixel in the lowest bit (PS3.5 8.1.1)."""
     size = segments[0].shape[1] * segments[0].shape[2]
     if size % 8:  # a frame does not end with a byte: small, odd images only
         planes = [np.unpackbits(mask.bits, axis=1, count=size, bitorder="little").ravel() for mask in segments]

@@ -1,7 +1,17 @@
-"""SR: volume, intensity and longest diameter of every segment as a measurement report (PS3.16 TID 1500, TID 1411).
+"""Writes volume, intensity and longest diameter of every segment as a measurement report (PS3.16 TID 1500, TID 1411).
 
-What was asked for and has no segment stands among its qualitative evaluations, in words: that a network found nothing
-is no finding, and the code for absence would be one.
+The content tree:
+
+    Imaging Measurement Report
+      Observer: the model as a device; procedure reported: CT, MR or PET
+      Imaging Measurements
+        Measurement Group, one per segment (TID 1411)
+          tracking identifier and UID, referenced segment and source series, finding category, type and site, algorithm
+          Volume (ml), Diameter, maximum (mm); mean and standard deviation of the intensity, where its unit is known
+          Comments: the sentence of the radiology report that asked for it, and reasons for a review
+      Qualitative Evaluations: a comment for each structure that was asked for and has no segment
+
+That a network found nothing is not a finding, and the code for absence would be one: so it is said in words.
 """
 
 from collections.abc import Sequence
@@ -75,10 +85,16 @@ _UPTAKES: Final = {
 def write_sr(
     series: ImageSeries, masks: Masks | NDArray[np.bool_], segmentation: Segmentation, provenance: Provenance
 ) -> Dataset | None:
-    """Measures of the segments of `segmentation` as one Enhanced SR; None when no segment was found.
+    """Returns the measures of the segments as one Enhanced SR (PS3.3 A.35.2), or None when no segment was found.
 
-    `masks` (P, slices, rows, columns) are those that `write_seg` was given, the empty ones among them. The report is
-    about that Segmentation alone: a BINARY and a LABELMAP one have each their own.
+    Args:
+        series: the volume that was segmented; its values give the intensities.
+        masks: bool (P, slices, rows, columns), those given to `write_seg`, including the empty ones.
+        segmentation: what `write_seg` returned. The report is about it alone: BINARY and LABELMAP each have their own.
+        provenance: what the object says about the job.
+
+    Raises:
+        ResultError: when masks, regions and slices do not match.
     """
     seg = segmentation.dataset
     if seg is None:
@@ -112,7 +128,7 @@ def write_sr(
 def _group(
     number: int, region: Region, measures: Measures, series: ImageSeries, seg: Dataset, provenance: Provenance
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """TID 1411: one segment with its tracking identifiers, codes and numbers."""
+    """Returns TID 1411 for one segment: its tracking identifiers, codes, figures and comments."""
     algorithm = AlgorithmIdentification(
         name=provenance.algorithm.name,
         version=provenance.algorithm.version,
@@ -167,7 +183,7 @@ _NOT_THERE: Final[dict[EmptyMask, str]] = {
 
 
 def _not_there(regions: Sequence[Region]) -> ContainerContentItem:
-    """TID 1500 rows 12 and 14: one comment for each region that was asked for and has no segment."""
+    """Returns TID 1500 rows 12 and 14: one comment for each region that was asked for and has no segment."""
     container = ContainerContentItem(name=_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS)
     container.ContentSequence = ContentSequence()
     for region in regions:
@@ -178,11 +194,12 @@ def _not_there(regions: Sequence[Region]) -> ContainerContentItem:
 
 
 def _comment(text: str) -> TextContentItem:
+    """Returns a text item with the concept Comment."""
     return TextContentItem(codes.DCM.Comment, text, RelationshipTypeValues.CONTAINS)
 
 
 def _intensity(series: ImageSeries) -> tuple[Code, Code] | None:
-    """What the values of the image are, and their UCUM unit; None where that is not known."""
+    """Returns what the values of the image are, and their UCUM unit; None where that is not known."""
     if series.modality == "CT" and not all(_rescale_types(header) <= {"HU"} for header in series.headers):
         return None
     if series.modality != "PT":
@@ -193,7 +210,7 @@ def _intensity(series: ImageSeries) -> tuple[Code, Code] | None:
 
 
 def _rescale_types(header: Dataset) -> set[str]:
-    """What the rescaled values of a CT are said to be, by any of its frames; Hounsfield units where nothing is said.
+    """Returns what a CT header says its rescaled values are, in any frame; HU where it says nothing.
 
     Maps of iodine or of effective atomic numbers are CT images too (PS3.3 C.11.1.1.2).
     """
@@ -205,7 +222,7 @@ def _rescale_types(header: Dataset) -> set[str]:
 def _document(
     report: MeasurementReport, series: ImageSeries, seg: Dataset, provenance: Provenance, regions: Sequence[Region]
 ) -> Dataset:
-    """The report as an object: highdicom's document modules on the header that all results share."""
+    """Returns the report as an object: highdicom's document modules on the header that all results share."""
     kind = "SR labelmap" if seg.SOPClassUID == LABEL_MAP_STORAGE else "SR"
     reference = provenance.reference(kind, EnhancedSRStorage, series, regions)
     blank = dict.fromkeys(
@@ -237,5 +254,5 @@ def _document(
 
 
 def _digits(value: float) -> float:
-    """Six significant digits: more than the mask knows, few enough for a Decimal String."""
+    """Rounds to six significant digits: more than a mask is accurate to, few enough for a Decimal String."""
     return float(f"{value:.6g}")

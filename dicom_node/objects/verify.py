@@ -1,8 +1,8 @@
-"""The node checks itself: a result is decoded again and must lie where the mask lies, in patient space.
+"""Verifies the node's own results: each is decoded again and must lie where its mask lies, in patient space.
 
-What is compared is the centroid, the extent on each patient axis (so a swap of sides shows) and the volume, in two
-steps: each mask on the slices must lie where the network saw it, and each object must lie where the masks on the slices
-lie after they were finished.
+Centroid, extent on each patient axis (so that swapped sides are noticed) and volume are compared, in two steps: each
+mask on the slices must lie where the network saw it, and each object must lie where the post-processed masks on the
+slices lie. Coordinates are LPS millimetres; (S, A, R) are the network's axes (see `dicom_node.volume`).
 """
 
 from collections import defaultdict
@@ -30,11 +30,18 @@ TOLERANCE_VOLUME: Final = 0.01
 def check_way_back(
     name: str, seen: NDArray[np.bool_], network: VolumeGeometry, mask: NDArray[np.bool_], series: ImageSeries
 ) -> None:
-    """Compares what the network saw, `seen` (S, A, R), with the same mask (slices, rows, columns) on the slices.
+    """Checks that a mask on the slices lies where the network saw it.
 
-    Both are measured on the grid without shear that a tilted series shows the network; where its slices were
-    straightened for the network, in the patient, to half a pixel, and only masks that lie on slices as a whole.
-    ResultError names the figure.
+    Args:
+        name: what messages call the mask.
+        seen: bool (S, A, R), as the network saw it; network: its geometry.
+        mask: the same bool (slices, rows, columns) on the slices of `series`.
+
+    Both are measured on the upright grid that a tilted series shows the network. Where its slices were straightened for
+    the network, they are measured in the patient to half a pixel, and only masks that no slice cuts off.
+
+    Raises:
+        ResultError: names the figure that differs.
     """
     straightened = sorted(network.spatial_shape) != sorted(series.volume.spatial_shape)
     if straightened and seen.sum() != mask.sum():
@@ -51,9 +58,12 @@ def check_way_back(
 
 
 def check_seg(dataset: Dataset, expected: Sequence[Extent], spacing: Sequence[float]) -> None:
-    """Decodes a Segmentation by its own frame geometry; `expected` in segment order, `spacing` mm per voxel.
+    """Decodes a Segmentation by the geometry of its own frames and compares its segments with their masks.
 
-    ResultError names the segment and the figure that differ.
+    expected: where the masks lie, in segment order. spacing: mm per voxel (slices, rows, columns).
+
+    Raises:
+        ResultError: names the segment and the figure that differ.
     """
     found = _decoded(dataset)
     labels = [segment.SegmentLabel for segment in dataset.SegmentSequence if segment.SegmentNumber]
@@ -63,9 +73,12 @@ def check_seg(dataset: Dataset, expected: Sequence[Extent], spacing: Sequence[fl
 
 
 def check_rtstruct(dataset: Dataset, expected: Sequence[Extent], series: ImageSeries) -> None:
-    """Fills the contours of a structure set on the source's planes; `expected` in the order of ROIs with contours.
+    """Fills the contours of a structure set on the source's planes and compares the ROIs with their masks.
 
-    ResultError names the ROI and the figure that differ, or a contour that does not lie on its plane.
+    expected: where the masks lie, in the order of the ROIs that have contours.
+
+    Raises:
+        ResultError: names the ROI and the figure that differ, or a contour that is off its plane.
     """
     names = {roi.ROINumber: str(roi.ROIName) for roi in dataset.StructureSetROISequence}
     drawn = [structure for structure in dataset.ROIContourSequence if "ContourSequence" in structure]
@@ -77,7 +90,7 @@ def check_rtstruct(dataset: Dataset, expected: Sequence[Extent], series: ImageSe
 
 
 def _decoded(dataset: Dataset) -> dict[int, Extent]:
-    """Where the voxels of each segment number lie, by the geometry of their frames, one frame in memory at a time."""
+    """Returns where the voxels of each segment number lie, by their frames' geometry, one frame at a time."""
     shared = dataset.SharedFunctionalGroupsSequence[0]
     across, down = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
     measures = shared.PixelMeasuresSequence[0]
@@ -94,7 +107,7 @@ def _decoded(dataset: Dataset) -> dict[int, Extent]:
 
 
 def _planes(dataset: Dataset) -> Iterator[list[tuple[int, NDArray[np.bool_]]]]:
-    """Of each frame the segment numbers that it holds, each with its plane (rows, columns)."""
+    """Yields for each frame the segment numbers that it holds, each with its plane bool (rows, columns)."""
     shape = int(dataset.Rows), int(dataset.Columns)
     size = shape[0] * shape[1]
     if dataset.SegmentationType == "LABELMAP":
@@ -112,7 +125,7 @@ def _planes(dataset: Dataset) -> Iterator[list[tuple[int, NDArray[np.bool_]]]]:
 
 
 def _filled(structure: Dataset, series: ImageSeries, name: str) -> NDArray[np.bool_]:
-    """The mask (slices, rows, columns) that the contours of an ROI enclose."""
+    """Returns the mask bool (slices, rows, columns) that the contours of an ROI enclose."""
     places = {(reference.sop_uid, reference.frame_number): place for place, reference in enumerate(series.references)}
     inverse = np.linalg.inv(series.affine[:3, :3])
     rings: defaultdict[int, list[NDArray[np.float64]]] = defaultdict(list)
@@ -131,6 +144,7 @@ def _filled(structure: Dataset, series: ImageSeries, name: str) -> NDArray[np.bo
 
 
 def _compare(name: str, found: Extent, wanted: Extent, spacing: Sequence[float], slack_mm: float = 0.0) -> None:
+    """Raises `ResultError` when two extents differ by more than tolerances; `slack_mm` widens positions'."""
     allowed = max(TOLERANCE_VOXELS * min(spacing), TOLERANCE_SPACINGS * max(spacing)) + slack_mm
     for what in ("centroid", "lowest", "highest"):
         here, there = getattr(found, what), getattr(wanted, what)
@@ -147,9 +161,11 @@ def _compare(name: str, found: Extent, wanted: Extent, spacing: Sequence[float],
 
 
 def _require_count(what: str, found: int, wanted: int) -> None:
+    """Raises `ResultError` unless there are as many objects as masks that are not empty."""
     if found != wanted:
         raise ResultError(f"the result holds {found} {what} where {wanted} masks are not empty; it is not sent")
 
 
 def _place(point: tuple[float, float, float]) -> str:
+    """Returns a position for messages."""
     return "(" + ", ".join(f"{value:.2f}" for value in point) + ") mm"
