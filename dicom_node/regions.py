@@ -1,8 +1,9 @@
-"""Regions: what a free-text prompt is called in DICOM: codes, laterality, names, colour.
+"""Maps free-text prompts to what DICOM calls them: codes, laterality, names, colour.
 
 A prompt is matched as a whole, word by word, after its side is taken off: "left kidney" is the kidney, on the left;
-"liver vessel" is not the liver. What the table does not know gets the generic code Tissue and says so (`coded`): a
-wrong specific code would be believed. Codes are SNOMED CT from pydicom's dictionary (PS3.16 CID 7150, 7151, 247).
+"liver vessel" is not the liver. A prompt that the table lacks gets the generic code Tissue and is marked as not
+`coded`: a wrong specific code would be believed. Codes are SNOMED CT from pydicom's dictionary (PS3.16 CID 7150, 7151,
+247); names for radiotherapy are those of AAPM TG-263.
 """
 
 import colorsys
@@ -68,12 +69,13 @@ is of another kind than the model was trained on. The latter two say nothing abo
 
 @dataclass(frozen=True)
 class Region:
-    """What a prompt names, in the words that SEG (segment), RTSTRUCT (ROI) and SR (finding site) need.
+    """Holds what a prompt names, in the words that SEG (segment), RTSTRUCT (ROI) and SR (finding site) need.
 
-    `label` is the prompt, or the name that a protocol gives it; at most 64 characters, the whole stands in `prompt`.
-    `site` is the structure in which a finding lies. `tg263` is the AAPM TG-263 name with its side, "" where
-    there is none. `colour` is red, green, blue, 0 to 255. `coded` is False when the codes are the generic ones. A
-    structure made of others has how it was made as its `prompt`.
+    prompt: the text asked for; for a structure made of others, how it was made.
+    label: the prompt, or the name that a protocol gives it; at most 64 characters.
+    category, type: Segmented Property Category and Type (PS3.3 C.8.20.2). laterality: None without a side.
+    colour: red, green, blue, 0 to 255. site: the structure in which a finding lies.
+    tg263: the AAPM TG-263 name with its side, "" where there is none. coded: False when the codes are the generic ones.
     """
 
     prompt: str
@@ -93,51 +95,63 @@ class Region:
 
     @property
     def side(self) -> str:
-        """ "left", "right", "both" or "": for names and checks."""
+        """ "left", "right", "both" or "", for names and checks."""
         return next((side for side, code in _SIDES.items() if code is self.laterality), "")
 
 
 def region_for(prompt: str) -> Region:
-    """The region that `prompt` names; any text has one. Nothing is guessed from parts of words."""
+    """Returns the region that a prompt names. Any text has one; nothing is guessed from parts of words.
+
+    >>> cyst = region_for("cyst in the left kidney")
+    >>> cyst.type.meaning, cyst.site.meaning, cyst.side
+    ('Cyst', 'Kidney', 'left')
+    >>> region_for("left kidney").tg263, region_for("liver vessel").coded
+    ('Kidney_L', False)
+    """
     words = _words(prompt)
     return replace(_match(words) or _unknown(words), prompt=prompt, label=label_of(prompt))
 
 
 def without_side(prompt: str) -> str:
-    """The words of a prompt without the side that they give it: "left hand" is "hand"."""
+    """Returns the words of a prompt without the side that they give it: "left hand" becomes "hand"."""
     words = _words(prompt)
     return " ".join(word for word in words if not (_side(words) and word in _SIDE_WORDS))
 
 
 def _words(text: str) -> Words:
+    """Returns the words in lower case, in American spelling, without articles."""
     words = re.sub(r"[\W_]+", " ", text.casefold()).split()
     return tuple(_SPELLING.get(word, word) for word in words if word not in _SILENT)
 
 
 def label_of(prompt: str) -> str:
-    """The prompt as LO: one printable line; a longer one ends with three points (PS3.5 6.2)."""
+    """Returns the prompt as a value of VR LO: one printable line of at most 64 bytes (PS3.5 6.2)."""
     return shortened(one_line(prompt) or "unnamed", LABEL_LENGTH)
 
 
 def shortened(text: str, limit: int) -> str:
-    """At most `limit` bytes of UTF-8, cut with three points: VRs count characters, but some receivers count bytes."""
+    """Returns the text in at most `limit` bytes of UTF-8, ending with three points if it was cut.
+
+    VRs count characters, but some receivers count bytes.
+    """
     encoded = text.encode()
     return text if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore").rstrip() + "..."
 
 
 def one_line(text: str) -> str:
-    """Text as any of DICOM's text values can hold it: printable, without backslash, on one line."""
+    """Returns a text as any text VR can hold it: printable, on one line, without backslash."""
     printable = (character if character.isprintable() else " " for character in text.replace("\\", "/"))
     return " ".join("".join(printable).split())
 
 
 def asked_by(region: Region) -> str:
-    """The prompt, and the report's sentence that asked for it."""
+    """Returns the prompt, and the sentence of the report that asked for it, if any."""
     prompt = f"Prompt: {one_line(region.prompt)}"
     return f"{prompt} Report: {one_line(region.sentence)}" if region.sentence else prompt
 
 
 def _match(words: Words) -> Region | None:
+    """Returns the region of these words from the table: as they stand, as a finding, or after taking off a side."""
     structures, _ = _tables()
     if found := structures.get(words) or _finding(words):
         return found
@@ -147,7 +161,7 @@ def _match(words: Words) -> Region | None:
 
 
 def _finding(words: Words) -> Region | None:
-    """ "cyst", "cyst in the left kidney", "left kidney cyst"; None for anything that says more."""
+    """Returns the region of "cyst", "cyst in the left kidney", "left kidney cyst"; None for words that say more."""
     _, findings = _tables()
     if words in findings:
         return findings[words]
@@ -160,10 +174,12 @@ def _finding(words: Words) -> Region | None:
 
 
 def _located(finding: Region, site: Region) -> Region:
+    """Returns a finding placed in the structure `site`; it takes over the side."""
     return replace(finding, site=site.type if site.coded else None, laterality=site.laterality)
 
 
 def _unknown(words: Words) -> Region:
+    """Returns the generic region for words that the table lacks; its colour depends on the words alone."""
     hue = hashlib.sha256(" ".join(words).encode()).digest()[0] / 256
     red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.6, 0.9))
     return Region(
@@ -179,7 +195,7 @@ def _unknown(words: Words) -> Region:
 
 
 def _side(words: Words) -> str:
-    """The one side that the words give to what they name; "" without one or when it belongs to something else."""
+    """Returns the side that the words give to what they name; "" without one, or if it is something else's."""
     places = [index for index, word in enumerate(words) if word in _SIDE_WORDS]
     sides = {_SIDE_WORDS[words[index]] for index in places}
     if len(sides) != 1 or _RELATIONS & set(words[: places[-1]]):
@@ -190,7 +206,7 @@ def _side(words: Words) -> str:
 
 @cache
 def _tables() -> tuple[dict[Words, Region], dict[Words, Region]]:
-    """Structures and findings of regions.toml under every name they go by."""
+    """Returns the structures and the findings of regions.toml under every name they go by."""
     text = files("dicom_node").joinpath("regions.toml").read_text(encoding="utf-8")
     table = tomllib.loads(text)
     structures: dict[Words, Region] = {}
@@ -208,6 +224,7 @@ def _tables() -> tuple[dict[Words, Region], dict[Words, Region]]:
 
 
 def _region(entry: dict[str, Any], category: str, interpreted_type: str) -> Region:
+    """Returns the region of an entry of regions.toml, without prompt and label."""
     red, green, blue = entry["colour"]
     known = "code" in entry
     return Region(
@@ -224,7 +241,7 @@ def _region(entry: dict[str, Any], category: str, interpreted_type: str) -> Regi
 
 
 def _sided(name: str, entry: dict[str, Any], region: Region) -> Iterator[tuple[Words, Region]]:
-    """Every way to name one side of a paired structure or both."""
+    """Yields every way to name one side of a paired structure or both."""
     one, many = _words(name), _words(entry.get("plural", name + "s"))
     tg263 = region.tg263
     for side, letter in (("left", "l"), ("right", "r")):

@@ -1,9 +1,11 @@
-"""Series: files of one DICOM series in, one exact grid of values out, or one sentence that names the wrong slice.
+"""Reads the files of one DICOM series into one exact grid of values, or refuses with a sentence that names the slice.
 
 What is handled exactly: any order of files, CT, MR and PET (rescale per slice), every orientation, non-square pixels,
 enhanced multi-frame files, compressed pixels, gantry tilt, doubled files, jitter of positions within the tolerances of
 `dicom_node.images.grid`. What is left out of a series is written into `ImageSeries.notes`: localizers, secondary
-captures and other objects. That can hide no slice, because what remains must be one gapless regular grid.
+captures and other objects. That cannot hide a slice, because what remains must be one gapless regular grid.
+
+Coordinates are millimetres in LPS: x grows to the left, y to posterior, z to the head (PS3.3 C.7.6.2.1.1).
 """
 
 from collections.abc import Sequence
@@ -59,7 +61,7 @@ _IDENTITY: Final = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Frame
 
 @dataclass(frozen=True)
 class FrameReference:
-    """The source frame of one slice (PS3.3 10.3, SOP Instance Reference Macro)."""
+    """Names the source frame of one slice (PS3.3 10.3, Image SOP Instance Reference Macro)."""
 
     sop_class_uid: str
     sop_uid: str
@@ -68,11 +70,13 @@ class FrameReference:
 
 @dataclass(frozen=True, eq=False)
 class ImageSeries:
-    """One volume of a series; slices lie in order along the normal (row direction x column direction).
+    """Holds one volume of a series; slices lie in order along the normal (row direction x column direction).
 
-    `volume` holds float32 (slices, rows, columns) in rescaled units (HU for CT) with its LPS affine. A volume cannot
-    hold the shear of a tilted gantry: there `volume` is the same array on the grid made upright, which is what the
-    network sees, and `affine` (4, 4) is the truth. Without tilt both are equal.
+    volume: float32 (slices, rows, columns) in rescaled units (HU for CT) with its LPS affine. It cannot hold the shear
+    of
+    a tilted gantry: there it is the same array on the grid made upright, which is what the network sees.
+    affine: (4, 4), maps (slice, row, column) to LPS millimetres, including the shear. Without tilt it equals that of
+    `volume`.
     """
 
     study_uid: str
@@ -91,9 +95,11 @@ class ImageSeries:
 
 
 def read_series(paths: Sequence[Path]) -> ImageSeries:
-    """The one volume that the files of a series hold.
+    """Returns the one volume that the files of a series hold. Memory: four bytes per voxel.
 
-    SeriesError when they hold none or several, and when slices are missing, uneven, or do not belong together.
+    Raises:
+        SeriesError: when they hold none or several, or slices are missing, uneven, or do not belong together.
+        UnreadableError: when the disk does not give a file out (retry: later).
     """
     volumes = outlines(read_files(paths))
     if len(volumes) > 1:
@@ -103,9 +109,13 @@ def read_series(paths: Sequence[Path]) -> ImageSeries:
 
 
 def split_series(paths: Sequence[Path]) -> list[ImageSeries]:
-    """Every volume of a series of several phases, echoes or b-values, each named by what tells it from the others.
+    """Returns every volume of a series of several phases, echoes or b-values, each named by what distinguishes it.
 
-    SeriesError when one of them is no regular grid: a slice missing in one phase is not passed over.
+    All grids are checked before any pixels are decoded.
+
+    Raises:
+        SeriesError: when one of the volumes is not a regular grid, as when a slice is missing in one phase.
+        UnreadableError: as for `read_series`.
     """
     volumes = outlines(read_files(paths))
     for volume in volumes:
@@ -114,11 +124,14 @@ def split_series(paths: Sequence[Path]) -> list[ImageSeries]:
 
 
 def read_volume(paths: Sequence[Path], name: str) -> ImageSeries:
-    """The volume called `name` among those that the files hold; see `Outline.name`.
+    """Returns the volume called `name` among those that the files hold; see `Outline.name`.
 
-    `paths` may be the whole series or only the files that hold this volume: what those have in common tells nothing
-    apart any more, so a shorter name is the same volume. SeriesError when there is no such volume, and as with
-    `read_series`.
+    `paths` may be the whole series or only the files of this volume. The latter have in common what distinguished them
+    in the whole series, so a shorter name that is part of `name` is the same volume.
+
+    Raises:
+        SeriesError: when there is no such volume, and as for `read_series`.
+        UnreadableError: as for `read_series`.
     """
     volumes = outlines(read_files(paths))
     wanted = _parts(name)
@@ -131,12 +144,13 @@ def read_volume(paths: Sequence[Path], name: str) -> ImageSeries:
 
 
 def _parts(name: str) -> set[str]:
+    """Returns the facts of a volume's name, such as "EchoTime=90"."""
     return set(name.split(", ")) - {""}
 
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """One volume of a series as far as its headers tell: what a node decides on before it decodes pixels."""
+    """Describes one volume of a series by its headers: what a node decides on before it decodes pixels."""
 
     name: str  # what tells it from the other volumes of its series ("EchoTime=90"); "" when it is the only one
     frames: tuple[Frame, ...]  # its slices
@@ -144,7 +158,11 @@ class Outline:
 
     @cached_property
     def grid(self) -> Grid:
-        """The regular grid of its slices; SeriesError names the slice that forbids it."""
+        """The regular grid of its slices, computed once.
+
+        Raises:
+            SeriesError: names the slice that forbids it, and what was left out of the series.
+        """
         try:
             require_one_rescale(self.frames)
             return arrange(self.frames)
@@ -158,10 +176,14 @@ class Outline:
 
 
 def outlines(files: Sequence[File]) -> list[Outline]:
-    """The volumes that the files of one series hold, in the order of their names' values.
+    """Returns the volumes that the files of one series hold, in the order of their names' values.
 
-    The name comes from the headers of all files, never from their order. SeriesError when none is a slice of a volume,
-    or when they do not belong together: the slice is named. Pixels are compared only where two files lie at one place.
+    The names come from the headers of all files, never from their order. Pixels are compared only where two files lie
+    at one place.
+
+    Raises:
+        SeriesError: when no file is a slice of a volume, or the files do not belong together; names the slice.
+        UnreadableError: when the disk does not give a file out (retry: later).
     """
     frames, notes = _images(files)
     found: list[tuple[str, list[Frame]]] = []
@@ -172,6 +194,7 @@ def outlines(files: Sequence[File]) -> list[Outline]:
 
 
 def _series(outline: Outline) -> ImageSeries:
+    """Decodes the pixels of a volume and returns it with notes on tilt and jitter."""
     grid = outline.grid
     first = grid.frames[0].header
     notes = list(outline.notes)
@@ -204,7 +227,7 @@ def _series(outline: Outline) -> ImageSeries:
 
 
 def _images(files: Sequence[File]) -> tuple[list[Frame], list[str]]:
-    """The frames that may be slices, and a note for each file that is none."""
+    """Returns the frames that may be slices, and a note for each file that is not one."""
     if not files:
         raise SeriesError("the series has no files")
     frames: list[Frame] = []
@@ -231,12 +254,12 @@ def _images(files: Sequence[File]) -> tuple[list[Frame], list[str]]:
 
 
 def _few(notes: Sequence[str]) -> list[str]:
-    """The first of the notes, and how many more files there are."""
+    """Returns the first of the notes, with the number of the others."""
     return [notes[0] + (f" (and {len(notes) - 1} more files)" if len(notes) > 1 else "")] if notes else []
 
 
 def _no_slice(file: File) -> str:
-    """Why an object is no slice of a volume; "" if it may be one."""
+    """Returns why an object is not a slice of a volume; "" if it may be one."""
     header, sop_class = file.header, UID(file.sop_class_uid)
     if sop_class not in _IMAGES:
         return f"a {sop_class.name.removesuffix(' Storage')} object, no CT, MR or PET image"

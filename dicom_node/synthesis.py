@@ -1,7 +1,7 @@
 """Writes a CT or MR series from an array: for phantoms, for tests, and for images that exist only as NIfTI.
 
-Every header holds what the CT or MR Image IOD demands (PS3.3 A.3, A.4): the series may be sent, stored and judged like
-a real one.
+Every header holds what the CT or MR Image IOD demands (PS3.3 A.3, A.4), so that the series may be sent, stored and
+judged like a real one. UIDs derive from the content: the same image, subject and seed give the same files.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ LEAST_COSINE: Final = 1e-3  # of the angle between rows and columns; about 0.06 
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose image it is and how the study calls itself; dates and times in DICOM's form."""
+    """Holds patient and study attributes of a series to be written; dates and times are in DICOM's form."""
 
     patient_id: str = "PHANTOM"
     patient_name: str = "Phantom^Synthetic"
@@ -54,15 +54,21 @@ def ct_series(
 ) -> list[Path]:
     """Writes an axial, head first supine CT and returns its files, inferior slice first.
 
-    `image` holds HU (S, A, R), rounded to whole HU; `spacing` is millimetres (S, A, R). The middle of the image lies at
-    the origin of the frame of reference. The same image, subject and seed give the same files.
+    image: HU (S, A, R), index 0 growing to superior, 1 to anterior, 2 to right; rounded to whole HU. spacing: mm per
+    voxel (S, A, R). The middle of the image lies at the origin of the frame of reference.
+
+    Raises:
+        SeriesError: when a value is outside the range of a CT; nothing is written.
     """
     affine = centred_affine(image.shape, spacing)
     return write_slices(image[:, ::-1, ::-1], affine, folder, subject=subject, seed=seed)
 
 
 def centred_affine(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> NDArray[np.float64]:
-    """(4, 4) from (slice, row, column) to LPS mm: axial, head first supine, the middle of the image at the origin."""
+    """Returns (4, 4) from (slice, row, column) to LPS mm: axial, head first supine, centred at the origin.
+
+    shape, spacing: (S, A, R), spacing in mm per voxel.
+    """
     extent = (np.array(shape) - 1) * spacing / 2
     affine = np.eye(4)
     affine[:3, :3] = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0]]) * spacing
@@ -78,13 +84,19 @@ def write_slices(
     subject: Subject | None = None,
     seed: int = 0,
 ) -> list[Path]:
-    """Writes a CT with any orientation: `image` HU (slices, rows, columns), `affine` (4, 4) from indices to LPS mm.
+    """Writes a series of any orientation and returns its files in slice order.
 
-    Rows and columns must be perpendicular; the slice axis may lean, as with a tilted gantry. CT values are rounded to
-    whole HU. MR values that are no whole numbers of 16 bits are stored with a Rescale Slope and Intercept.
+    Args:
+        image: (slices, rows, columns), HU for CT and rounded to whole HU. MR values that are not whole numbers of 16
+            bits are stored with a Rescale Slope and Intercept.
+        affine: (4, 4) from (slice, row, column) to LPS mm. Rows and columns must be perpendicular; the slice axis may
+            lean, as with a tilted gantry.
+        folder: created if needed; files are named 0001.dcm and so on.
+        subject: patient and study; a phantom without.
+        seed: gives another study and series of the same content.
 
     Raises:
-        SeriesError: DICOM cannot hold the grid or the values; nothing is written.
+        SeriesError: when DICOM cannot hold the grid or the values; nothing is written.
     """
     subject = subject or Subject()
     check_grid(affine)
@@ -116,10 +128,10 @@ def write_slices(
 
 
 def check_grid(affine: NDArray[np.float64]) -> None:
-    """Refuses a grid that DICOM cannot hold; `affine` (4, 4) maps (slice, row, column) to LPS mm.
+    """Checks that DICOM can hold a grid; `affine` (4, 4) maps (slice, row, column) to LPS mm.
 
     Raises:
-        SeriesError: rows and columns are not perpendicular (PS3.3 C.7.6.2.1.1).
+        SeriesError: when rows and columns are not perpendicular (PS3.3 C.7.6.2.1.1).
     """
     rows, columns = (affine[:3, axis] / np.linalg.norm(affine[:3, axis]) for axis in (1, 2))
     cosine = abs(float(rows @ columns))
@@ -131,7 +143,7 @@ def check_grid(affine: NDArray[np.float64]) -> None:
 
 
 def _stored(image: NDArray[np.floating], modality: Modality) -> tuple[NDArray[np.int16], float, float]:
-    """Pixels of 16 bits, and the slope and intercept that give the values back (PS3.3 C.11.1)."""
+    """Returns pixels int16, and the slope and intercept that give the values back (PS3.3 C.11.1)."""
     low, high = float(image.min(initial=0)), float(image.max(initial=0))
     whole = modality == "CT" or bool((np.rint(image) == image).all())
     if whole and STORED[0] <= np.rint(low) and np.rint(high) <= STORED[1]:
@@ -147,16 +159,18 @@ def _stored(image: NDArray[np.floating], modality: Modality) -> tuple[NDArray[np
 
 
 def _study_identity(subject: Subject) -> tuple[str, ...]:
+    """Returns the texts from which the Study Instance UID derives."""
     identity = (subject.patient_id, subject.accession_number)
     return (*identity, subject.study_key) if subject.study_key else identity
 
 
 def _decimals(values: NDArray[np.float64] | list[float]) -> list[str]:
-    """Decimal Strings of at most 16 characters, the nearest to the values (PS3.5 6.2)."""
+    """Returns Decimal Strings of at most 16 characters, the nearest to the values (PS3.5 6.2)."""
     return [format_number_as_ds(float(value) + 0.0) for value in values]
 
 
 def _header(subject: Subject, study_uid: str, series_uid: str, sop_uid: str) -> Dataset:
+    """Returns a header without position and pixels; modules of PS3.3 A.3 (CT) or A.4 (MR)."""
     header = Dataset()
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -190,6 +204,7 @@ def _header(subject: Subject, study_uid: str, series_uid: str, sop_uid: str) -> 
 
 
 def _describe(header: Dataset, subject: Subject) -> None:
+    """Fills patient, study and series attributes from the subject."""
     header.PatientID = subject.patient_id
     header.PatientName = subject.patient_name
     header.PatientSex = subject.patient_sex

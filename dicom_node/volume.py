@@ -1,13 +1,13 @@
-"""Geometry, said once: patient grid to network axes and back.
+"""Converts between the patient grid and the network's axes; the only place that knows both.
 
 The network's axes are (S, A, R): index 0 grows to superior, 1 to anterior, 2 to right. That is bit for bit the array
 that nnU-Net's `NibabelIOWithReorient` gives for the same grid as NIfTI. No voxel is resampled: axes are only permuted
 and flipped, and masks come back by the inverse.
 
-A tilted gantry leaves two ways to see its slices. As they are: the array of the slices, on the grid made upright; what
-is round in the patient leans over in it. Or straightened: each slice is moved in its plane, by whole pixels, to where
-it lies in the patient. Then what is round stays round to half a pixel, values are not interpolated, and masks come
-back to exactly the voxels that were seen.
+There are two ways to see the slices of a tilted gantry. As they are: the array of the slices, on the grid made upright;
+what is round in the patient leans over in it. Or straightened: each slice is moved in its plane, by whole pixels, to
+where it lies in the patient. Then what is round stays round to half a pixel, values are not interpolated, and masks
+come back to exactly the voxels that were seen.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ _SAR = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
 
 
 def network_axes(affine: NDArray[np.float64]) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """Which array axis becomes each network axis, and whether it is flipped.
+    """Returns which array axis becomes each network axis (S, A, R), and whether it is flipped.
 
     `affine` (4, 4) maps array indices to LPS millimetres. Each array axis goes to the anatomical axis that it lies
     closest to, the clearest first: the rule of nibabel's `io_orientation`, which also decides beyond 45 degrees.
@@ -42,10 +42,10 @@ def network_axes(affine: NDArray[np.float64]) -> tuple[tuple[int, int, int], tup
 
 
 def to_network(series: ImageSeries, *, straighten: bool = False) -> highdicom.Volume:
-    """The volume the network sees: float32 (S, A, R), contiguous, with its LPS affine; spacing is (S, A, R) too.
+    """Returns the volume that the network sees: float32 (S, A, R), contiguous, with its LPS affine.
 
-    With `straighten` the slices of a tilted gantry are moved to where they lie; what no slice covers gets the least
-    value of the series.
+    Its spacing is in (S, A, R) order too. straighten: move the slices of a tilted gantry to where they lie in the
+    patient; voxels that no slice covers get the least value of the series.
     """
     volume = _straightened(series) if straighten and series.tilt_degrees else series.volume
     order, flips = network_axes(volume.affine)
@@ -57,9 +57,12 @@ def to_network(series: ImageSeries, *, straighten: bool = False) -> highdicom.Vo
 
 
 def from_network(masks: NDArray[np.bool_], network: highdicom.Volume, series: ImageSeries) -> NDArray[np.bool_]:
-    """Masks bool (P, S, A, R) on the grid of `network` back as bool (P, slices, rows, columns) on the series' slices.
+    """Brings masks bool (P, S, A, R) on the grid of `network` back to (P, slices, rows, columns) on the series' slices.
 
-    ResultError when `network` is no grid that `to_network(series)` gives or the masks do not lie on it.
+    network: what `to_network(series)` returned, straightened or not; only its geometry is read.
+
+    Raises:
+        ResultError: when `network` is not such a grid, or the masks do not lie on it.
     """
     order, flips = network_axes(series.volume.affine)
     shift, straight = _straight_grid(series)
@@ -87,7 +90,7 @@ def from_network(masks: NDArray[np.bool_], network: highdicom.Volume, series: Im
 
 
 def _straightened(series: ImageSeries) -> highdicom.Volume:
-    """The slices of a tilted gantry on an upright grid that holds them all."""
+    """Returns the slices of a tilted gantry on an upright grid that holds them all."""
     shift, grid = _straight_grid(series)
     slices = series.volume.array
     rows, columns = slices.shape[1:]
@@ -98,7 +101,7 @@ def _straightened(series: ImageSeries) -> highdicom.Volume:
 
 
 def _straight_grid(series: ImageSeries) -> tuple[NDArray[np.int_], highdicom.VolumeGeometry]:
-    """By how many (rows, columns) each slice (slices, 2) is moved on the upright grid, and that grid."""
+    """Returns by how many (rows, columns) each slice is moved on the upright grid, int (slices, 2), and that grid."""
     upright = series.volume.affine
     lean = series.affine[:3, 0] - upright[:3, 0]
     pixels = np.array([lean @ upright[:3, axis] / (upright[:3, axis] @ upright[:3, axis]) for axis in (1, 2)])
