@@ -56,17 +56,12 @@ def write_rtstruct(
     name_length: int = 64,
     placeholders: bool = False,
 ) -> Dataset:
-    """Returns one structure set with one ROI per region.
+    """Returns the masks bool (P, slices, rows, columns) of `series`, one region each, as one structure set.
 
-    Args:
-        series: the volume on whose slices the masks lie.
-        masks: bool (P, slices, rows, columns), one region each.
-        holes: "keyhole" joins a hole to the outer contour by a channel; "xor" gives it a contour of its own, combined
-            by exclusive or (CLOSEDPLANAR_XOR).
-        name_length: bytes of an ROI Name; 16 for systems that cut names there.
-        placeholders: every empty mask becomes an ROI without contours; otherwise only those whose region asks for it.
-
-    The transfer syntax is implicit VR: longer contours do not fit into an explicit Decimal String (PS3.5 7.1.2).
+    holes: joined to the outer contour by a channel ("keyhole"), or contours of their own combined by exclusive or
+    ("xor").
+    name_length: bytes of an ROI Name. placeholders: empty masks become ROIs without contours, not only where regions
+    ask.
 
     Raises:
         ResultError: when masks, regions and slices do not match, or there is nothing to write.
