@@ -58,10 +58,8 @@ def write_rtstruct(
 ) -> Dataset:
     """Returns the masks bool (P, slices, rows, columns) of `series`, one region each, as one structure set.
 
-    holes: joined to the outer contour by a channel ("keyhole"), or contours of their own combined by exclusive or
-    ("xor").
-    name_length: bytes of an ROI Name. placeholders: empty masks become ROIs without contours, not only where regions
-    ask.
+    holes: joined to the outer contour ("keyhole"), or contours of their own ("xor"). name_length: bytes of an ROI Name.
+    placeholders: every empty mask becomes an ROI without contours, not only those whose region asks for it.
 
     Raises:
         ResultError: when masks, regions and slices do not match, or there is nothing to write.
