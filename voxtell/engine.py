@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from voxtell.card import Card
 from voxtell.errors import ModelError, PromptError
+from voxtell.wording import wording_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -252,21 +253,26 @@ def recognise(directory: Path) -> Layout:
     return fitting[0]
 
 
-def check_asks(prompts: Sequence[str | Ask], takes: frozenset[Part], model: str) -> list[Ask]:
+def check_asks(prompts: Sequence[str | Ask], takes: frozenset[Part], model: str, *, to_draw: bool = True) -> list[Ask]:
     """Returns the prompts as `Ask`s, in their order.
 
-    takes: parts that the model reads. model: its name, for the messages.
+    takes: parts that the model reads. model: its name, for the messages. to_draw: whether each must name a structure
+    and say no more (`voxtell.wording`).
 
     Raises:
-        PromptError: when there is no prompt, one is empty or not a text, or one has a part that the model does not
-            take; names the prompt by number, the part and the model.
+        PromptError: when there is no prompt, one is empty or not a text, one denies, excepts or expands what it names,
+            or one has a part that the model does not take; names the prompt by number, the part and the model.
     """
     if isinstance(prompts, str):
         raise PromptError(f"prompts must be a list of texts; write [{prompts!r}] for one prompt")
     given = list(prompts)
     if not given:
         raise PromptError("there is no prompt; name at least one structure to segment")
-    return [_checked(prompt, number, len(given), takes, model) for number, prompt in enumerate(given, start=1)]
+    asks = [_checked(prompt, number, len(given), takes, model) for number, prompt in enumerate(given, start=1)]
+    for number, ask in enumerate(asks, start=1):
+        if to_draw and ask.text is not None and (wording := wording_of(ask.text)):
+            raise PromptError(f"prompt {number} of {len(given)} ({ask.text!r}) {wording}")
+    return asks
 
 
 def _checked(prompt: object, number: int, count: int, takes: frozenset[Part], model: str) -> Ask:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from voxtell.engine import Engine
 from voxtell.errors import FileError, ImageWarning, PromptError, VoxTellError
 from voxtell.nifti import PLAIN, ReadAs, is_nifti_name, read_image, stem, write_mask
+from voxtell.wording import check_wording
 
 NAME_BYTES: Final = 150  # of a prompt in a file name; a longer one is cut and ends in a hash of the whole
 HASH_DIGITS: Final = 8
@@ -88,10 +89,12 @@ def predict_files(
     A file is whole or not there. An image that cannot be read or segmented has its problem as outcome; others go on.
 
     Raises:
-        FileError: two jobs would write the same file. PromptError: two prompts would, or the prompts cannot be used.
+        FileError: two jobs would write the same file.
+        PromptError: two prompts would, or the prompts cannot be used; nothing is written.
     """
     targets = [output_files(job, output, save_combined) for job in jobs]
     _check_distinct(jobs, targets)
+    check_wording(dict.fromkeys(prompt for job in jobs for prompt in job.prompts))
     output.mkdir(parents=True, exist_ok=True)
     wanted = jobs if overwrite else unfinished(jobs, output, save_combined)
 

@@ -202,7 +202,7 @@ class Segmenter:
         """
         card = self.plans.card
         compared = card.knows + card.taught + card.refused if card.refused else ()
-        sources = self._text.sources([text.lower() for text in (*self._texts(prompts), *compared)])
+        sources = self._text.sources([text.lower() for text in (*self._texts(prompts, to_draw=False), *compared)])
         return replace(self.info, made_with=(*self.info.made_with, *sources))
 
     def doubts(self, image: npt.NDArray[np.float32]) -> list[str]:
@@ -230,14 +230,14 @@ class Segmenter:
         """
         if not self.info.knows or not prompts:
             return []
-        texts = self._texts(prompts)
+        texts = self._texts(prompts, to_draw=False)
         closest, refused = self._closeness(texts)
         learnt = (closest >= MEANS_THE_SAME) & (closest > refused)
         return [text for text, known in zip(texts, learnt.tolist(), strict=True) if not known]
 
-    def _texts(self, prompts: Sequence[str | Ask]) -> list[str]:
-        """Returns the texts of the prompts. Raises `PromptError` for one that has a box or points, or no text."""
-        return [str(ask.text) for ask in check_asks(prompts, self.takes, self.info.name)]
+    def _texts(self, prompts: Sequence[str | Ask], *, to_draw: bool = True) -> list[str]:
+        """Returns the texts of the prompts. Raises `PromptError` as `check_asks` does."""
+        return [str(ask.text) for ask in check_asks(prompts, self.takes, self.info.name, to_draw=to_draw)]
 
     def _refused(self, texts: Sequence[str]) -> set[str]:
         """Returns the prompts that are closest to words which the model was taught to refuse.

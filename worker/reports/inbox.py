@@ -32,6 +32,7 @@ from pydicom.uid import (
 
 from dicom_node.regions import LABEL_LENGTH, shortened
 from dicom_node.storage.durable import fsync, write_new
+from voxtell.wording import wording_of
 from worker.job_spec import Prompt
 from worker.ledger import Ledger, Report
 from worker.protocols.protocol import FromReport
@@ -44,6 +45,7 @@ from worker.report_language import (
     load_language,
     prompts_from_text,
 )
+from worker.report_language.extract import ReportPrompts
 from worker.report_language.formats.dicom_sr import is_dicom
 from worker.report_language.formats.links import ReportLinks, normalised
 from worker.report_language.formats.oru import ACCESSION_FIELDS
@@ -240,9 +242,21 @@ def reported_by(text: str, options: FromReport, language: ReportLanguage) -> Rep
     "8 mm nodule in the left lung. No effusion." gives the prompt "nodule in the left lung" and the line "1 prompt from
     the report; left out: 1 negated".
     """
-    result = prompts_from_text(text, language=language, limit=options.limit, include_uncertain=options.uncertain)
-    prompts = tuple(_prompt(one) for one in result.prompts)
+    result = drawable(
+        prompts_from_text(text, language=language, limit=options.limit, include_uncertain=options.uncertain)
+    )
+    prompts = tuple(map(_prompt, result.prompts))
     return Reported(prompts, result.left_out, found=True, line=_line(len(prompts), result.left_out))
+
+
+def drawable(found: ReportPrompts) -> ReportPrompts:
+    """The same, with the prompts left out that say more than what is to be drawn ("nodule in the contralateral lung").
+
+    The reason is the kind of wording: relative, exception, denial, margin or combination.
+    """
+    wordings = [(one, wording_of(one.prompt)) for one in found.prompts]
+    refused = (LeftOut(one.prompt, one.sentence, wording.kind) for one, wording in wordings if wording is not None)
+    return ReportPrompts(tuple(one for one, wording in wordings if wording is None), (*found.left_out, *refused))
 
 
 def is_narrative(header: Dataset) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from dicom_node.errors import SeriesError
+from voxtell.wording import check_wording
 from worker.engines.loading import load_engine, settings_for
 from worker.errors import WorkerError
 from worker.job_spec import JobSpec, Output, Prompt
@@ -113,10 +114,12 @@ def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None, s
     """What is asked for besides the protocol's own prompts: the prompts given, or the findings of the report.
 
     Raises:
+        PromptError: when a prompt does not just name a structure.
         ReportError: when the file is no report.
         NothingToDoError: when it names no finding, or the protocol takes no prompts from reports.
     """
     if report is None:
+        check_wording(prompts)
         given = tuple(Prompt(text=text) for text in prompts)
         return Reported(given, found=bool(given), line=f"{len(given)} prompts" if given else "no report is given")
     if not protocol.report.use:

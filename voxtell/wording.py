@@ -1,0 +1,102 @@
+"""Judges a prompt's words: does it name a structure, or does it deny, except, expand or relate one?
+
+A model reads the name in "no mandible", "everything except the mandible", "SpinalCord_PRV05" or "contralateral parotid"
+and draws the plain organ, which the model knows; nothing in the mask tells that it was not asked for. So such prompts
+are refused, here for every way in. The words stand in `wording.toml`.
+"""
+
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from voxtell.errors import PromptError
+
+WORDS: Final = Path(__file__).with_name("wording.toml")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What a prompt says besides a name.
+
+    kind: relative, exception, denial, margin or combination; word: what says so; said, instead: for people.
+    """
+
+    kind: str
+    word: str
+    said: str
+    instead: str
+
+    def __str__(self) -> str:
+        return f'{self.said} ("{self.word}"); {self.instead}'
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of wording, as regular expressions."""
+
+    name: str
+    said: str
+    instead: str
+    words: re.Pattern[str]  # on words that are parted by one space each
+    patterns: re.Pattern[str]  # on the prompt as it is written
+
+
+def wording_of(prompt: str) -> Wording | None:
+    """What the prompt says besides the name of a structure; None where it only names one.
+
+    >>> wording_of("the left parotid") is None, wording_of("not the left parotid").kind
+    (True, 'denial')
+    """
+    unless, kinds = _kinds()
+    written = unless.sub(" ", _plain(prompt))
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", written)
+    words = " ".join(re.findall(r"[^\W_]+", parted.casefold()))
+    for kind in kinds:
+        if found := kind.words.search(words) or kind.patterns.search(written):
+            return Wording(kind.name, found.group().strip(" _"), kind.said, kind.instead)
+    return None
+
+
+def check_wording(prompts: Iterable[str]) -> None:
+    """Refuses the first prompt that says more than a name.
+
+    Raises:
+        PromptError: says of the prompt what is wrong, and what to write instead.
+    """
+    for prompt in prompts:
+        if wording := wording_of(prompt):
+            raise PromptError(f"the prompt {prompt!r} {wording}")
+
+
+@cache
+def _kinds() -> tuple[re.Pattern[str], tuple[_Kind, ...]]:
+    """The harmless uses, and the kinds in the order of the file."""
+    table = tomllib.loads(WORDS.read_text(encoding="utf-8"))
+    unless = _one_of(table.pop("unless"))
+    kinds = [
+        _Kind(
+            name,
+            entry["said"],
+            entry["instead"],
+            _one_of(rf"\b{re.escape(word)}\b" for word in entry["words"]),
+            _one_of(entry["patterns"]),
+        )
+        for name, entry in table.items()
+    ]
+    return unless, tuple(kinds)
+
+
+def _one_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+
+
+def _plain(prompt: str) -> str:
+    """Without accents, typographic apostrophes and doubled spaces."""
+    letters = unicodedata.normalize("NFKD", prompt)
+    letters = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return " ".join(letters.replace("ß", "ss").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split())
