@@ -1,4 +1,7 @@
-"""`python -m voxtell.training`: prepare, train, export, report."""
+"""Offers `python -m voxtell.training`: prepare, complete, train, export, average, widen, report, ablate.
+
+The docstring of a command is its help text. The format of data sets is described in `voxtell.training.dataset`.
+"""
 
 import json
 import sys
@@ -65,8 +68,10 @@ def complete(
     threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
-    """Let models contour what the training cases lack, and leave out contours that they doubt, for `prepare` and
-    `train` on the data set that it writes."""
+    """Let models contour what training cases lack, and leave out contours that they doubt.
+
+    The data set file that it writes is for `prepare` and `train`.
+    """
     torch.set_num_threads(threads)
     models = [load(directory, device, precision=precision) for directory in model]
     typer.echo(f"{completing.complete(data, models, out, typer.echo, doubt)}")
@@ -94,7 +99,10 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     seed: Annotated[int, typer.Option(help="of patches and words; runs of several seeds are there to `average`")] = 1,
 ) -> None:
-    """Train until the time or the steps are used up; a killed run continues where it was saved last."""
+    """Train until the time or the steps are used up; a killed run continues where it was saved last.
+
+    The validation cases of the data set are only looked at: the log has their Dice on the same few patches.
+    """
     torch.set_num_threads(threads)
     described = dataset.read_dataset(data)
     start = setup.starting_point(model, described, fusion_stages)
@@ -128,7 +136,10 @@ def average(
     models: Annotated[list[Path], typer.Argument(help="fine-tuned from the same weights")],
     bundled: Annotated[bool, typer.Option(help="with the name and the words of the bundled model")] = False,
 ) -> None:
-    """Write the mean of several models' weights as a model directory."""
+    """Write the mean of several models' weights as a model directory.
+
+    Of models that were fine-tuned from the same weights, the mean is often better than each.
+    """
     typer.echo(f"{export.average(models, out, BUNDLED if bundled else None)}")
 
 
@@ -186,7 +197,10 @@ def ablate(
 
 @contextmanager
 def _without_denormals() -> Iterator[None]:
-    """Numbers too small for full precision count as zero, which is faster; a state of the processor, so put back."""
+    """Lets numbers too small for full precision count as zero inside the block, which is faster.
+
+    It is a state of the processor's thread, so it is put back on leaving.
+    """
     torch.set_flush_denormal(True)
     try:
         yield
@@ -195,13 +209,14 @@ def _without_denormals() -> Iterator[None]:
 
 
 def _bar() -> Progress:
+    """Returns a progress bar for the terminal."""
     return Progress(
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn()
     )
 
 
 def main() -> None:
-    """Errors become one sentence and exit code 1."""
+    """Runs a command; an error becomes one sentence and exit code 1."""
     try:
         app()
     except VoxTellError as error:

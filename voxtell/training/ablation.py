@@ -1,8 +1,8 @@
-"""What two parts of the published design are worth on our data: prompts at every decoder scale, and deep supervision.
+"""Measures what two parts of the published design are worth on our data: prompts at every scale, and deep supervision.
 
 VoxTell fuses the prompt into five decoder stages and puts a loss on each scale. Each variant leaves one of them out
 and is trained alike: same data, seed, patches and number of steps, from new weights. Variants live in folders of their
-own, so that a killed ablation goes on where it was.
+own, so that a killed ablation continues where it was.
 """
 
 import json
@@ -23,7 +23,7 @@ from voxtell.training.setup import samplers, starting_point, text_encoder
 
 @dataclass(frozen=True)
 class Variant:
-    """A network and a loss that differ from the bundled model's in one thing."""
+    """Names a network and a loss that differ from the bundled model's in one thing."""
 
     folder: str
     fusion_stages: int | None = None
@@ -40,7 +40,7 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class VariantScore:
-    """One variant's Dice per structure: the mean over validation patients."""
+    """Holds one variant's Dice per structure, the mean over validation patients."""
 
     variant: Variant
     steps: int
@@ -58,9 +58,18 @@ def ablate(
     patients: int,
     say: Callable[[str], object] = lambda _: None,
 ) -> list[VariantScore]:
-    """Train every variant for `steps` steps below `folder` and measure it on the first validation patients of `data`.
+    """Trains every variant and measures it on validation patients; returns one score per variant.
 
-    The outcomes are also written to `<folder>/ablation.json`.
+    Args:
+        data: volumes and contours; its first `patients` validation cases are measured.
+        cache: the cache made from them.
+        folder: gets a run per variant, and the scores in ablation.json, which is rewritten after each variant.
+        steps: length of each training.
+        prompts: prompts per step.
+        say: is told the progress.
+
+    Raises:
+        DatasetError: when the cache or the data cannot be used.
     """
     measured_on = tuple(case for case in data.cases if case.split == "validation")[:patients]
     outcomes = []
@@ -80,9 +89,10 @@ def ablate(
 
 
 def _tell(say: Callable[[str], object], name: str, entry: dict[str, Any]) -> None:
+    """Reports one log entry of a variant."""
     say(f"{name}: step {entry['step']}, loss {entry['loss']:.3f}")
 
 
 def read_outcomes(file: Path) -> list[VariantScore]:
-    """What `ablate` wrote."""
+    """Returns the scores that `ablate` wrote to ablation.json."""
     return [VariantScore(**{**one, "variant": Variant(**one["variant"])}) for one in json.loads(file.read_text())]

@@ -1,4 +1,4 @@
-"""The bundled model's dimensions and card."""
+"""Defines the bundled model's dimensions and card."""
 
 from voxtell.card import Card
 from voxtell.model.plans import EncoderPlans, InputPlans, Plans, PromptPlans
@@ -18,7 +18,7 @@ BUNDLED = with_words(
 
 
 def bundled_plans() -> Plans:
-    """A VoxTell of 5.9 million parameters: 12 MB in half precision, about a second of one CPU core per training step.
+    """Returns the plans of a VoxTell of 5.9 million parameters: 12 MB in half precision, about 1 s per training step.
 
     The patch spans a head from ear to ear and from brainstem to larynx: 120 x 256 x 256 mm at the usual 2.5 x 4 x 4 mm.
     Five up-samplings as published, but no down-sampling of the slices in the last stage, which has only three of them.

@@ -1,5 +1,8 @@
-"""Random views of a volume: rotation, scale, shift, bending, noise, contrast and cut fields of view. Never a mirror
-image: left is left."""
+"""Draws random views of a volume: rotation, scale, shift, bending, noise, contrast and cut fields of view.
+
+A view is never mirrored: left stays left. Axes are (S, A, R): superior, anterior, right; grey values are those of the
+scanner, HU for CT.
+"""
 
 from dataclasses import dataclass
 
@@ -18,7 +21,7 @@ AIR_HU = -1000.0
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a view may depart from the volume; ranges are plus and minus, probabilities per patch."""
+    """Says how far a view may depart from the volume; ranges are plus and minus, probabilities are per patch."""
 
     rotation_degrees: tuple[float, float, float] = (12.0, 7.0, 8.0)
     """About the S, A and R axis: heads turn more than they tilt."""
@@ -45,9 +48,11 @@ NONE = Augmentation((0, 0, 0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, as_scanned_probabil
 
 
 def random_matrix(augmentation: Augmentation, spacing: tuple[float, float, float], rng: np.random.Generator) -> Vector:
-    """3x3 matrix from steps in the patch to steps in the volume, both in voxels (S, A, R).
+    """Returns a 3x3 matrix from steps in the patch to steps in the volume, both in voxels (S, A, R).
 
-    A rotation and positive scales in millimetres: its determinant is positive, so that nothing is ever mirrored.
+    It is a rotation with positive scales in millimetres. Its determinant is positive, so that nothing is ever mirrored.
+
+    spacing: mm per voxel (S, A, R) of the volume.
     """
     if rng.random() < augmentation.as_scanned_probability:
         return np.eye(3)
@@ -66,7 +71,7 @@ def random_matrix(augmentation: Augmentation, spacing: tuple[float, float, float
 
 
 def random_bend(augmentation: Augmentation, patch: tuple[int, int, int], rng: np.random.Generator) -> Vector | None:
-    """Displacements (3, 5, 5, 5) along S, A and R, in voxels, at points spread over a patch; None: not bent."""
+    """Returns displacements (3, 5, 5, 5) along S, A and R, in voxels, at points spread over a patch; None: not bent."""
     if rng.random() >= augmentation.bend_probability:
         return None
     apart = np.reshape(patch, (3, 1, 1, 1)) / 4
@@ -82,17 +87,19 @@ def sample_view(
     patch: tuple[int, int, int],
     bend: Vector | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Read a patch around `centre` (voxels S, A, R of the volume) with linear interpolation.
+    """Reads a patch around `centre` (voxels S, A, R of the volume) with linear interpolation.
+
+    Only the box that the patch reaches is read from the arrays, which may be memory-mapped.
 
     Args:
-        image: (S, A, R) numbers of the scanner; labels: (K, S, A, R) as the cache keeps them.
-        matrix: steps in the patch to steps in the volume.
+        image: int16 (S, A, R), the scanner's numbers. labels: (K, S, A, R) as the cache keeps them.
+        matrix: (3, 3), from steps in the patch to steps in the volume.
         patch: shape (s, a, r) of the result.
-        bend: what `random_bend` gave.
+        bend: what `random_bend` returned.
 
     Returns:
-        float32 (s, a, r), continued by its border outside the volume, and float32 (K, s, a, r), the share of a voxel
-        that is inside: 0 or 1 of labels that are bool; zero outside.
+        float32 (s, a, r), continued by its border outside the volume; and float32 (K, s, a, r), the share of each voxel
+        that is inside: 0 or 1 for labels that are bool, 0 outside the volume.
     """
     whole = bend is None and np.array_equal(matrix, np.eye(3))
     if whole:  # the centre of an even number of voxels lies between two
@@ -123,7 +130,7 @@ def sample_view(
 
 
 def change_intensity(view: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Noise, blur, contrast and brightness, in the scanner's numbers."""
+    """Returns the view with random noise, blur, contrast and brightness, in the scanner's numbers."""
     if rng.random() < augmentation.blur_probability:
         view = functional.avg_pool3d(functional.pad(view[None, None], (1,) * 6, mode="replicate"), 3, stride=1)[0, 0]
     if rng.random() < augmentation.noise_probability:
@@ -136,8 +143,11 @@ def change_intensity(view: Tensor, augmentation: Augmentation, rng: np.random.Ge
 def cut_field_of_view(
     view: Tensor, targets: Tensor, augmentation: Augmentation, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Sometimes replace everything beyond a plane near an end of a random axis by air, in the image and in the
-    masks."""
+    """Replaces, with `cut_probability`, everything beyond a plane near an end of a random axis by air.
+
+    view: float32 (s, a, r) in HU. targets: float32 (K, s, a, r), zero beyond the plane. Both are returned; inputs are
+    kept.
+    """
     if rng.random() >= augmentation.cut_probability:
         return view, targets
     axis = int(rng.integers(3))

@@ -1,11 +1,12 @@
-"""Volumes cut to the body and laid out as arrays on disk, so that drawing a patch reads only what it needs.
+"""Keeps volumes cut to the body as arrays on disk, so that drawing a patch reads only what it needs.
 
     <cache>/cases.json             list of entries: case, split, spacing, structures, mean, deviation
     <cache>/<case>_image.npy       int16 (S, A, R), Hounsfield units or the scanner's numbers
     <cache>/<case>_labels.npy      (K, S, A, R), one channel per contoured structure in the order of `structures`: bool,
                                    or uint8 where it is known which share of a voxel is inside, in 255ths
 
-The arrays are memory-mapped: a data set larger than the memory works, a small one stays in the page cache.
+The arrays are memory-mapped: a data set larger than the memory works, a small one stays in the page cache. Axes are
+(S, A, R): superior, anterior, right; spacing is mm per voxel in this order.
 """
 
 import json
@@ -32,7 +33,10 @@ MARGIN = 6
 
 @dataclass(frozen=True)
 class CachedCase:
-    """One volume of the cache. `mean` and `deviation` are those of the whole volume, as inference computes them."""
+    """Gives access to one volume of the cache.
+
+    mean, deviation: grey values of the whole volume before the cut, as inference computes them for a z-score.
+    """
 
     folder: Path
     case: str
@@ -44,19 +48,19 @@ class CachedCase:
 
     @cached_property
     def image(self) -> npt.NDArray[np.int16]:
-        """int16 (S, A, R)."""
+        """int16 (S, A, R), memory-mapped."""
         loaded: npt.NDArray[np.int16] = np.load(self.folder / f"{self.case}_image.npy", mmap_mode="r")
         return loaded
 
     @cached_property
     def labels(self) -> Labels:
-        """bool or uint8 (K, S, A, R)."""
+        """bool or uint8 (K, S, A, R), memory-mapped."""
         loaded: Labels = np.load(self.folder / f"{self.case}_labels.npy", mmap_mode="r")
         return loaded
 
     @cached_property
     def boxes(self) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        """First and last voxel (S, A, R) of each structure that has any voxel."""
+        """First and last voxel (S, A, R), both inside, of each structure that has any voxel."""
         found = {}
         for structure, mask in zip(self.structures, self.labels, strict=True):
             voxels = np.argwhere(mask > WHOLE // 2 if mask.dtype == np.uint8 else mask)
@@ -73,8 +77,11 @@ def add_case(
     masks: Mapping[str, Labels],
     spacing: tuple[float, float, float],
 ) -> CachedCase:
-    """Cut the volume `image` (S, A, R) and its masks, all bool or all uint8, to the body and write them into the
-    cache."""
+    """Cuts a volume and its masks to the body, writes them into the cache, and returns the case.
+
+    image: float32 (S, A, R), HU; it is rounded to int16. masks: by structure, (S, A, R), all bool or all uint8 in
+    255ths. The case is not listed in cases.json yet; see `write_index`.
+    """
     box = _body_box(image)
     np.save(folder / f"{name}_image.npy", np.clip(image[box], -32768, 32767).round().astype(np.int16))
     stacked = np.stack([mask[box] for mask in masks.values()]) if masks else np.zeros((0, *image[box].shape), bool)
@@ -83,6 +90,7 @@ def add_case(
 
 
 def _body_box(image: npt.NDArray[np.float32]) -> tuple[slice, slice, slice]:
+    """Returns the box around everything denser than `BODY_HU`, with `MARGIN` voxels on each side."""
     body = image > BODY_HU
     box = []
     for axis in range(3):
@@ -96,7 +104,12 @@ def _body_box(image: npt.NDArray[np.float32]) -> tuple[slice, slice, slice]:
 def fill_cache(
     cases: Iterable[Case], folder: Path, progress: Callable[[str], None] = lambda _: None
 ) -> list[CachedCase]:
-    """Read every case and write it into the cache `folder`."""
+    """Reads every case, writes it into the cache and returns the cases; `progress` is told each name.
+
+    Raises:
+        DatasetError: when a contour's file is not on the grid of its volume.
+        FileError: when a file cannot be read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     cached = []
     for case in cases:
@@ -117,7 +130,7 @@ def fill_cache(
 
 
 def write_index(folder: Path, cases: Iterable[CachedCase]) -> None:
-    """Write `cases.json`; entries of cases that are there already are replaced."""
+    """Writes `cases.json`; entries of cases that are there already are replaced, others are kept."""
     path = folder / "cases.json"
     entries = {entry["case"]: entry for entry in (json.loads(path.read_text()) if path.exists() else [])}
     for case in cases:
@@ -126,10 +139,10 @@ def write_index(folder: Path, cases: Iterable[CachedCase]) -> None:
 
 
 def read_cache(folder: Path, split: str | None = None) -> list[CachedCase]:
-    """The cases of a cache, of one split or all.
+    """Returns the cases of a cache, of one split or of all. No array is read yet.
 
     Raises:
-        DatasetError: `folder` holds no cache.
+        DatasetError: when `folder` holds no cache.
     """
     path = folder / "cases.json"
     if not path.is_file():

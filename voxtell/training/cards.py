@@ -1,4 +1,4 @@
-"""What a model says of itself after a training: results carry its name, and call unknown what it was never taught."""
+"""Writes a model's card after a training: results carry its name, and call unknown what it was never taught."""
 
 from dataclasses import replace
 
@@ -13,13 +13,16 @@ NOTICE = "Not for diagnosis; only the structures that it was trained on, every c
 
 
 def trained(card: Card, data: Dataset, vocabulary: Vocabulary) -> Card:
-    """The card of a model that was trained from nothing, with the text encoder of `card`."""
+    """Returns the card of a model trained from new weights, with the text encoder of `card`."""
     name = _cut(f"VoxTell trained on {data.name}")
     return with_words(Card(name, licence=data.licence, notice=NOTICE, text_encoder=card.text_encoder), vocabulary)
 
 
 def fine_tuned(card: Card, data: Dataset, vocabulary: Vocabulary) -> Card:
-    """The card of a model that had `card` before; one that takes whatever it is asked for stays one."""
+    """Returns the card of a model that had `card` before.
+
+    A model that takes any structure stays one; of one that lists its structures the list grows.
+    """
     if FINE_TUNED not in card.name:
         licence = f"{card.licence}; {FINE_TUNED} {data.name}, {data.licence}"
         card = replace(card, name=_cut(f"{card.name} {FINE_TUNED} {data.name}"), licence=licence)
@@ -27,7 +30,10 @@ def fine_tuned(card: Card, data: Dataset, vocabulary: Vocabulary) -> Card:
 
 
 def with_words(card: Card, vocabulary: Vocabulary) -> Card:
-    """The card with a vocabulary's structures, their other words, and what is answered with an empty mask."""
+    """Returns the card with a vocabulary's structures, their other words, and what is answered with an empty mask.
+
+    A text that is taught anywhere is never listed as refused.
+    """
     knows = tuple(dict.fromkeys((*card.knows, *vocabulary.names)))
     taught = dict.fromkeys((*card.taught, *vocabulary.phrasings))
     learnt = {text.casefold() for text in (*knows, *taught)}
@@ -41,4 +47,5 @@ def with_words(card: Card, vocabulary: Vocabulary) -> Card:
 
 
 def _cut(name: str) -> str:
+    """Returns the name, shortened to `NAME_LENGTH` characters."""
     return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 3]}..."

@@ -1,4 +1,4 @@
-"""A quick look at validation patients while training: the same few patches every time."""
+"""Looks at validation patients during training: the same few patches every time, so that figures can be compared."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def fixed_patches(sampler: PatchSampler, count: int = 20) -> list[Sample]:
-    """The patches that every check looks at."""
+    """Returns the patches that every check looks at."""
     return [next(sampler) for _ in range(count)]
 
 
 @torch.inference_mode()
 def patch_dice(trainer: "Trainer", patches: Sequence[Sample]) -> dict[str, float]:
-    """Dice of the averaged weights per structure, pooled over `patches`, and their mean under `dice`."""
+    """Returns the Dice of the averaged weights per structure, pooled over the patches, and their mean under "dice"."""
     network = trainer.averaged_network()
     overlap: dict[str, float] = defaultdict(float)
     size: dict[str, float] = defaultdict(float)

@@ -1,7 +1,7 @@
-"""Masks of trained models in place of contours that nobody drew: self-training ("pseudo-labels", Lee 2013).
+"""Puts masks of trained models in place of contours that nobody drew: self-training ("pseudo-labels", Lee 2013).
 
-Planners contour what a plan needs, so that most cases lack some structures. A model that was trained on the others has
-an opinion about these; taken for contours, they let every case teach every structure. And a contour with which trained
+Planners contour what a plan needs, so most cases lack some structures. A model trained on the other cases has an
+opinion about these; taken as contours, its masks let every case teach every structure. And a contour with which trained
 models hardly agree teaches noise.
 """
 
@@ -23,19 +23,26 @@ from voxtell.training.scores import dice
 def complete(
     data: Path, models: Sequence[Engine], out: Path, say: Callable[[str], object] = lambda _: None, doubt: float = 0.0
 ) -> Path:
-    """Write the masks that most `models` agree on as NIfTI files into `out`, and a data set file beside them.
+    """Writes the masks that most models agree on as NIfTI files into `out`, and a completed data set file beside them.
 
-    Only training cases are completed, and only with structures that they do not list; what is known to be absent stays
-    absent, and a mask that is empty is no contour. The new entries carry `"drawn_by": "model"`, so that they can be
-    told from a planner's. A contour whose Dice with the models' mask is under `doubt` is left out, as if nobody had
-    drawn it: it lies beside its organ, or holds another one too. A killed run goes on at the first case without its
-    files.
+    Only training cases are completed, and only with structures that they do not list. What is known to be absent stays
+    absent, and an empty mask is not taken as a contour. The new entries carry `"drawn_by": "model"`, so that they can
+    be told from a planner's. A killed run continues at the first case without its files.
+
+    Args:
+        data: the data set file.
+        models: of several, the majority decides per voxel.
+        out: folder for masks and `dataset.json`.
+        say: is told the progress.
+        doubt: Dice; a contour that agrees less with the models' mask is left out as if nobody had drawn it, because it
+            lies beside its organ or holds another one too. 0 keeps all.
 
     Returns:
         The data set file `out/dataset.json`: what `data` lists, completed.
 
     Raises:
-        DatasetError: `data` is not usable. FileError: a volume is not.
+        DatasetError: when `data` is not usable.
+        FileError: when a volume cannot be read.
     """
     known, raw = read_dataset(data), json.loads(data.read_text())
     out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +63,7 @@ def complete(
 
 
 def _doubtful(case: Case, models: Sequence[Engine], out: Path, doubt: float) -> dict[str, float]:
-    """The contours of a case that agree less with the models than `doubt`, with their Dice."""
+    """Returns the contours of a case that agree less with the models than `doubt`, with their Dice."""
     contours = read_contours(case)
     paths = _voted(case.image, tuple(contours), models, out)
     agree = {name: dice(read_image(path).array > 0, contours[name]) for name, path in paths.items()}
@@ -64,11 +71,12 @@ def _doubtful(case: Case, models: Sequence[Engine], out: Path, doubt: float) -> 
 
 
 def _listed(left_out: Mapping[str, float]) -> str:
+    """Returns the text about contours that were left out."""
     return "".join(f"; {name} left out (Dice {agreement:.2f})" for name, agreement in left_out.items())
 
 
 def _drawn(image: Path, structures: tuple[str, ...], models: Sequence[Engine], out: Path) -> dict[str, Any]:
-    """An entry for each structure that the models find."""
+    """Returns an entry of the data set for each structure that the models find."""
     return {
         structure: {"file": str(path.resolve()), "drawn_by": "model"}
         for structure, path in _voted(image, structures, models, out).items()
@@ -77,7 +85,7 @@ def _drawn(image: Path, structures: tuple[str, ...], models: Sequence[Engine], o
 
 
 def _voted(image: Path, structures: tuple[str, ...], models: Sequence[Engine], out: Path) -> dict[str, Path]:
-    """Files of what most models say, written where they are not there; also of masks that are empty."""
+    """Returns the files of the majority's masks by structure; writes those that are missing, including empty masks."""
     paths = output_files(FileJob(image, structures), out, save_combined=False)
     if structures and not all(path.exists() for path in paths):
         scan = read_image(image)

@@ -1,4 +1,4 @@
-"""What to train on: a JSON file that lists volumes, their contours and how people call the contoured structures.
+"""Reads what to train on: a JSON file of volumes, their contours, and the words for the contoured structures.
 
     {
       "name": "openkbp", "licence": "MIT", "source": "https://github.com/ababier/open-kbp",
@@ -30,7 +30,7 @@ class DatasetError(VoxTellError):
 
 @dataclass(frozen=True)
 class Contour:
-    """One structure of one case: the voxels of `file` that equal `value`, or all non-zero ones."""
+    """Points to one structure of one case: the voxels of `file` that equal `value`, or all non-zero ones."""
 
     file: Path
     value: int | None = None
@@ -38,7 +38,7 @@ class Contour:
 
 @dataclass(frozen=True)
 class Case:
-    """One volume; `contours` maps a structure to its contour, to None where it is known to be absent."""
+    """Describes one volume; `contours` maps a structure to its contour, or to None where it is known to be absent."""
 
     name: str
     split: str
@@ -48,7 +48,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Volumes, contours and the words for them."""
+    """Holds volumes, contours and the words for them. structures: name -> prompts, () for the built-in ones."""
 
     name: str
     licence: str
@@ -59,10 +59,10 @@ class Dataset:
 
 
 def read_dataset(path: Path) -> Dataset:
-    """Read and check the JSON file described above.
+    """Reads and checks the JSON file described above. Images are not opened.
 
     Raises:
-        DatasetError: the file is not JSON, a key is missing, a split is unknown or a volume does not exist.
+        DatasetError: when the file is not JSON, a key is missing, a split is unknown or a file does not exist.
     """
     try:
         raw = json.loads(path.read_text())
@@ -86,6 +86,7 @@ def read_dataset(path: Path) -> Dataset:
 
 
 def _case(raw: dict[str, Any], folder: Path, structures: dict[str, tuple[str, ...]]) -> Case:
+    """Returns one checked case; `structures` are those that the file lists."""
     name, split = raw["case"], raw.get("split", "train")
     if split not in SPLITS:
         raise DatasetError(f"case {name}: split is {split!r}, but must be one of {', '.join(SPLITS)}")
@@ -117,11 +118,10 @@ MIN_COVERAGE = 0.9
 
 
 def openkbp(folder: Path) -> dict[str, Any]:
-    """Describe the folder of OpenKBP volumes (`index.json`, `<case>_ct.nii.gz`, `<case>_oar.nii.gz`) in the format
-    above.
+    """Returns a data set in the format above for a folder of OpenKBP volumes.
 
-    Left out: contours that mostly lie outside the scanned slices, and the cord contours that `index.json` flags as
-    oversized.
+    The folder holds `index.json` and, per case, `<case>_ct.nii.gz` and `<case>_oar.nii.gz`. Left out are contours that
+    mostly lie outside the scanned slices, and the cord contours that `index.json` flags as oversized.
     """
     index = json.loads((folder / "index.json").read_text())
     value_of = {name: int(value) for value, name in index["labels"].items()}

@@ -1,10 +1,10 @@
-"""The training loop: AdamW, averaged weights, a schedule that reaches zero when the time is up, and a state that
-survives a kill.
+"""Trains: AdamW, averaged weights, a schedule that reaches zero when the time is up, and a state that survives a kill.
 
     <run>/plans.json     the network's dimensions
     <run>/state.pt       weights, averaged weights, optimizer, generators, step and seconds; replaced by one rename
     <run>/log.jsonl      one line per LOG_EVERY steps: step, seconds, loss, learning_rate, and checks on validation
-    patches <run>/losses.png     the plot of that log
+                         patches
+    <run>/losses.png     the plot of that log
 
 The published recipe is SGD with polynomial decay over a thousand epochs. With a few thousand steps of one patch each,
 AdamW with warm-up and a half cosine got much further, and averaging the weights takes out the noise of such small
@@ -35,7 +35,11 @@ GRADIENT_LIMIT = 5.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train and how fast. The run ends after `steps` steps or `minutes` of training, whichever is given."""
+    """Says how long to train and how fast: for `steps` steps or `minutes` of training, whichever is given.
+
+    Raises:
+        DatasetError: when neither is given, or both.
+    """
 
     steps: int | None = None
     minutes: float | None = None
@@ -52,24 +56,24 @@ class Schedule:
             raise DatasetError("give the length of the training as steps or as minutes, one of them")
 
     def progress(self, step: int, seconds: float) -> float:
-        """Share of the training that is over, 0 to 1."""
+        """Returns the share of the training that is over, 0 to 1; `seconds` are those spent in steps."""
         done = step / self.steps if self.steps is not None else seconds / 60 / (self.minutes or 1)
         return min(1.0, done)
 
     def rate(self, step: int, seconds: float) -> float:
-        """Learning rate: linear warm-up, then half a cosine down to zero."""
+        """Returns the learning rate: linear warm-up, then half a cosine down to zero."""
         warm = min(1.0, (step + 1) / (self.warmup_steps + 1))
         return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.progress(step, seconds)))
 
 
 @torch.no_grad()
 def begin_empty(network: VoxTell) -> None:
-    """Initial weights with which every mask starts nearly empty and every prompt starts as itself.
+    """Sets initial weights with which every mask starts nearly empty and every prompt starts as itself.
 
     With torch's own, all masks start half full; the first hundred steps then go into one large guidance that empties
     every mask whatever the prompt, and hundreds more into getting out of it again. So the guidance begins at a
     logit of about -4 (activations average 0.4 after normalization), and the queries begin with more of the prompt
-    than of the image.
+    than of the image. Changes the network in place.
     """
     finest = cast(nn.Linear, cast(nn.Sequential, network.project_to_decoder_channels[0])[-1])
     finest.bias.fill_(-10.0 / finest.out_features)
@@ -82,14 +86,14 @@ def begin_empty(network: VoxTell) -> None:
 
 @dataclass(frozen=True)
 class StepFigures:
-    """What one step shows: its loss, and the mean Dice of the structures in its patch (None when it has none)."""
+    """Holds what one step shows: its loss, and the mean Dice of the structures in its patch (None when it has none)."""
 
     loss: float
     dice: float | None
 
 
 class Trainer:
-    """One run in its folder. Making a Trainer on a folder that holds a state continues that run."""
+    """Runs one training in its folder. Making a Trainer on a folder that holds a state continues that run."""
 
     def __init__(
         self,
@@ -103,7 +107,11 @@ class Trainer:
         start_from: dict[str, Tensor] | None = None,
         autocast: bool = True,
     ) -> None:
-        """`start_from`: weights to fine-tune. `autocast`: compute in bfloat16 where the hardware is faster with it."""
+        """Builds the network on its device, from new weights, given ones, or the state in the folder.
+
+        start_from: weights to fine-tune, by key. autocast: compute in bfloat16, where the hardware is faster with it.
+        seed: of new weights; a continued run restores its generators.
+        """
         torch.manual_seed(seed)
         self.folder, self.plans, self.sampler, self.schedule = folder, plans, sampler, schedule
         self.device, self.autocast = torch.device(device), autocast
@@ -137,7 +145,14 @@ class Trainer:
         check_every_s: float = 600.0,
         report: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
-        """Train until the schedule is over, saving on the way. `check` measures; its figures go into the log line."""
+        """Trains until the schedule is over, saving on the way.
+
+        Args:
+            save_every_s: seconds between saved states.
+            check: measures the trainer; its figures go into the log line. It runs at most every `check_every_s`
+                seconds.
+            report: is told each log line.
+        """
         saved = checked = time.monotonic()
         figures: list[StepFigures] = []
         while self.schedule.progress(self.step, self.seconds) < 1:
@@ -158,7 +173,7 @@ class Trainer:
         self.save()
 
     def train_step(self, sample: Sample) -> "StepFigures":
-        """One gradient step on one patch."""
+        """Takes one gradient step on one patch and returns its figures."""
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(self.step, self.seconds)
@@ -176,19 +191,20 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
+        """Moves the averaged weights towards the current ones; faster in the first steps."""
         keep = min(self.schedule.average, (1 + self.step) / (10 + self.step))
         for name, value in self.network.state_dict().items():
             self.averaged[name].lerp_(value, 1 - keep)
 
     def averaged_network(self) -> VoxTell:
-        """A network with the averaged weights, in evaluation mode."""
+        """Returns a network with the averaged weights, in evaluation mode. Memory: a second copy of the weights."""
         network = VoxTell(self.plans).to(self.device)
         network.drop_unused()
         network.load_state_dict(self.averaged)
         return network.eval()
 
     def save(self) -> None:
-        """Write the state so that a kill at any moment leaves the old or the new one."""
+        """Writes the state so that a kill at any moment leaves the old or the new one."""
         state = {
             "network": self.network.state_dict(),
             "averaged": self.averaged,
@@ -203,6 +219,7 @@ class Trainer:
         temporary.replace(self.folder / "state.pt")
 
     def _restore(self, state: dict[str, Any]) -> None:
+        """Continues from a saved state: weights, optimizer, generators and counters."""
         self.network.load_state_dict(state["network"])
         self.averaged = state["averaged"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -212,12 +229,13 @@ class Trainer:
         self._forget_lost_steps()
 
     def _forget_lost_steps(self) -> None:
-        """Take the steps after the saved state out of the log: they are done again."""
+        """Removes the steps after the saved state from the log: they are done again."""
         log = self.folder / "log.jsonl"
         lines = log.read_text().splitlines(keepends=True) if log.exists() else []
         log.write_text("".join(line for line in lines if json.loads(line)["step"] <= self.step))
 
     def _entry(self, figures: list["StepFigures"]) -> dict[str, Any]:
+        """Returns a line of the log: means over the steps since the last line."""
         dice = [figure.dice for figure in figures if figure.dice is not None]
         return {
             "step": self.step,
@@ -233,6 +251,7 @@ class Trainer:
 
 
 def _hard_dice(logits: Tensor, target: Tensor) -> float | None:
+    """Returns the mean Dice at threshold 0 over the structures in a patch: logits and target (1, P, s, a, r)."""
     found, wanted = logits[0].flatten(1) > 0, target[0].flatten(1) > 0.5
     there = wanted.any(1)
     dice = 2 * (found & wanted).sum(1) / (found.sum(1) + wanted.sum(1)).clamp(min=1)

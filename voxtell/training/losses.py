@@ -1,4 +1,4 @@
-"""Dice plus cross-entropy at every scale of the decoder, with unlabelled structures left out."""
+"""Computes Dice plus cross-entropy at every scale of the decoder, with unlabelled structures left out."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,14 @@ false mask of that size costs as much as a whole missed structure."""
 
 
 def dice_and_cross_entropy(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """Loss of soft masks.
+    """Returns the loss of soft masks as a scalar.
 
     A structure fills a thousandth of a patch. Averaged over the patch, its cross-entropy is so small that an early
     network answers "empty" to everything, where Dice has no gradient either. So the summed cross-entropy is divided
     by the structure's size instead: every structure weighs the same, and a missed one always pulls.
 
     Dice is the form that is least where the mask equals a target of shares (Wang et al., Dice Semimetric Losses, MICCAI
-    2023); of whole voxels it is soft Dice as ever. Soft Dice itself would fill every voxel that is a third inside.
+    2023); for whole voxels it is the usual soft Dice. Soft Dice itself would fill every voxel that is a third inside.
 
     Args:
         logits: (B, P, S, A, R), any real number.
@@ -31,8 +31,7 @@ def dice_and_cross_entropy(logits: Tensor, target: Tensor, known: Tensor) -> Ten
             loss nor gradient.
 
     Returns:
-        A scalar: the mean over known masks of weighted cross-entropy plus (for masks that are not empty) one minus
-        Dice.
+        The mean over known masks of weighted cross-entropy plus (for masks that are not empty) one minus Dice.
     """
     logits, target = logits[known].float().flatten(1), target[known].float().flatten(1)
     if not len(logits):
@@ -47,7 +46,7 @@ def dice_and_cross_entropy(logits: Tensor, target: Tensor, known: Tensor) -> Ten
 
 
 def deep_supervision(logits: Sequence[Tensor], target: Tensor, known: Tensor) -> Tensor:
-    """Weighted mean of `dice_and_cross_entropy` over the decoder's scales, finest first; each next scale counts half.
+    """Returns the weighted mean of `dice_and_cross_entropy` over the scales, finest first; each next counts half.
 
     `target` (B, P, S, A, R) at full resolution; coarser targets are the share of a voxel that is inside.
     """

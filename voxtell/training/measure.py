@@ -1,4 +1,7 @@
-"""What a model can do, in figures: contours against planners', sides, unseen phrasings, negatives, time and memory."""
+"""Measures what a model can do: agreement with planners' contours, sides, unseen phrasings, negatives, time and memory.
+
+Masks are bool (S, A, R): superior, anterior, right; spacing is mm per voxel in this order.
+"""
 
 import resource
 import time
@@ -21,7 +24,7 @@ RIGHT, LEFT = "right parotid", "left parotid"
 
 @dataclass(frozen=True)
 class Disagreement:
-    """The axial slice of a patient in which a mask and the planner's contour differ most."""
+    """Holds the axial slice of a patient in which a mask and the planner's contour differ most."""
 
     case: str
     dice: float
@@ -38,7 +41,7 @@ class Disagreement:
 
 @dataclass
 class Measured:
-    """Everything that the report prints; lists are in the order of the cases."""
+    """Holds everything that the report prints; lists are in the order of the cases."""
 
     scores: dict[str, list[Scores]] = field(default_factory=dict)
     worst: dict[str, Disagreement] = field(default_factory=dict)
@@ -54,11 +57,12 @@ class Measured:
 
     @property
     def median_seconds(self) -> float:
+        """Median time of one patient with all structures, in seconds."""
         return median(self.seconds)
 
     @property
     def peak_memory_mb(self) -> float:
-        """Largest memory of this process so far (Linux counts in kB)."""
+        """Largest memory of this process so far, in MB (Linux counts in kB)."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -72,9 +76,16 @@ def measure(
     phantoms: int,
     say: Callable[[str], object] = lambda _: None,
 ) -> Measured:
-    """Ask for every contoured structure in every validation patient, for held-out prompts in the first `robust`.
+    """Segments every validation patient with every structure and returns the figures.
 
-    As many `phantoms` are measured too; their seeds, from 0, are not among those of training phantoms.
+    Args:
+        segmenter: the model.
+        data: volumes and contours; only its validation cases are read.
+        held_out: unseen prompts by structure, asked in the first `robust` patients only.
+        negatives: prompts for what is not in the image, asked in the same patients.
+        robust: how many patients these are.
+        phantoms: how many phantoms to measure; their seeds, from 0, are not among those of training phantoms.
+        say: is told each case.
     """
     measured = Measured()
     structures = tuple(data.structures)
@@ -102,7 +113,7 @@ def measure(
 
 
 def read_contours(case: Case) -> dict[str, Mask]:
-    """The contours of a case as bool (S, A, R); those that are empty or known to be absent are left out."""
+    """Returns the contours of a case as bool (S, A, R); empty ones and those known to be absent are left out."""
     found = {}
     for structure, contour in case.contours.items():
         if contour is not None:
@@ -121,12 +132,13 @@ def _shown(
     contour: Mask,
     spacing: tuple[float, float, float],
 ) -> Disagreement:
+    """Returns the axial slice in which a mask and its contour differ in most voxels."""
     level = int((found ^ contour).sum((1, 2)).argmax())
     return Disagreement(case, dice, image[level], found[level], contour[level], spacing[1:])
 
 
 def swapped(right: Mask, left: Mask, right_contour: Mask, left_contour: Mask) -> bool:
-    """Whether either mask meets the other side's contour more than its own."""
+    """Returns whether either mask overlaps the other side's contour more than its own."""
     meets = [[int((mask & contour).sum()) for contour in (right_contour, left_contour)] for mask in (right, left)]
     return meets[0][1] > meets[0][0] or meets[1][0] > meets[1][1]
 
@@ -141,6 +153,7 @@ def _unseen(
     held_out: Mapping[str, HeldOut],
     negatives: Sequence[str],
 ) -> None:
+    """Adds the Dice of unseen prompts, and the volumes in millilitres of masks for negative prompts."""
     asked = {
         structure: (
             structure,
@@ -165,7 +178,7 @@ def _unseen(
 def masks_by_meaning(
     segmenter: Segmenter, image: npt.NDArray[np.float32], prompts: Iterable[str], spacing: tuple[float, float, float]
 ) -> dict[str, Mask]:
-    """Masks of many prompts; prompts with the same embedding have the same mask, which is computed once."""
+    """Returns the masks of many prompts by text; prompts with the same embedding share one mask, computed once."""
     texts = list(dict.fromkeys(prompts))
     keys = [row.numpy().tobytes() for row in segmenter.embed([text.lower() for text in texts])]
     first = {key: text for text, key in reversed(list(zip(texts, keys, strict=True)))}
@@ -174,6 +187,7 @@ def masks_by_meaning(
 
 
 def _phantoms(measured: Measured, segmenter: Segmenter, structures: Sequence[str], count: int) -> None:
+    """Adds the Dice on phantoms of seeds 0 to `count` - 1."""
     for seed in range(count):
         phantom = head_and_neck(seed)
         asked = [structure for structure in structures if structure in phantom.labels]

@@ -1,4 +1,4 @@
-"""Figures of a run and of a report."""
+"""Draws the figures of a run and of a report as PNG files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from voxtell.training.measure import Disagreement
 
 
 def losses(log: Path, out: Path) -> None:
-    """Loss and Dice over steps from `log.jsonl`."""
+    """Draws loss and Dice over steps from a run's `log.jsonl`."""
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     steps = [entry["step"] for entry in entries]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
@@ -33,7 +33,7 @@ def losses(log: Path, out: Path) -> None:
 
 
 def dice_boxes(dice: Mapping[str, Sequence[float]], out: Path) -> None:
-    """One box of Dice over patients per structure."""
+    """Draws one box of Dice over patients per structure."""
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     axes.boxplot(list(dice.values()), tick_labels=list(dice), showmeans=True)
     axes.set(ylabel="Dice", ylim=(0, 1))
@@ -43,8 +43,10 @@ def dice_boxes(dice: Mapping[str, Sequence[float]], out: Path) -> None:
 
 
 def disagreements(worst: Mapping[str, Disagreement], out: Path, reach_mm: float = 65.0) -> None:
-    """For each structure one slice around what was contoured (green) and found (red), as radiologists look at it: the
-    patient's right is on the left."""
+    """Draws for each structure one slice with contour (green) and mask (red), the patient's right on the left.
+
+    reach_mm: half the side of the square that is shown around the structure.
+    """
     figure, grid = plt.subplots(2, -(-len(worst) // 2), figsize=(13, 7), layout="constrained", squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()

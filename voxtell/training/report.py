@@ -1,4 +1,7 @@
-"""The model card: measured figures as Markdown tables and plots."""
+"""Writes the model card: measured figures as Markdown tables and plots.
+
+Each private function below returns one section, "" where there is nothing to tell; `card.md` is appended as it is.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -30,8 +33,18 @@ def write_report(
     phantoms: int = 10,
     say: Callable[[str], object] = lambda _: None,
 ) -> None:
-    """Measure a model on the validation cases of `data`; write Markdown to `out` and figures into a folder beside
-    it."""
+    """Measures a model on the validation cases and writes Markdown to `out`, with figures in a folder beside it.
+
+    Args:
+        data: volumes and contours.
+        out: the Markdown file. Plots go to `figures/` beside it.
+        model: model directory; None for the bundled model.
+        log: log.jsonl of the run, for the plot of its losses.
+        ablation: ablation.json of `ablate`; without it the section says that none was made.
+        robust: patients for unseen phrasings and negative prompts.
+        phantoms: phantoms to measure.
+        say: is told the progress.
+    """
     segmenter = load(model)
     unseen, negatives = held_out()
     measured = measure(segmenter, data, unseen, negatives, robust=robust, phantoms=phantoms, say=say)
@@ -58,12 +71,13 @@ def write_report(
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Returns a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def _head(segmenter: Segmenter, data: Dataset) -> str:
+    """Returns title, notice, and what the model and the data are."""
     info = segmenter.info
     training, validation = (sum(case.split == split for case in data.cases) for split in ("train", "validation"))
     return f"""# {info.name} {info.version}
@@ -81,6 +95,7 @@ def _head(segmenter: Segmenter, data: Dataset) -> str:
 
 
 def _contours(measured: Measured) -> str:
+    """Returns agreement with planners per structure: Dice, 95th percentile of the surface distance, volume error."""
     rows = []
     for name, scores in measured.scores.items():
         dice = np.array([s.dice for s in scores])
@@ -121,6 +136,7 @@ counts the slices alone that the planner contoured: where a structure begins and
 
 
 def _worst() -> str:
+    """Returns the text around the figure of the worst patients."""
     return """## Where mask and contour differ most
 
 For each structure the patient with the lowest Dice, in the slice where the two differ most: the planner's contour in
@@ -130,6 +146,7 @@ green, the mask in red, the patient's right on the left.
 
 
 def _sides(measured: Measured) -> str:
+    """Returns how often left and right parotid were swapped."""
     names = f" ({', '.join(measured.swapped)})" if measured.swapped else ""
     return f"""## Left and right
 
@@ -138,6 +155,7 @@ A parotid is swapped when its mask meets the other side's contour more than its 
 
 
 def _phrasings(measured: Measured, unseen: dict[str, HeldOut], segmenter: Segmenter) -> str:
+    """Returns the Dice of unseen words per structure."""
     rows = []
     for name, dice in measured.phrasings.items():
         own = float(np.mean(dice[name]))
@@ -170,10 +188,12 @@ unknown in every result and is to be reviewed. Synonyms among the phrasings may 
 
 
 def _mean_and_count(dice: Sequence[float]) -> str:
+    """Returns "mean (count)" for a cell."""
     return f"{np.mean(dice):.3f} ({len(dice)})" if dice else "- (0)"
 
 
 def _negatives(measured: Measured, negatives: Sequence[str], segmenter: Segmenter) -> str:
+    """Returns how many negative prompts were answered with an empty mask."""
     good = sum(ml < EMPTY_ML for _, _, ml in measured.negatives)
     share = 100 * good / max(1, len(measured.negatives))
     worst = sorted((entry for entry in measured.negatives if entry[2] >= EMPTY_ML), key=lambda entry: -entry[2])
@@ -188,6 +208,7 @@ def _negatives(measured: Measured, negatives: Sequence[str], segmenter: Segmente
 
 
 def _phantoms(measured: Measured) -> str:
+    """Returns the Dice on phantoms."""
     if not measured.phantoms:
         return ""
     rows = [(name, f"{np.mean(dice):.3f}", f"{min(dice):.3f}") for name, dice in measured.phantoms.items()]
@@ -200,6 +221,7 @@ Dice on {len(next(iter(measured.phantoms.values())))} phantoms that the training
 
 
 def _cost(measured: Measured, segmenter: Segmenter) -> str:
+    """Returns time and memory."""
     threads = torch.get_num_threads()
     return f"""## Cost
 
@@ -209,6 +231,7 @@ The network sees windows of {segmenter.plans.patch_size} voxels (S, A, R)."""
 
 
 def _training(log: Path | None) -> str:
+    """Returns length and losses of the training."""
     if log is None:
         return ""
     last = json.loads(log.read_text().splitlines()[-1])
@@ -220,6 +243,7 @@ def _training(log: Path | None) -> str:
 
 
 def _ablation(file: Path | None) -> str:
+    """Returns the comparison of variants."""
     if file is None:
         return """## Ablations
 
@@ -245,4 +269,5 @@ early on, not at the end.
 
 
 def _mean(outcome: VariantScore) -> str:
+    """Returns the mean Dice over the structures for a cell."""
     return f"{np.mean(list(outcome.dice.values())):.3f}"

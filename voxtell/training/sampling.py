@@ -1,4 +1,8 @@
-"""Which patch of which patient is looked at next, and what is asked about it."""
+"""Draws patches for training: which patch of which patient is next, and what is asked about it.
+
+All randomness comes from two generators whose state is saved with the run, so that a continued run draws what it would
+have drawn. Axes are (S, A, R): superior, anterior, right. P prompts, E numbers per embedding.
+"""
 
 import random
 from collections.abc import Sequence
@@ -27,7 +31,7 @@ from voxtell.training.vocabulary import Vocabulary, vary
 
 @dataclass(frozen=True)
 class Sample:
-    """One patch and what was asked about it: what a training step needs."""
+    """Holds one patch and what is asked about it: what a training step needs."""
 
     image: Tensor
     """float32 (1, 1, S, A, R), normalized as the model's plans say."""
@@ -44,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """What is asked, and how often."""
+    """Says what is asked, and how often."""
 
     patch: tuple[int, int, int]
     prompts: int = 4
@@ -62,7 +66,7 @@ class SamplingPlan:
 
 @dataclass(frozen=True)
 class _Pool:
-    """Cases, and which of them hold a structure."""
+    """Holds cases, and which of them hold a structure."""
 
     cases: tuple[CachedCase, ...]
     holders: dict[str, list[CachedCase]]
@@ -76,6 +80,7 @@ class _Pool:
 
     @staticmethod
     def of(cases: Sequence[CachedCase], vocabulary: Vocabulary) -> "_Pool":
+        """Returns the pool of these cases; structures that no case holds are left out."""
         holders = {
             structure: [case for case in cases if structure in case.boxes] for structure in vocabulary.structures
         }
@@ -83,8 +88,11 @@ class _Pool:
 
 
 class PatchSampler:
-    """Draws patches for ever: `next(sampler)`. Its state is two random generators, so that a run can be resumed
-    exactly."""
+    """Draws patches for ever: `next(sampler)`.
+
+    Raises:
+        DatasetError: when no case has a contour of any structure of the vocabulary.
+    """
 
     def __init__(
         self,
@@ -106,6 +114,7 @@ class PatchSampler:
         self.words = random.Random(seed)  # noqa: S311 - phrasing, not cryptography
 
     def __next__(self) -> Sample:
+        """Returns the next patch with its prompts and targets."""
         case, centre = self._place()
         matrix = random_matrix(self.augmentation, case.spacing, self.rng)
         asked = self._ask(case)
@@ -129,18 +138,18 @@ class PatchSampler:
         )
 
     def state(self) -> dict[str, Any]:
-        """Both generators' states, as JSON can hold them."""
+        """Returns the states of both generators, as JSON can hold them."""
         version, numbers, gauss = self.words.getstate()
         return {"rng": self.rng.bit_generator.state, "words": [version, list(numbers), gauss]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
+        """Continues where `state` was taken."""
         self.rng.bit_generator.state = state["rng"]
         version, numbers, gauss = state["words"]
         self.words.setstate((version, tuple(numbers), gauss))
 
     def _place(self) -> tuple[CachedCase, Vector]:
-        """A case and the centre of the patch in its voxels (S, A, R)."""
+        """Returns a case and the centre of the patch in its voxels (S, A, R)."""
         patients, phantoms = self.pools
         pool = phantoms if phantoms.holders and self.rng.random() < self.plan.phantom_share else patients
         if self.rng.random() >= self.plan.around_structures:
@@ -153,8 +162,10 @@ class PatchSampler:
         return case, self.rng.uniform(first, last + 1) + self.rng.uniform(-1, 1, 3) * np.asarray(self.plan.patch) / 4
 
     def _ask(self, case: CachedCase) -> list[tuple[str, tuple[str, ...]]]:
-        """Prompts with the structures whose union they mean (none: a negative prompt). Only contoured ones are asked
-        for."""
+        """Returns prompts, each with the structures whose union it means: one, several, or () for a negative prompt.
+
+        Only structures that are contoured in this case are asked for: of others nothing is known.
+        """
         contoured = [s for s in case.structures if s in self.vocabulary.structures]
         unions = [u for u in self.vocabulary.unions.values() if set(u.parts) <= set(contoured)]
         self.words.shuffle(contoured)
@@ -176,12 +187,13 @@ class PatchSampler:
         return asked
 
     def _typed(self, prompts: Sequence[str]) -> str:
+        """Returns one of the prompts, varied as people type it unless the plan says otherwise."""
         prompt = self.words.choice(prompts)
         return vary(prompt, self.words) if self.plan.typed else prompt
 
 
 def _normalize(view: Tensor, case: CachedCase, preparation: InputPlans) -> Tensor:
-    """As inference does, with the statistics of the whole volume where they are asked for."""
+    """Returns the view normalized as inference does it, with the whole volume's statistics where these count."""
     if preparation.normalization == "ct":
         return (view.clamp(preparation.lower, preparation.upper) - preparation.mean) / preparation.std
     return (view - case.mean) / max(case.deviation, 1e-8)

@@ -1,4 +1,4 @@
-"""How well a mask agrees with a planner's contour."""
+"""Scores how well a mask agrees with a planner's contour. Axes are (S, A, R): superior, anterior, right."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ Spacing = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Scores:
-    """Agreement of one mask with its reference."""
+    """Holds the agreement of one mask with its reference."""
 
     dice: float
     dice_where_contoured: float
@@ -26,7 +26,10 @@ class Scores:
 
 
 def score(found: Mask, reference: Mask, spacing: Spacing) -> Scores:
-    """Compare two masks bool (S, A, R) on a grid of `spacing` millimetres; the reference is not empty."""
+    """Returns the scores of a mask against a reference that is not empty.
+
+    Both are bool (S, A, R) on one grid; spacing is mm per voxel (S, A, R).
+    """
     sizes = int(found.sum()), int(reference.sum())
     ml = sizes[0] * float(np.prod(spacing)) / 1000
     contoured = reference.any((1, 2))
@@ -40,12 +43,15 @@ def score(found: Mask, reference: Mask, spacing: Spacing) -> Scores:
 
 
 def dice(one: Mask, other: Mask) -> float:
-    """Twice the common voxels over the voxels of both; 0 of two empty masks."""
+    """Returns twice the common voxels divided by the voxels of both; 0 for two empty masks."""
     return 2 * int((one & other).sum()) / max(1, int(one.sum()) + int(other.sum()))
 
 
 def hausdorff95(one: Mask, other: Mask, spacing: Spacing) -> float:
-    """95th percentile of the surface distances in both directions together, in millimetres."""
+    """Returns the 95th percentile of the surface distances in both directions together, in millimetres.
+
+    A surface is the voxels of a mask with a neighbour outside. Infinite when a mask is empty.
+    """
     if not one.any() or not other.any():
         return float("inf")
     occupied = np.argwhere(one | other)

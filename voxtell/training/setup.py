@@ -1,4 +1,4 @@
-"""What a run is made of: plans and first weights, text encoder, samplers for training and for checking."""
+"""Assembles a run: plans and first weights, text encoder, samplers for training and for checking."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,15 +31,21 @@ FIRST_SEED = 1000
 
 @dataclass(frozen=True)
 class Start:
-    """Dimensions of the network, and the weights to start from (None: new ones)."""
+    """Holds the dimensions of the network, and the weights to start from (None: new ones)."""
 
     plans: Plans
     weights: dict[str, Tensor] | None
 
 
 def starting_point(model: Path | None, data: Dataset, fusion_stages: int | None = None) -> Start:
-    """The model directory to fine-tune, published or bundled; the bundled model's architecture without weights if
-    None. Its card says what it will have learnt."""
+    """Returns the model to fine-tune, or the bundled architecture with new weights when none is given.
+
+    The card says what the model will have learnt. fusion_stages: decoder stages that see the prompt, for an ablation;
+    it counts for new weights only.
+
+    Raises:
+        ModelError: when the model cannot be loaded.
+    """
     if model is not None:
         network = load_network(model)
         card = cards.fine_tuned(network.plans.card, data, vocabulary_of(data))
@@ -52,7 +58,7 @@ def starting_point(model: Path | None, data: Dataset, fusion_stages: int | None 
 
 
 class Remembered:
-    """A text encoder that computes every prompt once: a language model is too slow to ask at each step."""
+    """Computes every prompt once: a language model is too slow to ask at each step."""
 
     def __init__(self, encoder: TextEncoder) -> None:
         self.dim, self.name = encoder.dim, encoder.name
@@ -60,11 +66,11 @@ class Remembered:
         self._known: dict[str, Tensor] = {}
 
     def sources(self, prompts: Sequence[str]) -> tuple[str, ...]:
-        """Those of the encoder."""
+        """Returns those of the encoder."""
         return self._encoder.sources(prompts)
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
-        """float32 (P, dim)."""
+        """Returns embeddings float32 (P, dim) of the prompts in lower case."""
         texts = [prompt.lower() for prompt in prompts]
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
@@ -73,7 +79,7 @@ class Remembered:
 
 
 def text_encoder(plans: Plans, bank: Path | None = None, device: str = "cpu") -> TextEncoder:
-    """The encoder that the plans name."""
+    """Returns the encoder that the plans name; a bank is asked before the language model."""
     if plans.card.text_encoder == "ngrams":
         return NgramEncoder(plans.prompt.text_dim)
     qwen = QwenEncoder(device=device, dim=plans.prompt.text_dim)
@@ -82,14 +88,14 @@ def text_encoder(plans: Plans, bank: Path | None = None, device: str = "cpu") ->
 
 @dataclass(frozen=True)
 class Samplers:
-    """`train` for the steps; `check` for patches of validation patients as they are, None where there are none."""
+    """Holds `train` for the steps, and `check` for unchanged patches of validation patients, None without any."""
 
     train: PatchSampler
     check: PatchSampler | None
 
 
 def vocabulary_of(data: Dataset) -> Vocabulary:
-    """The words of the data set, and the built-in ones where it has none of its own."""
+    """Returns the words of the data set, and the built-in ones where it has none of its own."""
     return builtin().restricted_to(data.structures, data.negatives)
 
 
@@ -102,7 +108,14 @@ def samplers(
     seed: int = 1,
     phantom_share: float = SamplingPlan.phantom_share,
 ) -> Samplers:
-    """Samplers over the cache `folder`, in the words of the data set and of the built-in vocabulary."""
+    """Returns samplers over the cache `folder`, in the words of the data set and of the built-in vocabulary.
+
+    prompts: per patch. phantom_share: of the patches, where the cache has phantoms. Checks ask for contoured structures
+    only, without augmentation.
+
+    Raises:
+        DatasetError: when `folder` holds no cache, or no case has a contour of any structure.
+    """
     vocabulary = vocabulary_of(data)
     phantoms = read_cache(folder / "phantoms") if (folder / "phantoms" / "cases.json").is_file() else []
     plan = SamplingPlan(
@@ -119,10 +132,11 @@ def samplers(
 
 
 def add_phantoms(folder: Path, count: int, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Write `count` phantoms of different anatomy and voxel size into a cache of their own.
+    """Writes `count` phantoms of different anatomy and voxel size into a cache of their own.
 
-    Two of three are drawn finer and then resampled as `preprocess` does with a fine scan, and it is kept which share of
-    a voxel is inside: from masks of shares a surface comes back between the voxels when they are interpolated, from
+    Two of three are drawn finer and then resampled as `preprocess` does with a fine scan, and the share of each voxel
+    that
+    is inside is kept: from masks of shares a surface comes back between the voxels when they are interpolated, from
     masks of whole voxels it does not.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +151,7 @@ def add_phantoms(folder: Path, count: int, progress: Callable[[str], None] = lam
 
 
 def _drawn(seed: int, spacing: Spacing, finer: int) -> tuple[Array, Mapping[str, Labels], Spacing]:
-    """Image, labels and exact spacing (S, A, R) of a phantom drawn `finer` times as fine in plane; of 1, as it is."""
+    """Returns image, labels and exact spacing (S, A, R) of a phantom drawn `finer` times as fine in plane."""
     phantom = head_and_neck(seed, (spacing[0], spacing[1] / finer, spacing[2] / finer))
     if finer == 1:
         return phantom.image, phantom.labels, phantom.spacing

@@ -1,4 +1,7 @@
-"""The words for each structure: what the network is trained to understand, and what it is only measured on."""
+"""Holds the words for each structure: what the network is trained to understand, and what it is only measured on.
+
+`vocabulary.toml` has the former, `heldout.toml` the latter.
+"""
 
 import random
 import tomllib
@@ -29,7 +32,7 @@ SLIP_RATE = 0.25
 
 @dataclass(frozen=True)
 class Union:
-    """A prompt for several structures: the union of `parts`."""
+    """Describes a prompt for several structures: the union of `parts`."""
 
     parts: tuple[str, ...]
     prompts: tuple[str, ...]
@@ -37,7 +40,7 @@ class Union:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Prompts by structure, unions of structures, and prompts whose answer is an empty mask."""
+    """Holds prompts by structure, unions of structures, and prompts whose answer is an empty mask."""
 
     structures: dict[str, tuple[str, ...]]
     unions: dict[str, Union] = field(default_factory=dict)
@@ -55,7 +58,7 @@ class Vocabulary:
         return tuple(dict.fromkeys(p for words in prompts for p in words))
 
     def restricted_to(self, structures: Mapping[str, Sequence[str]], negatives: Sequence[str] = ()) -> "Vocabulary":
-        """The vocabulary of a data set: its own prompts where it has some, else the built-in ones, else the bare name.
+        """Returns the vocabulary of a data set: its own prompts, else the built-in ones, else the bare name.
 
         `negatives` are asked for beside the built-in ones, from which the data set's own structures are taken out.
         """
@@ -68,7 +71,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Unseen prompts of one structure."""
+    """Holds unseen prompts of one structure."""
 
     phrasings: tuple[str, ...]
     typos: tuple[str, ...]
@@ -77,7 +80,7 @@ class HeldOut:
 
 @cache
 def builtin() -> Vocabulary:
-    """The vocabulary shipped with the package (`vocabulary.toml`)."""
+    """Returns the vocabulary shipped with the package (`vocabulary.toml`)."""
     raw = tomllib.loads(VOCABULARY.read_text(encoding="utf-8"))
     return Vocabulary(
         structures={name: tuple(prompts) for name, prompts in raw["structures"].items()},
@@ -88,7 +91,7 @@ def builtin() -> Vocabulary:
 
 @cache
 def held_out() -> tuple[dict[str, HeldOut], tuple[str, ...]]:
-    """Unseen phrasings by structure, and unseen prompts for what is not in a head and neck CT (`heldout.toml`)."""
+    """Returns unseen prompts by structure, and unseen prompts for what is not in such a CT (`heldout.toml`)."""
     raw: dict[str, Any] = tomllib.loads(HELDOUT.read_text(encoding="utf-8"))
     structures = {
         name: HeldOut(**{key: tuple(words) for key, words in u.items()}) for name, u in raw["structures"].items()
@@ -97,7 +100,7 @@ def held_out() -> tuple[dict[str, HeldOut], tuple[str, ...]]:
 
 
 def vary(prompt: str, rng: random.Random) -> str:
-    """`prompt` as somebody might type it: in a carrier phrase, in capitals, sometimes with a slip."""
+    """Returns `prompt` as somebody might type it: in a carrier phrase, in capitals, sometimes with a slip."""
     if " " not in prompt or len(prompt) < 30:
         prompt = rng.choice(CARRIERS).format(prompt)
     if rng.random() < SLIP_RATE:
@@ -106,7 +109,7 @@ def vary(prompt: str, rng: random.Random) -> str:
 
 
 def slip(text: str, rng: random.Random) -> str:
-    """One letter of a longer word dropped, doubled, or swapped with the next one; the first letter stays."""
+    """Returns the text with a letter of a longer word dropped, doubled or swapped; the first letter stays."""
     words = text.split(" ")
     long = [i for i, word in enumerate(words) if len(word) > 4 and word.isalpha()]
     if not long:

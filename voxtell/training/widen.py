@@ -1,4 +1,4 @@
-"""A trained model's weights in a network with more channels, so that its training need not begin anew.
+"""Puts a trained model's weights into a network with more channels, so that its training need not begin anew.
 
 Old channels keep their weights. New ones read the old at random and are read with weight zero: the wider network starts
 with the narrower one's masks and learns from there (after Chen et al. 2016, "Net2Net").
@@ -26,9 +26,12 @@ GUIDANCE = re.compile(r"^project_to_decoder_channels\.(\d+)\.2\.(weight|bias)$")
 
 
 def widen(network: VoxTell, plans: Plans, seed: int = 0) -> dict[str, Tensor]:
-    """The state dict of a network of `plans` that computes what `network` does.
+    """Returns the state dict of a network of `plans` that computes what `network` does.
 
-    Only the encoder's features may be more, the rest of the plans but the card must be the same: `DatasetError`.
+    seed: of the random weights of new channels.
+
+    Raises:
+        DatasetError: when the plans differ in more than the encoder's features, or features become fewer.
     """
     old = network.plans
     features = plans.encoder.features
@@ -47,7 +50,7 @@ def widen(network: VoxTell, plans: Plans, seed: int = 0) -> dict[str, Tensor]:
 
 
 def _place(name: str, was: Tensor, value: Tensor, old: Plans, new: Plans) -> None:
-    """Write old weights into the wider tensor of the same name, and zero where new channels are read."""
+    """Writes old weights into the wider tensor of the same name, and zero where new channels are read."""
     places = [_kept(*sizes) for sizes in zip(_parts(name, was, old), _parts(name, value, new), strict=True)]
     if GUIDANCE.match(name):
         value.zero_()
@@ -59,13 +62,13 @@ def _place(name: str, was: Tensor, value: Tensor, old: Plans, new: Plans) -> Non
 
 
 def _kept(before: list[int], after: list[int]) -> npt.NDArray[np.int_]:
-    """Where the entries of an axis come to lie: each of its parts keeps its beginning."""
+    """Returns where the entries of an axis come to lie: each of its parts keeps its beginning."""
     starts = np.cumsum([0, *after[:-1]])
     return np.concatenate([start + np.arange(size) for start, size in zip(starts, before, strict=True)])
 
 
 def _parts(name: str, value: Tensor, plans: Plans) -> list[list[int]]:
-    """Sizes of what stands one after the other along each axis of a weight: features, then skip or guidance maps."""
+    """Returns the sizes of the parts along each axis of a weight: features, then skip or guidance maps."""
     sizes = [[size] for size in value.shape]
     maps, unguided = plans.prompt.guidance_channels, plans.decoder_stages - plans.prompt.fusion_stages
     if found := GUIDANCE.match(name):
