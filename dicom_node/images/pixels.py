@@ -12,11 +12,12 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
+from dicom_node.images.announced import inflated_image, require_announced, require_possible
 from dicom_node.images.frames import THREADS, File, Frame
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, unreadable
 
@@ -31,9 +32,12 @@ def decode(frames: Sequence[Frame]) -> NDArray[np.float32]:
     frames: of equal size, in the order wanted. Units are those of the rescale: HU for CT.
 
     Raises:
-        SeriesError: names a file whose pixels are missing or cannot be decoded.
+        SeriesError: names a file whose pixels are missing, cannot be decoded, or are not what its header announces;
+            of the latter none is decoded.
         UnreadableError: when the disk does not give a file out (retry: later).
     """
+    for file in dict.fromkeys(frame.file for frame in frames):
+        require_possible(file)
     out = np.empty((len(frames), *frames[0].size), dtype=np.float32)
     places: defaultdict[Path, list[int]] = defaultdict(list)
     for place, frame in enumerate(frames):
@@ -52,11 +56,9 @@ def _decode_file(path: Path, frames: Sequence[Frame], places: Sequence[int], out
             frame = frames[places[0]]
             stored = _stored_plainly(frame.file)
             if stored is None:
-                _require_low_bits(frame.file)
                 stored = pixel_array(_source(frame.file))
             _rescale(stored, frame, out[places[0]])
         else:
-            _require_low_bits(frames[places[0]].file)
             indices = [number - 1 for number in numbers if number is not None]
             source = _source(frames[places[0]].file)
             for place, stored in zip(places, iter_pixels(source, indices=indices), strict=True):
@@ -67,12 +69,14 @@ def _decode_file(path: Path, frames: Sequence[Frame], places: Sequence[int], out
 
 
 def _source(file: File) -> Path | Dataset:
-    """Returns what pydicom decodes: the path, or for a deflated file (PS3.5 A.5) the data set.
+    """Returns what pydicom decodes: the path, or for a deflated file (PS3.5 A.5) the data set, read as a whole.
 
-    A deflated file cannot be read in parts, so it is read as a whole.
+    Checks first that the pixels are what the header announces.
     """
+    _require_low_bits(file)
+    require_announced(file)
     deflated = file.header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
-    return dcmread(file.path) if deflated else file.path
+    return inflated_image(file) if deflated else file.path
 
 
 def _require_low_bits(file: File) -> None:
