@@ -1,6 +1,11 @@
-"""The command line `voxtell-dicom`. Exit codes: 0 done, 1 something failed and said why on stderr, 2 wrong usage.
+"""The command line `voxtell-dicom`: the list of its commands, and the one place where errors become messages.
 
-The only place where errors become messages for people; `--debug` before the command shows the traceback instead.
+Exit codes: 0 done; 1 something failed, and standard error says what in one sentence; 2 wrong usage; 130 interrupted.
+`--debug` before the command shows the traceback instead of the sentence. Facts go to standard output, everything else
+to standard error.
+
+A command's module is imported only when the command is called (`worker.cli.lazy`), so that `--help` and `jobs` do not
+load what only segmentation needs.
 """
 
 import sys
@@ -13,14 +18,14 @@ from typer.exceptions import TyperException
 from worker.cli.lazy import Declared, lazy_group
 
 COMMANDS = (
-    Declared("jobs", "The jobs in the ledger.", "worker.cli.jobs", "app"),
-    Declared("protocols", "What is segmented in which series.", "worker.cli.protocols", "app"),
+    Declared("jobs", "Lists jobs; shows, retries, releases and cancels one.", "worker.cli.jobs", "app"),
+    Declared("protocols", "Checks protocols, and says why a study is segmented or not.", "worker.cli.protocols", "app"),
     Declared(
         "run", "Segments one study: every volume that a protocol takes, or every volume.", "worker.cli.offline", "run"
     ),
     Declared(
         "predict",
-        "Segments NIfTI files with upstream's options and file names: IMAGE_PROMPT.nii.gz.",
+        "Segments NIfTI files with VoxTell's own options and file names: IMAGE_PROMPT.nii.gz.",
         "worker.cli.predict",
         "predict",
         "ListsOfValues",
@@ -34,17 +39,17 @@ COMMANDS = (
         "worker.cli.offline",
         "nifti_to_dicom",
     ),
-    Declared("report", "Prompts out of radiology reports.", "worker.cli.report", "app"),
-    Declared("model", "The network's weights.", "worker.cli.model", "app"),
+    Declared("report", "Reads prompts from radiology reports.", "worker.cli.report", "app"),
+    Declared("model", "Downloads, verifies and describes models.", "worker.cli.model", "app"),
     Declared(
         "ledger",
-        "The database of facts.",
+        "Rebuilds the database of series and jobs.",
         "worker.cli.ledger",
         "app",
     ),
     Declared(
         "echo",
-        "Asks a peer by C-ECHO; says why an association is refused and what to check.",
+        "Sends a C-ECHO to a peer; without an answer, says why and what to check.",
         "worker.cli.peers",
         "echo",
     ),
@@ -61,13 +66,20 @@ COMMANDS = (
         "demo",
     ),
     Declared(
-        "up", "All in one: embedded queue, listener, segmentation worker, delivery worker.", "worker.cli.node", "up"
+        "up",
+        "Starts the whole node: queue, listener, segmentation worker and delivery worker.",
+        "worker.cli.node",
+        "up",
     ),
-    Declared("listen", "The listener: receives, stores, decides, enqueues.", "worker.cli.node", "listen"),
-    Declared("segment-worker", "The segmentation worker; needs the engine.", "worker.cli.node", "segment_worker"),
-    Declared("deliver-worker", "The delivery worker: sends results to the PACS.", "worker.cli.node", "deliver_worker"),
+    Declared(
+        "listen", "Starts the listener: receives images, chooses series, queues jobs.", "worker.cli.node", "listen"
+    ),
+    Declared("segment-worker", "Starts a segmentation worker; needs the engine.", "worker.cli.node", "segment_worker"),
+    Declared(
+        "deliver-worker", "Starts a delivery worker: sends results to the PACS.", "worker.cli.node", "deliver_worker"
+    ),
 )
-"""Every command, with the first line of its help: the list of commands imports none of their modules."""
+"""Every command with the first line of its help, which is written here so that listing them imports no module."""
 
 app = typer.Typer(
     name="voxtell-dicom",
@@ -80,6 +92,7 @@ app = typer.Typer(
 
 
 def _print_version(wanted: bool) -> None:
+    """Prints the version and ends, before any command is looked at."""
     if wanted:
         from importlib.metadata import version
 
@@ -98,7 +111,7 @@ def _options(
 
 
 def main() -> None:
-    """The door of every command."""
+    """Runs the command line and exits with its code; turns every error into one sentence on standard error."""
     debug = "--debug" in sys.argv
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for facts
     try:
@@ -119,7 +132,10 @@ def main() -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """Errors of the rooms are sentences, and so are those of files; others are named, with the way to more."""
+    """The sentence for an error: its own where the node defines it, the file's name and cause for one of the system.
+
+    Any other error is unexpected; the sentence names it and says how to see the traceback.
+    """
     if hasattr(error, "retry"):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:

@@ -1,7 +1,10 @@
-"""The settings of a node: one frozen object, read once, from variables named `VOXTELL_*`.
+"""The settings of a node: one frozen object, read from environment variables named `VOXTELL_*`.
 
-The defaults serve one machine. pydantic-settings ignores a misspelt variable even with `extra="forbid"`, so `load`
-checks the names itself: a misspelt `VOXTELL_` variable stops the start.
+Each process reads them once, at its start, with `load`, and passes them on; nothing else reads the environment. A
+changed variable takes effect at the next start. The defaults serve a node on one machine.
+
+The `description` of each field is a text for administrators: docs/reference/settings.md is made of them. Rules that
+span two settings are validators of the classes.
 """
 
 import os
@@ -23,7 +26,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.errors import SettingsError
 
 PREFIX = "VOXTELL_"
-NOT_SETTINGS = {"VOXTELL_TEST_DATA"}  # where the tests find their data
+NOT_SETTINGS = {"VOXTELL_TEST_DATA"}  # the folder of the tests' images; the node does not read it
 
 AeTitle = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
@@ -32,12 +35,15 @@ AeTitle = Annotated[
 
 
 def default_home() -> Path:
-    """The user's data folder, by the XDG base directory specification."""
+    """The home where none is set: a folder in the user's data folder, by the XDG base directory specification."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "voxtell-dicom"
 
 
 class Destination(BaseModel):
-    """A PACS that results go to; protocols name it."""
+    """A PACS or DICOMweb service that results go to; protocols refer to it by `name`.
+
+    It is reached by `ae_title` and `host` (C-STORE) or by `url` (STOW-RS), never by both.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,13 +61,13 @@ class Destination(BaseModel):
     user: str | None = Field(None, description="User name for the URL.")
     password_file: Path | None = Field(None, description="File with the user's password, read at each delivery.")
     seg: Literal["binary", "labelmap"] = Field(
-        "binary", description="Form of Segmentations; labelmap where segments do not overlap, else binary."
+        "binary", description="Form of Segmentations; labelmap gives binary where segments overlap."
     )
     transfer_syntax: Literal["explicit", "deflated", "rle"] = Field(
         "explicit", description="explicit; deflated; or rle, for images of whole bytes (label maps, previews)."
     )
     commitment: bool = Field(
-        False, description="Ask it by storage commitment to keep the results; until it promises, nothing is cleaned."
+        False, description="Ask it by storage commitment to keep the results; nothing is removed until it has promised."
     )
 
     @model_validator(mode="after")
@@ -76,7 +82,11 @@ class Destination(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Everything an administrator can set, each by the variable VOXTELL_<NAME IN CAPITALS>."""
+    """Everything that an administrator can set, each by the variable VOXTELL_<NAME IN CAPITALS>.
+
+    Lists and destinations are given as JSON. The object is never changed; `model_copy` makes the variants that a job's
+    protocol asks for (`worker.engines.loading.settings_for`).
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
@@ -88,23 +98,29 @@ class Settings(BaseSettings):
     ae_title: AeTitle = Field("VOXTELL", description="AE title of the node, called and calling.")
     host: str = Field("127.0.0.1", description="Address the listener binds to.")
     port: int = Field(11112, ge=0, le=65535, description="TCP port of the listener; 0 picks a free one.")
-    allowed_calling_aets: tuple[AeTitle, ...] = Field((), description="Who may send; empty means everybody.")
-    allowed_addresses: tuple[str, ...] = Field((), description="Addresses or networks (10.1.0.0/16); empty means all.")
+    allowed_calling_aets: tuple[AeTitle, ...] = Field((), description="AE titles that may send; empty means all.")
+    allowed_addresses: tuple[str, ...] = Field(
+        (), description="Addresses or networks (10.1.0.0/16) that may send; empty means all."
+    )
     require_called_ae: bool = Field(False, description="Reject peers that call this node by another AE title.")
-    private_classes: bool = Field(False, description="Take SOP classes that vendors made up.")
+    private_classes: bool = Field(False, description="Accept private SOP classes of vendors.")
     share_port: bool = Field(False, description="Let several listener processes take turns on the port.")
     listeners: int = Field(1, ge=1, le=64, description="Listener processes that `up` starts on the one port.")
-    max_associations: int = Field(50, ge=1, description="Associations at one time, in each listener process.")
+    max_associations: int = Field(50, ge=1, description="Most associations at one time, in each listener process.")
     max_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU the listener accepts, in bytes.")
     stow_port: int | None = Field(
-        None, ge=0, le=65535, description="TCP port that takes instances by STOW-RS; empty: none."
+        None, ge=0, le=65535, description="TCP port that receives instances by STOW-RS; default none."
     )
     stow_token_file: Path | None = Field(None, description="File with the bearer token that STOW-RS senders must give.")
-    min_free_bytes: int = Field(2 * 1024**3, ge=0, description="Free disk in bytes under which 0xA700 is answered.")
+    min_free_bytes: int = Field(
+        2 * 1024**3, ge=0, description="Free disk in bytes below which images are refused (status 0xA700)."
+    )
 
     tls_certificate: Path | None = Field(None, description="The node's certificate (PEM); then the port is TLS only.")
     tls_key: Path | None = Field(None, description="The private key of the certificate (PEM).")
-    tls_authorities: Path | None = Field(None, description="Who signs peers' certificates (PEM); others are rejected.")
+    tls_authorities: Path | None = Field(
+        None, description="Certificates of the authorities that sign those of peers (PEM); other peers are rejected."
+    )
 
     hl7_port: int | None = Field(
         None, ge=0, le=65535, description="TCP port for reports as HL7 v2 ORU over MLLP; default none."
@@ -117,14 +133,14 @@ class Settings(BaseSettings):
     report_language: str = Field("en", description="Language of the reports; docs/contributing.md says how to add one.")
     report_language_folder: Path | None = Field(
         None,
-        description="Folder with lexicon.LANGUAGE.toml and rules.LANGUAGE.yaml; what is not there is as it comes with "
-        "the node.",
+        description="Folder with lexicon.LANGUAGE.toml and rules.LANGUAGE.yaml; a file that is not there is taken from "
+        "those that come with the node.",
     )
     reports_http_port: int | None = Field(
         None, ge=0, le=65535, description="TCP port for reports over HTTP (POST /reports); default none."
     )
     reports_token_file: Path | None = Field(
-        None, description="File with the bearer token that whoever sends reports over HTTP must show."
+        None, description="File with the bearer token that senders of reports over HTTP must give."
     )
 
     destinations: tuple[Destination, ...] = Field((), description="PACS that results go to, as a JSON list.")
@@ -139,22 +155,29 @@ class Settings(BaseSettings):
         None, description="Approximate: skip windows without a voxel above this grey value (HU)."
     )
     coarse_first: float | None = Field(
-        None, ge=0, description="Approximate: fine windows only where half resolution is above minus this logit."
+        None,
+        ge=0,
+        description="Approximate: compute fine windows only where a pass at half resolution is above minus this logit.",
     )
     resample: bool = Field(
-        False, description="Approximate: unusual spacing to 1.5 mm for weights that take every spacing."
+        False, description="Approximate: resample unusual spacing to 1.5 mm, for weights that take every spacing."
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Of the network; auto: float16 on a GPU, float32 on a CPU. bfloat16 may halve a CPU's time."
+        "auto",
+        description="Number format of the network; auto: float16 on a GPU, float32 on a CPU. bfloat16 may halve a "
+        "CPU's time.",
     )
     compile_encoder: bool = Field(
-        False, description="Let torch compile the encoder; needs a C compiler, pays on a GPU that does much."
+        False, description="Let torch compile the encoder; needs a C compiler and is worth it on a busy GPU."
     )
     resample_tilt: bool = Field(
         False, description="Straighten the slices of a tilted gantry for the network; results lie on the source slices."
     )
     roi_name_length: int = Field(
-        64, ge=16, le=64, description="Longest name of a structure in an RTSTRUCT; 16 where planning systems cut there."
+        64,
+        ge=16,
+        le=64,
+        description="Most characters of a structure's name in an RTSTRUCT; 16 if planning systems cut longer names.",
     )
 
     quiet_seconds: float = Field(10.0, gt=0, description="A series is settled after this long without an image, in s.")
@@ -167,7 +190,7 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=8,
-        description="Jobs at work at one time: one computes, the others read and write. Default: 2 with a GPU, else 1.",
+        description="Segmentations at one time; one computes, others read and write. Default: 2 with a GPU, else 1.",
     )
     job_time_limit_seconds: int = Field(
         3600, gt=0, description="A segmentation that takes longer, its wait for the device included, is ended, in s."
@@ -196,12 +219,15 @@ class Settings(BaseSettings):
         "is delivered, and promised where the destination is asked for storage commitment. 0 keeps them.",
     )
     keep_results_days: float = Field(
-        0.0, ge=0, description="The same for results in HOME/results; results without a destination go too. 0 keeps."
+        0.0,
+        ge=0,
+        description="The same for results in HOME/results; those without a destination are removed, too. 0 keeps them.",
     )
     keep_unused_days: float = Field(
         0.0,
         ge=0,
-        description="Studies no protocol took and reports without a study go after this many days. 0 keeps them.",
+        description="Studies that no protocol took, and reports without a study, are removed after this many days. "
+        "0 keeps them.",
     )
     keep_failed_days: float = Field(
         0.0, ge=0, description="Images and results of FAILED jobs are removed after this many days. 0 keeps them."
@@ -209,18 +235,18 @@ class Settings(BaseSettings):
     keep_quarantine_days: float = Field(
         0.0,
         ge=0,
-        description="What was put into quarantine is removed after this many days, and not earlier for want of room. "
+        description="What was put into quarantine is removed after this many days, and never earlier to make room. "
         "0 keeps it.",
     )
     clean_below_free_bytes: int = Field(
         0,
         ge=0,
-        description="Free disk in bytes under which the oldest studies and delivered results go before their days are "
-        "over, by the same rule; more than VOXTELL_MIN_FREE_BYTES. 0 never.",
+        description="Free disk in bytes below which the oldest studies and delivered results are removed before their "
+        "days are over, by the same rule; must be more than VOXTELL_MIN_FREE_BYTES. 0: never.",
     )
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
-    log_format: Literal["text", "json"] = Field("text", description="Lines for people or for machines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log.")
+    log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
 
     @field_validator("destinations")
     @classmethod
@@ -238,19 +264,19 @@ class Settings(BaseSettings):
 
     @property
     def protocols_folder(self) -> Path:
-        """Where protocol files lie."""
+        """The folder of protocol files: the one set, or `protocols` in the home."""
         return self.protocols or self.home / "protocols"
 
     @property
     def ledger_url(self) -> str:
-        """The SQLAlchemy URL of the ledger."""
+        """The SQLAlchemy URL of the ledger: the one set, or an SQLite file in the home."""
         return self.database_url or f"sqlite:///{self.home / 'ledger.sqlite'}"
 
     def destination(self, name: str) -> Destination:
-        """The destination of that name.
+        """Returns the destination of that name.
 
         Raises:
-            SettingsError: no destination is called so.
+            SettingsError: when there is no such destination; lists those that are set.
         """
         for destination in self.destinations:
             if destination.name == name:
@@ -262,8 +288,11 @@ class Settings(BaseSettings):
 def load(**overrides: object) -> Settings:
     """Reads the settings from the environment; keyword arguments win.
 
+    A misspelt variable stops the start: pydantic-settings would ignore it even with `extra="forbid"`, so the names are
+    checked here.
+
     Raises:
-        SettingsError: a value is not valid, or a VOXTELL_ variable is no setting.
+        SettingsError: when a value is not valid, or a VOXTELL_ variable is no setting; names the variable.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields} | NOT_SETTINGS
     for variable in sorted(os.environ):
@@ -282,6 +311,7 @@ def load(**overrides: object) -> Settings:
 
 
 def _nearest(variable: str, known: set[str]) -> str:
+    """The end of an error sentence: "; did you mean VOXTELL_PORT?", or "; unset it"."""
     from difflib import get_close_matches
 
     near = get_close_matches(variable, known, n=1)

@@ -1,4 +1,7 @@
-"""What `doctor` asks a destination: is it there, and does it take the objects that are to go there?"""
+"""What `doctor` asks a destination: whether it answers, and whether it takes the objects that are to go there.
+
+It opens associations and proposes presentation contexts; it sends no object.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -21,15 +24,15 @@ _NAMES: Final = {LABEL_MAP_STORAGE: "Label Map Segmentation Storage"}  # which p
 
 
 def kinds_for(destination: Destination) -> dict[str, OutputKind]:
-    """By output the kind of object that this destination gets, in the form that it asks for."""
+    """Returns the kind of object that this destination gets for each output, in the form that it asks for."""
     return {kind.output: kind for kind in KINDS.values() if kind.form in (None, destination.seg)}
 
 
 def syntaxes_for(destination: Destination, kind: OutputKind) -> list[UID]:
-    """The transfer syntaxes that objects of this kind are offered in; a peer takes them if it takes one of these.
+    """Returns the transfer syntaxes in which objects of this kind are offered; a peer must take one of them.
 
-    What is compressed goes compressed or not at all; everything else is rewritten for a peer that takes implicit VR
-    alone (see `dicom_node.scu.transcode` and `dicom_node.scu.c_store`).
+    A compressed object is sent compressed or not at all. Others are rewritten for a peer that takes Implicit VR alone
+    (see `dicom_node.scu.transcode` and `dicom_node.scu.c_store`).
     """
     if destination.transfer_syntax == "rle" and kind.whole_bytes:
         return [RLELossless]
@@ -39,7 +42,10 @@ def syntaxes_for(destination: Destination, kind: OutputKind) -> list[UID]:
 
 
 def senders_of(destination: Destination, protocols: Sequence[Protocol], settings: Settings) -> dict[str, list[str]]:
-    """Which protocols send which outputs to a destination, also as the fallback of another."""
+    """Returns for each output the names of the protocols that send it to a destination, also as another's fallback.
+
+    Protocols in shadow mode send nothing.
+    """
     found: dict[str, list[str]] = {kind.output: [] for kind in KINDS.values()}
     for protocol in protocols:
         if protocol.shadow:
@@ -53,15 +59,20 @@ def senders_of(destination: Destination, protocols: Sequence[Protocol], settings
 
 
 def answers(peer: Peer, settings: Settings) -> str:
-    """That the peer answers a C-ECHO, how fast, and what it is. Raises like `dicom_node.scu.association.echo`."""
+    """Sends a C-ECHO; returns a sentence on how fast the peer answered and which implementation it is.
+
+    Raises:
+        PeerError, PeerRefusedError: as `dicom_node.scu.association.echo` does.
+    """
     report = echo(peer, calling_ae=settings.ae_title)
     return f"{report.peer} answers in {report.seconds * 1000:.0f} ms ({report.implementation})"
 
 
 def not_taken(peer: Peer, destination: Destination, settings: Settings) -> dict[str, str]:
-    """The outputs that a peer does not take as they are sent, with the name of their SOP class.
+    """Returns the outputs that a peer does not take as they are sent, each with the name of its SOP class.
 
-    Raises like `dicom_node.scu.association.probe`.
+    Raises:
+        PeerError, PeerRefusedError: as `dicom_node.scu.association.probe` does.
     """
     wanted = kinds_for(destination)
     contexts = [build_context(kind.sop_class, syntaxes_for(destination, kind)) for kind in wanted.values()]
@@ -71,5 +82,6 @@ def not_taken(peer: Peer, destination: Destination, settings: Settings) -> dict[
 
 
 def _name(kind: OutputKind, destination: Destination) -> str:
+    """The name of a kind's SOP class, with the compression where it is sent compressed."""
     compressed = RLELossless in syntaxes_for(destination, kind)
     return str(_NAMES.get(kind.sop_class, kind.sop_class.name)) + (f" in {RLELossless.name}" if compressed else "")

@@ -1,4 +1,9 @@
-"""`doctor`: is everything in place? One line per thing, with what to do about each that is not."""
+"""`doctor`: checks that everything is in place, and says of each thing that is not what to do about it.
+
+A check is a function from settings to one sentence that says what was found. It raises NotHereError for what need not
+be on this machine (marked `note`), and another error of the node for what is wrong (marked `FAIL`). It only looks:
+besides making the home and the folder of shipped protocols, and sending a C-ECHO, it changes nothing.
+"""
 
 import shutil
 import ssl
@@ -57,6 +62,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def _checked(name: str, check: Callable[[Settings], str], settings: Settings) -> tuple[str, Mark, str]:
+    """Runs one check; returns its name, its mark, and its sentence or that of its error."""
     try:
         return name, "ok", check(settings)
     except NotHereError as error:
@@ -66,6 +72,7 @@ def _checked(name: str, check: Callable[[Settings], str], settings: Settings) ->
 
 
 def _home(settings: Settings) -> str:
+    """The home can be written, and has more room than the setting below which images are refused."""
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=settings.home):
         free = shutil.disk_usage(settings.home).free
@@ -78,11 +85,13 @@ def _home(settings: Settings) -> str:
 
 
 def _ledger(settings: Settings) -> str:
+    """The database answers; its URL is shown without user and password."""
     failed = len(Ledger(settings.ledger_url).jobs.find(JobState.FAILED))
     return f"{settings.ledger_url.split('@')[-1]} answers; {failed} failed jobs"
 
 
 def _queue(settings: Settings) -> str:
+    """The queue answers; an embedded one need not run yet."""
     if queue_answers(settings):
         return f"{settings.redis_url or socket_path(settings.home)} answers"
     if settings.redis_url:
@@ -91,6 +100,7 @@ def _queue(settings: Settings) -> str:
 
 
 def _protocols(settings: Settings) -> str:
+    """There are protocols, all valid, and they send only to destinations that are set; says which are inactive."""
     folder = settings.protocols_folder
     ship_protocols(folder)
     if problems := problems_in(folder):
@@ -108,6 +118,7 @@ def _protocols(settings: Settings) -> str:
 
 
 def _reports(settings: Settings) -> str:
+    """The words and rules of the report language can be loaded."""
     from worker.report_language import LanguageError
     from worker.reports.inbox import language_of
 
@@ -119,6 +130,7 @@ def _reports(settings: Settings) -> str:
 
 
 def _engine(settings: Settings) -> str:
+    """The node's model can be loaded on its device, which takes as long as it does in the worker."""
     try:
         require_engine()
     except EngineMissingError as error:
@@ -133,14 +145,16 @@ def _engine(settings: Settings) -> str:
 
 
 def _listener(settings: Settings) -> str:
+    """The node's own listener answers a C-ECHO."""
     peer = Peer(settings.ae_title, settings.host, settings.port, _tls_to_itself(settings))
     return f"{echo(peer, calling_ae=settings.ae_title).peer} answers{' by TLS' if peer.tls else ''}"
 
 
 def _tls_to_itself(settings: Settings) -> ssl.SSLContext | None:
-    """The client's side of the listener's TLS: it must show the very certificate of the settings, by whatever address.
+    """The TLS context to reach the node's own listener; None where that is not encrypted.
 
-    Where the listener asks for a certificate it gets the node's own, as the destinations do.
+    The listener must present the certificate of the settings; its host name is not compared, since the address in the
+    settings need not be in the certificate. The client presents the node's own certificate, as it does to destinations.
     """
     if settings.tls_certificate is None:
         return None
@@ -152,6 +166,7 @@ def _tls_to_itself(settings: Settings) -> ssl.SSLContext | None:
 
 
 def _destination(settings: Settings, destination: Destination) -> str:
+    """A destination answers, and takes what the active protocols send there."""
     if destination.url is not None:
         raise NotHereError(f"{destination.url} is a DICOMweb service: it is asked by the first delivery")
     peer = peer_of(destination, settings)
@@ -166,7 +181,7 @@ def _destination(settings: Settings, destination: Destination) -> str:
 
 
 def _active(settings: Settings) -> list[Protocol]:
-    """The protocols in force as far as their files are good; what is wrong with the others has a line of its own."""
+    """The active protocols; none where a file is not valid, which the check of protocols says."""
     try:
         protocols = read_folder(settings.protocols_folder)
     except ProtocolError:

@@ -1,4 +1,8 @@
-"""`jobs`: the ledger, for people."""
+"""`jobs`: lists the jobs of the ledger, and retries, releases or cancels one.
+
+The commands change the ledger only. A listener's sweep puts a job on the queue that was started again; a worker notices
+at its next step that its job was cancelled.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,7 +17,7 @@ from worker.ledger import Job, JobState, Ledger
 from worker.result import Result
 from worker.settings import load
 
-app = typer.Typer(help="The jobs in the ledger.", invoke_without_command=True)
+app = typer.Typer(help="Lists jobs; shows, retries, releases and cancels one.", invoke_without_command=True)
 
 EVERY = 1_000_000  # more jobs than a ledger holds
 
@@ -43,7 +47,7 @@ def jobs(
 
 @app.command()
 def show(job_id: JobId, as_json: Json = False) -> None:
-    """Everything about one job: prompts, what was found, where it went, and why it stands where it does."""
+    """Shows one job: its prompts, what was found, where the results went, and why it is in its state."""
     ledger = Ledger(load().ledger_url)
     job = ledger.jobs.get(job_id)
     deliveries = [asdict(delivery) for delivery in ledger.deliveries.of_job(job.id)]
@@ -77,9 +81,12 @@ def show(job_id: JobId, as_json: Json = False) -> None:
 @app.command()
 def retry(
     job_id: Annotated[str | None, typer.Argument(help="The job's id, or its first characters.", metavar="ID")] = None,
-    all_failed: Annotated[bool, typer.Option("--all", help="Every failed job that is not superseded.")] = False,
+    all_failed: Annotated[bool, typer.Option("--all", help="Retry every failed job that is not superseded.")] = False,
 ) -> None:
-    """Starts a failed or cancelled job again, or asks again for a promise to keep it; the listener's sweep does it."""
+    """Starts a failed or cancelled job again, or asks again for storage commitment of a delivered one.
+
+    The listener puts it on the queue within VOXTELL_SWEEP_SECONDS.
+    """
     from dicom_node.store import Store
     from worker.maintenance.retries import NothingLeftError, start_again
 
@@ -103,25 +110,27 @@ def retry(
 
 @app.command()
 def release(job_id: JobId) -> None:
-    """Sends a result that waits for a person to look at it; `jobs cancel` rejects it."""
+    """Releases a result that waits for review, so that it is sent; `jobs cancel` rejects it."""
     job = Ledger(load().ledger_url).jobs.release(job_id)
     typer.echo(f"job {job.id} is {job.state}")
 
 
 @app.command()
 def cancel(job_id: JobId) -> None:
-    """Ends an unfinished job."""
+    """Cancels an unfinished job; a worker that is at it stops."""
     job = Ledger(load().ledger_url).jobs.cancel(job_id)
     typer.echo(f"job {job.id} is {job.state}")
 
 
 def _facts(job: Job) -> dict[str, Any]:
+    """A job for JSON, its specification under `work`."""
     facts = asdict(job)
     result = job.result.json_facts() if job.result else {}
     return facts | {"work": facts.pop("spec").model_dump(mode="json"), "result": result}
 
 
 def _findings(result: Result) -> Iterator[str]:
+    """Yields a line for each structure and each reason for review."""
     for found in result.found:
         yield f"found      {found.label}: {found.volume_ml:.1f} ml"
         if found.sentence:
@@ -133,7 +142,7 @@ def _findings(result: Result) -> Iterator[str]:
 
 
 def _way(row: dict[str, Any]) -> str:
-    """One line on a delivery."""
+    """One line on a delivery, such as "to pacs: failed, attempt 20 the destination is full"."""
     instead = f" instead of {row['stands_in_for']}" if row["stands_in_for"] else ""
     counted = "question" if row["state"] == "delivered" and row["transaction_uid"] else "attempt"
     return f"to {row['destination']}{instead}: {row['state']}, {counted} {row['attempts']} {row['reason']}".rstrip()

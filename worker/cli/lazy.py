@@ -1,4 +1,7 @@
-"""Commands by name: the module of a command is imported when it is called or asked for help, and never for a list."""
+"""Commands that are imported late: the module of a command is loaded when it is called, or asked for its own help.
+
+Listing the commands loads none of them. Importing them all would take seconds, and most commands need few modules.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +16,10 @@ from typer.main import get_command, get_group
 
 @dataclass(frozen=True)
 class Declared:
-    """A command: its name, the first line of its help, where its function or its group of commands is."""
+    """A command by name: the first line of its help, and the module and attribute of its function or group.
+
+    A test compares `help` with the first line of the command itself.
+    """
 
     name: str
     help: str
@@ -22,7 +28,7 @@ class Declared:
     shape: str | None = None  # the attribute with a command class of its own
 
     def load(self) -> Any:
-        """The command itself."""
+        """Imports the module and returns the command or group."""
         module = import_module(self.module)
         command: Any
         found = getattr(module, self.attribute)
@@ -36,7 +42,7 @@ class Declared:
         return command
 
     def listed(self) -> TyperCommand:
-        """What a list of commands shows of it; imports nothing."""
+        """Returns a stand-in that has the name and help alone, for lists; imports nothing."""
         return TyperCommand(self.name, help=self.help)
 
 
@@ -72,7 +78,7 @@ class Commands(dict[str, Any]):
 
     @contextmanager
     def as_list(self) -> Iterator[None]:
-        """Look-ups within give what a list shows."""
+        """Within the block, look-ups return the stand-ins of lists."""
         self.listing = True
         try:
             yield
@@ -81,10 +87,10 @@ class Commands(dict[str, Any]):
 
 
 def lazy_group(declared: Sequence[Declared]) -> type[TyperGroup]:
-    """A class of command groups that holds these commands."""
+    """Returns a class of command groups that holds these commands, for typer's `cls`."""
 
     class LazyGroup(TyperGroup):
-        """Loads a command when it is invoked."""
+        """A group that loads a command when it is invoked."""
 
         def __init__(self, **facts: Any) -> None:
             super().__init__(**facts | {"commands": {}})

@@ -1,4 +1,4 @@
-"""`ledger`: what to do when its database is lost."""
+"""`ledger`: rebuilds the database when it was lost; the images and reports on the disk say what was in it."""
 
 import typer
 
@@ -9,7 +9,7 @@ from worker.maintenance.leader_lock import Leadership
 from worker.reports.inbox import ReportInbox
 from worker.settings import Settings, load
 
-app = typer.Typer(help="The database of facts.", no_args_is_help=True)
+app = typer.Typer(help="Rebuilds the database of series and jobs.", no_args_is_help=True)
 
 
 class ListenerRunsError(WorkerError):
@@ -20,8 +20,9 @@ class ListenerRunsError(WorkerError):
 
 @app.command()
 def rebuild() -> None:
-    """Walks the store and opens every series again that the ledger does not know; the listener settles them.
+    """Rebuilds a lost ledger from the images and reports in the home.
 
+    Every series that the ledger does not know is opened again; the protocols are asked about it when the listener runs.
     The listener must be stopped. Jobs get the same ids as before, and their results the same UIDs: a PACS sees no new
     object.
     """
@@ -36,6 +37,7 @@ def rebuild() -> None:
 
 
 def _rebuild(settings: Settings, store: Store) -> None:
+    """Enters the series and reports that are missing, and prints how many; who sent a series is lost."""
     ledger = Ledger(settings.ledger_url)
     found = {stored.series_key for stored in store.walk()}
     lost = sorted(found - ledger.series.known())

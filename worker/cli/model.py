@@ -1,4 +1,4 @@
-"""`model`: the weights: get them, check them, describe them."""
+"""`model`: downloads, verifies and describes the weights of the network."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,18 +8,20 @@ import typer
 from worker.cli.printing import print_json, print_table
 from worker.settings import load
 
-app = typer.Typer(help="The network's weights.", no_args_is_help=True)
+app = typer.Typer(help="Downloads, verifies and describes models.", no_args_is_help=True)
 
 Folder = Annotated[Path | None, typer.Argument(help="A model's folder; default the node's model.")]
 
 
 @app.command()
 def fetch(
-    version: Annotated[str, typer.Option(help="v1.1 or v1.0.")] = "v1.1",
+    version: Annotated[str, typer.Option(help="Version of the weights: v1.1 or v1.0.")] = "v1.1",
     revision: Annotated[str | None, typer.Option(help="Commit of the published repository to pin.")] = None,
-    text_model: Annotated[bool, typer.Option("--text-model", help="Also the 4-billion-parameter text model.")] = False,
+    text_model: Annotated[
+        bool, typer.Option("--text-model", help="Download the text model (4 billion parameters), too.")
+    ] = False,
 ) -> None:
-    """Gets the published weights (1.8 GB), shows their licence, checks every digest; goes on where it stopped."""
+    """Downloads the published weights (1.8 GB), shows their licence, checks every digest; resumes where it stopped."""
     from worker.engines import models
 
     folder = models.fetch(load(), version, revision, text_model=text_model, announce=typer.echo)
@@ -33,7 +35,7 @@ def verify(folder: Folder = None) -> None:
 
     for file, digest in models.verify(folder or models.node_model(load())).items():
         typer.echo(f"ok  {file} {digest}")
-    typer.echo("ok  self-test")  # which verify has run: it raises where the network fails it
+    typer.echo("ok  self-test")  # `verify` has run it, and raises where the network fails
 
 
 @app.command()

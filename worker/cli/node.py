@@ -1,31 +1,34 @@
-"""`up`, `listen`, `segment-worker`, `deliver-worker`: the node, all in one or one role each."""
+"""`up`, `listen`, `segment-worker`, `deliver-worker`: the whole node, or one role of it in this process.
+
+Each runs until SIGTERM or SIGINT; see `worker.roles`.
+"""
 
 from worker.settings import load
 
 
 def up() -> None:
-    """All in one: embedded queue, listener, segmentation worker, delivery worker."""
+    """Starts the whole node: queue, listener, segmentation worker and delivery worker."""
     from worker import roles
 
     roles.up(load())
 
 
 def listen() -> None:
-    """The listener: receives, stores, decides, enqueues."""
+    """Starts the listener: receives images, chooses series, queues jobs."""
     from worker import roles
 
     roles.listen(load())
 
 
 def segment_worker() -> None:
-    """The segmentation worker; needs the engine."""
+    """Starts a segmentation worker; needs the engine."""
     from worker import roles
 
     roles.segment_worker(load())
 
 
 def deliver_worker() -> None:
-    """The delivery worker: sends results to the PACS."""
+    """Starts a delivery worker: sends results to the PACS."""
     from worker import roles
 
     roles.deliver_worker(load())

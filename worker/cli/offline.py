@@ -1,4 +1,4 @@
-"""`run`, `volume`, `nifti-to-dicom`: one study or file, no network, no queue."""
+"""`run`, `volume`, `nifti-to-dicom`: work on one study or file in this process, without a node."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +10,14 @@ from worker.cli.printing import print_json
 from worker.job_spec import Output
 from worker.settings import load
 
-Out = Annotated[Path, typer.Option("--output", "-o", help="Where results go.")]
+Out = Annotated[Path, typer.Option("--output", "-o", help="Where to write the result.")]
 Orientation = Annotated[
     str | None,
-    typer.Option(help="Where a NIfTI file leaves left and right open: sform, qform, or letters of its axes (RAS)."),
+    typer.Option(
+        help="How to read a NIfTI file that leaves left and right open: sform, qform, or letters of its axes (RAS)."
+    ),
 ]
-Nan = Annotated[float | None, typer.Option(help="The value that NaN in a NIfTI file stands for, such as -1024.")]
+Nan = Annotated[float | None, typer.Option(help="Value to use for NaN in a NIfTI file, such as -1024.")]
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="What to segment; may be given many times.")]
 
 
@@ -34,7 +36,7 @@ def run(
 ) -> None:
     """Segments one study: every volume that a protocol takes, or every volume.
 
-    A protocol may be given a report too, if it takes prompts from reports.
+    --report may be given together with --protocol, if the protocol takes prompts from reports.
     """
     from worker.steps.offline import UsedFolderError, run_study
 
@@ -76,8 +78,8 @@ def nifti_to_dicom(
         str, typer.Option(help="Accession Number; images of one patient and accession are one study.")
     ] = "",
     description: Annotated[str, typer.Option(help="Study Description; without it the file's name.")] = "",
-    body_part: Annotated[str, typer.Option(help="Body Part Examined, such as HEADNECK; none unless told.")] = "",
-    modality: Annotated[Literal["CT", "MR"], typer.Option(help="What kind of image it is.")] = "CT",
+    body_part: Annotated[str, typer.Option(help="Body Part Examined, such as HEADNECK; default none.")] = "",
+    modality: Annotated[Literal["CT", "MR"], typer.Option(help="Modality of the image.")] = "CT",
     orientation: Orientation = None,
     nan: Nan = None,
 ) -> None:
@@ -101,7 +103,9 @@ def nifti_to_dicom(
 def volume(
     series: Annotated[Path, typer.Argument(help="A folder with the DICOM files of one series.")],
     output: Out,
-    name: Annotated[str | None, typer.Option("--volume", help="Which of several, such as EchoTime=90.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--volume", help="Which volume of a series of several, such as EchoTime=90.")
+    ] = None,
 ) -> None:
     """Writes exactly the volume that the network would see, as NIfTI."""
     from dicom_node.series import read_series, read_volume

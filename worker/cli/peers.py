@@ -1,4 +1,4 @@
-"""`echo`: is a peer there, and if not, why."""
+"""`echo`: asks a peer whether it is there, and says why not; and how commands name peers."""
 
 import re
 from typing import Annotated
@@ -21,7 +21,7 @@ def echo(
     peer: Annotated[str, typer.Argument(help="AE@HOST:PORT, or the name of a destination.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Asks a peer by C-ECHO; says why an association is refused and what to check."""
+    """Sends a C-ECHO to a peer; without an answer, says why and what to check."""
     settings = load()
     report = c_echo(peer_named(peer, settings), calling_ae=settings.ae_title)
     if as_json:
@@ -32,10 +32,11 @@ def echo(
 
 
 def peer_named(text: str, settings: Settings) -> Peer:
-    """The peer that AE@HOST:PORT or the name of a destination stands for.
+    """Returns the peer that AE@HOST:PORT or the name of a destination stands for; the latter with its TLS.
 
     Raises:
-        SettingsError: neither.
+        SettingsError: when the text is neither, or the destination is reached by DICOMweb.
+        TlsError: when a certificate cannot be used.
     """
     written = _WRITTEN_OUT.fullmatch(text)
     if written and len(written["ae_title"]) > LONGEST_AE_TITLE:

@@ -1,4 +1,4 @@
-"""`predict`: the upstream NIfTI command, on files, without a node."""
+"""`predict`: VoxTell's own command for NIfTI files, with the same options and file names, without a node."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -23,14 +23,18 @@ if TYPE_CHECKING:
 
 def predict(
     images: Annotated[list[Path] | None, typer.Argument(help="NIfTI files, or a folder of them.")] = None,
-    inputs: Annotated[list[Path] | None, typer.Option("--input", "-i", help="The same, as upstream names it.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder that results go to.")] = None,
+    inputs: Annotated[
+        list[Path] | None, typer.Option("--input", "-i", help="The same as IMAGES, under VoxTell's own name.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the results.")] = None,
     prompts: Annotated[
         list[str] | None, typer.Option("--prompt", "--prompts", "-p", help="What to segment; may be given many times.")
     ] = None,
     jobs: Annotated[str | None, typer.Option(help='JSON or file: [{"image": ..., "prompts": [...]}, ...].')] = None,
-    save_combined: Annotated[bool, typer.Option("--save-combined", help="One file with labels 1, 2, ...")] = False,
-    no_overwrite: Annotated[bool, typer.Option("--no-overwrite", help="Leave results that exist.")] = False,
+    save_combined: Annotated[
+        bool, typer.Option("--save-combined", help="One file per image, with labels 1, 2, ...")
+    ] = False,
+    no_overwrite: Annotated[bool, typer.Option("--no-overwrite", help="Keep results that exist already.")] = False,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Folder of a model; default the node's.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto.")] = None,
     gpu: Annotated[int | None, typer.Option(min=0, help="Number of the GPU, with --device cuda.")] = None,
@@ -38,14 +42,16 @@ def predict(
     no_precomputed: Annotated[
         bool, typer.Option("--no-precomputed", help="Use no bank: the text model embeds every prompt.")
     ] = False,
-    list_embeddings: Annotated[bool, typer.Option("--list-embeddings", help="Print the bank's prompts.")] = False,
+    list_embeddings: Annotated[
+        bool, typer.Option("--list-embeddings", help="Print the bank's prompts and do nothing else.")
+    ] = False,
     orientation: Orientation = None,
     nan: Nan = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say what is segmented.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print what is segmented in each image.")] = False,
 ) -> None:
-    """Segments NIfTI files with upstream's options and file names: IMAGE_PROMPT.nii.gz.
+    """Segments NIfTI files with VoxTell's own options and file names: IMAGE_PROMPT.nii.gz.
 
-    With -i, several values may follow -i and -p, as upstream takes them.
+    With -i, several values may follow -i and -p, as VoxTell's own command takes them.
     """
     on = f"{device or 'cuda'}:{gpu}" if gpu is not None and device in (None, "cuda") else device
     given = {"model": model, "device": on, "bank": bank}
@@ -77,7 +83,7 @@ def predict(
 
 
 def _all_done(segment: "Callable[..., Iterator[FileOutcome]]", images: Sequence[Path], read_as: "ReadAs") -> bool:
-    """Segments under a progress bar and says what became of each image; whether none had a problem."""
+    """Segments under a progress bar and prints what became of each image; returns whether none had a problem."""
     with Progress(console=Console(stderr=True), transient=True) as bar:
         tasks = {image: bar.add_task(image.name, total=1.0) for image in images}
 
@@ -92,7 +98,10 @@ def _all_done(segment: "Callable[..., Iterator[FileOutcome]]", images: Sequence[
 
 
 def _say_outcome(done: "FileOutcome", console: Console) -> None:
-    """Problems on standard error, files on standard output; both at once, while other images are still worked on."""
+    """Prints what became of one image: problems on standard error, files on standard output.
+
+    It is printed as soon as the image is done, while others are still worked on.
+    """
     if done.problem is not None:
         console.print(f"{done.job.image}: not segmented: {done.problem}", markup=False, highlight=False, soft_wrap=True)
     for doubt in done.doubts:
@@ -102,7 +111,7 @@ def _say_outcome(done: "FileOutcome", console: Console) -> None:
 
 
 def _print_bank(settings: Settings) -> None:
-    """The prompts of the bank that `predict` would ask, one a line; no model is loaded."""
+    """Prints the prompts of the bank that `predict` would use, one per line; loads no model."""
     labels = bank_labels(settings)
     if labels is None:
         raise typer.BadParameter(
@@ -113,17 +122,21 @@ def _print_bank(settings: Settings) -> None:
 
 
 class ListsOfValues(TyperCommand):
-    """A command whose -i and -p may each be followed by several values when -i is used, as upstream's are."""
+    """A command whose -i and -p may each be followed by several values when -i is used, as in VoxTell's own command.
+
+    click gives an option one value each time, so the flag is repeated: `-i a b -p liver` becomes `-i a -i b -p liver`.
+    """
 
     FLAGS = ("-i", "--input", "-p", "--prompt", "--prompts")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat the flag before each of its values."""
+        """Repeats the flag before each of its values, then parses."""
         if "-i" in args or "--input" in args:
             args = list(self._repeated(args))
         return super().parse_args(ctx, args)
 
     def _repeated(self, args: list[str]) -> Iterator[str]:
+        """Yields the arguments with -i and -p before each of their values."""
         flag, values = "", 0
         for word in args:
             if word.startswith("-"):

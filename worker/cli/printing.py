@@ -14,12 +14,12 @@ _UNBOUNDED = 1_000_000  # characters: more than any row has
 
 
 def print_json(facts: Any) -> None:
-    """One JSON document on standard output."""
+    """Prints one JSON document on standard output; values that JSON does not know as their text."""
     typer.echo(json.dumps(facts, indent=2, default=str, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table as wide as the terminal, where long cells wrap; as wide as it needs to be in a file or a pipe."""
+    """Prints a table: on a terminal as wide as that, with long cells wrapped; in a file or pipe as wide as need be."""
     table = Table(box=None, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=index == 0)  # the first is what one copies: whole
@@ -32,5 +32,5 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def when(seconds: float) -> str:
-    """Local date and time of seconds since 1970-01-01 UTC."""
+    """Formats seconds since 1970-01-01 UTC as local date and time: "2026-11-30 14:05:09"."""
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

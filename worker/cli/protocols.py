@@ -1,4 +1,9 @@
-"""`protocols`: are they valid, and what do they say to a study?"""
+"""`protocols`: checks the protocol files, and says why a study is segmented or not.
+
+`explain` has three sources: a folder of images or the list of a PACS, for which the protocols are asked now
+(`worker.explain.dry_run`), and a study that was sent here, of which the ledger knows what happened
+(`worker.explain.history`).
+"""
 
 import datetime
 import re
@@ -29,7 +34,7 @@ from worker.protocols import (
 from worker.protocols.snomed import is_known
 from worker.settings import Settings, load
 
-app = typer.Typer(help="What is segmented in which series.", no_args_is_help=True)
+app = typer.Typer(help="Checks protocols, and says why a study is segmented or not.", no_args_is_help=True)
 
 Folder = Annotated[Path | None, typer.Option("--protocols", help="Folder or file; default the node's protocols.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -41,7 +46,7 @@ MARKS = {True: "+", False: "-", None: "?"}
 
 @app.command()
 def check(protocols: Folder = None, as_json: Json = False) -> None:
-    """Validates every protocol: names file, line and field of what is not valid, and what this node lacks."""
+    """Checks every protocol: names file, line and field of what is not valid, and what this node lacks for it."""
     settings = load()
     folder = _folder(protocols, settings)
     problems = [str(problem) for problem in ([] if folder.is_file() else problems_in(folder))]
@@ -64,12 +69,14 @@ def explain(
     folder: Annotated[Path | None, typer.Argument(help="A folder of DICOM files.")] = None,
     study: Annotated[str | None, typer.Option(help="Study Instance UID of a study that was sent to this node.")] = None,
     from_pacs: Annotated[
-        str | None, typer.Option(help="AE@HOST:PORT or a destination: ask its list of studies, retrieve nothing.")
+        str | None, typer.Option(help="AE@HOST:PORT or a destination: the studies that it lists; retrieves nothing.")
     ] = None,
-    date: Annotated[str, typer.Option(help="With --from-pacs: a day or a range, 20260101-20260131.")] = "",
-    modality: Annotated[str, typer.Option(help="With --from-pacs: a modality in the study.")] = "",
-    patient_id: Annotated[str, typer.Option(help="With --from-pacs: a patient.")] = "",
-    accession: Annotated[str, typer.Option(help="With --from-pacs: an accession number.")] = "",
+    date: Annotated[
+        str, typer.Option(help="With --from-pacs: only studies of a day or range, 20260101-20260131.")
+    ] = "",
+    modality: Annotated[str, typer.Option(help="With --from-pacs: only studies with this modality.")] = "",
+    patient_id: Annotated[str, typer.Option(help="With --from-pacs: only studies of this Patient ID.")] = "",
+    accession: Annotated[str, typer.Option(help="With --from-pacs: only the studies of this accession number.")] = "",
     protocols: Folder = None,
     as_json: Json = False,
 ) -> None:
@@ -90,7 +97,7 @@ def explain(
 
 
 def _check_date(text: str) -> None:
-    """A day or a range of days as C-FIND takes it (PS3.4 C.2.2.2.5.1), or nothing."""
+    """Refuses what is no day and no range of days as C-FIND takes it (PS3.4 C.2.2.2.5.1); "" is neither and passes."""
     try:
         good = not text or _DATES.fullmatch(text) is not None
         for day in filter(None, text.split("-") if good else ()):
@@ -107,6 +114,7 @@ def _check_date(text: str) -> None:
 
 
 def _contents(protocol: Protocol) -> str:
+    """What a protocol asks for, such as "3 prompts, 1 derived, in shadow mode"."""
     count = len(protocol.prompts)
     parts = [f"{count} prompt" + ("" if count == 1 else "s")]
     parts += [f"{len(protocol.derived)} derived"] if protocol.derived else []
@@ -116,6 +124,7 @@ def _contents(protocol: Protocol) -> str:
 
 
 def _notes(protocol: Protocol, settings: Settings) -> Iterator[str]:
+    """Yields what a valid protocol lacks on this node, and codes whose meaning nobody can check."""
     if why := inactive(protocol, settings):
         yield why
     if beyond := beyond_bundled(protocol, settings):
@@ -127,12 +136,13 @@ def _notes(protocol: Protocol, settings: Settings) -> Iterator[str]:
 
 
 def _checked(protocol: Protocol, settings: Settings) -> dict[str, Any]:
+    """What `check` says of one protocol, for JSON."""
     facts = {"name": protocol.name, "digest": protocol.digest, "contents": _contents(protocol)}
     return facts | {"active": not inactive(protocol, settings), "notes": list(_notes(protocol, settings))}
 
 
 def _tell(answers: Iterable[Explained], as_json: bool) -> None:
-    """Each answer as it comes: a PACS may list many studies."""
+    """Prints each answer as it comes, since a PACS may list many studies, and at the end the counts per protocol."""
     if as_json:
         print_json([vars(one) | {"conditions": [vars(finding) for finding in one.conditions]} for one in answers])
         return
@@ -153,11 +163,13 @@ def _tell(answers: Iterable[Explained], as_json: bool) -> None:
 
 
 def _line(finding: Finding) -> str:
+    """One condition with its mark and indentation: "  - Modality equals 'CT': it is MR"."""
     there = f": it is {finding.found}" if finding.found else ": not known" if finding.holds is None else ""
     return f"  {'  ' * finding.level}{MARKS[finding.holds]} {finding.condition}{there}"
 
 
 def _tell_study(study_uid: str, protocols: Sequence[Protocol], settings: Settings, as_json: bool) -> None:
+    """Prints the history of a study that was sent to this node."""
     from dicom_node.store import Store
     from worker.ledger import Ledger
 
@@ -199,6 +211,7 @@ def _print_series(story: SeriesStory) -> None:
 
 
 def _valid(folder: Path, problems: list[str]) -> list[Protocol]:
+    """The protocols of a folder of whose files no problem was found."""
     good = []
     for path in protocol_files(folder):
         try:
@@ -211,11 +224,13 @@ def _valid(folder: Path, problems: list[str]) -> list[Protocol]:
 
 
 def _folder(path: Path | None, settings: Settings) -> Path:
+    """The folder or file that was named, else the node's folder, made with the shipped protocols if need be."""
     if path is None:
         ship_protocols(settings.protocols_folder)
     return path or settings.protocols_folder
 
 
 def _protocols(path: Path | None, settings: Settings) -> list[Protocol]:
+    """The protocols to ask: of one file, or of a folder; all of them must be valid."""
     folder = _folder(path, settings)
     return [read_protocol(folder)] if folder.is_file() else read_folder(folder)

@@ -1,4 +1,7 @@
-"""`report prompts`: what a radiology report asks to be segmented, and what it does not, each with the reason."""
+"""`report prompts`: prints which findings of a radiology report become prompts, and which do not with the reason.
+
+The text of the report is printed, since the person who runs the command has the file; it is never logged.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,19 +12,23 @@ import typer
 from worker.cli.printing import print_json
 from worker.settings import load
 
-app = typer.Typer(help="Prompts out of radiology reports.", no_args_is_help=True)
+app = typer.Typer(help="Reads prompts from radiology reports.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Typer would make a lone command the group itself."""
+    """Keeps `prompts` a command of a group: typer would make a lone command the group itself."""
 
 
 @app.command()
 def prompts(
     files: Annotated[list[Path], typer.Argument(help="Reports: text, DICOM SR, HL7 v2 ORU, FHIR and others.")],
-    language: Annotated[str | None, typer.Option("--language", help="Default VOXTELL_REPORT_LANGUAGE.")] = None,
-    uncertain: Annotated[bool, typer.Option("--uncertain", help="Also what the report is not sure of.")] = False,
+    language: Annotated[
+        str | None, typer.Option("--language", help="Language of the reports; default VOXTELL_REPORT_LANGUAGE.")
+    ] = None,
+    uncertain: Annotated[
+        bool, typer.Option("--uncertain", help="Include findings that the report calls possible.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Prints the prompts that a report gives, each with its sentence, and what was left out with the reason."""

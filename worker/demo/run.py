@@ -80,7 +80,7 @@ class Demo:
         """Everything, step by step.
 
         Raises:
-            DemoError: a step failed; says which and where the node's log is.
+            DemoError: when a step failed; says which and where the node's log is.
         """
         self._clean()
         study = self._step("study", self._prepare)

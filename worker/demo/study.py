@@ -60,7 +60,7 @@ def study_from_nifti(path: Path, folder: Path) -> DemoStudy:
     """A NIfTI CT as a series; contours are known if `*_oar.nii.gz` lies beside `*_ct.nii.gz`.
 
     Raises:
-        FileError, SeriesError: the image cannot be read, or be a DICOM series (see `series_from_nifti`).
+        FileError, SeriesError: when the image cannot be read, or be a DICOM series (see `series_from_nifti`).
     """
     subject = Subject(patient_id="", patient_name="", study_description="", body_part="HEADNECK")
     paths = series_from_nifti(path, folder, subject)

@@ -27,7 +27,7 @@ def device_lock(home: Path, device: str) -> Iterator[None]:
     on one GPU do not wait for each other. The lock ends with the `with` block, and with the process, however that ends.
 
     Raises:
-        OSError: the lock's file cannot be made.
+        OSError: when the lock's file cannot be made.
     """
     with locked(lock_file(home / "turns" / "devices", device)):
         yield

@@ -22,9 +22,9 @@ def load_engine(settings: Settings, *, use_bank: bool = True) -> Engine:
     """The model that the settings name, on the device that they name, with the options that they set.
 
     Raises:
-        EngineMissingError: the node was installed without torch.
-        EngineOptionError: an option has a value that the engine does not take.
-        ModelError: the model's files are missing or not what they should be.
+        EngineMissingError: when the node was installed without torch.
+        EngineOptionError: when an option has a value that the engine does not take.
+        ModelError: when the model's files are missing or not what they should be.
     """
     require_engine()
     directory = _directory(settings)
@@ -62,8 +62,8 @@ def settings_for(spec: JobSpec, settings: Settings) -> Settings:
     """The node's settings with the model of a job, and with what its protocol says of the engine.
 
     Raises:
-        EngineOptionError: the protocol sets an option that the engine of its model does not have.
-        ModelError: the engine of its model cannot be told.
+        EngineOptionError: when the protocol sets an option that the engine of its model does not have.
+        ModelError: when the engine of its model cannot be told.
     """
     exact: dict[str, object] = {"early_exit": None, "skip_below": None, "coarse_first": None, "resample": False}
     asked = spec.engine.model_dump(exclude={"exact"}, exclude_none=True)

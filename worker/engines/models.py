@@ -29,7 +29,7 @@ def folder_of(name: str | None, settings: Settings) -> str | None:
     """The directory of the model that a protocol names, or of the node's model; None is the bundled one.
 
     Raises:
-        ModelNotHereError: the node does not have the model; says what to do.
+        ModelNotHereError: when the node does not have the model; says what to do.
     """
     if name is None:
         return settings.model
@@ -78,7 +78,7 @@ def verify(directory: Path) -> dict[str, str]:
     """Recomputes a model's digests and runs its self-test; returns file -> digest. Loads torch.
 
     Raises:
-        ModelError: a file changed, or the self-test failed. EngineMissingError: the engine is not installed.
+        ModelError: when a file changed, or the self-test failed. EngineMissingError: the engine is not installed.
     """
     require_engine()
     return recognise(directory).verify(directory)
@@ -90,8 +90,8 @@ def fetch(
     """Fetches published weights, and with `text_model` the text model, into the node's home. Loads torch.
 
     Raises:
-        FetchError: the hub cannot be reached. ModelError: it does not have them, or a file is damaged.
-        EngineMissingError: the engine is not installed.
+        FetchError: when the hub cannot be reached. ModelError: it does not have them, or a file is damaged.
+        EngineMissingError: when the engine is not installed.
     """
     require_engine()
     from voxtell import hub

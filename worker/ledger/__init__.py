@@ -47,7 +47,7 @@ class Ledger:
         clock: seconds since 1970-01-01 UTC.
 
     Raises:
-        LedgerError: the database does not answer or is not ours.
+        LedgerError: when the database does not answer or is not ours.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:

@@ -105,7 +105,7 @@ class CommitmentLedger:
         """Asks the destinations of a DELIVERED job again that did not commit themselves.
 
         Raises:
-            UnknownJobError: no such job, or nobody is to be asked.
+            UnknownJobError: when no such job, or nobody is to be asked.
         """
         job = self._jobs.get(job_id)
         mine = (deliveries.c.job_id == job.id) & awaited()

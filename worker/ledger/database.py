@@ -22,7 +22,7 @@ class Database:
     """An open database whose tables are up to date. Safe to use from several threads.
 
     Raises:
-        LedgerError: the database does not answer.
+        LedgerError: when the database does not answer.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:

@@ -31,7 +31,7 @@ def open_engine(url: str) -> Engine:
     """An engine whose tables are up to date.
 
     Raises:
-        LedgerError: the database does not answer or is not ours.
+        LedgerError: when the database does not answer or is not ours.
     """
     try:
         engine = sa.create_engine(url, pool_pre_ping=True, connect_args=_patience(sa.make_url(url)))

@@ -75,7 +75,7 @@ class JobLedger:
         """The job of that id, or of the only id that starts so.
 
         Raises:
-            UnknownJobError: no job, or more than one.
+            UnknownJobError: when no job, or more than one.
         """
         query = sa.select(jobs).where(jobs.c.id.startswith(job_id, autoescape=True)).limit(2)
         found = self._database.select(Job, query)
@@ -148,7 +148,7 @@ class JobLedger:
         """Ends an unfinished job; a worker that is at it stops at its next window.
 
         Raises:
-            UnknownJobError: no such job, or it is finished.
+            UnknownJobError: when no such job, or it is finished.
         """
         job = self.get(job_id)
         cancelled = {"state": JobState.CANCELLED, "reason": "cancelled", "updated_at": self._database.now()}
@@ -194,7 +194,7 @@ class JobLedger:
         """A person has looked at the results: REVIEW -> SENDING.
 
         Raises:
-            UnknownJobError: no such job, or it does not wait for that.
+            UnknownJobError: when no such job, or it does not wait for that.
         """
         job = self.get(job_id)
         update = sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state == JobState.REVIEW)
@@ -211,7 +211,7 @@ class JobLedger:
         With `compute` the segmentation, although there were results; what has been delivered is not sent again.
 
         Raises:
-            UnknownJobError: no such job, or it is not in one of these states.
+            UnknownJobError: when no such job, or it is not in one of these states.
         """
         job, now = self.get(job_id), self._database.now()
         wanted = [] if compute else destinations(job.spec, job.result)

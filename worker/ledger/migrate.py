@@ -17,7 +17,7 @@ def upgrade(engine: Engine, migrations: Path) -> None:
     Several processes may start at once: one upgrades, the others wait.
 
     Raises:
-        ValueError: the tables are of a revision that this version does not know.
+        ValueError: when the tables are of a revision that this version does not know.
     """
     config = Config()
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))

@@ -13,7 +13,7 @@ def is_open(window: Window, now: float, zone: tzinfo | None = None) -> bool:
     """Whether `now` (seconds since 1970) lies in the window, by the clock on the wall of `zone`; None: of this machine.
 
     Raises:
-        ValueError: a time of day is none.
+        ValueError: when a time of day is none.
     """
     start, end = (time.fromisoformat(text) for text in window)
     wall = datetime.fromtimestamp(now, zone).time()

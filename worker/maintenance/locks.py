@@ -19,7 +19,7 @@ def destination_lock(home: Path, destination: str) -> Iterator[bool]:
     The lock ends with the `with` block, and with the process, however that ends.
 
     Raises:
-        OSError: the lock's file cannot be made.
+        OSError: when the lock's file cannot be made.
     """
     descriptor = try_lock(lock_file(home / "turns", destination))
     try:

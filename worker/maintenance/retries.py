@@ -27,8 +27,8 @@ def start_again(job_id: str, ledger: Ledger, store: Store) -> Job:
     Where results are lost the segmentation runs again: the same work gives objects with the same UIDs.
 
     Raises:
-        UnknownJobError: no such job, or nothing of it is to be started: its results would come after newer ones.
-        NothingLeftError: the results are lost and so are the images.
+        UnknownJobError: when no such job, or nothing of it is to be started: its results would come after newer ones.
+        NothingLeftError: when the results are lost and so are the images.
     """
     job = ledger.jobs.get(job_id)
     if job.state is JobState.DELIVERED:

@@ -84,7 +84,7 @@ class Broker:
     """Puts job ids on the queues.
 
     Raises:
-        BrokerError: the queue does not answer; the job stays in the ledger and is enqueued later.
+        BrokerError: when the queue does not answer; the job stays in the ledger and is enqueued later.
     """
 
     def __init__(self, app: Celery) -> None:

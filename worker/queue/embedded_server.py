@@ -53,7 +53,7 @@ def running_queue(settings: Settings, *, ours: bool = False, needed: bool = True
     messages on it, which the ledger remembers, does not need it to begin: then one that is missing is a warning.
 
     Raises:
-        BrokerError: no queue answers and none could be started.
+        BrokerError: when no queue answers and none could be started.
     """
     started = False
     try:
@@ -99,7 +99,7 @@ def revive_queue(settings: Settings) -> bool:
     """Starts the embedded queue again if it died; says whether it did. A queue at a URL is somebody else's.
 
     Raises:
-        BrokerError: it could not be started.
+        BrokerError: when it could not be started.
     """
     if settings.redis_url or queue_answers(settings):
         return False

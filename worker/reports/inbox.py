@@ -81,7 +81,7 @@ class ReportInbox:
     of the reports, None: English.
 
     Raises:
-        OSError: its folder cannot be made.
+        OSError: when its folder cannot be made.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class ReportInbox:
         """Opens the inbox that the settings describe.
 
         Raises:
-            LanguageError: the node has no such report language, or its files are not valid.
-            OSError: its folder cannot be made.
+            LanguageError: when the node has no such report language, or its files are not valid.
+            OSError: when its folder cannot be made.
         """
         return cls(settings.home, ledger, settings.hl7_accession_fields, language_of(settings))
 
@@ -112,8 +112,8 @@ class ReportInbox:
         `study_uid` and `accession` win over what the report itself says. On return it is on the disk and in the ledger.
 
         Raises:
-            ReportError: the report cannot be read, or names neither study nor accession number.
-            OSError, LedgerError: it could not be kept; its sender may send it again.
+            ReportError: when the report cannot be read, or names neither study nor accession number.
+            OSError, LedgerError: when it could not be kept; its sender may send it again.
         """
         if len(content) > MAX_BYTES:
             raise ReportError(f"the report has {len(content)} bytes and at most {MAX_BYTES} are read; send it alone")
@@ -231,7 +231,7 @@ def language_of(settings: Settings) -> ReportLanguage:
     """Loads the language of the node's reports.
 
     Raises:
-        LanguageError: the node has no such language, or its files are not valid.
+        LanguageError: when the node has no such language, or its files are not valid.
     """
     return load_language(settings.report_language, settings.report_language_folder)
 

@@ -23,7 +23,7 @@ def objects_of(delivery: Delivery, ledger: Ledger, store: Store, destination: De
     Of an object in several forms the one that the destination takes; as it lies in the store, not transcoded yet.
 
     Raises:
-        ResultsLostError: an object is not on disk.
+        ResultsLostError: when an object is not on disk.
     """
     job = ledger.jobs.get(delivery.job_id)
     failed = [line.destination for line in ledger.deliveries.of_job(job.id) if line.state is DeliveryState.FAILED]
@@ -43,7 +43,7 @@ def references_of(delivery: Delivery, ledger: Ledger, store: Store, destination:
     """SOP class and instance of every object of this delivery, as commitment is asked for them.
 
     Raises:
-        ResultsLostError: an object is not on disk.
+        ResultsLostError: when an object is not on disk.
     """
     headers = [read_file_meta_info(path) for path in objects_of(delivery, ledger, store, destination)]
     return [Reference(str(one.MediaStorageSOPClassUID), str(one.MediaStorageSOPInstanceUID)) for one in headers]

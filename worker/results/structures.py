@@ -57,7 +57,7 @@ def finished(found: Masks, prompts: Sequence[Prompt], derived: Sequence[Derived]
     `affine` (4, 4) maps indices of the masks to LPS millimetres, the shear of a tilted gantry included.
 
     Raises:
-        StructureError: a structure that is needed is not there, or needs itself.
+        StructureError: when a structure that is needed is not there, or needs itself.
     """
     made: list[Prompt | Derived] = [*prompts, *derived]
     places = {label_of_made(one): place for place, one in reversed(list(enumerate(made)))}

@@ -8,7 +8,7 @@ def require_writable(folder: Path) -> None:
     """Tries to write into the folder, or where it is going to be made; leaves nothing there.
 
     Raises:
-        OSError: it is no folder, or nothing can be written there; names `folder`.
+        OSError: when it is no folder, or nothing can be written there; names `folder`.
     """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     try:

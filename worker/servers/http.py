@@ -46,7 +46,7 @@ def serving(
     Address, TLS, port sharing and allowed addresses are those of the settings.
 
     Raises:
-        ListenerError: the port cannot be used. SettingsError: an allowed address is none. TlsError: a certificate
+        ListenerError: when the port cannot be used. SettingsError: an allowed address is none. TlsError: a certificate
         cannot be used.
     """
     server = uvicorn.Server(_config(front(routes, settings, token=token, limits=limits), settings, limits))
@@ -75,7 +75,7 @@ def front(
     """The ASGI application of a port: a router brings its own paths, another application lies below `/NAME`.
 
     Raises:
-        SettingsError: an allowed address is none.
+        SettingsError: when an allowed address is none.
     """
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     answer_with_problems(api)
@@ -96,7 +96,7 @@ def token_of(settings: Settings, setting: str, what: str) -> str:
     """The bearer token in the file that a setting names; `what` is what the port takes, for the sentence.
 
     Raises:
-        SettingsError: there is no file, it cannot be read, or it is empty.
+        SettingsError: when there is no file, it cannot be read, or it is empty.
     """
     path: Path | None = getattr(settings, setting)
     variable = PREFIX + setting.upper()

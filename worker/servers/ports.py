@@ -28,8 +28,8 @@ def serving_ports(settings: Settings, store: Store, sessions: Sessions, inbox: R
     """Runs the servers whose ports the settings name, until the block ends.
 
     Raises:
-        ReceiverError, ListenerError: a port cannot be used. SettingsError: a token's file cannot be read.
-        TlsError: a certificate cannot be used.
+        ReceiverError, ListenerError: when a port cannot be used. SettingsError: a token's file cannot be read.
+        TlsError: when a certificate cannot be used.
     """
     with ExitStack() as running:
         if settings.hl7_port is not None:
