@@ -1,4 +1,4 @@
-"""The ledger: the facts about series, jobs and deliveries. Only this package writes them.
+"""The ledger: the database of facts about series, jobs and deliveries. Only this package writes it.
 
 ```
 Ledger
@@ -13,9 +13,12 @@ Ledger
   .clock         the time, and its repair                                     tables series, jobs, deliveries
 ```
 
-Several processes work on it at once. Each transition is one UPDATE guarded by the state it leaves, so of any number of
-workers that try to claim a job exactly one sees a changed row. The queue may be lost: `jobs.due`, `deliveries.due` and
-`commitments.due` say what to enqueue again.
+Several processes work on it at once, each with a `Ledger` of its own. Each transition is one UPDATE guarded by the
+state it leaves, so of any number of workers that try to claim a job exactly one sees a changed row; the others get
+None or False. A process that is killed half way leaves the state as it was before the transition, or after it.
+
+The queue may be lost: `jobs.due`, `deliveries.due` and `commitments.due` say what to enqueue again. The ledger itself
+may be lost, too: `voxtell-dicom ledger rebuild` makes it again from the images and reports on the disk.
 """
 
 import time
@@ -38,16 +41,17 @@ __all__ = ["Decision", "Delivery", "DeliveryState", "Job", "JobState", "Ledger",
 
 
 class Ledger:
-    """Facts in SQLite or PostgreSQL. Safe to use from several threads and processes.
+    """The ledger in SQLite or PostgreSQL, in parts that share one database. Safe to use from several threads.
 
-    Every method of its parts raises LedgerError when the database does not answer.
+    Opening it makes the tables or brings them up to date. Open it after a fork: connections must not be shared by
+    processes. Every method of its parts raises LedgerError when the database does not answer.
 
     Args:
-        url: of SQLAlchemy.
-        clock: seconds since 1970-01-01 UTC.
+        url: SQLAlchemy URL of the database.
+        clock: returns the time in seconds since 1970-01-01 UTC.
 
     Raises:
-        LedgerError: when the database does not answer or is not ours.
+        LedgerError: when the database does not answer or holds other tables.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:

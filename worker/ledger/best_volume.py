@@ -1,6 +1,6 @@
-"""A protocol that takes only the best volume of a study: jobs on other volumes of it end when a better one arrives.
+"""Jobs of protocols with `take: best`: only the job on the best volume of a study goes on.
 
-Writes table `jobs`, in one transaction; the intake calls it.
+The intake thread calls it when it adds a job. Writes table `jobs`, in one transaction.
 """
 
 import sqlalchemy as sa
@@ -13,13 +13,16 @@ from worker.ledger.states import JobState, those
 
 
 class BestVolumeLedger:
-    """Which volumes of a study are done, and which jobs a better volume makes needless."""
+    """Says which volumes of a study are done, and cancels the jobs that a better volume makes needless."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def volumes_done(self, study_uid: str, protocol: str) -> set[tuple[str, str]]:
-        """(series UID, volume's name or "") of the study that the protocol has segmented, with results to be sent."""
+        """Returns (Series Instance UID, volume's name or "") of the study's volumes that have results of the protocol.
+
+        Results that wait for review or have failed do not count: a better volume may still replace them.
+        """
         done = jobs.c.state.in_(those(JobState, lambda state: state.has_results))
         mine = (jobs.c.study_uid == study_uid) & (jobs.c.protocol == protocol)
         query = sa.select(jobs.c.series_uid, _VOLUME.label("volume")).where(mine, done)
@@ -27,10 +30,10 @@ class BestVolumeLedger:
             return {(str(row.series_uid), str(row.volume)) for row in connection.execute(query)}
 
     def prefer(self, spec: JobSpec) -> bool:
-        """Makes the job of this work the one of its study and protocol; says whether it starts again.
+        """Makes the job of this work the only one of its study and protocol; returns whether it starts again.
 
-        Jobs on other volumes that have sent nothing are CANCELLED and superseded by it, also while a worker is at one
-        of them. It is QUEUED again if it had been cancelled for a volume that was better then.
+        Jobs on other volumes that have sent nothing become CANCELLED and superseded by it, also while a worker is at
+        one. The job itself goes CANCELLED -> QUEUED if it had been cancelled for a volume that was better at the time.
         """
         now = self._database.now()
         other = (jobs.c.series_uid != spec.series_uid) | ((spec.volume or "") != _VOLUME)

@@ -26,15 +26,19 @@ class LedgerClock:
         return self._database.now()
 
     def repair(self, *, lease_seconds: float, longest_wait_seconds: float, commitment_wait_seconds: float) -> int:
-        """Sets deadlines further ahead than any wait to now. Returns how many series, jobs and deliveries had one.
+        """Sets deadlines that lie further ahead than any wait to now; returns how many rows had one.
 
-        Without it a series would not settle, a lease not run out and a job not be tried again before the clock has
-        come to where it was. `lease_seconds` is that of a delivery, `longest_wait_seconds` the longest between two
-        attempts; a question for storage commitment doubles `commitment_wait_seconds` with each time it was asked.
+        Without this repair series would not settle, leases not run out and jobs not be tried again until the clock has
+        come to where it was before. A minute is allowed for clocks of several machines that differ.
+
+        Args:
+            lease_seconds: length of the lease of a delivery.
+            longest_wait_seconds: longest wait between two attempts at a delivery.
+            commitment_wait_seconds: wait after the first question for storage commitment; doubled after each further.
         """
         now = self._database.now()
         late = now + SLACK_SECONDS
-        # A job says when it was last written: its other times are as far ahead as that one.
+        # A job says when it was last written; its other times are moved back by as much as that one lies ahead.
         ahead = jobs.c.updated_at - now
         job_times = {"next_try_at": jobs.c.next_try_at - ahead, "lease_until": jobs.c.lease_until - ahead}
         doubled = sa.literal(1).op("<<")(deliveries.c.attempts)

@@ -1,7 +1,10 @@
-"""Storage commitment: what destinations were asked to promise, and what they said (PS3.4 annex J).
+"""Storage commitment (PS3.4 annex J): which destinations to ask to keep the results, and what they answered.
 
-A DELIVERED delivery with a transaction UID waits for a promise; `attempts` counts the questions. Each question has a
-UID of its own, and a report counts only while its UID is the last one asked with.
+A DELIVERED delivery with a transaction UID waits for a promise; its `attempts` count the questions. Each question has a
+transaction UID of its own, and a report counts only while its UID is that of the last question.
+
+Delivery workers claim questions and ask; the answer may reach a listener process instead. The end of a question and the
+state of the job that follows are written in one transaction.
 """
 
 import sqlalchemy as sa
@@ -15,28 +18,28 @@ from worker.ledger.records import Delivery, Job
 from worker.ledger.schema import deliveries, jobs
 from worker.ledger.states import DeliveryState, JobState, those
 
-NEVER = 1e12  # seconds since 1970: a time that does not come
+NEVER = 1e12  # seconds since 1970, some 30,000 years from now: `next_try_at` of a question that is not asked again
 GIVEN_UP = "stored, but it never answered the question for storage commitment; see whether it knows this node's address"
 
 
 class CommitmentLedger:
-    """Deliveries from DELIVERED to COMMITTED, or back to be sent again."""
+    """Takes deliveries from DELIVERED to COMMITTED, or back to PENDING where the destination does not promise."""
 
     def __init__(self, database: Database, jobs: JobLedger) -> None:
         self._database, self._jobs = database, jobs
 
     def due(self) -> list[tuple[str, str]]:
-        """(job id, destination) of deliveries whose destination is to be asked (again), the oldest first."""
+        """Returns (job id, destination) of the deliveries whose question is due, those that wait longest first."""
         return pairs(self._database, self._to_ask())
 
     def next_due(self, destination: str, but_not: str) -> list[tuple[str, str]]:
-        """The first of `due` at a destination that is of another job; [] if there is none."""
+        """Returns the first of `due` at a destination that is not of the job `but_not`; [] if there is none."""
         return pairs(self._database, next_at(destination, but_not, self._to_ask()))
 
     def claim(self, job_id: str, destination: str, transaction_uid: str, wait_seconds: float) -> Delivery | None:
-        """Counts a question under a new transaction UID before it is asked; None if it is not to be asked now.
+        """Counts a question under a new transaction UID, before it is asked; None if it is not due or another has it.
 
-        It is not asked again before `wait_seconds` are over, twice as long after every further question.
+        The next question is due after `wait_seconds`, and after twice that wait with each further question.
         """
         now = self._database.now()
         mine = (deliveries.c.job_id == job_id) & (deliveries.c.destination == destination)
@@ -59,7 +62,7 @@ class CommitmentLedger:
         return claimed[0] if claimed else None
 
     def asked_with(self, transaction_uid: str) -> Delivery | None:
-        """The delivery that waits for the answer to this question, if one does."""
+        """Returns the delivery whose last question has this transaction UID and no answer yet; None without one."""
         found = self._database.select(
             Delivery, sa.select(deliveries).where(awaited(), deliveries.c.transaction_uid == transaction_uid)
         )
@@ -71,25 +74,32 @@ class CommitmentLedger:
         return bool(self._database.select(Delivery, sa.select(deliveries).where(promised)))
 
     def committed(self, delivery: Delivery) -> bool:
-        """DELIVERED -> COMMITTED; False if the question was not the last one."""
+        """DELIVERED -> COMMITTED, and the job follows; False if the question was not the last one."""
         return self._answered(delivery, DeliveryState.COMMITTED, "", self._database.now())
 
     def not_committed(self, delivery: Delivery, reason: str, wait_seconds: float, max_deliveries: int) -> bool:
-        """DELIVERED -> PENDING, to be sent again after the wait; -> FAILED when that has not helped often enough."""
+        """DELIVERED -> PENDING, to be sent again after the wait; -> FAILED after `max_deliveries` claims.
+
+        The job follows. All files are sent again, since the destination does not keep them. False if the question was
+        not the last one.
+        """
         spent = delivery.claims >= max_deliveries
         state = DeliveryState.FAILED if spent else DeliveryState.PENDING
         return self._answered(delivery, state, reason, self._database.now() + wait_seconds)
 
     def not_asked(self, delivery: Delivery, reason: str) -> None:
-        """The question did not reach the destination, or was refused: why. It is asked again in its time."""
+        """Notes why a question did not reach its destination, or was refused. It stays due as `claim` has set it."""
         self._database.update(_asked(delivery).values(reason=reason))
 
     def hold(self, destination: str, wait_seconds: float) -> None:
-        """A destination that cannot be asked: nothing else is asked of it before the wait is over."""
+        """Puts off all questions to a destination that cannot be asked, until the wait is over."""
         hold(self._database, (deliveries.c.destination == destination) & awaited(), wait_seconds)
 
     def give_up(self, max_questions: int) -> list[Delivery]:
-        """Deliveries whose last question had no answer in its time: asked no more. Returns them; the jobs say why."""
+        """Ends the questions of deliveries that were asked `max_questions` times without an answer; returns these.
+
+        They stay DELIVERED; the reason goes into the delivery and its job. The listener's sweep calls it.
+        """
         now = self._database.now()
         over = awaited() & (deliveries.c.attempts >= max_questions) & (deliveries.c.next_try_at <= now)
         reason = sa.case((deliveries.c.reason == "", GIVEN_UP), else_=deliveries.c.reason)
@@ -102,10 +112,10 @@ class CommitmentLedger:
         return ended
 
     def ask_again(self, job_id: str) -> Job:
-        """Asks the destinations of a DELIVERED job again that did not commit themselves.
+        """Makes the questions of a DELIVERED job due again, at the destinations that have not promised. `jobs retry`.
 
         Raises:
-            UnknownJobError: when no such job, or nobody is to be asked.
+            UnknownJobError: when there is no such job, or none of its destinations is to be asked.
         """
         job = self._jobs.get(job_id)
         mine = (deliveries.c.job_id == job.id) & awaited()
@@ -118,6 +128,7 @@ class CommitmentLedger:
         return self._jobs.get(job.id)
 
     def _to_ask(self) -> sa.Select[tuple[str, str]]:
+        """The query of `due`."""
         return (
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
@@ -127,6 +138,7 @@ class CommitmentLedger:
         )
 
     def _answered(self, delivery: Delivery, state: DeliveryState, reason: str, next_try_at: float) -> bool:
+        """Writes the answer to a delivery's last question; starts fallbacks after a failure, and the job follows."""
         values = {"state": state, "reason": reason, "next_try_at": next_try_at}
         if state is not DeliveryState.COMMITTED:
             values |= {"transaction_uid": None, "attempts": delivery.claims, "taken": []}  # it does not keep them
@@ -141,7 +153,7 @@ class CommitmentLedger:
 
 
 def _asked(delivery: Delivery) -> sa.Update:
-    """The UPDATE that an answer to this very question may make."""
+    """The UPDATE of a delivery, guarded so that it changes nothing once another question was asked."""
     return (
         sa.update(deliveries)
         .where(deliveries.c.job_id == delivery.job_id, deliveries.c.destination == delivery.destination)

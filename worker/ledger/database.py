@@ -1,7 +1,7 @@
 """The database under the ledger: transactions, the clock, and the statements that every table needs.
 
-A method of the ledger opens a transaction, `read` or `write`, and leaves it before it returns: no transaction outlives
-a call, and none is open while something else than the database is waited for.
+A method of the ledger opens a transaction, `read` or `write`, and leaves it before it returns. No transaction outlives
+a call, and none stays open while the network or the disk is waited for.
 """
 
 import time
@@ -39,35 +39,35 @@ class Database:
         return self.clock()
 
     def read(self) -> AbstractContextManager[sa.Connection]:
-        """A transaction for queries: it cannot write, takes no lock, and sees one state of the database (SQLite).
+        """Opens a transaction for queries, which cannot write and takes no lock.
 
-        On PostgreSQL each query sees what was committed before it.
+        On SQLite it sees one state of the database throughout; on PostgreSQL each query sees what was committed before.
         """
         return self._reading.connect()
 
     def write(self) -> AbstractContextManager[sa.Connection]:
-        """A transaction that is committed when the block ends and rolled back when it raises."""
+        """Opens a transaction that is committed when the block ends and rolled back when it raises."""
         return self.engine.begin()
 
     def select(self, kind: type[Record], query: sa.Select[Any]) -> list[Record]:
-        """The rows that the query finds, in its order."""
+        """Returns the rows that the query finds as records of this kind, in its order."""
         with self.read() as connection:
             rows = connection.execute(query).mappings().all()
         return [as_record(kind, row) for row in rows]
 
     def update(self, statement: sa.Update) -> int:
-        """Runs the UPDATE in a transaction of its own. Returns how many rows it changed."""
+        """Runs an UPDATE in a transaction of its own; returns how many rows it changed."""
         with self.write() as connection:
             return connection.execute(statement).rowcount
 
     def update_returning(self, kind: type[Record], statement: sa.Update) -> list[Record]:
-        """Runs the UPDATE in a transaction of its own. Returns the changed rows as that statement left them."""
+        """Runs an UPDATE in a transaction of its own; returns the changed rows as that statement left them."""
         with self.write() as connection:
             rows = connection.execute(statement.returning(*statement.table.columns)).mappings().all()
         return [as_record(kind, row) for row in rows]
 
     def upsert(self, table: sa.Table, row: Mapping[str, Any], renewed: Mapping[str, Any]) -> None:
-        """Inserts the row, or sets `renewed` on the one that has its primary key."""
+        """Inserts a row, or sets the columns `renewed` on the row that has its primary key already."""
         with self.write() as connection:
             statement = insert(connection, table).values(row)
             keys = list(table.primary_key.columns)
@@ -75,5 +75,5 @@ class Database:
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
-    """An INSERT in the database's dialect, which knows ON CONFLICT."""
+    """Returns an INSERT in the dialect of the database, which has ON CONFLICT."""
     return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)

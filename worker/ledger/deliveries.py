@@ -18,20 +18,24 @@ from worker.ledger.states import DeliveryState, JobState, those
 
 
 class DeliveryLedger:
-    """Results on their way to each destination, and what the queue may have lost of that."""
+    """Takes a job's results from PENDING to DELIVERED or FAILED at each destination.
+
+    Delivery workers use `claim`, `renew`, `postpone`, `hold` and `end`, the sweep `free_lost_leases` and `due`.
+    """
 
     def __init__(self, database: Database, jobs: JobLedger) -> None:
         self._database, self._jobs = database, jobs
 
     def of_job(self, job_id: str) -> list[Delivery]:
-        """Where a job's results stand at each destination."""
+        """Returns the deliveries of a job, in the order of the destinations' names."""
         query = sa.select(deliveries).where(deliveries.c.job_id == job_id).order_by(deliveries.c.destination)
         return self._database.select(Delivery, query)
 
     def claim(self, job_id: str, destination: str, lease_seconds: float) -> Delivery | None:
-        """Takes a PENDING delivery of a SENDING job and counts the attempt; None if it is not to be had.
+        """PENDING -> SENDING for this worker, and counts the attempt; None if it is not due or another worker has it.
 
-        Results that supersede others at the destination are not to be had before these have come to their end there.
+        Results that supersede others wait until the delivery of those to the same destination has ended: what arrives
+        last there must be the newest.
         """
         now = self._database.now()
         alive = sa.select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state == JobState.SENDING).exists()
@@ -51,18 +55,21 @@ class DeliveryLedger:
         return claimed[0] if claimed else None
 
     def renew(self, delivery: Delivery, lease_seconds: float) -> bool:
-        """Keeps the claim on a delivery; False if it was taken back."""
+        """Extends the lease of a claimed delivery; False if the claim is lost."""
         renewed = self._sending(delivery).values(lease_until=self._database.now() + lease_seconds)
         return self._database.update(renewed) == 1
 
     def postpone(self, delivery: Delivery, reason: str, wait_seconds: float, *, taken: Collection[str] = ()) -> bool:
-        """SENDING -> PENDING, not before the wait is over. `taken`: files that need not be sent again."""
+        """SENDING -> PENDING, due when the wait is over; False if the claim is lost.
+
+        `taken` are the names of files that arrived all the same and need not be sent again.
+        """
         waiting: dict[str, Any] = {"state": DeliveryState.PENDING, "reason": reason}
         waiting |= {"next_try_at": self._database.now() + wait_seconds, "taken": [*delivery.taken, *taken]}
         return self._database.update(self._sending(delivery).values(waiting)) == 1
 
     def hold(self, destination: str, wait_seconds: float) -> None:
-        """A destination that cannot be reached: nothing else is sent to it or asked of it before the wait is over."""
+        """Puts off everything that waits for a destination that cannot be reached, until the wait is over."""
         waiting = (deliveries.c.state == DeliveryState.PENDING) | awaited()
         hold(self._database, (deliveries.c.destination == destination) & waiting, wait_seconds)
 
@@ -77,8 +84,11 @@ class DeliveryLedger:
     ) -> JobState:
         """SENDING -> DELIVERED or FAILED; the job follows when its last delivery has ended. Returns the job's state.
 
-        `transaction_uid` says that the destination will be asked for storage commitment. After a failure for good the
-        fallback's delivery starts, and `taken` are files that a retry need not send again.
+        Changes nothing if the claim is lost. After a failure the deliveries to the fallbacks start.
+
+        Args:
+            transaction_uid: given if the destination is to be asked for storage commitment, which is due at once.
+            taken: names of files that arrived, which a retry need not send again.
         """
         ended: dict[str, Any] = {"state": state, "reason": reason, "taken": [*delivery.taken, *taken]}
         ended |= {"transaction_uid": transaction_uid, "next_try_at": self._database.now()}
@@ -93,7 +103,7 @@ class DeliveryLedger:
         return self._jobs.get(delivery.job_id).state
 
     def free_lost_leases(self, max_deliveries: int) -> list[Delivery]:
-        """Deliveries whose sender fell silent: PENDING again, or FAILED after the last attempt. Returns the FAILED."""
+        """Makes deliveries whose lease has run out PENDING, or FAILED after the last attempt; returns those FAILED."""
         now = self._database.now()
         silent = (deliveries.c.state == DeliveryState.SENDING) & (deliveries.c.lease_until < now)
         freed = sa.update(deliveries).where(silent).values(reason="the sender died or fell silent", next_try_at=now)
@@ -112,15 +122,16 @@ class DeliveryLedger:
         return failed
 
     def due(self, job_id: str | None = None) -> list[tuple[str, str]]:
-        """(job id, destination) of PENDING deliveries whose time has come (of one job, or all), by priority and age."""
+        """Returns (job id, destination) of PENDING deliveries that are due, of one or all jobs, by priority and age."""
         query = self._due()
         return pairs(self._database, query if job_id is None else query.where(jobs.c.id == job_id))
 
     def next_due(self, destination: str, but_not: str) -> list[tuple[str, str]]:
-        """The first of `due` at a destination that is of another job; [] if there is none."""
+        """Returns the first of `due` at a destination that is not of the job `but_not`; [] if there is none."""
         return pairs(self._database, next_at(destination, but_not, self._due()))
 
     def _due(self) -> sa.Select[tuple[str, str]]:
+        """The query of `due`."""
         return (
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
@@ -139,7 +150,7 @@ class DeliveryLedger:
 
 
 def overtakes() -> sa.ColumnElement[bool]:
-    """Whether a delivery would come before that of results which its own supersede: what came last is what counts."""
+    """A condition: the results that this delivery's supersede are still on their way to the same destination."""
     older, theirs = jobs.alias("older"), deliveries.alias("theirs")
     return (
         sa.select(theirs.c.job_id)
@@ -159,11 +170,11 @@ def hold(database: Database, waiting: sa.ColumnElement[bool], wait_seconds: floa
 
 
 def pairs(database: Database, query: sa.Select[tuple[str, str]]) -> list[tuple[str, str]]:
-    """(job id, destination) of the deliveries that the query finds."""
+    """Runs a query for (job id, destination)."""
     with database.read() as connection:
         return [(str(row.job_id), str(row.destination)) for row in connection.execute(query)]
 
 
 def next_at(destination: str, but_not: str, waiting: sa.Select[tuple[str, str]]) -> sa.Select[tuple[str, str]]:
-    """The first of the deliveries `waiting` at one destination that is not of this job."""
+    """Narrows a query of waiting deliveries to the first at one destination that is not of the job `but_not`."""
     return waiting.where(deliveries.c.destination == destination, deliveries.c.job_id != but_not).limit(1)

@@ -1,8 +1,8 @@
-"""Opens the ledger's database: SQLite for one machine, PostgreSQL by URL; brings its tables up to date.
+"""Opens the ledger's database, SQLite for one machine or PostgreSQL by URL, and brings its tables up to date.
 
-A transaction of the engine takes the write lock when it begins (SQLite: BEGIN IMMEDIATE), because one that begins as a
-reader and then writes would fail while another writes. A transaction of `for_reading` takes no lock and sees the
-database as it was when it first read: a query that takes long holds up nobody, and none holds it up.
+On SQLite a transaction of the engine takes the write lock when it begins (BEGIN IMMEDIATE): one that began as a reader
+and then wrote would fail while another writes. A transaction of `for_reading` takes no lock and sees the database as it
+was when it first read, so a long query holds up nobody, and nobody holds it up.
 """
 
 import shutil
@@ -21,17 +21,21 @@ from worker.errors import LedgerError
 BUSY_SECONDS = 30  # SQLite: how long a writer waits for another; each holds the lock for about a millisecond
 EXAMPLE_URL = "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
 PATIENCE = {"connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
-"""Of libpq: seconds, seconds, milliseconds; without them a server that vanished is waited for a quarter of an hour."""
+"""Parameters of libpq, in seconds, seconds and milliseconds. Without them a connection to a server that has vanished
+waits for a quarter of an hour."""
 MIGRATIONS = Path(__file__).with_name("migrations")
 _READS = "ledger_reads"  # the execution option of connections that only read
 LEAST_ROOM = 2**20  # bytes; with less SQLite cannot even open a database
 
 
 def open_engine(url: str) -> Engine:
-    """An engine whose tables are up to date.
+    """Connects to the database, makes its tables or brings them up to date, and returns the engine.
+
+    Several processes may open one database at once. Later, too, the engine raises LedgerError where the database does
+    not answer or a lock is held for too long.
 
     Raises:
-        LedgerError: when the database does not answer or is not ours.
+        LedgerError: when the URL cannot be used, the database does not answer, or its tables are of a later version.
     """
     try:
         engine = sa.create_engine(url, pool_pre_ping=True, connect_args=_patience(sa.make_url(url)))
@@ -53,7 +57,7 @@ def open_engine(url: str) -> Engine:
 
 
 def for_reading(engine: Engine) -> Engine:
-    """The same connections for transactions that cannot write and wait for no writer."""
+    """Returns an engine with the same connections whose transactions cannot write and wait for no writer."""
     return engine.execution_options(**{_READS: True}, postgresql_readonly=True)
 
 
@@ -67,14 +71,14 @@ def _version(engine: Engine) -> str | None:
 
 
 def _patience(url: sa.URL) -> dict[str, int]:
-    """How long PostgreSQL may be silent, where the URL does not say so itself."""
+    """The parameters of `PATIENCE` that the URL does not set itself; none for SQLite."""
     if url.get_backend_name() != "postgresql":
         return {}
     return {name: value for name, value in PATIENCE.items() if name not in url.query}
 
 
 def _disk_is_full(engine: Engine) -> bool:
-    """Whether SQLite's file has no room: its own sentence is of an input/output error then."""
+    """Whether the disk of an SQLite file is full, which SQLite itself reports as an input/output error."""
     database = engine.url.database
     if engine.dialect.name != "sqlite" or not database:
         return False
@@ -85,15 +89,17 @@ def _disk_is_full(engine: Engine) -> bool:
 
 
 def _as_ledger_error(context: sa.ExceptionContext) -> None:
-    """A server that restarts or a lock that is held for too long is worth trying again later, wherever it is met."""
+    """Turns the error of a server that restarts, or of a lock held for too long, into a LedgerError (retry later)."""
     error = context.sqlalchemy_exception
     if isinstance(error, OperationalError | InterfaceError) and not context.is_pre_ping:
         raise LedgerError(f"the ledger does not answer: {str(error.orig).splitlines()[0]}") from error
 
 
 def _prepare_sqlite(engine: Engine) -> AbstractContextManager[None]:
-    """Says how to connect; gives the lock for the first time: who turns a new database to WAL may find it busy at once,
-    whatever the timeout, while another process does the same."""
+    """Sets up SQLite's connections; returns the lock to hold while the first one is made.
+
+    While two processes turn a new database to WAL at once, one of them would find it busy whatever its timeout.
+    """
     database = engine.url.database
     first_of_all: AbstractContextManager[None] = nullcontext()
     if database and database != ":memory:":
@@ -104,7 +110,7 @@ def _prepare_sqlite(engine: Engine) -> AbstractContextManager[None]:
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver's own BEGIN would start as a reader
-        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")  # first: to turn to WAL needs the lock
+        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")  # first: to switch to WAL takes the lock
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")  # a committed fact survives a power cut
         connection.execute("PRAGMA foreign_keys=ON")

@@ -1,6 +1,7 @@
-"""How a job follows its deliveries: one state for all of them, and fallbacks that start when a destination failed.
+"""How a job follows its deliveries: one state for all of them, and fallbacks that start when a destination has failed.
 
-Each function is a part of a transaction that its caller has begun; `now` is the ledger's time.
+Each function is part of a transaction that its caller has begun on tables `jobs` and `deliveries`. The caller locks the
+job first (`lock_job`), changes a delivery, and calls `follow_deliveries` last. `now` is the ledger's time.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,10 @@ from worker.ledger.states import DeliveryState, JobState, those
 
 
 def lock_job(connection: sa.Connection, job_id: str) -> None:
-    """Locks a job's row: of two last deliveries that end together, the second must see the first (PostgreSQL)."""
+    """Locks a job's row until the transaction ends (PostgreSQL; SQLite has one writer anyway).
+
+    Where the last two deliveries of a job end at once, the second must see the first, or none would end the job.
+    """
     connection.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id).with_for_update())
 
 
@@ -28,10 +32,10 @@ def open_deliveries(connection: sa.Connection, job_id: str, destinations: Sequen
 
 
 def start_fallbacks(connection: sa.Connection, job_id: str, failed: str, now: float) -> None:
-    """Starts the deliveries to the fallbacks of a destination that FAILED for good.
+    """Starts the deliveries to the fallbacks of a destination whose delivery has FAILED.
 
-    A fallback that gets results of its own gets them again with what is now missing: whoever is at that delivery
-    loses the claim, because it does not know of the rest.
+    A fallback that is a destination of its own has a delivery already. That one starts again, with the objects that
+    have come in addition; a worker that is at it loses its claim, since it does not know of them.
     """
     for route in _work(connection, job_id).routes:
         if route.to != failed or route.fallback is None:
@@ -50,7 +54,7 @@ def start_fallbacks(connection: sa.Connection, job_id: str, failed: str, now: fl
 
 
 def retry_failed(connection: sa.Connection, job_id: str, now: float) -> None:
-    """Makes the job's FAILED deliveries PENDING; those of fallbacks go, since the destination itself is tried first."""
+    """Makes the job's FAILED deliveries PENDING; deletes those of fallbacks: the destination itself is tried first."""
     failed = (deliveries.c.job_id == job_id) & (deliveries.c.state == DeliveryState.FAILED)
     connection.execute(sa.delete(deliveries).where(failed, deliveries.c.stands_in_for.is_not(None)))
     waiting = {"state": DeliveryState.PENDING, "attempts": 0, "reason": "", "next_try_at": now}
@@ -58,18 +62,18 @@ def retry_failed(connection: sa.Connection, job_id: str, now: float) -> None:
 
 
 def forget_taken(connection: sa.Connection, job_id: str) -> None:
-    """Every file of the job's PENDING deliveries is sent again, also those that the destination took."""
+    """Has every file of the job's PENDING deliveries sent again, also those that the destination took."""
     unsent = (deliveries.c.job_id == job_id) & (deliveries.c.state == DeliveryState.PENDING)
     connection.execute(sa.update(deliveries).where(unsent).values(taken=[]))
 
 
 def has_deliveries(connection: sa.Connection, job_id: str) -> bool:
-    """Whether the job's results were ever on their way to a destination."""
+    """Whether the job has had deliveries, so that its results need no release any more."""
     return bool(connection.scalar(sa.select(sa.func.count()).where(deliveries.c.job_id == job_id)))
 
 
 def follow_deliveries(connection: sa.Connection, job_id: str, now: float) -> None:
-    """Gives the job the state that its deliveries make of it, unless it was cancelled meanwhile."""
+    """Gives a job the state and reason that follow from its deliveries, unless it was cancelled meanwhile."""
     rows = connection.execute(sa.select(deliveries).where(deliveries.c.job_id == job_id)).all()
     statuses = {row.destination: DeliveryStatus(DeliveryState(row.state), row.reason) for row in rows}
     state, reason = verdict(_work(connection, job_id).routes, statuses)
@@ -82,15 +86,17 @@ def follow_deliveries(connection: sa.Connection, job_id: str, now: float) -> Non
 
 
 def awaited() -> sa.ColumnElement[bool]:
-    """Deliveries whose destination was or will be asked for a promise and has not given it."""
+    """A condition: the delivery is DELIVERED, and its destination is asked for storage commitment without a promise."""
     return (deliveries.c.state == DeliveryState.DELIVERED) & deliveries.c.transaction_uid.is_not(None)
 
 
 def _work(connection: sa.Connection, job_id: str) -> JobSpec:
+    """The specification of a job."""
     return JobSpec.model_validate(connection.scalar(sa.select(jobs.c.work).where(jobs.c.id == job_id)))
 
 
 def _fresh(job_id: str, destination: str, now: float) -> dict[str, object]:
+    """The row of a new delivery, due now."""
     return {
         "job_id": job_id,
         "destination": destination,

@@ -1,8 +1,18 @@
-"""Jobs: what a worker holds, what people start, cancel and release, and what the queue may have lost.
+"""Jobs, from QUEUED to the end of their segmentation.
 
 Table `jobs`; `segmented`, `release` and `retry` write `deliveries` in the same transaction. The intake adds jobs,
 segmentation workers claim them, people and the sweep change them, all at once: each transition is one UPDATE guarded by
-the state that it leaves, and by the number of the claim where a worker makes it.
+the state that it leaves and, where a worker makes it, by the number of its claim: a worker that has lost its lease
+changes nothing.
+
+```
+            add               claim                segmented
+   (new) ---------> QUEUED ----------> SEGMENTING -----------> SEGMENTED | REVIEW | SENDING
+                      ^  <---------------- | postpone, lost lease              | release
+                      | retry              | fail                              v
+                      +--- FAILED <--------+                                SENDING, then as its deliveries say
+                      +--- CANCELLED <---- cancel (of any unfinished job), superseded (before anything was sent)
+```
 """
 
 from collections.abc import Collection
@@ -25,17 +35,19 @@ from worker.result import Result
 
 
 class JobLedger:
-    """Jobs: the worker that holds one, the people who look after it, and what the queue may have lost."""
+    """Adds jobs, finds them, and makes the transitions of the segmentation and of `jobs cancel`, `release`, `retry`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, spec: JobSpec) -> bool:
-        """Writes a QUEUED job unless the same work is known; says whether it is new.
+        """Writes a QUEUED job unless the same work is known; returns whether it is new.
 
-        Jobs on the same volume and protocol are superseded, because their input has changed: those without results that
-        may be sent are CANCELLED, also while a worker is at it; other results still go where they belong. Some of the
-        images of a job whose images were removed are no new work: they are only being sent again.
+        Older jobs on the same volume and protocol are superseded, because their input has changed. Those that have sent
+        nothing are CANCELLED, also while a worker is at one; results on their way still go to their destinations.
+
+        A part of the images of a job whose images were removed is no new work: they are being sent again, and more of
+        them will come.
         """
         now = self._database.now()
         row = {
@@ -67,15 +79,15 @@ class JobLedger:
         return True
 
     def id_of(self, spec: JobSpec) -> str:
-        """The id of the job that does this work, or the one that it would get."""
+        """Returns the id of the job that does this work, or the one that it would get."""
         with self._database.read() as connection:
             return known_id(connection, spec) or spec.job_id
 
     def get(self, job_id: str) -> Job:
-        """The job of that id, or of the only id that starts so.
+        """Returns the job of that id, or the only one whose id starts with it.
 
         Raises:
-            UnknownJobError: when no job, or more than one.
+            UnknownJobError: when there is no such job, or more than one.
         """
         query = sa.select(jobs).where(jobs.c.id.startswith(job_id, autoescape=True)).limit(2)
         found = self._database.select(Job, query)
@@ -85,20 +97,20 @@ class JobLedger:
         return found[0]
 
     def find(self, state: JobState | None = None, limit: int = 1000) -> list[Job]:
-        """Jobs, newest first."""
+        """Returns the newest jobs, of one state or of all, newest first."""
         query = sa.select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id).limit(limit)
         return self._database.select(Job, query if state is None else query.where(jobs.c.state == state))
 
     def of_study(self, study_uid: str) -> list[Job]:
-        """The jobs of a study, oldest first."""
+        """Returns the jobs of a study, oldest first."""
         query = sa.select(jobs).where(jobs.c.study_uid == study_uid).order_by(jobs.c.created_at, jobs.c.id)
         return self._database.select(Job, query)
 
     def predecessor(self, job: Job) -> Job | None:
-        """The newest older job on the same volume and protocol that came to results: its objects are replaced.
+        """Returns the newest older job on the same volume and protocol with results, which the job's objects replace.
 
-        Of a series that has become several volumes, only those replace its objects that hold some of their images. What
-        was made in the shadow is nowhere: no result that is sent replaces it.
+        Where a series was one volume and has become several, a volume replaces the old objects only if it shares images
+        with them. Results of shadow mode are at no destination, so no result that is sent replaces them.
         """
         query = (
             sa.select(jobs)
@@ -110,9 +122,9 @@ class JobLedger:
         return next((older for older in found if older.result and replaces(job.spec, older.spec)), None)
 
     def claim(self, job_id: str, lease_seconds: float) -> Job | None:
-        """Takes a QUEUED job for this worker and counts the attempt; None if it is not to be had (any more).
+        """QUEUED -> SEGMENTING for this worker, and counts the attempt; None if it is not due or another worker has it.
 
-        A job outside its window waits until that opens.
+        Outside the hours of its protocol the job stays QUEUED until they begin.
         """
         now = self._database.now()
         queued = sa.update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.next_try_at <= now)
@@ -133,22 +145,22 @@ class JobLedger:
         return as_record(Job, rows[0]) if rows else None
 
     def renew(self, job: Job, lease_seconds: float) -> bool:
-        """Keeps the claim; False if the job was cancelled or taken back meanwhile."""
+        """Extends the lease; False if the job was cancelled, or another worker has it."""
         return self._leave(job, lease_until=self._database.now() + lease_seconds)
 
     def postpone(self, job: Job, reason: str, wait_seconds: float) -> bool:
-        """An error that may pass: SEGMENTING -> QUEUED, not before the wait is over."""
+        """SEGMENTING -> QUEUED after an error that may pass, due when the wait is over; False if the claim is lost."""
         return self._leave(job, state=JobState.QUEUED, reason=reason, next_try_at=self._database.now() + wait_seconds)
 
     def fail(self, job: Job, reason: str) -> bool:
-        """SEGMENTING -> FAILED."""
+        """SEGMENTING -> FAILED with the reason; False if the claim is lost."""
         return self._leave(job, state=JobState.FAILED, reason=reason)
 
     def cancel(self, job_id: str) -> Job:
-        """Ends an unfinished job; a worker that is at it stops at its next window.
+        """Any unfinished state -> CANCELLED. A worker that is at the job stops after its next renewal of the lease.
 
         Raises:
-            UnknownJobError: when no such job, or it is finished.
+            UnknownJobError: when there is no such job, or it is finished.
         """
         job = self.get(job_id)
         cancelled = {"state": JobState.CANCELLED, "reason": "cancelled", "updated_at": self._database.now()}
@@ -158,14 +170,14 @@ class JobLedger:
         return self.get(job.id)
 
     def due(self, limit: int | None = None) -> list[str]:
-        """Ids of QUEUED jobs whose time has come, by priority and age; of these the first `limit`."""
+        """Returns the ids of QUEUED jobs that are due, by priority and age; the first `limit` of them."""
         due = (jobs.c.state == JobState.QUEUED) & (jobs.c.next_try_at <= self._database.now())
         with self._database.read() as connection:
             query = sa.select(jobs.c.id).where(due).order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id).limit(limit)
             return [str(row.id) for row in connection.execute(query)]
 
     def priorities(self, job_ids: Collection[str] | None = None) -> dict[str, Priority]:
-        """By id, the priority of every unfinished job (of these) that is not routine."""
+        """Returns the priority, by id, of each unfinished job that is not routine; of these jobs, or of all."""
         special = _unfinished() & (jobs.c.priority != Priority.ROUTINE)
         if job_ids is not None:
             special &= jobs.c.id.in_(job_ids)
@@ -174,9 +186,10 @@ class JobLedger:
             return {str(row.id): Priority(row.priority) for row in rows}
 
     def segmented(self, job: Job, result: Result) -> bool:
-        """The results are on disk: SEGMENTING -> SENDING with a delivery per destination that gets something of them.
+        """Ends the segmentation, when the results are on the disk; False if the claim is lost.
 
-        Without one -> SEGMENTED; -> REVIEW where a person must release them first. False if the job was taken back.
+        SEGMENTING -> SENDING, with a PENDING delivery for each destination that gets one of the objects; -> REVIEW
+        where a person must release them first; -> SEGMENTED where no destination gets any.
         """
         wanted = destinations(job.spec, result)
         state = JobState.SENDING if wanted else JobState.SEGMENTED
@@ -191,10 +204,10 @@ class JobLedger:
         return True
 
     def release(self, job_id: str) -> Job:
-        """A person has looked at the results: REVIEW -> SENDING.
+        """REVIEW -> SENDING, after a person has looked at the results.
 
         Raises:
-            UnknownJobError: when no such job, or it does not wait for that.
+            UnknownJobError: when there is no such job, or it does not wait for its release.
         """
         job = self.get(job_id)
         update = sa.update(jobs).where(jobs.c.id == job.id, jobs.c.state == JobState.REVIEW)
@@ -206,12 +219,13 @@ class JobLedger:
         return self.get(job.id)
 
     def retry(self, job_id: str, *, compute: bool = False) -> Job:
-        """Starts a FAILED or CANCELLED job again: the deliveries that have not been made, or else the segmentation.
+        """Starts a FAILED or CANCELLED job again where it stopped.
 
-        With `compute` the segmentation, although there were results; what has been delivered is not sent again.
+        With results -> SENDING (or REVIEW), and the deliveries that were not made start again; without results, or with
+        `compute`, -> QUEUED. What has been delivered is not sent again.
 
         Raises:
-            UnknownJobError: when no such job, or it is not in one of these states.
+            UnknownJobError: when there is no such job, or it is in another state.
         """
         job, now = self.get(job_id), self._database.now()
         wanted = [] if compute else destinations(job.spec, job.result)
@@ -231,7 +245,7 @@ class JobLedger:
         return self.get(job.id)
 
     def free_lost_leases(self, max_attempts: int) -> list[Job]:
-        """Jobs whose worker fell silent: QUEUED again, or FAILED after the last attempt. Returns those that FAILED."""
+        """Makes jobs whose lease has run out QUEUED, or FAILED after the last attempt; returns those that FAILED."""
         now = self._database.now()
         silent = (jobs.c.state == JobState.SEGMENTING) & (jobs.c.lease_until < now)
         reason = sa.literal("the worker died or fell silent during attempt ") + sa.cast(jobs.c.attempts, sa.String)
@@ -244,11 +258,12 @@ class JobLedger:
         return failed
 
     def _leaving(self, job: Job, **values: Any) -> sa.Update:
-        """The UPDATE by the worker that made claim `job.claims`; a worker that lost its lease changes nothing."""
+        """The UPDATE of a job that is guarded by this worker's claim: it changes nothing once the claim is lost."""
         mine = (jobs.c.id == job.id) & (jobs.c.state == JobState.SEGMENTING) & (jobs.c.claims == job.claims)
         return sa.update(jobs).where(mine).values(updated_at=self._database.now(), **values)
 
     def _leave(self, job: Job, **values: Any) -> bool:
+        """Runs `_leaving`; returns whether this worker still had the claim."""
         return self._database.update(self._leaving(job, **values)) == 1
 
 

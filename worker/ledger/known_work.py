@@ -1,4 +1,4 @@
-"""Which job does a piece of work already, under the id that it got from the version that wrote it."""
+"""Finds the job that does a piece of work already, whatever id the version that wrote it gave to it."""
 
 import sqlalchemy as sa
 
@@ -7,10 +7,10 @@ from worker.ledger.schema import jobs
 
 
 def known_id(connection: sa.Connection, spec: JobSpec) -> str | None:
-    """The id of the job that does this work; None when there is none. Part of a transaction that the caller has begun.
+    """Returns the id of the job that does this work; None when there is none. Part of the caller's transaction.
 
     Specifications are compared, not ids: what ids are made of may change from version to version, and work that was
-    done before an upgrade must not be done again after it. Of several jobs the newest that nothing supersedes counts.
+    done before an upgrade must not be done again after it. Of several jobs the newest that is not superseded counts.
     """
     mine = (jobs.c.study_uid == spec.study_uid) & (jobs.c.series_uid == spec.series_uid)
     query = (

@@ -1,4 +1,7 @@
-"""Brings the tables of a ledger up to date by the migrations in `migrations/versions` (Alembic)."""
+"""Brings the tables of a ledger up to date by the migrations in `migrations/versions` (Alembic).
+
+`engine` imports this module only when an upgrade is due.
+"""
 
 from pathlib import Path
 
@@ -12,12 +15,12 @@ MIGRATION_LOCK = 0x766F78  # any number, the same in every process: PostgreSQL's
 
 
 def upgrade(engine: Engine, migrations: Path) -> None:
-    """Makes the tables or changes them to the newest revision, in one transaction.
+    """Makes the tables, or changes them to the newest revision, in one transaction.
 
-    Several processes may start at once: one upgrades, the others wait.
+    Several processes may start at once: one upgrades, the others wait. A process that is killed leaves the old tables.
 
     Raises:
-        ValueError: when the tables are of a revision that this version does not know.
+        ValueError: when the tables are of a revision that this version does not know, as after a downgrade.
     """
     config = Config()
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))

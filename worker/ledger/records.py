@@ -1,4 +1,8 @@
-"""The rows of the ledger as values. Times are seconds since 1970-01-01 UTC."""
+"""The rows of the ledger as values. Times are seconds since 1970-01-01 UTC.
+
+Fields are named as the columns of `schema`, which explains them. A record is a copy: it does not change when the row
+does, and passing one back (`jobs.renew(job, ...)`) names the claim that it was read with.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +18,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Series:
-    """A received series."""
+    """A received series, with the sender of its last association."""
 
     study_uid: str
     series_uid: str
@@ -34,7 +38,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the ledger knows it."""
+    """A job: its specification, its state and reason, its claim and lease, and its result."""
 
     id: str
     study_uid: str
@@ -79,7 +83,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why a protocol took a series or did not."""
+    """Why a protocol took a series or did not; `conditions` are its findings (`worker.selection.select`)."""
 
     study_uid: str
     series_uid: str
@@ -92,7 +96,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Report:
-    """A radiology report on the disk."""
+    """A radiology report on the disk; `id` is a digest of its bytes and links."""
 
     id: str
     study_uid: str | None
@@ -104,6 +108,7 @@ class Report:
 
 
 def _result(facts: Mapping[str, Any]) -> Result | None:
+    """The result in a job's column; None where it is empty."""
     return Result.model_validate(facts) if facts else None
 
 
@@ -115,7 +120,7 @@ _READ_AS: Mapping[type, Mapping[str, Callable[[Any], Any]]] = {
 
 
 def as_record(kind: type[Record], row: Mapping[Any, Any]) -> Record:
-    """The row of a table as a value of its class, whose fields are named as the columns; `work` is a job's `spec`."""
+    """Returns the row of a table as a record of this kind; a job's column `work` becomes its `spec`."""
     read_as = _READ_AS.get(kind, {})
     values = {name: read_as[name](value) if name in read_as else value for name, value in row.items()}
     if kind is Job:

@@ -1,6 +1,6 @@
-"""Reports: which arrived, where their bytes lie, and which study each belongs to. Never their text.
+"""Radiology reports: which arrived, where their bytes lie, and which study each belongs to. Never their text.
 
-Table `reports`, written when a report has arrived and when it is first read.
+Table `reports`, written by `worker.reports.inbox` when a report has arrived and when it is first read.
 """
 
 from collections import defaultdict
@@ -14,16 +14,17 @@ from worker.ledger.studies import reopen, studies_of_report
 
 
 class ReportLedger:
-    """Reports, and their links to studies."""
+    """Notes reports, and finds those of a study."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def arrived(self, report_id: str, *, study_uid: str, accession: str, source: str, path: str) -> bool:
-        """Notes a report that lies on the disk; says whether it is new. The first arrival of the same bytes counts.
+        """Notes a report that lies on the disk; returns whether it is new. The same report counts once.
 
-        In the same transaction the series of its studies are opened, so that the protocols are asked once more: a
-        report whose sender heard nothing, because the listener died, is no longer new when it comes again.
+        In the same transaction the series of its studies become RECEIVING, so that the protocols are asked once more.
+        With two transactions, a listener that dies in between would leave the report known and the protocols unasked,
+        and the report would not be new when its sender repeats it.
         """
         row = {
             "id": report_id,
@@ -34,7 +35,7 @@ class ReportLedger:
             "received_at": self._database.now(),
             "read_at": None,
         }
-        with self._database.write() as connection:  # the count of rows is not to be had from every driver
+        with self._database.write() as connection:  # RETURNING, since not every driver counts the rows of an INSERT
             statement = insert(connection, reports).values(row).on_conflict_do_nothing(index_elements=[reports.c.id])
             new = connection.execute(statement.returning(reports.c.id)).first() is not None
             for study in studies_of_report(connection, study_uid, accession) if new else ():
@@ -42,14 +43,14 @@ class ReportLedger:
         return new
 
     def on_study(self, study_uid: str, accession: str) -> list[Report]:
-        """The reports that name the study, or its accession number and no study, the oldest first."""
+        """Returns the reports that name the study, or no study and its accession number; the oldest first."""
         by_accession = reports.c.study_uid.is_(None) & (reports.c.accession == accession)
         mine = (reports.c.study_uid == study_uid) | by_accession if accession else reports.c.study_uid == study_uid
         query = sa.select(reports).where(mine).order_by(reports.c.received_at, reports.c.id)
         return self._database.select(Report, query)
 
     def with_studies(self) -> list[tuple[Report, list[str]]]:
-        """Every report, with the UIDs of the studies it belongs to that ever arrived."""
+        """Returns every report with the UIDs of its studies, of those that have ever arrived."""
         by_accession: dict[str, list[str]] = defaultdict(list)
         with self._database.read() as connection:
             arrived = set(connection.scalars(sa.select(series.c.study_uid).distinct()))
@@ -62,6 +63,6 @@ class ReportLedger:
         return found
 
     def note_read(self, report_id: str) -> None:
-        """Notes when prompts were first made of a report."""
+        """Notes the time at which prompts were first made from a report; later calls change nothing."""
         unread = (reports.c.id == report_id) & reports.c.read_at.is_(None)
         self._database.update(sa.update(reports).where(unread).values(read_at=self._database.now()))

@@ -1,7 +1,7 @@
-"""What may be removed from the disk: nothing that anybody still waits for.
+"""Queries of `worker.maintenance.retention`: which images and results may be removed from the disk.
 
-Reads tables `series`, `jobs` and `deliveries`; writes `cleaned_at` of `jobs` when images or results were removed. The
-answers are out of date as soon as they are given: the retention job asks again just before it removes something.
+Reads tables `series`, `jobs` and `deliveries`; writes `cleaned_at` of `jobs` when images or results were removed. An
+image may arrive right after an answer, so the retention thread asks again just before it removes something.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from worker.ledger.states import JobState
 
 
 class RetentionNeed(IntEnum):
-    """How much images or results are still needed; of several the greatest counts."""
+    """How much images or results are still needed; where several needs apply, the greatest counts."""
 
     UNUSED = 0  # no job was ever made of them
     DELIVERED = 1  # every result is where it should be, and promised where that was asked; or there was none to send
@@ -29,7 +29,7 @@ class RetentionNeed(IntEnum):
 
 @dataclass(frozen=True)
 class RetentionStatus:
-    """How a study, or the results of a job, stand."""
+    """How much a study, or the results of a job, are needed, and since when that has not changed."""
 
     uid: str  # of the study, or the job's id
     need: RetentionNeed
@@ -44,7 +44,7 @@ class RetentionLedger:
         self._database = database
 
     def studies(self, study_uid: str | None = None) -> list[RetentionStatus]:
-        """How every study stands, or this one; those that stand so for longest first."""
+        """Returns the status of every study, or of this one; those that have not changed for longest first."""
         arriving = sa.func.max(sa.case((is_unsettled(), RetentionNeed.NEEDED), else_=RetentionNeed.UNUSED))
         known = sa.select(series.c.study_uid, arriving.label("need"), sa.func.max(series.c.last_at).label("since"))
         if study_uid is not None:
@@ -63,12 +63,12 @@ class RetentionLedger:
         return sorted(uses, key=lambda use: use.since)
 
     def results(self, job_ids: Iterable[str]) -> list[RetentionStatus]:
-        """How these results stand, those that stand so for longest first; jobs that are not known are left out."""
+        """Returns the status of these jobs' results, those unchanged for longest first; unknown jobs are left out."""
         wanted = set(job_ids)
         return sorted((use for _, use in self._uses_of_jobs(sa.true()) if use.uid in wanted), key=lambda use: use.since)
 
     def result(self, job_id: str) -> RetentionStatus | None:
-        """How the results of this job stand; None when it is not known."""
+        """Returns the status of this job's results; None when the job is not known."""
         return next((use for _, use in self._uses_of_jobs(jobs.c.id == job_id)), None)
 
     def note_removed(self, *, study_uid: str | None = None, job_id: str | None = None) -> None:
@@ -78,7 +78,7 @@ class RetentionLedger:
             connection.execute(sa.update(jobs).where(mine).values(cleaned_at=self._database.now()))
 
     def _uses_of_jobs(self, which: sa.ColumnElement[bool]) -> list[tuple[str, RetentionStatus]]:
-        """(study UID, use) of these jobs."""
+        """(Study Instance UID, status) of the jobs that meet a condition."""
         facts = jobs.c.study_uid, jobs.c.id, jobs.c.state, jobs.c.updated_at, jobs.c.superseded_by
         with self._database.read() as connection:
             waiting = set(connection.scalars(sa.select(deliveries.c.job_id).where(awaited())))
@@ -98,6 +98,7 @@ class RetentionLedger:
 
 
 def _need(state: JobState, *, awaits: bool, outdated: bool) -> RetentionNeed:
+    """The need of one job: `awaits` storage commitment; `outdated`, since a newer job supersedes it."""
     if state.is_unfinished or (awaits and state is JobState.DELIVERED):
         return RetentionNeed.NEEDED
     return RetentionNeed.FAILED if state is JobState.FAILED and not outdated else RetentionNeed.DELIVERED

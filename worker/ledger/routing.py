@@ -1,6 +1,6 @@
-"""Routing: which files go to which destination, which fallback replaces a failed one, and the job state that follows.
+"""Routing: which objects go to which destination, which fallback replaces a failed one, and the job state that follows.
 
-Pure functions; the ledger and the delivery worker both call them, so that they agree.
+Pure functions. The ledger and the delivery worker both call them, so that they agree.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,14 +13,14 @@ from worker.result import Result, ResultObject
 
 @dataclass(frozen=True)
 class DeliveryStatus:
-    """Where the results stand at one destination."""
+    """The state of a job's results at one destination, with the reason."""
 
     state: DeliveryState
     reason: str
 
 
 def destinations(spec: JobSpec, result: Result | None) -> list[str]:
-    """The destinations that get an object of this result, each once; none for a job in the shadow or without result."""
+    """Returns the destinations that get an object of this result, each once; none in shadow mode or without result."""
     if spec.shadow or result is None:
         return []
     return list(dict.fromkeys(route.to for route in spec.routes if any(_takes(route, one) for one in result.objects)))
@@ -29,7 +29,7 @@ def destinations(spec: JobSpec, result: Result | None) -> list[str]:
 def objects_for(
     spec: JobSpec, result: Result | None, destination: str, failed: Collection[str] = ()
 ) -> list[ResultObject]:
-    """The objects that go to `destination`: by its own routes, and by those whose fallback it is and that `failed`."""
+    """Returns the objects that go to `destination`, by its own routes and as fallback of destinations that `failed`."""
     routes = [
         route
         for route in spec.routes
@@ -40,10 +40,11 @@ def objects_for(
 
 
 def verdict(routes: Sequence[Route], statuses: Mapping[str, DeliveryStatus]) -> tuple[JobState, str]:
-    """The state of a job whose results stand so, and why.
+    """Returns the state of a job with these deliveries, and the reason. `statuses` are by destination.
 
-    A route has done its work when its destination or else its fallback has taken the objects. The job is COMMITTED when
-    every one that counts has promised to keep them.
+    SENDING while one is open. Then a route has succeeded when its destination, or else its fallback, has taken the
+    objects; one that has not makes the job FAILED. COMMITTED when every destination that counts has promised to keep
+    them, else DELIVERED.
     """
     if any(status.state.is_open for status in statuses.values()):
         return JobState.SENDING, ""
@@ -70,4 +71,5 @@ def verdict(routes: Sequence[Route], statuses: Mapping[str, DeliveryStatus]) -> 
 
 
 def _takes(route: Route, one: ResultObject) -> bool:
+    """Whether a route takes an object; without `outputs` it takes every one."""
     return route.outputs is None or one.kind in route.outputs

@@ -1,4 +1,7 @@
-"""The ledger's tables. Times are seconds since 1970-01-01 UTC; UIDs are DICOM UIDs (PS3.5 9.1)."""
+"""The tables of the ledger (SQLAlchemy). Times are seconds since 1970-01-01 UTC; UIDs are DICOM UIDs (PS3.5 9.1).
+
+A change here needs a migration in `migrations/versions`; docs/contributing.md has the steps.
+"""
 
 import sqlalchemy as sa
 
@@ -6,19 +9,22 @@ metadata = sa.MetaData()
 
 
 class CleanString(sa.types.TypeDecorator[str]):
-    """Text from outside, headers' values among it: without NUL, which PostgreSQL takes in no text, and no longer than
-    its column, beyond which PostgreSQL refuses the row."""
+    """Text from outside, such as a header's value, made fit for every database.
+
+    NUL is removed, since PostgreSQL stores none in text, and what is longer than the column is cut, since PostgreSQL
+    would refuse the row.
+    """
 
     impl = sa.String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002 (the base class)
-        """What is written, and what is compared with it."""
+        """Cleans a value that is written, and a value that a query compares with it."""
         return None if value is None else value.replace("\0", "")[: getattr(self.impl, "length", None)]
 
 
 class CleanText(CleanString):
-    """The same of any length."""
+    """The same for text of any length."""
 
     impl = sa.Text
     cache_ok = True

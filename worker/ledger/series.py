@@ -18,13 +18,13 @@ from worker.ledger.states import SeriesState
 
 
 class SeriesLedger:
-    """Series and the decisions on them."""
+    """Notes series and their images, settles them, and keeps what each protocol decided."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def image_arrived(self, key: SeriesKey, *, calling_ae: str, called_ae: str, address: str) -> None:
-        """Notes that the series got an image; a series that is full or settled is open again."""
+        """Notes that an image of the series has arrived, and from whom; any state -> RECEIVING."""
         now = self._database.now()
         row = {
             **key._asdict(),
@@ -39,35 +39,36 @@ class SeriesLedger:
         self._database.upsert(series, row, renewed)
 
     def quiet_from_now(self, key: SeriesKey) -> None:
-        """An association that brought this series has ended: its quiet time starts."""
+        """Starts the quiet time of a series anew, since an association that brought it has ended."""
         mine = (series.c.study_uid == key.study_uid) & (series.c.series_uid == key.series_uid)
         self._database.update(sa.update(series).where(mine, is_unsettled()).values(last_at=self._database.now()))
 
     def unsettled(self) -> list[Series]:
-        """Series that are not settled yet, those that are full among them."""
+        """Returns the series that are RECEIVING or FULL."""
         return self._database.select(Series, sa.select(series).where(is_unsettled()))
 
     def of_study(self, study_uid: str) -> list[Series]:
-        """The series of a study that have arrived, in the order of their UIDs."""
+        """Returns the series of a study that have arrived, in the order of their UIDs."""
         return self._database.select(
             Series, sa.select(series).where(series.c.study_uid == study_uid).order_by(series.c.series_uid)
         )
 
     def known(self) -> set[SeriesKey]:
-        """The key of every series that ever arrived."""
+        """Returns the key of every series that has ever arrived, whether its images are still here or not."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(series.c.study_uid, series.c.series_uid))
             return {SeriesKey(str(row.study_uid), str(row.series_uid)) for row in rows}
 
     def settle(self, found: Series) -> bool:
-        """Marks the series SETTLED unless an image has arrived since it was read. Returns whether it did."""
+        """Marks the series SETTLED unless an image has arrived since `found` was read; returns whether it did."""
         return self._decided(found, state=SeriesState.SETTLED)
 
     def settle_as_full(self, found: Series, images: int) -> bool:
-        """Marks the series FULL, proved complete with so many images while more may come, as `settle` does."""
+        """Marks the series FULL with so many images, under the same condition; returns whether it did."""
         return self._decided(found, state=SeriesState.FULL, full_with=images)
 
     def _decided(self, found: Series, **values: Any) -> bool:
+        """Sets columns of a series that is as it was when it was read; returns whether it still was."""
         unchanged = (series.c.state == found.state) & (series.c.last_at == found.last_at)
         mine = (series.c.study_uid == found.study_uid) & (series.c.series_uid == found.series_uid)
         return self._database.update(sa.update(series).where(mine, unchanged).values(values)) == 1
@@ -82,21 +83,21 @@ class SeriesLedger:
         reason: str,
         conditions: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Writes down why a protocol took a series or did not; the newest decision stands."""
+        """Writes why a protocol took a series or did not, in place of its earlier decision on it."""
         key = {"study_uid": study_uid, "series_uid": series_uid, "protocol": protocol}
         values = {"taken": taken, "reason": reason, "conditions": list(conditions), "at": self._database.now()}
         self._database.upsert(decisions, key | values, values)
 
     def decisions_on(self, study_uid: str) -> list[Decision]:
-        """What the protocols said about each series of a study."""
+        """Returns the decisions of the protocols on each series of a study."""
         return self._database.select(Decision, sa.select(decisions).where(decisions.c.study_uid == study_uid))
 
     def newest(self) -> Series | None:
-        """The series that got the last image of all, of any study."""
+        """Returns the series of any study that got an image last; None when none has ever arrived."""
         found = self._database.select(Series, sa.select(series).order_by(series.c.last_at.desc()).limit(1))
         return found[0] if found else None
 
 
 def is_unsettled() -> sa.ColumnElement[bool]:
-    """Series of which an image may be there that no decision has seen."""
+    """A condition: the series is RECEIVING or FULL, so it may have images that no decision has seen."""
     return series.c.state != SeriesState.SETTLED

@@ -1,7 +1,7 @@
-"""The states of a series, a job and a delivery, and what each state means for whoever asks.
+"""The states of a series, a job and a delivery, and what each state means.
 
-A new state is a member with its own line in the tables below; nothing outside this module lists states by hand (except
-the one UPDATE that a transition is). Each transition is one guarded statement in `worker.ledger`.
+A new state is a member and its place in the properties below. Nothing outside this module lists states by hand, except
+the one guarded UPDATE of a transition, which names the state that it leaves and the one that it enters.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ State = TypeVar("State", bound=StrEnum)
 
 
 class SeriesState(StrEnum):
-    """Where a received series stands."""
+    """The state of a received series."""
 
     RECEIVING = "receiving"  # an image arrived; more may come
     FULL = "full"  # proved full and the protocols asked; SETTLED when quiet, asked again if more images came than that
@@ -25,7 +25,7 @@ class SeriesState(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a job stands. One job is one series, one protocol, one list of prompts, one model."""
+    """The state of a job. One job is one volume, one protocol, one list of prompts and one model."""
 
     QUEUED = "queued"  # waits for a segmentation worker (again, after an error that may pass)
     SEGMENTING = "segmenting"  # one worker has claimed it and renews its lease
@@ -39,7 +39,7 @@ class JobState(StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing happens to the job any more unless a person asks for it (or a promise to keep it comes)."""
+        """Whether nothing more happens to the job, unless a person asks for it or a destination promises to keep it."""
         return not self.is_unfinished
 
     @property
@@ -84,7 +84,7 @@ class JobState(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where one job's results stand at one destination."""
+    """The state of one job's results at one destination."""
 
     PENDING = "pending"  # waits for its next attempt
     SENDING = "sending"  # one worker has claimed it
@@ -104,5 +104,5 @@ class DeliveryState(StrEnum):
 
 
 def those(states: type[State], condition: Callable[[State], bool]) -> list[State]:
-    """The states that meet the condition, for a WHERE clause."""
+    """Returns the states that meet the condition, for a WHERE clause: `those(JobState, lambda s: s.is_unsent)`."""
     return [state for state in states if condition(state)]

@@ -1,6 +1,6 @@
-"""Studies: their accession numbers, and which of them a report belongs to.
+"""Studies: their accession numbers, by which a report that names no Study Instance UID finds its study.
 
-Table `studies`, written when a study's headers are first read. A report that names no study finds it by that number.
+Table `studies`, written when a study's headers are read for its report.
 """
 
 import sqlalchemy as sa
@@ -11,29 +11,29 @@ from worker.ledger.states import SeriesState
 
 
 class StudyLedger:
-    """Studies and the accession numbers by which reports find them."""
+    """Notes the accession numbers of studies, and finds the studies of a report."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def note_accession(self, study_uid: str, accession: str) -> None:
-        """Notes the accession number of a study, so that a report that comes later finds it."""
+        """Notes the accession number of a study, so that a report that arrives later finds the study."""
         self._database.upsert(studies, {"study_uid": study_uid, "accession": accession}, {"accession": accession})
 
     def of_report(self, study_uid: str, accession: str) -> list[str]:
-        """The UIDs of the studies here that a report with these links belongs to."""
+        """Returns the UIDs of the studies of a report: the one it names, or else all with its accession number."""
         with self._database.read() as connection:
             return studies_of_report(connection, study_uid, accession)
 
     def last_image_at(self, study_uid: str) -> float | None:
-        """When the study last got an image; None when nothing of it has arrived."""
+        """Returns when the last image of the study arrived; None when none has."""
         with self._database.read() as connection:
             last = connection.scalar(sa.select(sa.func.max(series.c.last_at)).where(series.c.study_uid == study_uid))
         return None if last is None else float(last)
 
 
 def studies_of_report(connection: sa.Connection, study_uid: str, accession: str) -> list[str]:
-    """The UIDs of the studies that a report with these links belongs to, inside a transaction."""
+    """As `StudyLedger.of_report`, as part of the caller's transaction."""
     if study_uid:
         known = sa.select(series.c.study_uid).where(series.c.study_uid == study_uid).distinct()
     else:
@@ -42,10 +42,10 @@ def studies_of_report(connection: sa.Connection, study_uid: str, accession: str)
 
 
 def reopen(connection: sa.Connection, study_uid: str) -> None:
-    """Opens the series of a study, so that the protocols are asked once more; their quiet time is over already.
+    """Makes the series of a study RECEIVING, so that the protocols are asked once more; their quiet time stays over.
 
-    `settle` holds only for the time of the last image that it was asked about: the millisecond added here undoes
-    a settling that is under way and has not seen what is new.
+    `settle` changes a series only if the time of its last image is the one that was read. The millisecond added here
+    makes a `settle` fail that is under way and has not seen the new report. Part of the caller's transaction.
     """
     opened = {"state": SeriesState.RECEIVING, "last_at": series.c.last_at + 0.001}
     connection.execute(sa.update(series).where(series.c.study_uid == study_uid).values(opened))

@@ -1,6 +1,6 @@
-"""Jobs on the same volume and protocol: a later job supersedes those whose input has changed.
+"""Superseding: a later job on the same volume and protocol takes the place of those whose input has changed.
 
-Conditions on table `jobs`, and parts of a transaction that the caller has begun.
+Functions with a `connection` are part of a transaction that the caller has begun.
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from worker.ledger.states import JobState, those
 
 
 def on_volume_of(spec: JobSpec) -> sa.ColumnElement[bool]:
-    """Jobs of the same protocol on the same volume; a series that was one volume may have become several."""
+    """A condition: jobs of the same protocol on the same volume, or on its whole series where that was one volume."""
     volume = jobs.c.work["volume"].as_string()
     same = sa.true() if spec.volume is None else volume.is_(None) | (volume == spec.volume)
     return (
@@ -30,7 +30,7 @@ def came_before_removal(connection: sa.Connection, spec: JobSpec) -> bool:
 
 
 def supersede_older(connection: sa.Connection, spec: JobSpec, now: float) -> None:
-    """Marks the older jobs on the volume as superseded; those without results that may be sent are CANCELLED."""
+    """Marks the older jobs on the volume as superseded by this one; those that have sent nothing become CANCELLED."""
     candidates = sa.select(jobs.c.id, jobs.c.work).where(
         on_volume_of(spec), jobs.c.id != spec.job_id, jobs.c.superseded_by.is_(None)
     )

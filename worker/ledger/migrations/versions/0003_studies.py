@@ -1,4 +1,4 @@
-"""The accession number of each study: what links a report to it that names no Study Instance UID."""
+"""Table `studies`: the accession number of each study, by which a report without Study Instance UID finds it."""
 
 import sqlalchemy as sa
 from alembic import op

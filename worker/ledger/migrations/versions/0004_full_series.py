@@ -1,4 +1,4 @@
-"""With how many images a series was proved full: whoever takes over sees what came after that."""
+"""Column `series.full_with`: with how many images a series was last proved full, so that later ones are noticed."""
 
 import sqlalchemy as sa
 from alembic import op

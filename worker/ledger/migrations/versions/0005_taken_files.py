@@ -1,4 +1,4 @@
-"""Which files a destination took of a delivery that is not complete: they are not sent again."""
+"""Column `deliveries.taken`: the files of an incomplete delivery that arrived and are not sent again."""
 
 import sqlalchemy as sa
 from alembic import op
