@@ -1,4 +1,4 @@
-"""Loads the engine of a job: the model directory says which engine it is, that engine says what can be set.
+"""Loads the engine of a job: the model directory says which engine it is for, and that engine what can be set.
 
 Only a process that loads an engine loads torch, and only then.
 """
@@ -19,7 +19,7 @@ _NOT_THE_ENGINES = {"exact", "resample_tilt"}  # of a protocol's `engine`: how t
 
 
 def load_engine(settings: Settings, *, use_bank: bool = True) -> Engine:
-    """The model that the settings name, on the device that they name, with the options that they set.
+    """Loads the model that the settings name, on their device and with their options. Takes seconds to a minute.
 
     Raises:
         EngineMissingError: when the node was installed without torch.
@@ -35,7 +35,7 @@ def load_engine(settings: Settings, *, use_bank: bool = True) -> Engine:
 
 
 def load_with_device_lock(settings: Settings) -> Engine:
-    """`load_engine` while no other process computes: what a network at work leaves of a GPU may be too little."""
+    """As `load_engine`, while no other process of the node computes: a network at work may leave too little memory."""
     require_engine()
     with device_lock(settings.home, _device(settings)):
         return load_engine(settings)
@@ -45,7 +45,7 @@ def options_of(settings: Settings, layout: Layout) -> Any:
     """The options of an engine, from the settings of the same names; others are not read.
 
     Raises:
-        EngineOptionError: names the option and what is wrong with it.
+        EngineOptionError: when a value is not valid; names the option and what is wrong with it.
     """
     shared = layout.options.__dataclass_fields__.keys() & Settings.model_fields.keys()
     try:
@@ -59,7 +59,7 @@ def options_of(settings: Settings, layout: Layout) -> Any:
 
 
 def settings_for(spec: JobSpec, settings: Settings) -> Settings:
-    """The node's settings with the model of a job, and with what its protocol says of the engine.
+    """Returns the node's settings with the model of a job, and with what its protocol says of the engine.
 
     Raises:
         EngineOptionError: when the protocol sets an option that the engine of its model does not have.
@@ -84,12 +84,17 @@ def engine_key(settings: Settings) -> tuple[object, ...]:
 
 
 def require_engine() -> None:
-    """Raises EngineMissingError if the node was installed without torch."""
+    """Does nothing where the engine is installed; does not load it.
+
+    Raises:
+        EngineMissingError: when the node was installed without torch.
+    """
     if importlib.util.find_spec("torch") is None:
         raise EngineMissingError
 
 
 def _directory(settings: Settings) -> Path:
+    """The directory of the model that the settings name."""
     return Path(settings.model) if settings.model else BUNDLED_MODEL
 
 

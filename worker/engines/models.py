@@ -69,7 +69,12 @@ def node_model(settings: Settings) -> Path:
 
 
 def describe(directory: Path) -> dict[str, Any]:
-    """Facts on a model for people. Loads torch. Raises `ModelError`, `EngineMissingError`."""
+    """Returns facts on a model for people: name, version, licence, digest. Loads torch.
+
+    Raises:
+        ModelError: when the model's files are missing or not what they should be.
+        EngineMissingError: when the engine is not installed.
+    """
     require_engine()
     return recognise(directory).describe(directory)
 
@@ -78,7 +83,8 @@ def verify(directory: Path) -> dict[str, str]:
     """Recomputes a model's digests and runs its self-test; returns file -> digest. Loads torch.
 
     Raises:
-        ModelError: when a file changed, or the self-test failed. EngineMissingError: the engine is not installed.
+        ModelError: when a file has changed, or the self-test fails.
+        EngineMissingError: when the engine is not installed.
     """
     require_engine()
     return recognise(directory).verify(directory)
@@ -90,7 +96,8 @@ def fetch(
     """Fetches published weights, and with `text_model` the text model, into the node's home. Loads torch.
 
     Raises:
-        FetchError: when the hub cannot be reached. ModelError: it does not have them, or a file is damaged.
+        FetchError: when the hub cannot be reached.
+        ModelError: when the hub does not have them, or a file is damaged.
         EngineMissingError: when the engine is not installed.
     """
     require_engine()

@@ -1,1 +1,1 @@
-"""What keeps a node going for months: leases, retries, the promises of a PACS, room on the disk."""
+"""What keeps a node running for months: leases, locks, retries, storage commitment, and room on the disk."""

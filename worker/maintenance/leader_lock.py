@@ -1,8 +1,8 @@
-"""Of several listener processes, the one that decides: it settles series, sweeps, and cleans up; all of them receive.
+"""The leader lock: of several listener processes all receive, and one of them settles series and sweeps.
 
-It holds a lock of the operating system on a file of the node's home. The lock ends with the process, so another one
-takes over at its next tick. Where a file system knows no locks across machines, two processes may decide at once:
-nothing breaks, since every step of the ledger is one guarded statement, but things are looked at twice.
+The leader holds a lock of the operating system on `HOME/intake.lock`. The lock ends with the process, however that
+ends, and another process takes over at its next tick. Where a file system knows no locks across machines, two processes
+may lead at once: nothing breaks, since every step of the ledger is one guarded statement, but work is looked at twice.
 """
 
 import os
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 class Leadership:
-    """Whether this process is the one."""
+    """This process's side of the leader lock; a context manager that gives the lock back. For one thread."""
 
     def __init__(self, home: Path) -> None:
         self._path = home / "intake.lock"
@@ -26,9 +26,10 @@ class Leadership:
         self._descriptor: int | None = None
 
     def held(self) -> bool:
-        """True when this process leads; takes the lead when nobody has it.
+        """Whether this process leads; takes the lock if no process has it. Returns at once.
 
-        False where the lock cannot be asked for (no more descriptors, a file system that does not answer).
+        False, with a warning in the log, where the lock cannot be asked for: no file descriptor is left, or the file
+        system does not answer.
         """
         if self._descriptor is None:
             try:

@@ -1,4 +1,8 @@
-"""A claim in the ledger is kept while the work goes on; when its worker dies, the lease runs out and frees it."""
+"""Keeps a claim in the ledger while its work goes on.
+
+A claim holds for the time of its lease. A thread renews the lease three times in that time; when the process dies, the
+thread dies with it, the lease runs out, and the listener's sweep frees the job or delivery for another worker.
+"""
 
 import threading
 import time
@@ -16,10 +20,10 @@ RENEWALS = 3  # how often a lease is renewed before it would run out
 
 @contextmanager
 def kept(renew: Callable[[], bool], lease_seconds: float) -> Iterator[threading.Event]:
-    """Renews a claim from a thread of its own.
+    """Renews a claim from a thread of its own until the block ends; yields an event that is set when the claim is lost.
 
-    The event says that it was taken back or cancelled (`renew` is False), or ran out while the ledger did not answer:
-    another worker may have it then.
+    It is lost when `renew` returns False (the job was cancelled or another worker has it), or when the lease has run
+    out while the ledger did not answer. The work should then stop: its result will not be accepted.
     """
     lost, over = threading.Event(), threading.Event()
 
@@ -29,7 +33,7 @@ def kept(renew: Callable[[], bool], lease_seconds: float) -> Iterator[threading.
             asked = time.monotonic()
             try:
                 held = renew()
-            except Exception as error:  # the door of this thread: without it the work would go on without its lease
+            except Exception as error:  # a thread that died here would let the work go on without its lease
                 log.warning("lease_not_renewed", problem=str(error), exc_info=not isinstance(error, LedgerError))
                 held = time.monotonic() < renewed + lease_seconds
             else:

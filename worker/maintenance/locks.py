@@ -1,7 +1,7 @@
-"""The lock of a destination, which one delivery process at a time holds.
+"""The lock of a destination: one delivery process at a time talks to it, to send or to ask for commitment.
 
-The delivery processes go to a destination one at a time, to send or to ask. So one that hangs takes one of them, and
-the others are there for the other destinations.
+A destination that hangs so holds up one process, and the others are free for the other destinations. It is a lock of
+the operating system on a file in `HOME/turns`, for the processes of one home.
 """
 
 import os

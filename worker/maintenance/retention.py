@@ -1,11 +1,16 @@
-"""Room on the disk: images and results go when their days are over, or the oldest first when the disk gets full.
+"""Removes images, results and reports from the disk, without losing an image that arrives during the removal.
 
-Nothing goes before every job on its study is finished and every result has been delivered, and promised where the
-destination is asked for storage commitment. What a job was, and which objects it made, stays in the ledger: the same
-images sent again make no second job.
+A study or result is removed when its days are over, or, the oldest first, when the disk gets full. Nothing is removed
+before every job on its study is finished and every result has been delivered (and promised, where the destination is
+asked for storage commitment). What a job was and which objects it made stays in the ledger: the same images sent again
+make no second job.
 
-A study is set aside first and removed at a later round, if the ledger has not changed its mind (`dicom_node.removal`).
-Studies, not series, because a protocol may choose among all series of a study. The reports of a study go with it.
+A study is removed in two steps, so that an image may still arrive in between (`dicom_node.removal`): one round sets it
+aside, a later round removes it if nothing about it has changed in the ledger, or else puts it back. Whole studies are
+removed, not series, because a protocol may choose among all series of a study. The reports of a study go with it.
+
+`Retention.run` is a thread of every listener process. Several of them may work at once, and one that is killed half way
+leaves a study aside, which the next round of any of them ends.
 """
 
 import threading
@@ -31,7 +36,7 @@ FRESH_SECONDS = 3600.0  # what changed in the last hour stays, however full the 
 
 
 class Retention:
-    """Makes room. Several processes may do so at once."""
+    """Removes what the settings allow. Several processes may do so at once; in each it is used by one thread."""
 
     def __init__(self, settings: Settings, store: Store, ledger: Ledger) -> None:
         self._settings, self._store, self._ledger = settings, store, ledger
@@ -48,7 +53,7 @@ class Retention:
         }
 
     def run(self, stop: threading.Event) -> None:
-        """Makes room until told to stop."""
+        """Does a round each minute until `stop` is set; an error is logged, and the next round tries again."""
         while not stop.is_set():
             try:
                 self.tidy()
@@ -57,7 +62,7 @@ class Retention:
             stop.wait(ROUND_SECONDS)
 
     def tidy(self) -> None:
-        """One round: ends what the last one began, then what is old, then what the disk needs."""
+        """Does one round: ends what earlier rounds set aside, removes what is old, then what has no room."""
         stuck = [study for study in self._clearing.leaving() if not self._could_end(study)]
         now = self._ledger.clock.now()
         for use in self._studies() if any(self._image_days.values()) else ():
@@ -73,7 +78,10 @@ class Retention:
                 log.warning("quarantine_removed", file=aside.name, was_there_because=aside.reason)
 
     def _relieve(self, now: float, stuck: Collection[PendingRemoval]) -> None:
-        """The oldest images and results go, until there is room; what was set aside counts as gone, if it can go."""
+        """Removes the oldest images and results until there is room; logs `disk_nearly_full` if that is not enough.
+
+        Studies set aside count as removed, except those that are `stuck` there because the disk does not let them go.
+        """
         lacking = self._settings.clean_below_free_bytes - self._store.free_bytes()
         if lacking <= 0:
             return
@@ -89,7 +97,7 @@ class Retention:
             log.warning("disk_nearly_full", missing_bytes=lacking)
 
     def _forget_reports(self, now: float) -> None:
-        """Reports whose studies are gone go too; those of which no study ever came when their days are over."""
+        """Removes reports whose studies are gone, and those whose study never came when their days are over."""
         days = self._settings.keep_unused_days
         for report, studies in self._ledger.reports.with_studies():
             if not (self._reports.folder / report.path).exists() or self._clearing.holds(studies):
@@ -99,28 +107,31 @@ class Retention:
                 log.info("report_removed", report=report.id[:16])
 
     def _studies(self) -> list[RetentionStatus]:
+        """The status of the studies that are in the store."""
         here = self._clearing.studies()
         return [use for use in self._ledger.retention.studies() if use.uid in here]
 
     def _results(self) -> list[RetentionStatus]:
+        """The status of the results that are in the store."""
         return self._ledger.retention.results(self._clearing.jobs())
 
     @staticmethod
     def _is_old(use: RetentionStatus, days: dict[RetentionNeed, float], now: float) -> bool:
+        """Whether the days of its need are over; 0 days keep it for ever."""
         limit = days.get(use.need, 0.0)
         return limit > 0 and use.since < now - limit * DAY
 
     def _set_aside(self, use: RetentionStatus, why: str) -> int:
-        """Sets a study aside that stands as it did when it was listed; how many bytes it has."""
+        """Sets a study aside, unless its status has changed since it was listed; returns how many bytes it has."""
         with self._clearing.alone():
             if self._ledger.retention.studies(use.uid) != [use]:
-                return 0  # to list the studies and to walk through those before it may have taken minutes
+                return 0  # listing the studies, and the removal of those before it, may have taken minutes
             freed = self._clearing.set_aside(use.uid, use.since)
         log.info("study_set_aside", study=use.uid, why=why, bytes=freed)
         return freed
 
     def _remove_results(self, use: RetentionStatus, why: str) -> int:
-        """Removes results that stand as they did when they were listed; how many bytes they had."""
+        """Removes a job's results, unless their status has changed since they were listed; returns how many bytes."""
         if self._ledger.retention.result(use.uid) != use:
             return 0  # such as a job that was started again meanwhile
         freed = self._clearing.remove_results(use.uid)
@@ -129,7 +140,7 @@ class Retention:
         return freed
 
     def _could_end(self, study: PendingRemoval) -> bool:
-        """Ends a study that was set aside, if it is time; False when the disk does not let it."""
+        """Puts back or removes a study that was set aside, if it is time; False when the disk does not let it."""
         try:
             with self._clearing.alone():
                 if study.path.exists():  # else another process was first
@@ -140,11 +151,11 @@ class Retention:
         return True
 
     def _end(self, study: PendingRemoval) -> None:
-        """Puts a study that was set aside back when it is needed again, or removes it when its time has come.
+        """Puts a study that was set aside back if anything about it has changed, or removes it when its time has come.
 
-        What tells the two apart is whether the ledger says of it what it said before it was set aside, and not which
-        time is later: an image that was stored just before may be noted after it, under the time at which it came.
-        Also one that was set aside in what is now the future: the clock was set back, and what came since looks older.
+        Times are compared for equality with those that the ledger gave before, not by which is later: an image that was
+        stored just before the study was set aside may be noted after that, under an earlier time. A study that was set
+        aside in what is now the future is put back as well: the clock was set back, and later images look older.
         """
         now = self._ledger.clock.now()
         from_the_future = study.since > now + SLACK_SECONDS

@@ -1,4 +1,7 @@
-"""Another attempt: how long to wait before the node makes one by itself, and what a person's `jobs retry` starts."""
+"""Another attempt: how long the node waits before it makes one, and what `jobs retry` starts.
+
+The delivery and segmentation workers call `backoff`, the command line `start_again`.
+"""
 
 import random
 
@@ -13,22 +16,24 @@ class NothingLeftError(WorkerError):
 
 
 def backoff(settings: Settings, attempts: int) -> float:
-    """Seconds before the next attempt after `attempts` of them: doubles each time up to a limit, half of it at random.
+    """Returns the seconds to wait before the next attempt, after `attempts` of them.
 
-    The random half keeps a hundred jobs that failed together from coming back together.
+    The wait doubles each time up to VOXTELL_MAX_BACKOFF_SECONDS, and half of it is random, so that a hundred jobs that
+    failed together do not come back together. With the defaults: 5 to 10 s, then 10 to 20 s, at last 15 to 30 minutes.
     """
     longest: float = min(settings.backoff_seconds * 2 ** max(0, attempts - 1), settings.max_backoff_seconds)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
 def start_again(job_id: str, ledger: Ledger, store: Store) -> Job:
-    """Starts a FAILED or CANCELLED job where it stopped; asks again for the promise that a DELIVERED one waits for.
+    """Starts a FAILED or CANCELLED job again where it stopped, or asks again for storage commitment of a DELIVERED one.
 
-    Where results are lost the segmentation runs again: the same work gives objects with the same UIDs.
+    Where files of the result are lost the segmentation runs again: the same work gives objects with the same UIDs. The
+    job changes in the ledger only; a listener's sweep enqueues it.
 
     Raises:
-        UnknownJobError: when no such job, or nothing of it is to be started: its results would come after newer ones.
-        NothingLeftError: when the results are lost and so are the images.
+        UnknownJobError: when there is no such job, it is in another state, or a newer job supersedes it.
+        NothingLeftError: when files of the result are lost and so are images that it was made of.
     """
     job = ledger.jobs.get(job_id)
     if job.state is JobState.DELIVERED:

@@ -1,9 +1,11 @@
-"""Storage commitment: a destination that took results is asked to promise to keep them (PS3.4 annex J).
+"""Storage commitment: asks a destination that took results to promise to keep them (PS3.4 annex J).
 
-The question goes out from the delivery worker, under a transaction UID that is in the ledger before. The answer comes
-on the same association or, as with most archives, on a new one to the node's listener; both end in `reported`. Nobody
-waits for a destination that has once done the latter. What is not committed is sent again; a question that nobody
-answers is asked again, each time after twice the wait.
+A delivery worker asks (N-ACTION), under a transaction UID that is in the ledger before. The answer (N-EVENT-REPORT)
+comes on the same association or, with most archives, on a new one to the node's listener; both end in `reported`. A
+destination that has once called back is not waited for again.
+
+What a destination does not commit itself to is sent again. A question without an answer is asked again, each time after
+twice the wait, up to VOXTELL_MAX_COMMITMENT_REQUESTS times.
 """
 
 import time
@@ -36,7 +38,11 @@ class _Silence:
 
 
 class Commitments:
-    """Asks, in one thread, and takes the answers, in any."""
+    """Asks destinations for storage commitment, and takes their answers.
+
+    `ask` and `ask_first` are for one thread of a delivery worker; `reported` may be called in any thread and process,
+    and needs no question to have been asked in this one. What is remembered of destinations is lost with the process.
+    """
 
     def __init__(self, settings: Settings, ledger: Ledger, store: Store) -> None:
         self._settings, self._ledger, self._store = settings, ledger, store
@@ -45,7 +51,7 @@ class Commitments:
         self._silent: dict[str, _Silence] = {}  # by destination, where the last question did not reach it
 
     def ask_first(self, job_id: str, name: str) -> None:
-        """Asks a destination about what it has just taken; while it is left alone, that waits with the others."""
+        """Asks a destination about results that it has just taken; puts the question off while it is left alone."""
         silence = self._silent.get(name)
         if silence and (left := silence.until - time.monotonic()) > 0:
             self._ledger.commitments.hold(name, left)
@@ -53,7 +59,10 @@ class Commitments:
             self.ask(job_id, name)
 
     def ask(self, job_id: str, name: str) -> None:
-        """Asks a destination to commit itself to what it has taken of a job, if it is time for that."""
+        """Asks a destination to commit itself to what it has taken of a job, if the question is due.
+
+        Counts the question in the ledger first. A destination that cannot be reached is left alone for a while.
+        """
         uid = str(generate_uid(prefix=None))
         delivery = self._ledger.commitments.claim(job_id, name, uid, self._settings.commitment_wait_seconds)
         if delivery is None:
@@ -80,20 +89,23 @@ class Commitments:
             self.reported(report)
 
     def _hold(self, name: str) -> None:
-        """Nothing is asked of a destination for a while, longer each time."""
+        """Leaves a destination alone for a while, longer each time it cannot be reached."""
         times = self._silent[name].times + 1 if name in self._silent else 1
         wait = backoff(self._settings, times)
         self._silent[name] = _Silence(times, time.monotonic() + wait)
         self._ledger.commitments.hold(name, wait)
 
     def _wait_seconds(self, name: str) -> float:
-        """How long this association is kept open: not at all for a destination that is known to call back."""
+        """How many seconds to keep the association open for the answer; 0 for a destination known to call back."""
         if self._ledger.commitments.promised_by(self._unheard.pop(name, "")):
             self._calls_back.add(name)
         return 0.0 if name in self._calls_back else SAME_ASSOCIATION_SECONDS
 
     def reported(self, report: CommitmentReport) -> None:
-        """Takes a report; one that nobody waits for (any more) changes nothing."""
+        """Takes an answer: DELIVERED -> COMMITTED if it commits to every object, else -> PENDING or FAILED.
+
+        An answer to another question than the delivery's last one is logged and changes nothing.
+        """
         delivery = self._ledger.commitments.asked_with(report.transaction_uid)
         if delivery is None:
             log.warning("commitment_report_unexpected", transaction_uid=report.transaction_uid)
@@ -112,7 +124,7 @@ class Commitments:
             log.warning("commitment_refused", reason=reason, **facts)
 
     def _asked_for(self, delivery: Delivery) -> frozenset[str]:
-        """The SOP Instance UIDs that were asked for; where the results are gone, the report alone must do."""
+        """The SOP Instance UIDs that were asked for; empty where the results are gone, and the answer alone counts."""
         try:
             destination = self._settings.destination(delivery.destination)
             return frozenset(one.sop_uid for one in references_of(delivery, self._ledger, self._store, destination))

@@ -1,1 +1,4 @@
-"""The queue: job ids through Redis and Celery, the embedded server, the processes of a Celery worker."""
+"""The queue: `broker` puts job ids on it, `embedded_server` runs one, `celery_worker` takes from it.
+
+It holds nothing that the ledger does not know, so it may be lost at any moment.
+"""

@@ -1,7 +1,7 @@
-"""The queue: Redis carries job ids through Celery, nothing else. If it is lost, `top_up` fills it from the ledger.
+"""The broker: puts job ids on the queue, which is Redis through Celery. If the queue is lost, `top_up` fills it again.
 
-A message may come twice and a job runs once, because the worker claims it in the ledger first. So messages are
-acknowledged late, and one that outlived its worker is simply dropped by the next claim.
+A message may come twice, and its job still runs once, because the worker claims the job in the ledger first. So
+messages are acknowledged only after the work, and one that outlived its worker is dropped by the next claim.
 
 Three tasks, enqueued by name so that the listener never imports what runs them:
     worker.segmentation.run(job_id)              queue `segment`
@@ -42,10 +42,10 @@ Message = tuple[str, ...]
 
 
 def celery_app(settings: Settings, *, takes: bool = False) -> Celery:
-    """The Celery application of this node; every process makes its own.
+    """Makes the Celery application of a process; every process makes its own.
 
-    One that takes messages waits for the queue without limit: an acknowledgement that was cut off keeps its place
-    among those that a worker may have at one time, and one without a place left takes no more.
+    `takes`: whether the process takes messages. Then it waits for the queue without limit: a message whose
+    acknowledgement was cut off would count for ever among those that a worker may hold, until it takes no more.
     """
     app = Celery("voxtell", broker=settings.redis_url or embedded_url(settings.home), set_as_current=True)
     hard_limit = settings.job_time_limit_seconds + TIME_LIMIT_GRACE_SECONDS
@@ -55,7 +55,7 @@ def celery_app(settings: Settings, *, takes: bool = False) -> Celery:
         task_acks_late=True,
         task_default_queue=SEGMENT_QUEUE,
         task_default_priority=Priority.ROUTINE.value,
-        # Of the segmentation alone: a delivery ends by the timeouts of its association, however long a PACS takes.
+        # For segmentations alone: a delivery ends by the timeouts of its association, however long it may take.
         task_annotations={
             SEGMENT_TASK: {"soft_time_limit": settings.job_time_limit_seconds, "time_limit": hard_limit},
         },
@@ -81,10 +81,11 @@ def celery_app(settings: Settings, *, takes: bool = False) -> Celery:
 
 
 class Broker:
-    """Puts job ids on the queues.
+    """Puts job ids on the queues. Its methods may be called again with the same ids: a job still runs once.
 
     Raises:
-        BrokerError: when the queue does not answer; the job stays in the ledger and is enqueued later.
+        BrokerError: by every method, when the queue does not answer within seconds. Callers log it and go on: the job
+            is in the ledger, and the sweep enqueues it later.
     """
 
     def __init__(self, app: Celery) -> None:
@@ -110,10 +111,10 @@ class Broker:
         *,
         to_commit: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Enqueues what the ledger knows as waiting and the list of its priority does not hold.
+        """Enqueues what is due by the ledger and is not on the queue: it was lost, or its time has come only now.
 
-        It was lost, or its time has come only now. Of what waits for a destination the first is enough: processes go
-        there one at a time, and each enqueues the next.
+        Of the deliveries and questions for one destination the first is enough: one process at a time talks to a
+        destination, and enqueues the next when it leaves. Called by the sweep of the leading listener.
         """
         self._fill(SEGMENT_QUEUE, [(SEGMENT_TASK, job_id) for job_id in to_segment], priorities or {})
         first = [(DELIVER_TASK, *pair) for pair in _first_for_each(to_deliver)]
@@ -121,6 +122,7 @@ class Broker:
         self._fill(DELIVER_QUEUE, first, priorities or {})
 
     def _fill(self, queue: str, messages: Sequence[Message], priorities: Mapping[str, Priority]) -> None:
+        """Sends those of the messages that the list of their priority does not hold."""
         wanted = defaultdict(list)
         for message in messages:
             wanted[_priority(message, priorities)].append(message)
@@ -129,6 +131,7 @@ class Broker:
             self._send(queue, [message for message in due if message not in waiting], priorities)
 
     def _send(self, queue: str, messages: Sequence[Message], priorities: Mapping[str, Priority]) -> None:
+        """Sends messages, each to the list of its job's priority; does not retry."""
         try:
             for message in messages:
                 task, *args = message
@@ -138,7 +141,10 @@ class Broker:
             raise self._down(error) from None
 
     def _waiting(self, name: str) -> set[Message]:
-        """What a list holds. New messages come in at its head: one may be seen twice, none is overlooked for that."""
+        """The messages that a list holds, read page by page.
+
+        New messages come in at its head while it is read, so one may be seen twice and none is overlooked.
+        """
         found: set[Message] = set()
         start = 0
         try:
@@ -152,26 +158,28 @@ class Broker:
         return found
 
     def _down(self, error: Exception) -> BrokerError:
+        """The error to raise; its message names the queue's URL without the password."""
         url = self._app.connection_for_write().as_uri()
         return BrokerError(f"the queue at {url} does not answer ({error}); start it or check VOXTELL_REDIS_URL")
 
 
 def lists_of(queue: str) -> list[str]:
-    """The Redis lists of a queue, the most urgent first."""
+    """Returns the Redis lists of a queue, the most urgent first."""
     return [list_of(queue, priority) for priority in Priority]
 
 
 def list_of(queue: str, priority: Priority) -> str:
-    """The Redis list of a queue for one priority."""
+    """Returns the Redis list of a queue for one priority."""
     return f"{queue}{PRIORITY_SEPARATOR}{priority.value}" if priority else queue
 
 
 def _priority(message: Message, priorities: Mapping[str, Priority]) -> Priority:
+    """The priority of a message's job, routine where none is given."""
     return priorities.get(message[1], Priority.ROUTINE)
 
 
 def _first_for_each(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    """Of (job id, destination) the first with each destination."""
+    """The first pair (job id, destination) of each destination."""
     first: dict[str, tuple[str, str]] = {}
     for job_id, destination in pairs:
         first.setdefault(destination, (job_id, destination))
@@ -179,7 +187,7 @@ def _first_for_each(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str
 
 
 def _read(raw: bytes) -> Message:
-    """A message as Celery writes it: its protocol 2 in kombu's envelope."""
+    """Reads a message as Celery writes it: its protocol 2 in kombu's envelope."""
     message: dict[str, Any] = json.loads(raw)
     args, _, _ = json.loads(base64.b64decode(message["body"]))
     return (message["headers"]["task"], *args)

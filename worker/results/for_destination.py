@@ -1,4 +1,7 @@
-"""The objects of a job that go to one destination, as they lie in the store."""
+"""The objects of a job that go to one destination, as they lie in the store.
+
+The delivery worker sends them, and names them when it asks for storage commitment.
+"""
 
 from pathlib import Path
 
@@ -18,12 +21,12 @@ class ResultsLostError(WorkerError):
 
 
 def objects_of(delivery: Delivery, ledger: Ledger, store: Store, destination: Destination) -> list[Path]:
-    """Every object that this delivery is to bring, or none: a folder that lost one must not count as delivered.
+    """Returns the files of every object of this delivery, by the job's routes and in the form the destination takes.
 
-    Of an object in several forms the one that the destination takes; as it lies in the store, not transcoded yet.
+    The files are not transcoded yet. All of them must be there: a folder that has lost one must not count as delivered.
 
     Raises:
-        ResultsLostError: when an object is not on disk.
+        ResultsLostError: when an object is not on the disk.
     """
     job = ledger.jobs.get(delivery.job_id)
     failed = [line.destination for line in ledger.deliveries.of_job(job.id) if line.state is DeliveryState.FAILED]
@@ -40,10 +43,10 @@ def objects_of(delivery: Delivery, ledger: Ledger, store: Store, destination: De
 
 
 def references_of(delivery: Delivery, ledger: Ledger, store: Store, destination: Destination) -> list[Reference]:
-    """SOP class and instance of every object of this delivery, as commitment is asked for them.
+    """Returns SOP class and instance UID of every object of this delivery, as storage commitment asks for them.
 
     Raises:
-        ResultsLostError: when an object is not on disk.
+        ResultsLostError: when an object is not on the disk.
     """
     headers = [read_file_meta_info(path) for path in objects_of(delivery, ledger, store, destination)]
     return [Reference(str(one.MediaStorageSOPClassUID), str(one.MediaStorageSOPInstanceUID)) for one in headers]

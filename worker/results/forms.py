@@ -1,7 +1,6 @@
-"""Which form of an object a destination takes: an organ map as BINARY or as LABELMAP, and in which transfer syntax.
+"""Which form of an object a destination takes: a Segmentation as BINARY or as LABELMAP, and the report on it.
 
-A Segmentation may be there in both forms, and a report on either. They are objects of their own, with UIDs of their
-own; a destination gets the one or the other.
+Both forms may be made of one result. They are different objects with UIDs of their own; a destination gets one of them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,9 +17,9 @@ def label_map_wanted(routes: Iterable[Route], destinations: Iterable[Destination
 
 
 def in_form_for(destination: Destination, objects: Sequence[ResultObject]) -> list[ResultObject]:
-    """Of the objects that routes give to a destination those in the form that it takes, in their order.
+    """Returns those of the objects that are in the form that the destination takes, in their order.
 
-    It takes the BINARY form where there is no label map: segments that overlap have none.
+    A destination that asks for label maps gets the BINARY form where none was made: overlapping segments have none.
     """
     mapped = {one.kind for one in objects if one.form == "labelmap"} if destination.seg == "labelmap" else set()
     return [one for one in objects if (one.form == "labelmap") == (one.kind in mapped)]

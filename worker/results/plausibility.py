@@ -1,4 +1,8 @@
-"""Plausibility: what makes a result one to look at before it is used. Nothing here hides or stops it."""
+"""Plausibility: why a person should look at a result before it is used.
+
+Each reason is a sentence in the result (`review`) and in its objects. It hides nothing and stops nothing: only a
+protocol with `release: true` makes a result wait for a person.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -23,7 +27,10 @@ _AXES: Final = ("superior", "anterior", "right")
 
 
 def reviews(structures: Sequence[Structure], masks: Masks) -> Iterator[Review]:
-    """What each structure should be and is not, in the order of the structures."""
+    """Yields what is not as the protocol expects, structure by structure: unknown prompt, volume, side, edge.
+
+    `masks` (P, slices, rows, columns) are the finished masks in the order of `structures`.
+    """
     known = {one.label: one for one in structures}
     for place, one in enumerate(structures):
         if isinstance(one.made, Prompt):
@@ -39,9 +46,12 @@ def reviews(structures: Sequence[Structure], masks: Masks) -> Iterator[Review]:
 
 
 def grid_reviews(affine: Affine, spacing: Sequence[float], coarsest: Sequence[float] | None = None) -> Iterator[Review]:
-    """Whether the network's grid is far from what it knows: `affine` (4, 4) to LPS and `spacing` in mm, both (S, A, R).
+    """Yields why the network's grid is far from those it was trained on: turned too far, or too coarse or fine.
 
-    `coarsest` is the largest spacing that the model was trained on; None where it does not say.
+    Args:
+        affine: (4, 4), from indices (S, A, R) to LPS in mm.
+        spacing: of the axes (S, A, R), in mm.
+        coarsest: the largest spacing that the model was trained on, in mm; None where it does not say.
     """
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     upright = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])  # S, A, R in LPS
@@ -64,6 +74,7 @@ def grid_reviews(affine: Affine, spacing: Sequence[float], coarsest: Sequence[fl
 
 
 def _of_volume(one: Structure, prompt: Prompt) -> Iterator[Review]:
+    """Yields a reason if the volume is outside the expected range, or the structure was not found at all."""
     if prompt.expect.volume_ml is None:
         return
     least, most = prompt.expect.volume_ml
@@ -77,6 +88,7 @@ def _of_volume(one: Structure, prompt: Prompt) -> Iterator[Review]:
 
 
 def _of_side(one: Structure, prompt: Prompt, known: Mapping[str, Structure]) -> Iterator[Review]:
+    """Yields a reason if the centroid is not on the expected side of another structure's."""
     for side, name in (("left", prompt.expect.left_of), ("right", prompt.expect.right_of)):
         if name is None or one.extent is None:
             continue

@@ -1,4 +1,4 @@
-"""Masks out of a SEG that came back, on the voxels of the series that it was made from."""
+"""Reads the masks of a SEG that came back, on the voxels of the series that it was made from. The demo shows them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def masks_received(paths: Sequence[Path], series: ImageSeries) -> dict[str, Mask]:
-    """The masks bool (slices, rows, columns) of every SEG among the files, by segment label.
+    """Returns the masks bool (slices, rows, columns) of every SEG among the files, by segment label.
 
-    A frame belongs to the slice whose SOP Instance UID (and frame number) it refers to: nothing is decided by order.
+    A frame belongs to the slice whose SOP Instance UID (and frame number) it refers to, whatever the order of frames.
     """
     place = {(ref.sop_uid, ref.frame_number): index for index, ref in enumerate(series.references)}
     masks: dict[str, Mask] = {}

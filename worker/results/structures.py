@@ -1,6 +1,7 @@
-"""Structures of a result: what each prompt's mask becomes, and what is made of them.
+"""The structures of a result: the masks of the prompts after post-processing, those derived from them, and their names.
 
-A structure may need another one that is finished before: the one that it is cropped to, the ones that it is made of.
+A structure may need others that are finished before it: the one that it is cropped to, the ones that it is made of.
+Pure functions; masks are packed, and few are unpacked at one time.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -29,7 +30,7 @@ class StructureError(WorkerError):
 
 @dataclass(frozen=True)
 class Structure:
-    """One structure of a result."""
+    """One structure of a result: what it was made from, what it is called, and where it lies."""
 
     made: Prompt | Derived
     region: Region
@@ -37,7 +38,7 @@ class Structure:
 
     @property
     def label(self) -> str:
-        """The name people see."""
+        """The name that people see."""
         return label_of_made(self.made)
 
     @property
@@ -47,17 +48,19 @@ class Structure:
 
 
 def label_of_made(made: Prompt | Derived) -> str:
-    """The name people see."""
+    """Returns the name that people see of a prompt or derived structure."""
     return made.label if isinstance(made, Prompt) else made.name
 
 
 def finished(found: Masks, prompts: Sequence[Prompt], derived: Sequence[Derived], affine: Affine) -> Masks:
-    """The masks of the prompts (P, slices, rows, columns) after their finish, then those of the derived structures.
+    """Returns the masks of the prompts after post-processing, then those of the derived structures.
 
-    `affine` (4, 4) maps indices of the masks to LPS millimetres, the shear of a tilted gantry included.
+    Args:
+        found: the network's masks bool (P, slices, rows, columns), in the order of `prompts`.
+        affine: (4, 4), from indices of the masks to LPS in mm, with the shear of a tilted gantry.
 
     Raises:
-        StructureError: when a structure that is needed is not there, or needs itself.
+        StructureError: when a structure needs one that is not there, or itself by way of others.
     """
     made: list[Prompt | Derived] = [*prompts, *derived]
     places = {label_of_made(one): place for place, one in reversed(list(enumerate(made)))}
@@ -80,6 +83,7 @@ def finished(found: Masks, prompts: Sequence[Prompt], derived: Sequence[Derived]
 
 
 def _order(made: Sequence[Prompt | Derived], places: dict[str, int]) -> Iterable[int]:
+    """The places of the structures in an order in which each comes after those that it needs."""
     needs: dict[int, list[int]] = {}
     for place, one in enumerate(made):
         names = list(_needed(one))
@@ -95,6 +99,7 @@ def _order(made: Sequence[Prompt | Derived], places: dict[str, int]) -> Iterable
 
 
 def _needed(one: Prompt | Derived) -> Iterator[str]:
+    """Yields the names of the structures that one needs."""
     if isinstance(one, Derived):
         yield from (*one.union, *one.intersect, *one.subtract)
     elif one.finish.crop_to:
@@ -102,7 +107,7 @@ def _needed(one: Prompt | Derived) -> Iterator[str]:
 
 
 def _finished(mask: Mask, how: Finish, mask_of: Any, affine: Affine) -> Mask:
-    """The steps in the order in which `Finish` names them."""
+    """Applies the steps of `how` to a mask bool (slices, rows, columns), in the order of the fields of `Finish`."""
     if how.crop_to:
         mask = postprocess.crop_to(mask, mask_of(how.crop_to))
     if how.largest_component:
@@ -117,7 +122,7 @@ def _finished(mask: Mask, how: Finish, mask_of: Any, affine: Affine) -> Mask:
 
 
 def _combined(how: Derived, mask_of: Any, shape: tuple[int, ...], affine: Affine) -> Mask:
-    """The union, of it what lies in all of `intersect` and in none of `subtract`, then the margin."""
+    """The union of masks, inside all of `intersect` and outside all of `subtract`, then grown by the margin."""
     mask = np.zeros(shape, dtype=bool)
     for name in how.union:
         mask |= mask_of(name)
@@ -137,10 +142,12 @@ def structures_of(
     *,
     judged: bool = True,
 ) -> tuple[Structure, ...]:
-    """What each finished mask is and where it lies, in the order of `finished`.
+    """Returns the structure of each finished mask, in the order of `finished`.
 
-    `unlearnt`: the texts of prompts for what the model was not trained on. `judged`: whether the image is of the kind
-    that it was trained on.
+    Args:
+        masks: as `finished` gives them; `affine` maps their indices to LPS in mm.
+        unlearnt: the texts of prompts for what the model was not trained on; an empty mask means "not known" there.
+        judged: whether the image is of the kind that the model was trained on; else an empty mask is "not judged".
     """
     made: list[Prompt | Derived] = [*prompts, *derived]
     return tuple(
@@ -152,6 +159,7 @@ def structures_of(
 
 
 def _region_judged(made: Prompt | Derived, unlearnt: Collection[str], judged: bool) -> Region:
+    """The region of a structure, with what it means if its mask is empty."""
     unknown = isinstance(made, Prompt) and made.text in unlearnt
     return replace(region_of(made), empty_means="not known" if unknown else "not found" if judged else "not judged")
 
@@ -160,7 +168,7 @@ def _region_judged(made: Prompt | Derived, unlearnt: Collection[str], judged: bo
 
 
 def region_of(made: Prompt | Derived) -> Region:
-    """The region of a structure, under the name, code, colour and type that the protocol gives it."""
+    """Returns the region of a structure: from the table of regions, with what the protocol says of it instead."""
     region = _region_of_prompt(made) if isinstance(made, Prompt) else _region_of_derived(made)
     if made.tg263:
         region = replace(region, tg263=made.tg263, roi_name=made.tg263)
@@ -172,6 +180,7 @@ def region_of(made: Prompt | Derived) -> Region:
 
 
 def _region_of_prompt(prompt: Prompt) -> Region:
+    """The region of the prompt's text, with the protocol's name and code."""
     region = replace(region_for(prompt.text), sentence=prompt.sentence or "")
     if prompt.name is not None:
         region = replace(region, label=label_of(prompt.name))
@@ -187,14 +196,18 @@ def _concept(code: str, label: str) -> Code:
 
 @cache
 def _meanings() -> dict[str, str]:
-    """Of the several meanings that the dictionary has for some codes, the shortest."""
+    """The meaning of each SNOMED CT code in pydicom's dictionary; the shortest where it has several."""
     concepts = [getattr(codes.SCT, keyword) for keyword in dir(codes.SCT)]
     known = sorted((one for one in concepts if isinstance(one, Code)), key=lambda one: -len(one.meaning))
     return {one.value: one.meaning for one in known}
 
 
 def _region_of_derived(structure: Derived) -> Region:
-    """A union may be called by an organ's name; what is cut or grown is that organ no more; its code is generic."""
+    """The region of a derived structure.
+
+    A plain union may be coded as the organ that its name says. What is cut or grown is that organ no more, so its code
+    is generic, and only the colour is that of its name.
+    """
     plain = structure.union and not (structure.intersect or structure.subtract or structure.margin_mm)
     region = region_for(structure.name if plain else "")
     colour = region_for(structure.name).colour
@@ -204,7 +217,7 @@ def _region_of_derived(structure: Derived) -> Region:
 
 
 def how_made(structure: Derived) -> str:
-    """One phrase: of what a structure is made."""
+    """Returns one phrase on how a structure was made: "made of kidney and cyst, without tumour, margin +3 mm"."""
     parts = [" and ".join(structure.union)]
     parts += [f"inside {' and '.join(structure.intersect)}"] if structure.intersect else []
     parts += [f"without {' and '.join(structure.subtract)}"] if structure.subtract else []

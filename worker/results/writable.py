@@ -1,4 +1,4 @@
-"""Whether results can be written where a person wants them, asked before the minutes that they take."""
+"""Checks that results can be written where a person wants them, before the minutes that a segmentation takes."""
 
 import tempfile
 from pathlib import Path
@@ -12,7 +12,7 @@ def require_writable(folder: Path) -> None:
     """
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):  # permissions alone say nothing of a file system that is read-only
+        with tempfile.TemporaryFile(dir=there):  # tried, since permissions do not tell that a file system is read-only
             pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from None

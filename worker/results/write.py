@@ -1,4 +1,4 @@
-"""Masks to objects: what a job leaves in its results folder, and what the ledger keeps of it.
+"""Writes the results folder of a job: DICOM objects, masks as NIfTI, and `result.json`.
 
 ```
 results/<job>/seg.dcm           DICOM-SEG, one segment per structure that was found
@@ -43,9 +43,10 @@ _NAME_BYTES: Final = 200  # of UTF-8; file systems take 255, with the number and
 
 @dataclass(frozen=True)
 class Segmented:
-    """One series and its finished masks, in the series' own frames.
+    """One series and its finished masks, on the series' own frames.
 
-    masks: (P, slices, rows, columns), in the order of `structures`, slices as `series` orders them.
+    masks: bool (P, slices, rows, columns), in the order of `structures`, slices as `series` orders them.
+    seconds: by step of the pipeline.
     """
 
     series: ImageSeries
@@ -65,12 +66,15 @@ def write_outputs(
     name_length: int = 64,
     predecessors: Sequence[ObjectReference] = (),
 ) -> Result:
-    """Writes the outputs that the work asks for into `folder` and says what was found.
+    """Writes the outputs that the job asks for into `folder`; returns the result, which is there as `result.json`, too.
 
-    `label_map`: a destination wants label maps. `name_length`: most characters of names in structure sets.
-    `predecessors`: the objects of the result that this one replaces.
-    Returns the result, which also lies in the folder as `result.json`. A derived structure has as its prompt how it was
-    made; one that a person is to draw is neither found nor not found.
+    The folder must exist; in the node it is an unpublished one of the store. A derived structure has in the result how
+    it was made as its prompt; one that a person is to draw is in none of the lists.
+
+    Args:
+        label_map: whether a destination wants label maps.
+        name_length: the largest number of characters of a name in a structure set.
+        predecessors: the objects of the result that this one replaces.
     """
     regions, extents = [one.region for one in done.structures], [one.extent for one in done.structures]
     plan = ResultSet(
@@ -109,10 +113,12 @@ def write_outputs(
 
 
 def _labels(empty: Sequence[Structure], meaning: EmptyMask) -> tuple[str, ...]:
+    """The names of the empty structures with this meaning."""
     return tuple(one.label for one in empty if one.region.empty_means == meaning)
 
 
 def _facts(done: Segmented, spec: JobSpec, predecessors: Sequence[ObjectReference]) -> Provenance:
+    """What every object says of its making."""
     return Provenance(
         algorithm=Algorithm(
             done.model.name, done.model.version, done.model.digest, done.model.notice, done.model.identity
@@ -127,6 +133,7 @@ def _facts(done: Segmented, spec: JobSpec, predecessors: Sequence[ObjectReferenc
 
 
 def _listed(kind: OutputKind, one: ObjectReference) -> ResultObject:
+    """An object that was written, as the result lists it."""
     return ResultObject(
         kind=kind.output,
         form=kind.form,
@@ -138,17 +145,18 @@ def _listed(kind: OutputKind, one: ObjectReference) -> ResultObject:
 
 
 def objects_named(result: Result) -> tuple[ObjectReference, ...]:
-    """The objects of a result whose UIDs are known, for the result that replaces it."""
+    """Returns references to the objects of a result whose UIDs are known, for the result that replaces it."""
     return tuple(ObjectReference(one.sop_class_uid, one.sop_uid, one.series_uid) for one in result.named_objects())
 
 
 def _found(one: Structure, extent: Extent) -> Found:
+    """A structure that was found, as the result lists it, with its volume in ml."""
     sentence = getattr(one.made, "sentence", None)
     return Found(label=one.label, prompt=one.region.prompt, volume_ml=round(extent.volume_ml, 3), sentence=sentence)
 
 
 def _nifti(done: Segmented, folder: Path) -> list[Path]:
-    """One file per mask that is not empty, one mask at a time in memory."""
+    """Writes one NIfTI file per mask that is not empty; only one mask at a time is unpacked."""
     paths = []
     names = _file_names([one.label for one in done.structures])
     for name, packed in zip(names, done.masks.packed, strict=True):
@@ -159,12 +167,15 @@ def _nifti(done: Segmented, folder: Path) -> list[Path]:
 
 
 def mask_on_network(series: ImageSeries, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> highdicom.Volume:
-    """A mask bool (slices, rows, columns) as uint8 (S, A, R), on the grid that the network saw."""
+    """Returns a mask bool (slices, rows, columns) as uint8 (S, A, R), on the grid that the network saw."""
     return to_network(replace(series, volume=series.volume.with_array(mask.astype(np.uint8))))
 
 
 def _file_names(labels: Sequence[str]) -> list[str]:
-    """A name for each label, no two alike in any case of letters, each short enough for a file of any system."""
+    """A file name for each label, without ending: "Lung, left" becomes "Lung_left".
+
+    No two are alike even without regard to case, and each is short enough for any file system.
+    """
     names: list[str] = []
     taken: set[str] = set()
     for label in labels:
