@@ -77,7 +77,7 @@ def listed() -> dict[tuple[str, str], set[str]]:
 def test_the_loggers_have_the_names_that_this_test_looks_for() -> None:
     for package in ("worker", "dicom_node", "voxtell"):
         for path in (ROOT / package).rglob("*.py"):
-            for name in re.findall(r"^(\w+) = (?:structlog\.get_logger|logging\.getLogger)\(", path.read_text(), re.M):
+            for name in re.findall(r"^(\w+) = (?:get_logger|logging\.getLogger)\(", path.read_text(), re.M):
                 assert name in LOGGERS, path
 
 

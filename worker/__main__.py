@@ -11,7 +11,6 @@ load what only segmentation needs.
 import sys
 from typing import Annotated
 
-import structlog
 import typer
 from typer.exceptions import TyperException
 
@@ -113,7 +112,6 @@ def _options(
 def main() -> None:
     """Runs the command line and exits with its code; turns every error into one sentence on standard error."""
     debug = "--debug" in sys.argv
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for facts
     try:
         code = app(standalone_mode=False)
     except typer.Exit as end:

@@ -5,12 +5,15 @@ Files of certificates, tokens and passwords are read at each call, so that a ren
 
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dicom_node.scu.association import Peer
-from dicom_node.scu.stow import WebPeer
 from dicom_node.tls import client_context, server_context
 from worker.errors import SettingsError
 from worker.settings import Destination, Settings
+
+if TYPE_CHECKING:
+    from dicom_node.scu.stow import WebPeer
 
 
 def peer_of(destination: Destination, settings: Settings) -> Peer:
@@ -29,7 +32,7 @@ def peer_of(destination: Destination, settings: Settings) -> Peer:
     return Peer(destination.ae_title, destination.host, destination.port, tls)
 
 
-def web_peer_of(destination: Destination, settings: Settings) -> WebPeer | None:
+def web_peer_of(destination: Destination, settings: Settings) -> "WebPeer | None":
     """Returns how to reach a destination by DICOMweb, with token or password; None if it is a DICOM peer.
 
     Raises:
@@ -37,6 +40,8 @@ def web_peer_of(destination: Destination, settings: Settings) -> WebPeer | None:
     """
     if destination.url is None:
         return None
+    from dicom_node.scu.stow import WebPeer  # `echo` does without it
+
     return WebPeer(
         destination.url,
         token=_secret(destination.token_file),

@@ -17,6 +17,13 @@ from structlog.typing import EventDict
 
 from worker.settings import Settings
 
+if not structlog.is_configured():  # a command that is no role: its standard output is for facts
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+get_logger = structlog.get_logger
+"""The only way to a logger in `worker`, so that no line goes to standard output, and commands that log nothing import
+no structlog."""
+
 _extra_fields = structlog.stdlib.ExtraAdder()
 
 

@@ -25,8 +25,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from types import FrameType
 
-import structlog
-
 from dicom_node.commitment import Commitment
 from dicom_node.listener import Listener
 from dicom_node.scp.access import Access, Limits
@@ -36,6 +34,7 @@ from worker.destinations import listener_tls, peer_by_ae_title
 from worker.engines.devices import processes_for
 from worker.errors import BrokerError, WorkerError
 from worker.ledger import Ledger
+from worker.logs import get_logger
 from worker.maintenance.retention import Retention
 from worker.maintenance.storage_commitment import Commitments
 from worker.protocols import ship_protocols
@@ -46,7 +45,7 @@ from worker.reports.inbox import ReportInbox
 from worker.settings import Settings
 from worker.steps.intake import Intake
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 ROLES = ("listen", "segment-worker", "deliver-worker")
 # A role that ends within this time of the start has settings that cannot work. On a busy machine a role may need a

@@ -18,6 +18,7 @@ HEAVY = {
     "SimpleITK",
     "alembic",
     "celery",
+    "dicom_node.scu.stow",
     "dicomweb_client",
     "fastapi",
     "highdicom",
@@ -28,6 +29,8 @@ HEAVY = {
     "pynetdicom",
     "redis",
     "sqlalchemy",
+    "sqlalchemy.dialects.postgresql",
+    "structlog",
     "torch",
     "uvicorn",
     "voxtell",
@@ -39,12 +42,12 @@ from worker.__main__ import main
 try:
     main()
 finally:
-    print("loaded", *{name.split(".")[0] for name in sys.modules}, file=sys.stderr)
+    print("loaded", *sys.modules, file=sys.stderr)
 """
 
 
 def heavy_modules(home: Path, *words: str) -> tuple[int, set[str]]:
-    """The exit code of a command in a process of its own, and the heavy packages that it loaded."""
+    """The exit code of a command in a process of its own, and which of the heavy packages and modules it loaded."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VOXTELL_")}
     environment["VOXTELL_HOME"] = str(home)
     command = [sys.executable, "-c", RUN, *words]
@@ -63,6 +66,28 @@ def test_jobs_loads_the_database_alone(tmp_path: Path):
     Ledger(Settings(home=tmp_path).ledger_url).close()  # whose tables are up to date
     assert heavy_modules(tmp_path, "jobs") == (0, {"sqlalchemy"})
     assert heavy_modules(tmp_path, "jobs", "--json") == (0, {"sqlalchemy"})
+
+
+def test_imports_are_taken_off_the_garbage_collector_once(tmp_path: Path):
+    script = """
+import gc
+from worker.__main__ import COMMANDS
+freeze, calls = gc.freeze, []
+gc.freeze = lambda: calls.append(freeze())
+COMMANDS[0].load()
+COMMANDS[1].load()
+print(len(calls), gc.get_freeze_count(), gc.isenabled())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    calls, frozen, enabled = done.stdout.split()
+    assert (calls, enabled) == ("1", "True")
+    assert int(frozen) > 10_000
+
+
+def test_a_line_of_the_log_does_not_go_to_standard_output():
+    script = "from worker.logs import get_logger; get_logger().warning('said')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, "said" in done.stderr) == ("", True)
 
 
 def test_echo_loads_the_network_side_of_dicom_alone(tmp_path: Path):

@@ -3,6 +3,7 @@
 Listing the commands loads none of them. Importing them all would take seconds, and most commands need few modules.
 """
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class Declared:
 
     def load(self) -> Any:
         """Imports the module and returns the command or group."""
-        module = import_module(self.module)
+        with _without_collection():
+            module = import_module(self.module)
         command: Any
         found = getattr(module, self.attribute)
         if isinstance(found, typer.Typer):
@@ -44,6 +46,23 @@ class Declared:
     def listed(self) -> TyperCommand:
         """Returns a stand-in that has the name and help alone, for lists; imports nothing."""
         return TyperCommand(self.name, help=self.help)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Takes the garbage collector off an import: modules, classes and functions live as long as the process.
+
+    What there is at the end of the first import is never looked at again, at the end of the process neither
+    (`gc.freeze`). Later imports in the same process change nothing, since garbage may lie about by then.
+    """
+    first = not gc.get_freeze_count()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if first:
+            gc.freeze()
+        gc.enable()
 
 
 class Commands(dict[str, Any]):

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from worker.ledger.engine import for_reading, open_engine
 from worker.ledger.records import as_record
@@ -76,4 +76,8 @@ class Database:
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
     """Returns an INSERT in the dialect of the database, which has ON CONFLICT."""
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # brings asyncio and asyncpg's types, which SQLite does without
+
+    return postgresql.insert(table)

@@ -16,18 +16,17 @@ leaves a study aside, which the next round of any of them ends.
 import threading
 from collections.abc import Collection
 
-import structlog
-
 from dicom_node.errors import StoreError
 from dicom_node.removal import Clearing, PendingRemoval
 from dicom_node.store import Store
 from worker.ledger import Ledger
 from worker.ledger.clock import SLACK_SECONDS
 from worker.ledger.retention import RetentionNeed, RetentionStatus
+from worker.logs import get_logger
 from worker.reports.inbox import ReportInbox
 from worker.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 DAY = 24 * 3600.0
 ROUND_SECONDS = 60.0  # how often the disk is looked at

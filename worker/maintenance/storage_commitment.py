@@ -11,7 +11,6 @@ twice the wait, up to VOXTELL_MAX_COMMITMENT_REQUESTS times.
 import time
 from dataclasses import dataclass
 
-import structlog
 from pydicom.uid import generate_uid
 
 from dicom_node.commitment import CommitmentReport, request_commitment
@@ -20,11 +19,12 @@ from dicom_node.store import Store
 from worker.destinations import peer_of
 from worker.errors import WorkerError
 from worker.ledger import Delivery, Ledger
+from worker.logs import get_logger
 from worker.maintenance.retries import backoff
 from worker.results.for_destination import ResultsLostError, references_of
 from worker.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SAME_ASSOCIATION_SECONDS = 2.0  # how long an association is kept open for an answer that comes on it
 

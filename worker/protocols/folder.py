@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
-import structlog
-
 from worker.errors import ProtocolError
+from worker.logs import get_logger
 from worker.protocols.protocol import Protocol
 from worker.protocols.yaml_file import parse_protocol, protocol_files, read_protocol
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Stamp = tuple[int, int]
 """Time of the last change in ns, and size in bytes. A file with another stamp was edited."""

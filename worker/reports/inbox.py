@@ -20,7 +20,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-import structlog
 from pydicom import Dataset
 from pydicom.uid import (
     BasicTextSRStorage,
@@ -35,6 +34,7 @@ from dicom_node.storage.durable import fsync, write_new
 from voxtell.wording import wording_of
 from worker.job_spec import Prompt
 from worker.ledger import Ledger, Report
+from worker.logs import get_logger
 from worker.protocols.protocol import FromReport
 from worker.report_language import (
     ExtractedPrompt,
@@ -53,7 +53,7 @@ from worker.report_language.formats.read import report_links, report_text
 from worker.report_language.formats.report_file import MAX_BYTES
 from worker.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Source = Literal["dicom", "hl7", "http"]
 _NARRATIVE = frozenset(

@@ -12,8 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.scu.association import Timeouts
 from dicom_node.scu.query import find_series
@@ -21,11 +19,12 @@ from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from worker.destinations import peer_of
 from worker.ledger import Series
+from worker.logs import get_logger
 from worker.selection.completeness_proofs import promised, proof
 from worker.selection.study_volumes import readable
 from worker.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 ASKING = Timeouts(connect=3.0, association=5.0, response=10.0)  # seconds; short, since the intake waits meanwhile
 PAUSE_SECONDS = 60.0  # an archive that did not answer is not asked again for this long

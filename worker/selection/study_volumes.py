@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 
 import pydicom
-import structlog
 
 from dicom_node.errors import SeriesError, UnreadableError
 from dicom_node.images.frames import File, read_file
@@ -20,10 +19,11 @@ from dicom_node.ranking.facts import VolumeFacts, facts_of
 from dicom_node.series import Outline, outlines
 from worker.errors import WorkerError
 from worker.identity import digest_of
+from worker.logs import get_logger
 from worker.protocols import Candidate
 from worker.protocols.attributes import DAMAGE
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class FolderError(WorkerError):

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-import structlog
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
@@ -25,12 +24,13 @@ from dicom_node.errors import ListenerError
 from dicom_node.scp.access import Access
 from worker.destinations import listener_tls
 from worker.errors import SettingsError
+from worker.logs import get_logger
 from worker.servers.http_connection import HttpConnection
 from worker.servers.http_guard import HttpGuard, HttpLimits
 from worker.servers.http_problems import answer_with_problems
 from worker.settings import PREFIX, Settings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _START_SECONDS: Final = 10.0
 _STOP_SECONDS: Final = 10.0

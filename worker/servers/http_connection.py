@@ -8,13 +8,13 @@ import asyncio
 from typing import Any
 
 import h11
-import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from worker.logs import get_logger
 from worker.servers.http_guard import HttpLimits
 from worker.servers.http_problems import problem
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class HttpConnection(H11Protocol):

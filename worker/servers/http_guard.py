@@ -10,16 +10,16 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 from fastapi.responses import Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dicom_node.scp.access import Access
+from worker.logs import get_logger
 from worker.servers.http_problems import problem
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _SPARE_CONNECTIONS: Final = 8  # for those that ask nothing, such as checks of the port
 

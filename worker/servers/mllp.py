@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import hl7
-import structlog
 from hl7.mllp import InvalidBlockError, start_hl7_server
 
 from worker.errors import ReceiverError
+from worker.logs import get_logger
 from worker.report_language.errors import NotAReportError, ReportError
 from worker.report_language.formats.oru import header, is_retracted, oru_links
 from worker.report_language.formats.report_file import MAX_BYTES, decoded
@@ -24,7 +24,7 @@ from worker.report_language.formats.report_file import MAX_BYTES, decoded
 ACCEPTED, ERROR, REJECTED = "AA", "AE", "AR"  # HL7 table 0008: stored; try again; never send this again
 _STOP_SECONDS = 10.0
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class ReportReceiver:

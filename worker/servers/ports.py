@@ -6,11 +6,10 @@ Every HTTP route of the node is put on its port here.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import structlog
-
 from dicom_node.scp.sessions import Sessions
 from dicom_node.store import Store
 from worker.destinations import listener_tls
+from worker.logs import get_logger
 from worker.report_language.formats.report_file import MAX_BYTES
 from worker.reports.inbox import ReportInbox
 from worker.servers.http import serving, token_of
@@ -20,7 +19,7 @@ from worker.servers.reports import report_routes
 from worker.servers.stow import stow_routes
 from worker.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @contextmanager

@@ -7,17 +7,17 @@ large, 503 when it could not be kept and may be sent again. `study` and `accessi
 plain text needs one of them.
 """
 
-import structlog
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from worker.errors import LedgerError
+from worker.logs import get_logger
 from worker.report_language import ReportError, ReportTooLargeError
 from worker.reports.inbox import ReportInbox
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def report_routes(inbox: ReportInbox) -> APIRouter:

@@ -7,7 +7,6 @@ answers 200 when every instance is durable, 202 when some are, 409 when none is,
 instance; 400 and 415 for a request of another kind.
 """
 
-import structlog
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
@@ -20,8 +19,9 @@ from dicom_node.scp.stow import CALLING_AE, StowRequest
 from dicom_node.scp.web_parts import WebRequestError
 from dicom_node.store import Store
 from dicom_node.uids import is_uid
+from worker.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def stow_routes(store: Store, sessions: Sessions, *, ae_title: str, required_bytes: int) -> APIRouter:

@@ -28,6 +28,7 @@ from dicom_node.store import Store
 from worker.destinations import peer_of, web_peer_of
 from worker.errors import BrokerError, WorkerError
 from worker.ledger import Delivery, DeliveryState, Ledger
+from worker.logs import get_logger
 from worker.maintenance.leases import kept
 from worker.maintenance.locks import destination_lock
 from worker.maintenance.retries import backoff
@@ -36,7 +37,7 @@ from worker.queue.broker import COMMIT_TASK, DELIVER_TASK, Broker, celery_app
 from worker.results.for_destination import objects_of
 from worker.settings import Settings, load
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @shared_task(name=DELIVER_TASK)

@@ -25,8 +25,6 @@ import time
 from collections.abc import Callable, Set
 from functools import partial
 
-import structlog
-
 from dicom_node.errors import StoreError
 from dicom_node.removal import Clearing
 from dicom_node.scp.arrivals import Arrival, AssociationEnd
@@ -34,6 +32,7 @@ from dicom_node.store import Outcome, Store
 from dicom_node.uids import SeriesKey
 from worker.errors import BrokerError
 from worker.ledger import Ledger, Series, SeriesState
+from worker.logs import get_logger
 from worker.maintenance.leader_lock import Leadership
 from worker.protocols import watched
 from worker.queue.broker import Broker
@@ -42,7 +41,7 @@ from worker.selection.completeness import Fullness
 from worker.selection.select import Selection
 from worker.settings import Settings
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 ENQUEUED_PER_SWEEP = 1000  # segmentations; a queue that lost a large backlog is filled as the workers empty it
 NOTES_PER_QUIET_TIME = 4  # how often the ledger hears of a series that keeps arriving

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from dicom_node.errors import SeriesError
 from voxtell.wording import check_wording
 from worker.engines.loading import load_engine, settings_for
 from worker.errors import WorkerError
 from worker.job_spec import JobSpec, Output, Prompt
+from worker.logs import get_logger
 from worker.protocols import Match, Protocol, inactive, read_protocol
 from worker.protocols.preferences import Choose
 from worker.protocols.protocol import FromReport
@@ -29,7 +28,7 @@ from worker.selection.study_volumes import StudyVolume, studies_in
 from worker.settings import Settings
 from worker.steps.pipeline import segment
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 EVERYTHING = Protocol(
     name="command line", match=Match(), choose=Choose(never=()), report=FromReport(use=True), outputs=("seg",)

@@ -31,6 +31,7 @@ from worker.engines.loading import engine_key, load_with_device_lock, settings_f
 from worker.errors import BrokerError, WorkerError
 from worker.job_spec import JobSpec
 from worker.ledger import Job, Ledger
+from worker.logs import get_logger
 from worker.maintenance.leases import kept
 from worker.maintenance.retries import backoff
 from worker.queue.broker import SEGMENT_TASK, TIME_LIMIT_GRACE_SECONDS, Broker, celery_app
@@ -39,7 +40,7 @@ from worker.results.write import objects_named, write_outputs
 from worker.settings import Settings, load
 from worker.steps.pipeline import segment
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 leave_process = os._exit
