@@ -1,7 +1,8 @@
-"""`demo`: a CT goes through all of the node, over real associations, and what comes back to a PACS is shown.
+"""`demo`: sends a CT through a whole node over real associations, and shows what comes back to a PACS.
 
-Nothing is short-circuited: the study is sent by C-STORE to a node that runs as its own processes with its embedded
-defaults, and the results are read from what the demo's PACS (a storage SCP with its own folder) received.
+Nothing is short-circuited. The study is sent by C-STORE to a node that runs as processes of its own with its embedded
+defaults; the results are read from what the demo's PACS received, which is a storage SCP in this process with a folder
+of its own. The node ends with the demo; the three folders stay, and the next demo in the same place replaces them.
 """
 
 import os
@@ -61,7 +62,7 @@ class DemoError(WorkerError):
 
 @dataclass(frozen=True)
 class Shown:
-    """One line of the demo's table."""
+    """One line of the demo's table: a structure, its volume, and its agreement with a known contour."""
 
     label: str
     volume_ml: float
@@ -77,10 +78,10 @@ class Demo:
         self._started = time.perf_counter()
 
     def run(self) -> None:
-        """Everything, step by step.
+        """Runs the demo step by step, and prints a line for each.
 
         Raises:
-            DemoError: when a step failed; says which and where the node's log is.
+            DemoError: when a step fails; says which, and where the node's log is.
         """
         self._clean()
         study = self._step("study", self._prepare)
@@ -98,12 +99,13 @@ class Demo:
         self._show(study, job, received)
 
     def _clean(self) -> None:
-        """Only what an earlier demo wrote: these three folders of its own."""
+        """Removes what an earlier demo wrote: its three folders, and nothing else."""
         for name in ("study", "node", "pacs"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def _prepare(self) -> tuple[DemoStudy, str]:
+        """The study to send, and a phrase on what it is: the phantom, a NIfTI CT, or a folder of DICOM files."""
         if self._study is None:
             study = phantom_study(self._folder / "study")
             return study, f"built-in head and neck phantom, {len(study.paths)} slices"
@@ -114,6 +116,7 @@ class Demo:
         return DemoStudy(paths, {}), f"{self._study}, {len(paths)} files"
 
     def _configure(self) -> None:
+        """Writes the node's one protocol: every CT, MR and PET series, with the demo's prompts."""
         protocol = {
             "name": "demo",
             "match": {"Modality": {"regex": "^(CT|MR|PT)$"}, "Instances": {"min": 1}},
@@ -125,7 +128,7 @@ class Demo:
 
     @contextmanager
     def _node(self, port: int, pacs_port: int) -> Iterator[subprocess.Popen[bytes]]:
-        """`voxtell-dicom up` with its defaults, but for the home, the port and the PACS."""
+        """Runs `voxtell-dicom up` until the block ends, with its defaults but for home, port, PACS and quiet time."""
         destination = f'[{{"name": "demo-pacs", "ae_title": "{PACS_AE}", "host": "127.0.0.1", "port": {pacs_port}}}]'
         settings = {
             "VOXTELL_HOME": str(self._folder.resolve() / "node"),
@@ -144,6 +147,7 @@ class Demo:
                 node.wait()
 
     def _await_node(self, node: subprocess.Popen[bytes], port: int) -> tuple[None, str]:
+        """Waits until the node answers a C-ECHO, for three minutes at most."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             self._require_alive(node)
@@ -157,6 +161,7 @@ class Demo:
                 return None, f"{NODE_AE} on 127.0.0.1:{port} answers C-ECHO"
 
     def _send(self, study: DemoStudy, port: int) -> tuple[None, str]:
+        """Sends the study; images that the node refuses are only printed, unless it refuses all of them."""
         outcomes = send(study.paths, Peer(NODE_AE, "127.0.0.1", port), calling_ae=MODALITY_AE)
         refused = [outcome for outcome in outcomes if outcome.result == "failed"]
         if len(refused) == len(outcomes):
@@ -166,7 +171,7 @@ class Demo:
         return None, f"{len(outcomes) - len(refused)} images by C-STORE, each acknowledged after its fsync"
 
     def _await_job(self, node: subprocess.Popen[bytes]) -> tuple[Job, str]:
-        """Waits until every job of the study has ended; the first that found a volume is shown."""
+        """Waits until every job of the study has ended; returns the one that found most structures."""
         ledger = Ledger(f"sqlite:///{self._folder / 'node' / 'ledger.sqlite'}")
         seen: dict[str, JobState] = {}
         with self._console.status("waiting for the series to be complete") as status:
@@ -200,12 +205,14 @@ class Demo:
         return best, f"by {model}job {best.id}, network {result.seconds['network']:.1f} s"
 
     def _received(self, job: Job) -> tuple[list[Path], str]:
+        """The files that have come back to the PACS."""
         files = [stored.path for stored in Store(self._folder / "pacs").walk()]
         if not files and _result(job).found:
             raise DemoError(f"nothing came back to the PACS; the node's log is {self._log}")
         return files, "\n".join(str(path) for path in files) or "nothing was found, so nothing was sent"
 
     def _show(self, study: DemoStudy, job: Job, received: list[Path]) -> None:
+        """Prints volumes and Dice of what came back, and draws the picture."""
         series = read_series(_of_series(study.paths, job.series_uid))
         masks = masks_received(received, series)
         for row in shown(self._prompts, masks, study.truth_on(series.volume), series.volume):
@@ -226,12 +233,13 @@ class Demo:
         return self._folder / "node.log"
 
     def _require_alive(self, node: subprocess.Popen[bytes]) -> None:
+        """Raises DemoError, with the last line of the node's log, when the node has ended."""
         if node.poll() is not None:
             words = self._log.read_text(errors="replace").strip().splitlines()
             raise DemoError(f"the node ended (exit code {node.returncode}): {words[-1] if words else 'no words'}")
 
     def _step(self, name: str, work: Callable[[], tuple[Value, str]]) -> Value:
-        """Runs a step and prints one line: what, with which outcome, in which time."""
+        """Runs a step and prints one line: its name, its outcome, its seconds."""
         started = time.perf_counter()
         with self._console.status(name):
             value, words = work()
@@ -243,7 +251,11 @@ class Demo:
 def shown(
     labels: Sequence[str], masks: Mapping[str, Mask], truth: Mapping[str, Mask], grid: highdicom.Volume
 ) -> list[Shown]:
-    """Volume and Dice of each structure asked for; masks and truth bool, on the voxels of `grid`."""
+    """Returns volume and Dice of each structure asked for.
+
+    `masks` and `truth` are bool (slices, rows, columns) on the voxels of `grid`. A structure that was not found has
+    volume 0; one without a known contour has no Dice.
+    """
     voxel_ml = float(np.prod(grid.spacing)) / 1000.0
     rows = []
     for label in labels:
@@ -257,27 +269,34 @@ def shown(
 
 
 def _result(job: Job) -> Result:
-    """The result of a job that has come to one."""
+    """The result of a job.
+
+    Raises:
+        DemoError: when the job has none.
+    """
     if job.result is None:
         raise DemoError(f"job {job.id} is {job.state} and has no result")
     return job.result
 
 
 def _picture(series: ImageSeries, masks: Mapping[str, Mask], path: Path) -> None:
+    """Writes a PNG of three planes with the contours of the masks."""
     packed = Masks(PackedMask.of(mask) for mask in masks.values())
     Image.fromarray(drawn(series, packed, list(masks), [region_for(label).colour for label in masks])).save(path)
 
 
 def _of_series(paths: Sequence[Path], series_uid: str) -> list[Path]:
+    """The files that belong to one series."""
     readable, headers = read_headers(paths)
     return [p for p, h in zip(readable, headers, strict=True) if str(h.get("SeriesInstanceUID")) == series_uid]
 
 
 def _free_port() -> int:
+    """A TCP port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _ignore(_arrival: object) -> None:
-    """The demo's PACS only keeps what it is sent."""
+    """Does nothing: the demo's PACS only keeps what it is sent."""

@@ -1,4 +1,4 @@
-"""CT series for the demo, with what is known to be in them: the built-in phantom, or a NIfTI CT with its contours."""
+"""CT series for the demo, with the contours that are known of them: the built-in phantom, or a NIfTI CT."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ OPENKBP_LABELS = {
     "larynx": 6,
     "mandible": 7,
 }
-"""Values of `*_oar.nii.gz` beside a `*_ct.nii.gz`."""
+"""The value of each structure in a `*_oar.nii.gz` beside a `*_ct.nii.gz`, as the OpenKBP data set has them."""
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
 class DemoStudy:
-    """A series on disk and the contours that are known, as volumes with their own geometry."""
+    """A series on the disk, and the contours that are known, as volumes bool with their own geometry in LPS."""
 
     paths: tuple[Path, ...]
     truth: Mapping[str, highdicom.Volume]
 
     def truth_on(self, grid: highdicom.Volume) -> dict[str, Mask]:
-        """The known contours on the voxels of `grid`, which is the same grid in another axis order."""
+        """Returns the known contours bool on the voxels of `grid`, which is the same grid in another axis order."""
         return {
             name: np.asarray(
                 highdicom.Volume(known.array, known.affine, "PATIENT").match_geometry(_without_frame(grid)).array, bool
@@ -43,7 +43,7 @@ class DemoStudy:
 
 
 def phantom_study(folder: Path, seed: int = 0) -> DemoStudy:
-    """The built-in head and neck phantom as a CT series."""
+    """Writes the built-in head and neck phantom as a CT series into `folder`; all its contours are known."""
     from voxtell.phantom import head_and_neck
 
     phantom = head_and_neck(seed)
@@ -57,10 +57,11 @@ def phantom_study(folder: Path, seed: int = 0) -> DemoStudy:
 
 
 def study_from_nifti(path: Path, folder: Path) -> DemoStudy:
-    """A NIfTI CT as a series; contours are known if `*_oar.nii.gz` lies beside `*_ct.nii.gz`.
+    """Writes a NIfTI CT as a series into `folder`; contours are known if `*_oar.nii.gz` lies beside `*_ct.nii.gz`.
 
     Raises:
-        FileError, SeriesError: when the image cannot be read, or be a DICOM series (see `series_from_nifti`).
+        FileError: when the image or its contours cannot be read.
+        SeriesError: when a DICOM series cannot hold the image (see `series_from_nifti`).
     """
     subject = Subject(patient_id="", patient_name="", study_description="", body_part="HEADNECK")
     paths = series_from_nifti(path, folder, subject)
@@ -77,4 +78,5 @@ def study_from_nifti(path: Path, folder: Path) -> DemoStudy:
 
 
 def _without_frame(grid: highdicom.Volume) -> highdicom.VolumeGeometry:
+    """The geometry without its Frame of Reference UID, which the known contours do not have."""
     return highdicom.VolumeGeometry(grid.affine, grid.spatial_shape, "PATIENT")

@@ -75,7 +75,7 @@ class Reported:
 
 
 class ReportInbox:
-    """The reports of one node.
+    """The reports of one node. One object may be shared by threads, and several processes may use one folder.
 
     `accession_fields` are the fields of an ORU that may hold the accession number, the surest first; `language` is that
     of the reports, None: English.
@@ -143,7 +143,10 @@ class ReportInbox:
         return entered
 
     def _enter(self, report_id: str, links: ReportLinks, source: Source) -> bool:
-        """Whether the report is new; then the protocols are asked again about its studies that are here."""
+        """Enters a report into the ledger; returns whether it is new.
+
+        Then the series of its studies become RECEIVING, so that the protocols are asked about them again.
+        """
         new = self._ledger.reports.arrived(
             report_id, study_uid=links.study_uid, accession=links.accession, source=source, path=report_id
         )
@@ -188,6 +191,11 @@ class ReportInbox:
         fsync(self.folder)
 
     def _links(self, content: bytes, study_uid: str, accession: str) -> ReportLinks:
+        """The links of a report, where what its sender said beside it wins.
+
+        Raises:
+            NotAReportError: when there is no link, or one that is too long for the ledger.
+        """
         found = report_links(content, self._accession_fields)
         links = replace(
             found, study_uid=study_uid.strip() or found.study_uid, accession=normalised(accession) or found.accession
@@ -199,6 +207,7 @@ class ReportInbox:
         return links
 
     def _keep(self, content: bytes, report_id: str) -> None:
+        """Puts the bytes on the disk, durably and under their final name only when they are complete."""
         final = self.folder / report_id
         if not final.exists():
             unfinished = self.folder / f".{report_id}.{uuid.uuid4().hex}"
@@ -219,6 +228,7 @@ class ReportInbox:
             return ""
 
     def _waiting(self, options: FromReport, study_uid: str) -> Reported:
+        """The answer without a report: until when to wait for one, or that none has come."""
         last = self._ledger.studies.last_image_at(study_uid)
         until = (last or 0.0) + options.wait_minutes * 60
         if last is None or until <= self._ledger.clock.now():
@@ -250,7 +260,7 @@ def reported_by(text: str, options: FromReport, language: ReportLanguage) -> Rep
 
 
 def drawable(found: ReportPrompts) -> ReportPrompts:
-    """The same, with the prompts left out that say more than what is to be drawn ("nodule in the contralateral lung").
+    """Leaves out the prompts that say more than what is to be drawn ("nodule in the contralateral lung").
 
     The reason is the kind of wording: relative, exception, denial, margin or combination.
     """
@@ -267,9 +277,11 @@ def is_narrative(header: Dataset) -> bool:
 
 
 def _prompt(phrase: ExtractedPrompt) -> Prompt:
-    """A phrase too long for a label (VR LO) gets a name that begins with the side, so that no cut removes it.
+    """Makes a prompt of a phrase of the report.
 
-    The sentence is on one line: line breaks differ between copies of a report, and it is part of the job's identity.
+    A phrase that is too long for a label (VR LO) gets a name that begins with the side, so that no cut removes the
+    side. The sentence is put on one line: it is part of the job's identity, and copies of a report differ in their line
+    breaks.
     """
     words = (phrase.side, phrase.finding, phrase.site)
     name = (
@@ -279,12 +291,13 @@ def _prompt(phrase: ExtractedPrompt) -> Prompt:
 
 
 def _current(texts: Sequence[str], addenda: tuple[str, ...]) -> Sequence[str]:
-    """The newest report and the addenda that came after it; a report sent again as a whole replaces the older."""
+    """The newest whole report and the addenda that came after it: ["A", "Addendum: x", "B"] becomes ["B"]."""
     whole = [i for i, text in enumerate(texts) if not text.lstrip(" \n*-=").casefold().startswith(addenda)]
     return texts[whole[-1] :] if whole else texts
 
 
 def _line(prompts: int, left_out: Sequence[LeftOut]) -> str:
+    """One line on a report without its words: "1 prompt from the report; left out: 1 negated"."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(one.reason for one in left_out).items())
     named = f"{prompts} prompt{'' if prompts == 1 else 's'} from the report"
     return f"{named}; left out: {reasons}" if reasons else named

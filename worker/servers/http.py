@@ -1,11 +1,16 @@
-"""The one HTTP front of the node: whatever is served over HTTP stands behind it.
+"""The one HTTP front of the node: whatever the node serves over HTTP stands behind it.
 
-It checks the bearer token and the client's address, limits bytes, time, requests and connections, speaks TLS, answers
-errors with problem details and writes the access log (`http_guard`, `http_connection`, `http_problems`). A route does
-none of that: it is a FastAPI router or any ASGI application, raises `HTTPException(status, "one sentence")`, and is put
-on a port in `worker.servers.ports`.
+```
+client -> http_connection   time limits, number of connections, TLS (uvicorn)
+       -> http_guard        address, token, number of requests, bytes; one log line per request
+       -> the route         a FastAPI router, or any ASGI application
+       <- http_problems     every error as problem details (RFC 9457)
+```
 
-Each port has a thread with an asyncio loop; routes that block must do so in `run_in_threadpool`.
+A route does none of this: it raises `HTTPException(status, "one sentence")` for what it refuses, and is put on a port
+in `worker.servers.ports`.
+
+Each port has a thread with an asyncio loop. Routes that block do so in `run_in_threadpool`.
 """
 
 import contextlib
@@ -41,13 +46,20 @@ _LAST_ANSWERS_SECONDS: Final = 5  # within _STOP_SECONDS: for requests that are 
 def serving(
     routes: Mapping[str, APIRouter | ASGIApp], settings: Settings, *, port: int, token: str, limits: HttpLimits
 ) -> Iterator[int]:
-    """Serves routes on a port of their own until the block ends; yields the port (another than `port` if that is 0).
+    """Serves routes on a port of their own until the block ends; yields the port, which is a free one if `port` is 0.
 
-    Address, TLS, port sharing and allowed addresses are those of the settings.
+    Address, TLS, port sharing and allowed addresses are those of the settings. At the end requests that are being
+    answered have five seconds.
+
+    Args:
+        routes: by name; the name of an application that is no router is its path.
+        token: the bearer token that every request must give.
+        limits: what the port lends to its clients.
 
     Raises:
-        ListenerError: when the port cannot be used. SettingsError: an allowed address is none. TlsError: a certificate
-        cannot be used.
+        ListenerError: when the port cannot be used.
+        SettingsError: when an allowed address is not an address or network.
+        TlsError: when a certificate cannot be used.
     """
     server = uvicorn.Server(_config(front(routes, settings, token=token, limits=limits), settings, limits))
     with _listening(settings.host, port, shared=settings.share_port or settings.listeners > 1) as listening:
@@ -72,10 +84,10 @@ def serving(
 def front(
     routes: Mapping[str, APIRouter | ASGIApp], settings: Settings, *, token: str, limits: HttpLimits
 ) -> HttpGuard:
-    """The ASGI application of a port: a router brings its own paths, another application lies below `/NAME`.
+    """Makes the ASGI application of a port: a router brings its own paths, another application lies below `/NAME`.
 
     Raises:
-        SettingsError: when an allowed address is none.
+        SettingsError: when an allowed address is not an address or network.
     """
     api = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     answer_with_problems(api)
@@ -93,10 +105,10 @@ def front(
 
 
 def token_of(settings: Settings, setting: str, what: str) -> str:
-    """The bearer token in the file that a setting names; `what` is what the port takes, for the sentence.
+    """Reads the bearer token from the file that a setting names; `what` says in the error what the port is for.
 
     Raises:
-        SettingsError: when there is no file, it cannot be read, or it is empty.
+        SettingsError: when no file is named, it cannot be read, or it is empty.
     """
     path: Path | None = getattr(settings, setting)
     variable = PREFIX + setting.upper()
@@ -110,6 +122,7 @@ def token_of(settings: Settings, setting: str, what: str) -> str:
 
 
 def _config(application: HttpGuard, settings: Settings, limits: HttpLimits) -> uvicorn.Config:
+    """uvicorn's configuration: no logs of its own, no trust in proxy headers, our connection class."""
     tls = listener_tls(settings)
     return uvicorn.Config(
         application,
@@ -130,6 +143,7 @@ def _config(application: HttpGuard, settings: Settings, limits: HttpLimits) -> u
 
 
 def _listening(host: str, port: int, *, shared: bool) -> socket.socket:
+    """Opens the listening socket; `shared` lets several processes listen on one port (SO_REUSEPORT)."""
     try:
         return socket.create_server((host, port), reuse_port=shared)
     except OSError as error:

@@ -1,7 +1,8 @@
 """One HTTP connection: uvicorn's protocol with the time limits that it lacks, and its refusals as problem details.
 
-uvicorn itself waits for ever for the header of a request and for a client that does not read its answer, and takes any
-number of connections. All methods run in the loop of the port's thread.
+uvicorn waits without limit for the header of a request and for a client that does not read its answer, and accepts any
+number of connections; a few slow clients could then hold the port. Requests themselves are judged in `http_guard`. All
+methods run in the loop of the port's thread.
 """
 
 import asyncio
@@ -18,13 +19,13 @@ log = get_logger(__name__)
 
 
 class HttpConnection(H11Protocol):
-    """Closes a connection too many, one without a request in time, and one whose client does not read."""
+    """Closes connections beyond the limit, those without a request in time, and those whose client does not read."""
 
     limits = HttpLimits()  # `of` makes a class with those of a port; uvicorn makes the instances
 
     @classmethod
     def of(cls, limits: HttpLimits) -> "type[HttpConnection]":
-        """The class for a port with these limits."""
+        """Returns a connection class with the limits of a port."""
         return type(cls.__name__, (cls,), {"limits": limits})
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -33,7 +34,7 @@ class HttpConnection(H11Protocol):
         self._until_read: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Refuse one connection too many; else begin to wait for its first request."""
+        """Refuses a connection beyond the limit (503); otherwise begins to wait for its first request."""
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections:
             self._refuse(503, f"{len(self.connections) - 1} connections are open; try again later")
@@ -41,51 +42,53 @@ class HttpConnection(H11Protocol):
         self._wait_for_a_request()
 
     def data_received(self, data: bytes) -> None:
-        """Take the next bytes of a header or a body."""
+        """Takes the next bytes of a header or body."""
         super().data_received(data)
         self._wait_for_a_request()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request; the rest of a body that nobody wants is read away meanwhile."""
+        """Waits for the next request; the rest of a body that no route has read is discarded."""
         super().on_response_complete()
         self._wait_for_a_request()
 
     def pause_writing(self) -> None:
-        """The client does not read: give it some time."""
+        """Starts the clock for a client that does not read its answer."""
         super().pause_writing()
         self._until_read = self.loop.call_later(self.limits.idle_seconds, self._does_not_read)
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Stops that clock: the client reads again."""
         super().resume_writing()
         self._until_read = _cancelled(self._until_read)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is over."""
+        """Stops the clocks of a connection that has ended."""
         self._until_request = _cancelled(self._until_request)
         self._until_read = _cancelled(self._until_read)
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, or has too long a header."""
+        """Answers what is not HTTP, or has too long a header (400)."""
         self._refuse(400, f"{msg} It must be HTTP/1.1 with at most {self.limits.header_bytes} bytes of header.")
 
     def _wait_for_a_request(self) -> None:
-        """Run the clock while no request is being answered; bytes that trickle do not set it back."""
+        """Runs the clock while no request is being answered. Bytes that trickle in do not set it back."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._until_request = _cancelled(self._until_request)
         elif self._until_request is None and not self.transport.is_closing():
             self._until_request = self.loop.call_later(self.limits.header_seconds, self._no_request_in_time)
 
     def _no_request_in_time(self) -> None:
+        """Refuses a connection whose request has not come (408)."""
         self._refuse(408, f"no request came within {self.limits.header_seconds:g} s; send it again")
 
     def _does_not_read(self) -> None:
+        """Drops the connection of a client that does not read."""
         self._log_closed("the answer was not read")
         self.transport.abort()
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer if no answer has begun, and close."""
+        """Answers, if no answer has begun yet, and closes the connection."""
         self._log_closed(detail)
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             answer = problem(status, detail, {"Connection": "close"})
@@ -99,7 +102,7 @@ class HttpConnection(H11Protocol):
 
 
 def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
-    """Stop a timer; returns what stands for no timer."""
+    """Stops a timer; returns None, which stands for no timer."""
     if timer is not None:
         timer.cancel()
     return None

@@ -1,6 +1,15 @@
-"""Who may ask, how much and for how long: judged for every HTTP request before its route sees it, and logged after it.
+"""The guard of an HTTP port: judges every request before its route sees it, and logs it afterwards.
 
-One `HttpGuard` stands before all routes of a port; it runs in the asyncio loop of that port's thread.
+| refused | status |
+|---|---|
+| address not among VOXTELL_ALLOWED_ADDRESSES | 403 |
+| token missing or wrong | 401 |
+| body longer than the port's limit, announced or sent | 413 |
+| too many requests at one time | 503, with Retry-After |
+| no byte of the body for `idle_seconds` | 408 |
+
+One `HttpGuard` stands before all routes of a port. It runs in the asyncio loop of that port's thread, so its counters
+need no lock.
 """
 
 import asyncio
@@ -26,7 +35,7 @@ _SPARE_CONNECTIONS: Final = 8  # for those that ask nothing, such as checks of t
 
 @dataclass(frozen=True)
 class HttpLimits:
-    """What one HTTP port lends to its clients."""
+    """The limits of one HTTP port, which keep clients from taking its memory, threads and connections."""
 
     requests: int = 16  # answered at one time; more are answered 503
     body_bytes: int | None = None  # longest body; None where the route bounds what it keeps
@@ -37,7 +46,7 @@ class HttpLimits:
 
     @property
     def connections(self) -> int:
-        """Connections at one time; twice the requests, since it takes one to refuse a request in words."""
+        """The most connections at one time: twice the requests, since refusing one in words takes a connection, too."""
         return 2 * self.requests + _SPARE_CONNECTIONS
 
 
@@ -49,7 +58,7 @@ class HttpGuard:
         self._answering = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
+        """Answers one request, or refuses it, and writes its line of the log."""
         if scope["type"] != "http":
             return  # neither websockets nor a lifespan: uvicorn is told so, too
         exchange = _Exchange(receive, send, self._limits)
@@ -64,6 +73,7 @@ class HttpGuard:
             _tell(scope, exchange, time.monotonic() - started, sys.exception())
 
     async def _answer(self, scope: Scope, exchange: "_Exchange") -> None:
+        """Passes a request on to its route, and counts it meanwhile."""
         self._answering += 1
         try:
             await self._app(scope, exchange.receive, exchange.send)
@@ -71,7 +81,7 @@ class HttpGuard:
             self._answering -= 1
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """The answer to a request that no route is to see."""
+        """The answer to a request that no route is to see; None for one that may pass. Reads the header alone."""
         headers = Headers(scope=scope)
         longest = self._limits.body_bytes
         if not self._allows_address(scope):
@@ -87,17 +97,18 @@ class HttpGuard:
         return None
 
     def _allows_address(self, scope: Scope) -> bool:
-        """The rule of the DICOM listener; a client that is already gone has no address."""
+        """Whether the address may send, by the rule of the DICOM listener; a client that is already gone has none."""
         client = scope.get("client")
         return self._access.allows(client[0]) if client else not self._access.networks
 
     def _has_token(self, headers: Headers) -> bool:
+        """Whether the request bears the token; compared in constant time."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
         return secrets.compare_digest(given.strip().encode(), self._token) and scheme.lower() == "bearer"
 
 
 class _Exchange:
-    """The messages of one request with the limits kept, and what the log tells about them."""
+    """The messages of one request and its answer: keeps the limits, and remembers what the log says of it."""
 
     def __init__(self, receive: Receive, send: Send, limits: HttpLimits) -> None:
         self._receive, self._send, self._limits = receive, send, limits
@@ -107,7 +118,11 @@ class _Exchange:
         self.cut_off = False  # the client left before it had its answer
 
     async def receive(self) -> Message:
-        """The next part of the body; HTTPException when it is too long or does not come."""
+        """Returns the next part of the body.
+
+        Raises:
+            HTTPException: when the body is too long (413), or no byte of it comes in time (408).
+        """
         if self._all_here:
             return await self._receive()  # waits for the client to leave, which may take its time
         try:
@@ -121,7 +136,7 @@ class _Exchange:
         self.received_bytes += len(message.get("body", b""))
         longest = self._limits.body_bytes
         if longest is not None and self.received_bytes > longest:
-            # By ourselves: FastAPI's max_body_size answers in plain text where Content-Length says it beforehand.
+            # Not by FastAPI's max_body_size, which answers in plain text where Content-Length announces the length.
             raise HTTPException(413, _longest(longest))
         return message
 
@@ -133,20 +148,23 @@ class _Exchange:
 
 
 def _announced_bytes(headers: Headers) -> int:
+    """The length of the body by its Content-Length; 0 where that is missing or no number."""
     length = headers.get("content-length", "")
     return int(length) if length.isdecimal() else 0
 
 
 def _too_large(longest: int) -> Response:
+    """The answer to a body that is announced as too long."""
     return problem(413, _longest(longest))
 
 
 def _longest(longest: int) -> str:
+    """The sentence for a body that is too long."""
     return f"the body is longer than {longest} bytes, and at most these are read; send less in one request"
 
 
 def _tell(scope: Scope, exchange: _Exchange, seconds: float, error: BaseException | None) -> None:
-    """Writes the line of the log. It has the route and not the path or query, which may name a patient."""
+    """Writes the line of the log. It names the route, never the path or query, which may identify a patient."""
     client = scope.get("client")
     facts = {
         "method": scope["method"],

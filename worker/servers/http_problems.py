@@ -1,4 +1,7 @@
-"""Error answers over HTTP: problem details (RFC 9457) with one sentence for people in `detail`."""
+"""Error answers over HTTP: problem details (RFC 9457) with one sentence for people in `detail`.
+
+{"type": "about:blank", "title": "Unauthorized", "status": 401, "detail": "the token is missing or wrong; ..."}
+"""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -19,19 +22,20 @@ _SENTENCES: Final = {
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An error answer. Its type is `about:blank`: the status says all that a program has to know."""
+    """Makes an error answer. Its type is `about:blank`, since the status says all that a program has to know."""
     content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     return JSONResponse(content, status, headers, media_type=MEDIA_TYPE)
 
 
 def answer_with_problems(api: FastAPI) -> None:
-    """Makes an application answer every error with problem details, also those that its routes do not expect."""
+    """Makes an application answer every error with problem details, unexpected ones included (500)."""
     api.add_exception_handler(HTTPException, _refused)
     api.add_exception_handler(RequestValidationError, _not_valid)
     api.add_exception_handler(Exception, _failed)
 
 
 def _refused(_request: Request, error: Exception) -> JSONResponse:
+    """The answer to an HTTPException, with a sentence of ours where Starlette gives only the phrase of the status."""
     assert isinstance(error, HTTPException)
     without_sentence = error.detail == HTTPStatus(error.status_code).phrase
     detail = _SENTENCES.get(error.status_code, error.detail) if without_sentence else error.detail
@@ -39,10 +43,12 @@ def _refused(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _not_valid(_request: Request, error: Exception) -> JSONResponse:
+    """The answer to parameters that FastAPI does not accept (422); names each of them."""
     assert isinstance(error, RequestValidationError)
     found = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
     return problem(422, "; ".join(found))
 
 
 def _failed(_request: Request, _error: Exception) -> JSONResponse:
+    """The answer to an unexpected error, which the guard logs; it tells the client nothing of it."""
     return problem(500, "the request failed in this node; its log says why (http_request_failed)")

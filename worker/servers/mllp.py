@@ -1,8 +1,12 @@
 """Receives reports as HL7 v2 result messages over MLLP (HL7 v2.5.1 Implementation Guide, Minimal Lower Layer Protocol).
 
-A message is answered AA only when `take` has returned, and that keeps it on the disk; AR when it is no report, so that
-it is not sent again; AE when anything else went wrong, so that it is. One thread runs an asyncio loop with a task per
-connection; `take` runs in the loop's thread pool.
+| acknowledgement (MSA-1) | when | the sender |
+|---|---|---|
+| AA | `take` has returned: the report is on the disk | is done |
+| AR | the message is no report, or takes one back | must not send it again |
+| AE | anything else went wrong | sends it again |
+
+One thread runs an asyncio loop with a task per connection; `take` runs in the loop's thread pool.
 """
 
 import asyncio
@@ -28,7 +32,14 @@ log = get_logger(__name__)
 
 
 class ReportReceiver:
-    """An MLLP server; a context manager. `take` gets the bytes of each ORU from another thread and keeps them."""
+    """An MLLP server; a context manager.
+
+    Args:
+        take: called in a thread of the pool with the bytes of each ORU; must keep them durably, or raise.
+        port: the TCP port; 0 for a free one, which the attribute `port` names after the start.
+        tls: the server's TLS context; None for plain TCP.
+        share_port: lets several processes listen on the port.
+    """
 
     def __init__(
         self,
@@ -49,7 +60,11 @@ class ReportReceiver:
         self._thread = threading.Thread(target=self._run, name="mllp", daemon=True)
 
     def start(self) -> None:
-        """Listen; returns when connections are taken. Raises ReceiverError."""
+        """Starts to listen; returns when connections are accepted.
+
+        Raises:
+            ReceiverError: when the address cannot be used.
+        """
         host, port = self._address
         self._thread.start()
         self._started.wait()
@@ -58,7 +73,7 @@ class ReportReceiver:
             raise ReceiverError(f"{host}:{port}: {cause}; give a free address") from self._failure
 
     def stop(self) -> None:
-        """Take no more connections and end those that are open."""
+        """Accepts no more connections and ends those that are open; waits ten seconds at most."""
         if self._loop is not None and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(_STOP_SECONDS)
@@ -73,15 +88,17 @@ class ReportReceiver:
         self.stop()
 
     def _run(self) -> None:
+        """The thread's function: runs the loop, and passes an error on to `start`."""
         try:
             asyncio.run(self._serve())
-        except Exception as error:  # a door: who waits in `start` is told whatever went wrong
+        except Exception as error:  # a door: `start` waits and raises whatever went wrong
             if self._started.is_set():
                 log.exception("mllp_receiver_failed")
             self._failure = error
             self._started.set()
 
     async def _serve(self) -> None:
+        """Listens until `stop` is called."""
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         host, port = self._address
         server = await start_hl7_server(self._converse, host, port, limit=MAX_BYTES, **self._options)
@@ -91,7 +108,7 @@ class ReportReceiver:
             await self._stopping.wait()
 
     async def _converse(self, reader: Any, writer: Any) -> None:
-        """One connection: a message, its answer, the next message; ends with the peer or with what is no message."""
+        """Serves one connection: a message, its answer, the next message; ends it at what is no message."""
         peer = writer.get_extra_info("peername")
         try:
             while True:
@@ -106,7 +123,11 @@ class ReportReceiver:
             writer.close()
 
     def receive(self, content: bytes) -> str:
-        """Hand on one message and give its acknowledgement; NotAReportError when it cannot even be answered."""
+        """Hands one message to `take` and returns its acknowledgement.
+
+        Raises:
+            NotAReportError: when the message has no header from which an answer could be made.
+        """
         text = decoded(content, "the message")
         message = header(text)
         if _type(message) != "ORU" or is_retracted(text):
@@ -121,7 +142,11 @@ class ReportReceiver:
 
 
 def _type(message: hl7.Message) -> str:
-    """MSH-9.1; NotAReportError when MSH-9 lacks the trigger that an answer must repeat."""
+    """The message type (MSH-9.1), such as "ORU".
+
+    Raises:
+        NotAReportError: when MSH-9 lacks the type, or the trigger that an answer must repeat.
+    """
     try:
         kind, trigger = str(message.segment("MSH")(9)).split("^")[:2]
     except (KeyError, IndexError, ValueError) as error:
@@ -130,4 +155,5 @@ def _type(message: hl7.Message) -> str:
 
 
 def _answer(message: hl7.Message, code: str) -> str:
+    """The acknowledgement of a message with this code."""
     return str(message.create_ack(code))

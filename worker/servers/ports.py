@@ -1,4 +1,10 @@
-"""Which servers run on which port besides the DICOM listener, by the settings.
+"""The servers of the listener process besides DICOM, each on the port that the settings give it.
+
+| setting | serves |
+|---|---|
+| VOXTELL_HL7_PORT | reports as HL7 v2 over MLLP |
+| VOXTELL_REPORTS_HTTP_PORT | POST /reports |
+| VOXTELL_STOW_PORT | STOW-RS |
 
 Every HTTP route of the node is put on its port here.
 """
@@ -27,7 +33,8 @@ def serving_ports(settings: Settings, store: Store, sessions: Sessions, inbox: R
     """Runs the servers whose ports the settings name, until the block ends.
 
     Raises:
-        ReceiverError, ListenerError: when a port cannot be used. SettingsError: a token's file cannot be read.
+        ReceiverError, ListenerError: when a port cannot be used.
+        SettingsError: when a token's file is not named or cannot be read.
         TlsError: when a certificate cannot be used.
     """
     with ExitStack() as running:
@@ -57,6 +64,8 @@ def serving_ports(settings: Settings, store: Store, sessions: Sessions, inbox: R
 
 @contextmanager
 def _receiving_hl7(settings: Settings, inbox: ReportInbox) -> Iterator[None]:
+    """Receives reports as HL7 until the block ends."""
+
     def take(content: bytes) -> None:
         inbox.take(content, source="hl7")
 

@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 
 def report_routes(inbox: ReportInbox) -> APIRouter:
-    """The route; the body is held in memory, so the port must limit it."""
+    """Returns the route. The body is held in memory, so the port must limit its bytes."""
     router = APIRouter()
 
     @router.post("/reports")

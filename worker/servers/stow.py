@@ -1,4 +1,4 @@
-"""STOW-RS in (PS3.18 section 10.5): the routes of the web side of the listener.
+"""The routes of STOW-RS (PS3.18 section 10.5), the web side of the listener.
 
     POST /studies            multipart/related; type="application/dicom"
     POST /studies/STUDY      the same, and every instance must belong to that study
@@ -25,7 +25,12 @@ log = get_logger(__name__)
 
 
 def stow_routes(store: Store, sessions: Sessions, *, ae_title: str, required_bytes: int) -> APIRouter:
-    """The routes; `required_bytes` is the room that must be left on the disk."""
+    """Returns the routes.
+
+    Instances arrive as from a C-STORE: stored, and noted in the ledger before the answer. The body is written to the
+    disk as it comes, so its length needs no limit. `ae_title` is the called AE title that conditions see;
+    `required_bytes` is the room that must be left on the disk.
+    """
     router = APIRouter()
 
     async def take(request: Request, study_uid: str = "") -> Response:
