@@ -1,6 +1,6 @@
 """NIfTI files from public bug reports: every command gives each the same, right outcome."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nibabel
@@ -19,6 +19,16 @@ Case = Callable[..., Path]
 
 SOUND = ("nifti-metre-units", "nifti-trailing-dimension", "nifti-uppercase-ending", "nifti-slope-zero")
 """One CT in four disguises: they are read alike."""
+
+
+class FindsNothing:
+    """An engine whose masks are empty."""
+
+    def doubts(self, _image: np.ndarray) -> list[str]:
+        return []
+
+    def __call__(self, image: np.ndarray, prompts: Sequence[str], **_options: object) -> np.ndarray:
+        return np.zeros((len(prompts), *image.shape), bool)
 
 
 def file_of(case: Path) -> Path:
@@ -52,7 +62,7 @@ def test_a_file_that_says_no_one_thing_is_refused_by_every_command(
     path = file_of(shared_case(name))
     with pytest.raises(FileError, match=sentence):
         series_from_nifti(path, tmp_path / "series")
-    (outcome,) = predict.predict_files(_nothing, predict.jobs_for([path], ["liver"]), tmp_path / "masks")
+    (outcome,) = predict.predict_files(FindsNothing(), predict.jobs_for([path], ["liver"]), tmp_path / "masks")
     assert sentence in str(outcome.problem)
     assert [*tmp_path.iterdir()] == [tmp_path / "masks"]
     assert list((tmp_path / "masks").iterdir()) == []
@@ -79,7 +89,7 @@ def test_both_commands_see_the_same_side(form: str, shared_case: Case, tmp_path:
 
 def test_a_sheared_image_is_predicted_and_is_no_dicom_series(shared_case: Case, tmp_path: Path) -> None:
     path = file_of(shared_case("nifti-sheared-sform"))
-    (outcome,) = predict.predict_files(_nothing, predict.jobs_for([path], ["liver"]), tmp_path)
+    (outcome,) = predict.predict_files(FindsNothing(), predict.jobs_for([path], ["liver"]), tmp_path)
     assert outcome.problem is None
     with pytest.raises(SeriesError, match="sheared"):
         series_from_nifti(path, tmp_path / "series")
@@ -87,7 +97,7 @@ def test_a_sheared_image_is_predicted_and_is_no_dicom_series(shared_case: Case, 
 
 def test_one_slice_has_a_mask_and_is_no_dicom_series(shared_case: Case, tmp_path: Path) -> None:
     path = file_of(shared_case("nifti-one-slice"))
-    (outcome,) = predict.predict_files(_nothing, predict.jobs_for([path], ["liver"]), tmp_path)
+    (outcome,) = predict.predict_files(FindsNothing(), predict.jobs_for([path], ["liver"]), tmp_path)
     assert nibabel.load(outcome.files[0]).shape == (122, 101, 1)
     with pytest.raises(SeriesError, match="single slice"):
         series_from_nifti(path, tmp_path / "series")
@@ -96,12 +106,7 @@ def test_one_slice_has_a_mask_and_is_no_dicom_series(shared_case: Case, tmp_path
 
 def test_of_a_folder_with_one_bad_image_the_others_are_segmented(shared_case: Case, tmp_path: Path) -> None:
     jobs = predict.jobs_for([shared_case("nifti-batch-with-one-bad")], ["liver"])
-    outcomes = list(predict.predict_files(_nothing, jobs, tmp_path))
+    outcomes = list(predict.predict_files(FindsNothing(), jobs, tmp_path))
     assert [outcome.problem is None for outcome in outcomes] == [True, False, True]
     assert "b_nan.nii.gz" in str(outcomes[1].problem)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a_good_liver.nii.gz", "c_good_liver.nii.gz"]
-
-
-def _nothing(image, prompts, *, spacing=None, progress=None):
-    """A segmenter that finds nothing."""
-    return np.zeros((len(prompts), *image.shape), bool)
