@@ -30,7 +30,7 @@ def digest_of(facts: Any) -> str:
 
 
 def deciding_facts(value: BaseModel, circumstances: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a model as JSON, without `circumstances` and without what stands at its default.
+    """Returns the fields of a model as JSON, without `circumstances` and without those that stand at their default.
 
     circumstances: names of fields that decide nothing, each with True, or with the names within it, as pydantic takes
     them.

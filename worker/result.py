@@ -89,7 +89,7 @@ class Result(_Value):
         return {**facts, "objects": objects, "nifti": nifti}
 
     def json_facts(self) -> dict[str, Any]:
-        """The result as JSON values, `files` included: what the ledger and `result.json` hold."""
+        """Returns the result as JSON values, `files` included: what the ledger and `result.json` hold."""
         return self.model_dump(mode="json")
 
     def named_objects(self) -> Iterator[ResultObject]:

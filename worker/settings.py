@@ -35,7 +35,7 @@ AeTitle = Annotated[
 
 
 def default_home() -> Path:
-    """The home where none is set: a folder in the user's data folder, by the XDG base directory specification."""
+    """Returns the home where none is set, in the user's data folder (XDG base directory specification)."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "voxtell-dicom"
 
 

@@ -84,15 +84,15 @@ class Commands(dict[str, Any]):
         return found
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The command of that name, or the default."""
+        """Returns the command of that name, loaded, or the default."""
         return self[name] if name in self.declared else default
 
     def items(self) -> Any:
-        """Every name with its command, loaded."""
+        """Returns every name with its command; loads all of them."""
         return {name: self[name] for name in self}.items()
 
     def values(self) -> Any:
-        """Every command, loaded."""
+        """Returns every command; loads all of them."""
         return {name: self[name] for name in self}.values()
 
     @contextmanager

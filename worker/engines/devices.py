@@ -39,7 +39,7 @@ def means_gpu(device: str) -> bool:
 
 
 def processes_for(device: str) -> int:
-    """How many segmentation processes keep a device busy.
+    """Returns how many segmentation processes keep a device busy.
 
     On a CPU it is one: the network takes all cores, and a second copy of a model is much of the memory.
     """

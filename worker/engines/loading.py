@@ -42,7 +42,7 @@ def load_with_device_lock(settings: Settings) -> Engine:
 
 
 def options_of(settings: Settings, layout: Layout) -> Any:
-    """The options of an engine, from the settings of the same names; others are not read.
+    """Returns the options of an engine, read from the settings of the same names; other settings are not read.
 
     Raises:
         EngineOptionError: when a value is not valid; names the option and what is wrong with it.
@@ -79,7 +79,7 @@ def settings_for(spec: JobSpec, settings: Settings) -> Settings:
 
 
 def engine_key(settings: Settings) -> tuple[object, ...]:
-    """What decides which engine is loaded: jobs with the same key share it."""
+    """Returns the settings that decide which engine is loaded, as a key: jobs with the same key share the engine."""
     return settings.model, settings.early_exit, settings.skip_below, settings.coarse_first, settings.resample
 
 

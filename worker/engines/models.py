@@ -26,7 +26,7 @@ class ModelNotHereError(WorkerError):
 
 
 def folder_of(name: str | None, settings: Settings) -> str | None:
-    """The directory of the model that a protocol names, or of the node's model; None is the bundled one.
+    """Returns the directory of the model that a protocol names, or of the node's model; None is the bundled one.
 
     Raises:
         ModelNotHereError: when the node does not have the model; says what to do.
@@ -59,12 +59,12 @@ def _published(settings: Settings) -> str:
 
 
 def bundled_card() -> Card:
-    """What the bundled model says of itself: its name, its licence, what it knows."""
+    """Returns what the bundled model says of itself: its name, its licence, what it knows. Loads no torch."""
     return read_card()
 
 
 def node_model(settings: Settings) -> Path:
-    """The directory of the node's model."""
+    """Returns the directory of the node's model."""
     return Path(settings.model) if settings.model else BUNDLED_MODEL
 
 
@@ -110,7 +110,11 @@ def fetch(
 
 
 def bank_labels(settings: Settings) -> list[str] | None:
-    """The prompts in the embedding bank of the node's model; None where there is no bank. Loads torch."""
+    """Returns the prompts in the embedding bank of the node's model; None where there is no bank. Loads torch.
+
+    Raises:
+        EngineMissingError: when the engine is not installed.
+    """
     require_engine()
     from voxtell.segmenter import bank_of
     from voxtell.text import encoders

@@ -50,7 +50,7 @@ class StudyStory:
     hints: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
-        """The story as JSON values, for `protocols explain --json`."""
+        """Returns the story as JSON values, for `protocols explain --json`."""
         return {
             "study_uid": self.study_uid,
             "summary": self.summary,

@@ -22,7 +22,7 @@ class LedgerClock:
         self._database = database
 
     def now(self) -> float:
-        """The time, in seconds since 1970-01-01 UTC."""
+        """Returns the time, in seconds since 1970-01-01 UTC."""
         return self._database.now()
 
     def repair(self, *, lease_seconds: float, longest_wait_seconds: float, commitment_wait_seconds: float) -> int:

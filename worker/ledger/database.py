@@ -35,7 +35,7 @@ class Database:
         self.engine.dispose()
 
     def now(self) -> float:
-        """The time by the ledger's clock, in seconds since 1970-01-01 UTC."""
+        """Returns the time by the ledger's clock, in seconds since 1970-01-01 UTC."""
         return self.clock()
 
     def read(self) -> AbstractContextManager[sa.Connection]:

@@ -150,7 +150,7 @@ class DeliveryLedger:
 
 
 def overtakes() -> sa.ColumnElement[bool]:
-    """A condition: the results that this delivery's supersede are still on their way to the same destination."""
+    """Returns a condition: results that this delivery's supersede are still on their way to the same destination."""
     older, theirs = jobs.alias("older"), deliveries.alias("theirs")
     return (
         sa.select(theirs.c.job_id)

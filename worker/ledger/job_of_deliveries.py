@@ -86,7 +86,7 @@ def follow_deliveries(connection: sa.Connection, job_id: str, now: float) -> Non
 
 
 def awaited() -> sa.ColumnElement[bool]:
-    """A condition: the delivery is DELIVERED, and its destination is asked for storage commitment without a promise."""
+    """Returns a condition: DELIVERED, with storage commitment asked for and not yet given."""
     return (deliveries.c.state == DeliveryState.DELIVERED) & deliveries.c.transaction_uid.is_not(None)
 
 

@@ -99,5 +99,5 @@ class SeriesLedger:
 
 
 def is_unsettled() -> sa.ColumnElement[bool]:
-    """A condition: the series is RECEIVING or FULL, so it may have images that no decision has seen."""
+    """Returns a condition: the series is RECEIVING or FULL, so it may have images that no decision has seen."""
     return series.c.state != SeriesState.SETTLED

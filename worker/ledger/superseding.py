@@ -11,7 +11,7 @@ from worker.ledger.states import JobState, those
 
 
 def on_volume_of(spec: JobSpec) -> sa.ColumnElement[bool]:
-    """A condition: jobs of the same protocol on the same volume, or on its whole series where that was one volume."""
+    """Returns a condition: jobs of the same protocol on the same volume, or on its series where that was one volume."""
     volume = jobs.c.work["volume"].as_string()
     same = sa.true() if spec.volume is None else volume.is_(None) | (volume == spec.volume)
     return (

@@ -108,7 +108,7 @@ class Condition(BaseModel):
         return value
 
     def describe(self, name: str) -> str:
-        """The condition on the attribute `name` as text, such as "SliceThickness min 0.5 and max 3.0"."""
+        """Returns the condition on the attribute `name` as text, such as "SliceThickness min 0.5 and max 3.0"."""
         parts = [f"{key} {value!r}" for key, value in self.model_dump(exclude_none=True).items()]
         return f"{name} {' and '.join(parts)}"
 

@@ -31,7 +31,7 @@ def is_known(code: str) -> bool:
 
 @cache
 def known_codes() -> frozenset[str]:
-    """The concept ids in pydicom's copy of DICOM's tables."""
+    """Returns the concept ids in pydicom's copy of DICOM's tables."""
     table: Mapping[str, Mapping[str, object]] = concepts["SCT"]  # type: ignore[assignment]
     return frozenset(code for meanings in table.values() for code in meanings)
 

@@ -197,7 +197,7 @@ def spec_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_re
 
 
 def reason_of(verdicts: Sequence[Verdict]) -> str:
-    """Why a series was taken or not, in one line.
+    """Returns in one line why a series was taken or not.
 
     Where it holds several volumes, those with the same reason are named together: "NAME, NAME: reason | NAME: reason".
     """
@@ -210,7 +210,7 @@ def reason_of(verdicts: Sequence[Verdict]) -> str:
 
 
 def conditions_of(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:
-    """The findings as the ledger keeps them: level, condition, what was found, whether it holds, the volume's name."""
+    """Returns the findings as the ledger keeps them: level, condition, what was found, answer, name of the volume."""
     return [
         vars(finding) | ({"volume": verdict.volume.name} if verdict.volume.name else {})
         for verdict in verdicts

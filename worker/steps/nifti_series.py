@@ -39,7 +39,7 @@ def series_from_nifti(path: Path, folder: Path, subject: Subject | None = None, 
 
 
 def slices_of(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """The voxels float32 (slices, rows, columns) of a NIfTI file, and the affine (4, 4) from indices to LPS in mm.
+    """Reads the voxels float32 (slices, rows, columns) of a NIfTI file, and their affine (4, 4) to LPS in mm.
 
     Raises:
         FileError: when the file cannot be read (see `voxtell.nifti.read_voxels`).

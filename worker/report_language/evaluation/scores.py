@@ -59,7 +59,7 @@ class Score:
         return self.right / there if (there := self.right + len(self.missed)) else 1.0
 
     def lines(self) -> Iterator[str]:
-        """The score for people, then every miss."""
+        """Yields the score as a line for people, then a line for every miss."""
         yield (
             f"{self.name}: precision {self.precision:.3f} recall {self.recall:.3f} "
             f"({self.right} right, {len(self.wrong)} wrong, {len(self.missed)} missed, "

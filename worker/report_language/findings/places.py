@@ -154,7 +154,7 @@ def _add_bare_place(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon:
 
 
 def aside_end(chunks: Sequence[Chunk], at: int) -> int:
-    """The position after a short parenthesis without a finding at `at`, or 0."""
+    """Returns the position after a short parenthesis at `at` that holds no finding, such as "(image 4)"; or 0."""
     if chunks[at].concept != "(":
         return 0
     for end in range(at + 1, min(at + _LONGEST_ASIDE, len(chunks))):

@@ -125,7 +125,7 @@ class PromptWriter:
         return free and self._lexicon.is_code(organ.concept) and bool(own) and self._lexicon.code_sites.issuperset(own)
 
     def first_site(self) -> str:
-        """The first site that the sentence or else its title names, empty when there is none."""
+        """Returns the first site that the sentence, or else its title, names; "" when there is none."""
         for at, piece in enumerate(self._chunks):
             if piece.kind is WordKind.SITE:
                 return self._words([(at, at + 1)])

@@ -13,7 +13,7 @@ def has_markup(text: str) -> bool:
 
 
 def without_markup(html: str) -> str:
-    r"""The text of HTML or XHTML, each block on a line of its own: "<p>Nodule.</p><p>Cyst.</p>" has two lines."""
+    r"""Returns the text of HTML or XHTML, each block on its own line: "<p>Nodule.</p><p>Cyst.</p>" has two lines."""
     parser = _Paragraphs()
     parser.feed(html)
     return "".join(parser.parts)

@@ -12,7 +12,7 @@ FORMATS: tuple[ReportFormat, ...] = (DICOM_SR, ORU, FHIR, PLAIN_TEXT)
 
 
 def format_of(file: ReportFile) -> ReportFormat:
-    """The first format of the table that recognises the file.
+    """Returns the first format of the table that recognises the file.
 
     Raises:
         NotAReportError: when the file is binary data of no known format.
@@ -21,6 +21,6 @@ def format_of(file: ReportFile) -> ReportFormat:
 
 
 def format_names() -> str:
-    """The formats for a sentence: "DICOM SR, HL7 v2 ORU, FHIR DiagnosticReport or text"."""
+    """Returns the formats for a sentence: "DICOM SR, HL7 v2 ORU, FHIR DiagnosticReport or text"."""
     *names, last = (one.name for one in FORMATS)
     return f"{', '.join(names)} or {last}"

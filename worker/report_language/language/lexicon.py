@@ -247,7 +247,7 @@ class Lexicon:
         return any(code.fullmatch(word) for code in self._codes)
 
     def singular(self, word: str) -> str:
-        """The singular of a plural that the lexicon has ("kidneys": "kidney"); other words as they are."""
+        """Returns the singular of a plural that the lexicon has ("kidneys": "kidney"); other words as they are."""
         for singular, plural in self.file.plurals:
             if word.endswith(plural) and len(word) > len(plural) + 2:
                 candidate = word[: len(word) - len(plural)] + singular
