@@ -17,8 +17,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
-from pydicom.uid import UID
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_RELEASE
 from pynetdicom.presentation import build_context
@@ -36,8 +35,9 @@ from dicom_node.storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_V
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from dicom_node.upper_layer.command import Command
-from dicom_node.upper_layer.messages import Messages, PassOn
-from dicom_node.upper_layer.server import Server, SharedContexts, reject, stop_waiting_for_request
+from dicom_node.upper_layer.connections import Connections
+from dicom_node.upper_layer.messages import Messages, PassOn, StorageContext
+from dicom_node.upper_layer.server import Acceptor, Server, SharedContexts, stop_waiting_for_request
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Listener:
         self._connections: weakref.WeakKeyDictionary[Any, _Connection] = weakref.WeakKeyDictionary()
         try:
             access.check()
-            self._ae = AE(ae_title)
+            self._ae = Acceptor(ae_title)
             self._ae.require_calling_aet = list(access.calling_aes)
         except (ValueError, TypeError) as error:
             raise ListenerError(f"The listener's settings are wrong: {error}.") from error
@@ -162,6 +162,8 @@ class Listener:
                 tls=self._tls,
                 share_port=self._share_port,
                 serve=self._serve,
+                admits=self._access.allows,
+                connections=Connections(self._limits.connections, self._limits.connections_per_address),
             )
         except OSError as error:
             raise ListenerError(
@@ -210,15 +212,8 @@ class Listener:
             self._connections[event.assoc] = _Connection(session)
 
     def _association_requested(self, event: evt.Event) -> None:
-        """Reject a peer by its address; offer the private SOP classes that an admitted one asks for."""
+        """Offer the private SOP classes that a peer asks for."""
         association = event.assoc
-        if not self._access.allows(association.requestor.address):
-            _log.warning(
-                "association_refused",
-                extra={"address": association.requestor.address, "reason": "the address is not in the list"},
-            )
-            reject(association)
-            return
         if self._access.private_classes:
             proposed = {context.abstract_syntax for context in association.requestor.requested_contexts}
             private = [uid for uid in proposed if is_private_class(uid)]
@@ -251,14 +246,20 @@ class Listener:
         self._connections[association].established = True  # its own thread may not have come to say so
         accepted = {context.context_id: context for context in association.accepted_contexts}
         contexts = {
-            number: context.transfer_syntax[0]
+            number: StorageContext(context.abstract_syntax, context.transfer_syntax[0])
             for number, context in accepted.items()
             if uid_to_service_class(context.abstract_syntax) is StorageServiceClass
         }
         return Messages(contexts, partial(self._begin, association), pass_on)
 
-    def _begin(self, association: Association, request: Command, transfer_syntax: UID) -> _StoreRequest:
-        announced = Announced(request.sop_class_uid, request.sop_uid, transfer_syntax, _origin(association))
+    def _begin(self, association: Association, request: Command, context: StorageContext) -> _StoreRequest:
+        announced = Announced(
+            request.sop_class_uid,
+            request.sop_uid,
+            context.transfer_syntax,
+            _origin(association),
+            negotiated_class_uid=context.sop_class_uid,
+        )
         reception = Reception(announced, self._store, self._limits.free_bytes)
         return _StoreRequest(reception, partial(self._finish, association))
 

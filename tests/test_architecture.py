@@ -29,6 +29,8 @@ DOORS = {
     "dicom_node/commitment.py": 1,  # what becomes of one N-EVENT-REPORT
     "dicom_node/listener.py": 2,  # the C-STORE handler; what the node does at an association's end
     "dicom_node/scp/stow.py": 1,  # an instance by STOW-RS
+    "dicom_node/upper_layer/association.py": 1,  # the connection must not outlive the thread of its association
+    "dicom_node/upper_layer/reactor.py": 1,  # nor that of its upper layer
     "worker/__main__.py": 1,  # errors become sentences for people
     "worker/steps/delivery.py": 1,  # the Celery task: errors become a line of the ledger
     "worker/steps/intake.py": 1,  # the intake thread outlives what goes wrong at one tick

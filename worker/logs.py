@@ -53,7 +53,7 @@ def configure(settings: Settings, role: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    for chatty in ("alembic", "celery", "highdicom", "kombu", "pynetdicom", "redis"):
+    for chatty in ("alembic", "celery", "highdicom", "kombu", "redis"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.captureWarnings(True)  # a line like all others
     # pydicom warns twice about everything, and quotes the value that it does not like, which may be a patient's name.

@@ -52,6 +52,7 @@ ROLES = ("listen", "segment-worker", "deliver-worker")
 # third of this time before it finds that out.
 SETTLING_SECONDS = 45.0
 RESTART_SECONDS = 2.0  # a role that dies is started again after this long
+SPARE_CONNECTIONS = 8  # to the DICOM port, for those that never ask for an association, such as checks of the port
 MOST_DELIVERING = 8  # processes; each takes some 80 MB
 
 
@@ -89,11 +90,7 @@ def listen(settings: Settings) -> None:
             networks=settings.allowed_addresses,
             private_classes=settings.private_classes,
         ),
-        limits=Limits(
-            associations=settings.max_associations,
-            pdu_bytes=settings.max_pdu_bytes,
-            free_bytes=settings.min_free_bytes,
-        ),
+        limits=_limits(settings),
         tls=listener_tls(settings),
         share_port=settings.share_port or settings.listeners > 1,
         services=[
@@ -117,6 +114,19 @@ def listen(settings: Settings) -> None:
             stop.set()
             retention.join()
     ledger.close()
+
+
+def _limits(settings: Settings) -> Limits:
+    """What the listener gives to its peers; limits of connections follow that of associations unless they are set."""
+    most = settings.max_associations
+    return Limits(
+        associations=most,
+        connections=settings.max_connections or 2 * most + SPARE_CONNECTIONS,
+        connections_per_address=settings.max_connections_per_address or max(4 * most // 5, 1),
+        request_seconds=settings.association_request_seconds,
+        pdu_bytes=settings.max_pdu_bytes,
+        free_bytes=settings.min_free_bytes,
+    )
 
 
 def _other_servers(

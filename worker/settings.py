@@ -107,6 +107,21 @@ class Settings(BaseSettings):
     share_port: bool = Field(False, description="Let several listener processes take turns on the port.")
     listeners: int = Field(1, ge=1, le=64, description="Listener processes that `up` starts on the one port.")
     max_associations: int = Field(50, ge=1, description="Most associations at one time, in each listener process.")
+    max_connections: int | None = Field(
+        None,
+        ge=1,
+        description="Most connections to the DICOM port at one time, in each listener process; beyond that the oldest "
+        "without an association request is closed. Default: twice VOXTELL_MAX_ASSOCIATIONS and 8.",
+    )
+    max_connections_per_address: int | None = Field(
+        None,
+        ge=1,
+        description="The same for the connections from one IP address. Default: four fifths of "
+        "VOXTELL_MAX_ASSOCIATIONS, so that no single peer can take all associations.",
+    )
+    association_request_seconds: float = Field(
+        10.0, gt=0, description="A connection without a complete association request after this long is closed, in s."
+    )
     max_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU the listener accepts, in bytes.")
     stow_port: int | None = Field(
         None, ge=0, le=65535, description="TCP port that receives instances by STOW-RS; default none."

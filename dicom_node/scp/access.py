@@ -41,10 +41,12 @@ class Limits:
     """How much one listener process gives to its peers; processes that share a port have these limits each."""
 
     associations: int = 64  # at a time; one more is rejected as transient (PS3.8 table 9-21)
+    connections: int = 136  # at a time; beyond that the oldest without an association request is closed
+    connections_per_address: int = 64  # the same for the connections from one IP address
     pdu_bytes: int = 131072  # largest P-DATA a sender may use; a large one is what makes C-STORE fast
     free_bytes: int = 2**30  # with less room left on the disk nothing is accepted
     idle_seconds: float = 300.0  # an association is aborted after so long without a message, or within one PDU
-    request_seconds: float = 30.0  # from connection to the end of A-ASSOCIATE-RQ
+    request_seconds: float = 10.0  # from connection to the end of A-ASSOCIATE-RQ
 
 
 DEFAULT_LIMITS: Final = Limits()

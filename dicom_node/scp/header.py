@@ -77,5 +77,5 @@ def _uid(tag: int, length: int, value: bytes) -> str:
         raise HeaderError(f"the data set ends within {keyword_for_tag(tag)}")
     text = value.decode("ascii", "replace").rstrip("\0 ")
     if not is_uid(text):
-        raise HeaderError(f"{keyword_for_tag(tag)} is {text[:80]!r}, which is no UID (PS3.5 section 9.1)")
+        raise HeaderError(f"{keyword_for_tag(tag)} is {'no UID' if text else 'missing'} (PS3.5 section 9.1)")
     return text

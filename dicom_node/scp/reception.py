@@ -18,6 +18,7 @@ from dicom_node.scp.header import Header, HeaderError, read_header
 from dicom_node.storage.incoming import Incoming
 from dicom_node.storage.part10 import file_start
 from dicom_node.store import Receipt, Store
+from dicom_node.uids import is_uid
 
 _ERROR_COMMENT_CHARACTERS: Final = 64
 _log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class StoreStatus(enum.IntEnum):
     """The statuses of this node for an instance (PS3.4 table B.2-1; the low byte of a failure is free to choose)."""
 
     SUCCESS = 0x0000
+    SOP_CLASS_NOT_SUPPORTED = 0x0122  # another than that of the presentation context (PS3.7 section 9.1.1.1.9)
     OUT_OF_RESOURCES = 0xA700  # the same instance may be accepted later
     DATA_SET_DOES_NOT_MATCH = 0xA900  # its SOP class or instance is not that of the command
     CANNOT_UNDERSTAND = 0xC000
@@ -54,6 +56,7 @@ class Announced:
     transfer_syntax: UID
     origin: Origin
     study_uid: str = ""  # the study that it must belong to; "" for any
+    negotiated_class_uid: str = ""  # the SOP class of its presentation context; "" where none is negotiated
 
 
 class Reception:
@@ -138,11 +141,15 @@ class Reception:
             RefusedError: it is not the instance announced (PS3.4 table B.2-1, A9xx), or cannot be read (Cxxx).
         """
         announced = self._announced
+        self._check_negotiated()
         try:
             with file.reader(self._data_set_at) as data_set:
                 header = read_header(data_set, announced.transfer_syntax)
-        except (HeaderError, *PYDICOM_ERRORS) as error:
+        except HeaderError as error:
             raise RefusedError(StoreStatus.CANNOT_UNDERSTAND, f"{error}") from error
+        except PYDICOM_ERRORS as error:  # their texts quote values, which may be a patient's
+            reason = f"the data set cannot be read ({type(error).__name__})"
+            raise RefusedError(StoreStatus.CANNOT_UNDERSTAND, reason) from error
         if (header.sop_class_uid, header.sop_uid) != (announced.sop_class_uid, announced.sop_uid):
             raise RefusedError(
                 StoreStatus.DATA_SET_DOES_NOT_MATCH,
@@ -153,6 +160,21 @@ class Reception:
                 StoreStatus.DATA_SET_DOES_NOT_MATCH, f"its study is {header.study_uid}, not {announced.study_uid}"
             )
         return header
+
+    def _check_negotiated(self) -> None:
+        """Check what the command and its presentation context say before the data set is looked at.
+
+        Raises:
+            RefusedError: the SOP class is not the context's (0x0122), or the transfer syntax is no UID (Cxxx).
+        """
+        announced = self._announced
+        if announced.negotiated_class_uid not in ("", announced.sop_class_uid):
+            raise RefusedError(
+                StoreStatus.SOP_CLASS_NOT_SUPPORTED,
+                f"its SOP class is not {announced.negotiated_class_uid}, that of its context",
+            )
+        if not is_uid(announced.transfer_syntax):
+            raise RefusedError(StoreStatus.CANNOT_UNDERSTAND, "its transfer syntax is no UID (PS3.5 section 9.1)")
 
     def _out_of_resources(self, reason: str, cause: OSError | None = None) -> None:
         self._refusal = RefusedError(StoreStatus.OUT_OF_RESOURCES, reason)

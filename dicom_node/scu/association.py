@@ -216,7 +216,8 @@ class _Attempt:
         if self.connected:
             return PeerError(
                 f"{peer} took the connection but did not answer the association request of {calling_ae}; "
-                "check that it is a DICOM port, and whether it expects TLS or a certificate."
+                "check that it is a DICOM port that allows this node's address, and whether it expects TLS or a "
+                "certificate."
             )
         return PeerError(f"{peer} cannot be reached: {_obstacle(peer, self.timeouts)}.")
 

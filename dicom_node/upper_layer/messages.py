@@ -9,7 +9,7 @@ Everything here runs in the thread of the association's upper layer.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from pydicom.uid import UID
 
@@ -37,8 +37,15 @@ class Storing(Protocol):
         """Drop what came of the data set; called when its association ended within it, and harmless after `finish`."""
 
 
-BeginStoring = Callable[[Command, UID], Storing]
-"""Begins to serve a C-STORE request; given its command set and the transfer syntax of the data set that follows."""
+class StorageContext(NamedTuple):
+    """An accepted presentation context: what may come in it (PS3.8 section 9.3.3.2)."""
+
+    sop_class_uid: UID
+    transfer_syntax: UID
+
+
+BeginStoring = Callable[[Command, StorageContext], Storing]
+"""Begins to serve a C-STORE request; given its command set and the presentation context in which it comes."""
 
 PassOn = Callable[[int, bytes], None]
 """Takes a whole command set or data set of another message; given the presentation context ID and the bytes of one
@@ -48,10 +55,10 @@ presentation data value behind its context ID, which begin with the message cont
 class Messages:
     """The messages of one association, taken apart piece by piece."""
 
-    def __init__(self, contexts: Mapping[int, UID], begin: BeginStoring, pass_on: PassOn) -> None:
+    def __init__(self, contexts: Mapping[int, StorageContext], begin: BeginStoring, pass_on: PassOn) -> None:
         """Serve C-STORE requests in `contexts` by `begin`, and hand everything else to `pass_on`.
 
-        `contexts` maps the IDs of the presentation contexts that were accepted for storage to their transfer syntaxes.
+        `contexts` has the presentation contexts that were accepted for storage, by their IDs.
         """
         self._contexts = contexts
         self._begin = begin

@@ -1,5 +1,8 @@
 """pynetdicom's association server for a node that must never stand still: limits, TLS, several processes on a port.
 
+Whether a peer's address may connect at all, and whether there is room for one more connection, is judged before the
+connection gets anything of the node.
+
 Concurrency. One thread (`serve_forever`) accepts; it never waits for a peer. Each connection gets a thread of its own
 for the TLS handshake, which makes its association and ends; the association then has two threads (see `reactor`).
 """
@@ -9,18 +12,33 @@ import socket
 import socketserver
 import ssl
 import sys
+import time
+from collections.abc import Callable
 from typing import Any, Final, Self
 
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import AddressInformation, ThreadedAssociationServer
 
-from dicom_node.upper_layer.reactor import Serve, make_event_driven
+from dicom_node.upper_layer.association import AcceptedAssociation
+from dicom_node.upper_layer.connections import Connections
+from dicom_node.upper_layer.fault_log import unforeseen
+from dicom_node.upper_layer.reactor import Serve
 
 _log = logging.getLogger(__name__)
 
-_SPARE_CONNECTIONS: Final = 8  # for those that never ask for an association, such as checks of the port
+_LEAST_SECONDS: Final = 0.05  # for the handshake of a peer whose first byte took all the time
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}  # a peer without power is gone in 2 min
+
+
+class Acceptor(AE):  # type: ignore[misc]
+    """An application entity whose limit of associations counts none of the connections that have not asked for one."""
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """The associations that are requested or established."""
+        return [made for made in super().active_associations if getattr(made, "has_asked", True)]
 
 
 class SharedContexts(list[PresentationContext]):
@@ -31,13 +49,13 @@ class SharedContexts(list[PresentationContext]):
 
 
 class Server(ThreadedAssociationServer):  # type: ignore[misc]
-    """Accepts connections and starts an association for each; more than twice the limit of associations are refused."""
+    """Accepts connections and starts an association for each, within limits of connections in all and per address."""
 
     request_queue_size = 128  # a connect beyond those is tried again by its system after a second
 
     def __init__(
         self,
-        ae: AE,
+        ae: Acceptor,
         address: tuple[str, int],
         contexts: SharedContexts,
         handlers: list[tuple[Any, Any]],
@@ -45,12 +63,15 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         tls: ssl.SSLContext | None,
         share_port: bool,
         serve: Serve,
+        admits: Callable[[str], bool],
+        connections: Connections,
     ) -> None:
         """Bind `address` (host, port; port 0 for any free one) and listen; `serve_forever` accepts.
 
         `ae` gives AE title, timeouts and the limit of associations; `contexts` is offered to every peer, `handlers` are
         pynetdicom's pairs of event and function. With `share_port` other processes may listen on the port too, and the
-        kernel deals connections out (SO_REUSEPORT). `serve` makes what takes the messages of each association.
+        kernel deals connections out (SO_REUSEPORT). `serve` makes what takes the messages of each association. `admits`
+        says whether an IP address may connect; `connections` limits those that do.
 
         Raises:
             OSError: the address cannot be bound.
@@ -58,11 +79,10 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         self.serve = serve
         self._share_port = share_port
         self._idle_seconds = ae.network_timeout
-        self._handshake_seconds = ae.acse_timeout
-        # Associations beyond their limit are rejected in words, which takes a connection for each.
-        self._most_connections = 2 * ae.maximum_associations + _SPARE_CONNECTIONS
-        self._connections: list[socket.socket] = []
-        super().__init__(ae, address, ae.ae_title, contexts, tls, handlers, _Handler)
+        self._request_seconds: float = ae.acse_timeout
+        self._admits = admits
+        self.connections = connections
+        super().__init__(ae, address, ae.ae_title, contexts, tls, handlers)
 
     def server_bind(self) -> None:
         """Bind the address, as one of several processes when the port is shared."""
@@ -74,36 +94,51 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         """Accept a connection without its TLS handshake, in which one silent peer would hold up all others."""
         connection, address = self.socket.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):  # Linux
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         if self.ssl_context:
             connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """False for a connection too many: peers that say nothing must not take every descriptor of the process."""
-        self._connections = [connection for connection in self._connections if connection.fileno() >= 0]
-        if len(self._connections) >= self._most_connections:
-            _log.warning("connection_refused", extra={"address": client_address[0], "open": len(self._connections)})
+        """False for an address that may not connect, and for a connection too many."""
+        address = client_address[0]
+        if not self._admits(address):
+            facts = {"address": address, "calling_ae": "", "reason": "the address is not in the list"}
+            _log.warning("association_refused", extra=facts)
             return False
-        self._connections.append(request)
-        return True
+        admitted, closed = self.connections.admit(request, address)
+        if not admitted:
+            _log.warning("connection_refused", extra={"address": address, "open": len(self.connections)})
+        elif closed:
+            reason = "it asked for no association while others wait for its connection"
+            _log.warning("connection_closed", extra={"peer": closed, "address": closed, "reason": reason})
+        return admitted
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shake hands by TLS, in the connection's own thread, then start its association."""
+        until = time.monotonic() + self._request_seconds
         if self.ssl_context:
-            request.settimeout(self._handshake_seconds)
+            request.settimeout(self._request_seconds)
             if not socket.socket.recv(request, 1, socket.MSG_PEEK):  # below TLS
                 self.shutdown_request(request)  # without a word, as checks of the port do
                 return
+            request.settimeout(max(until - time.monotonic(), _LEAST_SECONDS))
             request.do_handshake()
         request.settimeout(self._idle_seconds)  # a peer that falls silent within a PDU
-        super().finish_request(request, client_address)
+        peer = AddressInformation.from_tuple(client_address)
+        association = AcceptedAssociation(self, request, peer, serve=self.serve, request_until=until)
+        self.connections.made(request, association)
+        evt.trigger(association, evt.EVT_CONN_OPEN, {"address": client_address})
+        association.start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (socketserver's signature)
         """Log a connection that never became an association, as when a peer lacks the certificate that it needs."""
         error = sys.exception()
-        traced = None if isinstance(error, OSError) else error  # what peers and networks do needs no traceback
-        facts = {"address": client_address[0], "problem": str(error)}
-        _log.warning("connection_failed", exc_info=traced, extra=facts)
+        problem = str(error) if isinstance(error, OSError) or error is None else unforeseen(error)
+        _log.warning("connection_failed", extra={"address": client_address[0], "problem": problem})
 
     def service_actions(self) -> None:
         """Do nothing between connections: the base class collects garbage here, for the sockets it left open."""
@@ -112,24 +147,6 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         """Accept no more; open associations go on. (The base class expects that its AE started it.)"""
         socketserver.BaseServer.shutdown(self)
         self.server_close()
-
-
-class _Handler(RequestHandler):  # type: ignore[misc]
-    """Makes the association of a connection, and has it wait for events."""
-
-    def _create_association(self) -> Association:
-        association = super()._create_association()
-        make_event_driven(association, self.server.serve)
-        return association
-
-
-def reject(association: Association) -> None:
-    """Reject an association request for good, without a reason (PS3.8 table 9-21); returns when that was sent.
-
-    To be called while the request is looked at (pynetdicom's EVT_REQUESTED), in the association's thread.
-    """
-    association.acse.send_reject(0x01, 0x01, 0x01)  # rejected permanent, by the service user, no reason given
-    association.kill()
 
 
 def stop_waiting_for_request(association: Association) -> None:

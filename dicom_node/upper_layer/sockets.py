@@ -4,6 +4,7 @@
 `BufferedSocket` serves one that was opened to the node; only its upper layer's thread reads from it.
 """
 
+import contextlib
 import select
 import socket
 import ssl
@@ -20,6 +21,7 @@ CONNECTION_CLOSED: Final = "Evt17"  # transport connection closed, PS3.8 table 9
 _BUFFER_BYTES: Final = 2**18
 _LONGEST_CONTROL_PDU: Final = 2**20  # bytes; an A-ASSOCIATE-RQ with 128 contexts has less
 
+_MOST_DRAINED: Final = 64  # reads of a buffer, from a peer that sends on
 _SMALL_READ: Final = 2**15  # bytes; who sends more at a time has more to send
 _ACKNOWLEDGE_AT_ONCE: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux
 
@@ -142,6 +144,22 @@ class BufferedSocket(PolledSocket):
             raise BrokenPduError(str(error)) from None
         self.socket.settimeout(patience)
         return count
+
+    def interrupt(self) -> None:
+        """End the connection in both directions, which wakes the thread that reads it; any thread may call it."""
+        if (connection := self.socket) is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)  # below TLS, whose object is the other thread's
+
+    def drain(self) -> None:
+        """Drop what has come, without waiting: to close with bytes unread would take back what was sent last."""
+        if self.is_open:
+            self.take(len(self.pending))
+            with contextlib.suppress(OSError):  # nothing is there, or the connection broke
+                self.socket.setblocking(False)
+                for _ in range(_MOST_DRAINED):
+                    if not self.socket.recv_into(self._buffer):
+                        break
 
     @property
     def ready(self) -> bool:

@@ -1,5 +1,6 @@
 """Who may open an association: each test comes as the wrong peer, and is rejected at the association."""
 
+import contextlib
 import logging
 import socket
 import threading
@@ -13,6 +14,7 @@ from dicom_node.listener import Listener
 from dicom_node.scp.access import Access, Limits
 from dicom_node.scu.association import Peer, Timeouts, associated, echo
 from tests.dicom_node.conftest import small_instance, wait_until
+from tests.support.association_bytes import connect
 from tests.support.peers import storescu
 
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
@@ -34,13 +36,28 @@ def test_an_unknown_calling_ae_title_is_rejected(site):
 
 
 @pytest.mark.parametrize("networks", [("10.0.0.0/8",), ("127.0.0.2", "::1")])
-def test_an_unknown_address_is_rejected(site, networks, caplog):
+def test_an_unknown_address_is_closed_at_once(site, networks, caplog):
     with site(access=Access(networks=networks)) as here:
-        with caplog.at_level(logging.WARNING), pytest.raises(PeerRefusedError, match="check its list of AE titles and"):
+        with (
+            caplog.at_level(logging.WARNING),
+            pytest.raises(PeerError, match="check that it is a DICOM port that allows"),
+        ):
             echo(here.peer, calling_ae="CT1")
         (line,) = [record for record in caplog.records if record.getMessage() == "association_refused"]
         assert line.address == "127.0.0.1"
+        assert line.reason == "the address is not in the list"
         assert here.ends == []
+
+
+def test_an_unknown_address_takes_nothing_of_the_node(site):
+    """Neither a thread nor a place among the connections, however many it opens."""
+    limits = Limits(associations=1, connections=2, connections_per_address=2)
+    with site(access=Access(networks=("127.0.0.1",)), limits=limits) as here, contextlib.ExitStack() as held:
+        refused = [held.enter_context(connect(here.peer.port, "127.0.0.2")) for _ in range(20)]
+        assert [connection.recv(1) for connection in refused] == [b""] * 20
+        assert not [thread for thread in threading.enumerate() if "AcceptorThread" in thread.name]
+        assert len(here.listener._server.connections) == 0
+        assert echo(here.peer, calling_ae="CT1").peer == here.peer
 
 
 def test_a_known_network_may_talk(site):

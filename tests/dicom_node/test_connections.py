@@ -21,6 +21,7 @@ from dicom_node.scu.association import Peer, Timeouts, associated, echo
 from dicom_node.storage.part10 import IMPLEMENTATION_VERSION_NAME
 from dicom_node.upper_layer.server import Server
 from tests.dicom_node.conftest import small_instance, wait_until
+from tests.support.association_bytes import connect
 
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 MANY = 1100  # descriptors; select() knows none above 1023
@@ -104,17 +105,68 @@ def is_refused(connection: socket.socket) -> bool:
 
 
 def test_connections_without_an_association_have_a_limit(site, caplog):
-    with site(limits=Limits(associations=1)) as here, contextlib.ExitStack() as held:
-        silent = [held.enter_context(connected(here.peer)) for _ in range(10)]  # twice the limit, and a few
+    """The one too many takes the place of the oldest, which has asked for nothing."""
+    limits = Limits(associations=1, connections=10)
+    with site(limits=limits) as here, contextlib.ExitStack() as held, caplog.at_level(logging.WARNING):
+        silent = [held.enter_context(connected(here.peer)) for _ in range(10)]
         assert not is_refused(silent[-1])
-        with caplog.at_level(logging.WARNING), connected(here.peer) as one_too_many:
-            wait_until(lambda: is_refused(one_too_many))
-        (line,) = caplog.records
-        assert (line.getMessage(), line.address, line.open) == ("connection_refused", "127.0.0.1", 10)
+        assert caplog.records == []
+        one_too_many = held.enter_context(connected(here.peer))
+        wait_until(lambda: is_refused(silent[0]))
+        assert [is_refused(connection) for connection in (*silent[1:], one_too_many)] == [False] * 10
+        reason = "it asked for no association while others wait for its connection"
+        assert closed(caplog) == [("127.0.0.1", reason, False)]
         for connection in silent:
             connection.close()
+        one_too_many.close()
         wait_until(lambda: not threads_of_associations())
         assert echo(here.peer, calling_ae="A").peer == here.peer
+        assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("limits", [Limits(connections=3), Limits(connections_per_address=3)], ids=["all", "address"])
+def test_a_connection_too_many_beside_associations_is_refused(site, caplog, limits):
+    with site(limits=limits) as here, contextlib.ExitStack() as held, caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            held.enter_context(associated(here.peer, CT, calling_ae="A"))
+        one_too_many = held.enter_context(connected(here.peer))
+        wait_until(lambda: is_refused(one_too_many))
+        (line,) = caplog.records
+        assert (line.getMessage(), line.address, line.open) == ("connection_refused", "127.0.0.1", 3)
+
+
+def test_one_address_takes_the_places_of_no_other(site):
+    """Silent connections of one peer, 127.0.0.2, cost neither the connections nor the associations of another."""
+    limits = Limits(associations=2, connections=30, connections_per_address=4)
+    with site(limits=limits) as here, contextlib.ExitStack() as held:
+        first = held.enter_context(connected(here.peer))
+        silent = [held.enter_context(connect(here.peer.port, "127.0.0.2")) for _ in range(20)]
+        assert [is_refused(connection) for connection in silent[:16]] == [True] * 16
+        assert not any(is_refused(connection) for connection in (*silent[16:], first))
+        assert echo(here.peer, calling_ae="A").peer == here.peer
+
+
+def test_silent_connections_do_not_shut_the_port(site):
+    """108 of them shut it for 30 s when each held a place until its time was over, and counted as an association."""
+    with site(limits=Limits(associations=50, connections=108, connections_per_address=40)) as here:
+        with contextlib.ExitStack() as held:
+            for number in range(150):
+                held.enter_context(connect(here.peer.port, f"127.0.0.{2 + number % 5}"))
+            assert echo(here.peer, calling_ae="A", timeouts=Timeouts(connect=2, association=2)).peer == here.peer
+        wait_until(lambda: not threads_of_associations())
+
+
+def test_a_peer_without_power_is_noticed(site):
+    with site() as here, connected(here.peer):
+        wait_until(threads_of_associations)
+        (association,) = threads_of_associations()
+        there = association.dul.socket.socket
+        assert there.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        idle, every, times = (
+            there.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert idle + every * times == 120
 
 
 # The beginnings of an A-ASSOCIATE-RQ (PS3.8 section 9.3.2) and of a command in P-DATA-TF (section 9.3.5 and annex E).

@@ -155,12 +155,12 @@ def forged(folder: Path, body: bytes, *, sop_uid: str = "1.2.3.4.1", sop_class: 
     [
         ({}, {"sop_uid": "1.2.3.4.99"}, 0xA900, "the command says otherwise"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, {}, 0xA900, "the command says otherwise"),
-        ({"StudyInstanceUID": ""}, {}, 0xC000, "StudyInstanceUID is '', which is no UID"),
-        ({"SeriesInstanceUID": ""}, {}, 0xC000, "SeriesInstanceUID is ''"),
-        ({"SOPInstanceUID": ""}, {}, 0xC000, "SOPInstanceUID is ''"),
-        ({"StudyInstanceUID": "../../../etc"}, {}, 0xC000, "no UID"),
-        ({"SeriesInstanceUID": "1.2/../../../../tmp/x"}, {}, 0xC000, "no UID"),
-        ({"SeriesInstanceUID": "1" * 80}, {}, 0xC000, "no UID"),
+        ({"StudyInstanceUID": ""}, {}, 0xC000, "StudyInstanceUID is missing (PS3.5 section 9.1)"),
+        ({"SeriesInstanceUID": ""}, {}, 0xC000, "SeriesInstanceUID is missing"),
+        ({"SOPInstanceUID": ""}, {}, 0xC000, "SOPInstanceUID is missing"),
+        ({"StudyInstanceUID": "../../../etc"}, {}, 0xC000, "StudyInstanceUID is no UID"),
+        ({"SeriesInstanceUID": "1.2/../../../../tmp/x"}, {}, 0xC000, "SeriesInstanceUID is no UID"),
+        ({"SeriesInstanceUID": "1" * 80}, {}, 0xC000, "SeriesInstanceUID is no UID"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:pydicom")

@@ -55,8 +55,8 @@ def test_a_method_with_other_parameters_is_named(monkeypatch):
 
 
 def test_a_class_that_is_gone_is_named(monkeypatch):
-    monkeypatch.delattr("pynetdicom.transport.RequestHandler")
-    with pytest.raises(AttributeError, match="RequestHandler"), samples():
+    monkeypatch.delattr("pynetdicom.transport.ThreadedAssociationServer")
+    with pytest.raises(AttributeError, match="ThreadedAssociationServer"), samples():
         pass
 
 

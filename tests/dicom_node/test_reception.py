@@ -179,3 +179,26 @@ def test_a_deflated_data_set_is_not_inflated_without_end():
     bomb = b"".join(squeezer.compress(bytes(2**20)) for _ in range(256)) + squeezer.flush()
     with pytest.raises(HeaderError, match="SOPClassUID"):
         read_header(BytesIO(bomb), DeflatedExplicitVRLittleEndian)
+
+
+@pytest.mark.parametrize("syntax", ["../../x", "", "1.2.840.10008.1.2.", "1." * 40])
+@pytest.mark.filterwarnings("ignore:.*VR UI:UserWarning")
+def test_a_transfer_syntax_that_is_no_uid_is_refused(tmp_path, syntax):
+    """The file would name an encoding that nobody can read."""
+    with pytest.raises(RefusedError, match="its transfer syntax is no UID") as caught:
+        keep(encoded(), Store(tmp_path), syntax=UID(syntax))
+    assert caught.value.status == StoreStatus.CANNOT_UNDERSTAND
+    assert list(Store(tmp_path).walk()) == []
+
+
+def test_a_private_transfer_syntax_is_kept(tmp_path):
+    assert keep(encoded(), Store(tmp_path), syntax=UID("1.2.840.113619.5.2"))[1].outcome is Outcome.NEW
+
+
+def test_what_pydicom_says_of_a_value_goes_into_no_reason(tmp_path):
+    """Its texts quote values, which may be a patient's."""
+    damaged = encoded().replace(b"\x20\x00\x0d\x00UI", b"\x20\x00\x0d\x00Zz")
+    with pytest.raises(RefusedError) as caught:
+        keep(damaged, Store(tmp_path))
+    assert "Test" not in str(caught.value)
+    assert "Small" not in str(caught.value)

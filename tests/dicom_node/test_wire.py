@@ -1,6 +1,7 @@
 """Bytes on a real association that no sender in its right mind would send, and those that only few do."""
 
 import itertools
+import logging
 import struct
 import threading
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom.dsutils import encode
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
@@ -199,3 +200,19 @@ def test_the_responses_of_one_association_wait_for_no_other(site, line):
         assert second.hears() == (9, 0)
         go_on.set()
         assert first.hears() == (7, 0)
+
+
+def test_another_sop_class_than_that_of_its_context_is_refused(site, line, caplog):
+    """0x0122, SOP class not supported (PS3.7 section 9.1.1.1.9); the instance is put aside, and the next one taken."""
+    other = small_instance(1, sop_class=MRImageStorage)
+    content = encode(other, is_implicit_vr=False, is_little_endian=True)
+    with caplog.at_level(logging.WARNING), site() as here, line(here) as peer:
+        peer.sends(pdu((CT, 3, command(sop_uid="1.2.3.4.1", sop_class=MRImageStorage)), (CT, 2, content)))
+        assert peer.hears() == (7, 0x0122)
+        assert list(here.store.walk()) == []
+        assert len(here.quarantined()) == 1
+        (said,) = [record for record in caplog.records if record.getMessage() == "instance_quarantined"]
+        assert said.reason == f"its SOP class is not {CTImageStorage}, that of its context"
+        said, content = store(2)
+        peer.sends(pdu((CT, 3, said), (CT, 2, content)))
+        assert peer.hears() == (7, 0)
