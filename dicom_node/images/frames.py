@@ -222,6 +222,8 @@ def file_meta(stream: BinaryIO) -> FileMetaDataset:
 def frames_of(file: File) -> list[Frame]:
     """Returns the frames of one image file, in the order of the file.
 
+    Per-frame functional groups win over shared ones (PS3.3 C.7.6.16).
+
     Raises:
         SeriesError: when a frame has no valid position, orientation, spacing, size or rescale; names the file and
             frame.

@@ -128,7 +128,10 @@ def letters(direction: NDArray[np.float64]) -> str:
 def _sheet(
     planes: Sequence[Image.Image], labels: Sequence[str], colours: Sequence[Rgb], caption: str
 ) -> NDArray[np.uint8]:
-    """Returns the planes side by side above the legend and the notice: uint8 (rows, columns, RGB)."""
+    """Returns the planes side by side above the legend and the notice: uint8 (rows, columns, RGB).
+
+    The legend has `COLUMNS` columns; labels that are wider are cut.
+    """
     width = sum(plane.width for plane in planes) + MARGIN * (len(planes) + 1)
     rows = (len(labels) + COLUMNS - 1) // COLUMNS + 1
     height = max(plane.height for plane in planes) + 2 * MARGIN + rows * LEGEND_HEIGHT

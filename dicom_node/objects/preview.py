@@ -37,7 +37,8 @@ def write_preview(
 ) -> Dataset:
     """Returns a Secondary Capture with three planes through the masks.
 
-    masks: bool (P, slices, rows, columns) on the slices of `series`, one region each.
+    masks: bool (P, slices, rows, columns) on the slices of `series`, one region each. Empty masks are left out of the
+    legend. The frame is uint8 RGB; its size depends on the extent of the volume in millimetres.
 
     Raises:
         ResultError: when masks, regions and slices do not match, or no mask holds a voxel.

@@ -132,6 +132,10 @@ def roi_names(regions: Sequence[Region], limit: int = 64) -> list[str]:
 
     It is the protocol's name, else that of TG-263, else the prompt's words. A long name loses its end but never its
     side, and names that would be equal get a number.
+
+    >>> from dicom_node.regions import region_for
+    >>> roi_names([region_for("left kidney"), region_for("odd lump"), region_for("Odd lump")])
+    ['Kidney_L', 'Odd_Lump', 'Odd_Lump2']
     """
     names: list[str] = []
     for region in regions:
@@ -198,7 +202,11 @@ def _roi_description(region: Region, provenance: Provenance) -> str:
 
 
 def _contours(number: int, series: ImageSeries, mask: PackedMask, region: Region, holes: Holes) -> Dataset:
-    """Returns a ROI Contour Sequence item (PS3.3 C.8.8.6)."""
+    """Returns a ROI Contour Sequence item (PS3.3 C.8.8.6): one contour per ring, slices in ascending order.
+
+    A point lies at the slice's own Image Position plus its row and column times the steps of the grid, in LPS
+    millimetres.
+    """
     across, down = series.affine[:3, 2], series.affine[:3, 1]
     sequence: list[Dataset] = []
     for place, plane in mask.planes():

@@ -199,7 +199,11 @@ def _comment(text: str) -> TextContentItem:
 
 
 def _intensity(series: ImageSeries) -> tuple[Code, Code] | None:
-    """Returns what the values of the image are, and their UCUM unit; None where that is not known."""
+    """Returns what the values of the image are, and their UCUM unit; None where that is not known.
+
+    CT: Hounsfield units, unless Rescale Type says otherwise. MR: signal intensity without unit. PET: by Units and SUV
+    Type (PS3.3 C.8.9.1).
+    """
     if series.modality == "CT" and not all(_rescale_types(header) <= {"HU"} for header in series.headers):
         return None
     if series.modality != "PT":
@@ -222,7 +226,10 @@ def _rescale_types(header: Dataset) -> set[str]:
 def _document(
     report: MeasurementReport, series: ImageSeries, seg: Dataset, provenance: Provenance, regions: Sequence[Region]
 ) -> Dataset:
-    """Returns the report as an object: highdicom's document modules on the header that all results share."""
+    """Returns the report as an object: highdicom's document modules on the header that all results share.
+
+    The evidence is the SEG and the source images; other objects of the result are Pertinent Other Evidence (C.17.2).
+    """
     kind = "SR labelmap" if seg.SOPClassUID == LABEL_MAP_STORAGE else "SR"
     reference = provenance.reference(kind, EnhancedSRStorage, series, regions)
     blank = dict.fromkeys(

@@ -137,7 +137,10 @@ def facts_of(outline: Outline) -> VolumeFacts:
 
 
 def sharpness_of(kernel: str, manufacturer: str) -> Sharpness | None:
-    """Returns whether a Convolution Kernel (0018,1210) is soft or sharp by `kernels.toml`; None if no rule names it."""
+    """Returns whether a Convolution Kernel (0018,1210) is soft or sharp by `kernels.toml`; None if no rule names it.
+
+    The first rule whose patterns fit manufacturer and kernel decides.
+    """
     for makers, names, sharpness in _kernel_rules():
         if makers.search(manufacturer) and names.search(kernel):
             return sharpness
@@ -155,7 +158,10 @@ def _kernel_rules() -> list[tuple[re.Pattern[str], re.Pattern[str], Sharpness]]:
 
 
 def _image_types(frames: Iterable[Frame]) -> set[str]:
-    """Returns every value of Image Type, and of Frame Type where the frames of one file have their own."""
+    """Returns every value of Image Type, and of Frame Type where the frames of one file have their own.
+
+    Values are in upper case. A value in a single slice counts for the volume.
+    """
     values: set[str] = set()
     for frame in frames:
         for text in (frame.facts.get("ImageType", ""), *map(str, frame.header.get("ImageType") or ())):

@@ -88,7 +88,10 @@ def rank(labels: Sequence[str], wishes: Sequence[Wish]) -> list[Place]:
 
 
 def _best(left: Sequence[int], labels: Sequence[str], wishes: Sequence[Wish]) -> tuple[int, dict[int, str]]:
-    """Returns the best of those that are left, and for each other one the reason why it is not."""
+    """Returns the best of those that are left, and for each other one the reason why it is not.
+
+    Volumes are indices. A reason names the first wish at which a volume dropped out, with its figure and the winner's.
+    """
     among = list(left)
     out: dict[int, Wish] = {}
     for wish in wishes:
@@ -113,7 +116,10 @@ def wish_for(quality: Quality, volumes: Sequence[VolumeFacts]) -> Wish:
 
 
 def refused(facts: VolumeFacts, kinds: Sequence[Kind]) -> str:
-    """Returns why a volume is not taken, as the kind that it is; "" if it is none of the refused kinds."""
+    """Returns why a volume is not taken, as the kind that it is; "" if it is none of the refused kinds.
+
+    The text continues "it is ...", and quotes the words of the headers that say so.
+    """
     said = "\\".join(facts.image_type) or "no Image Type"
     if "projection" in kinds and facts.projection:
         return f"an intensity projection ({said})"
