@@ -89,7 +89,7 @@ class Region:
     roi_name: str = ""  # in structure sets, where a protocol has one of its own for them
     interpreted_type: str = "ORGAN"  # RT ROI Interpreted Type, PS3.3 C.8.8.8.1
     coded: bool = True
-    sentence: str = ""  # of the radiology report that asked for it
+    sentence: str = ""  # the sentence of the radiology report that asked for it
     placeholder: bool = False  # an empty ROI that a person is to draw
     empty_means: EmptyMask = "not found"  # what an empty mask of it says
 

@@ -54,7 +54,7 @@ _IMAGES: Final = frozenset(
     }
 )
 
-# Cosines of three decimals turn a normal by up to this; a gantry is tilted by more.
+# Orientations rounded to three decimals turn a normal by up to this; a real gantry tilt is larger.
 ROUNDING_DEGREES: Final = 0.1
 _IDENTITY: Final = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality")
 
@@ -90,7 +90,7 @@ class ImageSeries:
     positions: NDArray[np.float64]  # (slices, 3) LPS mm: centre of each slice's first pixel, as its own header says
     orientation: NDArray[np.float64]  # (2, 3) unit vectors in LPS: along a row, along a column
     tilt_degrees: float = 0.0
-    name: str = ""  # what tells this volume from the others of its series ("EchoTime=90"); "" when it is the only one
+    name: str = ""  # what distinguishes this volume in its series ("EchoTime=90"); "" when it is the only one
     notes: tuple[str, ...] = ()
 
 
@@ -152,7 +152,7 @@ def _parts(name: str) -> set[str]:
 class Outline:
     """Describes one volume of a series by its headers: what a node decides on before it decodes pixels."""
 
-    name: str  # what tells it from the other volumes of its series ("EchoTime=90"); "" when it is the only one
+    name: str  # what distinguishes it from the other volumes ("EchoTime=90"); "" when it is the only one
     frames: tuple[Frame, ...]  # its slices
     notes: tuple[str, ...] = ()  # what was left out of the series
 
@@ -239,7 +239,7 @@ def _images(files: Sequence[File]) -> tuple[list[Frame], list[str]]:
                 notes.append(f"{file.path.name} is left out: it is {reason}")
                 continue
             for keyword in _IDENTITY:
-                file.header.get(keyword)  # converted while the file can still be named
+                file.header.get(keyword)  # pydicom converts it here, where an error can still name the file
             uids.add(str(file.header.get("SeriesInstanceUID", "")))
             with disable_value_validation():  # a Decimal String of 17 characters is still a number
                 frames += frames_of(file)

@@ -23,9 +23,9 @@ class Card:
     notice: str = "Not for diagnosis without review; the published weights are not for commercial use."
     text_encoder: Literal["qwen3", "ngrams"] = "qwen3"
     knows: tuple[str, ...] = ()
-    """The structures that it was trained on; none: whatever is asked for."""
+    """The structures that it was trained on; empty when it takes any structure."""
     taught: tuple[str, ...] = ()
-    """The other words for them that it was trained on, descriptions among them."""
+    """Other words for them that it was trained on, including descriptions."""
     refused: tuple[str, ...] = ()
     """What it was trained to answer with an empty mask."""
 

@@ -112,13 +112,14 @@ class ModelInfo:
     notice: str  # one sentence: what it is not for
     text_encoder: str
     engine: str  # the name of its layout, such as "voxtell"
-    # The coarsest grid (S, A, R) that it was trained on, in mm per voxel; None where that is not known.
+    # The coarsest grid (S, A, R) that it was trained on, in mm per voxel; None where unknown.
     spacing_max: Spacing | None = None
-    # The structures that it was trained on, where these are few: of any other an empty mask says nothing.
+    # The structures that it was trained on, when it lists them. An empty mask of any other structure says nothing.
     knows: tuple[str, ...] = ()
-    # How the weights were used, where not as trained: shortcuts, a precision other than float32, "straightened".
+    # How the weights were used, if not as trained: shortcuts, a precision other than float32, "straightened".
     used: tuple[str, ...] = ()
     # What else decides a mask, each with its digest: plans.json, the embedding bank, the text model.
+    # These are part of `identity` and not of `digest`, which people read.
     made_with: tuple[str, ...] = ()
 
     @property

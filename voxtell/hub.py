@@ -31,7 +31,7 @@ from voxtell.text.encoders import QWEN
 REPOSITORY = "mrokuss/VoxTell"
 VERSIONS = ("v1.1", "v1.0")
 REVISION = "0809ac94c5ed594198bf4e85d63245cf222464d7"
-"""What is fetched unless another is named: the commit at which others published their work on voxtell_v1.1."""
+"""The commit that is fetched unless another revision is named; published work on voxtell_v1.1 used this one."""
 RECORD = "fetched.json"
 
 

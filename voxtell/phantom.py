@@ -23,17 +23,17 @@ STRUCTURES = ("brainstem", "spinal cord", "right parotid", "left parotid", "esop
 EXTENT_MM = (300.0, 250.0, 450.0)
 """Field of view (S, A, R) when no shape is asked for: vertex to upper chest, shoulder to shoulder."""
 CENTRE_MM = (-35.0, -25.0, 0.0)
-"""Where the middle of the field of view lies."""
+"""Position (S, A, R) of the middle of the field of view."""
 
 TABLE_MM = np.arange(-800, 800, 0.25)
-"""Heights S at which curves are tabulated."""
+"""Heights S, in mm, at which curves are tabulated."""
 NOTCH_MM = (-156.0, 3.0)
 """Height of the sternal notch, mean and deviation. Cord and esophagus are labelled down to it: a window around them
 shows the notch, so that it can be seen where the labels end."""
 RAMUS_MM = 54.0
-"""How far from the middle a ramus lies: what is beside it is farther out."""
+"""Distance of a ramus from the middle; what lies beside it is farther out."""
 REACH_MM = 35.0
-"""How far the individual shape moves anything: rotation, warp, and the difference of scale away from the origin."""
+"""Largest distance by which the individual shape (rotation, warp, scale) moves a point of the anatomy."""
 
 AIR, FAT, SKIN, MUSCLE, BRAIN, CSF, LUNG = -1000.0, -95.0, 0.0, 55.0, 36.0, 6.0, -820.0
 SPONGIOSA, CORTEX, SKULL = 320.0, 850.0, 950.0
@@ -90,7 +90,7 @@ class _Drawing:
         self.labels = {name: np.zeros(shape, bool) for name in STRUCTURES}
         self._grain = int(rng.integers(2**31))
         self.noise = rng.uniform(6, 22)
-        # Later additions draw from a generator aside, so that a seed stays the person that it was.
+        # What was added later draws from a second generator, so that a seed still gives the same person.
         self.aside = rng.spawn(1)[0]
         self.notch = float(self.aside.normal(*NOTCH_MM))
 
@@ -229,7 +229,7 @@ def _spine(d: _Drawing) -> None:
     d.fill(d.tube(-400, 4, a - 26, 0.0, 16.0, 4.5) & vertebra, CORTEX - 350, 50)
     d.fill(d.tube(-400, 9, a, 0.0, 10.0, 11.5), CSF)
     radius = 6.6 * d.factor(0.06)
-    d.rng.random()  # was a label's end; a seed stays the person that it was
+    d.rng.random()  # once the end of a label; drawn still, so that a seed gives the same person
     cord = d.tube(-400, 8, a, 0.0, radius * 0.95, radius * 1.05)
     d.labels["spinal cord"] = d.fill(cord, BRAIN) & (d.s > d.notch)
 
@@ -297,9 +297,9 @@ def _airway(d: _Drawing) -> None:
     behind = a - d.curve([(-100, 16), (-200, 19)])
     shift = d.curve([(-100, 0), (-200, -7 * d.factor(0.3))])
     size = d.factor(0.08)
-    d.rng.random()  # was a label's end; a seed stays the person that it was
+    d.rng.random()  # once the end of a label; drawn still, so that a seed gives the same person
     esophagus = d.tube(-400, -97, behind, shift, 7.0 * size, 10.0 * size)
-    # The plane of fat around it is what shows it: its wall is nearly as dense as the muscles beside it.
+    # Only the plane of fat around it makes it visible: its wall is nearly as dense as the muscles beside it.
     plane = d.tube(-400, -95, behind, shift, 7.0 * size + 2.5, 10.0 * size + 2.5)
     d.image[plane & (np.abs(d.image - MUSCLE) < 30)] = FAT
     d.labels["esophagus"] = d.fill(esophagus, 32, 3) & (d.s > d.notch)

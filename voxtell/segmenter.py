@@ -35,7 +35,7 @@ from voxtell.text.lexical import NgramEncoder
 BANK = "text_embeddings.npz"  # an embedding bank beside the weights is used without being named
 
 MEANS_THE_SAME = 0.8
-"""Cosine of two embeddings from which on they mean one structure."""
+"""Two embeddings with at least this cosine mean the same structure."""
 REMEMBERED_PROMPTS = 4096  # embeddings kept between calls; 10 kB each
 
 
@@ -295,7 +295,8 @@ class Segmenter:
             inside = out[(slice(len(drawn)), *field.crop)]
             self._runner.fill(field, embeddings, inside, convert, report, cancelled or _never)
             nothing = convert(torch.tensor(-torch.inf)).item()
-            for p in reversed(range(len(texts))):  # a row's prompt never lies behind it, so nothing is lost
+            # The rows of `drawn` lie at the front of `out`. From the back, each row is read before it is overwritten.
+            for p in reversed(range(len(texts))):
                 if drawn[p : p + 1] != [texts[p]]:
                     out[p] = out[drawn.index(texts[p])] if texts[p] in drawn else nothing
         report(1.0)

@@ -31,15 +31,16 @@ from dicom_node.images.structure import PIXELS_FROM, BoundedReader, LimitError, 
 from dicom_node.images.structure import check as check_structure
 
 THREADS: Final = min(8, os.cpu_count() or 1)
-# A longer value stays in the file until somebody asks for it: of a thousand headers, vendors' private blocks are most.
+# Longer values stay in the file until somebody asks for them: they are mostly private blocks of vendors, which would
+# fill the memory for a series of a thousand slices.
 DEFERRED_BYTES: Final = 16 * 1024
 
 _PIXEL_TAGS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float and plain Pixel Data (PS3.3 C.7.6.24)
 
-# Cosines of six decimals and more are taken as they are.
+# Orientations whose two directions are perpendicular to this (six decimals) are taken as they are.
 ROUNDED_COSINE: Final = 2e-6
 
-# What may tell two volumes of one series apart, most telling first: name, classic keyword, functional group and its
+# What may distinguish volumes of one series, the most telling first: name, classic keyword, functional group and its
 # keyword. PS3.3 C.8.13 (enhanced MR), C.8.15 (enhanced CT), C.7.6.16.2 (frame content, cardiac and temporal position).
 _FACTS: Final = (
     ("DiffusionBValue", "DiffusionBValue", "MRDiffusionSequence", "DiffusionBValue"),
@@ -116,7 +117,7 @@ class Frame:
     rescaled: bool  # whether the header gives both
     facts: dict[str, str]  # of FACT_NAMES, those that the header gives
     acquired: str  # date and time of acquisition as far as the header tells
-    made: str  # time of the content: of the reconstruction
+    made: str  # Content Time, which is the time of the reconstruction
     instance_number: str
 
     @property

@@ -18,13 +18,13 @@ from dicom_node.images.frames import Frame, text_of
 
 # Orientation cosines of one series agree to rounding; 1e-3 is 0.06 degrees, 0.25 mm at the rim of a 500 mm field.
 COSINE_TOLERANCE: Final = 1e-3
-# Pixel spacings agree when the last pixel of an image lies at the same place to this part of a pixel.
+# Pixel spacings agree when they place the last pixel of an image equally, to within this fraction of a pixel.
 SPACING_PART: Final = 0.1
-# A slice may lie off its place on the grid by this part of the slice spacing: twice below the tenth of a voxel that a
+# A slice may lie off the regular grid by this fraction of the slice spacing: half of the tenth of a voxel by which a
 # mask may be off. Positions rounded to 0.01 mm are always accepted.
 JITTER_PART: Final = 0.05
 JITTER_MM: Final = 0.01
-# A gap from this many spacings on is a missing slice and no jitter.
+# A gap of at least this many spacings is a missing slice, not jitter.
 GAP_SPACINGS: Final = 1.5
 # Two frames closer than this lie at the same place.
 SAME_PLACE_MM: Final = 0.01
@@ -55,7 +55,7 @@ def require_uniform(frames: Sequence[Frame]) -> None:
     """
     patients = [text_of(frame.header.get("PatientID")) for frame in frames]
     (most, _), *_ = Counter(patients).most_common()
-    # Who they are is not for logs.
+    # Patient IDs must not get into logs.
     _require_same(frames, "patients", ["one Patient ID" if one == most else "another Patient ID" for one in patients])
     for what, keyword in (
         ("study", "StudyInstanceUID"),

@@ -48,7 +48,7 @@ def without_doubles(frames: Sequence[Frame], notes: list[str]) -> list[Frame]:
     kept: list[Frame] = []
     for level in levels_of(frames):
         here: list[Frame] = []
-        known: dict[object, Frame] = {}  # looked up: a level of a long time series has hundreds of frames
+        known: dict[object, Frame] = {}  # a level of a long time series has hundreds of frames to compare with
         for frame in level:
             names = _names(frame)
             twin = next((known[name] for name in names if name in known), None)

@@ -36,7 +36,7 @@ class PackedMask:
         """
         if mask.dtype != np.bool_ or mask.ndim != 3:
             raise ResultError(f"a mask is {mask.dtype} {mask.shape}; it must be bool (slices, rows, columns)")
-        held = np.flatnonzero([plane.any() for plane in mask])  # per plane stops at the first voxel
+        held = np.flatnonzero([plane.any() for plane in mask])  # per plane, any() stops at its first voxel
         size = mask.shape[1] * mask.shape[2]
         bits = np.empty((len(held), -(-size // 8)), dtype=np.uint8)
         for row, place in zip(bits, held, strict=True):

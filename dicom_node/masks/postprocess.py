@@ -83,7 +83,7 @@ def margin(mask: Mask, affine: Affine, mm: float) -> Mask:
     part = _grown_box(box, np.array(ball.shape) // 2, mask.shape)
     here = mask[part]
     done = np.zeros_like(mask)
-    # The weights are whole numbers: what is counted is at least one, or next to nothing.
+    # The weights are 0 or 1, so each sum is a count up to rounding: one half separates none from at least one.
     done[part] = _covered(here, ball, "constant", 0.5) if mm > 0 else ~_covered(~here, ball, "constant", 0.5)
     return done
 

@@ -36,7 +36,7 @@ from dicom_node.regions import Region
 from dicom_node.series import ImageSeries
 
 Form = Literal["binary", "labelmap"]
-"""In which form of the SEG structures are held; a report has the form of the SEG that it measures."""
+"""The form of a SEG. A report has the form of the SEG that it measures."""
 
 
 @dataclass
@@ -88,11 +88,11 @@ class OutputKind:
     name: str  # goes into its UIDs: never changed
     sop_class: UID
     purpose: Code  # what it is to an object that refers to it; no context group of PS3.16 has codes for all of them
-    write: Callable[[Content], Dataset]  # raises ResultError where it does not lie where its masks lie
+    write: Callable[[Content], Dataset]  # makes and verifies it
     form: Form | None = None  # None: there is one only
     brings: tuple[str, ...] = ()  # outputs that come along with it
-    syntaxes: tuple[UID, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)  # that it can be sent in
-    whole_bytes: bool = False  # its pixels are bytes, so that they can be run-length encoded
+    syntaxes: tuple[UID, ...] = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)  # in which it can be sent
+    whole_bytes: bool = False  # whether its pixels are whole bytes, which RLE needs
     holds: Callable[[Content], bool] = _found  # whether there is anything to write
     uid_options: Callable[[Content], tuple[str, ...]] = _nothing  # what else its UIDs depend on
 
@@ -226,7 +226,7 @@ KINDS: Final[dict[str, OutputKind]] = {
         ),
     )
 }
-"""By the name of the file, in the order in which they are written: a report follows the SEG that it measures."""
+"""All kinds by file name, in the order of writing: a report follows the SEG that it measures."""
 
 
 def with_brought(outputs: Sequence[str] | frozenset[str]) -> frozenset[str]:

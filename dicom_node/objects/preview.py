@@ -59,7 +59,7 @@ def write_preview(
     dataset.SeriesDescription = titled("Preview, UNAPPROVED, not for diagnosis", series)
     dataset.ConversionType = "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
-    dataset.PatientOrientation = ""  # of three planes there is none
+    dataset.PatientOrientation = ""  # three planes have no common orientation
     dataset.Laterality = ""
     dataset.BurnedInAnnotation = "YES"
     dataset.ImageComments = describe(provenance)

@@ -193,7 +193,7 @@ def _become_label_map(dataset: Dataset, series: ImageSeries, segments: Sequence[
         algorithm_identification=dataset.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence,
         display_color=highdicom.color.CIELabColor(0.0, 0.0, 0.0),
     )
-    background.SegmentNumber = 0  # highdicom's check wants a positive one
+    background.SegmentNumber = 0  # set here, because highdicom accepts positive numbers only
     dataset.SegmentSequence = [background, *dataset.SegmentSequence]
     dataset.SegmentationType = "LABELMAP"
     dataset.PixelPaddingValue = 0
@@ -289,7 +289,7 @@ def overlapping(masks: Sequence[PackedMask]) -> bool:
 def _bits(segments: Sequence[PackedMask]) -> bytes:
     """Returns the Pixel Data of a BINARY: frames without gaps, first pixel in the lowest bit (PS3.5 8.1.1)."""
     size = segments[0].shape[1] * segments[0].shape[2]
-    if size % 8:  # a frame does not end with a byte: small, odd images only
+    if size % 8:  # frames do not end on a byte boundary, as in small images of odd size
         planes = [np.unpackbits(mask.bits, axis=1, count=size, bitorder="little").ravel() for mask in segments]
         packed = np.packbits(np.concatenate(planes), bitorder="little").tobytes()
     else:

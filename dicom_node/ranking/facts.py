@@ -26,7 +26,7 @@ from dicom_node.series import Outline
 Plane = Literal["axial", "coronal", "sagittal"]
 Sharpness = Literal["soft", "sharp"]
 
-# Planes by the patient axis (x, y, z in LPS) that their normal lies closest to.
+# The plane for each patient axis (x, y, z in LPS) that its normal lies closest to.
 _PLANES: Final[tuple[Plane, Plane, Plane]] = ("sagittal", "coronal", "axial")
 
 # Values of Image Type and Frame Type (PS3.3 C.7.6.1.1.2, C.8.2.1.1.1, C.8.16.1.4) and words of series descriptions.
@@ -50,9 +50,9 @@ _WITH: Final = re.compile(
     re.IGNORECASE,
 )
 
-# Words for a phantom and for the care of a machine, in English, German, French and Spanish. Not those of patients: the
-# phantom limb and the phantom tumour, the "QA CT" that verifies a plan of radiotherapy, registers of the ACR, and the
-# water images of MR. Names and numbers of patients are nobody's description.
+# Words for phantoms and for tests of a machine, in English, German, French and Spanish. Excluded are words that occur
+# with patients: phantom limb and phantom tumour, the "QA CT" that verifies a radiotherapy plan, registers of the ACR,
+# and the water images of MR. Patient names and IDs are not searched.
 _PHANTOM: Final = re.compile(
     r"(?<![^\W_])([^\W\d_]*phantoms?(?![\W_]*(limb|pain|sensation|tumou?r|bone|schmerz))"
     r"|(?<!membre )fant[oô]mes?|fantomas?|catphan\w*|qc|qa(?![\W_]*(ct|mr|scan))|quality[\W_](assurance|control|check)"

@@ -7,11 +7,14 @@ to one of five times its spacing: the next wish decides between them.
 
 What the qualities prefer:
 
-    thin            the least distance between slices          coverage      the longest extent along the normal
-    slices          the most slices                            newest        the latest acquisition
-    axial, coronal, sagittal    the plane closest to it        original      ORIGINAL PRIMARY, not reformatted
-    soft kernel, sharp kernel   the kernel by kernels.toml     contrast, no contrast    an agent given, or none
-    small field, large field    the reconstructed field of view
+    thin                       the least distance between slices
+    slices, coverage           the most slices, the longest extent along the normal
+    axial, coronal, sagittal   slices that are closest to this plane
+    soft kernel, sharp kernel  reconstruction by a kernel that kernels.toml calls so
+    original                   ORIGINAL PRIMARY, neither projected nor reformatted
+    contrast, no contrast      a contrast agent given, or none
+    small field, large field   the reconstructed field of view
+    newest                     the latest acquisition
 """
 
 from collections.abc import Callable, Sequence
@@ -36,11 +39,11 @@ Quality = Literal[
     "large field",
     "newest",
 ]
-"""What one may prefer in a volume."""
+"""What a protocol may prefer in a volume."""
 
 Kind = Literal["projection", "reformatted", "derived", "phantom"]
-"""What one may refuse: intensity projections (MIP and the like), reformatted planes (MPR), everything DERIVED, and what
-was scanned to test the machine."""
+"""What a protocol may refuse: intensity projections (MIP and the like), reformatted planes (MPR), everything DERIVED,
+and images of phantoms."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Place:
     """Tells a volume's place in the order."""
 
     volume: int  # its index
-    behind: str  # why the one before it goes before it; "" for the first
-    behind_first: str  # why the first goes before it; "" for the first
+    behind: str  # why the volume before it comes before it; "" for the first
+    behind_first: str  # why the first comes before it; "" for the first
 
 
 def rank(labels: Sequence[str], wishes: Sequence[Wish]) -> list[Place]:
@@ -169,7 +172,8 @@ def _image_type(facts: VolumeFacts) -> str:
     return "\\".join(facts.image_type) or "no Image Type"
 
 
-# Tolerances: spacings and fields of one protocol differ by rounding; coverage by where the technician set the range.
+# For each quality: score (more is better), the same for people, tolerance. Spacings and fields of one protocol differ
+# by rounding; coverage differs by where the technician set the range.
 _QUALITIES: Final[dict[Quality, _Row]] = {
     "thin": (lambda facts: -facts.spacing_mm, lambda facts: f"{facts.spacing_mm:.2f} mm between slices", 0.05),
     "coverage": (lambda facts: facts.coverage_mm, lambda facts: f"{facts.coverage_mm:.0f} mm", 0.1),

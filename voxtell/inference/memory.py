@@ -24,14 +24,14 @@ from voxtell.model.plans import Plans, Triple
 CPU = torch.device("cpu")
 CGROUP = Path("/sys/fs/cgroup")
 
-# Of the free memory, what the work may take by the estimate; the rest is for what nobody counted.
+# Share of the free memory that the estimate may fill; the rest is for what the estimate does not count.
 SHARE = 0.9
 
-# How libraries without an error type of their own say that memory is short: torch's allocator of host memory, CUDA,
-# cuBLAS, and cuDNN, where the workspace of no convolution fits.
+# Messages by which libraries without an error type of their own report a shortage: torch's host allocator, CUDA,
+# cuBLAS, and cuDNN (where the workspace of no convolution algorithm fits).
 SHORTAGES = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED", "unable to find an engine")
 
-# Tensors of the finest stage's size that are alive at once while a window is encoded, the coarser stages counted in.
+# How many tensors of the finest stage's size are alive at once while a window is encoded; includes the coarser stages.
 FINEST_TENSORS = 4.5
 
 

@@ -22,7 +22,7 @@ from voxtell.model.plans import InputPlans, Plans, Triple
 Slices = tuple[slice, slice, slice]
 Image = npt.NDArray[np.float32]
 
-MIN_STD = 1e-8  # grey values; a constant image stays at zero instead of dividing by nothing
+MIN_STD = 1e-8  # grey values; keeps a constant image at zero instead of dividing it by zero
 
 
 @dataclass(frozen=True)

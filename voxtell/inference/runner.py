@@ -111,7 +111,7 @@ class Runner:
         with (
             torch.inference_mode(),
             torch.autocast(self._device.type, self._dtype, self._dtype != torch.float32),
-            # The same masks for the same work, and float32 that is no TF32.
+            # Deterministic, so that the same input gives the same masks; and float32 must not silently become TF32.
             torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=self._dtype != torch.float32),
         ):
             near = None if half is None else self._look(half, given, place, steps)
@@ -209,7 +209,7 @@ def pick_device(name: str) -> torch.device:
         raise ModelError(f"{name!r} is no device; use cpu, cuda or cuda:0") from None
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise ModelError(f"{name} is not there: torch sees {torch.cuda.device_count()} GPUs; use device cpu")
-    # One name for one device: torch's "cuda" is the first one.
+    # "cuda" and "cuda:0" are one device; locks and logs need one name for it.
     return torch.device("cuda:0") if name == "cuda" else device
 
 

@@ -14,7 +14,7 @@ from voxtell.model.plans import InputPlans
 USUAL_SPACING = (0.5, 3.0)
 TYPICAL_SPACING = 1.5
 
-# The logit of a window that no prompt was decoded in, because a coarser look found nothing there.
+# The logit of a whole window in which a prompt was not decoded, because the coarser pass found nothing there.
 ABSENT = -5.0
 
 

@@ -30,12 +30,12 @@ from voxtell.model.prompt_decoder import from_published_order
 PUBLISHED_WEIGHTS = Path("fold_0", "checkpoint_final.pth")
 BUNDLED_WEIGHTS = Path("model.safetensors")
 
-# A published checkpoint holds tensors under several names: the encoder again as part of the decoder, and every
-# convolution block's parts again in the order in which they run. Both kinds are dropped; what remains must be the
-# network, key for key.
+# A published checkpoint holds the same tensor under several names: the encoder again as part of the decoder, and the
+# parts of every convolution block again in the order in which they run. Both kinds of alias are dropped; what remains
+# must be the network, key for key.
 ALIAS = re.compile(r"^decoder\.encoder\.|\.all_modules\.")
 
-# numpy scalars and arrays: nnU-Net writes them beside the weights (log, best score). Old numpy had another path.
+# nnU-Net writes numpy scalars and arrays beside the weights (log, best score). Older numpy had them at another path.
 _SCALAR, _ARRAY = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
 _HARMLESS: list[Any] = [
     np.dtype,

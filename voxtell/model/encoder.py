@@ -29,10 +29,11 @@ class Encoder(ResidualEncoder):  # type: ignore[misc]
         """
         if torch.is_grad_enabled():
             return cast(list[Tensor], super().forward(x))
-        if x.device.type != "cpu":  # a tensor of one channel is in both layouts, and the stem takes the other one
+        # A tensor of one channel counts as both layouts, so the stem's result must be brought to channels-last here.
+        if x.device.type != "cpu":
             x = self.stem(x).contiguous(memory_format=torch.channels_last_3d)
             return [x := stage(x) for stage in self.stages]
-        for block in self.stem.convs:  # of one channel, whose layout says nothing of that of the features
+        for block in self.stem.convs:  # channels-last by hand, for the same reason
             x = _activated(block, block.conv(x).contiguous(memory_format=torch.channels_last_3d))
         skips = []
         for stage in self.stages:

@@ -27,8 +27,8 @@ from voxtell.model.encoder import LEAKY_SLOPE, hide_aliases
 from voxtell.model.normalization import normalize
 from voxtell.model.plans import Plans
 
-# Heads that may say that a prompt is absent: those at a half and a quarter of the resolution. In the voxels of coarser
-# ones a small structure is never the larger part, so they deny all of them.
+# How many heads may declare a prompt absent: those at a half and a quarter of the resolution. A small structure never
+# fills most of a voxel on coarser grids, so their heads would declare every small structure absent.
 TELLING_HEADS = 2
 
 
@@ -135,7 +135,7 @@ class MaskDecoder(nn.Module):
                 largest = self._head(i - 1, features, weights).amax()
                 if largest < leave_below:
                     return [largest.view(1, 1, 1, 1, 1)]
-            if features is shared.features:  # its own way up is part of the constant
+            if features is shared.features:  # the up-sampling of the features themselves is in the constant already
                 maps = functional.conv3d(features, weights[:, :, None, None, None])
                 lifted = self._lift(i, maps, kernels[i].up[channels:])
             else:

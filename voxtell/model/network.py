@@ -14,7 +14,7 @@ from voxtell.model.plans import Plans
 from voxtell.model.prompt_decoder import PromptDecoder, sine_positions
 
 UNUSED = re.compile(r"^transformer_decoder\.layers\.\d+\.(self_attn|norm1)\.")
-"""Keys of the state dict that `VoxTell.drop_unused` takes away."""
+"""Keys of the state dict that `VoxTell.drop_unused` removes."""
 
 
 class VoxTell(nn.Module):
@@ -71,7 +71,7 @@ class VoxTell(nn.Module):
         """Frees the weights that every published checkpoint has and nothing reads (`UNUSED`), a quarter of them."""
         for layer in self.transformer_decoder.layers:
             for name in ("self_attn", "norm1"):
-                if hasattr(layer, name):  # a network may be handed over again
+                if hasattr(layer, name):  # a second call on the same network does nothing
                     delattr(layer, name)
 
 

@@ -75,7 +75,8 @@ def _normalize_in_place(
     pieces = _split(x)
     added, back = (_split(plus) if plus is not None else None), (_split(residual) if residual is not None else None)
     scratch = torch.empty_like(pieces[0])
-    near = (pieces[0] if added is None else pieces[0] + added[0]).mean(0)  # so that no digits of the moments cancel
+    # Moments about a value near the mean: the mean square minus the squared mean would cancel most of its digits.
+    near = (pieces[0] if added is None else pieces[0] + added[0]).mean(0)
     first = torch.zeros(channels, dtype=torch.float64)
     second = torch.zeros(channels, dtype=torch.float64)
     for n, piece in enumerate(pieces):

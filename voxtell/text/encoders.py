@@ -98,7 +98,8 @@ class QwenEncoder:
             model.to("cpu")
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-            # Its embeddings are remembered; where it takes the memory that volumes need, it is loaded again instead.
+            # Where little more memory than the model's own is free, volumes need it more: embeddings are remembered,
+            # and the model is loaded again for the next unknown prompt.
             if free_bytes(CPU) < sum(weight.nbytes for weight in model.parameters()):
                 self._loaded = None
         return torch.cat(parts)
@@ -106,7 +107,7 @@ class QwenEncoder:
     def _load(self) -> tuple[Any, Any]:
         """Returns the tokenizer and the model, loaded at the first call. Raises `ModelError`."""
         if self._loaded is None:
-            # transformers imports torchvision where it is installed, and one built for another torch would stop it.
+            # transformers imports torchvision where it is installed; one that was built for another torch would fail.
             sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]
             from transformers import AutoModel, AutoTokenizer
 

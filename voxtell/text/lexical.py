@@ -30,7 +30,7 @@ LEXICON = Path(__file__).with_name("lexicon.toml")
 NAME_WEIGHT = 0.7
 SIDE_WEIGHT = 0.5
 SIDED_NAME_WEIGHT = 0.8
-"""A side together with a name: the largest, so that right and left of one organ are as far apart as two organs."""
+"""A side together with a name weighs most, so that right and left of one organ are as far apart as two organs."""
 HINT_WEIGHT = 0.45
 """A descriptive word ("saliva") counts less than a name, unless another one says the same and no name is there."""
 LANDMARK_WEIGHT = 0.45
@@ -38,7 +38,7 @@ LANDMARK_WEIGHT = 0.45
 WORD_WEIGHT = 0.25
 TRIGRAM_WEIGHT = 0.15
 UNKNOWN_WEIGHT = 0.8
-"""Total weight of the words the lexicon lacks when no name was found: they must not vanish beside a side."""
+"""Total weight of the words that the lexicon lacks, when no name was found: a side alone must not outweigh them."""
 
 
 @cache

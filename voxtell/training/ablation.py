@@ -27,7 +27,7 @@ class Variant:
 
     folder: str
     fusion_stages: int | None = None
-    """None: as many as the bundled model has."""
+    """Decoder stages that see the prompt; None for as many as the bundled model has."""
     deep_supervision: bool = True
 
 

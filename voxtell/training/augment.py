@@ -30,18 +30,18 @@ class Augmentation:
     scale_in_plane: float = 0.18
     bend_probability: float = 0.5
     bend: float = 0.08
-    """Standard deviation of a smooth displacement, drawn at points a quarter of the patch apart, as a share of that
-    distance: no two necks bend alike, and no matrix says so."""
+    """Standard deviation of a smooth displacement at points a quarter of the patch apart, as a share of that distance.
+    Necks bend differently, which no matrix can express."""
     noise_probability: float = 0.2
     noise_hu: float = 40.0
     blur_probability: float = 0.1
     contrast: float = 0.1
     brightness_hu: float = 25.0
     cut_probability: float = 0.15
-    """A field of view that ends inside the patch: air beyond a plane."""
+    """Chance that the field of view ends inside the patch, with air beyond a plane."""
     as_scanned_probability: float = 0.4
-    """Voxels as they are, neither turned, stretched nor bent: what the network meets later. Between voxels an image is
-    blurred and its masks are off by up to half a voxel, which is much of a structure three voxels wide."""
+    """A view of the voxels as they are, neither turned, stretched nor bent: what the network meets later. Interpolation
+    blurs an image and moves its masks by up to half a voxel, which is much for a structure three voxels wide."""
 
 
 NONE = Augmentation((0, 0, 0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, as_scanned_probability=1)
@@ -102,7 +102,7 @@ def sample_view(
         that is inside: 0 or 1 for labels that are bool, 0 outside the volume.
     """
     whole = bend is None and np.array_equal(matrix, np.eye(3))
-    if whole:  # the centre of an even number of voxels lies between two
+    if whole:  # snap to voxels; the centre of an even number of voxels lies between two
         centre = np.round(centre - (np.asarray(patch) - 1) / 2) + (np.asarray(patch) - 1) / 2
     reach = np.abs(matrix) @ (np.asarray(patch) / 2) + 2
     if bend is not None:
@@ -122,7 +122,7 @@ def sample_view(
         moved = torch.tensor((bend / extent.reshape(3, 1, 1, 1))[None, ::-1].copy(), dtype=torch.float32)
         grid += functional.interpolate(moved, patch, mode="trilinear", align_corners=True).movedim(1, -1)
     view = functional.grid_sample(source[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
-    # Whole voxels stay whole, and as many of them: nothing is known of what lies within one.
+    # Labels of whole voxels stay whole: nothing is known of where a surface lies within a voxel.
     whole_voxels = labels.dtype == np.bool_
     mode = "nearest" if whole_voxels else "bilinear"
     targets = functional.grid_sample(masks[None], grid, mode=mode, padding_mode="zeros", align_corners=True)[0]

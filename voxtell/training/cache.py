@@ -24,11 +24,11 @@ from voxtell.training.dataset import Case, DatasetError
 Labels = npt.NDArray[np.bool_] | npt.NDArray[np.uint8]
 
 BODY_HU = -400.0
-"""Denser than this is body (or couch): fat is at -100, lung at about -800, air at -1000."""
+"""Voxels denser than this are body (or couch): fat is at -100 HU, lung at about -800, air at -1000."""
 WHOLE = 255
-"""A voxel that is inside, where shares are kept."""
+"""The value of a voxel that is wholly inside, in labels that hold shares."""
 MARGIN = 6
-"""Voxels of surroundings kept around the body on every side; beyond them the border value continues."""
+"""Voxels kept around the body on every side; beyond them the border value is continued."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from voxtell.training.vocabulary import Vocabulary
 
 FINE_TUNED = "fine-tuned on"
 NAME_LENGTH = 64
-"""A result's name for the algorithm holds no more characters (PS3.5 section 6.2, value representation LO)."""
+"""Characters of the name: results carry it in an attribute of value representation LO (PS3.5 section 6.2)."""
 NOTICE = "Not for diagnosis; only the structures that it was trained on, every contour needs review."
 
 

@@ -114,7 +114,7 @@ OPENKBP_STRUCTURES = {
     "Mandible": "mandible",
 }
 MIN_COVERAGE = 0.9
-"""A contour of which more than a tenth lies outside the scanned slices teaches the network to contour air."""
+"""Share of a contour that must lie in the scanned slices: one that lies outside teaches the network to contour air."""
 
 
 def openkbp(folder: Path) -> dict[str, Any]:

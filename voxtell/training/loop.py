@@ -30,7 +30,7 @@ from voxtell.training.sampling import PatchSampler, Sample
 
 LOG_EVERY = 20
 GRADIENT_LIMIT = 5.0
-"""Norm above which a gradient is shortened; a single patch can be an outlier."""
+"""Norm above which a gradient is shortened, since a single patch can be an outlier."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Trainer:
             begin_empty(self.network)
         self.averaged = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        # A short memory of the squared gradient: those of the first steps are large and must not slow down the next
+        # A short memory of the squared gradients (0.98): the large ones of the first steps must not slow down the next
         # thousand.
         self.optimizer = torch.optim.AdamW(
             trained, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay, fused=True

@@ -10,8 +10,8 @@ DICE_SMOOTHING = 1.0
 """Voxels added to numerator and denominator: keeps Dice defined for an empty mask."""
 ENTROPY_WEIGHT = 0.3
 ENTROPY_FLOOR = 1e-3
-"""Share of the map's voxels added to a structure's size where the cross-entropy is divided by it: for an empty target a
-false mask of that size costs as much as a whole missed structure."""
+"""Share of the map's voxels that is added to a structure's size before the cross-entropy is divided by it. For an empty
+target, a false mask of that size costs as much as a whole missed structure."""
 
 
 def dice_and_cross_entropy(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class Disagreement:
 
     case: str
     dice: float
-    """Of the whole volume."""
+    """Dice of the whole volume."""
     image: npt.NDArray[np.float32]
     """HU (A, R)."""
     found: Mask

@@ -18,7 +18,7 @@ from voxtell.training.measure import Measured, measure
 from voxtell.training.vocabulary import HeldOut, held_out
 
 EMPTY_ML = 0.1
-"""A negative prompt is answered well when its mask is smaller than this."""
+"""Millilitres; a negative prompt is answered well when its mask is smaller."""
 NOTES = Path(__file__).with_name("card.md")
 
 

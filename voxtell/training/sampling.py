@@ -54,14 +54,15 @@ class SamplingPlan:
     prompts: int = 4
     """Prompts per patch. They share the encoder's work; each adds a mask decoder's."""
     negative_share: float = 0.18
-    """Chance that a prompt asks for something that is not contoured because it is not there."""
+    """Chance that a prompt is a negative one, whose target is empty."""
     union_share: float = 0.06
+    """Chance that a prompt asks for several structures at once."""
     around_structures: float = 0.85
     """Share of the patches placed around a structure, the rarer contoured ones more often; the rest lie anywhere."""
     phantom_share: float = 0.5
     """Share of the patches taken from phantoms, where there are any."""
     typed: bool = True
-    """Vary the prompts as people type them; off for a language model, which is asked for each prompt once."""
+    """Whether prompts vary as people type them; off for a language model, which is asked for each prompt once."""
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ class Scores:
 
     dice: float
     dice_where_contoured: float
-    """Of the slices that the reference has alone: where a structure begins and ends does not count."""
+    """Dice in the slices that the reference has, so that where a structure begins and ends does not count."""
     hd95_mm: float
     """95th percentile of the distances between the two surfaces, in millimetres; infinite when a mask is empty."""
     volume_error: float
     """(found - reference) / reference."""
     ml: float
-    """Volume found."""
+    """Volume found, in millilitres."""
 
 
 def score(found: Mask, reference: Mask, spacing: Spacing) -> Scores:

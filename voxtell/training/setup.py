@@ -24,9 +24,9 @@ from voxtell.training.sampling import PatchSampler, SamplingPlan
 from voxtell.training.vocabulary import Vocabulary, builtin
 
 FINER = (1, 2, 2)
-"""How many times finer than its voxels each next phantom is drawn, in plane."""
+"""How many times finer than its voxels a phantom is drawn in plane; phantoms take these in turn."""
 FIRST_SEED = 1000
-"""Seeds of training phantoms start here; the demo and the tests use small ones."""
+"""First seed of the training phantoms; the demo, the tests and the report use small seeds."""
 
 
 @dataclass(frozen=True)

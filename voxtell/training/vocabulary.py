@@ -25,7 +25,7 @@ CARRIERS = (
     "{} (organ at risk)",
     "{} on CT",
 )
-"""People wrap names in words; most often they do not."""
+"""Phrases in which people put names; the bare name is the most frequent."""
 SLIP_RATE = 0.25
 """Share of training prompts that get one slip of the keyboard."""
 

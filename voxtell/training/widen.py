@@ -16,12 +16,12 @@ from voxtell.model.network import VoxTell
 from voxtell.model.plans import Plans
 from voxtell.training.dataset import DatasetError
 
-# Weights of the mask decoder that read two things: the features from below and the encoder's skip, or features and
-# guidance maps.
+# Weights of the mask decoder that read two things along one axis: up-sampled features and the encoder's skip, or
+# features and guidance maps.
 FUSES = re.compile(r"^decoder\.stages\.\d+\.convs\.0\.conv\.weight$")
 LIFTS = re.compile(r"^decoder\.transpconvs\.(\d+)\.weight$")
 HEADS = re.compile(r"^decoder\.seg_layers\.(\d+)\.weight$")
-# The prompts' words to the mask decoder: what they say of a new channel is its being read.
+# The projections from prompts to the mask decoder. Their outputs for a new channel are how that channel is read.
 GUIDANCE = re.compile(r"^project_to_decoder_channels\.(\d+)\.2\.(weight|bias)$")
 
 
