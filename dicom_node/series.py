@@ -138,7 +138,8 @@ def read_volume(paths: Sequence[Path], name: str) -> ImageSeries:
     named = [volume for volume in volumes if _parts(volume.name) <= wanted]
     if len(named) != 1:
         raise SeriesError(
-            f"the files hold no volume '{name}', but {'; '.join(volume.name or 'one' for volume in volumes)}"
+            f"the files hold no volume '{name}', but {'; '.join(volume.name or 'one' for volume in volumes)}; "
+            "name one that is there"
         )
     return _series(replace(named[0], name=name))
 

@@ -233,7 +233,9 @@ def frames_of(file: File) -> list[Frame]:
     groups = header.get("PerFrameFunctionalGroupsSequence") or ()
     said = int(header.get("NumberOfFrames") or 1)
     if said != max(1, len(groups)):
-        raise SeriesError(f"{file.path.name} holds {said} frames and says of {len(groups)} where they lie")
+        raise SeriesError(
+            f"{file.path.name} holds {said} frames and says of {len(groups)} where they lie; send it again"
+        )
     if not groups:
         return [_frame(file, None, (header,))]
     shared = tuple(header.get("SharedFunctionalGroupsSequence") or ())

@@ -49,7 +49,8 @@ def check_way_back(
     held = bool(seen.any()), bool(mask.any())
     if held[0] != held[1]:
         raise ResultError(
-            f"{name} was {'found' if held[0] else 'not found'}, and its mask on the slices says otherwise"
+            f"{name} was {'found' if held[0] else 'not found'}, and its mask on the slices says otherwise; "
+            "it is not sent"
         )
     if held[0]:
         found = extent(mask, series.affine if straightened else series.volume.affine)
@@ -135,7 +136,9 @@ def _filled(structure: Dataset, series: ImageSeries, name: str) -> NDArray[np.bo
         points = contour_points(contour)
         indices = (points - series.positions[place]) @ inverse.T
         if np.abs(indices[:, 0]).max() > 0.01:
-            raise ResultError(f"{name} has a contour {np.abs(indices[:, 0]).max():.3f} slices off its image plane")
+            raise ResultError(
+                f"{name} has a contour {np.abs(indices[:, 0]).max():.3f} slices off its image plane; it is not sent"
+            )
         rings[place].append(indices[:, 1:])
     mask = np.zeros(series.volume.spatial_shape, dtype=bool)
     for place, drawn in rings.items():

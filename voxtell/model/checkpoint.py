@@ -57,7 +57,9 @@ def weights_path(directory: Path) -> Path:
     for name in (BUNDLED_WEIGHTS, PUBLISHED_WEIGHTS):
         if (directory / name).is_file():
             return directory / name
-    raise ModelError(f"{directory} holds no weights: neither {PUBLISHED_WEIGHTS} nor {BUNDLED_WEIGHTS}")
+    raise ModelError(
+        f"{directory} holds no weights: neither {PUBLISHED_WEIGHTS} nor {BUNDLED_WEIGHTS}; put one of them there"
+    )
 
 
 def weights_digest(path: Path) -> str:

@@ -173,7 +173,7 @@ class Plans:
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ModelError(f"{path} is no plans.json: {error!r}") from error
+            raise ModelError(f"{path} is no plans.json: {error!r}; put that of the model in its place") from error
 
     @staticmethod
     def parse(document: Mapping[str, Any]) -> "Plans":

@@ -144,7 +144,8 @@ class Bank:
         labels, self._embeddings = _read_bank(path, "labels", "embeddings")
         if self._embeddings.shape != (len(labels), self.dim):
             raise ModelError(
-                f"the bank {path} holds {self._embeddings.shape}, this model needs ({len(labels)}, {self.dim})"
+                f"the bank {path} holds {self._embeddings.shape}, this model needs ({len(labels)}, {self.dim}); "
+                "use the bank that was made for it"
             )
         self._rows = {str(label).lower(): row for row, label in enumerate(labels)}
         with path.open("rb") as file:
@@ -189,6 +190,6 @@ def _read_bank(path: Path, *names: str) -> list[npt.NDArray[Any]]:
         with np.load(path, allow_pickle=False) as file:
             return [file[name] for name in names]
     except FileNotFoundError:
-        raise ModelError(f"the embedding bank {path} does not exist") from None
+        raise ModelError(f"the embedding bank {path} does not exist; name one that does, or leave it out") from None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ModelError(f"{path} is no embedding bank (.npz with labels and embeddings): {error}") from error

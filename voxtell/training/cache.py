@@ -122,7 +122,10 @@ def fill_cache(
                 continue
             labels = read_image(contour.file).array
             if labels.shape != image.shape:
-                raise DatasetError(f"{contour.file} is {labels.shape} (S, A, R) but {case.image} is {image.shape}")
+                raise DatasetError(
+                    f"{contour.file} is {labels.shape} (S, A, R) but {case.image} is {image.shape}; "
+                    "resample it to the grid of its image"
+                )
             masks[structure] = labels > 0 if contour.value is None else labels == contour.value
         cached.append(add_case(folder, case.name, case.split, image, masks, spacing))
         progress(case.name)

@@ -100,7 +100,7 @@ def _case(raw: dict[str, Any], folder: Path, structures: dict[str, tuple[str, ..
     image = folder / raw["image"]
     missing = [p for p in (image, *(c.file for c in contours.values() if c)) if not p.is_file()]
     if missing:
-        raise DatasetError(f"case {name}: {missing[0]} does not exist")
+        raise DatasetError(f"case {name}: {missing[0]} does not exist; correct its path or leave the case out")
     return Case(name, split, image, contours)
 
 

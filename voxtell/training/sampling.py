@@ -110,7 +110,10 @@ class PatchSampler:
         self.preparation = preparation
         self.pools = [_Pool.of(pool, vocabulary) for pool in (cases, phantoms)]
         if not self.pools[0].holders:
-            raise DatasetError("no case has a contour of any structure of the vocabulary; nothing can be learnt")
+            raise DatasetError(
+                "no case has a contour of any structure of the vocabulary, so nothing can be learnt; "
+                "check the contours of the data set"
+            )
         self.rng = np.random.default_rng(seed)
         self.words = random.Random(seed)  # noqa: S311 - phrasing, not cryptography
 
