@@ -31,8 +31,7 @@ from dicom_node.images.structure import PIXELS_FROM, BoundedReader, LimitError, 
 from dicom_node.images.structure import check as check_structure
 
 THREADS: Final = min(8, os.cpu_count() or 1)
-# Longer values stay in the file until somebody asks for them: they are mostly private blocks of vendors, which would
-# fill the memory for a series of a thousand slices.
+# Longer values stay in the file until somebody asks for them: they are mostly private blocks of vendors.
 DEFERRED_BYTES: Final = 16 * 1024
 
 _PIXEL_TAGS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float and plain Pixel Data (PS3.3 C.7.6.24)
@@ -190,7 +189,7 @@ def _header(stream: BoundedReader) -> tuple[Dataset, int]:
 
 
 def _deflated_header(stream: BinaryIO, meta: FileMetaDataset) -> tuple[Dataset, int]:
-    """Returns the same of a deflated file. Places in inflated bytes are none in the file: no value is left there."""
+    """Returns the same for a deflated file, without deferred values: offsets in inflated bytes are not in the file."""
     content, complete = inflate(stream, HEADER_BYTES)
     inflated = io.BytesIO(content)
     beyond = LimitError(f"inflated it has more than {HEADER_BYTES} bytes before its pixels")
@@ -206,7 +205,7 @@ def _deflated_header(stream: BinaryIO, meta: FileMetaDataset) -> tuple[Dataset, 
 
 
 def _is_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    """Returns whether to stop reading here."""
+    """Returns whether an element is pixel data, at which reading stops."""
     return int(tag) in _PIXEL_TAGS
 
 
@@ -233,9 +232,7 @@ def frames_of(file: File) -> list[Frame]:
     groups = header.get("PerFrameFunctionalGroupsSequence") or ()
     said = int(header.get("NumberOfFrames") or 1)
     if said != max(1, len(groups)):
-        raise SeriesError(
-            f"{file.path.name} holds {said} frames and says of {len(groups)} where they lie; send it again"
-        )
+        raise SeriesError(f"{file.path.name} holds {said} frames and says of {len(groups)} where they lie")
     if not groups:
         return [_frame(file, None, (header,))]
     shared = tuple(header.get("SharedFunctionalGroupsSequence") or ())
