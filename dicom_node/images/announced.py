@@ -1,6 +1,6 @@
-"""Pixels that their header does not announce: refused before a codec makes them out of a few bytes.
+"""Refuses pixels that their header does not announce, before a codec makes them out of a few bytes.
 
-Rows x Columns x samples x bits x frames (PS3.3 C.7.6.3) say how many bytes there must be. A codestream says its size
+Rows x Columns x samples x bits x frames (PS3.3 C.7.6.3) say how many bytes there must be. A codestream states its size
 in its first bytes (JPEG 2000: ISO 15444-1 A.5.1; JPEG, JPEG-LS: ISO 10918-1 B.2.2), which a decoder would believe.
 """
 
@@ -34,7 +34,7 @@ _FRAME_MARKERS: Final = frozenset(
 
 @dataclass(frozen=True)
 class _Announced:
-    """What a header says of its pixels."""
+    """Holds what a header says about its pixels."""
 
     frames: int
     rows: int
@@ -43,10 +43,12 @@ class _Announced:
 
     @property
     def frame_bytes(self) -> int:
+        """Bytes of one decoded frame."""
         return (self.rows * self.columns * self.bits + 7) // 8
 
 
 def _announced(file: File) -> _Announced:
+    """Returns what the header announces; absent values are 0, or 1 for frames and samples."""
     header = file.header
     return _Announced(
         frames=int(header.get("NumberOfFrames") or 1),
@@ -57,10 +59,10 @@ def _announced(file: File) -> _Announced:
 
 
 def require_possible(file: File) -> None:
-    """Check what can be said without a look at the pixels: the size of a frame, and that the file could hold them.
+    """Checks what can be said without reading the pixels: the size of a frame, and that the file can hold them.
 
     Raises:
-        SeriesError: a frame is larger than any that is read, or the file is too short for its pixels.
+        SeriesError: when a frame is larger than any that is read, or the file is too short for its pixels.
     """
     said = _announced(file)
     if said.rows * said.columns > MOST_PIXELS:
@@ -84,11 +86,11 @@ def require_possible(file: File) -> None:
 
 
 def require_announced(file: File) -> None:
-    """Check that compressed pixels are not more than their header announces, frame by frame; nothing is decoded.
+    """Checks that compressed pixels are not more than their header announces, frame by frame. Nothing is decoded.
 
     Raises:
-        LimitError: a frame has too many bytes, or a codestream of another size.
-        PYDICOM_ERRORS: the fragments cannot be told apart.
+        LimitError: when a frame has too many bytes, or a codestream of another size.
+        PYDICOM_ERRORS: when the fragments cannot be told apart.
     """
     syntax = file.header.file_meta.get("TransferSyntaxUID")
     if syntax is None or not syntax.is_encapsulated:
@@ -110,7 +112,7 @@ def require_announced(file: File) -> None:
 
 
 def _codestream_size(frame: bytes) -> tuple[int, int] | None:
-    """Rows and columns that a JPEG, JPEG-LS or JPEG 2000 codestream says it has; None of another kind."""
+    """Returns the rows and columns that a JPEG, JPEG-LS or JPEG 2000 codestream states; None for other kinds."""
     if frame[:4] == b"\xff\x4f\xff\x51" and len(frame) >= 24:
         width, height, left, top = struct.unpack_from(">4L", frame, 8)
         return height - top, width - left
@@ -126,11 +128,11 @@ def _codestream_size(frame: bytes) -> tuple[int, int] | None:
 
 
 def inflated_image(file: File) -> Dataset:
-    """The whole data set of a deflated file, which pydicom cannot read in parts.
+    """Returns the whole data set of a deflated file, which pydicom cannot read in parts.
 
     Raises:
-        LimitError: it inflates to more than its header announces.
-        PYDICOM_ERRORS: it is damaged.
+        LimitError: when it inflates to more than its header announces.
+        PYDICOM_ERRORS: when it is damaged.
     """
     said = _announced(file)
     with BoundedReader(file.path) as stream:

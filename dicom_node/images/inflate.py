@@ -1,4 +1,4 @@
-"""Deflated data sets (PS3.5 A.5), inflated as far as a limit allows: a megabyte of them may become gigabytes."""
+"""Inflates deflated data sets (PS3.5 A.5) up to a limit: a megabyte of them may become gigabytes."""
 
 import zlib
 from typing import BinaryIO, Final
@@ -12,10 +12,10 @@ _PIECE_BYTES: Final = 2**16
 
 
 def inflate(stream: BinaryIO, limit: int) -> tuple[bytes, bool]:
-    """The first `limit` bytes of the deflated data set that begins where `stream` stands; whether those are all of it.
+    """Returns at most `limit` bytes of the deflated data set where `stream` stands, and whether they are all of it.
 
     Raises:
-        zlib.error: it is no deflated data.
+        zlib.error: when it is not deflated data.
     """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     content = bytearray()
@@ -27,11 +27,11 @@ def inflate(stream: BinaryIO, limit: int) -> tuple[bytes, bool]:
 
 
 def inflate_all(stream: BinaryIO, limit: int) -> bytes:
-    """The whole deflated data set that begins where `stream` stands.
+    """Returns the whole deflated data set that begins where `stream` stands.
 
     Raises:
-        LimitError: it has more than `limit` bytes.
-        zlib.error: it is no deflated data.
+        LimitError: when it has more than `limit` bytes.
+        zlib.error: when it is not deflated data.
     """
     content, complete = inflate(stream, limit)
     if not complete:

@@ -1,4 +1,4 @@
-"""Foreign bytes, walked through before pydicom builds objects of them: limits on what one header may hold.
+"""Walks through foreign bytes before pydicom builds objects of them, and limits what one header may hold.
 
 A data set costs pydicom about 80 times its bytes when it is made of empty items, and a length in it may claim 4 GB. The
 walk reads tags and lengths only (PS3.5 section 7.1), in constant memory, and ends at the first limit.
@@ -45,26 +45,34 @@ class LimitError(ValueError):
 
 
 class BoundedReader(io.BufferedReader):
-    """A file that refuses to read more than it has, instead of asking for that much memory first."""
+    """Reads a file, and refuses to read more than it has instead of asking for that much memory first."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file for reading.
+        """Opens the file for reading.
 
         Raises:
-            OSError: the disk does not give it.
+            OSError: when the disk does not give it out.
         """
         super().__init__(io.FileIO(str(path)))
         self.size = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """The next bytes; LimitError when `size` is large and more than there are."""
+        """Returns the next bytes.
+
+        Raises:
+            LimitError: when `size` is large and more than what is left.
+        """
         if size is not None and size > LARGE_READ:
             require_bytes(size, self.size - self.tell())
         return super().read(size)
 
 
 def require_bytes(claimed: int, there: int) -> None:
-    """LimitError when a value claims more bytes than there are, or than any value before the pixels may have."""
+    """Checks the length that a value claims, in bytes.
+
+    Raises:
+        LimitError: when fewer bytes are there, or it is more than any value before the pixels may have.
+    """
     if claimed > there:
         raise LimitError(f"a value claims {claimed} bytes where {max(0, there)} are left")
     if claimed > MOST_VALUE_BYTES:
@@ -73,10 +81,10 @@ def require_bytes(claimed: int, there: int) -> None:
 
 @dataclass
 class Walk:
-    """One walk through a data set that begins where `stream` stands and ends at the byte `end`.
+    """Walks once through a data set that begins where `stream` stands and ends at the byte `end`.
 
-    `stop_at` is the first tag at the top level that is not walked any more. Values of `wanted` are kept in `found`, at
-    most `longest` bytes of each.
+    stop_at: the first tag at the top level that is not walked any more. wanted: tags whose values are kept in `found`,
+    at most `longest` bytes of each.
     """
 
     stream: BinaryIO
@@ -93,10 +101,10 @@ class Walk:
     kept_bytes: int = 0
 
     def run(self) -> "Walk":
-        """Walk to the end, or to `stop_at`; returns self.
+        """Walks to the end, or to `stop_at`; returns self.
 
         Raises:
-            LimitError: a limit of this module is passed; the message says which.
+            LimitError: when a limit of this module is passed; the message says which.
         """
         order = "<" if self.little else ">"
         self._tag = struct.Struct(f"{order}HH4s").unpack
@@ -107,7 +115,7 @@ class Walk:
         return self
 
     def _elements(self, at: int, end: int, depth: int, implicit: bool) -> int:
-        """Walk the elements from `at` to `end` or to a delimiter; returns the byte behind them."""
+        """Walks the elements from `at` to `end` or to a delimiter; returns the byte behind them."""
         read, seek = self.stream.read, self.stream.seek
         first = True
         while at + SMALLEST_ELEMENT <= end:
@@ -134,10 +142,11 @@ class Walk:
         return at
 
     def _length(self, content: bytes) -> int:
+        """Returns a length of four bytes; 0 where the file ends before."""
         return int(self._u32(content)[0]) if len(content) == 4 else 0
 
     def _value(self, tag: int, vr: bytes, length: int, at: int, end: int, depth: int, implicit: bool) -> int:
-        """Walk one value from `at`, which may hold items; returns the byte behind it."""
+        """Walks one value from `at`, which may hold items; returns the byte behind it."""
         if length == _UNDEFINED:
             return self._items(at, end, depth + 1, implicit or vr == b"UN", fragments=vr in (b"OB", b"OW"))
         if length > LARGE_READ and tag < self.stop_at:
@@ -152,7 +161,7 @@ class Walk:
         return at + length
 
     def _items(self, at: int, end: int, depth: int, implicit: bool, *, fragments: bool = False) -> int:
-        """Walk the items from `at` to `end` or to the end of their sequence; returns the byte behind it."""
+        """Walks the items from `at` to `end` or to the end of their sequence; returns the byte behind it."""
         if depth > DEEPEST:
             raise LimitError(f"its sequences lie more than {DEEPEST} deep in each other")
         while at + SMALLEST_ELEMENT <= end:
@@ -177,20 +186,25 @@ class Walk:
         return at
 
     def _spend(self) -> None:
+        """Counts an element or item. Raises `LimitError` at the limit."""
         self.elements += 1
         if self.elements > self.most_elements:
             raise LimitError(f"it has more than {self.most_elements} elements and items before its pixels")
 
     def _keep(self, length: int) -> None:
+        """Counts the bytes of a value that pydicom keeps in memory. Raises `LimitError` at the limit."""
         self.kept_bytes += length
         if self.kept_bytes > MOST_VALUE_BYTES:
             raise LimitError(f"it has more than {MOST_VALUE_BYTES} bytes before its pixels")
 
 
 def check(stream: BinaryIO, end: int, transfer_syntax: Any, *, kept_below: int) -> None:
-    """LimitError when the data set from where `stream` stands to the byte `end` is beyond the limits; then goes back.
+    """Checks the data set from where `stream` stands to the byte `end`, and puts the stream back.
 
-    One that is too short to pass a limit is not walked: that is nearly every slice of a CT.
+    A data set that is too short to pass a limit is not walked: that is nearly every slice of a CT.
+
+    Raises:
+        LimitError: when the data set is beyond a limit.
     """
     start = stream.tell()
     if end - start <= SMALLEST_ELEMENT * MOST_ELEMENTS:
