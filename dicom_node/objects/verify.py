@@ -147,7 +147,7 @@ def _filled(structure: Dataset, series: ImageSeries, name: str) -> NDArray[np.bo
 
 
 def _compare(name: str, found: Extent, wanted: Extent, spacing: Sequence[float], slack_mm: float = 0.0) -> None:
-    """Raises `ResultError` when two extents differ by more than tolerances; `slack_mm` widens positions'."""
+    """Raises `ResultError` when two extents differ by more than tolerated; positions may differ by `slack_mm` more."""
     allowed = max(TOLERANCE_VOXELS * min(spacing), TOLERANCE_SPACINGS * max(spacing)) + slack_mm
     for what in ("centroid", "lowest", "highest"):
         here, there = getattr(found, what), getattr(wanted, what)

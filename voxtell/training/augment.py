@@ -21,7 +21,11 @@ AIR_HU = -1000.0
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Says how far a view may depart from the volume; ranges are plus and minus, probabilities are per patch."""
+    """Says how far a view may depart from the volume; ranges are plus and minus, probabilities are per patch.
+
+    scale_in_plane: relative change of A and R together. noise_hu: largest standard deviation. contrast: relative change
+    of the grey values. brightness_hu: shift of the grey values.
+    """
 
     rotation_degrees: tuple[float, float, float] = (12.0, 7.0, 8.0)
     """About the S, A and R axis: heads turn more than they tilt."""
@@ -40,8 +44,8 @@ class Augmentation:
     cut_probability: float = 0.15
     """Chance that the field of view ends inside the patch, with air beyond a plane."""
     as_scanned_probability: float = 0.4
-    """A view of the voxels as they are, neither turned, stretched nor bent: what the network meets later. Interpolation
-    blurs an image and moves its masks by up to half a voxel, which is much for a structure three voxels wide."""
+    """Chance that a view shows the voxels as they are, neither turned, stretched nor bent, as the network meets them
+    later. Interpolation blurs an image and moves its masks by up to half a voxel, much for a structure of three."""
 
 
 NONE = Augmentation((0, 0, 0), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, as_scanned_probability=1)
