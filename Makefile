@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
 
-.PHONY: help setup demo test torture check format lint types imports model-report parity clean format-check
+.PHONY: help setup demo test test-unit torture check format lint types imports model-report parity clean format-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ demo: $(VENV)/.engine ## send a CT through the whole node and show what comes ba
 
 test: $(VENV)/.dev $(VENV)/.peers ## all tests, against real peers (Orthanc, DCMTK)
 	$(BIN)/python -m pytest
+
+test-unit: $(VENV)/.dev ## the tests that start no server and no process: a minute, no Debian packages
+	$(BIN)/python -m pytest -m unit
 
 STUDIES ?= 200
 SEED ?= 1

@@ -1,8 +1,7 @@
-"""What every test may ask for: the real data next to the project, and free loopback ports."""
+"""What every test may ask for: the real data next to the project, free loopback ports; and its kind, which is held."""
 
 import os
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,42 @@ from pydicom import dcmread
 from pydicom.uid import UID
 
 from dicom_node.uids import derived_uid
+from tests.support import ports
+from tests.support.marks import GUARD, kind_of
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")  # how fast an example runs says nothing of the code
 
 DATA = Path(os.environ.get("VOXTELL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by `-m`
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks `unit` what has no mark of a kind; refuses what has several."""
+    for item in items:
+        try:
+            item.add_marker(kind_of(_marks(item)))
+        except ValueError as error:
+            raise pytest.UsageError(f"{item.nodeid}: {error}") from None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Holds a test with its fixtures to its kind."""
+    with GUARD.watching(kind_of(_marks(item))):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, object, object]:
+    """Fails a test that swallowed a refusal."""
+    result = yield
+    GUARD.check()
+    return result
+
+
+def _marks(item: pytest.Item) -> set[str]:
+    return {mark.name for mark in item.iter_markers()}
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +73,14 @@ def _found(folder: Path, *parts: str) -> Path:
 @pytest.fixture
 def free_port() -> int:
     """A TCP port on 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return ports.free_port()
+
+
+@pytest.fixture
+def other_programs() -> Iterator[None]:
+    """A `unit` test with this fixture may start programs that belong to its checks, such as git."""
+    with GUARD.lifted():
+        yield
 
 
 @pytest.fixture(scope="session")

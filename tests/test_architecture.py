@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -49,7 +50,7 @@ def name_of(path: Path) -> str:
 # -- who knows whom
 
 
-def test_the_rooms_keep_to_their_import_contracts():
+def test_the_rooms_keep_to_their_import_contracts(other_programs):
     # In a process of its own: import-linter sets up logging anew and would silence every logger that is there.
     command = [Path(sys.executable).with_name("lint-imports"), "--config", ROOT / ".importlinter", "--no-cache"]
     judged = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -72,6 +73,7 @@ print(*sorted({name.split(".")[0] for name in sys.modules}))
 """
 
 
+@pytest.mark.processes
 def test_a_node_without_the_engine_loads_no_torch(tmp_path):
     """A real listener from start to end, with the command line and the delivery beside it, in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VOXTELL_")}
@@ -163,7 +165,7 @@ NOT_AN_ANSWER = {"RefusedError"}
 MACHINE_PATH = re.compile(rb"(?<![\w.$}>~-])/(work|root|home/\w+|Users/\w+)/")
 
 
-def test_no_file_names_a_path_of_somebodys_machine():
+def test_no_file_names_a_path_of_somebodys_machine(other_programs):
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
         content = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
@@ -202,3 +204,10 @@ def _own_retry(node: ast.ClassDef) -> str | None:
         if any(isinstance(target, ast.Name) and target.id == "retry" for target in targets):
             return statement.value.value
     return None
+
+
+def test_a_class_name_stands_for_one_thing():
+    named = Counter(
+        node.name for path in MODULES for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, times in named.items() if times > 1] == []

@@ -17,6 +17,8 @@ from tests.dicom_node.conftest import small_instance, wait_until
 from tests.support.association_bytes import connect
 from tests.support.peers import storescu
 
+pytestmark = pytest.mark.peers
+
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
@@ -14,6 +15,8 @@ from dicom_node.series import read_series
 from dicom_node.synthesis import ct_series
 from tests.dicom_node.test_common import errors
 from tests.support.images import PROVENANCE
+
+pytestmark = pytest.mark.peers
 
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cn"]), min_size=1, max_size=120)
 

@@ -12,7 +12,10 @@ from dicom_node.scu.c_store import send
 from dicom_node.store import Store
 from dicom_node.uids import derived_uid
 from tests.dicom_node.conftest import small_instance, wait_until
-from tests.support.peers import LOOPBACK, orthanc
+from tests.support.peers import orthanc
+from tests.support.ports import LOOPBACK
+
+pytestmark = pytest.mark.peers
 
 SENT = [Reference(CTImageStorage, f"1.2.3.4.{number}") for number in (1, 2)]
 MISSING = Reference(CTImageStorage, "1.2.3.4.99")

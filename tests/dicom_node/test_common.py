@@ -78,6 +78,7 @@ def test_uids_are_known_before_anything_is_written(ct: ImageSeries) -> None:
     )
 
 
+@pytest.mark.peers
 def test_objects_name_each_other_and_their_source_and_stay_valid(ct: ImageSeries, tmp_path: Path) -> None:
     references = {name: own(dataset) for name, dataset in of_work(ct, PROVENANCE).items()}
     made = of_work(ct, replace(PROVENANCE, siblings=tuple(references.values())))
@@ -99,6 +100,7 @@ def test_objects_name_each_other_and_their_source_and_stay_valid(ct: ImageSeries
         assert "ContributingEquipmentSequence" in dataset
 
 
+@pytest.mark.peers
 def test_a_result_names_the_one_that_it_replaces(ct: ImageSeries, tmp_path: Path) -> None:
     old = {name: own(dataset) for name, dataset in of_work(ct, replace(PROVENANCE, protocol_digest="older")).items()}
     made = of_work(ct, replace(PROVENANCE, predecessors=tuple(old.values())))
@@ -110,6 +112,7 @@ def test_a_result_names_the_one_that_it_replaces(ct: ImageSeries, tmp_path: Path
         assert made[name].RelatedSeriesSequence[0].SeriesInstanceUID == old[name].series_uid
 
 
+@pytest.mark.peers
 def test_what_is_to_be_reviewed_stands_where_people_look(ct: ImageSeries, tmp_path: Path) -> None:
     reasons = (Review("liver holds 12 ml, expected are 900 to 2500 ml.", "liver"), Review("Spacing is unusual."))
     made = of_work(ct, replace(PROVENANCE, review=reasons))

@@ -39,6 +39,7 @@ with Listener(Store(Path(sys.argv[1])), ae_title="VOXTELL", host="127.0.0.1", po
 """
 
 
+@pytest.mark.processes
 def test_a_listener_with_more_than_a_thousand_open_files_takes_instances(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", LISTENING_ABOVE_1023, tmp_path],
@@ -64,6 +65,7 @@ print(echo(Peer("VOXTELL", "127.0.0.1", int(sys.argv[1])), calling_ae="SCU").imp
 """
 
 
+@pytest.mark.processes
 def test_a_sender_with_more_than_a_thousand_open_files_is_answered(site):
     with site() as here:
         asked = subprocess.run(
@@ -77,6 +79,7 @@ def test_a_sender_with_more_than_a_thousand_open_files_is_answered(site):
     assert (asked.stdout.strip(), asked.stderr) == (IMPLEMENTATION_VERSION_NAME, "")
 
 
+@pytest.mark.peers
 def test_a_peer_that_is_not_there_keeps_no_descriptor(free_port, monkeypatch):
     """pynetdicom leaves such a socket to the garbage collector, which warns; and here all warnings are errors."""
     made = []
@@ -104,6 +107,7 @@ def is_refused(connection: socket.socket) -> bool:
         return False
 
 
+@pytest.mark.peers
 def test_connections_without_an_association_have_a_limit(site, caplog):
     """The one too many takes the place of the oldest, which has asked for nothing."""
     limits = Limits(associations=1, connections=10)
@@ -180,6 +184,7 @@ def trickles(connection: socket.socket) -> None:
         connection.send(b"\0")
 
 
+@pytest.mark.peers
 def test_a_peer_that_stops_within_its_request_keeps_no_slot(site, caplog):
     with site(limits=Limits(request_seconds=0.3)) as here, connected(here.peer) as connection:
         connection.sendall(HALF_A_REQUEST)
@@ -204,6 +209,7 @@ def closed(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, bool]]:
     return [(line.peer, line.reason, bool(line.exc_info)) for line in lines]
 
 
+@pytest.mark.peers
 def test_a_peer_that_resets_within_its_request_is_a_line(site, caplog):
     with site() as here, connected(here.peer) as connection, caplog.at_level(logging.WARNING):
         connection.sendall(HALF_A_REQUEST)
@@ -214,6 +220,7 @@ def test_a_peer_that_resets_within_its_request_is_a_line(site, caplog):
     assert len(caplog.records) == 1
 
 
+@pytest.mark.peers
 def test_a_peer_that_resets_within_its_data_is_a_line(site, caplog):
     with site() as here, associated(here.peer, CT, calling_ae="A") as association, caplog.at_level(logging.WARNING):
         assert association.send_c_store(small_instance()).Status == 0x0000
@@ -224,6 +231,7 @@ def test_a_peer_that_resets_within_its_data_is_a_line(site, caplog):
     assert ("A at 127.0.0.1", RESET, False) in closed(caplog)  # the client has its own words
 
 
+@pytest.mark.peers
 def test_a_handshake_that_fails_is_a_line(site, caplog):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with caplog.at_level(logging.WARNING), site(tls=context) as here, connected(here.peer) as connection:
@@ -235,6 +243,7 @@ def test_a_handshake_that_fails_is_a_line(site, caplog):
     assert not line.exc_info
 
 
+@pytest.mark.peers
 def test_a_peer_that_trickles_its_request_keeps_no_slot(site):
     with site(limits=Limits(request_seconds=0.3)) as here, connected(here.peer) as connection:
         connection.sendall(HALF_A_REQUEST)
@@ -242,6 +251,7 @@ def test_a_peer_that_trickles_its_request_keeps_no_slot(site):
         wait_until(lambda: trickles(connection) or not threads_of_associations())
 
 
+@pytest.mark.peers
 def test_a_peer_that_trickles_its_data_is_ended(site):
     with site(limits=Limits(idle_seconds=0.3)) as here, associated(here.peer, CT, calling_ae="A") as association:
         assert association.send_c_store(small_instance()).Status == 0x0000
@@ -251,6 +261,7 @@ def test_a_peer_that_trickles_its_data_is_ended(site):
         assert here.ends[0].aborted
 
 
+@pytest.mark.peers
 def test_stopping_ends_silent_connections_with_a_line_for_each(site, caplog):
     with caplog.at_level(logging.WARNING), contextlib.ExitStack() as held:
         with site() as here:
@@ -261,6 +272,7 @@ def test_stopping_ends_silent_connections_with_a_line_for_each(site, caplog):
     assert len(caplog.records) == 2
 
 
+@pytest.mark.peers
 def test_an_event_out_of_place_ends_its_association_with_a_line(site, caplog):
     with site() as here, associated(here.peer, CT, calling_ae="A") as association:
         assert association.send_c_store(small_instance()).Status == 0x0000
@@ -273,6 +285,7 @@ def test_an_event_out_of_place_ends_its_association_with_a_line(site, caplog):
     assert len([record for record in caplog.records if record.name.startswith("dicom_node")]) == 1
 
 
+@pytest.mark.peers
 def test_fifty_peers_connect_at_once_while_the_listener_is_busy(site, monkeypatch):
     is_free = threading.Event()
     take = Server.get_request
@@ -287,6 +300,7 @@ def test_fifty_peers_connect_at_once_while_the_listener_is_busy(site, monkeypatc
         wait_until(lambda: not threads_of_associations())
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("tls", [None, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)], ids=["plain", "TLS"])
 def test_a_connection_that_is_closed_without_a_byte_is_not_spoken_of(site, tls, caplog):
     with caplog.at_level(logging.INFO), site(tls=tls) as here, connected(here.peer) as connection:
@@ -295,6 +309,7 @@ def test_a_connection_that_is_closed_without_a_byte_is_not_spoken_of(site, tls, 
     assert caplog.messages == []
 
 
+@pytest.mark.peers
 def test_what_a_peer_sends_is_acknowledged_at_once(site):
     """Most senders hold a small packet back until the one before is acknowledged; the kernel puts that off by 40 ms."""
     said = []

@@ -36,6 +36,8 @@ from dicom_node.uids import SeriesKey
 from tests.dicom_node.conftest import data_set, small_instance, wait_until
 from tests.support.peers import storescp, storescu, storescu_command
 
+pytestmark = pytest.mark.peers
+
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # pydicom has no name for it yet
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 

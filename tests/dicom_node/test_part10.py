@@ -28,6 +28,7 @@ def test_pydicom_reads_the_file_meta_information(sop_uid, syntax):
     assert meta.ImplementationVersionName == "VOXTELL_DICOM"
 
 
+@pytest.mark.peers
 def test_dcmtk_finds_no_fault(tmp_path):
     instance = small_instance()
     start = file_start(

@@ -47,6 +47,7 @@ def result(tmp_path: Path) -> Result:
     return write
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     ("charset", "name", "expected"),
     [
@@ -87,6 +88,7 @@ def test_what_an_archive_files_by_stays_as_it_is(result: Result, keyword: str, v
     ) == value.decode()
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     ("keyword", "value", "expected"),
     [
@@ -112,6 +114,7 @@ def test_what_is_not_valid_is_left_out(
     assert iod_errors(seg, tmp_path) == []
 
 
+@pytest.mark.peers
 def test_an_anonymised_source_that_does_not_tell_how_makes_a_valid_result(result: Result, tmp_path: Path) -> None:
     seg = result(PatientIdentityRemoved=b"YES")
     assert (seg.PatientIdentityRemoved, seg.DeidentificationMethod) == ("YES", "Not told by the source")
@@ -120,6 +123,7 @@ def test_an_anonymised_source_that_does_not_tell_how_makes_a_valid_result(result
     assert list(told.DeidentificationMethod) == ["by hand", "again"]
 
 
+@pytest.mark.peers
 def test_a_trial_is_carried_if_the_source_says_which(result: Result, tmp_path: Path) -> None:
     known = {"ClinicalTrialSponsorName": b"S", "ClinicalTrialProtocolID": b"P", "ClinicalTrialSubjectID": b"7"}
     seg = result(**known)

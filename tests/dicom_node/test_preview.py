@@ -26,6 +26,7 @@ def boxes(series: ImageSeries) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]
     return masks
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     "case",
     [

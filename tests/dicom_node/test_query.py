@@ -15,6 +15,8 @@ from dicom_node.scu.query import SeriesEntry, StudyEntry, find_series, find_stud
 from tests.dicom_node.conftest import small_instance
 from tests.support.peers import orthanc
 
+pytestmark = pytest.mark.peers
+
 
 @pytest.fixture(scope="module")
 def pacs(tmp_path_factory):

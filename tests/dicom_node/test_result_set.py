@@ -40,6 +40,7 @@ def made(series: ImageSeries, masks: NDArray[np.bool_]) -> dict[str, Dataset]:
     return dict(ResultSet(series, masks, REGIONS, PROVENANCE, ALL, label_map=True).written(extents))
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     "case",
     [
@@ -80,6 +81,7 @@ def test_no_object_replaces_itself(tmp_path: Path) -> None:
         assert not {"PredecessorDocumentsSequence", "RelatedSeriesSequence"} & set(dataset.dir("Sequence")), name
 
 
+@pytest.mark.peers
 def test_backslashes_line_ends_and_great_lengths_anywhere_leave_every_object_valid(tmp_path: Path) -> None:
     """A backslash splits a value of DICOM in two; names of models, protocols and structures come from people."""
     series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path / "ct"))
@@ -100,6 +102,7 @@ def test_backslashes_line_ends_and_great_lengths_anywhere_leave_every_object_val
     assert objects["rtstruct.dcm"].StructureSetROISequence[0].ROIName.startswith("a/b")
 
 
+@pytest.mark.peers
 def test_a_pacs_takes_every_object_in_every_syntax_and_gives_it_back(tmp_path: Path) -> None:
     series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path / "ct"))
     objects = made(series, boxes(series))

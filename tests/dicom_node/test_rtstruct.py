@@ -68,6 +68,7 @@ def ct(tmp_path: Path) -> ImageSeries:
     return read_series(ct_series(np.zeros((9, 32, 40)), (3.0, 1.5, 1.0), tmp_path / "ct"))
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("holes", ["keyhole", "xor"])
 @pytest.mark.parametrize(
     "case",
@@ -86,6 +87,7 @@ def test_over_real_series_contours_lie_on_their_planes_and_give_the_mask_back(
         assert np.array_equal(filled(series, roi), mask)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     "case",
     ["mr_brain_t1sag/HFS/dicom", "rtstruct_sts/STS_002/CT/dicom", "tiny_cases/failing__gantrytilting__001/dicom"],
@@ -156,6 +158,7 @@ def test_the_structure_set_is_a_named_coloured_unapproved_draft(ct: ImageSeries)
     assert rois(dataset)["Parotid_L"].ROIDisplayColor == list(region_for("left parotid gland").colour)
 
 
+@pytest.mark.peers
 def test_empty_masks_become_placeholders_only_when_asked_for(ct: ImageSeries, tmp_path: Path) -> None:
     masks = bodies(ct)
     dataset = write_rtstruct(ct, masks, regions_of(), PROVENANCE, placeholders=True)

@@ -70,6 +70,7 @@ def ct(tmp_path: Path) -> ImageSeries:
     return read_series(ct_series(image, (3.0, 2.0, 1.0), tmp_path / "ct"))
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("case", REAL)
 def test_over_real_series_the_seg_is_valid_and_highdicom_reads_the_same_masks(
     shared_data: Data, tmp_path: Path, case: str
@@ -88,6 +89,7 @@ def test_over_real_series_the_seg_is_valid_and_highdicom_reads_the_same_masks(
         assert np.array_equal(np.moveaxis(read, -1, 0).astype(bool), masks[[0, 1, 3]])
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("case", [case for case in REAL if "tilt" not in case and "fieldmap" not in case])
 def test_dcmqi_reads_the_same_voxels_at_the_same_millimetres(shared_data: Data, tmp_path: Path, case: str) -> None:
     series = read_series(series_files(shared_data(case)))
@@ -210,6 +212,7 @@ def by_highdicom(dataset: Dataset, series: ImageSeries, folder: Path) -> NDArray
     return np.asarray(np.moveaxis(read, -1, 0).astype(bool))
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("case", REAL)
 def test_over_real_series_a_label_map_is_valid_and_highdicom_reads_the_same_masks(
     shared_data: Data, tmp_path: Path, case: str
@@ -224,6 +227,7 @@ def test_over_real_series_a_label_map_is_valid_and_highdicom_reads_the_same_mask
         assert np.array_equal(by_highdicom(dataset, series, tmp_path), masks[[0, 1, 3]])
 
 
+@pytest.mark.peers
 def test_dcmqi_reads_the_labels_of_a_label_map(tmp_path: Path) -> None:
     series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path / "ct"))
     masks = np.zeros((2, 6, 32, 48), dtype=bool)
@@ -262,6 +266,7 @@ def test_a_label_map_is_an_object_of_its_own_and_needs_segments_that_do_not_over
         write_seg(ct, masks, regions, PROVENANCE, "LABELMAP")
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(("count", "bits"), [(255, 8), (256, 16)])
 def test_more_segments_than_a_byte_holds_take_two(tmp_path: Path, count: int, bits: int) -> None:
     series = read_series(ct_series(np.zeros((4, 9, 9)), (1, 1, 1), tmp_path / "ct"))
@@ -281,6 +286,7 @@ def test_overlap_is_stated(ct: ImageSeries) -> None:
     assert dataset_of(written(ct, masks, PROMPTS[:2])).SegmentsOverlap == "YES"
 
 
+@pytest.mark.peers
 @given(angles=st.tuples(*[st.floats(-60, 60)] * 3), decimals=st.integers(3, 7))
 @settings(max_examples=5)
 def test_cosines_of_few_decimals_become_perpendicular_ones(angles: tuple[float, float, float], decimals: int) -> None:
@@ -304,6 +310,7 @@ def test_masks_of_another_shape_and_sources_without_uids_are_refused(ct: ImageSe
         written(anonymous, np.ones((1, *anonymous.volume.spatial_shape), dtype=bool), ("liver",))
 
 
+@pytest.mark.peers
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shape=st.tuples(st.integers(2, 5), st.integers(1, 9), st.integers(1, 9)), seed=st.integers(0, 2**32 - 1))
 def test_any_small_seg_is_valid_and_reads_back(tmp_path: Path, shape: tuple[int, int, int], seed: int) -> None:

@@ -15,6 +15,8 @@ from dicom_node.synthesis import ct_series
 from tests.dicom_node.conftest import wait_until
 from tests.support.peers import orthanc, program, storescu
 
+pytestmark = pytest.mark.peers
+
 SLICES = 6
 
 

@@ -29,6 +29,7 @@ def texts_of(report: Dataset) -> list[str]:
     return [one.TextValue for container in evaluations for one in container.ContentSequence]
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     "case", ["rtstruct_sts/STS_002/CT/dicom", "mr_brain_t1sag/HFDR/dicom", "mr_enhanced/siemens_anat_8frames/dicom"]
 )
@@ -58,6 +59,7 @@ def test_dcmqi_reads_the_numbers_of_every_segment(shared_data: Callable[..., Pat
         assert numbers == pytest.approx([wanted.volume_ml, wanted.diameter_mm, wanted.mean, wanted.deviation], rel=1e-4)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     ("units", "kind", "quantity", "unit"),
     [
@@ -106,6 +108,7 @@ def test_only_hounsfield_units_are_reported_as_such(tmp_path: Path, said: str | 
     assert len([element for element in report.iterall() if element.keyword == "NumericValue"]) == reported
 
 
+@pytest.mark.peers
 def test_what_has_no_segment_is_said(tmp_path: Path) -> None:
     series = read_series(ct_series(np.arange(75.0).reshape(3, 5, 5), (3, 2, 2), tmp_path / "ct"))
     regions = [

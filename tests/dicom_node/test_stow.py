@@ -18,7 +18,10 @@ from dicom_node.scu.association import Timeouts
 from dicom_node.scu.stow import WebPeer, send_to_web
 from tests.dicom_node.conftest import small_instance
 from tests.dicom_node.test_tls import Authority
-from tests.support.peers import LOOPBACK, orthanc, orthanc_plugin
+from tests.support.peers import orthanc, orthanc_plugin
+from tests.support.ports import LOOPBACK
+
+pytestmark = pytest.mark.peers
 
 DICOM_JSON = "application/dicom+json"
 

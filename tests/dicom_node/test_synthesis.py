@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pydicom import dcmread
 
 from dicom_node.series import read_series
@@ -20,6 +21,7 @@ def test_the_network_sees_the_image_that_was_written(tmp_path: Path) -> None:
     assert np.allclose(network.center_position, 0, atol=1e-9)
 
 
+@pytest.mark.peers
 def test_a_synthetic_series_is_a_valid_ct_with_the_subject_given(tmp_path: Path) -> None:
     subject = Subject(patient_id="42", patient_name="Müller^Jörg", body_part="HEADNECK", accession_number="A1")
     paths = ct_series(np.zeros((3, 8, 8)), (3, 1, 1), tmp_path / "ct", subject=subject)

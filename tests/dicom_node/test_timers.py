@@ -14,6 +14,7 @@ CT = [build_context(CTImageStorage)]
 LOOKS_SECONDS = 1.0  # both sides look at their timers several times meanwhile
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("hours", [1, -1])
 def test_an_association_outlasts_a_step_of_the_clock(site, monkeypatch, hours):
     of_day = time.time
@@ -26,6 +27,7 @@ def test_an_association_outlasts_a_step_of_the_clock(site, monkeypatch, hours):
         assert len(here.arrivals) == 2
 
 
+@pytest.mark.peers
 def test_one_that_says_nothing_is_over_though_the_clock_was_set_back(site, monkeypatch):
     of_day = time.time
     with site() as here, associated(here.peer, CT, calling_ae="SCU") as association:

@@ -13,6 +13,8 @@ from dicom_node.scu.c_store import send
 from dicom_node.tls import client_context, server_context
 from tests.support.peers import program, storescu
 
+pytestmark = pytest.mark.peers
+
 
 class Authority:
     """A certificate authority of one test run, by the openssl program."""

@@ -71,6 +71,7 @@ def test_grid_and_values_are_those_that_dcm2niix_found(shared_data: Data, tmp_pa
     assert digest == expected["sha256_stored_F"]
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     "case",
     ["fruit_pacs/1005/20200705_165100_MR_SR/t2_tse_tra_5mm", "tiny_cases/generic__anatomical__002_non_isotropic/dicom"],

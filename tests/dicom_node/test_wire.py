@@ -22,6 +22,8 @@ from tests.dicom_node.conftest import small_instance, wait_until
 from tests.dicom_node.test_messages import C_ECHO_RQ, command
 from tests.dicom_node.test_pdata import pdu
 
+pytestmark = pytest.mark.peers
+
 CONTEXTS = [build_context(CTImageStorage, ExplicitVRLittleEndian), build_context(Verification, ExplicitVRLittleEndian)]
 CT, ECHO, NEVER = 1, 3, 5  # presentation contexts, the last was not negotiated
 

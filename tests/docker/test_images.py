@@ -33,6 +33,7 @@ def compose(*arguments: str, **environment: str) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_hadolint_has_nothing_to_say(path):
     done = subprocess.run([PROGRAMS / "hadolint", path], capture_output=True, text=True, timeout=60, check=False)
@@ -58,6 +59,7 @@ def is_healthy(**environment: str) -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.processes
 def test_the_node_is_healthy_when_its_port_can_be_connected_to():
     """Whatever it asks of its peers: nothing is said on the connection."""
     with socket.create_server(("0.0.0.0", 0)) as listening:  # the image's VOXTELL_HOST
@@ -75,6 +77,7 @@ def test_the_node_image_is_installed_without_the_engine():
     assert "'.[gpu,postgres]'" in (ROOT / "docker" / "gpu.Dockerfile").read_text()
 
 
+@pytest.mark.processes
 def test_what_the_build_context_keeps_is_enough_to_install(tmp_path):
     """Builds the wheel from what .dockerignore lets through, and looks for the files that are no Python."""
     context = tmp_path / "context"
@@ -111,6 +114,7 @@ def test_what_the_build_context_keeps_is_enough_to_install(tmp_path):
     assert licences == {"LICENSE", "NOTICE"}
 
 
+@pytest.mark.peers
 def test_the_compose_file_has_one_container_per_role():
     services = compose()["services"]
     assert set(services) == {"redis", "listener", "segment-worker", "deliver-worker"}
@@ -122,6 +126,7 @@ def test_the_compose_file_has_one_container_per_role():
         assert services[name]["depends_on"]["redis"]["condition"] == "service_healthy"
 
 
+@pytest.mark.peers
 def test_the_queue_writes_nothing_and_is_not_published():
     """The ledger fills it again; one that wrote to a disk would refuse all work when that is full."""
     redis = compose()["services"]["redis"]
@@ -130,6 +135,7 @@ def test_the_queue_writes_nothing_and_is_not_published():
     assert "ports" not in redis
 
 
+@pytest.mark.peers
 def test_nothing_listens_beyond_this_machine_unless_asked_for():
     for arguments, address in (((), "127.0.0.1"), (("--env-file", "docker/demo.env"), "127.0.0.1")):
         services = compose(*arguments)["services"].values()
@@ -138,6 +144,7 @@ def test_nothing_listens_beyond_this_machine_unless_asked_for():
     assert (port["host_ip"], port["published"], port["target"]) == ("10.1.0.7", "104", 11112)
 
 
+@pytest.mark.peers
 def test_every_setting_reaches_every_role():
     passed_on = {PREFIX + name.upper() for name in Settings.model_fields}
     passed_on -= {PREFIX + name for name in SET_BY_THE_IMAGE | FIXED_INSIDE}
@@ -149,6 +156,7 @@ def test_every_setting_reaches_every_role():
         assert environment["VOXTELL_REDIS_URL"] == "redis://redis:6379/0"
 
 
+@pytest.mark.peers
 def test_a_gpu_is_reserved_when_asked_for():
     plain = compose()["services"]["segment-worker"]
     assert "resources" not in plain.get("deploy", {})
@@ -157,6 +165,7 @@ def test_a_gpu_is_reserved_when_asked_for():
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
 
 
+@pytest.mark.peers
 def test_the_demonstration_sends_results_to_its_orthanc(monkeypatch):
     services = compose("--env-file", "docker/demo.env")["services"]
     monkeypatch.setenv("VOXTELL_DESTINATIONS", services["deliver-worker"]["environment"]["VOXTELL_DESTINATIONS"])

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.scu.association import Peer
-from tests.support.peers import LOOPBACK, free_port, running, wait_for_peer
+from tests.support.peers import running, wait_for_peer
+from tests.support.ports import LOOPBACK, free_port
 from worker.ledger import Job, Ledger
 
 JOB_SECONDS = 120.0  # a loaded machine may take long; a hang must still end

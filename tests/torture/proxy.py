@@ -6,7 +6,7 @@ import threading
 from collections.abc import Coroutine, Iterator
 from typing import Any, Literal
 
-from tests.support.peers import LOOPBACK, free_port
+from tests.support.ports import LOOPBACK, free_port
 
 Mood = Literal["well", "down", "slow", "aborting", "mute"]
 """aborting: A-ABORT in the middle of a message. mute: drops the line before the answer to a message."""

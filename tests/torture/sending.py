@@ -21,7 +21,8 @@ from pynetdicom.presentation import build_context
 from dicom_node.scu.association import Peer, associated
 from dicom_node.synthesis import Subject, ct_series
 from tests.support.images import edit
-from tests.support.peers import LOOPBACK, storescu_command
+from tests.support.peers import storescu_command
+from tests.support.ports import LOOPBACK
 
 GIVE_UP_SECONDS = 600.0  # a sender tries again for so long; a node that takes nothing for so long has lost
 AGAIN_SECONDS = 0.3

@@ -13,6 +13,8 @@ from worker.job_spec import JobSpec, Prompt, Route
 from worker.ledger import DeliveryState, JobState, Ledger, Series, SeriesState
 from worker.result import Result
 
+pytestmark = pytest.mark.torture
+
 ROUTE = Route(to="pacs")
 
 

@@ -9,6 +9,8 @@ from tests.torture.kills import STEPS, Step
 from tests.torture.plan import EVENTS, WAYS, Event, brief, seeded
 from tests.torture.run import torture
 
+pytestmark = pytest.mark.torture
+
 
 @dataclass(frozen=True)
 class Quick:

@@ -25,6 +25,7 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.processes
 def test_neither_the_package_nor_a_card_nor_recognition_loads_torch():
     loaded = loaded_by(
         "import voxtell, voxtell.layout; from voxtell.engine import read_card; read_card(); voxtell.Ask('liver')"
@@ -33,6 +34,7 @@ def test_neither_the_package_nor_a_card_nor_recognition_loads_torch():
     assert not loaded & {"torch", "numpy", "nnunetv2", "transformers", "safetensors", "scipy"}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "code", ["import voxtell; voxtell.Segmenter", "import voxtell.segmenter", "import voxtell; voxtell.load()"]
 )

@@ -18,6 +18,8 @@ from worker.__main__ import app
 from worker.errors import SettingsError
 from worker.maintenance.leader_lock import Leadership
 
+pytestmark = pytest.mark.processes
+
 
 def voxtell_dicom(*words: str | Path, home: Path, **settings: object) -> subprocess.CompletedProcess[str]:
     """Runs the command in a process of its own, with a home of its own."""

@@ -16,7 +16,8 @@ from dicom_node.scu.association import Peer, Timeouts
 from dicom_node.store import Store
 from dicom_node.synthesis import Subject, ct_series
 from tests.support.ledger_stories import LEASE, Clock, deliver, sending
-from tests.support.peers import LOOPBACK, free_port, orthanc
+from tests.support.peers import orthanc
+from tests.support.ports import LOOPBACK, free_port
 from worker.errors import UnknownJobError
 from worker.job_spec import JobSpec, Prompt, Route
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
@@ -205,6 +206,7 @@ def site_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         site.ledger.close()
 
 
+@pytest.mark.peers
 def test_orthanc_promises_on_a_new_association_and_again_after_it_lost_what_it_had(site_of, tmp_path):
     """It is asked once before it knows the way back, so that the first answer never comes."""
     with orthanc(tmp_path / "orthanc") as pacs:
@@ -230,6 +232,7 @@ def test_orthanc_promises_on_a_new_association_and_again_after_it_lost_what_it_h
         assert len(pacs.sop_uids()) == 2
 
 
+@pytest.mark.peers
 def test_nobody_waits_for_a_peer_that_has_promised_on_an_association_of_its_own(site_of, tmp_path, monkeypatch):
     waited = []
     question = storage_commitment.request_commitment
@@ -251,6 +254,7 @@ def test_nobody_waits_for_a_peer_that_has_promised_on_an_association_of_its_own(
     assert waited == [storage_commitment.SAME_ASSOCIATION_SECONDS, 0.0]
 
 
+@pytest.mark.peers
 def test_a_peer_may_promise_on_the_association_of_the_question(site_of, tmp_path):
     archive = Store(tmp_path / "archive")
     settings = {"ae_title": "ARCHIVE", "host": LOOPBACK, "port": 0, "on_arrival": lambda _arrival: None}
@@ -261,6 +265,7 @@ def test_a_peer_may_promise_on_the_association_of_the_question(site_of, tmp_path
     assert site.ledger.jobs.get(job.id).state is JobState.COMMITTED
 
 
+@pytest.mark.peers
 def test_a_peer_that_hangs_when_asked_is_not_asked_about_every_result(site_of, tmp_path, monkeypatch):
     over = threading.Event()
 
@@ -289,6 +294,7 @@ def test_a_peer_that_hangs_when_asked_is_not_asked_about_every_result(site_of, t
     assert len(site.ledger.commitments.due()) == 2
 
 
+@pytest.mark.peers
 def test_a_peer_that_does_no_commitment_is_named_and_the_job_stays_delivered(site_of, tmp_path):
     settings = {"ae_title": "SIMPLE", "host": LOOPBACK, "port": 0, "on_arrival": lambda _arrival: None}
     with Listener(Store(tmp_path / "simple"), **settings) as listener:
@@ -300,6 +306,7 @@ def test_a_peer_that_does_no_commitment_is_named_and_the_job_stays_delivered(sit
     assert "accepted the association of VOXTELL but nothing of it: Storage Commitment Push Model" in line.reason
 
 
+@pytest.mark.peers
 def test_a_report_that_promises_less_than_was_asked_for_is_a_refusal(site_of, tmp_path):
     site = site_of(Peer("NOBODY", LOOPBACK, 1))
     job = site.segmented()

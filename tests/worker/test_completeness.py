@@ -179,6 +179,7 @@ def key(path: Path) -> SeriesKey:
     return SeriesKey(str(header.StudyInstanceUID), str(header.SeriesInstanceUID))
 
 
+@pytest.mark.peers
 def test_a_full_series_does_not_wait_for_the_end_of_its_association(series, tmp_path):
     paths = series(**ACQUISITION)
     with listening(tmp_path / "home") as node:
@@ -195,6 +196,7 @@ def test_a_full_series_does_not_wait_for_the_end_of_its_association(series, tmp_
         assert [one.state for one in node.ledger.series.unsettled()] == [SeriesState.FULL]
 
 
+@pytest.mark.peers
 def test_an_image_behind_the_last_one_opens_the_series_again(series, tmp_path):
     """Noted or not: its association has brought so many in so little time that the ledger did not hear of each."""
     paths = series(slices=SLICES + 1, **ACQUISITION)
@@ -210,6 +212,7 @@ def test_an_image_behind_the_last_one_opens_the_series_again(series, tmp_path):
         assert jobs[SLICES].id == first.id
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("noted", [True, False], ids=["acknowledged", "stored and not noted"])
 def test_an_image_behind_the_last_one_counts_also_when_the_listener_dies_before_its_association_ends(
     series, tmp_path, noted
@@ -231,6 +234,7 @@ def test_an_image_behind_the_last_one_counts_also_when_the_listener_dies_before_
         assert node.ledger.series.unsettled() == []
 
 
+@pytest.mark.peers
 def test_a_full_series_that_nothing_follows_is_settled_without_a_second_question(series, tmp_path):
     paths = series(**ACQUISITION)
     with listening(tmp_path / "home") as node:
@@ -248,6 +252,7 @@ def test_a_full_series_that_nothing_follows_is_settled_without_a_second_question
         assert logs == []
 
 
+@pytest.mark.peers
 def test_one_process_settles_a_full_series_and_another_dies_with_the_image_behind_it(series, tmp_path):
     paths = series(slices=SLICES + 1, **ACQUISITION)
     with listening(tmp_path / "home") as node:
@@ -262,6 +267,7 @@ def test_one_process_settles_a_full_series_and_another_dies_with_the_image_behin
         assert node.ledger.series.unsettled() == []
 
 
+@pytest.mark.peers
 def test_the_same_images_again_are_asked_about_once_they_have_all_come(series, tmp_path):
     paths = series(**ACQUISITION)
     with listening(tmp_path / "home") as node:
@@ -275,6 +281,7 @@ def test_the_same_images_again_are_asked_about_once_they_have_all_come(series, t
         assert [line["why"] for line in logs if line["event"] == "series_asked"] == ["quiet"]
 
 
+@pytest.mark.peers
 def test_headers_are_read_when_the_promised_number_is_there_and_not_before(series, tmp_path, monkeypatch):
     """The work for a long series grows with it and not with its square."""
     read = []
@@ -290,6 +297,7 @@ def test_headers_are_read_when_the_promised_number_is_there_and_not_before(serie
     assert len(read) == 1 + 60  # the first promise, then each header once
 
 
+@pytest.mark.peers
 def test_a_series_that_breaks_its_promise_is_read_once_and_waits(series, tmp_path, monkeypatch):
     read = []
     readable = completeness.readable
@@ -307,6 +315,7 @@ def test_a_series_that_breaks_its_promise_is_read_once_and_waits(series, tmp_pat
 # -- the archive's word
 
 
+@pytest.mark.peers
 def test_a_series_that_has_as_many_images_as_the_archive_counts_is_settled(series, tmp_path):
     paths = series()
     with orthanc(tmp_path / "orthanc") as archive:
@@ -324,6 +333,7 @@ def test_a_series_that_has_as_many_images_as_the_archive_counts_is_settled(serie
             ]
 
 
+@pytest.mark.peers
 def test_an_archive_that_does_not_answer_is_asked_rarely_and_quiet_time_decides(series, tmp_path, monkeypatch):
     asked = []
 

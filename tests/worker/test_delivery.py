@@ -27,8 +27,8 @@ from dicom_node.scu.association import Peer, Timeouts
 from dicom_node.scu.c_store import SendOutcome, send
 from dicom_node.store import Store
 from dicom_node.synthesis import ct_series
-from tests.support.peers import free_port as free_tcp_port
 from tests.support.peers import orthanc, orthanc_plugin
+from tests.support.ports import free_port as free_tcp_port
 from worker.errors import SettingsError
 from worker.job_spec import JobSpec, Priority, Prompt, Route
 from worker.ledger import DeliveryState, Job, JobState
@@ -97,6 +97,7 @@ def segmented(sender: DeliveryWorker, *destinations: str | Route) -> Job:
     return sender.ledger.jobs.get(work.job_id)
 
 
+@pytest.mark.peers
 def test_every_object_arrives_and_the_job_is_delivered(sender: DeliveryWorker, tmp_path: Path, free_port: int) -> None:
     job = segmented(sender, "pacs")
     with pacs(tmp_path / "pacs", free_port):
@@ -105,6 +106,7 @@ def test_every_object_arrives_and_the_job_is_delivered(sender: DeliveryWorker, t
     assert len(list(Store(tmp_path / "pacs").walk())) == 2
 
 
+@pytest.mark.peers
 def test_a_message_that_comes_twice_sends_once(sender: DeliveryWorker, tmp_path: Path, free_port: int) -> None:
     job = segmented(sender, "pacs")
     with pacs(tmp_path / "pacs", free_port):
@@ -114,6 +116,7 @@ def test_a_message_that_comes_twice_sends_once(sender: DeliveryWorker, tmp_path:
     assert (line.state, line.attempts) == (DeliveryState.DELIVERED, 1)
 
 
+@pytest.mark.peers
 def test_a_pacs_that_is_down_is_tried_again_until_it_is_up(
     sender: DeliveryWorker, tmp_path: Path, free_port: int
 ) -> None:
@@ -128,6 +131,7 @@ def test_a_pacs_that_is_down_is_tried_again_until_it_is_up(
     assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
 
 
+@pytest.mark.peers
 def test_a_pacs_that_stays_down_fails_the_job_and_a_retry_delivers_it(
     sender: DeliveryWorker, tmp_path: Path, free_port: int
 ) -> None:
@@ -143,6 +147,7 @@ def test_a_pacs_that_stays_down_fails_the_job_and_a_retry_delivers_it(
     assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
 
 
+@pytest.mark.peers
 def test_results_that_are_gone_are_never_called_delivered(
     sender: DeliveryWorker, tmp_path: Path, free_port: int
 ) -> None:
@@ -156,6 +161,7 @@ def test_results_that_are_gone_are_never_called_delivered(
     assert list(Store(tmp_path / "pacs").walk()) == []
 
 
+@pytest.mark.peers
 def test_a_pacs_that_does_not_know_us_is_final(sender: DeliveryWorker, tmp_path: Path, free_port: int) -> None:
     job = segmented(sender, "pacs")
     with pacs(tmp_path / "pacs", free_port, knows=("SOMEBODY",)):
@@ -165,6 +171,7 @@ def test_a_pacs_that_does_not_know_us_is_final(sender: DeliveryWorker, tmp_path:
     assert "enter VOXTELL in its list of AE titles" in failed.reason
 
 
+@pytest.mark.peers
 def test_a_destination_that_is_down_holds_its_own_results_only(
     sender: DeliveryWorker, tmp_path: Path, free_port: int
 ) -> None:
@@ -180,6 +187,7 @@ def test_a_destination_that_is_down_holds_its_own_results_only(
     assert "destination 'planning' is not in VOXTELL_DESTINATIONS" in sender.ledger.jobs.get(job.id).reason
 
 
+@pytest.mark.peers
 def test_of_many_results_for_a_pacs_that_is_down_one_finds_out(sender: DeliveryWorker) -> None:
     first = segmented(sender, "pacs")
     second = another(sender, first)
@@ -200,6 +208,7 @@ def another(sender: DeliveryWorker, first: Job) -> str:
     return work.job_id
 
 
+@pytest.mark.peers
 def test_of_many_results_for_a_pacs_that_hangs_one_finds_out(
     sender: DeliveryWorker, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +226,7 @@ def test_of_many_results_for_a_pacs_that_hangs_one_finds_out(
     assert sender.ledger.deliveries.due() == []
 
 
+@pytest.mark.peers
 def test_a_pacs_that_hangs_takes_one_process_and_not_the_others(sender: DeliveryWorker, tmp_path: Path) -> None:
     """Two processes: while one waits for the PACS that hangs, the other delivers to the PACS that does not."""
     ports = {"hangs": free_tcp_port(), "pacs": free_tcp_port()}
@@ -250,6 +260,7 @@ def waiting_messages(sender: DeliveryWorker) -> set[tuple[str, ...]]:
     return sender.broker._waiting(list_of(DELIVER_QUEUE, Priority.ROUTINE))
 
 
+@pytest.mark.peers
 def test_what_the_pacs_has_from_an_attempt_whose_end_was_not_noted_is_delivered(sender: DeliveryWorker) -> None:
     """The sender was killed between the last answer and the ledger's line; the PACS takes no object twice."""
     held: set[str] = set()
@@ -280,6 +291,7 @@ def test_what_the_pacs_has_from_an_attempt_whose_end_was_not_noted_is_delivered(
     assert ["It was stored before" in line.get("message", "") for line in lines].count(True) == 2
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("syntax", ["explicit", "deflated"])
 def test_what_a_pacs_took_is_not_sent_again_for_what_it_refused(sender: DeliveryWorker, syntax: str) -> None:
     """Out of resources for the second object, until it has room; then that one alone goes again."""
@@ -313,6 +325,7 @@ def test_what_a_pacs_took_is_not_sent_again_for_what_it_refused(sender: Delivery
     assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
 
 
+@pytest.mark.peers
 def test_the_fallback_gets_the_objects_that_a_destination_refuses(
     sender: DeliveryWorker, tmp_path: Path, free_port: int
 ) -> None:
@@ -331,6 +344,7 @@ def test_the_fallback_gets_the_objects_that_a_destination_refuses(
     assert len(list(Store(tmp_path / "pacs").walk())) == 2
 
 
+@pytest.mark.peers
 def test_a_delivery_that_takes_longer_than_its_lease_is_not_made_twice(
     sender: DeliveryWorker, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,6 +376,7 @@ def left_in(home: Path) -> list[Path]:
     return [path for path in (home / "incoming").rglob("*") if path.is_file()]
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("syntax", ["explicit", "deflated"])
 def test_a_node_that_writes_nowhere_but_in_its_home_delivers(
     sender: DeliveryWorker, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch, syntax: str
@@ -375,6 +390,7 @@ def test_a_node_that_writes_nowhere_but_in_its_home_delivers(
     assert left_in(sender.settings.home) == []
 
 
+@pytest.mark.peers
 def test_objects_that_are_sent_as_they_lie_need_no_room(
     sender: DeliveryWorker, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,6 +405,7 @@ def test_objects_that_are_sent_as_they_lie_need_no_room(
     assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
 
 
+@pytest.mark.processes
 def test_the_copies_of_a_process_that_was_killed_go_at_the_next_start(sender: DeliveryWorker, tmp_path: Path) -> None:
     home, job = sender.settings.home, segmented(sender, "pacs")
     (tmp_path / "tmp").mkdir()
@@ -406,6 +423,7 @@ def test_the_copies_of_a_process_that_was_killed_go_at_the_next_start(sender: De
 # -- by STOW-RS
 
 
+@pytest.mark.peers
 def test_results_go_to_a_dicomweb_service(sender: DeliveryWorker, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("secret\n")

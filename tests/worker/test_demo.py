@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from dicom_node.store import Store
 from tests.support.images import tool
 from worker.demo.run import PROMPTS
+
+pytestmark = pytest.mark.processes
 
 LEAST_DICE = 0.6  # below what the model card says of the phantom: this asks whether the demo works, not how well
 

@@ -27,6 +27,8 @@ from worker.job_spec import Output
 from worker.protocols.protocol import NOT_SENT
 from worker.settings import Destination, load
 
+pytestmark = pytest.mark.peers
+
 CLASSES = {kind.output: kind.sop_class for kind in KINDS.values() if kind.form != "labelmap"}
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 

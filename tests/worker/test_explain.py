@@ -15,7 +15,8 @@ from dicom_node.scu.c_store import send
 from dicom_node.synthesis import Subject, ct_series
 from tests.dicom_node.conftest import small_instance
 from tests.support.listening import QUIET, Node
-from tests.support.peers import free_port, orthanc, program, running, wait_for_peer
+from tests.support.peers import orthanc, program, running, wait_for_peer
+from tests.support.ports import free_port
 from tests.worker.test_commands import sentence, voxtell_dicom
 from worker.cli.protocols import app
 from worker.errors import SettingsError
@@ -83,6 +84,7 @@ def test_a_protocol_that_lives_from_reports_may_take_a_folder(tmp_path):
     assert answers["thin", "both"][0], "its own prompts are reason enough"
 
 
+@pytest.mark.processes
 def test_json_is_all_that_stands_on_standard_output(tmp_path):
     ct(tmp_path / "study", 4, "thin")
     (tmp_path / "study" / "letter.txt").write_text("no image")
@@ -128,6 +130,7 @@ def asked(pacs, protocols: list[Protocol], **keys: str):
     return told([one for answers in of_pacs(pacs.peer, keys, protocols, node) for one in answers])
 
 
+@pytest.mark.peers
 def test_a_pacs_tells_what_is_the_same_for_a_series(pacs):
     by_words = protocol(match={"Modality": "CT", "StudyDescription": "thorax", "SeriesDescription": {"regex": "thin"}})
     answers = asked(pacs, [protocol(), by_words])
@@ -140,6 +143,7 @@ def test_a_pacs_tells_what_is_the_same_for_a_series(pacs):
     assert conditions["StudyDescription equals 'thorax'"] is True
 
 
+@pytest.mark.peers
 def test_what_only_images_tell_is_not_guessed(pacs):
     """Orthanc would give the image type of one image if asked: what one image says is no answer for the series."""
     thin = protocol(match={"Modality": "CT", "ImageType": "AXIAL", "not": {"SliceThickness": {"min": 3}}})
@@ -157,6 +161,7 @@ def test_what_only_images_tell_is_not_guessed(pacs):
     assert mr[0] is False, "what is known to fail settles it"
 
 
+@pytest.mark.peers
 def test_what_a_pacs_tells_of_other_series_is_absent_where_it_is_empty(pacs):
     """The CT study has a body part and no protocol name, the MR study neither."""
     part = protocol(match={"any": [{"BodyPartExamined": "CHEST"}, {"StudyDescription": {"regex": "thorax"}}]})
@@ -167,6 +172,7 @@ def test_what_a_pacs_tells_of_other_series_is_absent_where_it_is_empty(pacs):
     assert answers["head", "name"][0] is answers["thin", "name"][0] is None, "it may be that this PACS keeps none"
 
 
+@pytest.mark.peers
 def test_a_pacs_that_keeps_little_leaves_much_open(tmp_path):
     """DCMTK's archive leaves out what it does not keep: series descriptions, body parts, counts."""
     (tmp_path / "archive").mkdir()
@@ -191,6 +197,7 @@ def test_a_pacs_that_keeps_little_leaves_much_open(tmp_path):
     assert (first.taken, second.taken) == (None, False)
 
 
+@pytest.mark.peers
 def test_the_number_of_frames_is_not_known_where_objects_may_hold_many(pacs):
     head = protocol(match={"Modality": "MR", "Instances": {"min": 3}})
     assert asked(pacs, [head], StudyDate="20260201-20260228")["head", "thorax"][1] == {
@@ -199,6 +206,7 @@ def test_the_number_of_frames_is_not_known_where_objects_may_hold_many(pacs):
     }
 
 
+@pytest.mark.peers
 def test_which_series_is_the_best_is_seen_in_the_images_only(pacs):
     best = protocol(match={"Modality": "CT"}, choose={"take": "best"})
     answers = asked(pacs, [best], PatientID="P1")
@@ -206,6 +214,7 @@ def test_which_series_is_the_best_is_seen_in_the_images_only(pacs):
     assert answers["thin", "thorax"][1]["the best of 2"] is None
 
 
+@pytest.mark.processes
 def test_the_command_line_asks_a_pacs(pacs, tmp_path):
     (tmp_path / "protocols").mkdir()
     match = {"Modality": "CT", "ImageType": "AXIAL"}

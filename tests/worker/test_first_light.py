@@ -20,6 +20,8 @@ from worker.results.write import Segmented
 from worker.settings import load
 from worker.steps.pipeline import segment
 
+pytestmark = pytest.mark.processes
+
 PROTOCOL = """
 name: test
 match: {Modality: CT}

@@ -44,6 +44,7 @@ def test_label_maps_are_made_where_a_route_or_its_fallback_asks() -> None:
     assert not label_map_wanted((), destinations)
 
 
+@pytest.mark.peers
 def test_a_destination_gets_the_form_and_the_transfer_syntax_that_it_asks_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
 ) -> None:

@@ -26,6 +26,8 @@ from worker.servers.http import serving
 from worker.servers.http_guard import HttpLimits
 from worker.settings import Settings
 
+pytestmark = pytest.mark.peers
+
 TOKEN = {"Authorization": "Bearer secret"}
 USUAL = HttpLimits()
 HEAD = "POST /length HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\n"

@@ -21,6 +21,8 @@ from worker.queue.embedded_server import running_queue
 from worker.settings import Destination
 from worker.steps import intake
 
+pytestmark = pytest.mark.peers
+
 LIVER = """\
 name: liver
 match:

@@ -56,18 +56,21 @@ def heavy_modules(home: Path, *words: str) -> tuple[int, set[str]]:
     return done.returncode, HEAVY & set(loaded)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("words", [("--help",), ("--version",), ("listen", "--help"), ("jobs", "--nonsense")])
 def test_help_and_wrong_words_load_nothing_heavy(tmp_path: Path, words: tuple[str, ...]):
     _, loaded = heavy_modules(tmp_path, *words)
     assert loaded <= ({"sqlalchemy"} if words[0] == "jobs" else set())
 
 
+@pytest.mark.processes
 def test_jobs_loads_the_database_alone(tmp_path: Path):
     Ledger(Settings(home=tmp_path).ledger_url).close()  # whose tables are up to date
     assert heavy_modules(tmp_path, "jobs") == (0, {"sqlalchemy"})
     assert heavy_modules(tmp_path, "jobs", "--json") == (0, {"sqlalchemy"})
 
 
+@pytest.mark.processes
 def test_imports_are_taken_off_the_garbage_collector_once(tmp_path: Path):
     script = """
 import gc
@@ -84,12 +87,14 @@ print(len(calls), gc.get_freeze_count(), gc.isenabled())
     assert int(frozen) > 10_000
 
 
+@pytest.mark.processes
 def test_a_line_of_the_log_does_not_go_to_standard_output():
     script = "from worker.logs import get_logger; get_logger().warning('said')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert (done.stdout, "said" in done.stderr) == ("", True)
 
 
+@pytest.mark.processes
 def test_echo_loads_the_network_side_of_dicom_alone(tmp_path: Path):
     code, loaded = heavy_modules(tmp_path, "echo", "NOBODY@127.0.0.1:1")
     assert (code, loaded) == (1, {"numpy", "pydicom", "pynetdicom"})  # pydicom brings numpy

@@ -166,6 +166,7 @@ def test_a_claim_reads_only_what_it_wrote_itself(ledger_url, clock):
 # -- later images, cancel, retry
 
 
+@pytest.mark.peers
 def test_later_images_supersede_what_has_no_results_yet(ledger, clock):
     waiting = work(images=3)
     ledger.jobs.add(waiting)

@@ -55,6 +55,7 @@ def processes(ledger_url):
         process.communicate()
 
 
+@pytest.mark.processes
 def test_of_several_processes_that_race_for_200_jobs_each_gets_its_own(processes, ledger_url):
     for process in processes:  # all four met an empty database at once
         assert process.stdout.readline() == b"open\n", process.stderr.read().decode()
@@ -149,6 +150,7 @@ def test_what_a_header_says_is_written_whatever_it_says(ledger_url):
     ledger.close()
 
 
+@pytest.mark.peers
 def test_a_server_that_restarts_is_worth_trying_again():
     with postgres(durable=True) as server:
         ledger = Ledger(server.new_database())
@@ -162,6 +164,7 @@ def test_a_server_that_restarts_is_worth_trying_again():
         ledger.close()
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     ("said", "kept"),
     [

@@ -19,7 +19,8 @@ from dicom_node.storage.durable import try_lock
 from dicom_node.synthesis import ct_series
 from tests.dicom_node.conftest import wait_until
 from tests.support.node import node
-from tests.support.peers import LOOPBACK, free_port, running, wait_for_peer
+from tests.support.peers import running, wait_for_peer
+from tests.support.ports import LOOPBACK, free_port
 from worker.ledger import Ledger
 from worker.maintenance.leader_lock import Leadership
 
@@ -50,6 +51,7 @@ def announced(home) -> list[list]:
     return [json.loads(path.read_text()) for path in home.glob("incoming/*/open-series.json")]
 
 
+@pytest.mark.processes
 def test_a_series_that_two_processes_receive_is_one_job_once_both_are_done(tmp_path):
     images = [
         dcmread(path)
@@ -105,6 +107,7 @@ def test_a_process_that_cannot_ask_for_the_lead_asks_again(tmp_path, monkeypatch
         assert leadership.held()
 
 
+@pytest.mark.processes
 def test_a_listener_receives_also_before_its_queue_is_there(tmp_path):
     """The queue only carries ids, and the ledger knows them."""
     (image,) = ct_series(np.zeros((1, 8, 8), np.float32), (3.0, 1.0, 1.0), tmp_path / "ct")
@@ -122,6 +125,7 @@ def test_a_listener_receives_also_before_its_queue_is_there(tmp_path):
     assert f"no queue answers at {nobody}; start Redis" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.processes
 @pytest.mark.timeout(120)
 def test_a_listener_whose_intake_ends_by_an_error_ends_with_it(tmp_path):
     """Else it would live on with its port closed, and nobody would start it again."""

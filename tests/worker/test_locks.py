@@ -37,6 +37,7 @@ def rival(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.processes
 def test_a_process_waits_until_the_one_before_it_is_done_however_that_ends(
     rival: subprocess.Popen[str], tmp_path: Path
 ) -> None:
@@ -54,6 +55,7 @@ def test_a_process_waits_until_the_one_before_it_is_done_however_that_ends(
     thread.join()
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("rival")
 def test_another_device_is_free_meanwhile_and_so_is_a_destination_of_that_name(tmp_path: Path) -> None:
     home = tmp_path / "home"

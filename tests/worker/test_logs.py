@@ -4,6 +4,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.processes
+
 CONFIGURED = 'logs.configure(Settings(log_format="json"), "test")'
 ROLE = f"""
 import warnings

@@ -45,6 +45,7 @@ def test_each_image_is_a_patient_and_a_study_of_its_own_and_the_same_image_the_s
     assert "BodyPartExamined" not in one
 
 
+@pytest.mark.peers
 def test_the_command_takes_who_and_what_it_is(tmp_path: Path) -> None:
     write_image(tmp_path / "t1.nii.gz")
     words = {

@@ -36,6 +36,7 @@ def written(tmp_path: Path, more: str = "", match: str = "{Modality: CT}", promp
     return path
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("case", PROTOCOLS)
 def test_run_and_the_node_choose_the_same(tmp_path, case):
     study = tmp_path / "study"

@@ -151,6 +151,7 @@ def test_facts_of_then_give_the_uids_of_then(ledger: Ledger, home: Path, tmp_pat
     assert segmented_again(job, Store(home), tmp_path / "again").objects == job.result.objects
 
 
+@pytest.mark.peers
 def test_messages_that_lay_on_the_queue_reach_their_tasks(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tasks themselves run, on the arguments of the message: one segments, one sends, one asks."""
     lists: dict[str, list[str]] = json.loads((OLD / "messages.json").read_text(encoding="utf-8"))
@@ -180,6 +181,7 @@ def test_messages_that_lay_on_the_queue_reach_their_tasks(settings: Settings, mo
         sender.ledger.close()
 
 
+@pytest.mark.peers
 def test_deliveries_go_on_where_they_were(settings: Settings) -> None:
     sender = DeliveryWorker(settings)
     with running_queue(settings, ours=True), pacs(settings, folder := settings.home.parent / "pacs"):

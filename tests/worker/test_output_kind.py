@@ -81,6 +81,7 @@ def test_it_is_written_listed_and_named_by_the_other_objects(made: tuple[JobSpec
     assert named.PurposeOfReferenceCodeSequence[0].CodeValue == HOLOGRAM.purpose.value
 
 
+@pytest.mark.peers
 def test_routes_bring_it_where_it_is_asked_for_and_to_everybody_else_unasked(
     made: tuple[JobSpec, Result, Path],
 ) -> None:
@@ -93,6 +94,7 @@ def test_routes_bring_it_where_it_is_asked_for_and_to_everybody_else_unasked(
     assert [one.file for one in in_form_for(pacs, objects_for(routed, result, "pacs"))] == list(result.files)
 
 
+@pytest.mark.peers
 @pytest.mark.usefixtures("made")
 def test_a_destination_is_asked_whether_it_takes_it() -> None:
     pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1")

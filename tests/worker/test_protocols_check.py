@@ -19,6 +19,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
+@pytest.mark.processes
 def test_every_file_that_is_not_valid_is_named(folder, tmp_path):
     (folder / "a.yaml").write_text("name: a\nmatch: {Modalty: CT}\nprompts: [liver]\n")
     (folder / "b.yaml").write_text(GOOD)
@@ -33,6 +34,7 @@ def test_every_file_that_is_not_valid_is_named(folder, tmp_path):
     assert note.startswith("  protocol 'good' runs with the bundled model, which has not learnt liver")
 
 
+@pytest.mark.processes
 def test_what_this_node_lacks_is_said(folder, tmp_path):
     text = GOOD.replace("[liver]", '[{text: liver, code: "99999991008"}]')
     (folder / "a.yaml").write_text(text + "model: published\ndestinations: [tps]\n")

@@ -16,6 +16,8 @@ from worker.queue.embedded_server import running_queue
 from worker.steps import segmentation
 from worker.steps.segmentation import SegmentationWorker
 
+pytestmark = pytest.mark.peers
+
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
 PLANNING = {"name": "planning", "ae_title": "TPS", "host": "tps", "port": 104}
 

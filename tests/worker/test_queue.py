@@ -79,6 +79,7 @@ def frozen(settings: Settings) -> Iterator[None]:
 # -- the server
 
 
+@pytest.mark.peers
 def test_the_embedded_queue_is_there_as_long_as_it_is_needed(settings):
     assert not queue_answers(settings)
     with running_queue(settings):
@@ -86,12 +87,14 @@ def test_the_embedded_queue_is_there_as_long_as_it_is_needed(settings):
     assert not queue_answers(settings)
 
 
+@pytest.mark.peers
 def test_the_embedded_queue_listens_for_this_user_only(settings):
     with running_queue(settings), client(settings) as connection:
         assert connection.config_get("port") == {"port": "0"}
         assert socket_path(settings.home).stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.peers
 def test_a_second_process_of_the_node_uses_the_queue_that_runs(settings):
     with running_queue(settings):
         first = server_pid(settings)
@@ -100,6 +103,7 @@ def test_a_second_process_of_the_node_uses_the_queue_that_runs(settings):
         assert queue_answers(settings)
 
 
+@pytest.mark.processes
 def test_a_queue_whose_owner_was_killed_is_adopted(settings):
     command = [sys.executable, "-c", OWN_A_QUEUE, str(settings.home)]
     owner = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -115,6 +119,7 @@ def test_a_queue_whose_owner_was_killed_is_adopted(settings):
         os.kill(orphan, signal.SIGTERM)
 
 
+@pytest.mark.peers
 def test_a_server_that_was_killed_leaves_a_socket_that_does_not_matter(settings):
     with running_queue(settings):
         os.kill(server_pid(settings), signal.SIGKILL)
@@ -124,6 +129,7 @@ def test_a_server_that_was_killed_leaves_a_socket_that_does_not_matter(settings)
         assert queue_answers(settings)
 
 
+@pytest.mark.peers
 def test_a_queue_that_was_killed_comes_back_empty_and_is_filled_again(broker, settings):
     broker.segment(["a", "b"])
     assert not revive_queue(settings), "it runs"
@@ -135,12 +141,14 @@ def test_a_queue_that_was_killed_comes_back_empty_and_is_filled_again(broker, se
     assert waiting(settings) == (2, 0)
 
 
+@pytest.mark.peers
 def test_the_queue_writes_nothing_that_a_full_disk_could_stop(broker, settings):
     with client(settings) as connection:
         kept = connection.config_get("appendonly") | connection.config_get("save")
     assert kept == {"appendonly": "no", "save": ""}
 
 
+@pytest.mark.peers
 def test_a_queue_whose_disk_is_full_is_there_and_gets_no_rival(settings, monkeypatch):
     def refuse(_client: redis.Redis) -> bool:
         raise redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
@@ -153,6 +161,7 @@ def test_a_queue_whose_disk_is_full_is_there_and_gets_no_rival(settings, monkeyp
         assert server_pid(settings) == first
 
 
+@pytest.mark.peers
 def test_a_long_path_of_the_home_is_no_hindrance(tmp_path):
     settings = Settings(home=tmp_path / ("long" * 30) / "home")
     assert len(str(socket_path(settings.home)).encode()) <= LONGEST_SOCKET_PATH
@@ -182,12 +191,14 @@ def test_a_redis_that_does_not_answer_is_one_sentence_without_the_password(free_
 # -- what is put on it
 
 
+@pytest.mark.peers
 def test_each_queue_gets_its_own_messages(broker, settings):
     broker.segment(["a", "b"])
     broker.deliver([("a", "pacs"), ("a", "archive"), ("b", "pacs")])
     assert waiting(settings) == (2, 3)
 
 
+@pytest.mark.peers
 def test_a_flushed_queue_is_filled_again_from_the_ledger(broker, settings, tmp_path):
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     for number in range(5):
@@ -203,12 +214,14 @@ def test_a_flushed_queue_is_filled_again_from_the_ledger(broker, settings, tmp_p
     ledger.close()
 
 
+@pytest.mark.peers
 def test_a_queue_that_holds_enough_is_left_alone(broker, settings):
     broker.segment(["a", "b"])
     broker.top_up(["a", "b"], [])
     assert waiting(settings) == (2, 0)
 
 
+@pytest.mark.peers
 def test_an_urgent_job_runs_next_however_many_wait(broker, settings):
     """A real worker takes from a real queue; the urgent job comes while the first of fifty is at work."""
     app = celery_app(settings)
@@ -234,6 +247,7 @@ def test_an_urgent_job_runs_next_however_many_wait(broker, settings):
     assert ran == [routine[0], "urgent", *routine[1:], "archived"]
 
 
+@pytest.mark.peers
 def test_the_queue_is_filled_by_priority_from_the_ledger(broker, settings, tmp_path):
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     for number, priority in enumerate((Priority.ARCHIVE, Priority.ROUTINE, Priority.URGENT, Priority.ROUTINE)):
@@ -245,6 +259,7 @@ def test_the_queue_is_filled_by_priority_from_the_ledger(broker, settings, tmp_p
     ledger.close()
 
 
+@pytest.mark.peers
 def test_what_the_sweep_alone_enqueues_does_not_wait_until_a_backlog_is_worked_off(broker, settings):
     """Messages of jobs that are done, and of others still, outnumber what is due."""
     backlog = [f"routine {number}" for number in range(30)]
@@ -256,12 +271,14 @@ def test_what_the_sweep_alone_enqueues_does_not_wait_until_a_backlog_is_worked_o
             assert [connection.llen(name) for name in lists_of(SEGMENT_QUEUE)] == [1, 31, 0]
 
 
+@pytest.mark.peers
 def test_a_delivery_and_a_question_with_the_same_words_are_told_apart(broker, settings):
     for _ in range(2):
         broker.top_up([], [("a", "pacs")], to_commit=[("a", "pacs")])
         assert waiting(settings) == (0, 2)
 
 
+@pytest.mark.peers
 def test_of_what_waits_for_a_destination_the_sweep_enqueues_the_first(broker, settings):
     due = [("a", "pacs"), ("b", "pacs"), ("b", "archive"), ("c", "archive")]
     broker.top_up([], due)
@@ -271,6 +288,7 @@ def test_of_what_waits_for_a_destination_the_sweep_enqueues_the_first(broker, se
         assert [connection.llen(name) for name in lists_of(DELIVER_QUEUE)] == [2, 2, 0]
 
 
+@pytest.mark.peers
 def test_a_long_list_is_read_in_pages(broker, settings, monkeypatch):
     monkeypatch.setattr("worker.queue.broker.PAGE", 3)
     many = [str(number) for number in range(10)]
@@ -288,6 +306,7 @@ def test_a_queue_that_is_down_is_one_sentence_and_soon(settings):
     app.close()
 
 
+@pytest.mark.peers
 @pytest.mark.timeout(120)
 def test_a_queue_that_hangs_holds_nobody(broker, settings):
     broker.segment(["a"])

@@ -168,6 +168,7 @@ def test_no_word_of_a_report_reaches_a_log(
         assert word not in everything
 
 
+@pytest.mark.peers
 def test_a_taken_port_and_a_missing_token_are_named(tmp_path: Path, inbox: ReportInbox) -> None:
     token = tmp_path / "token"
     token.write_text("")

@@ -18,6 +18,8 @@ from worker.reports.inbox import ReportInbox
 from worker.results.write import write_outputs
 from worker.steps.pipeline import segment
 
+pytestmark = pytest.mark.peers
+
 PROTOCOL = """
 name: lesions
 match: {Modality: CT}

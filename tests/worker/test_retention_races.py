@@ -229,6 +229,7 @@ def tidy(node: Node) -> None:
     Retention(node.settings, node.store, node.ledger).tidy()
 
 
+@pytest.mark.peers
 def test_some_of_the_same_images_make_no_job_while_the_others_lie_aside(node, images):
     job = done_and_set_aside(node, *images)
     node.receives(*images[:2], ago=QUIET + 1, association="a2")
@@ -239,6 +240,7 @@ def test_some_of_the_same_images_make_no_job_while_the_others_lie_aside(node, im
     assert node.ledger.series.unsettled() == []
 
 
+@pytest.mark.peers
 def test_a_late_image_is_asked_about_when_the_others_are_back(node, images):
     job = done_and_set_aside(node, *images[:3])
     node.receives(images[3], ago=QUIET + 1, association="a2")
@@ -249,6 +251,7 @@ def test_a_late_image_is_asked_about_when_the_others_are_back(node, images):
     assert (new.state, len(new.spec.instances)) == (JobState.QUEUED, 4)
 
 
+@pytest.mark.peers
 def test_an_image_that_was_removed_before_the_ledger_heard_of_it_is_not_acknowledged(node, images, monkeypatch):
     """The listener stood still between storing and noting, for as long as the study lay aside."""
     heard = node.ledger.series.image_arrived
@@ -264,6 +267,7 @@ def test_an_image_that_was_removed_before_the_ledger_heard_of_it_is_not_acknowle
     node.receives(images[0], ago=0)
 
 
+@pytest.mark.peers
 def test_an_image_that_was_set_aside_before_the_ledger_heard_of_it_is_acknowledged_and_comes_back(
     node, images, monkeypatch
 ):
@@ -290,6 +294,7 @@ def is_free(folder: Path) -> bool:
     return descriptor is not None
 
 
+@pytest.mark.peers
 def test_nothing_is_set_aside_while_the_protocols_are_asked(node, images, monkeypatch):
     free = []
     select = node.intake._selection.select

@@ -11,6 +11,8 @@ import pytest
 from worker import logs, roles
 from worker.settings import Settings
 
+pytestmark = pytest.mark.peers
+
 
 @pytest.mark.timeout(120)
 def test_a_role_that_cannot_be_started_again_now_is_tried_at_the_next_look(

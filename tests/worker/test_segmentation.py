@@ -28,6 +28,8 @@ from worker.settings import Destination, Settings, load
 from worker.steps import pipeline, segmentation
 from worker.steps.segmentation import SegmentationWorker
 
+pytestmark = pytest.mark.peers
+
 SPACING = (3.0, 2.0, 1.5)
 
 

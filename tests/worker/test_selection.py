@@ -204,6 +204,7 @@ def test_a_condition_may_pick_one_echo_and_one_broken_echo_does_not_spoil_the_ot
 # -- through the node
 
 
+@pytest.mark.peers
 def test_the_best_waits_for_the_series_that_still_arrive(node, tmp_path):
     thick, thin = series(tmp_path, 1, spacing=5.0), series(tmp_path, 2, spacing=1.0)
     node.receives(*thick, ago=QUIET + 5)
@@ -222,6 +223,7 @@ def test_the_best_waits_for_the_series_that_still_arrive(node, tmp_path):
     assert (last["condition"], last["found"], last["holds"]) == ("the best of 2", "number 1", True)
 
 
+@pytest.mark.peers
 def test_the_best_waits_for_the_study_also_when_its_first_series_is_provably_full(node, tmp_path):
     """The next reconstruction may follow on the same association, or soon after."""
     thick, thin = series(tmp_path, 1, spacing=5.0), series(tmp_path, 2, spacing=1.0)
@@ -243,6 +245,7 @@ def test_the_best_waits_for_the_study_also_when_its_first_series_is_provably_ful
     assert job.series_uid == uid(thin)
 
 
+@pytest.mark.peers
 def test_a_better_series_that_comes_before_anything_is_sent_takes_the_place(node, tmp_path):
     thick, thin = series(tmp_path, 1, spacing=5.0), series(tmp_path, 2, spacing=1.0)
     node.receives(*thick, ago=3 * QUIET)
@@ -254,6 +257,7 @@ def test_a_better_series_that_comes_before_anything_is_sent_takes_the_place(node
     assert (new.series_uid, new.state) == (uid(thin), JobState.QUEUED)
 
 
+@pytest.mark.peers
 def test_a_better_series_that_turns_out_to_be_none_gives_the_place_back(node, tmp_path):
     thick, thin = series(tmp_path, 1, spacing=5.0), series(tmp_path, 2, spacing=1.0)
     node.receives(*thick, ago=4 * QUIET)
@@ -267,6 +271,7 @@ def test_a_better_series_that_turns_out_to_be_none_gives_the_place_back(node, tm
     assert states == {uid(thick): JobState.QUEUED, uid(thin): JobState.CANCELLED}
 
 
+@pytest.mark.peers
 def test_a_better_series_that_comes_after_the_results_leaves_the_first_choice_standing(node, tmp_path):
     thick, thin = series(tmp_path, 1, spacing=5.0), series(tmp_path, 2, spacing=1.0)
     node.receives(*thick, ago=3 * QUIET)
@@ -288,6 +293,7 @@ def test_a_better_series_that_comes_after_the_results_leaves_the_first_choice_st
     assert (second.series_uid, len(second.spec.instances)) == (uid(thick), 5)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
 def test_the_choice_does_not_depend_on_the_order_of_arrival(node, tmp_path, order):
     recons = [series(tmp_path, n, spacing=s) for n, s in ((1, 5.0), (2, 1.0), (3, 1.0))]
@@ -298,6 +304,7 @@ def test_the_choice_does_not_depend_on_the_order_of_arrival(node, tmp_path, orde
     assert [job.series_uid for job in unfinished] == [uid(recons[1])]
 
 
+@pytest.mark.peers
 def test_every_echo_becomes_a_job_of_its_own_and_a_late_echo_changes_none(node, home, tmp_path):
     (home / "protocols" / "liver.yaml").write_text("name: liver\nmatch: {Modality: CT}\nprompts: [liver]\n")
     paths = echoes(tmp_path, "5.5", "90", "120")
@@ -311,6 +318,7 @@ def test_every_echo_becomes_a_job_of_its_own_and_a_late_echo_changes_none(node, 
     assert states == dict.fromkeys(["EchoTime=5.5", "EchoTime=90", "EchoTime=120"], JobState.QUEUED)
 
 
+@pytest.mark.peers
 def test_a_job_carries_what_its_protocol_says(node, home, tmp_path):
     (home / "protocols" / "liver.yaml").write_text(
         "name: liver\nmatch: {Modality: CT}\nprompts: [liver, left kidney]\npriority: urgent\nrelease: true\n"
@@ -329,6 +337,7 @@ def test_a_job_carries_what_its_protocol_says(node, home, tmp_path):
     assert set(work.instances) == {str(dcmread(path).SOPInstanceUID) for path in paths}  # without the localizer
 
 
+@pytest.mark.peers
 def test_a_protocol_without_its_model_takes_nothing_and_says_why(node, home, tmp_path):
     (home / "protocols" / "liver.yaml").write_text(
         "name: liver\nmatch: {Modality: CT}\nprompts: [liver]\nmodel: published\n"
@@ -346,6 +355,7 @@ WAITS = "name: liver\nmatch: {Modality: CT}\nprompts: [liver]\nreport: {use: tru
 REPORT = b"FINDINGS: 8 mm solid nodule in the right upper lobe. No pleural effusion."
 
 
+@pytest.mark.peers
 def test_a_study_waits_for_its_report_without_being_read_again_and_again(node, home, tmp_path, monkeypatch):
     (home / "protocols" / "liver.yaml").write_text(WAITS)
     paths = series(tmp_path, 1)
@@ -366,6 +376,7 @@ def test_a_study_waits_for_its_report_without_being_read_again_and_again(node, h
     assert node.ledger.series.unsettled() == []
 
 
+@pytest.mark.peers
 def test_after_the_time_the_study_goes_on_without_a_report(node, home, tmp_path):
     (home / "protocols" / "liver.yaml").write_text(WAITS)
     node.receives(*series(tmp_path, 1), ago=61 * 60)
@@ -373,6 +384,7 @@ def test_after_the_time_the_study_goes_on_without_a_report(node, home, tmp_path)
     assert [prompt.text for prompt in job.spec.prompts] == ["liver"]
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     ("protocol", "reason"),
     [
@@ -388,6 +400,7 @@ def test_without_a_report_there_may_be_nothing_to_do(node, home, tmp_path, proto
     assert [one.reason for one in node.ledger.series.decisions_on(str(dcmread(paths[0]).StudyInstanceUID))] == [reason]
 
 
+@pytest.mark.peers
 def test_who_waits_for_a_report_holds_up_no_other_protocol(node, home, tmp_path):
     (home / "protocols" / "reported.yaml").write_text(WAITS.replace("name: liver", "name: reported"))
     thick, thin = series(tmp_path, 1, spacing=5.0), series(tmp_path, 2, spacing=1.0)

@@ -18,6 +18,8 @@ from worker.job_spec import JobSpec, Prompt
 from worker.results.write import write_outputs
 from worker.steps.pipeline import segment
 
+pytestmark = pytest.mark.peers
+
 SHAPE = (9, 14, 19)
 SPACING = (2.6, 1.7, 1.1)  # millimetres between slices, rows, columns
 RADIUS = 6.5  # millimetres

@@ -23,6 +23,8 @@ from worker.servers.http_guard import HttpLimits
 from worker.servers.stow import stow_routes
 from worker.settings import Settings
 
+pytestmark = pytest.mark.peers
+
 TOKEN = "secret"
 
 

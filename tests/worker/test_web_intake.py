@@ -11,11 +11,13 @@ from requests import Session
 from dicom_node.scp.sessions import Sessions
 from dicom_node.synthesis import ct_series
 from tests.support.listening import QUIET, Node
-from tests.support.peers import free_port
+from tests.support.ports import free_port
 from worker.errors import SettingsError
 from worker.queue.embedded_server import running_queue
 from worker.reports.inbox import ReportInbox
 from worker.servers.ports import serving_ports
+
+pytestmark = pytest.mark.peers
 
 LIVER = "name: liver\nmatch: {Modality: CT, CallingAE: STOW-RS}\nprompts: [liver]\n"
 

@@ -63,6 +63,7 @@ def objects(result: dict[str, Any]) -> dict[str, Dataset]:
     return {name: pydicom.dcmread(result["folder"] / name) for name in result["files"] if name.endswith(".dcm")}
 
 
+@pytest.mark.peers
 def test_every_output_is_written_valid_and_listed(write: Write, tmp_path: Path) -> None:
     result = write(HIGH, NOTHING)
     assert result["files"] == ["seg.dcm", "sr.dcm", "rtstruct.dcm", "preview.dcm", "bone.nii.gz"]

@@ -10,6 +10,8 @@ from worker.errors import ReceiverError
 from worker.report_language import NotAReportError
 from worker.servers.mllp import ReportReceiver
 
+pytestmark = pytest.mark.peers
+
 ORU = (
     "MSH|^~\\&|RIS|HOSPITAL|NODE|HOSPITAL|20240101||ORU^R01|MSG7|P|2.5.1\r"
     "PID|1||4711^^^HOSPITAL^MR||DOE^JANE\r"
