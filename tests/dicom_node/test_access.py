@@ -13,9 +13,10 @@ from dicom_node.errors import ListenerError, PeerError, PeerRefusedError
 from dicom_node.listener import Listener
 from dicom_node.scp.access import Access, Limits
 from dicom_node.scu.association import Peer, Timeouts, associated, echo
-from tests.dicom_node.conftest import small_instance, wait_until
 from tests.support.association_bytes import connect
+from tests.support.instances import small_instance
 from tests.support.peers import storescu
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.peers
 

@@ -13,8 +13,7 @@ from dicom_node.objects.result_set import ResultSet
 from dicom_node.regions import region_for
 from dicom_node.series import read_series
 from dicom_node.synthesis import ct_series
-from tests.dicom_node.test_common import errors
-from tests.support.images import PROVENANCE
+from tests.support.images import PROVENANCE, result_errors
 
 pytestmark = pytest.mark.peers
 
@@ -38,7 +37,7 @@ def test_any_prompt_makes_valid_objects(tmp_path: Path, prompt: str) -> None:
     made = dict(plan.written([extent(masks[0], series.affine)]))
     assert len(made) == 6
     for name, dataset in made.items():
-        assert errors(dataset, tmp_path) == [], name
+        assert result_errors(dataset, tmp_path) == [], name
         assert dcmread(tmp_path / f"{dataset.SOPInstanceUID}.dcm").PatientID == "PHANTOM"
     words = [word for word in prompt.split() if word.isalnum()]
     assert all(word in made["seg.dcm"].SegmentSequence[0].SegmentDescription for word in words)

@@ -27,7 +27,7 @@ from dicom_node.scu import c_store
 from dicom_node.scu.association import Peer, Timeouts, associated, probe
 from dicom_node.scu.c_store import send
 from dicom_node.synthesis import ct_series
-from tests.dicom_node.conftest import data_set, small_instance
+from tests.support.instances import data_set, small_instance
 from tests.support.peers import orthanc, program, running, storescp, wait_for_peer
 from tests.support.ports import free_port
 

@@ -11,9 +11,10 @@ from dicom_node.scu.association import Peer
 from dicom_node.scu.c_store import send
 from dicom_node.store import Store
 from dicom_node.uids import derived_uid
-from tests.dicom_node.conftest import small_instance, wait_until
+from tests.support.instances import small_instance
 from tests.support.peers import orthanc
 from tests.support.ports import LOOPBACK
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.peers
 

@@ -20,8 +20,9 @@ from dicom_node.scp.access import Limits
 from dicom_node.scu.association import Peer, Timeouts, associated, echo
 from dicom_node.storage.part10 import IMPLEMENTATION_VERSION_NAME
 from dicom_node.upper_layer.server import Server
-from tests.dicom_node.conftest import small_instance, wait_until
 from tests.support.association_bytes import connect
+from tests.support.instances import small_instance
+from tests.support.waiting import wait_until
 
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 MANY = 1100  # descriptors; select() knows none above 1023

@@ -33,19 +33,13 @@ from dicom_node.scp.contexts import storage_classes, transfer_syntaxes
 from dicom_node.scu.association import Peer, associated, echo
 from dicom_node.store import Outcome, Store
 from dicom_node.uids import SeriesKey
-from tests.dicom_node.conftest import data_set, small_instance, wait_until
+from tests.support.instances import CT, data_set, send_data_sets, small_instance
 from tests.support.peers import storescp, storescu, storescu_command
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.peers
 
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # pydicom has no name for it yet
-CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
-
-
-def send_data_sets(peer, *instances, contexts=CT):
-    """C-STORE by pynetdicom; the responses."""
-    with associated(peer, contexts, calling_ae="SCU") as association:
-        return [association.send_c_store(instance) for instance in instances]
 
 
 def bits_on_the_wire(folder: Path, *paths: Path, options=()) -> dict[str, bytes]:

@@ -1,7 +1,6 @@
 """DIMSE messages in pieces: C-STORE requests are served one after the other, everything else is passed on whole."""
 
 import itertools
-import struct
 from io import BytesIO
 
 import pytest
@@ -14,38 +13,10 @@ from pynetdicom.dsutils import decode
 from dicom_node.upper_layer.command import C_STORE_RQ, Command, MalformedCommandError, read_command, store_response
 from dicom_node.upper_layer.messages import Messages
 from dicom_node.upper_layer.pdata import MalformedPduError, Piece
+from tests.support.wire import C_ECHO_RQ, command
 
 STORAGE, OTHER = 1, 3
-C_ECHO_RQ, N_ACTION_RQ = 0x0030, 0x0130
-
-
-def element(number: int, value: bytes) -> bytes:
-    return struct.pack("<HHL", 0, number, len(value)) + value
-
-
-def padded(uid: str) -> bytes:
-    return uid.encode() + b"\0" * (len(uid) % 2)
-
-
-def command(
-    field: int = C_STORE_RQ,
-    number: int = 7,
-    sop_uid: str = "1.2.3.4",
-    data_set: bool = True,
-    sop_class: str = CTImageStorage,
-) -> bytes:
-    """A command set (PS3.7 section 6.3.1) with some elements that nobody needs."""
-    return b"".join(
-        [
-            element(0x0000, struct.pack("<L", 0)),
-            element(0x0002, padded(sop_class)),
-            element(0x0100, struct.pack("<H", field)),
-            element(0x0110, struct.pack("<H", number)),
-            element(0x0700, struct.pack("<H", 0)),
-            element(0x0800, struct.pack("<H", 0x0001 if data_set else 0x0101)),
-            element(0x1000, padded(sop_uid)),
-        ]
-    )
+N_ACTION_RQ = 0x0130
 
 
 class Kept:

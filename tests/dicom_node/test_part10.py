@@ -10,7 +10,7 @@ from pynetdicom.dsutils import encode
 
 from dicom_node.storage.part10 import IMPLEMENTATION_CLASS_UID, file_start
 from dicom_node.uids import derived_uid
-from tests.dicom_node.conftest import small_instance
+from tests.support.instances import small_instance
 from tests.support.peers import program
 
 

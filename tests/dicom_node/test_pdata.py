@@ -7,17 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_node.upper_layer.pdata import MalformedPduError, PDataReader, Piece, command_pdus
+from tests.support.wire import Value, pdu
 
 LONGEST = 4096
-
-Value = tuple[int, int, bytes]
-"""Presentation context, message control header, fragment."""
-
-
-def pdu(*values: Value) -> bytes:
-    """A P-DATA-TF PDU (PS3.8 table 9-22)."""
-    body = b"".join(struct.pack(">LBB", len(fragment) + 2, *header) + fragment for *header, fragment in values)
-    return struct.pack(">BBL", 4, 0, len(body)) + body
 
 
 def read(stream: bytes, cuts: list[int] = [], longest: int = LONGEST) -> list[Value]:  # noqa: B006 (never changed)

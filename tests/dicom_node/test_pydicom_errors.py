@@ -18,7 +18,7 @@ from pydicom.uid import (
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 from dicom_node.scp.header import HeaderError, read_header
 from dicom_node.storage.part10 import file_start
-from tests.dicom_node.conftest import data_set, small_instance
+from tests.support.instances import data_set, small_instance
 
 SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 START = file_start(sop_class_uid="1.2", sop_uid="1.2.3.4.1", transfer_syntax=ExplicitVRLittleEndian)

@@ -12,7 +12,7 @@ from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.scu.association import Peer
 from dicom_node.scu.c_store import send
 from dicom_node.scu.query import SeriesEntry, StudyEntry, find_series, find_studies, move_study
-from tests.dicom_node.conftest import small_instance
+from tests.support.instances import small_instance
 from tests.support.peers import orthanc
 
 pytestmark = pytest.mark.peers

@@ -24,7 +24,7 @@ from dicom_node.origin import Origin
 from dicom_node.scp.header import Header, HeaderError, read_header
 from dicom_node.scp.reception import Announced, Reception, RefusedError, StoreStatus
 from dicom_node.store import Outcome, Receipt, Store
-from tests.dicom_node.conftest import small_instance
+from tests.support.instances import small_instance
 
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 

@@ -19,8 +19,7 @@ from dicom_node.scu.c_store import send
 from dicom_node.scu.transcode import Syntax, transcoded
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import ct_series
-from tests.dicom_node.test_common import errors
-from tests.support.images import PROVENANCE, series_files
+from tests.support.images import PROVENANCE, result_errors, series_files
 from tests.support.peers import orthanc
 
 REGIONS = [region_for("left kidney"), region_for("spleen"), region_for("a box")]
@@ -55,7 +54,7 @@ def test_over_real_series_every_object_is_valid(shared_data: Callable[..., Path]
     objects = made(series, boxes(series))
     assert len(objects) == 6
     for name, dataset in objects.items():
-        assert errors(dataset, tmp_path) == [], name
+        assert result_errors(dataset, tmp_path) == [], name
 
 
 def test_every_object_has_the_uids_by_which_the_others_name_it(tmp_path: Path) -> None:
@@ -98,7 +97,7 @@ def test_backslashes_line_ends_and_great_lengths_anywhere_leave_every_object_val
     extents = [extent(mask, series.affine) if mask.any() else None for mask in masks]
     objects = dict(ResultSet(series, masks, regions, work, ALL, label_map=True).written(extents))
     for name, dataset in objects.items():
-        assert errors(dataset, tmp_path) == [], name
+        assert result_errors(dataset, tmp_path) == [], name
     assert objects["rtstruct.dcm"].StructureSetROISequence[0].ROIName.startswith("a/b")
 
 

@@ -12,8 +12,8 @@ from pynetdicom.presentation import build_context
 from dicom_node.scp.access import Limits
 from dicom_node.scu.association import associated
 from dicom_node.synthesis import ct_series
-from tests.dicom_node.conftest import wait_until
 from tests.support.peers import orthanc, program, storescu
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.peers
 

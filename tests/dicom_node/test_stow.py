@@ -16,8 +16,8 @@ from pydicom import dcmread
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.scu.association import Timeouts
 from dicom_node.scu.stow import WebPeer, send_to_web
-from tests.dicom_node.conftest import small_instance
-from tests.dicom_node.test_tls import Authority
+from tests.support.certificates import Authority
+from tests.support.instances import small_instance
 from tests.support.peers import orthanc, orthanc_plugin
 from tests.support.ports import LOOPBACK
 

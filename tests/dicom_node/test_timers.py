@@ -8,7 +8,7 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.scu.association import associated
 from dicom_node.upper_layer.timers import SteadyTimer
-from tests.dicom_node.conftest import small_instance
+from tests.support.instances import small_instance
 
 CT = [build_context(CTImageStorage)]
 LOOKS_SECONDS = 1.0  # both sides look at their timers several times meanwhile

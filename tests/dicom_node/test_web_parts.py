@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_node.scp.web_parts import Parts, WebRequestError
-from tests.dicom_node.conftest import data_set, small_instance
+from tests.support.instances import data_set, small_instance
 from tests.support.web import BOUNDARY, body, part10
 
 

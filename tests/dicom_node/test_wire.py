@@ -18,9 +18,9 @@ from pynetdicom.sop_class import Verification
 from dicom_node.scp.access import Limits
 from dicom_node.scu.association import associated
 from dicom_node.storage.incoming import Incoming
-from tests.dicom_node.conftest import small_instance, wait_until
-from tests.dicom_node.test_messages import C_ECHO_RQ, command
-from tests.dicom_node.test_pdata import pdu
+from tests.support.instances import small_instance
+from tests.support.waiting import wait_until
+from tests.support.wire import C_ECHO_RQ, command, pdu
 
 pytestmark = pytest.mark.peers
 

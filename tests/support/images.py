@@ -46,6 +46,11 @@ def iod_errors(dataset: Dataset, folder: Path) -> list[str]:
     return [line for line in tool("dciodvfy", path).stderr.splitlines() if line.startswith("Error")]
 
 
+def result_errors(dataset: Dataset, folder: Path) -> list[str]:
+    """What dciodvfy finds wrong; it does not know yet that label maps are segmentations and have segment numbers."""
+    return [line for line in iod_errors(dataset, folder) if "Referenced SOP Class that is not segmentation" not in line]
+
+
 def axis_orders() -> Iterator[NDArray[np.float64]]:
     """The 48 directions (3, 3) whose columns are signed unit vectors of the patient's axes."""
     for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):

@@ -7,25 +7,22 @@ import redis
 from pydicom import dcmread
 
 from dicom_node.scp.arrivals import Arrival
-from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
-from worker.ledger import Job, Ledger
+from tests.support.site import Site
+from worker.ledger import Job
 from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app, lists_of
 from worker.queue.embedded_server import socket_path
-from worker.settings import Settings
 from worker.steps.intake import Intake
 
 QUIET = 10.0  # seconds without an image after which a series is settled
 
 
-class Node:
+class IntakeSite(Site):
     """A listener's memory without its network: a store, a ledger whose clock can lag, a queue, and the intake."""
 
     def __init__(self, home: Path, **settings) -> None:
-        self.settings = Settings(home=home, quiet_seconds=QUIET, **settings)
         self.lag = 0.0  # how long ago the ledger believes to be
-        self.store = Store(home)
-        self.ledger = Ledger(self.settings.ledger_url, lambda: time.time() - self.lag)
+        super().__init__(home, clock=lambda: time.time() - self.lag, quiet_seconds=QUIET, **settings)
         self.app = celery_app(self.settings)
         self.restart()
 
@@ -75,7 +72,7 @@ class Node:
 
     def close(self) -> None:
         self.app.close()
-        self.ledger.close()
+        super().close()
 
     @property
     def queued(self) -> tuple[int, int]:

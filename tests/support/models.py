@@ -1,10 +1,13 @@
 """Models with random weights, in the layout of the bundled one: real engine, real loading, nothing learned."""
 
 import json
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from voxtell.card import Card
 from voxtell.model.network import VoxTell
@@ -49,3 +52,21 @@ def write_random_model(folder: Path, seed: int = 0) -> Path:
     (folder / "plans.json").write_text(json.dumps(plans.document()))
     save_file(VoxTell(plans).state_dict(), folder / "model.safetensors")
     return folder
+
+
+class Spelling:
+    """A text encoder for tests: an embedding is drawn from the letters of the prompt; counts what it is asked."""
+
+    name = "spelling"
+
+    def __init__(self, dim: int = 10) -> None:
+        self.dim = dim
+        self.asked: list[str] = []
+
+    def sources(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        return ("text=spelling",)
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        self.asked.extend(prompts)
+        seeds = [zlib.crc32(prompt.encode()) for prompt in prompts]
+        return torch.stack([torch.randn(self.dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

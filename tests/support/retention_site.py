@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, Clock, deliver, work
+from tests.support.site import Site
 from worker.job_spec import Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.maintenance.retention import ASIDE_SECONDS, Retention
@@ -14,12 +14,12 @@ from worker.settings import Settings
 ARRIVAL = {"calling_ae": "CT", "called_ae": "VOXTELL", "address": "10.0.0.1"}
 
 
-class Site:
+class RetentionSite(Site):
     """A store, a ledger whose clock stands still, and a disk that is as full as a test says."""
 
     def __init__(self, home: Path, ledger: Ledger, clock: Clock) -> None:
-        self.home, self.ledger, self.clock = home, ledger, clock
-        self.store = Store(home)
+        super().__init__(home, ledger=ledger)
+        self.clock = clock
         self.free = 10**12
 
     def retention(self, **days: float) -> Retention:

@@ -1,16 +1,14 @@
 """Models small enough to run in milliseconds."""
 
 import json
-import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor
 
+from tests.support.models import Spelling
 from voxtell.model import checkpoint
 from voxtell.model.network import VoxTell
 from voxtell.model.plans import EncoderPlans, Plans, PromptPlans
@@ -47,24 +45,6 @@ def tiny_network(tiny_plans: Plans) -> VoxTell:
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return network
-
-
-class Spelling:
-    """A text encoder for tests: an embedding is drawn from the letters of the prompt; counts what it is asked."""
-
-    name = "spelling"
-
-    def __init__(self, dim: int = 10) -> None:
-        self.dim = dim
-        self.asked: list[str] = []
-
-    def sources(self, prompts: Sequence[str]) -> tuple[str, ...]:
-        return ("text=spelling",)
-
-    def embed(self, prompts: Sequence[str]) -> Tensor:
-        self.asked.extend(prompts)
-        seeds = [zlib.crc32(prompt.encode()) for prompt in prompts]
-        return torch.stack([torch.randn(self.dim, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.voxtell.conftest import Spelling
+from tests.support.models import Spelling
 from voxtell.errors import ModelError
 from voxtell.text.encoders import INSTRUCTION, Bank, QwenEncoder
 

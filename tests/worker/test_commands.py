@@ -1,10 +1,7 @@
 """The command line as people meet it: one sentence when something is missing, and the exit codes of the contract."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
@@ -13,29 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from dicom_node.synthesis import ct_series
+from tests.support.command_line import sentence, voxtell_dicom
 from tests.support.models import write_random_model
 from worker.__main__ import app
 from worker.errors import SettingsError
 from worker.maintenance.leader_lock import Leadership
 
 pytestmark = pytest.mark.processes
-
-
-def voxtell_dicom(*words: str | Path, home: Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Runs the command in a process of its own, with a home of its own."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("VOXTELL_")}
-    environment |= {"VOXTELL_HOME": str(home)} | {f"VOXTELL_{k.upper()}": str(v) for k, v in settings.items()}
-    command = [sys.executable, "-m", "worker", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
-
-
-def sentence(done: subprocess.CompletedProcess[str]) -> str:
-    """What a failed command says: exactly one line, no traceback, exit code 1."""
-    assert done.returncode == 1, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("voxtell-dicom: ")]
-    assert len(lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

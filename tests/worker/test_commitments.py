@@ -18,13 +18,13 @@ from dicom_node.synthesis import Subject, ct_series
 from tests.support.ledger_stories import LEASE, Clock, deliver, sending
 from tests.support.peers import orthanc
 from tests.support.ports import LOOPBACK, free_port
+from tests.support.site import Site
 from worker.errors import UnknownJobError
 from worker.job_spec import JobSpec, Prompt, Route
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
 from worker.maintenance import storage_commitment
 from worker.maintenance.storage_commitment import Commitments
 from worker.result import Result
-from worker.settings import load
 from worker.steps import delivery
 from worker.steps.delivery import DeliveryWorker
 
@@ -142,15 +142,17 @@ def test_of_many_questions_for_a_destination_that_is_down_one_finds_out(ledger, 
 # -- with peers
 
 
-class Site:
+class CommitmentSite(Site):
     """A node's sender and its listener on one ledger, and the clock by which it waits."""
 
     def __init__(self, home: Path, destination: Peer) -> None:
         peer = {"name": "pacs", "ae_title": destination.ae_title, "host": LOOPBACK, "port": destination.port}
-        self.settings = load(home=home, destinations=[peer | {"commitment": True}], commitment_wait_seconds=WAIT)
-        self.sender = DeliveryWorker(self.settings)
         self.clock = Clock()
-        self.sender.ledger = self.ledger = Ledger(self.settings.ledger_url, self.clock)
+        super().__init__(
+            home, clock=self.clock, destinations=[peer | {"commitment": True}], commitment_wait_seconds=WAIT
+        )
+        self.sender = DeliveryWorker(self.settings)
+        self.sender.ledger = self.ledger
         self.commitments = self.sender.commitments = Commitments(self.settings, self.ledger, self.sender.store)
 
     def listener(self, port: int) -> Listener:
@@ -192,12 +194,12 @@ class Site:
 
 
 @pytest.fixture
-def site_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Peer], Site]]:
+def site_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Peer], CommitmentSite]]:
     monkeypatch.delenv("VOXTELL_DESTINATIONS", raising=False)
-    sites: list[Site] = []
+    sites: list[CommitmentSite] = []
 
-    def make(peer: Peer) -> Site:
-        sites.append(Site(tmp_path / "home", peer))
+    def make(peer: Peer) -> CommitmentSite:
+        sites.append(CommitmentSite(tmp_path / "home", peer))
         monkeypatch.setattr(DeliveryWorker, "_mine", sites[-1].sender)
         return sites[-1]
 

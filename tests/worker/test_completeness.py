@@ -19,7 +19,7 @@ from dicom_node.images.frames import read_file
 from dicom_node.scp.arrivals import AssociationEnd
 from dicom_node.synthesis import ct_series
 from dicom_node.uids import SeriesKey
-from tests.support.listening import QUIET, Node
+from tests.support.listening import QUIET, IntakeSite
 from tests.support.peers import orthanc, storescu
 from worker.errors import SettingsError
 from worker.ledger import SeriesState
@@ -168,7 +168,7 @@ def test_a_promise_that_is_no_number_is_none(values):
 def listening(home, **options):
     (home / "protocols").mkdir(parents=True, exist_ok=True)
     (home / "protocols" / "any.yaml").write_text("name: any\nmatch: {Modality: CT}\nprompts: [liver]\n")
-    node = Node(home, **options)
+    node = IntakeSite(home, **options)
     with running_queue(node.settings):
         yield node
         node.close()

@@ -9,28 +9,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import structlog
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 
-from dicom_node.listener import Listener
-from dicom_node.scp.access import Access
 from dicom_node.scp.arrivals import Arrival
 from dicom_node.scu.association import Peer, Timeouts
 from dicom_node.scu.c_store import SendOutcome, send
 from dicom_node.store import Store
-from dicom_node.synthesis import ct_series
+from tests.support.delivering import pacs, segmented
 from tests.support.peers import orthanc, orthanc_plugin
 from tests.support.ports import free_port as free_tcp_port
 from worker.errors import SettingsError
-from worker.job_spec import JobSpec, Priority, Prompt, Route
+from worker.job_spec import Priority, Route
 from worker.ledger import DeliveryState, Job, JobState
 from worker.queue.broker import DELIVER_QUEUE, DELIVER_TASK, list_of
 from worker.queue.embedded_server import running_queue
@@ -52,19 +49,6 @@ ANY_CONTEXT = [
 ]
 
 
-def pacs(
-    folder: Path,
-    port: int,
-    *,
-    knows: tuple[str, ...] = (),
-    on_arrival: Callable[[Arrival], object] = lambda _arrival: None,
-) -> Listener:
-    """A PACS that keeps what it is sent, from callers that it knows."""
-    access = Access(calling_aes=knows)
-    settings = {"ae_title": "PACS", "host": "127.0.0.1", "port": port, "on_arrival": on_arrival}
-    return Listener(Store(folder), access=access, **settings)  # type: ignore[arg-type]
-
-
 @pytest.fixture
 def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int) -> Iterator[DeliveryWorker]:
     monkeypatch.delenv("VOXTELL_DESTINATIONS", raising=False)
@@ -73,28 +57,6 @@ def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int) -> I
     monkeypatch.setattr(DeliveryWorker, "_mine", sender)
     yield sender
     sender.ledger.close()
-
-
-def segmented(sender: DeliveryWorker, *destinations: str | Route) -> Job:
-    """A job whose results, two objects, lie in the store."""
-    work = JobSpec.of(
-        study_uid="1.2.3",
-        series_uid="1.2.3.4",
-        instances=["1.2.3.4.1"],
-        protocol="test",
-        protocol_digest="d",
-        prompts=(Prompt(text="liver"),),
-        model=None,
-        routes=tuple(Route(to=one) if isinstance(one, str) else one for one in destinations),
-    )
-    sender.ledger.jobs.add(work)
-    claimed = sender.ledger.jobs.claim(work.job_id, 60)
-    assert claimed is not None
-    with sender.store.results(work.job_id) as folder:
-        ct_series(np.zeros((2, 8, 8)), (1.0, 1.0, 1.0), folder)
-        (folder / "result.json").write_text(json.dumps({}))
-    sender.ledger.jobs.segmented(claimed, Result.model_validate({"files": ["0001.dcm", "0002.dcm"]}))
-    return sender.ledger.jobs.get(work.job_id)
 
 
 @pytest.mark.peers

@@ -19,7 +19,7 @@ from dicom_node.listener import Listener
 from dicom_node.objects.kinds import KINDS
 from dicom_node.store import Store
 from dicom_node.tls import server_context
-from tests.dicom_node.test_tls import Authority
+from tests.support.certificates import Authority
 from worker.cli.destinations import kinds_for
 from worker.cli.doctor import doctor
 from worker.destinations import listener_tls
@@ -36,7 +36,7 @@ COMMAND = Typer()
 COMMAND.command()(doctor)
 
 
-class Node:
+class Machine:
     """A listener's machine: `doctor` is asked there."""
 
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,17 +54,17 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A node as the torch-free installation makes it."""
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *more: None if name == "torch" else found(name, *more)
     )
-    return Node(tmp_path, monkeypatch)
+    return Machine(tmp_path, monkeypatch)
 
 
 @contextmanager
-def listening(node: Node, tls: ssl.SSLContext | None = None) -> Iterator[None]:
+def listening(node: Machine, tls: ssl.SSLContext | None = None) -> Iterator[None]:
     """The node's listener is up."""
     with Listener(
         Store(node.home), ae_title="VOXTELL", host="127.0.0.1", port=0, on_arrival=lambda _: None, tls=tls
@@ -73,7 +73,7 @@ def listening(node: Node, tls: ssl.SSLContext | None = None) -> Iterator[None]:
         yield
 
 
-def test_a_machine_without_the_engine_is_in_order(node: Node) -> None:
+def test_a_machine_without_the_engine_is_in_order(node: Machine) -> None:
     with listening(node):
         code, checks = node.doctor()
     assert (checks["engine"]["mark"], checks["engine"]["ok"]) == ("note", True)
@@ -81,7 +81,7 @@ def test_a_machine_without_the_engine_is_in_order(node: Node) -> None:
     assert code == 0
 
 
-def test_the_language_of_the_reports_is_checked(node: Node) -> None:
+def test_the_language_of_the_reports_is_checked(node: Machine) -> None:
     with listening(node):
         assert node.doctor()[1]["reports"]["message"].startswith("language en: ")
         node.set(report_language="tlh")
@@ -98,7 +98,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.mark.parametrize("asks", [False, True], ids=["asks nobody for a certificate", "asks peers for one"])
-def test_a_node_with_tls_speaks_tls_to_itself(node: Node, authority: Authority, asks: bool) -> None:
+def test_a_node_with_tls_speaks_tls_to_itself(node: Machine, authority: Authority, asks: bool) -> None:
     certificate, key = authority.issue("node")
     node.set(tls_certificate=certificate, tls_key=key)
     if asks:
@@ -109,7 +109,7 @@ def test_a_node_with_tls_speaks_tls_to_itself(node: Node, authority: Authority, 
     assert (checks["listener"]["mark"], code) == ("ok", 0)
 
 
-def test_a_listener_with_another_certificate_than_the_settings_name_fails(node: Node, authority: Authority) -> None:
+def test_a_listener_with_another_certificate_than_the_settings_name_fails(node: Machine, authority: Authority) -> None:
     certificate, key = authority.issue("renewed")
     node.set(tls_certificate=certificate, tls_key=key)
     with listening(node, server_context(*authority.issue("former"))):
@@ -120,7 +120,7 @@ def test_a_listener_with_another_certificate_than_the_settings_name_fails(node: 
 
 @contextmanager
 def pacs(
-    node: Node, *sop_classes: str, syntaxes: Sequence[str] = DEFAULT_TRANSFER_SYNTAXES, **more: object
+    node: Machine, *sop_classes: str, syntaxes: Sequence[str] = DEFAULT_TRANSFER_SYNTAXES, **more: object
 ) -> Iterator[None]:
     """A destination of the node that takes objects of these classes, and answers a C-ECHO."""
     ae = AE("PACS")
@@ -135,7 +135,7 @@ def pacs(
         server.shutdown()
 
 
-def written(node: Node, more: str) -> None:
+def written(node: Machine, more: str) -> None:
     """The node's only protocol."""
     (node.home / "protocols").mkdir()
     (node.home / "protocols" / "a.yaml").write_text(f"name: liver\nmatch: {{Modality: CT}}\nprompts: [liver]\n{more}")
@@ -154,7 +154,7 @@ def written(node: Node, more: str) -> None:
     ],
 )
 def test_a_destination_is_asked_for_what_goes_there(
-    node: Node, protocol: str, taken: tuple[str, ...], form: str, mark: str, said: str
+    node: Machine, protocol: str, taken: tuple[str, ...], form: str, mark: str, said: str
 ) -> None:
     written(node, protocol)
     with pacs(node, *taken, seg=form), listening(node):
@@ -172,7 +172,7 @@ def test_a_destination_is_asked_for_what_goes_there(
     ],
 )
 def test_a_destination_is_asked_for_the_transfer_syntaxes_of_what_goes_there(
-    node: Node, syntax: str, mark: str, said: str
+    node: Machine, syntax: str, mark: str, said: str
 ) -> None:
     written(node, "outputs: [seg, rtstruct, sr, preview]\n")
     with pacs(node, *CLASSES.values(), syntaxes=UNCOMPRESSED, transfer_syntax=syntax), listening(node):
@@ -181,7 +181,7 @@ def test_a_destination_is_asked_for_the_transfer_syntaxes_of_what_goes_there(
     assert (checks["pacs"]["mark"], code) == (mark, int(mark == "FAIL"))
 
 
-def test_a_destination_by_dicomweb_is_a_note(node: Node) -> None:
+def test_a_destination_by_dicomweb_is_a_note(node: Machine) -> None:
     node.set(destinations=json.dumps([{"name": "cloud", "url": "https://pacs.example/dicom-web"}]))
     with listening(node):
         code, checks = node.doctor()

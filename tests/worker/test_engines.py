@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.studies import series
 from tests.support.twins import ThresholdSegmenter
-from tests.worker.test_selection import series
 from voxtell import ModelError
 from voxtell import engine as engines
 from voxtell.card import Card

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from dicom_node.scu.association import Peer
 from dicom_node.scu.c_store import send
 from dicom_node.synthesis import Subject, ct_series
-from tests.dicom_node.conftest import small_instance
-from tests.support.listening import QUIET, Node
+from tests.support.command_line import sentence, voxtell_dicom
+from tests.support.instances import small_instance
+from tests.support.listening import QUIET, IntakeSite
 from tests.support.peers import orthanc, program, running, wait_for_peer
 from tests.support.ports import free_port
-from tests.worker.test_commands import sentence, voxtell_dicom
 from worker.cli.protocols import app
 from worker.errors import SettingsError
 from worker.explain.dry_run import Explained, of_folder, of_pacs
@@ -264,13 +264,13 @@ def home(tmp_path):
 
 @pytest.fixture
 def node(home):
-    made = Node(home, destinations=(PACS,))
+    made = IntakeSite(home, destinations=(PACS,))
     with running_queue(made.settings):
         yield made
         made.close()
 
 
-def put(node: Node, *protocols: Protocol) -> None:
+def put(node: IntakeSite, *protocols: Protocol) -> None:
     """These protocols, and no others, are in the node's folder."""
     for one in protocols:
         content = one.model_dump(mode="json", exclude_defaults=True)
@@ -278,7 +278,7 @@ def put(node: Node, *protocols: Protocol) -> None:
         (node.settings.protocols_folder / f"{one.name}.yaml").write_text(yaml.safe_dump(content))
 
 
-def story(node: Node, study_uid: str, *protocols: Protocol):
+def story(node: IntakeSite, study_uid: str, *protocols: Protocol):
     return story_of(study_uid, node.ledger, node.store, node.settings, protocols)
 
 

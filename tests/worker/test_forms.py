@@ -9,7 +9,7 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from dicom_node.store import Store
-from tests.worker.test_delivery import pacs, segmented
+from tests.support.delivering import pacs, segmented
 from worker.job_spec import Route
 from worker.result import Result
 from worker.results.forms import in_form_for, label_map_wanted

@@ -19,8 +19,8 @@ from starlette.exceptions import HTTPException
 from structlog.testing import capture_logs
 
 from dicom_node.errors import ListenerError
-from tests.dicom_node.conftest import wait_until
-from tests.dicom_node.test_tls import Authority
+from tests.support.certificates import Authority
+from tests.support.waiting import wait_until
 from worker.errors import SettingsError
 from worker.servers.http import serving
 from worker.servers.http_guard import HttpLimits

@@ -14,7 +14,7 @@ from dicom_node.scp.arrivals import AssociationEnd
 from dicom_node.synthesis import Subject, ct_series
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import work
-from tests.support.listening import QUIET, Node
+from tests.support.listening import QUIET, IntakeSite
 from worker.errors import LedgerError
 from worker.ledger import JobState
 from worker.queue.embedded_server import running_queue
@@ -42,7 +42,7 @@ def home(tmp_path):
 
 @pytest.fixture
 def node(home):
-    made = Node(home)
+    made = IntakeSite(home)
     with running_queue(made.settings):
         yield made
         made.close()
@@ -177,7 +177,7 @@ def test_every_protocol_that_takes_a_series_makes_its_own_job(node, home, images
 def test_results_go_to_every_destination_unless_the_protocol_names_some(home, images):
     pacs = (Destination(name="pacs", ae_title="A", host="h"), Destination(name="plan", ae_title="B", host="h"))
     (home / "protocols" / "plan.yaml").write_text(LIVER.replace("name: liver", "name: plan") + "destinations: [plan]\n")
-    node = Node(home, destinations=pacs)
+    node = IntakeSite(home, destinations=pacs)
     with running_queue(node.settings):
         node.receives(*images, ago=QUIET + 1)
         found = {job.protocol: tuple(route.to for route in job.spec.routes) for job in node.tick()}
@@ -211,7 +211,7 @@ def test_a_good_edit_makes_a_new_job_when_images_come_again(node, home, images):
 
 
 def test_a_queue_that_is_down_delays_and_loses_nothing(home, images):
-    node = Node(home)
+    node = IntakeSite(home)
     node.receives(*images, ago=QUIET + 1)
     with capture_logs() as logs:
         (job,) = node.tick()

@@ -55,6 +55,7 @@ def processes(ledger_url):
         process.communicate()
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)  # without the mark `peers`
 @pytest.mark.processes
 def test_of_several_processes_that_race_for_200_jobs_each_gets_its_own(processes, ledger_url):
     for process in processes:  # all four met an empty database at once

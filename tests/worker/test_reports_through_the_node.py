@@ -10,7 +10,7 @@ from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian
 
 from dicom_node.synthesis import ct_series
 from tests.support.images import edit
-from tests.support.listening import QUIET, Node
+from tests.support.listening import QUIET, IntakeSite
 from tests.support.twins import ThresholdSegmenter
 from worker.job_spec import Prompt
 from worker.ledger import Job, JobState
@@ -34,7 +34,7 @@ def node(tmp_path: Path):
     folder = tmp_path / "home" / "protocols"
     folder.mkdir(parents=True)
     (folder / "lesions.yaml").write_text(PROTOCOL)
-    made = Node(tmp_path / "home")
+    made = IntakeSite(tmp_path / "home")
     yield made
     made.close()
 
@@ -67,7 +67,7 @@ def report_of(study_uid: str, text: str, path: Path) -> Path:
     return path
 
 
-def reason(node: Node, study_uid: str) -> str:
+def reason(node: IntakeSite, study_uid: str) -> str:
     return " | ".join(one.reason for one in node.ledger.series.decisions_on(study_uid) if one.protocol == "lesions")
 
 
@@ -75,7 +75,7 @@ def texts(job: Job) -> list[str]:
     return [prompt.text for prompt in job.spec.prompts]
 
 
-def test_a_study_waits_for_the_sr_of_its_study_and_is_segmented_by_it(node: Node, images, tmp_path) -> None:
+def test_a_study_waits_for_the_sr_of_its_study_and_is_segmented_by_it(node: IntakeSite, images, tmp_path) -> None:
     study = study_of(images)
     node.receives(*images, ago=QUIET + 60)
     assert node.tick() == []
@@ -91,7 +91,7 @@ def test_a_study_waits_for_the_sr_of_its_study_and_is_segmented_by_it(node: Node
     assert node.ledger.series.unsettled() == []
 
 
-def test_a_report_by_accession_number_ends_the_wait_and_a_correction_makes_a_new_job(node: Node, images) -> None:
+def test_a_report_by_accession_number_ends_the_wait_and_a_correction_makes_a_new_job(node: IntakeSite, images) -> None:
     study = study_of(images)
     node.receives(*images, ago=QUIET + 60)
     node.tick()
@@ -107,7 +107,7 @@ def test_a_report_by_accession_number_ends_the_wait_and_a_correction_makes_a_new
     assert new.study_uid == study
 
 
-def test_when_no_report_comes_the_wait_is_over_and_says_so(node: Node, images) -> None:
+def test_when_no_report_comes_the_wait_is_over_and_says_so(node: IntakeSite, images) -> None:
     study = study_of(images)
     node.receives(*images, ago=31 * 60)
     assert node.tick() == []
@@ -118,7 +118,7 @@ def test_when_no_report_comes_the_wait_is_over_and_says_so(node: Node, images) -
     assert texts(late) == ["solid nodule in the right upper lobe", "hepatic cysts"]
 
 
-def test_a_report_of_another_patient_with_that_accession_number_is_not_used(node: Node, images) -> None:
+def test_a_report_of_another_patient_with_that_accession_number_is_not_used(node: IntakeSite, images) -> None:
     node.receives(*images, ago=QUIET + 60)
     oru = (
         "MSH|^~\\&|RIS|H|NODE|H|20240101||ORU^R01|1|P|2.5.1\rPID|1||4712\r"
@@ -129,7 +129,7 @@ def test_a_report_of_another_patient_with_that_accession_number_is_not_used(node
     assert "waits for a report" in reason(node, study_of(images))
 
 
-def test_every_object_names_the_sentence_that_asked_for_it(tmp_path: Path, node: Node) -> None:
+def test_every_object_names_the_sentence_that_asked_for_it(tmp_path: Path, node: IntakeSite) -> None:
     image = np.full((6, 16, 16), -1000, np.float32)
     image[2:4, 4:9, 4:9] = 600
     paths = ct_series(image, (3.0, 2.0, 2.0), tmp_path / "series")

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, Clock, claimed, deliver, work
-from tests.support.retention_site import ARRIVAL, Site
+from tests.support.retention_site import ARRIVAL, RetentionSite
 from worker.errors import SettingsError
 from worker.job_spec import Route
 from worker.ledger import DeliveryState, JobState, Ledger
@@ -25,8 +25,8 @@ from worker.settings import load
 
 
 @pytest.fixture
-def site(tmp_path: Path, ledger: Ledger, clock: Clock) -> Site:
-    return Site(tmp_path / "home", ledger, clock)
+def site(tmp_path: Path, ledger: Ledger, clock: Clock) -> RetentionSite:
+    return RetentionSite(tmp_path / "home", ledger, clock)
 
 
 # -- by age
@@ -282,10 +282,10 @@ limits = st.fixed_dictionaries(
 
 
 @pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RetentionSite]:
     clock = Clock()
     ledger = Ledger("sqlite://", clock)
-    yield Site(tmp_path_factory.mktemp("crowd"), ledger, clock)
+    yield RetentionSite(tmp_path_factory.mktemp("crowd"), ledger, clock)
     ledger.close()
 
 
@@ -332,11 +332,11 @@ def _id(study: str, index: int) -> str:
     return f"job-{study}-{index}"
 
 
-def _state_of(site: Site, study: str, index: int) -> str:
+def _state_of(site: RetentionSite, study: str, index: int) -> str:
     return str(site.ledger.jobs.get(_id(study, index)).state)
 
 
-def _write(connection: sa.Connection, site: Site, study: str, arrived: list, made: list, now: float) -> None:
+def _write(connection: sa.Connection, site: RetentionSite, study: str, arrived: list, made: list, now: float) -> None:
     for index, (state, age) in enumerate(arrived):
         uid = f"{study}.{index}"
         site.store.put(b"an image", study_uid=study, series_uid=uid, sop_uid=f"{uid}.0")
@@ -356,7 +356,7 @@ def _write(connection: sa.Connection, site: Site, study: str, arrived: list, mad
         connection.execute(sa.insert(deliveries).values(line))
 
 
-def _happens(site: Site, meanwhile: str) -> None:
+def _happens(site: RetentionSite, meanwhile: str) -> None:
     """While a study lies aside."""
     if meanwhile == "image":
         site.ledger.series.image_arrived(SeriesKey("1.0", "1.0.0"), **ARRIVAL)

@@ -13,8 +13,8 @@ from dicom_node.removal import Clearing
 from dicom_node.storage.durable import try_lock
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, Clock, deliver
-from tests.support.listening import QUIET, Node
-from tests.support.retention_site import ARRIVAL, Site
+from tests.support.listening import QUIET, IntakeSite
+from tests.support.retention_site import ARRIVAL, RetentionSite
 from worker.job_spec import Route
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.maintenance.retention import ASIDE_SECONDS, DAY, FRESH_SECONDS, Retention
@@ -23,11 +23,11 @@ from worker.result import Result
 
 
 @pytest.fixture
-def site(tmp_path: Path, ledger: Ledger, clock: Clock) -> Site:
-    return Site(tmp_path / "home", ledger, clock)
+def site(tmp_path: Path, ledger: Ledger, clock: Clock) -> RetentionSite:
+    return RetentionSite(tmp_path / "home", ledger, clock)
 
 
-def late_image(site: Site, study: str, uid: str) -> None:
+def late_image(site: RetentionSite, study: str, uid: str) -> None:
     """One more image of a series, which is quiet again before anybody looks."""
     site.store.put(b"a late image", study_uid=study, series_uid=uid, sop_uid=f"{uid}.1")
     site.ledger.series.image_arrived(SeriesKey(study, uid), **ARRIVAL)
@@ -35,7 +35,7 @@ def late_image(site: Site, study: str, uid: str) -> None:
     assert site.ledger.series.settle(seen)
 
 
-def names(site: Site, study: str, uid: str) -> list[str]:
+def names(site: RetentionSite, study: str, uid: str) -> list[str]:
     return [path.stem for path in site.store.series_paths(SeriesKey(study, uid))]
 
 
@@ -205,13 +205,13 @@ def node(tmp_path):
     folder = tmp_path / "home" / "protocols"
     folder.mkdir(parents=True)
     (folder / "liver.yaml").write_text(LIVER)
-    made = Node(folder.parent, keep_images_days=1)
+    made = IntakeSite(folder.parent, keep_images_days=1)
     with running_queue(made.settings):
         yield made
         made.close()
 
 
-def done_and_set_aside(node: Node, *images: Path) -> Job:
+def done_and_set_aside(node: IntakeSite, *images: Path) -> Job:
     """The job on these images, which is over for days."""
     node.receives(*images, ago=2 * DAY)
     node.lag = 2 * DAY - 2 * QUIET
@@ -225,7 +225,7 @@ def done_and_set_aside(node: Node, *images: Path) -> Job:
     return node.ledger.jobs.get(job.id)
 
 
-def tidy(node: Node) -> None:
+def tidy(node: IntakeSite) -> None:
     Retention(node.settings, node.store, node.ledger).tidy()
 
 

@@ -1,18 +1,16 @@
 """Which volumes of a study become jobs, and what is written down about the others."""
 
-import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.uid import SecondaryCaptureImageStorage, XRayRadiationDoseSRStorage
 
-from dicom_node.synthesis import Subject, ct_series
 from dicom_node.uids import SeriesKey
 from tests.support.images import edit
-from tests.support.listening import QUIET, Node
+from tests.support.listening import QUIET, IntakeSite
+from tests.support.studies import echoes, series
 from worker.ledger import JobState
 from worker.protocols import Protocol
 from worker.reports.inbox import ReportInbox
@@ -41,20 +39,9 @@ def node(home):
     (home / "protocols" / "liver.yaml").write_text(
         "name: liver\nmatch: {Modality: CT}\nprompts: [liver]\nchoose: {take: best, prefer: [soft kernel, thin]}\n"
     )
-    made = Node(home)
+    made = IntakeSite(home)
     yield made
     made.close()
-
-
-def series(folder: Path, number: int, *, slices: int = 4, spacing: float = 3.0, **values: object) -> list[Path]:
-    """A CT of the one study of these tests."""
-    subject = Subject(series_number=number, series_description=f"recon {number}")
-    image = np.full((slices, 8, 8), number, np.float32)
-    paths = ct_series(image, (spacing, 1.0, 1.0), folder / str(number), subject=subject)
-    if values:
-        for path in paths:
-            edit(path, Manufacturer="SIEMENS", **values)
-    return paths
 
 
 def uid(paths: list[Path]) -> str:
@@ -64,22 +51,6 @@ def uid(paths: list[Path]) -> str:
 def verdicts(protocol: Protocol, folder: Path, **more) -> dict[str, tuple[bool, str]]:
     (study,) = studies_in(folder)
     return {one.volume.label: (one.taken, one.reason) for one in choose(protocol, study, **more)}
-
-
-def echoes(folder: Path, *echo_times: str) -> list[Path]:
-    """One series with the same slices at several echo times."""
-    first = series(folder, 1)
-    paths = []
-    for n, echo_time in enumerate(echo_times):
-        for path in first:
-            copy = path.with_name(f"{path.stem}-{n}.dcm")
-            shutil.copy(path, copy)
-            pixels = (dcmread(path).pixel_array + 100 * n).tobytes()
-            edit(copy, EchoTime=echo_time, PixelData=pixels, SOPInstanceUID=f"2.25.{n + 1}{path.stem}")
-            paths.append(copy)
-    for path in first:
-        path.unlink()
-    return paths
 
 
 # -- one protocol, one study

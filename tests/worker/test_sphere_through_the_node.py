@@ -28,7 +28,7 @@ PROMPT = Prompt(text="above 300")
 Affine = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class Site:
+class NodeAndPacs:
     """A node's listener and a PACS, each with a store, joined by real associations."""
 
     def __init__(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ class Site:
 
 @pytest.mark.parametrize("angles", [(0, 0, 0), (17, -23, 31)], ids=["straight", "oblique"])
 def test_a_sphere_comes_back_at_its_millimetre_in_all_48_axis_orders(tmp_path: Path, angles: tuple[float, ...]) -> None:
-    site = Site(tmp_path)
+    site = NodeAndPacs(tmp_path)
     with site.node_listener, site.pacs_listener:
         for number, directions in enumerate(axis_orders()):
             affine = affine_of(rotation(*angles) @ directions, SPACING, (-31.0, 47.0, 1003.0))

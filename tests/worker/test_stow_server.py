@@ -15,8 +15,8 @@ from dicom_node.listener import Listener
 from dicom_node.scp.sessions import Sessions
 from dicom_node.scu.association import Peer
 from dicom_node.store import Outcome, Store
-from tests.dicom_node.conftest import data_set, small_instance, wait_until
-from tests.dicom_node.test_listener import send_data_sets
+from tests.support.instances import data_set, send_data_sets, small_instance
+from tests.support.waiting import wait_until
 from tests.support.web import BOUNDARY, body, part10
 from worker.servers.http import serving
 from worker.servers.http_guard import HttpLimits

@@ -10,7 +10,7 @@ from requests import Session
 
 from dicom_node.scp.sessions import Sessions
 from dicom_node.synthesis import ct_series
-from tests.support.listening import QUIET, Node
+from tests.support.listening import QUIET, IntakeSite
 from tests.support.ports import free_port
 from worker.errors import SettingsError
 from worker.queue.embedded_server import running_queue
@@ -30,7 +30,7 @@ def home(tmp_path):
     return folder
 
 
-def web_side(node: Node) -> AbstractContextManager[None]:
+def web_side(node: IntakeSite) -> AbstractContextManager[None]:
     """The servers of the node besides its DICOM listener."""
     intake = node.intake
     sessions = Sessions(node.store, on_arrival=intake.arrived, on_end=intake.association_ended, shared=False)
@@ -39,7 +39,7 @@ def web_side(node: Node) -> AbstractContextManager[None]:
 
 def test_what_a_dicomweb_client_stores_becomes_a_job(home, tmp_path):
     (tmp_path / "token").write_text("secret\n")
-    node = Node(home, stow_port=free_port(), stow_token_file=tmp_path / "token", min_free_bytes=0)
+    node = IntakeSite(home, stow_port=free_port(), stow_token_file=tmp_path / "token", min_free_bytes=0)
     images = ct_series(np.zeros((4, 8, 8), np.float32), (3.0, 1.0, 1.0), tmp_path / "ct")
     with running_queue(node.settings), web_side(node):
         session = Session()
@@ -59,7 +59,7 @@ def test_without_a_token_it_does_not_start(home, tmp_path, content, reason):
     token = tmp_path / "token"
     if content is not None:
         token.write_bytes(content if isinstance(content, bytes) else content.encode())
-    node = Node(home, stow_port=free_port(), stow_token_file=token if content is not None else None)
+    node = IntakeSite(home, stow_port=free_port(), stow_token_file=token if content is not None else None)
     with (
         pytest.raises(SettingsError, match=f"{reason}.*VOXTELL_STOW_TOKEN_FILE"),
         web_side(node),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.worker.report_language.test_links import ORU, document
+from tests.support.reports import ORU, document
 from worker.report_language import NotAReportError, ReportError, ReportTooLargeError
 from worker.report_language.formats.read import read_report, report_links, report_text
 from worker.report_language.formats.report_file import MAX_BYTES
@@ -62,21 +62,18 @@ def taken(content: bytes) -> None:
             read(content)
 
 
-@pytest.mark.peers
 @given(st.sampled_from(STARTS), st.binary(max_size=200))
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_are_read_or_refused(start: bytes, rest: bytes) -> None:
     taken(start + rest)
 
 
-@pytest.mark.peers
 @given(st.sampled_from(STARTS), st.lists(st.sampled_from(MARKS), max_size=60))
 @settings(max_examples=150, deadline=None)
 def test_any_order_of_marks_is_read_or_refused(start: bytes, marks: list[str]) -> None:
     taken(start + "".join(marks).encode())
 
 
-@pytest.mark.peers
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 @given(st.data())
 @settings(max_examples=100, deadline=None)
@@ -87,7 +84,6 @@ def test_any_damage_to_a_document_is_read_or_refused(data: st.DataObject) -> Non
     taken(bytes(content))
 
 
-@pytest.mark.peers
 @given(
     st.recursive(
         st.none() | st.text(max_size=5), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(KEYS), inner)
@@ -123,7 +119,6 @@ GROWING: dict[str, Callable[[int], bytes]] = {
 }
 
 
-@pytest.mark.peers
 @pytest.mark.parametrize("kind", GROWING)
 def test_four_times_the_bytes_are_about_four_times_the_work(kind: str) -> None:
     """Processor seconds of one run beside each other: quadratic work would be sixteen times as much."""

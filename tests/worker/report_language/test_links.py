@@ -1,40 +1,17 @@
 """What a report says about the study it belongs to."""
 
 import json
-from io import BytesIO
 
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian
 
+from tests.support.reports import ORU, document
 from worker.report_language import NotAReportError
 from worker.report_language.formats.links import ReportLinks, normalised
 from worker.report_language.formats.read import report_links
 
-ORU = (
-    "MSH|^~\\&|RIS|HOSPITAL|NODE|HOSPITAL|20240101||ORU^R01|MSG7|P|2.5.1\r"
-    "PID|1||4711^^^HOSPITAL^MR~998^^^STATE||DOE^JANE\r"
-    "ORC|RE|PLACER1|FILLER1\r"
-    "OBR|1|PLACER1|FILLER1|71260^CT CHEST||||||||||||||acc 0042\r"
-    "OBX|1|TX|^FINDINGS||Nodule in the right upper lobe.||||||F\r"
-    "ZDS|1.2.3.4^RIS^Application^DICOM\r"
-)
-
 
 def fhir(**fields: object) -> bytes:
     return json.dumps({"resourceType": "DiagnosticReport", "status": "final", **fields}).encode()
-
-
-def document(**attributes: str) -> bytes:
-    dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = BasicTextSRStorage, "1.2.3.9", "SR"
-    for keyword, value in attributes.items():
-        setattr(dataset, keyword, value)
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    target = BytesIO()
-    dataset.save_as(target, enforce_file_format=True)
-    return target.getvalue()
 
 
 def test_an_oru_names_study_order_and_patient() -> None:

@@ -1,11 +1,11 @@
 """Reports over MLLP, over a real socket: acknowledged only when whoever keeps them has said so."""
 
-import socket
 from collections.abc import Iterator
 
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.reports import Sender
 from worker.errors import ReceiverError
 from worker.report_language import NotAReportError
 from worker.servers.mllp import ReportReceiver
@@ -20,36 +20,6 @@ ORU = (
     "OBX|1|TX|^FINDINGS||8 mm solid nodule in the right upper lobe. No pleural effusion.||||||F\r"
     "ZDS|1.2.3.4^RIS^Application^DICOM\r"
 )
-
-
-class Sender:
-    """A peer that sends MLLP frames and reads the answers."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
-
-    def send(self, message: str) -> str:
-        """The answer to a message; empty when the connection was ended instead."""
-        try:
-            self.send_bytes(b"\x0b" + message.encode() + b"\x1c\r")
-            return self._answer()
-        except ConnectionError:  # it may be over before the message is out
-            return ""
-
-    def _answer(self) -> str:
-        answer = b""
-        while not answer.endswith(b"\x1c\r"):
-            received = self._socket.recv(65536)
-            if not received:
-                return ""
-            answer += received
-        return answer[1:-2].decode()
-
-    def send_bytes(self, content: bytes) -> None:
-        self._socket.sendall(content)
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture
