@@ -1,5 +1,6 @@
 """Every test has one kind, and does only what its kind permits."""
 
+import multiprocessing
 import socket
 import subprocess
 import sys
@@ -37,6 +38,8 @@ def test_a_unit_test_listens_on_nothing_and_starts_nothing() -> None:
         subprocess.run(SLEEP, check=True)
     with pytest.raises(NotPermittedError, match="in a unit test; mark it processes"):
         subprocess.run(PYTHON, check=True)
+    with pytest.raises(NotPermittedError, match="in a unit test; mark it processes"):
+        multiprocessing.get_context("spawn").Process(target=listen).start()
     with pytest.raises(NotPermittedError, match=r"sleep.*python"):  # as at the end of the test, had it swallowed them
         GUARD.check()
     GUARD.check()

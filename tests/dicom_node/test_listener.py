@@ -37,8 +37,6 @@ from tests.support.instances import CT, data_set, send_data_sets, small_instance
 from tests.support.peers import storescp, storescu, storescu_command
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.peers
-
 LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # pydicom has no name for it yet
 
 
@@ -50,6 +48,7 @@ def bits_on_the_wire(folder: Path, *paths: Path, options=()) -> dict[str, bytes]
     return {uid: data_set(path.read_bytes()) for uid, path in taken.items()}
 
 
+@pytest.mark.peers
 def test_dcmtk_sends_a_real_ct_and_its_bytes_lie_in_the_store(site, ct_paths, tmp_path):
     sent = bits_on_the_wire(tmp_path / "dcmtk", *ct_paths)
     with site() as here:
@@ -68,6 +67,7 @@ def test_dcmtk_sends_a_real_ct_and_its_bytes_lie_in_the_store(site, ct_paths, tm
         assert len(here.store.series_paths(SeriesKey(first.study_uid, first.series_uid))) == 41
 
 
+@pytest.mark.peers
 def test_jpeg_2000_stays_jpeg_2000(site, j2k_paths, tmp_path):
     sent = bits_on_the_wire(tmp_path / "dcmtk", *j2k_paths, options=["--propose-j2k-lossless"])
     with site() as here:
@@ -78,6 +78,7 @@ def test_jpeg_2000_stays_jpeg_2000(site, j2k_paths, tmp_path):
             assert data_set(arrival.path.read_bytes()) == sent[arrival.sop_uid]
 
 
+@pytest.mark.peers
 def test_sending_again_is_success_without_work_and_other_content_is_put_aside(site):
     with site() as here:
         send_data_sets(here.peer, small_instance())
@@ -88,6 +89,7 @@ def test_sending_again_is_success_without_work_and_other_content_is_put_aside(si
         assert [dcmread(path).PatientName for path in here.quarantined()] == ["Someone^Else"]
 
 
+@pytest.mark.peers
 def test_every_transfer_syntax_is_taken_as_it_is():
     names = {uid.name for uid in transfer_syntaxes()}
     assert len(names) >= 55
@@ -98,12 +100,14 @@ def test_every_transfer_syntax_is_taken_as_it_is():
     assert order.index("JPEG 2000 Image Compression (Lossless Only)") < order.index("JPEG 2000 Image Compression")
 
 
+@pytest.mark.peers
 def test_every_storage_class_is_offered_retired_ones_too():
     assert len(storage_classes()) > 180
     assert {CTImageStorage, SegmentationStorage, LABEL_MAP_SEGMENTATION_STORAGE} <= set(storage_classes())
     assert {"Ultrasound Image Storage", "Standalone Overlay Storage"} <= {uid.name for uid in storage_classes()}
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     "syntax",
     [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian],
@@ -121,6 +125,7 @@ def test_the_uids_are_found_in_every_encoding(site, syntax, sop_class):
         assert dcmread(arrival.path).PixelData == instance.PixelData
 
 
+@pytest.mark.peers
 def test_private_classes_need_the_setting(site):
     private = "1.3.12.2.1107.5.9.1"
     contexts = [build_context(private, ExplicitVRLittleEndian), *CT]
@@ -146,6 +151,7 @@ def forged(folder: Path, body: bytes, *, sop_uid: str = "1.2.3.4.1", sop_class: 
     return path
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     ("attributes", "command", "status", "reason"),
     [
@@ -179,6 +185,7 @@ def test_an_instance_that_cannot_be_placed_is_refused_and_put_aside(
     assert {entry.name for entry in here.store.home.iterdir()} == {"studies", "results", "quarantine", "incoming"}
 
 
+@pytest.mark.peers
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom wonders aloud before it gives up
 @pytest.mark.parametrize(
     "body",
@@ -194,6 +201,7 @@ def test_bytes_that_are_no_data_set_are_not_understood(site, tmp_path, body):
         assert [arrival.sop_uid for arrival in here.arrivals] == ["1.2.3.4.2"]
 
 
+@pytest.mark.peers
 def test_a_full_disk_is_said_and_recovers_by_itself(site, tmp_path):
     store = Store(tmp_path / "home")
     free = [0]
@@ -208,6 +216,7 @@ def test_a_full_disk_is_said_and_recovers_by_itself(site, tmp_path):
         assert len(list(store.walk())) == 1
 
 
+@pytest.mark.peers
 def test_a_disk_that_fails_while_writing_is_out_of_resources(site, monkeypatch):
     with site() as here:
 
@@ -223,6 +232,7 @@ def test_a_disk_that_fails_while_writing_is_out_of_resources(site, monkeypatch):
         assert response.Status == 0x0000
 
 
+@pytest.mark.peers
 def test_what_the_ledger_cannot_note_is_not_acknowledged_but_stays(site):
     def broken(_arrival: Arrival) -> None:
         raise RuntimeError("no ledger")
@@ -233,6 +243,7 @@ def test_what_the_ledger_cannot_note_is_not_acknowledged_but_stays(site):
         assert len(list(here.store.walk())) == 1
 
 
+@pytest.mark.peers
 def test_the_ledger_hears_of_an_instance_after_it_is_on_disk_and_before_the_sender(site):
     told = threading.Event()
     go_on = threading.Event()
@@ -256,6 +267,7 @@ def test_the_ledger_hears_of_an_instance_after_it_is_on_disk_and_before_the_send
 # Associations that end badly keep what was acknowledged.
 
 
+@pytest.mark.peers
 def test_an_abort_in_the_middle_keeps_what_was_acknowledged(site):
     with site() as here:
         with associated(here.peer, CT, calling_ae="SCU") as association:
@@ -270,6 +282,7 @@ def test_an_abort_in_the_middle_keeps_what_was_acknowledged(site):
         assert [stored.sop_uid for stored in here.store.walk()] == [f"1.2.3.4.{number}" for number in range(1, 6)]
 
 
+@pytest.mark.peers
 def test_a_killed_sender_keeps_what_was_acknowledged(site, ct_paths):
     """storescu says which responses it has seen; all of those must be in the store."""
     with site() as here:
@@ -293,6 +306,7 @@ def test_a_killed_sender_keeps_what_was_acknowledged(site, ct_paths):
             assert dcmread(stored[uid]) == dcmread(path)
 
 
+@pytest.mark.peers
 def test_a_dropped_line_ends_the_association_too(site):
     with site() as here:
         with associated(here.peer, CT, calling_ae="SCU") as association:
@@ -346,6 +360,7 @@ class ListenerProcess:
         self.pipe.close()
 
 
+@pytest.mark.processes
 def test_a_listener_killed_right_after_its_answer_has_the_instance(tmp_path):
     with (
         ListenerProcess(tmp_path) as node,
@@ -369,6 +384,7 @@ def _listen_and_die(home: Path, pipe: Connection) -> None:
         pipe.recv()
 
 
+@pytest.mark.processes
 def test_a_listener_killed_before_its_answer_knows_the_instance_when_it_comes_again(tmp_path, site):
     with ListenerProcess(tmp_path, target=_listen_and_die) as node:
         with associated(node.peer, CT, calling_ae="SCU") as association:
@@ -380,6 +396,7 @@ def test_a_listener_killed_before_its_answer_knows_the_instance_when_it_comes_ag
         assert [arrival.outcome for arrival in here.arrivals] == [Outcome.SAME]
 
 
+@pytest.mark.processes
 def test_two_processes_share_a_port_and_a_store(tmp_path):
     with (
         ListenerProcess(tmp_path, share_port=True) as first,
@@ -393,6 +410,7 @@ def test_two_processes_share_a_port_and_a_store(tmp_path):
     assert len(list(Store(tmp_path).walk())) == 40
 
 
+@pytest.mark.processes
 def test_a_series_is_open_for_all_processes_until_its_association_ends(tmp_path, site):
     """Also when the other process dies: nobody waits for an association that is no more."""
     with site(home=tmp_path, share_port=True) as here, ListenerProcess(tmp_path, share_port=True) as other:
@@ -409,6 +427,7 @@ def test_a_series_is_open_for_all_processes_until_its_association_ends(tmp_path,
             association.abort()
 
 
+@pytest.mark.peers
 def test_a_port_in_use_is_said_in_one_sentence(site):
     with site() as here:
         second = Listener(
@@ -419,6 +438,7 @@ def test_a_port_in_use_is_said_in_one_sentence(site):
         assert caught.value.retry == "usage"
 
 
+@pytest.mark.peers
 def test_stopping_ends_open_associations_and_says_so(site):
     with site() as here:
         with associated(here.peer, CT, calling_ae="SCU") as association:
@@ -428,6 +448,7 @@ def test_stopping_ends_open_associations_and_says_so(site):
         assert here.ends[0].aborted
 
 
+@pytest.mark.peers
 def test_it_answers_an_echo(site):
     with site() as here:
         assert echo(here.peer, calling_ae="ANYBODY").seconds < 20

@@ -128,6 +128,7 @@ def _put_25(home: Path) -> None:
         put(store, str(number).encode(), f"5.{number}")
 
 
+@pytest.mark.processes
 def test_several_processes_may_use_one_home(tmp_path):
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_put_25, args=(tmp_path,)) for _ in range(3)]
@@ -154,6 +155,7 @@ def _die_while_writing(home: Path) -> None:
     put(store, b"unfinished", "1.2.3.4.6")
 
 
+@pytest.mark.processes
 def test_a_killed_writer_leaves_no_half_file_and_the_next_start_sweeps_its_rest(tmp_path):
     living = Store(tmp_path)
     process = multiprocessing.get_context("spawn").Process(target=_die_while_writing, args=(tmp_path,))
@@ -223,6 +225,7 @@ def write_results_of_at_most_1000_bytes(home: Path, pipe: Connection) -> None:
             pipe.send((error.retry, str(error)))
 
 
+@pytest.mark.processes
 def test_a_result_that_the_disk_does_not_take_is_worth_trying_later(store):
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     arguments = store.home, theirs

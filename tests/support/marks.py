@@ -7,6 +7,8 @@ torture    starts everything, and kills it
 """
 
 import contextlib
+import multiprocessing.util
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -46,6 +48,7 @@ class Guard:
         self._kind: str | None = None
         self._refused: list[str] = []
         sys.addaudithook(self._hear)
+        _say_what_multiprocessing_starts()
 
     @contextlib.contextmanager
     def watching(self, kind: str) -> Iterator[None]:
@@ -82,8 +85,19 @@ class Guard:
             raise NotPermittedError(refusal)
 
 
-def _is_node(program: object) -> bool:
-    return Path(str(program)).name in _NODE
+def _is_node(program: Any) -> bool:
+    return Path(os.fsdecode(program)).name in _NODE
+
+
+def _say_what_multiprocessing_starts() -> None:
+    """Python tells its hooks of every way to start a process but this one."""
+    start = multiprocessing.util.spawnv_passfds
+
+    def told(path: Any, *more: Any) -> int:
+        sys.audit("os.posix_spawn", path, more)
+        return start(path, *more)
+
+    multiprocessing.util.spawnv_passfds = told
 
 
 GUARD = Guard()
