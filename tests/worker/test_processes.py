@@ -96,7 +96,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
 
 
-@pytest.mark.parametrize("site", ["processes.REFUSED_SECONDS = 0.1"], indirect=True)
+@pytest.mark.parametrize("site", ["celery_worker.REFUSED_SECONDS = 0.1"], indirect=True)
 def test_a_queue_that_refuses_its_work_is_asked_again_until_it_gives_it(site: RunningWorker) -> None:
     """As one does that cannot write its file because its disk is full."""
     site.broker.deliver([("a job that the ledger does not know", "pacs")])
@@ -132,7 +132,7 @@ def test_a_worker_goes_on_when_a_queue_that_hung_answers_again(site: RunningWork
     assert site.worker.poll() is None
 
 
-@pytest.mark.parametrize("site", ["processes.STOP_SECONDS = 1.0"], indirect=True)
+@pytest.mark.parametrize("site", ["celery_worker.STOP_SECONDS = 1.0"], indirect=True)
 def test_a_worker_ends_in_time_though_one_of_its_processes_does_not(site: RunningWorker) -> None:
     pool = site.pool
     pool[0].suspend()
@@ -155,7 +155,7 @@ def test_no_process_outlives_a_worker_that_was_killed(site: RunningWorker) -> No
     wait_until(lambda: gone(pool))
 
 
-@pytest.mark.parametrize("site", ["processes.PatientConsumer.loop_args = None"], indirect=True)
+@pytest.mark.parametrize("site", ["celery_worker.PatientConsumer.loop_args = None"], indirect=True)
 def test_a_worker_that_ends_by_an_error_says_so_by_its_exit_code(site: RunningWorker) -> None:
     """Else nothing would start it again where only failures are."""
     assert site.worker.wait(SECONDS) == 1
