@@ -143,9 +143,9 @@ def test_every_object_names_the_sentence_that_asked_for_it(tmp_path: Path, node:
     folder.mkdir()
     result = write_outputs(segment(paths, prompts, ThresholdSegmenter()), work, folder)  # type: ignore[arg-type]
 
-    made = {name: pydicom.dcmread(folder / name) for name in result["files"] if name.endswith(".dcm")}
+    made = {name: pydicom.dcmread(folder / name) for name in result.files if name.endswith(".dcm")}
     assert sentence in made["seg.dcm"].SegmentSequence[0].SegmentDescription
     assert sentence in made["rtstruct.dcm"].StructureSetROISequence[0].ROIDescription
     comments = [str(element.value) for element in made["sr.dcm"].iterall() if element.keyword == "TextValue"]
     assert any(sentence in comment for comment in comments)
-    assert result["found"][0]["sentence"] == sentence
+    assert result.found[0].sentence == sentence
