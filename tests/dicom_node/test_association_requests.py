@@ -72,6 +72,7 @@ TAKEN = {
 }
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("odd", TAKEN.values(), ids=TAKEN)
 def test_what_is_odd_but_harmless_is_taken_without_a_word(site, caplog, odd):
     with caplog.at_level(logging.INFO), site() as here, connect(here.peer.port) as connection:
@@ -100,6 +101,7 @@ CONTEXTS = {
 }
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("private", [False, True], ids=["", "private classes"])
 @pytest.mark.parametrize(("contexts", "expected"), CONTEXTS.values(), ids=CONTEXTS)
 def test_contexts_are_accepted_or_refused_one_by_one(site, caplog, contexts, expected, private):
@@ -141,6 +143,7 @@ REJECTED = {
 }
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(("odd", "why", "calling", "reason"), REJECTED.values(), ids=REJECTED)
 def test_what_cannot_be_is_rejected_with_a_reason_and_a_line(site, caplog, odd, why, calling, reason):
     with caplog.at_level(logging.WARNING), site() as here, connect(here.peer.port) as connection:
@@ -161,6 +164,7 @@ def test_a_request_without_contexts_is_rejected():
     assert rejection.encoded() == bytes([3, 0, 0, 0, 0, 4, 0, 1, 1, 1])
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     ("options", "why", "reason"),
     [
@@ -177,6 +181,7 @@ def test_a_refusal_by_the_settings_is_a_line_too(site, caplog, options, why, rea
     assert line.reason == reason
 
 
+@pytest.mark.peers
 def test_an_association_too_many_is_a_line_too(site, caplog):
     with (
         caplog.at_level(logging.WARNING),
@@ -194,6 +199,7 @@ def test_an_association_too_many_is_a_line_too(site, caplog):
         assert echoed(first)
 
 
+@pytest.mark.peers
 def test_an_ae_title_has_no_character_that_a_log_could_take_for_more(site, caplog):
     with site() as here, connect(here.peer.port) as connection, caplog.at_level(logging.WARNING):
         connection.sendall(request((1, CT, []), calling=b"A\n\x1b[31m\x9bB\\", called=b"X\r\nY"))
@@ -212,6 +218,7 @@ CUT = {
 }
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("body", CUT.values(), ids=CUT)
 def test_items_that_do_not_fit_are_aborted_with_a_line(site, caplog, body):
     with caplog.at_level(logging.WARNING), site() as here, connect(here.peer.port) as connection:

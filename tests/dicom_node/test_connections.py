@@ -129,6 +129,7 @@ def test_connections_without_an_association_have_a_limit(site, caplog):
         assert len(caplog.records) == 1
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("limits", [Limits(connections=3), Limits(connections_per_address=3)], ids=["all", "address"])
 def test_a_connection_too_many_beside_associations_is_refused(site, caplog, limits):
     with site(limits=limits) as here, contextlib.ExitStack() as held, caplog.at_level(logging.WARNING):
@@ -140,6 +141,7 @@ def test_a_connection_too_many_beside_associations_is_refused(site, caplog, limi
         assert (line.getMessage(), line.address, line.open) == ("connection_refused", "127.0.0.1", 3)
 
 
+@pytest.mark.peers
 def test_one_address_takes_the_places_of_no_other(site):
     """Silent connections of one peer, 127.0.0.2, cost neither the connections nor the associations of another."""
     limits = Limits(associations=2, connections=30, connections_per_address=4)
@@ -151,6 +153,7 @@ def test_one_address_takes_the_places_of_no_other(site):
         assert echo(here.peer, calling_ae="A").peer == here.peer
 
 
+@pytest.mark.peers
 def test_silent_connections_do_not_shut_the_port(site):
     """108 of them shut it for 30 s when each held a place until its time was over, and counted as an association."""
     with site(limits=Limits(associations=50, connections=108, connections_per_address=40)) as here:
@@ -161,6 +164,7 @@ def test_silent_connections_do_not_shut_the_port(site):
         wait_until(lambda: not threads_of_associations())
 
 
+@pytest.mark.peers
 def test_a_peer_without_power_is_noticed(site):
     with site() as here, connected(here.peer):
         wait_until(threads_of_associations)

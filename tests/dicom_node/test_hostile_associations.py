@@ -16,10 +16,6 @@ from dicom_node.listener import Listener
 from dicom_node.scp.access import Limits
 from dicom_node.scu.association import Timeouts, echo
 from dicom_node.upper_layer.reactor import UpperLayer
-from tests.dicom_node.conftest import wait_until
-from tests.dicom_node.test_messages import command
-from tests.dicom_node.test_pdata import pdu
-from tests.dicom_node.test_wire import store
 from tests.support.association_bytes import (
     CT,
     IMPLICIT,
@@ -32,6 +28,10 @@ from tests.support.association_bytes import (
     item,
     request,
 )
+from tests.support.waiting import wait_until
+from tests.support.wire import command, pdu, store
+
+pytestmark = pytest.mark.peers
 
 SOON = Timeouts(
     connect=2, association=2, response=2

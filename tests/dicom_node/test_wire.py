@@ -20,19 +20,12 @@ from dicom_node.scu.association import associated
 from dicom_node.storage.incoming import Incoming
 from tests.support.instances import small_instance
 from tests.support.waiting import wait_until
-from tests.support.wire import C_ECHO_RQ, command, pdu
+from tests.support.wire import C_ECHO_RQ, command, pdu, store
 
 pytestmark = pytest.mark.peers
 
 CONTEXTS = [build_context(CTImageStorage, ExplicitVRLittleEndian), build_context(Verification, ExplicitVRLittleEndian)]
 CT, ECHO, NEVER = 1, 3, 5  # presentation contexts, the last was not negotiated
-
-
-def store(number: int, message: int = 7) -> tuple[bytes, bytes]:
-    """Command set and data set of a C-STORE request."""
-    content = encode(small_instance(number), is_implicit_vr=False, is_little_endian=True)
-    assert content is not None
-    return command(number=message, sop_uid=f"1.2.3.4.{number}"), content
 
 
 def echo(message: int) -> bytes:

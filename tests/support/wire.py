@@ -3,8 +3,10 @@
 import struct
 
 from pydicom.uid import CTImageStorage
+from pynetdicom.dsutils import encode
 
 from dicom_node.upper_layer.command import C_STORE_RQ
+from tests.support.instances import small_instance
 
 C_ECHO_RQ = 0x0030
 
@@ -46,3 +48,10 @@ def pdu(*values: Value) -> bytes:
     """A P-DATA-TF PDU (PS3.8 table 9-22)."""
     body = b"".join(struct.pack(">LBB", len(fragment) + 2, *header) + fragment for *header, fragment in values)
     return struct.pack(">BBL", 4, 0, len(body)) + body
+
+
+def store(number: int, message: int = 7) -> tuple[bytes, bytes]:
+    """Command set and data set of a C-STORE request."""
+    content = encode(small_instance(number), is_implicit_vr=False, is_little_endian=True)
+    assert content is not None
+    return command(number=message, sop_uid=f"1.2.3.4.{number}"), content
