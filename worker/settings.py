@@ -72,6 +72,7 @@ class Destination(BaseModel):
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
+        """Refuses a destination that is reached in two ways or in none, and what its way does not support."""
         if (self.url is None) == (self.ae_title is None) or (self.url is None) != (self.host is not None):
             raise ValueError("a destination is reached by ae_title and host, or else by url")
         if self.url is not None and self.commitment:
@@ -266,6 +267,7 @@ class Settings(BaseSettings):
     @field_validator("destinations")
     @classmethod
     def _distinct(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        """Refuses two destinations of one name."""
         if len({destination.name for destination in value}) != len(value):
             raise ValueError("two destinations have one name; protocols and the ledger tell them apart by it")
         return value
@@ -273,6 +275,7 @@ class Settings(BaseSettings):
     @field_validator("clean_below_free_bytes")
     @classmethod
     def _before_images_are_refused(cls, value: int, info: ValidationInfo) -> int:
+        """Refuses a limit at which room would be made only after images have been refused."""
         if 0 < value <= info.data.get("min_free_bytes", 0):
             raise ValueError("must be more than VOXTELL_MIN_FREE_BYTES, or images are refused before room is made")
         return value

@@ -181,6 +181,7 @@ def _tell_study(study_uid: str, protocols: Sequence[Protocol], settings: Setting
 
 
 def _print_story(story: StudyStory) -> None:
+    """Prints the summary, each series, and the hints."""
     typer.echo(f"{story.summary}.")
     for series in story.series:
         _print_series(series)
@@ -189,6 +190,7 @@ def _print_story(story: StudyStory) -> None:
 
 
 def _print_series(story: SeriesStory) -> None:
+    """Prints one series: each protocol's decision with its conditions, then its jobs."""
     typer.echo(f"series {story.series.series_uid}, {story.images} images, {story.sentence}")
     for decision in story.decisions:
         verb = "took it" if decision.taken else "did not take it"

@@ -230,6 +230,7 @@ class Demo:
 
     @property
     def _log(self) -> Path:
+        """The file with what the node's processes log."""
         return self._folder / "node.log"
 
     def _require_alive(self, node: subprocess.Popen[bytes]) -> None:

@@ -268,4 +268,5 @@ class JobLedger:
 
 
 def _unfinished() -> sa.ColumnElement[bool]:
+    """The condition: the job is in an unfinished state."""
     return jobs.c.state.in_(those(JobState, lambda state: state.is_unfinished))

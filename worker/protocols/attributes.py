@@ -80,6 +80,7 @@ class Candidate:
         return list(dict.fromkeys(tuple(_content(header, name)) for header in self.headers))
 
     def _instances(self) -> list[Values] | None:
+        """The number of images of the series, frames of multi-frame images counted; None if it is not known."""
         if self.only is None:
             return [(sum(map(_frames, self.headers)),)]
         return None if self.instances is None else [(self.instances,)]
@@ -140,10 +141,12 @@ def _content(header: Dataset, name: str) -> Iterator[Any]:
 
 
 def _each(value: Any) -> Iterable[Any]:
+    """The values of an element, whether it has one or several."""
     return value if isinstance(value, (MultiValue, list)) else (value,)
 
 
 def _tag(name: str) -> int | None:
+    """The tag of a keyword, or of a tag written as gggg,eeee; None if the name is neither."""
     written = _TAG.fullmatch(name)
     return int(Tag(int(written[1], 16), int(written[2], 16))) if written else tag_for_keyword(name)
 
@@ -155,6 +158,7 @@ def _did_you_mean(name: str) -> str:
 
 
 def _keywords() -> Iterator[str]:
+    """Yields every name that a condition may use, to suggest the nearest one."""
     from pydicom._dicom_dict import DicomDictionary
 
     yield from SERIES_FACTS

@@ -81,10 +81,12 @@ class Condition(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _plain_value(cls, value: Any) -> Any:
+        """Reads `CT` as `{equals: CT}`."""
         return value if isinstance(value, Mapping) else {"equals": value}
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
+        """Refuses a condition without an operator, or with one that no value can satisfy."""
         if not self.model_dump(exclude_none=True) or self.equals == ():
             raise ValueError("a condition needs a value, or equals, regex, min, max or present with a value")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -94,6 +96,7 @@ class Condition(BaseModel):
     @field_validator("equals", mode="before")
     @classmethod
     def _no_boolean(cls, value: Any) -> Any:
+        """Refuses true and false, which no DICOM attribute holds as such."""
         if any(isinstance(one, bool) for one in (value if isinstance(value, (list, tuple)) else [value])):
             raise ValueError("YAML reads a bare YES or NO as true or false; write it in quotes")
         return value
@@ -101,6 +104,7 @@ class Condition(BaseModel):
     @field_validator("regex")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
+        """Refuses what is no regular expression, when the file is read and not when a series arrives."""
         try:
             re.compile(value or "")
         except re.error as error:
@@ -158,6 +162,7 @@ class Match(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
+        """Tells groups (`all`, `any`, `not`) from attributes, which stand side by side in a file."""
         if not isinstance(value, Mapping):
             raise ValueError("conditions are a mapping, such as Modality: CT")
         groups = {"not_" if key == "not" else key: value[key] for key in _GROUPS if key in value}
@@ -209,6 +214,7 @@ def _either(answers: Iterable[Answer]) -> Answer:
 
 
 def _opposite(answer: Answer) -> Answer:
+    """The answer to the negated condition; open stays open."""
     return None if answer is None else not answer
 
 
@@ -248,6 +254,7 @@ def _ask_attribute(name: str, condition: Condition, candidate: Candidate) -> Fin
 
 
 def _shown(values: Values) -> str:
+    r"""Values as text, as DICOM separates them: "ORIGINAL\PRIMARY"; "absent" for none."""
     return "\\".join(str(value) for value in values) if values else "absent"
 
 

@@ -122,6 +122,7 @@ class ProtocolFolder:
             self._on_error(ProtocolError(f"{self._folder} is not there any more; its protocols stay in force"))
 
     def _in_force(self) -> list[Protocol]:
+        """The protocols in force, in the order of their files' names."""
         return [file.protocol for _, file in sorted(self._files.items()) if file.protocol is not None]
 
     def _read(self) -> None:
@@ -151,6 +152,7 @@ class ProtocolFolder:
                     self._on_error(problem)
 
     def _names(self) -> list[str]:
+        """The names of the protocols in force."""
         return [protocol.name for protocol in self._in_force()]
 
     def _keep(self, path: Path, text: str) -> None:
@@ -181,6 +183,7 @@ class ProtocolFolder:
 
 
 def _text_of(path: Path) -> str:
+    """The text of a file; ProtocolError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -188,10 +191,12 @@ def _text_of(path: Path) -> str:
 
 
 def _stamps(folder: Path) -> dict[Path, Stamp]:
+    """The stamp of each protocol file of a folder."""
     stats = [(path, path.stat()) for path in protocol_files(folder)]
     return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in stats}
 
 
 def _check_name(protocol: Protocol, others: Container[str], path: Path) -> None:
+    """Refuses a protocol whose name another file has already: decisions and results tell protocols apart by it."""
     if protocol.name in others:
         raise ProtocolError(f"{path}: another file already has a protocol named '{protocol.name}'; rename one")

@@ -43,6 +43,7 @@ class Choose(Frozen):
     @field_validator("prefer", mode="before")
     @classmethod
     def _one_by_one(cls, value: Any) -> Any:
+        """Refuses a single preference that is not written as a list."""
         if not isinstance(value, (list, tuple)):
             raise ValueError("preferences are a list, the most important first, such as [axial, thin]")
         return value

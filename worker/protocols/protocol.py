@@ -100,10 +100,12 @@ class Protocol(Frozen):
     @field_validator("destinations", mode="before")
     @classmethod
     def _plain_name(cls, value: Any) -> Any:
+        """Reads `pacs` as `{to: pacs}`."""
         return [{"to": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
+        """Checks what spans several fields; names the field of the first problem."""
         if not self.prompts and not self.report.use:
             raise PlacedError(("prompts",), "nothing to segment: give prompts, or report: {use: true}")
         check_structures(self.prompts, self.derived)

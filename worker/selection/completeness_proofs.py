@@ -113,4 +113,5 @@ def _number(header: Dataset, keyword: str) -> int | None:
 
 
 def _repeated(values: Iterable[str]) -> bool:
+    """Whether a value occurs twice."""
     return any(count > 1 for count in Counter(values).values())

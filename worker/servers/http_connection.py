@@ -98,6 +98,7 @@ class HttpConnection(H11Protocol):
         self.transport.close()
 
     def _log_closed(self, reason: str) -> None:
+        """Logs that a connection is closed by this side, and why."""
         log.warning("http_connection_closed", address=self.client[0] if self.client else None, reason=reason)
 
 

@@ -213,6 +213,7 @@ class SegmentationWorker:
 
     @property
     def _too_long(self) -> str:
+        """The reason to note for a job that was ended by its time limit."""
         return f"took longer than {self.settings.job_time_limit_seconds} s; see job_time_limit_seconds"
 
     @contextmanager
@@ -233,6 +234,7 @@ class SegmentationWorker:
             note.cancel()
 
     def _failed(self, job: Job, reason: str) -> None:
+        """Marks the job FAILED and logs it, unless the claim is lost."""
         if self.ledger.jobs.fail(job, reason):
             log.error("job_failed", reason=reason)
 

@@ -125,6 +125,7 @@ def _means(prompt: ExtractedPrompt, meaning: dict[str, list[str]]) -> bool:
 
 
 def _means_text(phrase: str, meaning: dict[str, list[str]]) -> bool:
+    """Whether a phrase holds one of a label's words and none of its exceptions."""
     words = meaning.get("words", [""])
     return any(word in phrase for word in words) and not any(re.search(no, phrase) for no in meaning.get("unless", []))
 

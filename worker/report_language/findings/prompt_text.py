@@ -223,6 +223,7 @@ class PromptWriter:
         return _merged([(i, i + 1) for i in sorted([*place, *joins])])
 
     def _kind(self, i: int) -> WordKind:
+        """The kind of chunk i."""
         return self._chunks[i].kind
 
     def _bare(self, span: Span) -> Span:

@@ -115,7 +115,10 @@ def sentences(text: str, tokens: Sequence[Token], lexicon: Lexicon, rules: Rules
 
 
 def _pieces(layout: _Layout, lexicon: Lexicon, rules: Rules) -> Iterator[tuple[int, int, int]]:
-    """(start, end, after the title or 0) of each sentence as positions in the tokens, end marks left out."""
+    """Yields (start, end, position after the title or 0) of each sentence, as positions in the tokens.
+
+    Bullets and end marks are left out. "Lungs: No nodule." gives (0, 4, 2): the title is "Lungs:".
+    """
     tokens = layout.tokens
     start = 0
     while start < len(tokens):
