@@ -1,4 +1,4 @@
-"""`doctor`: checks that everything is in place, and says of each thing that is not what to do about it.
+"""`doctor`: checks that everything is in place, and says what to do where something is not.
 
 A check is a function from settings to one sentence that says what was found. It raises NotHereError for what need not
 be on this machine (marked `note`), and another error of the node for what is wrong (marked `FAIL`). It only looks:

@@ -1,4 +1,4 @@
-"""Loads the engine of a job: the model directory says which engine it is for, and that engine what can be set.
+"""Loads the engine of a job. The model directory names the engine, and the engine names its options.
 
 Only a process that loads an engine loads torch, and only then.
 """

@@ -72,7 +72,7 @@ class RetentionLedger:
         return next((use for _, use in self._uses_of_jobs(jobs.c.id == job_id)), None)
 
     def note_removed(self, *, study_uid: str | None = None, job_id: str | None = None) -> None:
-        """Notes on the jobs of a study that its images are gone, or on a job that its results are."""
+        """Notes the removal of a study's images on its jobs, or of a job's results on that job."""
         mine = jobs.c.study_uid == study_uid if study_uid is not None else jobs.c.id == job_id
         with self._database.write() as connection:
             connection.execute(sa.update(jobs).where(mine).values(cleaned_at=self._database.now()))

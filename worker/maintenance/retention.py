@@ -61,7 +61,7 @@ class Retention:
             stop.wait(ROUND_SECONDS)
 
     def tidy(self) -> None:
-        """Does one round: ends what earlier rounds set aside, removes what is old, then what has no room."""
+        """Does one round: ends what earlier rounds set aside, removes what is old, then makes room on a full disk."""
         stuck = [study for study in self._clearing.leaving() if not self._could_end(study)]
         now = self._ledger.clock.now()
         for use in self._studies() if any(self._image_days.values()) else ():
@@ -96,7 +96,7 @@ class Retention:
             log.warning("disk_nearly_full", missing_bytes=lacking)
 
     def _forget_reports(self, now: float) -> None:
-        """Removes reports whose studies are gone, and those whose study never came when their days are over."""
+        """Removes the reports of removed studies, and old reports whose study has never arrived."""
         days = self._settings.keep_unused_days
         for report, studies in self._ledger.reports.with_studies():
             if not (self._reports.folder / report.path).exists() or self._clearing.holds(studies):

@@ -69,7 +69,7 @@ class StudyVolume:
 
 
 def readable(paths: Sequence[Path]) -> list[File]:
-    """Reads the files that are DICOM instances of a series, without pixel data. Others, or files gone, are left out.
+    """Reads the DICOM instances among the files, without pixel data. Other files and missing ones are left out.
 
     Raises:
         UnreadableError: when the disk does not give a file just now. Leaving it out would make the series look smaller.
