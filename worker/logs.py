@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict
 
+from worker.repeated_lines import RepeatsHandler
 from worker.settings import Settings
 
 if not structlog.is_configured():  # a command that is no role: its standard output is for facts
@@ -24,6 +25,7 @@ get_logger = structlog.get_logger
 """The only way to a logger in `worker`, so that no line goes to standard output, and commands that log nothing import
 no structlog."""
 
+_QUOTED = set(" \t=\r\n\"'")  # a value with one of them is quoted by structlog's console renderer
 _extra_fields = structlog.stdlib.ExtraAdder()
 
 
@@ -38,16 +40,16 @@ def configure(settings: Settings, role: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else [_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = RepeatsHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _fields_of_dicom_node],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     root = logging.getLogger()
@@ -66,6 +68,22 @@ def configure(settings: Settings, role: str) -> None:
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(role=role)
+
+
+def _printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Escapes what could forge a line or steer a terminal; a traceback keeps its lines, indented."""
+    for field, value in event.items():
+        if not isinstance(value, str) or (field not in ("event", "exception") and _QUOTED & set(value)):
+            continue  # the renderer writes it as repr() does
+        if field == "exception":
+            event[field] = "\n".join("  " + _escaped(line) for line in value.split("\n"))
+        else:
+            event[field] = _escaped(value)
+    return event
+
+
+def _escaped(line: str) -> str:
+    return line if line.isprintable() else repr(line)[1:-1]
 
 
 def _fields_of_dicom_node(logger: Any, method: str, event: EventDict) -> EventDict:
