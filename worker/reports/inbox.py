@@ -49,7 +49,7 @@ from worker.report_language.extract import ReportPrompts
 from worker.report_language.formats.dicom_sr import is_dicom
 from worker.report_language.formats.links import ReportLinks, normalised
 from worker.report_language.formats.oru import ACCESSION_FIELDS
-from worker.report_language.formats.read import report_links, report_text
+from worker.report_language.formats.read import report_links, report_text, single_reports
 from worker.report_language.formats.report_file import MAX_BYTES
 from worker.settings import Settings
 
@@ -109,6 +109,7 @@ class ReportInbox:
     def take(self, content: bytes, *, source: Source, study_uid: str = "", accession: str = "") -> str:
         """Keeps a report, links it and has the protocols asked again; returns its id.
 
+        An ORU with orders of several studies is a report for each; all are taken or none, and the first id is returned.
         `study_uid` and `accession` win over what the report itself says. On return it is on the disk and in the ledger.
 
         Raises:
@@ -117,13 +118,19 @@ class ReportInbox:
         """
         if len(content) > MAX_BYTES:
             raise ReportError(f"the report has {len(content)} bytes and at most {MAX_BYTES} are read; send it alone")
-        report_text(content)  # refused now, while the sender listens, and not when a protocol asks
-        links = self._links(content, study_uid, accession)
+        reports = single_reports(content, self._accession_fields)
+        if len(reports) > 1 and (study_uid or accession):
+            raise NotAReportError(f"the message holds {len(reports)} reports; send each alone with its study")
+        linked = [(report, self._links(report, study_uid, accession)) for report in reports]
+        for report in reports:
+            report_text(report)  # refused now, while the sender listens, and not when a protocol asks
         beside = f"{study_uid}\n{accession}\n" if study_uid or accession else ""
-        report_id = hashlib.sha256(beside.encode() + content).hexdigest()
-        self._keep(content, report_id)
-        self._enter(report_id, links, source)
-        return report_id
+        ids = [hashlib.sha256(beside.encode() + report).hexdigest() for report in reports]
+        for report_id, (report, _) in zip(ids, linked, strict=True):
+            self._keep(report, report_id)
+        for report_id, (_, links) in zip(ids, linked, strict=True):
+            self._enter(report_id, links, source)
+        return ids[0]
 
     def recover(self) -> int:
         """Enters into a new ledger the reports that lie on the disk; returns how many it did not know.

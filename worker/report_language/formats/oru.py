@@ -6,16 +6,16 @@ r"""HL7 v2 result messages (ORU^R01): the report text, and what links it to a st
     OBX|1|TX|^FINDINGS||Nodule in the right upper lobe.||||||F
     ZDS|1.2.3.4^RIS^Application^DICOM
 
-Segments end with a carriage return; fields are told by segment and number, such as OBR-18.
+A message may hold several orders, each with its patient, its numbers and its text: each is a report of its own. Fields
+are told by segment and number, such as OBR-18.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import hl7
+from dataclasses import dataclass, field, replace
 
 from worker.report_language.errors import NotAReportError
+from worker.report_language.formats.hl7_message import Delimiters, Message, Segment, begins_as_message, nth
 from worker.report_language.formats.links import ReportLinks
 from worker.report_language.formats.report_file import ReportFile
 from worker.report_language.formats.report_format import ReportFormat
@@ -24,135 +24,229 @@ ACCESSION_FIELDS = ("OBR-18", "OBR-3", "ORC-3", "OBR-2")
 """Where systems put the accession number, the surest first: IHE RAD TF 4.1 has it in OBR-18, many RIS in OBR-3."""
 
 _LINE_BREAKS = dict.fromkeys((".br", ".sp", "X0A", "X0D", "X0D0A"), "\n")
-_ESCAPES = {"F": "|", "S": "^", "T": "&", "R": "~", "E": "\\", **_LINE_BREAKS}
-_MOST_FIELDS = 50  # OBR, the longest segment that is read, has 49
-_MOST_REPETITIONS = 20  # of patient identifiers
-_LONGEST_HEADER = 2_000  # characters of MSH, which has some 20 short fields
 _TEXT_TYPES = frozenset({"TX", "FT", "ST", ""})  # OBX-2
 _RETRACTED = frozenset({"X", "W", "D"})  # HL7 tables 0123 and 0085: cancelled, wrong (patient), deleted
 
 
-@dataclass(frozen=True, slots=True)
-class OruLinks:
-    """What a result message says about the study it belongs to; empty where it says nothing."""
+@dataclass(frozen=True)
+class Order:
+    """One order of a message: where it is in it, its patient, its own segments, and the observations of its report."""
 
-    control_id: str  # MSH-10
-    patient_ids: tuple[str, ...]  # PID-3.1 of every repetition, PID-2.1
-    accession_numbers: tuple[str, ...]  # of the fields asked for, in their order
-    study_uid: str  # ZDS-1.1 (IHE), IPC-3 or the observation 113014 DCM
-
-
-def is_oru(file: ReportFile) -> bool:
-    """Whether the text is an HL7 v2 message, with or without its MLLP start character."""
-    return file.text.startswith(("MSH|", "\x0bMSH|"))
+    number: int  # from one
+    patient: tuple[int, ...]  # the places of MSH, PID and what stands before the order, in the message's segments
+    own: tuple[int, ...]  # those of ORC, OBR, ZDS and other segments that are no observation
+    observations: tuple[int, ...]  # those of OBX and their notes
 
 
-def observed_text(message: str) -> str:
-    r"""Reads the report text of a message: its text observations (OBX-5) in order (HL7 v2.5.1, 7.4.2).
+def valid_orders(message: Message) -> list[Order]:
+    """The orders of a message whose results stand; an order without observations has those of its neighbour.
 
-    Each OBX is a line, and so is each repetition (`~`) and each line break (`\.br\`) in it; other escapes become their
-    character. An empty line stands where the observation's name changes, such as from FINDINGS to IMPRESSION.
+    Some systems send one text under the last of the orders that were reported together.
+
+    Raises:
+        NotAReportError: when the message takes its results back (OBR-25 or every OBX-11 says so), or has none.
+    """
+    orders = _orders(message)
+    if not orders:
+        raise NotAReportError(f"{message.name}: holds no order (OBR) and no observation (OBX); send an ORU^R01")
+    valid = [order for order in orders if not _is_retracted(message, order)]
+    if not valid:
+        raise NotAReportError(f"{message.name}: was taken back by its sender (OBR-25 or OBX-11); send the valid one")
+    return [order if order.observations else _with_neighbours(valid, place) for place, order in enumerate(valid)]
+
+
+def _orders(message: Message) -> list[Order]:
+    """The orders as the message has them: an order begins with ORC, or with OBR where no ORC stands before it."""
+    found: list[_Open] = []
+    patient: list[int] = []
+    for place, segment in enumerate(message.segments):
+        name = segment[0]
+        if name in ("PID", "PV1", "PD1", "PV2") or not (found or name in ("ORC", "OBR", "OBX", "ZDS", "IPC")):
+            if name == "PID":
+                patient = [0]  # the next patient of the same message
+                if found:
+                    found[-1].closed = True
+            patient.append(place)
+            continue
+        if not found or found[-1].closed or name == "ORC" or (name == "OBR" and found[-1].has_obr):
+            found.append(_Open(tuple(patient)))
+        found[-1].add(place, name)
+    said = [one for one in found if one.has_obr or one.seen] or found  # an ORC without anything orders nothing
+    return [Order(number, one.patient, tuple(one.own), tuple(one.seen)) for number, one in enumerate(said, 1)]
+
+
+@dataclass
+class _Open:
+    """An order while its segments are collected."""
+
+    patient: tuple[int, ...]
+    own: list[int] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
+    has_obr: bool = False
+    closed: bool = False
+
+    def add(self, place: int, name: str) -> None:
+        self.has_obr |= name == "OBR"
+        if name == "OBX" or (name == "NTE" and self.seen):
+            self.seen.append(place)
+        else:
+            self.own.append(place)
+
+
+def _with_neighbours(orders: Sequence[Order], place: int) -> Order:
+    """An order without observations, with those of the patient's next order that has some, or of the one before."""
+    mine = orders[place]
+    for other in (*orders[place + 1 :], *reversed(orders[:place])):
+        if other.observations and other.patient == mine.patient:
+            return replace(mine, observations=other.observations)
+    return mine
+
+
+def _is_retracted(message: Message, order: Order) -> bool:
+    segments = message.segments
+    statuses = {_status(segments[place], 25) for place in order.own if segments[place][0] == "OBR"}
+    observed = {_status(segments[place], 11) for place in order.observations if segments[place][0] == "OBX"}
+    return bool(statuses & _RETRACTED) or bool(observed and observed <= _RETRACTED)
+
+
+def _status(segment: Segment, number: int) -> str:
+    return nth(segment, number).strip().upper()
+
+
+def observed_text(message: Message, order: Order) -> str:
+    r"""Reads the report text of an order: its text observations (OBX-5) in order (HL7 v2.5.1, 7.4.2).
+
+    An observation that was deleted, or is wrong or cancelled (OBX-11 D, W, X), is left out. Each other is a line, and
+    so is each repetition (`~`) and each line break (`\.br\`) in it; other escapes become their character. An empty line
+    stands where the observation's name changes, such as from FINDINGS to IMPRESSION.
     """
     lines: list[str] = []
     previous = ""
-    for fields in segments(message):
-        if fields[0] != "OBX" or len(fields) < 6 or fields[2] not in _TEXT_TYPES:
+    mark = message.delimiters
+    escapes = {"F": mark.field, "S": mark.component, "T": mark.subcomponent, "R": mark.repetition, "E": mark.escape}
+    escaped = re.compile(rf"{re.escape(mark.escape)}([^{re.escape(mark.escape)}\s]{{1,6}}){re.escape(mark.escape)}")
+    for segment in (message.segments[place] for place in order.observations):
+        if (
+            segment[0] != "OBX"
+            or nth(segment, 2).strip() not in _TEXT_TYPES
+            or len(segment) < 6
+            or _status(segment, 11) in _RETRACTED
+        ):
             continue
-        observation = fields[3].split("^", 2)
+        observation = segment[3].split(mark.component, 2)
         title = observation[1] if len(observation) > 1 else ""
         if title != previous and lines:
             lines.append("")
         previous = title
-        lines.extend(re.sub(r"\\([^\\\s]{1,6})\\", _unescaped, part) for part in fields[5].split("~"))
+        for part in segment[5].split(mark.repetition):
+            lines.append(escaped.sub(lambda found: (escapes | _LINE_BREAKS).get(found[1], " "), part))
     return "\n".join(lines)
 
 
-def _unescaped(match: re.Match[str]) -> str:
-    r"""The character that an escape stands for: "|" for `\F\`; a blank for one that is unknown, such as `\H\`."""
-    return _ESCAPES.get(match.group(1), " ")
+def order_links(message: Message, order: Order, accession_fields: Sequence[str] = ACCESSION_FIELDS) -> ReportLinks:
+    """Reads what links an order to its study.
 
-
-def segments(message: str) -> list[list[str]]:
-    """Splits a message into segments and those into fields, the segment's name first; at most fifty fields each.
-
-    The hl7 library would build an object for every component, in more than linear time for a field of many.
+    `accession_fields` name where the accession number may stand, the surest first: OBR-18 of the message above gives
+    ACC0042, OBR-3 FILLER1. The study is ZDS-1.1 (IHE), IPC-3 or the observation 113014 DCM; the patient PID-3.1 of
+    every repetition and PID-2.1.
     """
-    lines = re.split(r"[\r\n]+", message.strip("\x0b\x1c\r\n"))
-    return [line.split("|", _MOST_FIELDS) for line in lines]
+    mark = message.delimiters
+    segments = [message.segments[place] for place in (*order.patient, *order.own, *order.observations)]
+    accessions = (_first(segments, mark, *_place(name)) for name in accession_fields)
+    study = _first(segments, mark, "ZDS", 1) or _first(segments, mark, "IPC", 3) or _observed_study(segments, mark)
+    patients = (*_field(segments, mark, "PID", 3), *_field(segments, mark, "PID", 2))
+    return ReportLinks.of(study, next(filter(None, accessions), ""), patients)
 
 
-def header(message: str) -> hl7.Message:
-    """Reads the MSH segment, from which an acknowledgement is made.
+def single_reports(file: ReportFile, accession_fields: Sequence[str] = ACCESSION_FIELDS) -> list[bytes]:
+    """A message for each report: that of one order, or of several of one study; the file itself where it holds one.
 
     Raises:
-        NotAReportError: when the message begins with no MSH segment, or with one that is no header.
+        NotAReportError: when the file is damaged or takes its results back, or an order of several names no study.
     """
-    first = re.split(r"[\r\n]", message.strip("\x0b\x1c\r\n"), maxsplit=1)[0]
-    try:
-        if len(first) > _LONGEST_HEADER:
-            raise ValueError
-        return hl7.parse(first + "\r")
-    except (hl7.HL7Exception, AssertionError, ValueError, IndexError, KeyError) as error:
-        raise NotAReportError("the message is no HL7 v2 message; send an ORU^R01") from error
+    message = Message.of(file.content, file.name)
+    studies = _by_study(message, valid_orders(message), accession_fields)
+    if len(studies) == 1:
+        return [file.content]
+    return [_message_of(message, orders) for orders in studies]
 
 
-def oru_links(message: str, accession_fields: Sequence[str] = ACCESSION_FIELDS) -> OruLinks:
-    """Reads what links a message to its study, as the message wrote it.
+def _message_of(message: Message, orders: Sequence[Order]) -> bytes:
+    """A message that holds these orders of one patient alone; observations that they share stand in it once."""
+    places = dict.fromkeys(orders[0].patient)
+    for order in orders:
+        places |= dict.fromkeys((*order.own, *order.observations))
+    return "".join(f"{message.lines[place]}\r" for place in places).encode()
 
-    `accession_fields` name where the accession number may stand, the surest first. The message above gives control id
-    MSG7, patient 4711, accession numbers ACC0042, FILLER1 and PLACER1, and study 1.2.3.4.
+
+def _by_study(message: Message, orders: Sequence[Order], accession_fields: Sequence[str]) -> list[list[Order]]:
+    """Puts orders together that name the same study or the same accession number of one patient.
+
+    Of several reports on a study the newest counts: as two reports, the one would replace the other.
     """
-    found = segments(message)
-    accessions = [_first(found, *_place(field)) for field in accession_fields]
-    patients = (*_field(found, "PID", 3), *_field(found, "PID", 2))
-    return OruLinks(
-        control_id=_first(found, "MSH", 9),  # MSH-1 is the separator itself: MSH-10 is the ninth after it
-        patient_ids=tuple(dict.fromkeys(one for one in patients if one)),
-        accession_numbers=tuple(dict.fromkeys(number for number in accessions if number)),
-        study_uid=_first(found, "ZDS", 1) or _first(found, "IPC", 3) or _observed_study(found),
-    )
+    groups: list[tuple[ReportLinks, list[Order]]] = []
+    for order in orders:
+        links = order_links(message, order, accession_fields)
+        if not links.study_uid and not links.accession and len(orders) > 1:
+            raise NotAReportError(
+                f"{message.name}: its order {order.number} names no study and no accession number; send each with one"
+            )
+        for known, members in groups:
+            same_study = bool(links.study_uid) and links.study_uid == known.study_uid
+            same_order = bool(links.accession) and links.accession == known.accession
+            if (same_study or (same_order and not (links.study_uid and known.study_uid))) and (
+                links.patient_ids == known.patient_ids
+            ):
+                members.append(order)
+                break
+        else:
+            groups.append((links, [order]))
+    return [members for _, members in groups]
 
 
-def is_retracted(message: str) -> bool:
-    """Whether the message takes a result back instead of giving one (OBR-25 or every OBX-11 says so)."""
-    found = segments(message)
-    observed = {_nth(fields, 11) for fields in found if fields[0] == "OBX"}
-    return _first(found, "OBR", 25) in _RETRACTED or bool(observed and observed <= _RETRACTED)
+def _the_one_report(file: ReportFile, accession_fields: Sequence[str]) -> tuple[Message, list[Order]]:
+    message = Message.of(file.content, file.name)
+    studies = _by_study(message, valid_orders(message), accession_fields)
+    if len(studies) > 1:
+        raise NotAReportError(f"{file.name}: holds the reports of {len(studies)} orders; give each by itself")
+    return message, studies[0]
+
+
+def _text(file: ReportFile) -> str:
+    message, orders = _the_one_report(file, ACCESSION_FIELDS)
+    observations = dict.fromkeys(order.observations for order in orders)  # orders may share theirs
+    return "\n\n".join(observed_text(message, replace(orders[0], observations=one)) for one in observations)
 
 
 def _links(file: ReportFile, accession_fields: Sequence[str]) -> ReportLinks:
-    """The links of a message, with the surest accession number that it has."""
-    message = oru_links(file.text, accession_fields)
-    return ReportLinks.of(message.study_uid, next(iter(message.accession_numbers), ""), message.patient_ids)
+    message, orders = _the_one_report(file, accession_fields)
+    found = [order_links(message, order, accession_fields) for order in orders]
+    return ReportLinks(
+        next((one.study_uid for one in found if one.study_uid), ""),
+        next((one.accession for one in found if one.accession), ""),
+        found[0].patient_ids,
+    )
 
 
-def _nth(fields: Sequence[str], number: int) -> str:
-    """A field of a segment by its number; "" where the segment is shorter."""
-    return fields[number] if number < len(fields) else ""
-
-
-def _place(field: str) -> tuple[str, int]:
+def _place(name: str) -> tuple[str, int]:
     """Segment and number of a field: "OBR-18" is ("OBR", 18)."""
-    segment, _, number = field.partition("-")
+    segment, _, number = name.partition("-")
     return segment, int(number)
 
 
-def _field(found: Sequence[Sequence[str]], segment: str, number: int) -> list[str]:
+def _field(segments: Sequence[Segment], mark: Delimiters, name: str, number: int) -> list[str]:
     """The first component of each of the first repetitions of a field, in the first segment of that name."""
-    fields = next((fields for fields in found if fields[0] == segment), [])
-    repetitions = _nth(fields, number).split("~", _MOST_REPETITIONS)[:_MOST_REPETITIONS]
-    return [one.split("^", 1)[0].strip() for one in repetitions]
+    return mark.firsts(nth(next((segment for segment in segments if segment[0] == name), []), number))
 
 
-def _first(found: Sequence[Sequence[str]], segment: str, number: int) -> str:
-    """The first component of the first repetition of a field; "" if there is none."""
-    return next(iter(_field(found, segment, number)), "")
+def _first(segments: Sequence[Segment], mark: Delimiters, name: str, number: int) -> str:
+    return next(iter(_field(segments, mark, name, number)), "")
 
 
-def _observed_study(found: Sequence[Sequence[str]]) -> str:
+def _observed_study(segments: Sequence[Segment], mark: Delimiters) -> str:
     """The Study Instance UID sent as an observation named "113014^DICOM Study^DCM"."""
-    observed = (fields for fields in found if fields[0] == "OBX" and _nth(fields, 3).startswith("113014^"))
-    return next((_nth(fields, 5).split("^", 1)[0] for fields in observed), "")
+    observed = (one for one in segments if one[0] == "OBX" and nth(one, 3).startswith(f"113014{mark.component}"))
+    return next((nth(one, 5).split(mark.component, 1)[0] for one in observed), "")
 
 
-ORU = ReportFormat("HL7 v2 ORU", is_oru, lambda file: observed_text(file.text), _links)
+ORU = ReportFormat("HL7 v2 ORU", lambda file: begins_as_message(file.content), _text, _links, single_reports)

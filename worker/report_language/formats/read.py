@@ -62,3 +62,13 @@ def report_links(content: bytes, accession_fields: Sequence[str] = ACCESSION_FIE
     """
     file = ReportFile(content)
     return format_of(file).links(file, accession_fields)
+
+
+def single_reports(content: bytes, accession_fields: Sequence[str] = ACCESSION_FIELDS) -> list[bytes]:
+    """The reports of a file, each as a file of its own: an ORU holds one for each study that its orders name.
+
+    Raises:
+        NotAReportError: the bytes are damaged, or binary data of no known format.
+    """
+    file = ReportFile(content)
+    return format_of(file).split(file, accession_fields)

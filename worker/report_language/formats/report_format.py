@@ -24,3 +24,5 @@ class ReportFormat:
     """The report as plain text, titles such as "Findings:" at the beginning of a line."""
     links: Callable[[ReportFile, Sequence[str]], ReportLinks]
     """What the report says about its study; the fields of an ORU that may hold the accession number come second."""
+    split: Callable[[ReportFile, Sequence[str]], list[bytes]] = lambda file, _accession_fields: [file.content]
+    """The reports of the file, each as a file of its own; the file itself where it holds one."""
