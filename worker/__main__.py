@@ -73,6 +73,12 @@ COMMANDS = (
     Declared(
         "listen", "Starts the listener: receives images, chooses series, queues jobs.", "worker.cli.node", "listen"
     ),
+    Declared(
+        "receive-reports",
+        "Receives reports over HL7 and HTTP; `listen` starts it where the settings name a port.",
+        "worker.cli.node",
+        "receive_reports",
+    ),
     Declared("segment-worker", "Starts a segmentation worker; needs the engine.", "worker.cli.node", "segment_worker"),
     Declared(
         "deliver-worker", "Starts a delivery worker: sends results to the PACS.", "worker.cli.node", "deliver_worker"

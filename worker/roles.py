@@ -1,12 +1,12 @@
 """The roles of a node, one process each: listener, segmentation worker, delivery worker; and `up`, which starts all.
 
-The commands `listen`, `segment-worker`, `deliver-worker` and `up` call these functions, which return when the process
-is told to stop.
+The commands of these names and `up` call these functions, which return when the process is told to stop.
 
 ```
 up
 ├─ embedded queue (Valkey), unless VOXTELL_REDIS_URL names one
-├─ listen           × VOXTELL_LISTENERS   association threads, intake thread, retention thread; HTTP and HL7 ports
+├─ listen           × VOXTELL_LISTENERS   association threads, intake thread, retention thread; STOW-RS
+│  └─ receive-reports                     HL7 and HTTP ports for reports, where the settings name them
 ├─ segment-worker   one Celery worker, a child process per segmentation at one time
 └─ deliver-worker   one Celery worker, a child process per destination, eight at most
 ```
@@ -21,8 +21,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 from dicom_node.commitment import Commitment
@@ -37,6 +38,7 @@ from worker.ledger import Ledger
 from worker.logs import get_logger
 from worker.maintenance.retention import Retention
 from worker.maintenance.storage_commitment import Commitments
+from worker.private_home import keep_private
 from worker.protocols import ship_protocols
 from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
 from worker.queue.celery_worker import STOP_SECONDS, end_with_parent, work
@@ -48,6 +50,7 @@ from worker.steps.intake import Intake
 log = get_logger(__name__)
 
 ROLES = ("listen", "segment-worker", "deliver-worker")
+REPORTS_ROLE = "receive-reports"  # a child of each listener
 # A role that ends within this time of the start has settings that cannot work. On a busy machine a role may need a
 # third of this time before it finds that out.
 SETTLING_SECONDS = 45.0
@@ -65,15 +68,17 @@ class RoleError(WorkerError):
 def listen(settings: Settings) -> None:
     """Receives images and reports, decides and enqueues, until SIGTERM or SIGINT.
 
-    Runs the DICOM listener, the intake thread, the retention thread, and the HTTP and HL7 ports that the settings name.
+    Runs the DICOM listener, the intake thread, the retention thread, STOW-RS, and a child process for reports, each
+    where the settings name a port.
     It starts without a queue, too: the ledger remembers the jobs, and the sweep enqueues them later.
 
     Raises:
         ListenerError: when a port is in use.
         ProtocolError: when a protocol file is not valid.
         SettingsError, TlsError: when a setting or a certificate cannot be used.
+        RoleError: when the process for reports ended at once; its own message, above this one, says why.
     """
-    logs.configure(settings, "listen")
+    _begin(settings, "listen")
     ship_protocols(settings.protocols_folder)
     store, ledger = Store(settings.home), Ledger(settings.ledger_url)
     intake = Intake(settings, store, ledger, Broker(celery_app(settings)))
@@ -102,9 +107,8 @@ def listen(settings: Settings) -> None:
             )
         ],
     )
-    inbox = ReportInbox.of(settings, ledger)
-    servers = _other_servers(settings, store, listener, inbox)
-    with _stop_on_signal() as stop, running_queue(settings, needed=False), listener, servers:
+    stow = _stow(settings, store, listener)
+    with _stop_on_signal() as stop, running_queue(settings, needed=False), listener, stow, _reports(settings, stop):
         log.info("dicom_listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
         retention = threading.Thread(target=Retention(settings, store, ledger).run, args=(stop,), name="retention")
         retention.start()
@@ -129,18 +133,77 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _other_servers(
-    settings: Settings, store: Store, listener: Listener, inbox: ReportInbox
-) -> AbstractContextManager[None]:
-    """Serves STOW-RS and reports on the ports that the settings name.
+def _begin(settings: Settings, role: str) -> None:
+    """What every process of the node does first: its log, and that nobody else reads what it writes."""
+    logs.configure(settings, role)
+    keep_private(settings.home)
 
-    The HTTP libraries are imported only then: a listener without such ports starts sooner and needs less memory.
-    """
-    if settings.stow_port is None and settings.hl7_port is None and settings.reports_http_port is None:
+
+def _stow(settings: Settings, store: Store, listener: Listener) -> AbstractContextManager[None]:
+    """Serves STOW-RS where the settings name a port; the HTTP libraries are imported only then."""
+    if settings.stow_port is None:
         return nullcontext()
-    from worker.servers.ports import serving_ports
+    from worker.servers.ports import serving_stow
 
-    return serving_ports(settings, store, listener.sessions, inbox)
+    return serving_stow(settings, store, listener.sessions)
+
+
+@contextmanager
+def _reports(settings: Settings, stop: threading.Event) -> Iterator[None]:
+    """Runs the process for reports until the block ends, where the settings name a port for them.
+
+    What comes there takes neither memory nor descriptors of the listener. A thread starts it again when it dies.
+
+    Raises:
+        RoleError: at the end of the block, when it ended at once.
+    """
+    if settings.hl7_port is None and settings.reports_http_port is None:
+        yield
+        return
+    failed: list[RoleError] = []
+    children = _Children([REPORTS_ROLE])
+
+    def watch() -> None:
+        try:
+            while not stop.wait(RESTART_SECONDS):
+                children.look()
+        except RoleError as error:
+            failed.append(error)
+            stop.set()
+
+    watching = threading.Thread(target=watch, name="reports")
+    watching.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watching.join()
+        children.end()
+    if failed:
+        raise failed[0]
+
+
+def receive_reports(settings: Settings) -> None:
+    """Receives reports over HL7 and HTTP until SIGTERM or SIGINT. The listener starts it.
+
+    Raises:
+        ReceiverError, ListenerError: when a port is in use.
+        SettingsError, TlsError: when a setting or a certificate cannot be used.
+    """
+    from worker.servers.ports import serving_reports
+
+    _begin(settings, REPORTS_ROLE)
+    _let_it_go_first()
+    ledger = Ledger(settings.ledger_url)
+    with _stop_on_signal() as stop, serving_reports(settings, ReportInbox.of(settings, ledger)):
+        stop.wait()
+    ledger.close()
+
+
+def _let_it_go_first() -> None:
+    """Has Linux end this process and not the listener when memory runs out."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def segment_worker(settings: Settings) -> None:
@@ -169,7 +232,7 @@ def deliver_worker(settings: Settings) -> None:
 
 def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, processes: int) -> None:
     """Runs a Celery worker on one queue; `module` holds its tasks and is imported by Celery, not by this module."""
-    logs.configure(settings, role)
+    _begin(settings, role)
     with running_queue(settings):
         app = celery_app(settings, takes=True)
         app.conf.include = [module]
@@ -187,25 +250,44 @@ def up(settings: Settings) -> None:
         BrokerError: when the embedded queue does not start.
         RoleError: when a role ended at once; its own message, above this one, says why.
     """
-    logs.configure(settings, "up")
+    _begin(settings, "up")
     with _stop_on_signal() as stop, running_queue(settings, ours=True):
-        children = [(role, _start_role(role)) for role in ["listen"] * settings.listeners + list(ROLES[1:])]
-        settled_at = time.monotonic() + SETTLING_SECONDS
+        children = _Children(["listen"] * settings.listeners + list(ROLES[1:]))
         try:
             while not stop.wait(RESTART_SECONDS):
                 _see_to_the_queue(settings)
-                for place, (role, child) in enumerate(children):
-                    if child.poll() is None:
-                        continue
-                    if child.returncode > 0 and time.monotonic() < settled_at:  # a signal is no wrong setting
-                        raise RoleError(f"{role} ended at once (exit code {child.returncode}): see its message above")
-                    log.error("role_ended", child=role, exit_code=child.returncode)
-                    try:
-                        children[place] = (role, _start_role(role))
-                    except OSError as error:  # no room for one more process: there may be at the next look
-                        log.error("role_not_started", child=role, problem=str(error))
+                children.look()
         finally:
-            _end([child for _, child in children])
+            children.end()
+
+
+class _Children:
+    """Roles as child processes. One that dies is started again at the next look."""
+
+    def __init__(self, roles: Sequence[str]) -> None:
+        self._running = [(role, _start_role(role)) for role in roles]
+        self._settled_at = time.monotonic() + SETTLING_SECONDS
+
+    def look(self) -> None:
+        """Starts again what has ended.
+
+        Raises:
+            RoleError: when a role ended at once.
+        """
+        for place, (role, child) in enumerate(self._running):
+            if child.poll() is None:
+                continue
+            if child.returncode > 0 and time.monotonic() < self._settled_at:  # a signal is no wrong setting
+                raise RoleError(f"{role} ended at once (exit code {child.returncode}): see its message above")
+            log.error("role_ended", child=role, exit_code=child.returncode)
+            try:
+                self._running[place] = (role, _start_role(role))
+            except OSError as error:  # no room for one more process: there may be at the next look
+                log.error("role_not_started", child=role, problem=str(error))
+
+    def end(self) -> None:
+        """Ends the roles in their order, and waits until they have."""
+        _end([child for _, child in self._running])
 
 
 def _see_to_the_queue(settings: Settings) -> None:

@@ -117,8 +117,8 @@ class Settings(BaseSettings):
     max_connections_per_address: int | None = Field(
         None,
         ge=1,
-        description="The same for the connections from one IP address. Default: four fifths of "
-        "VOXTELL_MAX_ASSOCIATIONS, so that no single peer can take all associations.",
+        description="The same for the connections from one IP address, on this port and each for reports and STOW-RS. "
+        "Default: four fifths of VOXTELL_MAX_ASSOCIATIONS, or of a port's connections, so that no peer can take all.",
     )
     association_request_seconds: float = Field(
         10.0, gt=0, description="A connection without a complete association request after this long is closed, in s."
@@ -141,6 +141,7 @@ class Settings(BaseSettings):
     hl7_port: int | None = Field(
         None, ge=0, le=65535, description="TCP port for reports as HL7 v2 ORU over MLLP; default none."
     )
+    hl7_max_connections: int = Field(64, ge=1, description="Connections at one time on the port for HL7 v2.")
     hl7_accession_fields: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{2}-\d{1,2}$")], ...] = Field(
         ("OBR-18", "OBR-3", "ORC-3", "OBR-2"),
         min_length=1,

@@ -16,7 +16,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from dicom_node.origin import Origin
 from dicom_node.scp.reception import Announced, Reception, RefusedError, StoreStatus
 from dicom_node.scp.sessions import Sessions
-from dicom_node.scp.web_parts import Parts
+from dicom_node.scp.web_parts import Parts, WebRequestError
 from dicom_node.store import Store
 from dicom_node.uids import is_uid
 
@@ -68,6 +68,18 @@ class StowRequest:
             WebRequestError: they are no multipart message.
         """
         self._parts.write(content)
+
+    def complete(self) -> None:
+        """The body has come to its end. A part that was cut off is one that could not be understood.
+
+        Raises:
+            WebRequestError: there was no part.
+        """
+        if not self._parts.complete and self.instances:
+            self.instances.append(Instance("", "", StoreStatus.CANNOT_UNDERSTAND))
+        if not self.instances:
+            said = "holds no DICOM file" if self._parts.complete else "ends before its last boundary"
+            raise WebRequestError(f"the body {said}; send multipart/related with the boundary of the header")
 
     def end(self, *, aborted: bool) -> None:
         """The body is complete, or will never be; what had come to its end stays."""

@@ -20,6 +20,8 @@ from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 _PREFIX: Final = 132  # preamble and "DICM", PS3.10 section 7.1
 _GROUP_LENGTH: Final = struct.Struct("<HH2sHL")  # (0002,0000) UL, explicit VR little endian
 _LONGEST_META: Final = 2**16
+_LONGEST_BOUNDARY: Final = 70  # characters, RFC 2046 section 5.1.1
+_LONGEST_PREAMBLE: Final = 2**16
 
 
 class WebRequestError(DicomNodeError):
@@ -55,9 +57,13 @@ class Parts:
         message = Message()
         message["Content-Type"] = content_type
         boundary = message.get_param("boundary")
-        kind = str(message.get_param("type") or "application/dicom").lower()
+        kind = str(message.get_param("type") or "application/dicom").strip("'").lower()
         if message.get_content_type() != "multipart/related" or not isinstance(boundary, str):
             raise WebRequestError("send multipart/related with a boundary (PS3.18 section 10.5)")
+        if not 0 < len(boundary) <= _LONGEST_BOUNDARY or not boundary.isascii():
+            raise WebRequestError(
+                f"the boundary is none; it has at most {_LONGEST_BOUNDARY} ASCII characters (RFC 2046)"
+            )
         if kind != "application/dicom":
             raise WebRequestError(f"{kind} is not taken here; send application/dicom")
         self._begin = begin
@@ -67,8 +73,12 @@ class Parts:
             "on_part_begin": self._part_begun,
             "on_part_data": self._part_data,
             "on_part_end": self._part_ended,
+            "on_end": self._ended,
         }
-        self._parser = MultipartParser(boundary.encode("latin-1"), callbacks)  # type: ignore[arg-type]
+        self._boundary = b"--" + boundary.encode("ascii")
+        self._before: bytes | None = b""  # what came before the first boundary; None behind it
+        self.complete = False  # the last boundary has come
+        self._parser = MultipartParser(self._boundary[2:], callbacks)  # type: ignore[arg-type]
 
     def write(self, content: bytes) -> None:
         """Take the next bytes of the body, cut anywhere.
@@ -76,10 +86,26 @@ class Parts:
         Raises:
             WebRequestError: they are no multipart message.
         """
+        if self._before is not None:
+            content = self._without_preamble(self._before + content)
         try:
             self._parser.write(content)
         except FormParserError as error:
             raise WebRequestError(f"the body is no multipart message: {error}") from error
+
+    def _without_preamble(self, content: bytes) -> bytes:
+        """Leave out what stands before the first boundary (RFC 2046 section 5.1.1): all, until that has come."""
+        start = 0 if content.startswith(self._boundary) else content.find(b"\n" + self._boundary) + 1
+        if start or content.startswith(self._boundary):
+            self._before = None
+            return content[start:]
+        if len(content) > _LONGEST_PREAMBLE:
+            raise WebRequestError("the body is no multipart message: the boundary of the header does not come in it")
+        self._before = content
+        return b""
+
+    def _ended(self) -> None:
+        self.complete = True
 
     def discard(self) -> None:
         """Leave nothing behind of a part that did not come to its end, because the request broke off."""

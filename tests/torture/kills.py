@@ -130,7 +130,7 @@ STEPS: Final = (
     ),
     Step(
         "between report and response",
-        "listen",
+        "receive-reports",
         "worker.reports.inbox:ReportInbox._enter",
         True,
         lambda _inbox, _id, links, _source: links.study_uid,

@@ -1,7 +1,7 @@
 """Starts a role as `voxtell-dicom ROLE` does, but mortal, with a movable clock, a model that is no network, and days of
 images that are over when the harness says so.
 
-python -m tests.torture.launch up|listen|segment-worker|deliver-worker
+python -m tests.torture.launch up|listen|receive-reports|segment-worker|deliver-worker
 """
 
 from tests.torture import clock_steps
@@ -24,7 +24,7 @@ from worker.steps import intake  # noqa: E402
 
 def launch(role: str) -> None:
     """The role with its armed steps; `up` starts the other roles in the same way."""
-    if role == "up":
+    if role in ("up", "listen"):
         roles._start_role = _start_role
     if role == "segment-worker":
         from tests.support.twins import ThresholdSegmenter

@@ -303,14 +303,19 @@ def test_more_requests_than_the_limit_are_refused_and_may_come_again(front: Fron
 
 
 def test_more_connections_than_the_limit_are_refused(front: Front) -> None:
-    limits = HttpLimits(requests=1)
+    limits = HttpLimits(requests=4, connections=2)
     with front(limits) as here, contextlib.ExitStack() as open_lines:
-        for _ in range(limits.connections):
-            open_lines.enter_context(here.connect())
-        wait_until(lambda: _refused(here))
+        asking = [open_lines.enter_context(here.connect()) for _ in range(limits.connections)]
+        for line in asking:
+            line.sendall(f"{HEAD}Expect: 100-continue\r\nContent-Length: 3\r\n\r\n".encode())
+            assert b"100" in line.recv(65536), "its route waits for the body"
+        assert _refused(here)
         with here.connect() as line:
             status, problem = answered(line)
             assert (status, problem["detail"]) == (503, f"{limits.connections} connections are open; try again later")
+        for line in asking:
+            line.sendall(b"abc")
+            assert b"200 OK" in line.recv(65536)
         open_lines.close()
         wait_until(lambda: not _refused(here))
         assert here.post().text == "3"
@@ -321,6 +326,85 @@ def _refused(here: Here) -> bool:
         return here.post().status_code == 503
     except requests.ConnectionError:
         return True
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /length HT", HEAD.encode()])
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+def test_connections_that_ask_nothing_shut_out_nobody(front: Front, sent: bytes, address: str) -> None:
+    """Idle ones and half headers, more than the port has places, from one's own address or another."""
+    with front(HttpLimits(requests=2, connections=8)) as here, contextlib.ExitStack() as lines:
+        for _ in range(100):
+            line = socket.create_connection(("127.0.0.1", here.port), 20, source_address=(address, 0))
+            lines.enter_context(line).sendall(sent)
+        for _ in range(3):
+            began = time.monotonic()
+            assert here.post().text == "3"
+            assert time.monotonic() - began < 5
+        assert here.line("door_connection_closed")["reason"].startswith("it asked nothing and gave its place")
+
+
+def test_addresses_that_are_not_allowed_shut_out_nobody(front: Front) -> None:
+    with front(HttpLimits(requests=2, connections=8), allowed_addresses=("127.0.0.1",)) as here:
+        with contextlib.ExitStack() as lines:
+            for _ in range(50):
+                line = socket.create_connection(("127.0.0.1", here.port), 20, source_address=("127.0.0.2", 0))
+                lines.enter_context(line)
+            assert here.post().text == "3"
+        with socket.create_connection(("127.0.0.1", here.port), 20, source_address=("127.0.0.2", 0)) as stranger:
+            stranger.sendall(HEAD.encode() + b"Content-Length: 3\r\n\r\nabc")
+            status, problem = answered(stranger)
+        assert status == 403
+        assert "VOXTELL_ALLOWED_ADDRESSES" in problem["detail"]
+
+
+def test_one_address_leaves_room_for_the_others(front: Front) -> None:
+    settings = {"max_connections_per_address": 3}
+    with front(HttpLimits(requests=2, connections=8), **settings) as here, contextlib.ExitStack() as lines:
+        kept = socket.create_connection(("127.0.0.1", here.port), 20, source_address=("127.0.0.2", 0))
+        lines.enter_context(kept).sendall(b"POST /length HT")
+        for _ in range(50):
+            lines.enter_context(here.connect())
+        assert here.post().text == "3"
+        kept.sendall(b"TP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nContent-Length: 3\r\n\r\nabc")
+        assert b"200 OK" in kept.recv(65536)
+
+
+def test_handshakes_that_do_not_come_shut_out_nobody(front: Front, tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    certificate, key = authority.issue("node")
+    secure = {"tls_certificate": certificate, "tls_key": key}
+    with front(HttpLimits(requests=2, connections=8), **secure) as here, contextlib.ExitStack() as lines:
+        for _ in range(60):
+            lines.enter_context(here.connect())
+        assert here.post(verify=str(authority.certificate)).text == "3"
+
+
+def test_a_request_that_is_answered_is_never_the_one_that_goes(front: Front) -> None:
+    with front(HttpLimits(requests=4, connections=4)) as here, contextlib.ExitStack() as lines:
+        answers: list[str] = []
+        asked = threading.Thread(target=lambda: answers.append(here.post("/waits/x").text))
+        asked.start()
+        time.sleep(0.5)
+        for _ in range(30):
+            lines.enter_context(here.connect())
+        here.release.set()
+        asked.join()
+        assert answers == ["x"]
+
+
+@pytest.mark.parametrize("size", [30_000, 120_000])
+def test_a_long_header_is_refused_in_one_read_too(front: Front, size: int) -> None:
+    with front(HttpLimits(header_bytes=4096)) as here, here.connect() as line:
+        line.sendall(HEAD.encode() + b"X: " + b"a" * size + b"\r\nContent-Length: 3\r\n\r\nabc")
+        status, problem = answered(line)
+        assert status == 400
+        assert "at most 4096 bytes of header" in problem["detail"]
+
+
+def test_a_length_of_thousands_of_digits_is_refused(front: Front) -> None:
+    with front(HttpLimits(body_bytes=1000)) as here, here.connect() as line:
+        line.sendall(f"{HEAD}Content-Length: {'9' * 5000}\r\n\r\nabc".encode())
+        assert answered(line)[0] in (400, 413)
 
 
 # -- how long

@@ -12,8 +12,6 @@ import requests
 from structlog.testing import capture_logs
 
 from dicom_node.errors import ListenerError
-from dicom_node.scp.sessions import Sessions
-from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from tests.support.reports import ORU, Sender
 from worker.errors import LedgerError, ReceiverError, SettingsError
@@ -21,7 +19,7 @@ from worker.ledger import Ledger
 from worker.protocols.protocol import FromReport
 from worker.report_language.formats.report_file import MAX_BYTES
 from worker.reports.inbox import ReportInbox
-from worker.servers.ports import serving_ports
+from worker.servers.ports import serving_reports
 from worker.settings import Settings
 
 STUDY = "1.2.3.4"
@@ -47,9 +45,8 @@ def inbox(tmp_path: Path, ledger: Ledger) -> ReportInbox:
 
 
 def receiving_reports(settings: Settings, inbox: ReportInbox) -> AbstractContextManager[None]:
-    """The servers for reports; no STOW-RS, so nothing reaches the store."""
-    store = Store(settings.home)
-    return serving_ports(settings, store, Sessions(store, on_arrival=print, on_end=None, shared=False), inbox)
+    """The servers for reports."""
+    return serving_reports(settings, inbox)
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from tests.support.listening import QUIET, IntakeSite
 from tests.support.ports import free_port
 from worker.errors import SettingsError
 from worker.queue.embedded_server import running_queue
-from worker.reports.inbox import ReportInbox
-from worker.servers.ports import serving_ports
+from worker.servers.ports import serving_stow
 
 pytestmark = pytest.mark.peers
 
@@ -34,7 +33,7 @@ def web_side(node: IntakeSite) -> AbstractContextManager[None]:
     """The servers of the node besides its DICOM listener."""
     intake = node.intake
     sessions = Sessions(node.store, on_arrival=intake.arrived, on_end=intake.association_ended, shared=False)
-    return serving_ports(node.settings, node.store, sessions, ReportInbox(node.settings.home, node.ledger))
+    return serving_stow(node.settings, node.store, sessions)
 
 
 def test_what_a_dicomweb_client_stores_becomes_a_job(home, tmp_path):

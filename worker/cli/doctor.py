@@ -23,6 +23,7 @@ from worker.destinations import peer_of
 from worker.engines.loading import load_engine, require_engine
 from worker.errors import BrokerError, EngineMissingError, ProtocolError, WorkerError
 from worker.ledger import JobState, Ledger
+from worker.private_home import open_to_others
 from worker.protocols import Protocol, inactive, problems_in, read_folder, ship_protocols, unknown_destinations
 from worker.queue.embedded_server import queue_answers, socket_path
 from worker.settings import Destination, Settings, load
@@ -72,14 +73,18 @@ def _checked(name: str, check: Callable[[Settings], str], settings: Settings) ->
 
 
 def _home(settings: Settings) -> str:
-    """The home can be written, and has more room than the setting below which images are refused."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=settings.home):
         free = shutil.disk_usage(settings.home).free
     if free < settings.min_free_bytes:
         least = settings.min_free_bytes / GIB
         raise WorkerError(
             f"{settings.home} has {free / GIB:.1f} GiB free, images are refused below {least:.1f}; free some"
+        )
+    if mode := open_to_others(settings.home):
+        raise WorkerError(
+            f"{settings.home} is open to other users of this machine (mode {mode:04o}), and holds patients' data; "
+            f"chmod 0700 it, as the start of the node does"
         )
     return f"{settings.home} is writable, {free / GIB:.1f} GiB free"
 

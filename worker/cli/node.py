@@ -20,6 +20,13 @@ def listen() -> None:
     roles.listen(load())
 
 
+def receive_reports() -> None:
+    """Receives reports over HL7 and HTTP; `listen` starts it where the settings name a port."""
+    from worker import roles
+
+    roles.receive_reports(load())
+
+
 def segment_worker() -> None:
     """Starts a segmentation worker; needs the engine."""
     from worker import roles

@@ -14,7 +14,6 @@ Each port has a thread with an asyncio loop. Routes that block do so in `run_in_
 """
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -30,6 +29,7 @@ from dicom_node.scp.access import Access
 from worker.destinations import listener_tls
 from worker.errors import SettingsError
 from worker.logs import get_logger
+from worker.servers.door import Door, GuardedSocket
 from worker.servers.http_connection import HttpConnection
 from worker.servers.http_guard import HttpGuard, HttpLimits
 from worker.servers.http_problems import answer_with_problems
@@ -39,6 +39,7 @@ log = get_logger(__name__)
 
 _START_SECONDS: Final = 10.0
 _STOP_SECONDS: Final = 10.0
+_STRANGERS: Final = 4  # connections from addresses that are not allowed, at one time: they are told so
 _LAST_ANSWERS_SECONDS: Final = 5  # within _STOP_SECONDS: for requests that are being answered when the node stops
 
 
@@ -61,8 +62,15 @@ def serving(
         SettingsError: when an allowed address is not an address or network.
         TlsError: when a certificate cannot be used.
     """
-    server = uvicorn.Server(_config(front(routes, settings, token=token, limits=limits), settings, limits))
-    with _listening(settings.host, port, shared=settings.share_port or settings.listeners > 1) as listening:
+    door = Door(
+        "+".join(routes),
+        access_of(settings),
+        most=limits.connections,
+        most_per_address=share_of_one(limits.connections, settings),
+        strangers=_STRANGERS,
+    )
+    server = uvicorn.Server(_config(front(routes, settings, token=token, limits=limits), settings, limits, door))
+    with _listening(settings.host, port, door, shared=settings.share_port or settings.listeners > 1) as listening:
         bound = int(listening.getsockname()[1])
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listening]}, name=f"http:{'+'.join(routes)}", daemon=True
@@ -96,12 +104,26 @@ def front(
             api.include_router(route)
         else:
             api.mount(f"/{name}", route)
+    return HttpGuard(api, token=token, access=access_of(settings), limits=limits)
+
+
+def access_of(settings: Settings) -> Access:
+    """Which addresses may connect to the ports beside the DICOM listener: those that may send by DICOM.
+
+    Raises:
+        SettingsError: an allowed address is none.
+    """
     access = Access(networks=settings.allowed_addresses)
     try:
         access.check()
     except ValueError as error:
         raise SettingsError(f"{PREFIX}ALLOWED_ADDRESSES: {error}; give addresses or networks") from None
-    return HttpGuard(api, token=token, access=access, limits=limits)
+    return access
+
+
+def share_of_one(connections: int, settings: Settings) -> int:
+    """How many of a port's connections one address may hold."""
+    return settings.max_connections_per_address or connections - connections // 5
 
 
 def token_of(settings: Settings, setting: str, what: str) -> str:
@@ -121,13 +143,13 @@ def token_of(settings: Settings, setting: str, what: str) -> str:
     return token
 
 
-def _config(application: HttpGuard, settings: Settings, limits: HttpLimits) -> uvicorn.Config:
+def _config(application: HttpGuard, settings: Settings, limits: HttpLimits, door: Door) -> uvicorn.Config:
     """uvicorn's configuration: no logs of its own, no trust in proxy headers, our connection class."""
     tls = listener_tls(settings)
     return uvicorn.Config(
         application,
         loop="asyncio",
-        http=HttpConnection.of(limits),
+        http=HttpConnection.of(limits, door),
         ws="none",
         lifespan="off",
         proxy_headers=False,  # or anybody on this machine could give any address
@@ -142,10 +164,10 @@ def _config(application: HttpGuard, settings: Settings, limits: HttpLimits) -> u
     )
 
 
-def _listening(host: str, port: int, *, shared: bool) -> socket.socket:
+def _listening(host: str, port: int, door: Door, *, shared: bool) -> GuardedSocket:
     """Opens the listening socket; `shared` lets several processes listen on one port (SO_REUSEPORT)."""
     try:
-        return socket.create_server((host, port), reuse_port=shared)
+        return GuardedSocket.listening(host, port, door, shared=shared)
     except OSError as error:
         raise ListenerError(
             f"Port {port} on {host} cannot be listened on ({error.strerror}); "

@@ -12,6 +12,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from worker.logs import get_logger
+from worker.servers.door import Door
 from worker.servers.http_guard import HttpLimits
 from worker.servers.http_problems import problem
 
@@ -22,11 +23,12 @@ class HttpConnection(H11Protocol):
     """Closes connections beyond the limit, those without a request in time, and those whose client does not read."""
 
     limits = HttpLimits()  # `of` makes a class with those of a port; uvicorn makes the instances
+    door: Door
 
     @classmethod
-    def of(cls, limits: HttpLimits) -> "type[HttpConnection]":
-        """Returns a connection class with the limits of a port."""
-        return type(cls.__name__, (cls,), {"limits": limits})
+    def of(cls, limits: HttpLimits, door: Door) -> "type[HttpConnection]":
+        """The class for a port with these limits behind this door."""
+        return type(cls.__name__, (cls,), {"limits": limits, "door": door})
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -36,14 +38,23 @@ class HttpConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuses a connection beyond the limit (503); otherwise begins to wait for its first request."""
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections:
-            self._refuse(503, f"{len(self.connections) - 1} connections are open; try again later")
+        self._peer = transport.get_extra_info("peername")
+        if self.door.is_crowded(self._peer):
+            self._refuse(503, f"{self.limits.connections} connections are open; try again later")
             return
         self._wait_for_a_request()
 
     def data_received(self, data: bytes) -> None:
-        """Takes the next bytes of a header or body."""
-        super().data_received(data)
+        """Take the next bytes of a header or a body; those of a header in small pieces.
+
+        h11 limits a header that is not complete. One that comes whole in one read would be taken at any length.
+        """
+        piece = max(1, self.limits.header_bytes // 4)
+        while data and self._expects_a_header() and not self.transport.is_closing():
+            super().data_received(data[:piece])
+            data = data[piece:]
+        if data and not self.transport.is_closing():
+            super().data_received(data)
         self._wait_for_a_request()
 
     def on_response_complete(self) -> None:
@@ -72,11 +83,16 @@ class HttpConnection(H11Protocol):
         self._refuse(400, f"{msg} It must be HTTP/1.1 with at most {self.limits.header_bytes} bytes of header.")
 
     def _wait_for_a_request(self) -> None:
-        """Runs the clock while no request is being answered. Bytes that trickle in do not set it back."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        """Run the clock while no request is being answered; bytes that trickle do not set it back."""
+        asks = not self._expects_a_header()
+        self.door.asks(self._peer, asks)
+        if asks:
             self._until_request = _cancelled(self._until_request)
         elif self._until_request is None and not self.transport.is_closing():
             self._until_request = self.loop.call_later(self.limits.header_seconds, self._no_request_in_time)
+
+    def _expects_a_header(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
 
     def _no_request_in_time(self) -> None:
         """Refuses a connection whose request has not come (408)."""

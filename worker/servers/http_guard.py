@@ -17,7 +17,7 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from fastapi.responses import Response
 from starlette.datastructures import Headers
@@ -38,16 +38,17 @@ class HttpLimits:
     """The limits of one HTTP port, which keep clients from taking its memory, threads and connections."""
 
     requests: int = 16  # answered at one time; more are answered 503
+    connections: int = 40  # at one time: more than twice the requests, since it takes one to refuse a request in words
     body_bytes: int | None = None  # longest body; None where the route bounds what it keeps
     header_bytes: int = 16384
     header_seconds: float = 30.0  # from the connection, or from the last answer, to the end of a request's header
     idle_seconds: float = 60.0  # without a byte of a body that was announced, or without one of the answer being read
     keep_alive_seconds: int = 5  # a connection without a request is closed after so long
 
-    @property
-    def connections(self) -> int:
-        """The most connections at one time: twice the requests, since refusing one in words takes a connection, too."""
-        return 2 * self.requests + _SPARE_CONNECTIONS
+    @classmethod
+    def of(cls, requests: int, **limits: Any) -> "HttpLimits":
+        """Limits with as many connections as so many requests take."""
+        return cls(requests, 2 * requests + _SPARE_CONNECTIONS, **limits)
 
 
 class HttpGuard:
@@ -150,7 +151,7 @@ class _Exchange:
 def _announced_bytes(headers: Headers) -> int:
     """The length of the body by its Content-Length; 0 where that is missing or no number."""
     length = headers.get("content-length", "")
-    return int(length) if length.isdecimal() else 0
+    return int(length[:20]) if length.isdecimal() else 0  # int() takes no thousands of digits
 
 
 def _too_large(longest: int) -> Response:

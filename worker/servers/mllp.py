@@ -6,7 +6,8 @@
 | AR | the message is no report, or takes one back | must not send it again |
 | AE | anything else went wrong | sends it again |
 
-One thread runs an asyncio loop with a task per connection; `take` runs in the loop's thread pool.
+The reason stands in MSA-3 and ERR-8. One thread runs an asyncio loop with a task per connection; `take` runs in the
+loop's thread pool. Who may connect, and how many, the `Door` judges.
 """
 
 import asyncio
@@ -14,19 +15,21 @@ import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import hl7
-from hl7.mllp import InvalidBlockError, start_hl7_server
-
+from dicom_node.scp.access import EVERYBODY, Access
 from worker.errors import ReceiverError
 from worker.logs import get_logger
 from worker.report_language.errors import NotAReportError, ReportError
-from worker.report_language.formats.oru import header, is_retracted, oru_links
-from worker.report_language.formats.report_file import MAX_BYTES, decoded
+from worker.report_language.formats.hl7_message import Message
+from worker.report_language.formats.oru import valid_orders
+from worker.servers.door import Door, GuardedSocket
+from worker.servers.hl7_answer import ACCEPTED, ERROR, REJECTED, WRONG_TYPE, answer
+from worker.servers.mllp_frames import DEFAULT_LIMITS, END, START, Frame, FrameLimits, FrameReader, NoFrameError
 
-ACCEPTED, ERROR, REJECTED = "AA", "AE", "AR"  # HL7 table 0008: stored; try again; never send this again
+MOST_CONNECTIONS = 64
 _STOP_SECONDS = 10.0
+_LONGEST_ID = 64  # characters of a control id in the log
 
 log = get_logger(__name__)
 
@@ -49,9 +52,14 @@ class ReportReceiver:
         port: int = 2575,
         tls: ssl.SSLContext | None = None,
         share_port: bool = False,
+        access: Access = EVERYBODY,
+        connections: int = MOST_CONNECTIONS,
+        per_address: int = MOST_CONNECTIONS,
+        limits: FrameLimits = DEFAULT_LIMITS,
     ) -> None:
-        self._take, self._address = take, (host, port)
-        self._options: dict[str, Any] = {"ssl": tls, "reuse_port": share_port or None}
+        self._take, self._address, self._limits = take, (host, port), limits
+        self._tls, self._share_port = tls, share_port
+        self._door = Door("hl7", access, most=connections, most_per_address=per_address)
         self.port = port
         self._failure: Exception | None = None
         self._started = threading.Event()
@@ -100,27 +108,40 @@ class ReportReceiver:
     async def _serve(self) -> None:
         """Listens until `stop` is called."""
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._large = asyncio.Semaphore(self._limits.large)
         host, port = self._address
-        server = await start_hl7_server(self._converse, host, port, limit=MAX_BYTES, **self._options)
-        self.port = server.sockets[0].getsockname()[1]
+        listening = GuardedSocket.listening(host, port, self._door, shared=self._share_port)
+        self.port = listening.getsockname()[1]
+        server = await asyncio.start_server(self._converse, sock=listening, ssl=self._tls, backlog=128)
         self._started.set()
         async with server:
             await self._stopping.wait()
 
-    async def _converse(self, reader: Any, writer: Any) -> None:
-        """Serves one connection: a message, its answer, the next message; ends it at what is no message."""
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection: a message, its answer, the next message; ends with the peer or with what is no message."""
         peer = writer.get_extra_info("peername")
         try:
-            while True:
-                block = await reader.readblock()
-                writer.writeblock((await asyncio.to_thread(self.receive, block)).encode())
-                await writer.drain()
+            async with FrameReader(reader, self._limits, self._large) as frames:
+                while (frame := await frames.next()) is not None:
+                    self._door.asks(peer, True)
+                    answered = await asyncio.to_thread(self._receive_frame, frame)
+                    writer.write(START + answered.encode("utf-8", "replace") + END + b"\r")
+                    async with asyncio.timeout(self._limits.message_seconds):
+                        await writer.drain()
+                    self._door.asks(peer, False)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the peer is done
-        except (InvalidBlockError, NotAReportError, ValueError) as error:
+        except (NoFrameError, NotAReportError, TimeoutError, OSError) as error:
             log.warning("mllp_connection_closed", address=peer[0] if peer else None, reason=type(error).__name__)
         finally:
             writer.close()
+
+    def _receive_frame(self, frame: Frame) -> str:
+        if not frame.cut:
+            return self.receive(frame.content)
+        longest = self._limits.message_bytes
+        reason = f"the message is longer than {longest} bytes, and at most these are read; send the report alone"
+        return answer(Message.of(frame.content), REJECTED, reason)
 
     def receive(self, content: bytes) -> str:
         """Hands one message to `take` and returns its acknowledgement.
@@ -128,32 +149,33 @@ class ReportReceiver:
         Raises:
             NotAReportError: when the message has no header from which an answer could be made.
         """
-        text = decoded(content, "the message")
-        message = header(text)
-        if _type(message) != "ORU" or is_retracted(text):
-            return _answer(message, REJECTED)
         try:
+            message = Message.of(content)
+        except ReportError as error:
+            return answer(_header_of(content), REJECTED, str(error))
+        if not message.header(9) and not message.header(10):
+            raise NotAReportError("the message has no type and no control id; send an ORU^R01")
+        if message.kind != "ORU":
+            return answer(message, REJECTED, "the message is no result; send an ORU^R01", cause=WRONG_TYPE)
+        try:
+            valid_orders(message)  # a result that is taken back is no report
             self._take(content)
         except Exception as error:  # noqa: BLE001 - a door: whatever failed, the sender is told to send again
-            log.error("report_not_taken", control_id=oru_links(text).control_id, problem=type(error).__name__)
-            final = isinstance(error, ReportError) and error.retry == "final"
-            return _answer(message, REJECTED if final else ERROR)
-        return _answer(message, ACCEPTED)
+            control_id = message.header(10)[:_LONGEST_ID]
+            log.error("report_not_taken", control_id=control_id, problem=type(error).__name__)
+            if isinstance(error, ReportError) and error.retry == "final":
+                return answer(message, REJECTED, str(error))
+            return answer(message, ERROR, "the report could not be kept; send it again later")
+        return answer(message, ACCEPTED)
 
 
-def _type(message: hl7.Message) -> str:
-    """The message type (MSH-9.1), such as "ORU".
+def _header_of(content: bytes) -> Message:
+    """The header alone of what is no single message, to answer it.
 
     Raises:
-        NotAReportError: when MSH-9 lacks the type, or the trigger that an answer must repeat.
+        NotAReportError: when there is none.
     """
-    try:
-        kind, trigger = str(message.segment("MSH")(9)).split("^")[:2]
-    except (KeyError, IndexError, ValueError) as error:
-        raise NotAReportError("the message has no message type and trigger; send an ORU^R01") from error
-    return kind if trigger else ""
-
-
-def _answer(message: hl7.Message, code: str) -> str:
-    """The acknowledgement of a message with this code."""
-    return str(message.create_ack(code))
+    at = content.find(b"MSH", 0, 4000)
+    if at < 0:
+        raise NotAReportError("the message has no header (MSH); send an ORU^R01")
+    return Message.of(content[at:].split(b"\r", 1)[0].split(b"\n", 1)[0] + b"\r")

@@ -18,7 +18,7 @@ from worker.destinations import listener_tls
 from worker.logs import get_logger
 from worker.report_language.formats.report_file import MAX_BYTES
 from worker.reports.inbox import ReportInbox
-from worker.servers.http import serving, token_of
+from worker.servers.http import access_of, serving, share_of_one, token_of
 from worker.servers.http_guard import HttpLimits
 from worker.servers.mllp import ReportReceiver
 from worker.servers.reports import report_routes
@@ -29,12 +29,12 @@ log = get_logger(__name__)
 
 
 @contextmanager
-def serving_ports(settings: Settings, store: Store, sessions: Sessions, inbox: ReportInbox) -> Iterator[None]:
-    """Runs the servers whose ports the settings name, until the block ends.
+def serving_reports(settings: Settings, inbox: ReportInbox) -> Iterator[None]:
+    """Runs the servers for reports whose ports the settings name, until the block ends.
 
     Raises:
         ReceiverError, ListenerError: when a port cannot be used.
-        SettingsError: when a token's file is not named or cannot be read.
+        SettingsError: when a token's file cannot be read.
         TlsError: when a certificate cannot be used.
     """
     with ExitStack() as running:
@@ -49,16 +49,27 @@ def serving_ports(settings: Settings, store: Store, sessions: Sessions, inbox: R
                 limits=HttpLimits(body_bytes=MAX_BYTES),
             )
             running.enter_context(server)
-        if settings.stow_port is not None:
-            routes = stow_routes(store, sessions, ae_title=settings.ae_title, required_bytes=settings.min_free_bytes)
-            server = serving(
-                {"stow": routes},
-                settings,
-                port=settings.stow_port,
-                token=token_of(settings, "stow_token_file", "STOW-RS"),
-                limits=HttpLimits(requests=settings.max_associations),
-            )
-            running.enter_context(server)
+        yield
+
+
+@contextmanager
+def serving_stow(settings: Settings, store: Store, sessions: Sessions) -> Iterator[None]:
+    """Runs the server for STOW-RS, if the settings name its port, until the block ends.
+
+    It runs in the listener's process: the two share what they know of open series.
+
+    Raises:
+        ListenerError: when the port cannot be used.
+        SettingsError: when the token's file cannot be read.
+        TlsError: when a certificate cannot be used.
+    """
+    if settings.stow_port is None:
+        yield
+        return
+    routes = stow_routes(store, sessions, ae_title=settings.ae_title, required_bytes=settings.min_free_bytes)
+    token = token_of(settings, "stow_token_file", "STOW-RS")
+    limits = HttpLimits.of(settings.max_associations)
+    with serving({"stow": routes}, settings, port=settings.stow_port, token=token, limits=limits):
         yield
 
 
@@ -75,6 +86,9 @@ def _receiving_hl7(settings: Settings, inbox: ReportInbox) -> Iterator[None]:
         port=settings.hl7_port or 0,
         tls=listener_tls(settings),
         share_port=settings.share_port or settings.listeners > 1,
+        access=access_of(settings),
+        connections=settings.hl7_max_connections,
+        per_address=share_of_one(settings.hl7_max_connections, settings),
     ) as receiver:
         log.info("mllp_listening", host=settings.host, port=receiver.port)
         yield

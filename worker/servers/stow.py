@@ -35,6 +35,8 @@ def stow_routes(store: Store, sessions: Sessions, *, ae_title: str, required_byt
 
     async def take(request: Request, study_uid: str = "") -> Response:
         address = request.client.host if request.client else ""
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise HTTPException(415, "the body is compressed; send it without Content-Encoding")
         try:
             stow = StowRequest(
                 store,
@@ -50,6 +52,7 @@ def stow_routes(store: Store, sessions: Sessions, *, ae_title: str, required_byt
         try:
             async for content in request.stream():
                 await run_in_threadpool(stow.write, content)
+            stow.complete()
             complete = True
         except WebRequestError as error:
             raise HTTPException(400, str(error)) from None
@@ -61,6 +64,7 @@ def stow_routes(store: Store, sessions: Sessions, *, ae_title: str, required_byt
         return Response(answer, status, media_type="application/dicom+json")
 
     @router.post("/studies")
+    @router.post("/studies/")
     async def any_study(request: Request) -> Response:
         return await take(request)
 

@@ -89,7 +89,7 @@ def test_a_failure_is_logged_without_the_report(caplog: pytest.LogCaptureFixture
     assert "nodule" not in caplog.text + str(told)
 
 
-@pytest.mark.parametrize("wrong", ["", "hello", "MSH", "MSH|", "MSH|^~\\&|RIS|H|NODE|H|20240101||ORU|1|P|2.5\r"])
+@pytest.mark.parametrize("wrong", ["", "hello", "MSH", "MSH|", "MSH|^~\\&|RIS|H|NODE|H|20240101||"])
 def test_what_is_no_message_ends_the_connection_and_not_the_receiver(
     receiver: ReportReceiver, sender: Sender, wrong: str
 ) -> None:
