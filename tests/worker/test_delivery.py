@@ -29,8 +29,9 @@ from tests.support.ports import free_port as free_tcp_port
 from worker.errors import SettingsError
 from worker.job_spec import Priority, Route
 from worker.ledger import DeliveryState, Job, JobState
-from worker.queue.broker import DELIVER_QUEUE, DELIVER_TASK, list_of
+from worker.queue.broker import DELIVER_QUEUE, list_of
 from worker.queue.embedded_server import running_queue
+from worker.queue.messages import DELIVER_TASK
 from worker.result import Result
 from worker.settings import load
 from worker.steps import delivery

@@ -1,5 +1,6 @@
 """A worker's processes: they outlast a queue that refuses its work, and end when they are told to or left alone."""
 
+import base64
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from tests.support.waiting import wait_until
 from worker.errors import BrokerError
 from worker.job_spec import Priority
 from worker.ledger import JobState, Ledger
-from worker.queue.broker import DELIVER_QUEUE, Broker, celery_app, list_of
+from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app, list_of
 from worker.settings import Settings
 from worker.steps.delivery import DeliveryWorker
 
@@ -130,6 +131,63 @@ def test_a_worker_goes_on_when_a_queue_that_hung_answers_again(site: RunningWork
     site.broker.deliver([("a fourth", "pacs"), ("a fifth", "pacs")])
     wait_until(lambda: site.waiting == 0)
     assert site.worker.poll() is None
+
+
+def wrong_messages(good: bytes) -> Iterator[bytes]:
+    """What is no message of the node: damaged ones, those of other programs, and those that ask for something else."""
+    yield from (b"", b"{", b"\xff\xfe\x00", b"null", b"[1, 2]", b"{}", b"[" * 100_000, good[: len(good) // 2])
+    for path, value in (
+        ("headers", None),
+        ("headers", {}),
+        ("headers.task", "os.system"),
+        ("headers.task", ["worker.delivery.run"]),
+        ("headers.id", 7),
+        ("headers.timelimit", ["x", "y"]),
+        ("headers.eta", "never"),
+        ("headers.compression", "zip"),
+        ("body", "not base64"),
+        ("body", base64.b64encode(b"[[], {}, {}]").decode()),
+        ("body", base64.b64encode(b"[[[1], {}], {}, {}]").decode()),
+        ("body", base64.b64encode(b"{}").decode()),
+        ("content-type", "application/x-python-serialize"),
+        ("properties", {}),
+        ("properties.delivery_info", None),
+        ("properties.delivery_tag", {"a": 1}),
+        ("properties.body_encoding", "none"),
+    ):
+        message = json.loads(good)
+        *above, last = path.split(".")
+        place = message[above[0]] if above else message
+        place[last] = value
+        yield json.dumps(message).encode()
+
+
+def test_what_is_no_message_of_the_node_is_dropped_with_a_line_and_the_worker_goes_on(site: RunningWorker) -> None:
+    site.broker.segment(["a job that the ledger does not know"])  # a list that nobody takes from here
+    (good,) = site.queue.lrange(list_of(SEGMENT_QUEUE, Priority.ROUTINE), 0, -1)
+    wrong = list(wrong_messages(good))
+    pool = site.pool
+    site.queue.lpush(list_of(DELIVER_QUEUE, Priority.ROUTINE), *wrong)
+    wait_until(lambda: site.waiting == 0)
+    wait_until(lambda: site.says("queue_message_dropped", times=len(wrong)))
+    site.broker.deliver([("another", "pacs")])
+    wait_until(lambda: site.waiting == 0)
+    assert site.worker.poll() is None
+    assert site.pool == pool
+    assert not site.says("Traceback")
+
+
+def test_nobody_controls_a_worker_through_the_queue(site: RunningWorker) -> None:
+    """Celery's remote control stops workers and tells what they do, for whoever reaches the queue."""
+    app = celery_app(site.settings)
+    assert app.control.inspect(timeout=1.0).ping() is None
+    app.control.broadcast("shutdown")
+    assert not [key for key in site.queue.keys("*") if b"pidbox" in key and b"reply" not in key]
+    site.broker.deliver([("a job that the ledger does not know", "pacs")])
+    wait_until(lambda: site.waiting == 0)
+    time.sleep(0.5)
+    assert site.worker.poll() is None
+    app.close()
 
 
 @pytest.mark.parametrize("site", ["celery_worker.STOP_SECONDS = 1.0"], indirect=True)

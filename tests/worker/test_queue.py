@@ -18,8 +18,9 @@ from worker.errors import BrokerError
 from worker.job_spec import Priority
 from worker.ledger import Ledger
 from worker.maintenance.retries import backoff
-from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, SEGMENT_TASK, Broker, celery_app, lists_of
+from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app, lists_of
 from worker.queue.embedded_server import LONGEST_SOCKET_PATH, queue_answers, revive_queue, running_queue, socket_path
+from worker.queue.messages import SEGMENT_TASK
 from worker.result import Result
 from worker.settings import Settings
 
@@ -171,6 +172,34 @@ def test_a_long_path_of_the_home_is_no_hindrance(tmp_path):
         assert (settings.home / "queue").is_dir()
 
 
+@pytest.mark.parametrize("taken_by", ["a folder that others may write to", "a link", "another user"])
+def test_a_socket_folder_that_somebody_else_took_first_is_refused(tmp_path, monkeypatch, taken_by):
+    """Everybody can tell its path beforehand, and would be sent the node's jobs."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = Settings(home=tmp_path / ("long" * 30) / "home")
+    folder = socket_path(settings.home).parent
+    assert folder.parent == tmp_path
+    if taken_by == "a link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.mkdir(mode=0o700)
+        folder.chmod(0o777 if "others" in taken_by else 0o700)
+    if taken_by == "another user":
+        monkeypatch.setattr("os.geteuid", lambda: 4711)
+    for use in (lambda: celery_app(settings), lambda: queue_answers(settings), lambda: revive_queue(settings)):
+        with pytest.raises(BrokerError, match=f"^{folder} for the queue's socket is not this user's alone; remove it"):
+            use()
+    monkeypatch.undo()
+
+
+def test_a_socket_folder_in_the_temporary_folder_is_this_users_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = Settings(home=tmp_path / ("long" * 30) / "home")
+    with running_queue(settings):
+        assert socket_path(settings.home).parent.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "home").write_text("a file, not a folder")
     with (
@@ -186,6 +215,20 @@ def test_a_redis_that_does_not_answer_is_one_sentence_without_the_password(free_
         pass
     url = f"redis://me:**@127.0.0.1:{free_port}/0"
     assert str(raised.value) == f"no queue answers at {url}; start Redis or check VOXTELL_REDIS_URL"
+
+
+# -- what others put on it
+
+
+def test_what_is_no_message_of_the_node_is_overlooked_when_the_queue_is_filled(broker, settings):
+    broker.segment(["a"])
+    with client(settings) as connection:
+        name = lists_of(SEGMENT_QUEUE)[1]
+        (good,) = connection.lrange(name, 0, -1)
+        connection.rpush(name, b"{", b"\xff\xfe", b"[" * 100_000, b"{}", b"[1]", b"null", good[:-30])
+    broker.top_up(["a", "b"], [])
+    with client(settings) as connection:
+        assert connection.llen(name) == 9
 
 
 # -- what is put on it

@@ -70,7 +70,7 @@ def ship_protocols(folder: Path) -> None:
     folder.mkdir(parents=True)
     with as_file(files("worker.protocols") / "shipped") as shipped:
         for path in protocol_files(shipped):
-            shutil.copy(path, folder / path.name)
+            shutil.copyfile(path, folder / path.name)
 
 
 class ProtocolFolder:

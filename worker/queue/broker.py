@@ -12,11 +12,8 @@ Each queue is one Redis list per priority, and a worker takes from the first lis
 most urgent, as in `worker.job_spec.Priority`). So an urgent job is next, however many routine ones wait.
 """
 
-import base64
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -25,20 +22,16 @@ from redis.exceptions import RedisError
 from worker.errors import BrokerError
 from worker.job_spec import Priority
 from worker.queue.embedded_server import ANSWER_SECONDS, embedded_url
+from worker.queue.messages import COMMIT_TASK, DELIVER_TASK, SEGMENT_TASK, Message, read
 from worker.settings import Settings
 
 SEGMENT_QUEUE, DELIVER_QUEUE = "segment", "deliver"
-SEGMENT_TASK, DELIVER_TASK = "worker.segmentation.run", "worker.delivery.run"
-COMMIT_TASK = "worker.delivery.ask"
 
 TIME_LIMIT_GRACE_SECONDS = 30  # between asking a task to end and killing its process
 VISIBILITY_FACTOR = 2  # Redis delivers an unacknowledged message again after this many hard time limits
 PRIORITY_SEPARATOR = "\x06\x16"  # kombu's default: list `segment` for priority 0, `segment<separator>1` for 1
 RECONNECT_SECONDS = 2  # how long an enqueue waits for a queue that is down; the ledger remembers anyway
 PAGE = 1000  # messages read at one time, about a kilobyte each
-
-Message = tuple[str, ...]
-"""A task's name and its arguments."""
 
 
 def celery_app(settings: Settings, *, takes: bool = False) -> Celery:
@@ -62,6 +55,7 @@ def celery_app(settings: Settings, *, takes: bool = False) -> Celery:
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
+        worker_enable_remote_control=False,  # or whoever reaches the queue may stop workers and read what they do
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,  # where a queue refuses a command, a worker would end, or hang while it ends
         broker_transport_options={
@@ -151,7 +145,7 @@ class Broker:
             with self._app.connection_for_write() as connection:
                 client = connection.default_channel.client
                 while page := client.lrange(name, start, start + PAGE - 1):
-                    found.update(map(_read, page))
+                    found.update(message for raw in page if (message := read(raw)) is not None)
                     start += PAGE
         except (OperationalError, RedisError, OSError) as error:
             raise self._down(error) from None
@@ -184,10 +178,3 @@ def _first_for_each(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str
     for job_id, destination in pairs:
         first.setdefault(destination, (job_id, destination))
     return first.values()
-
-
-def _read(raw: bytes) -> Message:
-    """Reads a message as Celery writes it: its protocol 2 in kombu's envelope."""
-    message: dict[str, Any] = json.loads(raw)
-    args, _, _ = json.loads(base64.b64decode(message["body"]))
-    return (message["headers"]["task"], *args)

@@ -22,6 +22,9 @@ from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 from celery.utils.nodenames import nodename
 from celery.worker.consumer import Consumer
+from kombu import Connection
+
+from worker.queue.checked_transport import CheckedTransport
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 STOP_SECONDS = 20.0  # how long a process may take to end when it is told to
@@ -54,10 +57,16 @@ def work(app: Celery, role: str, queue: str, *, processes: int, log_level: str) 
 
 
 class PatientConsumer(Consumer):  # type: ignore[misc]
-    """A consumer that waits before it asks a queue again that has refused a command.
+    """Asks a queue again that refused a command (its disk is full, it became a replica) as one that is not there.
 
-    A queue refuses when its disk is full or it has become a replica; it is then treated as one that is not there.
+    It takes the node's own messages only: others are dropped with a line of the log.
     """
+
+    def connection_for_read(self, heartbeat: int | None = None) -> Connection:
+        """Connect by the transport that checks messages."""
+        connection = self.app.connection_for_read(heartbeat=heartbeat)
+        connection.transport_cls = CheckedTransport
+        return self.ensure_connected(connection)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Does what Celery does, then waits: Celery's own consumer would ask again at once, without end."""

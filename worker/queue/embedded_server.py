@@ -6,6 +6,8 @@ With VOXTELL_REDIS_URL the queue is somebody else's, and nothing is started or s
 """
 
 import hashlib
+import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +28,8 @@ log = get_logger(__name__)
 
 LONGEST_SOCKET_PATH = 100  # bytes; sockaddr_un has room for 108 on Linux, 104 on macOS
 
+_ADVICE = "remove it, or set a shorter VOXTELL_HOME or another TMPDIR"
+
 ANSWER_SECONDS = 5.0  # a queue that takes a command and gives no answer for so long hangs
 
 AT_ONCE = Retry(NoBackoff(), 0)
@@ -33,7 +37,10 @@ AT_ONCE = Retry(NoBackoff(), 0)
 
 
 def socket_path(home: Path) -> Path:
-    """Returns the socket of a home's embedded server: in HOME, or in the temporary folder if that path is too long."""
+    """Where the embedded server of this home listens: in HOME, or in the temporary folder if that path is too long.
+
+    Everybody can tell the path in the temporary folder beforehand: only what `own_folder` has looked at may be used.
+    """
     path = home.resolve() / "queue" / "valkey.sock"
     if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
         return path
@@ -41,9 +48,40 @@ def socket_path(home: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"voxtell-{digest}" / "valkey.sock"
 
 
+def safe_socket_path(home: Path) -> Path:
+    """The socket's path, when nobody else can have put the socket there.
+
+    Raises:
+        BrokerError: it lies in a folder of the temporary folder that another user owns or may write to.
+    """
+    path = socket_path(home)
+    if path.parent != home.resolve() / "queue":
+        own_folder(path.parent)
+    return path
+
+
+def own_folder(folder: Path) -> None:
+    """Makes a folder for this user only, or makes sure that it is one.
+
+    Raises:
+        BrokerError: it is another user's, open to others, or no folder.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise BrokerError(f"{folder} for the queue's socket cannot be made ({error.strerror}); {_ADVICE}") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise BrokerError(f"{folder} for the queue's socket is not this user's alone; {_ADVICE}")
+
+
 def embedded_url(home: Path) -> str:
-    """Returns the Celery URL of the embedded server."""
-    return f"redis+socket://{socket_path(home)}"
+    """The Celery URL of the embedded server.
+
+    Raises:
+        BrokerError: its socket would lie in a folder that is not this user's alone.
+    """
+    return f"redis+socket://{safe_socket_path(home)}"
 
 
 @contextmanager
@@ -109,19 +147,20 @@ def revive_queue(settings: Settings) -> bool:
     """
     if settings.redis_url or queue_answers(settings):
         return False
-    _start(settings.home, socket_path(settings.home))
+    _start(settings.home, safe_socket_path(settings.home))
     return True
 
 
 def queue_answers(settings: Settings) -> bool:
-    """Whether the queue of these settings answers, within 5 s.
+    """Whether the queue of these settings is there, also one at a URL that reads its file or whose disk is full.
 
-    A queue that is still loading its file or whose disk is full counts as there: it refuses work for now.
+    Raises:
+        BrokerError: the embedded queue's socket would lie in a folder that is not this user's alone.
     """
     if settings.redis_url:
         client = redis.Redis.from_url(settings.redis_url, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
     else:
-        path = str(socket_path(settings.home))
+        path = str(safe_socket_path(settings.home))
         client = redis.Redis(unix_socket_path=path, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
     with client:
         try:

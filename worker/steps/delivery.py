@@ -33,7 +33,8 @@ from worker.maintenance.leases import kept
 from worker.maintenance.locks import destination_lock
 from worker.maintenance.retries import backoff
 from worker.maintenance.storage_commitment import Commitments
-from worker.queue.broker import COMMIT_TASK, DELIVER_TASK, Broker, celery_app
+from worker.queue.broker import Broker, celery_app
+from worker.queue.messages import COMMIT_TASK, DELIVER_TASK
 from worker.results.for_destination import objects_of
 from worker.settings import Settings, load
 

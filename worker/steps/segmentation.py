@@ -34,7 +34,8 @@ from worker.ledger import Job, Ledger
 from worker.logs import get_logger
 from worker.maintenance.leases import kept
 from worker.maintenance.retries import backoff
-from worker.queue.broker import SEGMENT_TASK, TIME_LIMIT_GRACE_SECONDS, Broker, celery_app
+from worker.queue.broker import TIME_LIMIT_GRACE_SECONDS, Broker, celery_app
+from worker.queue.messages import SEGMENT_TASK
 from worker.results.forms import label_map_wanted
 from worker.results.write import objects_named, write_outputs
 from worker.settings import Settings, load
