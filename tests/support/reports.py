@@ -56,3 +56,22 @@ class Sender:
 
     def close(self) -> None:
         self._socket.close()
+
+
+LUNG, KIDNEY = "Nodule in the right upper lobe.", "Mass in the left kidney."
+
+
+def head(control_id: str = "1", patient: str = "P1", charset: str = "") -> str:
+    """The header and the patient of a message."""
+    return f"MSH|^~\\&|RIS|HOSP|NODE|AI|20260101||ORU^R01|{control_id}|P|2.5||||||{charset}\rPID|1||{patient}^^^HOSP\r"
+
+
+def order(accession: str, *observations: str, status: str = "F", study: str = "") -> str:
+    """An order of a message with its observations."""
+    lines = [f"OBR|1|{accession}|{accession}|CT^CT||||||||||||||{accession}|||||||{status}", *observations]
+    return "".join(f"{line}\r" for line in [*lines, *([f"ZDS|{study}^RIS"] if study else [])])
+
+
+def text(words: str, status: str = "F", kind: str = "TX") -> str:
+    """An observation."""
+    return f"OBX|1|{kind}|F^FINDINGS||{words}||||||{status}"

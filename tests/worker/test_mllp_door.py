@@ -2,6 +2,8 @@
 
 import contextlib
 import socket
+import ssl
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,14 +14,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from dicom_node.scp.access import Access
-from tests.dicom_node.conftest import wait_until
-from tests.dicom_node.test_tls import Authority
-from tests.worker.report_language.test_hl7_message import KIDNEY, LUNG, head, order, text
+from tests.support.certificates import Authority
+from tests.support.reports import KIDNEY, LUNG, head, order, text
+from tests.support.waiting import wait_until
 from worker.ledger import Ledger
 from worker.report_language.formats.report_file import MAX_BYTES
 from worker.reports.inbox import ReportInbox
 from worker.servers.mllp import ReportReceiver
 from worker.servers.mllp_frames import FrameLimits
+
+pytestmark = pytest.mark.peers
 
 PLAIN = head("C1") + order("A1", text(LUNG))
 ATTACHED = "OBX|2|ED|PDF^PDF||^application^pdf^Base64^{}||||||F"
@@ -216,8 +220,6 @@ def test_one_address_leaves_room_for_the_others(lines: contextlib.ExitStack) -> 
 
 
 def test_a_connection_whose_message_is_being_kept_is_never_the_one_that_goes(lines: contextlib.ExitStack) -> None:
-    import threading
-
     release = threading.Event()
     with ReportReceiver(lambda _: release.wait(20), port=0, connections=2, per_address=2) as receiver:
         first = connect(receiver, lines)
@@ -253,8 +255,6 @@ def test_a_message_that_trickles_gains_no_time(lines: contextlib.ExitStack) -> N
 
 
 def test_a_handshake_that_does_not_come_shuts_out_nobody(lines: contextlib.ExitStack, tmp_path: Path) -> None:
-    import ssl
-
     authority = Authority(tmp_path, "authority")
     certificate, key = authority.issue("node")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

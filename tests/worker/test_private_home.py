@@ -28,6 +28,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.processes
 def test_what_is_written_is_for_this_user_only(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with capture_logs() as told:
@@ -93,6 +94,7 @@ roles.listen(load())
 """
 
 
+@pytest.mark.processes
 def test_a_listener_leaves_nothing_that_others_can_read(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o755)

@@ -193,6 +193,7 @@ def test_a_socket_folder_that_somebody_else_took_first_is_refused(tmp_path, monk
     monkeypatch.undo()
 
 
+@pytest.mark.peers
 def test_a_socket_folder_in_the_temporary_folder_is_this_users_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     settings = Settings(home=tmp_path / ("long" * 30) / "home")
@@ -220,6 +221,7 @@ def test_a_redis_that_does_not_answer_is_one_sentence_without_the_password(free_
 # -- what others put on it
 
 
+@pytest.mark.peers
 def test_what_is_no_message_of_the_node_is_overlooked_when_the_queue_is_filled(broker, settings):
     broker.segment(["a"])
     with client(settings) as connection:

@@ -13,8 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.peers import LOOPBACK, free_port, running
-from tests.worker.report_language.test_links import ORU
+from tests.support.peers import running
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.reports import ORU
+
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 LISTEN = """

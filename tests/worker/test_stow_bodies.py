@@ -3,15 +3,25 @@
 import gzip
 import json
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from tests.dicom_node.conftest import small_instance
+from dicom_node.scp.sessions import Sessions
+from dicom_node.store import Store
+from tests.support.instances import small_instance
 from tests.support.web import part10
-from tests.worker.test_stow_server import TOKEN, web  # noqa: F401 (a fixture)
+from worker.servers.http import serving
+from worker.servers.http_guard import HttpLimits
+from worker.servers.stow import stow_routes
+from worker.settings import Settings
 
+pytestmark = pytest.mark.peers
+
+TOKEN = "secret"
 RELATED = 'multipart/related; type="application/dicom"; boundary="edge"'
 
 
@@ -103,6 +113,16 @@ CASES = {
 }
 
 
+@contextmanager
+def serving_studies(home: Path) -> Iterator[tuple[int, Store]]:
+    """STOW-RS on a free port, and the store behind it."""
+    store = Store(home)
+    sessions = Sessions(store, on_arrival=lambda _: None, on_end=None, shared=False)
+    routes = {"stow": stow_routes(store, sessions, ae_title="VOXTELL", required_bytes=0)}
+    with serving(routes, Settings(home=home), port=0, token=TOKEN, limits=HttpLimits()) as port:
+        yield port, store
+
+
 def post(port: int, case: Case) -> tuple[int, dict]:
     head = (
         f"POST {case.path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: {case.kind}\r\n"
@@ -127,11 +147,11 @@ def post(port: int, case: Case) -> tuple[int, dict]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_body_is_stored_or_refused_with_a_sentence(web, name: str) -> None:  # noqa: F811
+def test_every_body_is_stored_or_refused_with_a_sentence(tmp_path: Path, name: str) -> None:
     case = CASES[name]
-    with web() as here:
-        status, answer = post(here.port, case)
-        stored = len(list(here.store.walk()))
+    with serving_studies(tmp_path) as (port, store):
+        status, answer = post(port, case)
+        stored = len(list(store.walk()))
     assert status == case.status, answer
     if case.counts is None:
         assert stored == 0

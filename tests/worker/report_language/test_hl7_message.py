@@ -6,25 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.reports import KIDNEY, LUNG, head, order, text
 from worker.report_language import NotAReportError, ReportError, prompts_from_text
 from worker.report_language.formats.hl7_message import MOST_SEGMENTS, Delimiters
 from worker.report_language.formats.read import report_links, report_text, single_reports
 
-LUNG, KIDNEY = "Nodule in the right upper lobe.", "Mass in the left kidney."
 LUNG_PROMPT, KIDNEY_PROMPT = "nodule in the right upper lobe", "mass in the left kidney"
-
-
-def head(control_id: str = "1", patient: str = "P1", charset: str = "") -> str:
-    return f"MSH|^~\\&|RIS|HOSP|NODE|AI|20260101||ORU^R01|{control_id}|P|2.5||||||{charset}\rPID|1||{patient}^^^HOSP\r"
-
-
-def order(accession: str, *observations: str, status: str = "F", study: str = "") -> str:
-    lines = [f"OBR|1|{accession}|{accession}|CT^CT||||||||||||||{accession}|||||||{status}", *observations]
-    return "".join(f"{line}\r" for line in [*lines, *([f"ZDS|{study}^RIS"] if study else [])])
-
-
-def text(words: str, status: str = "F", kind: str = "TX") -> str:
-    return f"OBX|1|{kind}|F^FINDINGS||{words}||||||{status}"
 
 
 def read(message: str | bytes) -> dict[str, list[str]]:
