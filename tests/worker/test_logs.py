@@ -12,8 +12,6 @@ import pytest
 from worker import repeated_lines
 from worker.repeated_lines import RepeatsHandler
 
-import pytest
-
 pytestmark = pytest.mark.processes
 
 CONFIGURED = 'logs.configure(Settings(log_format="json"), "test")'
