@@ -1,14 +1,20 @@
 """Plausibility: what is not as the protocol expects is said in a sentence with the figure; nothing else is."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from dicom_node.masks.packed import Masks
 from dicom_node.objects.common import looked_for
+from dicom_node.series import read_series
+from dicom_node.volume import to_network
 from tests.support.images import affine_of, rotation
+from voxtell.nifti import read_image
 from worker.job_spec import Plausible, Prompt
-from worker.results.plausibility import grid_reviews, reviews
+from worker.results.plausibility import grid_reviews, reviews, shows_trunk_alone, tissue_reviews
 from worker.results.structures import structures_of
 
 SHAPE = (6, 20, 30)
@@ -87,3 +93,71 @@ def test_a_grid_that_the_network_does_not_know_is_said(
 ) -> None:
     found = [one.sentence for one in grid_reviews(affine_of(rotation(*turn) @ SAR, spacing, 0), spacing, coarsest)]
     assert (len(found), all(words in one for one in found)) == (1, True) if words else found == []
+
+
+def test_a_wrong_volume_at_an_end_of_the_scan_may_be_cut() -> None:
+    masks = np.zeros((1, *SHAPE), dtype=bool)
+    masks[0, 3:, 5:15, 5:15] = True
+    packed = Masks.of(masks)
+    prompts = [Prompt(text="liver", expect=Plausible(volume_ml=(2.0, 3.0)))]
+    (reason,) = reviews(structures_of(packed, prompts, (), AFFINE), packed)
+    assert reason.sentence == (
+        "liver holds 0.9 ml, expected are 2 to 3 ml; it touches the last slice and may go on beyond."
+    )
+
+
+def in_tissue(text: str, hounsfield: float, *, trunk_alone: bool = False) -> list[str]:
+    """What is said of a structure that lies in these values."""
+    masks = np.zeros((1, *SHAPE), dtype=bool)
+    masks[0, 1:5, 5:15, 5:15] = True
+    packed = Masks.of(masks)
+    structures = structures_of(packed, [Prompt(text=text)], (), AFFINE)
+    values = np.full(SHAPE, hounsfield, np.float32)
+    return [reason.sentence for reason in tissue_reviews(structures, packed, values, trunk_alone=trunk_alone)]
+
+
+@pytest.mark.parametrize(
+    ("text", "hounsfield", "said_of_it"),
+    [
+        (
+            "brainstem",
+            -990,
+            "brainstem lies in the air: half of its voxels are below -990 HU, so it is something else.",
+        ),
+        ("brainstem", 30, ""),
+        ("left lung", -850, ""),
+        ("nodule in the left lower lobe", -700, ""),
+        ("liver", -850, "liver lies in the air"),
+        ("liver", -100, ""),
+    ],
+)
+def test_what_lies_in_the_air_is_said_unless_it_holds_air(text: str, hounsfield: float, said_of_it: str) -> None:
+    found = in_tissue(text, hounsfield)
+    assert [sentence.startswith(said_of_it) for sentence in found] == ([True] if said_of_it else [])
+
+
+@pytest.mark.parametrize("text", ["larynx", "left parotid", "brainstem", "mandible", "optic chiasm"])
+def test_what_lies_in_the_head_is_said_in_a_trunk(text: str) -> None:
+    assert in_tissue(text, 30) == []
+    (sentence,) = in_tissue(text, 30, trunk_alone=True)
+    assert sentence.startswith(f"{text} lies in the head or neck, and the image shows neither")
+
+
+@pytest.mark.parametrize("text", ["liver", "spinal cord", "esophagus", "thing without a name"])
+def test_what_a_trunk_may_hold_is_not(text: str) -> None:
+    assert in_tissue(text, 30, trunk_alone=True) == []
+
+
+@pytest.mark.parametrize("name", ["train_pt_100_ct.nii.gz", "train_pt_154_ct.nii.gz", "validation_pt_203_ct.nii.gz"])
+def test_a_real_head_and_neck_is_no_trunk(name: str, shared_data: Callable[..., Path]) -> None:
+    image = read_image(shared_data("openkbp", name))
+    assert not shows_trunk_alone(image.array, image.spacing)
+
+
+def test_real_abdomens_are(ct_paths: list[Path], j2k_paths: list[Path], shared_data: Callable[..., Path]) -> None:
+    for paths in (ct_paths, j2k_paths):
+        network = to_network(read_series(paths))
+        assert shows_trunk_alone(network.array, network.spacing)
+    image = read_image(shared_data("ct_totalseg_nifti", "ct_small.nii.gz"))
+    assert shows_trunk_alone(image.array, image.spacing)
+    assert not shows_trunk_alone(np.full((4, 8, 8), -1000, np.float32), (3, 3, 3)), "air is no body"

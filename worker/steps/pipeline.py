@@ -21,8 +21,8 @@ from dicom_node.volume import from_network, to_network
 from voxtell.engine import Engine
 from voxtell.errors import ImageWarning
 from worker.job_spec import Derived, Prompt
-from worker.results.plausibility import grid_reviews, reviews
-from worker.results.structures import finished, structures_of
+from worker.results.plausibility import grid_reviews, reviews, shows_trunk_alone, tissue_reviews
+from worker.results.structures import Structure, finished, structures_of
 from worker.results.write import Segmented
 
 
@@ -80,10 +80,20 @@ def segment(
     clock.lap("finish")
     of_image = (*map(Review, doubts), *grid_reviews(network.affine, network.spacing, engine.info.spacing_max))
     review = (*of_image, *reviews(structures, masks))
+    if series.modality == "CT" and not doubts:
+        review += _of_tissue(series, network, structures, masks)
     info = engine.made_by([prompt.text for prompt in prompts])
     if straighten and series.tilt_degrees:  # another grid, other masks: other UIDs
         info = replace(info, used=(*info.used, "straightened"))
     return Segmented(series, structures, masks, info, clock.seconds, review)
+
+
+def _of_tissue(
+    series: ImageSeries, network: highdicom.Volume, structures: Sequence[Structure], masks: Masks
+) -> tuple[Review, ...]:
+    """What the Hounsfield units of a CT say against its masks (slices, rows, columns)."""
+    trunk_alone = shows_trunk_alone(network.array, network.spacing)
+    return tuple(tissue_reviews(structures, masks, series.volume.array, trunk_alone=trunk_alone))
 
 
 def _back(prompt: Prompt, seen: Mask, network: highdicom.Volume, series: ImageSeries) -> PackedMask:
