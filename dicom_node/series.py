@@ -33,8 +33,8 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import SeriesError
-from dicom_node.images.frames import File, Frame, frames_of, read_files, text_of
-from dicom_node.images.grid import Grid, arrange, require_one_rescale, require_uniform
+from dicom_node.images.frames import File, Frame, NoPositionError, frames_of, read_files, text_of
+from dicom_node.images.grid import Grid, arrange, require_one_rescale, require_places, require_uniform
 from dicom_node.images.pixels import decode
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, unreadable
 from dicom_node.images.volumes_of_series import separate, stacks, without_doubles
@@ -53,6 +53,8 @@ _IMAGES: Final = frozenset(
         LegacyConvertedEnhancedPETImageStorage,
     }
 )
+
+_MOSAICS: Final = frozenset(("MOSAIC", "VFRAME"))  # of Image Type: many slices side by side in one image
 
 # Orientations rounded to three decimals turn a normal by up to this; a real gantry tilt is larger.
 ROUNDING_DEGREES: Final = 0.1
@@ -190,6 +192,7 @@ def outlines(files: Sequence[File]) -> list[Outline]:
     found: list[tuple[str, list[Frame]]] = []
     for name, stack in stacks(frames):
         require_uniform(stack)
+        require_places(stack)
         found += separate(without_doubles(stack, notes), name)
     return [Outline(name, tuple(part), tuple(notes)) for name, part in found]
 
@@ -234,6 +237,7 @@ def _images(files: Sequence[File]) -> tuple[list[Frame], list[str]]:
     frames: list[Frame] = []
     notes: list[str] = []
     uids: set[str] = set()
+    nowhere: list[NoPositionError] = []
     for file in files:
         try:
             if reason := _no_slice(file):
@@ -244,9 +248,14 @@ def _images(files: Sequence[File]) -> tuple[list[Frame], list[str]]:
             uids.add(str(file.header.get("SeriesInstanceUID", "")))
             with disable_value_validation():  # a Decimal String of 17 characters is still a number
                 frames += frames_of(file)
+        except NoPositionError as error:
+            nowhere.append(error)
+            notes.append(f"{error}, and is left out")
         except PYDICOM_ERRORS as error:
             damaged = SeriesError(f"the header of {file.path.name} cannot be read: {error}")
             raise unreadable(file.path, error) or damaged from error
+    if len(nowhere) > len(frames):  # slices whose place was lost, and no picture beside them
+        raise nowhere[0]
     if not frames:
         raise SeriesError(f"no file of the series is a slice of a volume: {''.join(_few(notes))}")
     if len(uids) > 1:
@@ -267,8 +276,11 @@ def _no_slice(file: File) -> str:
     colours = text_of(header.get("PhotometricInterpretation"))
     if (header.get("SamplesPerPixel") or 1) != 1 or colours == "PALETTE COLOR":
         return f"a colour image ({colours})"
-    if "LOCALIZER" in text_of(header.get("ImageType")).upper().split("\\"):
+    kinds = text_of(header.get("ImageType")).upper().split("\\")
+    if "LOCALIZER" in kinds:
         return "a localizer"
-    if "ModalityLUTSequence" in header:
+    if mosaic := " ".join(_MOSAICS.intersection(kinds)):
+        return f"a Siemens mosaic ({mosaic}): its slices are tiles of one image; export single or enhanced images"
+    if header.get("ModalityLUTSequence"):
         return "an image whose values need a Modality LUT"
     return ""

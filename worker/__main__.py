@@ -9,6 +9,7 @@ load what only segmentation needs.
 """
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -118,6 +119,7 @@ def _options(
 def main() -> None:
     """Runs the command line and exits with its code; turns every error into one sentence on standard error."""
     debug = "--debug" in sys.argv
+    warnings.filterwarnings("ignore", module=r"pydicom\.")  # as in the processes: it may quote a patient's name
     try:
         code = app(standalone_mode=False)
     except typer.Exit as end:

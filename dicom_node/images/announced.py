@@ -15,7 +15,8 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import RLELossless
 
 from dicom_node.errors import SeriesError
-from dicom_node.images.frames import File, file_meta
+from dicom_node.images.frames import File
+from dicom_node.images.headers import file_meta
 from dicom_node.images.inflate import HEADER_BYTES, inflate_all
 from dicom_node.images.structure import BoundedReader, LimitError
 

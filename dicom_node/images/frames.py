@@ -5,37 +5,25 @@ described in its functional groups, per frame or shared by all (PS3.3 C.7.6.16).
 patient frame LPS: x grows to the left, y to posterior, z to the head (PS3.3 C.7.6.2.1.1).
 """
 
-import io
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
-from pydicom.dataelem import RawDataElement
-from pydicom.dataset import FileMetaDataset
+from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_dataset, read_preamble
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
-from dicom_node.images.inflate import HEADER_BYTES, inflate
+from dicom_node.images.headers import read_to_pixels
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, unreadable
-from dicom_node.images.structure import PIXELS_FROM, BoundedReader, LimitError, require_bytes
-from dicom_node.images.structure import check as check_structure
+from dicom_node.images.structure import BoundedReader, LimitError
 
 THREADS: Final = min(8, os.cpu_count() or 1)
-# Longer values stay in the file until somebody asks for them: they are mostly private blocks of vendors.
-DEFERRED_BYTES: Final = 16 * 1024
-
-_PIXEL_TAGS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float and plain Pixel Data (PS3.3 C.7.6.24)
-
 # Orientations whose two directions are perpendicular to this (six decimals) are taken as they are.
 ROUNDED_COSINE: Final = 2e-6
 
@@ -77,6 +65,10 @@ _FACTS: Final = (
 _TRANSFORMATION: Final = "PixelValueTransformationSequence"
 _RESCALE: Final = ("RescaleSlope", "RescaleIntercept")
 FACT_NAMES: Final = tuple(dict.fromkeys(name for name, *_ in _FACTS))
+
+
+class NoPositionError(SeriesError):
+    """The object says nowhere where it lies in the patient: it is no slice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +149,7 @@ def read_file(path: Path) -> File:
     """
     try:
         with BoundedReader(path) as stream:
-            header, pixels_at = _header(stream)
+            header, pixels_at = read_to_pixels(stream)
         for keyword in ("SOPClassUID", "SOPInstanceUID"):  # an anonymiser may have emptied the header alone
             if not header.get(keyword) and (named := header.file_meta.get(f"MediaStorage{keyword}")):
                 setattr(header, keyword, named)
@@ -169,54 +161,6 @@ def read_file(path: Path) -> File:
     except PYDICOM_ERRORS as error:
         damaged = SeriesError(f"{path.name} is not a readable DICOM file ({error}); send it again")
         raise unreadable(path, error) or damaged from error
-
-
-def _header(stream: BoundedReader) -> tuple[Dataset, int]:
-    """Returns the data set in front of the pixels, with file meta information, and the byte where the pixels begin."""
-    meta = file_meta(stream)
-    syntax = meta.get("TransferSyntaxUID")
-    if syntax == DeflatedExplicitVRLittleEndian:
-        return _deflated_header(stream, meta)
-    check_structure(stream, stream.size, syntax, kept_below=DEFERRED_BYTES)
-    stream.seek(0)
-    header = dcmread(stream, stop_before_pixels=True, defer_size=DEFERRED_BYTES)
-    pixels_at = stream.tell()
-    for tag in header.keys():  # noqa: SIM118 (to go through a data set converts its values)
-        element: Any = header.get_item(tag, keep_deferred=True)
-        if isinstance(element, RawDataElement) and element.value is None and tag < PIXELS_FROM:
-            require_bytes(element.length, stream.size - element.value_tell)
-    return header, pixels_at
-
-
-def _deflated_header(stream: BinaryIO, meta: FileMetaDataset) -> tuple[Dataset, int]:
-    """Returns the same for a deflated file, without deferred values: offsets in inflated bytes are not in the file."""
-    content, complete = inflate(stream, HEADER_BYTES)
-    inflated = io.BytesIO(content)
-    beyond = LimitError(f"inflated it has more than {HEADER_BYTES} bytes before its pixels")
-    try:
-        check_structure(inflated, len(content), ExplicitVRLittleEndian, kept_below=2**32)
-    except LimitError as error:
-        raise error if complete else beyond from error
-    header = read_dataset(inflated, False, True, stop_when=_is_pixels)
-    if not complete and inflated.tell() >= len(content):
-        raise beyond
-    header.file_meta = meta
-    return header, 0
-
-
-def _is_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    """Returns whether an element is pixel data, at which reading stops."""
-    return int(tag) in _PIXEL_TAGS
-
-
-def file_meta(stream: BinaryIO) -> FileMetaDataset:
-    """Reads the file meta information (PS3.10 7.1) of the file in `stream`, which then stands at the data set.
-
-    Raises:
-        PYDICOM_ERRORS: when it is no DICOM file.
-    """
-    read_preamble(stream, force=False)
-    return FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2))
 
 
 def frames_of(file: File) -> list[Frame]:
@@ -337,6 +281,8 @@ def _value(groups: Sequence[Dataset], sequences: str, keyword: str) -> Any:
 def _numbers(groups: Sequence[Dataset], sequence: str, keyword: str, count: int, name: str) -> NDArray[np.float64]:
     """Returns `count` finite numbers float64 of an attribute, or raises `SeriesError` that calls the frame `name`."""
     value = _value(groups, sequence, keyword)
+    if value is None and keyword.endswith("Patient"):
+        raise NoPositionError(f"{name} has no {keyword}: it is no slice of a volume")
     if not isinstance(value, MultiValue) or len(value) != count:
         raise SeriesError(f"{name} has no {keyword}: it is no slice of a volume")
     try:

@@ -26,6 +26,8 @@ JITTER_PART: Final = 0.05
 JITTER_MM: Final = 0.01
 # A gap of at least this many spacings is a missing slice, not jitter.
 GAP_SPACINGS: Final = 1.5
+# So many parts of different spacing are a plan; more are slices that lie anywhere.
+MOST_STEPS: Final = 4
 # Two frames closer than this lie at the same place.
 SAME_PLACE_MM: Final = 0.01
 
@@ -70,6 +72,21 @@ def require_uniform(frames: Sequence[Frame]) -> None:
             raise SeriesError(f"mixed orientations: {frame} has {ours}, most slices have {theirs}")
     _require_same(frames, "size (rows, columns)", [frame.size for frame in frames])
     _require_one_spacing(frames)
+
+
+def require_places(frames: Sequence[Frame]) -> None:
+    """Checks that slices which say different Slice Locations do not all say one position.
+
+    Raises:
+        SeriesError: when they do: their positions were overwritten.
+    """
+    said = {text_of(frame.header.get("SliceLocation")) for frame in frames if frame.number is None} - {""}
+    if len(said) > 1 and len(levels_of(frames)) == 1:
+        place = ", ".join(f"{value:.2f}" for value in frames[0].position)
+        raise SeriesError(
+            f"all {len(frames)} slices say the same position, ({place}) mm, and {len(said)} different Slice Locations: "
+            "their Image Position (Patient) was overwritten; send the series as the scanner made it"
+        )
 
 
 def _require_one_spacing(frames: Sequence[Frame]) -> None:
@@ -130,6 +147,7 @@ def arrange(frames: Sequence[Frame]) -> Grid:
     ordered = tuple(sorted(frames, key=lambda frame: float(frame.position @ normal)))
     positions = np.array([frame.position for frame in ordered])
     depths = positions @ normal
+    _require_one_step(ordered, depths)
     _require_no_gap(ordered, depths)
 
     count = np.arange(len(ordered))
@@ -157,6 +175,29 @@ def arrange(frames: Sequence[Frame]) -> Grid:
         affine[:3, 0] = step
     tilt = float(np.degrees(np.arctan2(np.linalg.norm(drift), spacing))) if tilted else 0.0
     return Grid(ordered, affine, upright, orientation, tilt, float(off[worst]))
+
+
+def _require_one_step(ordered: Sequence[Frame], depths: NDArray[np.float64]) -> None:
+    """Checks that the spacing does not change from one part of the series to the next, as some scans are planned.
+
+    A part is at least two gaps of one size: a single wide gap is a missing slice.
+
+    Raises:
+        SeriesError: when it does; names both spacings and the slice at which they meet.
+    """
+    runs: list[list[float]] = []
+    for gap in np.diff(depths).tolist():
+        if runs and abs(gap - runs[-1][0]) <= max(JITTER_MM, JITTER_PART * runs[-1][0]):
+            runs[-1].append(gap)
+        else:
+            runs.append([gap])
+    if not 2 <= len(runs) <= MOST_STEPS or any(len(run) < 2 or run[0] < SAME_PLACE_MM for run in runs):
+        return
+    before, after = (float(np.mean(run)) for run in runs[:2])
+    raise SeriesError(
+        f"spacing changes from {before:.3g} to {after:.3g} mm at {ordered[len(runs[0])]}; a volume has one spacing: "
+        "send a reconstruction with one"
+    )
 
 
 def _require_no_gap(ordered: Sequence[Frame], depths: NDArray[np.float64]) -> None:

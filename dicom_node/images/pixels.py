@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -75,6 +75,10 @@ def _source(file: File) -> Path | Dataset:
     """
     _require_low_bits(file)
     require_announced(file)
+    if getattr(file.header, "preamble", b"") is None:  # see dicom_node.images.headerless
+        whole = dcmread(file.path, force=True)
+        whole.file_meta = file.header.file_meta
+        return whole
     deflated = file.header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
     return inflated_image(file) if deflated else file.path
 

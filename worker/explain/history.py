@@ -14,6 +14,7 @@ from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from worker.ledger import Decision, Delivery, Job, JobState, Ledger, Series, SeriesState
 from worker.protocols import Protocol, inactive, unknown_destinations
+from worker.selection.study_volumes import SCATTERED
 from worker.settings import Settings
 
 LONG_SECONDS = 600.0  # a job that no worker claims for this long gets a hint
@@ -104,7 +105,11 @@ def story_of(
                 _arrival(series, mine, settings, now),
             )
         )
-    hints = (*_hints_on_arrival(study_uid, bool(told), ledger, store, settings), *_hints_on_site(protocols, settings))
+    hints = (
+        *_hints_on_arrival(study_uid, bool(told), ledger, store, settings),
+        *_hints_on_series(told),
+        *_hints_on_site(protocols, settings),
+    )
     return StudyStory(study_uid, _summary(study_uid, told), tuple(told), hints)
 
 
@@ -184,6 +189,16 @@ def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Stor
         f"the node listens at {settings.host}, port {settings.port}, as AE title {settings.ae_title}: check what the "
         "sender has; whom the listener refused, and why, stands in its log; voxtell-dicom doctor asks whether it is up"
     )
+
+
+def _hints_on_series(told: Sequence[SeriesStory]) -> Iterator[str]:
+    """What is wrong with the series together: slices that came as a series each."""
+    lone = sum(one.images == 1 for one in told)
+    if lone >= SCATTERED:
+        yield (
+            f"{lone} series have one image each: if these are slices of one, an anonymiser gave every file a Series "
+            "Instance UID of its own; send them with one"
+        )
 
 
 def _hints_on_site(protocols: Sequence[Protocol], settings: Settings) -> Iterator[str]:

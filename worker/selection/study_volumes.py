@@ -25,6 +25,10 @@ from worker.protocols.attributes import DAMAGE
 
 log = get_logger(__name__)
 
+SCATTERED = 3
+"""From so many series of one file on that agree in `_ONE_SERIES` they are the slices of one."""
+_ONE_SERIES = ("StudyInstanceUID", "SeriesNumber", "FrameOfReferenceUID", "SOPClassUID")
+
 
 class FolderError(WorkerError):
     """The folder holds no DICOM series."""
@@ -178,12 +182,36 @@ def series_in(folder: Path) -> list[FolderSeries]:
 
 
 def studies_in(folder: Path) -> list[list[StudyVolume]]:
-    """Returns the volumes of each study below a folder; see `series_in` and `volumes_of`."""
+    """Returns the volumes of each study below a folder; see `series_in` and `volumes_of`.
+
+    Slices that an anonymiser gave a series each are one entry with a `problem`.
+    """
     studies: dict[str, list[StudyVolume]] = defaultdict(list)
-    for series in series_in(folder):
-        for volume in volumes_of(series.files):
+    for files in _gathered(series_in(folder)):
+        apart = len({str(file.header.SeriesInstanceUID) for file in files})
+        problem = (
+            f"each of the {apart} files has a Series Instance UID of its own, as some anonymisers write: give them one"
+        )
+        found = volumes_of(files) if apart == 1 else [_volume(Outline("", ()), files, FROM_A_FOLDER, problem)]
+        for volume in found:
             studies[volume.study_uid].append(volume)
     return list(studies.values())
+
+
+def _gathered(found: Sequence[FolderSeries]) -> Iterator[tuple[File, ...]]:
+    """Yields the files of each series; those of one file that agree in `_ONE_SERIES` come together."""
+    apart: dict[tuple[str, ...], list[File]] = defaultdict(list)
+    for series in found:
+        said = tuple(_said(series.files[0].header, keyword) for keyword in _ONE_SERIES)
+        if len(series.files) == 1 and all(said):
+            apart[said].append(series.files[0])
+        else:
+            yield series.files
+    for files in apart.values():
+        if len(files) >= SCATTERED:
+            yield tuple(files)
+        else:
+            yield from ((file,) for file in files)
 
 
 def candidates_in(folder: Path) -> Iterator[Candidate]:
