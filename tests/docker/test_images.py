@@ -130,9 +130,18 @@ def test_the_compose_file_has_one_container_per_role():
 def test_the_queue_writes_nothing_and_is_not_published():
     """The ledger fills it again; one that wrote to a disk would refuse all work when that is full."""
     redis = compose()["services"]["redis"]
-    assert redis["command"][1:] == ["--appendonly", "no", "--save", ""]
+    assert redis["command"][1:] == ["--appendonly", "no", "--save", "", "--requirepass", ""]
     assert "volumes" not in redis
     assert "ports" not in redis
+
+
+@pytest.mark.peers
+def test_a_password_for_the_queue_reaches_the_server_and_every_role():
+    services = compose(QUEUE_PASSWORD="s3cret")["services"]
+    assert services["redis"]["command"][-2:] == ["--requirepass", "s3cret"]
+    assert services["redis"]["environment"]["REDISCLI_AUTH"] == "s3cret"
+    for name in ("listener", "segment-worker", "deliver-worker"):
+        assert services[name]["environment"]["VOXTELL_REDIS_URL"] == "redis://:s3cret@redis:6379/0"
 
 
 @pytest.mark.peers

@@ -6,6 +6,7 @@ nothing. All methods run in the loop of the port's thread.
 """
 
 import ipaddress
+import os
 import socket
 import time
 from collections import Counter
@@ -145,7 +146,12 @@ def _bound(host: str, port: int, shared: bool) -> socket.socket:
     if not 0 <= port <= 65535:
         raise OverflowError("port must be 0-65535")  # create_server says so, too, and leaves its socket open
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, reuse_port=shared)
+    try:
+        return socket.create_server((host, port), family=family, reuse_port=shared)
+    except OSError as error:
+        if error.errno is None or isinstance(error, socket.gaierror):
+            raise
+        raise OSError(error.errno, os.strerror(error.errno)) from error  # its own words repeat the address
 
 
 def _network(address: str) -> str:
