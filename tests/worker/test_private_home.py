@@ -69,6 +69,7 @@ def test_a_home_that_may_not_be_changed_is_left_with_a_warning(tmp_path: Path, m
         assert (line["event"], line["problem"]) == ("home_open_to_others", "Operation not permitted")
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(("permissions", "mark"), [(0o755, "FAIL"), (0o750, "FAIL"), (0o700, "ok  ")])
 def test_doctor_says_who_else_may_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, permissions: int, mark: str

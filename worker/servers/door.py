@@ -28,7 +28,7 @@ _MOST_TOLD: Final = 1000  # addresses that are remembered for that
 
 
 @dataclass
-class _Open:
+class _OpenConnection:
     connection: socket.socket
     network: str
     allowed: bool
@@ -47,7 +47,7 @@ class Door:
         """
         self._name, self._access = name, access
         self._most, self._most_per_address, self._strangers = most, most_per_address, strangers
-        self._open: dict[Peer, _Open] = {}
+        self._open: dict[Peer, _OpenConnection] = {}
         self._told: dict[str, tuple[float, int]] = {}
 
     def asks(self, peer: Peer | None, asks: bool) -> None:
@@ -66,7 +66,7 @@ class Door:
         """Whether a connection that was just accepted may stay; another may be closed for it."""
         self._open = {known: one for known, one in self._open.items() if one.connection.fileno() >= 0}
         address = str(peer[0])
-        new = _Open(connection, _network(address), self._access.allows(address))
+        new = _OpenConnection(connection, _network(address), self._access.allows(address))
         if not new.allowed:
             self._tell(address, "its address is not in VOXTELL_ALLOWED_ADDRESSES")
             strangers = self._of(allowed=False)
@@ -84,14 +84,14 @@ class Door:
         self._open[peer] = new
         return True
 
-    def _of(self, *, allowed: bool | None = None, network: str | None = None) -> dict[Peer, _Open]:
+    def _of(self, *, allowed: bool | None = None, network: str | None = None) -> dict[Peer, _OpenConnection]:
         return {
             peer: one
             for peer, one in self._open.items()
             if (allowed is None or one.allowed == allowed) and (network is None or one.network == network)
         }
 
-    def _close_one(self, among: dict[Peer, _Open]) -> bool:
+    def _close_one(self, among: dict[Peer, _OpenConnection]) -> bool:
         """Closes the connection that has waited longest and asks nothing; False where all ask something."""
         waiting = [peer for peer, one in among.items() if not one.asks]
         if not waiting:
@@ -162,7 +162,7 @@ def _network(address: str) -> str:
     return str(getattr(peer, "ipv4_mapped", None) or peer)
 
 
-def _of_the_greediest(everybody: dict[Peer, _Open]) -> dict[Peer, _Open]:
+def _of_the_greediest(everybody: dict[Peer, _OpenConnection]) -> dict[Peer, _OpenConnection]:
     """The connections that may make room: of the network with the most that ask nothing."""
     waiting = Counter(one.network for one in everybody.values() if not one.asks)
     greediest = {network for network, count in waiting.items() if count == max(waiting.values())}

@@ -25,7 +25,7 @@ from worker.report_language.formats.hl7_message import Message
 from worker.report_language.formats.oru import valid_orders
 from worker.servers.door import Door, GuardedSocket
 from worker.servers.hl7_answer import ACCEPTED, ERROR, REJECTED, WRONG_TYPE, answer
-from worker.servers.mllp_frames import DEFAULT_LIMITS, END, START, Frame, FrameLimits, FrameReader, NoFrameError
+from worker.servers.mllp_frames import DEFAULT_LIMITS, END, START, FrameLimits, FrameReader, MllpFrame, NoFrameError
 
 MOST_CONNECTIONS = 64
 _STOP_SECONDS = 10.0
@@ -136,7 +136,7 @@ class ReportReceiver:
         finally:
             writer.close()
 
-    def _receive_frame(self, frame: Frame) -> str:
+    def _receive_frame(self, frame: MllpFrame) -> str:
         if not frame.cut:
             return self.receive(frame.content)
         longest = self._limits.message_bytes

@@ -40,7 +40,7 @@ DEFAULT_LIMITS: Final = FrameLimits()
 
 
 @dataclass(frozen=True)
-class Frame:
+class MllpFrame:
     """A message as it came; `cut` where it was too long, and only its beginning is kept."""
 
     content: bytes
@@ -63,7 +63,7 @@ class FrameReader:
     ) -> None:
         await self._place.aclose()
 
-    async def next(self) -> Frame | None:
+    async def next(self) -> MllpFrame | None:
         """The next frame; None where the peer has closed the connection between two frames.
 
         Raises:
@@ -89,7 +89,7 @@ class FrameReader:
             if not await self._fill():
                 return False
 
-    async def _message(self) -> Frame:
+    async def _message(self) -> MllpFrame:
         kept, cut, searched = self._buffer, False, 0
         while (end := await self._end(searched)) < 0:
             searched = len(kept)
@@ -104,7 +104,7 @@ class FrameReader:
         content = bytes(kept[:end])
         cut = cut or len(content) > self._limits.message_bytes
         del kept[: end + 1]
-        return Frame(content[:_SMALL] if cut else content, cut)
+        return MllpFrame(content[:_SMALL] if cut else content, cut)
 
     async def _end(self, start: int) -> int:
         """Where the end of the message stands in the buffer, from `start` on; -1 where it has not come."""

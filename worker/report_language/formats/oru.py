@@ -57,7 +57,7 @@ def valid_orders(message: Message) -> list[Order]:
 
 def _orders(message: Message) -> list[Order]:
     """The orders as the message has them: an order begins with ORC, or with OBR where no ORC stands before it."""
-    found: list[_Open] = []
+    found: list[_OrderBeingRead] = []
     patient: list[int] = []
     for place, segment in enumerate(message.segments):
         name = segment[0]
@@ -69,14 +69,14 @@ def _orders(message: Message) -> list[Order]:
             patient.append(place)
             continue
         if not found or found[-1].closed or name == "ORC" or (name == "OBR" and found[-1].has_obr):
-            found.append(_Open(tuple(patient)))
+            found.append(_OrderBeingRead(tuple(patient)))
         found[-1].add(place, name)
     said = [one for one in found if one.has_obr or one.seen] or found  # an ORC without anything orders nothing
     return [Order(number, one.patient, tuple(one.own), tuple(one.seen)) for number, one in enumerate(said, 1)]
 
 
 @dataclass
-class _Open:
+class _OrderBeingRead:
     """An order while its segments are collected."""
 
     patient: tuple[int, ...]
