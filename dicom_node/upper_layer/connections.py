@@ -16,7 +16,7 @@ class _Made(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class _Open:
+class _OpenSocket:
     connection: socket.socket
     address: str
     association: _Made | None = None
@@ -37,7 +37,7 @@ class Connections:
         """Allow `most` connections in all, and `most_per_address` from one IP address."""
         self._most = most
         self._most_per_address = most_per_address
-        self._open: dict[socket.socket, _Open] = {}
+        self._open: dict[socket.socket, _OpenSocket] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Connections:
                 closed = oldest.address
                 with contextlib.suppress(OSError):  # below TLS, whose objects belong to the connection's own thread
                     socket.socket.shutdown(oldest.connection, socket.SHUT_RDWR)
-            self._open[connection] = _Open(connection, address)
+            self._open[connection] = _OpenSocket(connection, address)
             return True, closed
 
     def made(self, connection: socket.socket, association: _Made) -> None:
