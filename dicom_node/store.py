@@ -35,6 +35,7 @@ from typing import Final
 from pydicom.filereader import read_file_meta_info
 
 from dicom_node.errors import StoreError
+from dicom_node.images.differences import differing_attributes
 from dicom_node.storage.durable import fsync, locked, publish
 from dicom_node.storage.incoming import Incoming
 from dicom_node.storage.workspace import Workspace
@@ -139,7 +140,9 @@ class Store:
                 fsync(final.parent)  # its first writer may have died before it came to this
                 return Receipt(final, Outcome.SAME)
         reason = f"the SOP Instance UID {sop_uid} was received again with other content; the first one stands"
-        kept = self.put_aside(file, reason, name=f"{sop_uid}.conflict-{file.digest()[:16]}")
+        facts = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
+        facts["differs"] = " ".join(differing_attributes(final, file.path))
+        kept = self.put_aside(file, reason, name=f"{sop_uid}.conflict-{file.digest()[:16]}", **facts)
         return Receipt(kept, Outcome.CONFLICT)
 
     def put_back(self, path: Path, *, study_uid: str, series_uid: str) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from dicom_node.conflicts import conflicts_in
 from dicom_node.errors import DicomNodeError
 from dicom_node.scu.association import Peer, echo
 from dicom_node.tls import client_context
@@ -48,6 +49,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         "reports": _reports,
         "engine": _engine,
         "listener": _listener,
+        "quarantine": _quarantine,
     }
     results = [_checked(name, check, settings) for name, check in checks.items()]
     results += [_checked(one.name, partial(_destination, destination=one), settings) for one in settings.destinations]
@@ -87,6 +89,13 @@ def _home(settings: Settings) -> str:
             f"chmod 0700 it, as the start of the node does"
         )
     return f"{settings.home} is writable, {free / GIB:.1f} GiB free"
+
+
+def _quarantine(settings: Settings) -> str:
+    """No instance came again with other content: a corrected study changes nothing here, and somebody must know."""
+    if found := conflicts_in(settings.home):
+        raise NotHereError("; ".join(one.sentence for one in found))
+    return "no image came again with other content"
 
 
 def _ledger(settings: Settings) -> str:

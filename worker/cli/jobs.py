@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dicom_node.conflicts import SeriesConflicts, conflicts_in
 from worker.cli.printing import print_json, print_table, when
 from worker.errors import UnknownJobError
 from worker.job_spec import Priority
@@ -34,15 +35,20 @@ def jobs(
     """Lists the jobs, newest first."""
     if context.invoked_subcommand is not None:
         return
-    found = Ledger(load().ledger_url).jobs.find(state)
+    settings = load()
+    found = Ledger(settings.ledger_url).jobs.find(state)
+    conflicts = {one.series: one for one in conflicts_in(settings.home)}
     if as_json:
-        print_json([_facts(job) for job in found])
+        print_json([_facts(job) | _conflict(conflicts.get(job.spec.series_key)) for job in found])
         return
     if not found:
         typer.echo("no jobs")
         return
     rows = ((job.id, job.state, job.protocol, job.series_uid, when(job.updated_at), job.reason) for job in found)
     print_table(("job", "state", "protocol", "series", "changed", "reason"), rows)
+    for series in dict.fromkeys(job.spec.series_key for job in found):
+        if series in conflicts:
+            typer.echo(f"note: {conflicts[series].sentence}.")
 
 
 @app.command()
@@ -120,6 +126,11 @@ def cancel(job_id: JobId) -> None:
     """Cancels an unfinished job; a worker that is at it stops."""
     job = Ledger(load().ledger_url).jobs.cancel(job_id)
     typer.echo(f"job {job.id} is {job.state}")
+
+
+def _conflict(found: SeriesConflicts | None) -> dict[str, str]:
+    """What a job's series got again with other content, if anything."""
+    return {"conflict": found.sentence} if found else {}
 
 
 def _facts(job: Job) -> dict[str, Any]:

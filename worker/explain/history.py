@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dicom_node.conflicts import conflicts_in
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from worker.ledger import Decision, Delivery, Job, JobState, Ledger, Series, SeriesState
@@ -108,6 +109,7 @@ def story_of(
     hints = (
         *_hints_on_arrival(study_uid, bool(told), ledger, store, settings),
         *_hints_on_series(told),
+        *(one.sentence for one in conflicts_in(store.home, study_uid)),
         *_hints_on_site(protocols, settings),
     )
     return StudyStory(study_uid, _summary(study_uid, told), tuple(told), hints)
