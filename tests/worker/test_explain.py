@@ -231,6 +231,7 @@ def test_the_command_line_asks_a_pacs(pacs, tmp_path):
     assert [(one["series_uid"], one["taken"]) for one in facts] == [("1.2.8.1", None), ("1.2.8.2", None)]
 
 
+@pytest.mark.processes
 def test_the_command_line_takes_one_source_and_says_when_a_pacs_is_down(tmp_path, free_port):
     assert voxtell_dicom("protocols", "explain", tmp_path, "--study", "1.2.3", home=tmp_path).returncode == 2
     done = voxtell_dicom("protocols", "explain", "--from-pacs", f"PACS@127.0.0.1:{free_port}", home=tmp_path)
@@ -286,6 +287,7 @@ def study_of(path: Path) -> str:
     return str(dcmread(path, stop_before_pixels=True).StudyInstanceUID)
 
 
+@pytest.mark.peers
 def test_nothing_of_the_study_ever_arrived(node, tmp_path):
     said = story(node, "1.2.3")
     assert said.summary == "nothing of study 1.2.3 has arrived at this node"
@@ -298,6 +300,7 @@ def test_nothing_of_the_study_ever_arrived(node, tmp_path):
     assert any("came 2 minutes ago from SCANNER at 127.0.0.1" in hint for hint in said.hints)
 
 
+@pytest.mark.peers
 def test_a_study_in_the_store_that_the_ledger_lost(node, tmp_path):
     (image, *_) = ct(tmp_path, 1, "thin")
     header = dcmread(image)
@@ -310,6 +313,7 @@ def test_a_study_in_the_store_that_the_ledger_lost(node, tmp_path):
     )
 
 
+@pytest.mark.peers
 def test_a_study_that_still_arrives(node, tmp_path):
     images = ct(tmp_path, 4, "thin")
     node.receives(*images, ago=QUIET / 2)
@@ -319,6 +323,7 @@ def test_a_study_that_still_arrives(node, tmp_path):
     assert "still arriving: the last image came 5 s ago" in said.series[0].sentence
 
 
+@pytest.mark.peers
 def test_a_study_that_no_protocol_took_says_what_was_there(node, tmp_path):
     wanted = protocol(match={"Modality": "CT", "BodyPartExamined": "CHEST"})
     inactive = protocol("abdomen", model="published")
@@ -337,6 +342,7 @@ def test_a_study_that_no_protocol_took_says_what_was_there(node, tmp_path):
     json.dumps(said.facts())
 
 
+@pytest.mark.peers
 def test_a_job_tells_where_it_stands(node, tmp_path):
     taking = protocol(match={"Modality": "CT"}, window=["22:00", "06:00"])
     put(node, taking)
@@ -349,6 +355,7 @@ def test_a_job_tells_where_it_stands(node, tmp_path):
     assert "between 22:00 and 06:00 only" in said.series[0].jobs[0].sentence
 
 
+@pytest.mark.peers
 def test_a_delivery_that_failed_is_told_with_its_reason(node, tmp_path):
     taking = protocol(match={"Modality": "CT"})
     put(node, taking)
@@ -364,6 +371,7 @@ def test_a_delivery_that_failed_is_told_with_its_reason(node, tmp_path):
     assert "to pacs: failed, 0x0122 SOP class not supported" in said.series[0].jobs[0].sentence
 
 
+@pytest.mark.processes
 def test_the_command_line_tells_a_study(node, tmp_path, home):
     put(node, protocol(match={"Modality": "MR"}))
     images = ct(tmp_path, 4, "thin")
