@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.storage.durable import fsync, locked
-from dicom_node.store import Store
+from dicom_node.store import CONFLICT_MARK, Store
 
 _LEAVING = re.compile(r"(?P<study>[0-9.]+)-(?P<since>[0-9]+)(-(?P<used_at>[0-9.]+))?")
 
@@ -55,6 +55,17 @@ class QuarantinedFile:
     reason: str
 
 
+@dataclass(frozen=True)
+class Quarantined:
+    """A file that lies in the quarantine."""
+
+    name: str
+    sender: str  # AE title and address; "" where the note names none
+    bytes: int
+    since: float  # when it came last, in seconds since 1970-01-01 UTC
+    acknowledged: bool  # its sender heard Success: other content under a known SOP Instance UID
+
+
 class Clearing:
     """Takes studies and results out of a store; several processes may do so at once.
 
@@ -65,6 +76,7 @@ class Clearing:
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store, self._clock = store, clock
         self._leaving = store.home / "leaving"
+        self._quarantine = store.home / "quarantine"
         self._leaving.mkdir(exist_ok=True)
 
     def studies(self) -> set[str]:
@@ -154,7 +166,7 @@ class Clearing:
         `before` is in seconds since 1970-01-01 UTC. The same bytes that come again meanwhile are kept.
         """
         removed = []
-        quarantine = self._store.home / "quarantine"
+        quarantine = self._quarantine
         for note in sorted(quarantine.glob("*.json")):
             with contextlib.suppress(FileNotFoundError), locked(quarantine):  # another process was first
                 if note.stat().st_mtime >= before:
@@ -164,6 +176,29 @@ class Clearing:
                 note.unlink()  # last, so that a crash leaves something that is found again
                 removed.append(QuarantinedFile(note.stem, reason))
         return removed
+
+    def quarantined(self) -> list[Quarantined]:
+        """The files of the quarantine, those first that came longest ago."""
+        found = []
+        for note in self._quarantine.glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):  # another process removes it
+                content, since = json.loads(note.read_text()), note.stat().st_mtime
+                sender = " ".join(str(content[key]) for key in ("calling_ae", "address") if content.get(key))
+                size = note.with_suffix(".dcm").stat().st_size + note.stat().st_size
+                found.append(Quarantined(note.stem, sender, size, since, CONFLICT_MARK in note.stem))
+        return sorted(found, key=lambda one: (one.since, one.name))
+
+    def drop(self, files: Iterable[Quarantined]) -> list[Quarantined]:
+        """Removes these files from the quarantine, unless their bytes have come again meanwhile; returns which went."""
+        dropped = []
+        for file in files:
+            note = self._quarantine / f"{file.name}.json"
+            with contextlib.suppress(FileNotFoundError), locked(self._quarantine):
+                if note.stat().st_mtime == file.since:
+                    note.with_suffix(".dcm").unlink(missing_ok=True)
+                    note.unlink()
+                    dropped.append(file)
+        return dropped
 
 
 def _bytes_in(folder: Path) -> int:

@@ -43,6 +43,9 @@ from dicom_node.uids import SeriesKey, is_uid
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
+CONFLICT_MARK: Final = ".conflict-"
+"""In the name of a quarantined file whose sender heard Success: its SOP Instance UID is known with other content."""
+
 _REMEMBERED_FOLDERS: Final = 4096  # series whose folder needs no further fsync in its parents; about 1 MB
 
 
@@ -142,7 +145,7 @@ class Store:
         reason = f"the SOP Instance UID {sop_uid} was received again with other content; the first one stands"
         facts = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
         facts["differs"] = " ".join(differing_attributes(final, file.path))
-        kept = self.put_aside(file, reason, name=f"{sop_uid}.conflict-{file.digest()[:16]}", **facts)
+        kept = self.put_aside(file, reason, name=f"{sop_uid}{CONFLICT_MARK}{file.digest()[:16]}", **facts)
         return Receipt(kept, Outcome.CONFLICT)
 
     def put_back(self, path: Path, *, study_uid: str, series_uid: str) -> None:

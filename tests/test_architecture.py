@@ -35,6 +35,7 @@ DOORS = {
     "worker/__main__.py": 1,  # errors become sentences for people
     "worker/steps/delivery.py": 1,  # the Celery task: errors become a line of the ledger
     "worker/steps/intake.py": 1,  # the intake thread outlives what goes wrong at one tick
+    "worker/selection/child.py": 1,  # the child process: what goes wrong with a question is its answer
     "worker/servers/mllp.py": 2,  # what becomes of one HL7 message; whatever ends the thread of the receiver
     "worker/maintenance/leases.py": 1,  # its thread outlives a renewal that goes wrong
     "worker/maintenance/retention.py": 1,  # its thread outlives what goes wrong in one round

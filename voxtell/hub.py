@@ -23,6 +23,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # of whichev
 
 from voxtell.errors import FetchError, ModelError
 from voxtell.model.checkpoint import load_network, weights_digest, weights_path
+from voxtell.model.limits import read_json
 from voxtell.model.network import VoxTell
 from voxtell.model.plans import PLANS, Plans
 from voxtell.segmenter import BANK
@@ -178,7 +179,7 @@ def _record(directory: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(path)
     except ValueError as error:
         raise ModelError(f"{path} is damaged ({error}); remove it and fetch the model again") from error
     return record

@@ -201,6 +201,12 @@ class Settings(BaseSettings):
     series_counts_from: str | None = Field(
         None, description="Destination asked by C-FIND how many images a series has; one that has them all is settled."
     )
+    look_seconds: float = Field(
+        120.0, gt=0, description="Longest time for reading the headers of a series, in a process of its own, in s."
+    )
+    look_memory_bytes: int = Field(
+        1024**3, ge=64 * 1024**2, description="Memory in bytes that this process may take beyond what it starts with."
+    )
     tick_seconds: float = Field(1.0, gt=0, description="How often the listener looks for settled series, in s.")
     sweep_seconds: float = Field(60.0, gt=0, description="How often unfinished jobs are put on the queue again, in s.")
     segment_processes: int | None = Field(
@@ -252,8 +258,15 @@ class Settings(BaseSettings):
     keep_quarantine_days: float = Field(
         0.0,
         ge=0,
-        description="What was put into quarantine is removed after this many days, and never earlier to make room. "
+        description="What was put into quarantine is removed after this many days; refused files may go earlier. "
         "0 keeps it.",
+    )
+    quarantine_bytes: int = Field(
+        10 * 1024**3, ge=0, description="Size of the quarantine in bytes beyond which the oldest refused files go."
+    )
+    quarantine_files: int = Field(10_000, ge=0, description="Files in quarantine beyond which the oldest refused go.")
+    quarantine_files_per_sender: int = Field(
+        1000, ge=0, description="Refused files of one AE title and address beyond which its oldest go."
     )
     clean_below_free_bytes: int = Field(
         0,

@@ -8,8 +8,11 @@ import pytest
 
 from dicom_node.synthesis import ct_series
 from tests.support.ledger_stories import Clock
+from tests.support.looking import InThisProcess
+from tests.support.marks import PROCESSES, TORTURE, kind_of
 from tests.support.postgres import Postgres, postgres
 from worker.ledger import Ledger
+from worker.selection import looks
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +48,14 @@ def ledger(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
 def images(tmp_path: Path) -> list[Path]:
     """Four slices of a CT."""
     return ct_series(np.zeros((4, 8, 8), np.float32), (3.0, 1.0, 1.0), tmp_path / "ct")
+
+
+@pytest.fixture(autouse=True)
+def headers_are_read_here(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Reads headers in this process, unless the test may start processes of the node."""
+    if kind_of(mark.name for mark in request.node.iter_markers()) in (PROCESSES, TORTURE):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(looks, "child", lambda *_: InThisProcess())
+        yield

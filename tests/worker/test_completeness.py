@@ -20,11 +20,13 @@ from dicom_node.scp.arrivals import AssociationEnd
 from dicom_node.synthesis import ct_series
 from dicom_node.uids import SeriesKey
 from tests.support.listening import QUIET, IntakeSite
+from tests.support.looking import InThisProcess
 from tests.support.peers import orthanc, storescu
 from worker.errors import SettingsError
 from worker.ledger import SeriesState
 from worker.queue.embedded_server import running_queue
 from worker.selection import completeness
+from worker.selection.answers import promise_of, proof_of
 from worker.selection.completeness import Fullness
 from worker.selection.completeness_proofs import promised, proof
 from worker.settings import Destination, Settings
@@ -281,12 +283,23 @@ def test_the_same_images_again_are_asked_about_once_they_have_all_come(series, t
         assert [line["why"] for line in logs if line["event"] == "series_asked"] == ["quiet"]
 
 
+def headers_read(monkeypatch) -> list[Path]:
+    """The files that the child process is asked to read for a proof, as they come."""
+    read, ask = [], InThisProcess.ask
+
+    def noting(child, function, *arguments):
+        if function in (promise_of, proof_of):
+            read.extend([arguments[0]] if function is promise_of else arguments[0])
+        return ask(child, function, *arguments)
+
+    monkeypatch.setattr(InThisProcess, "ask", noting)
+    return read
+
+
 @pytest.mark.peers
 def test_headers_are_read_when_the_promised_number_is_there_and_not_before(series, tmp_path, monkeypatch):
     """The work for a long series grows with it and not with its square."""
-    read = []
-    readable = completeness.readable
-    monkeypatch.setattr(completeness, "readable", lambda paths: read.extend(paths) or readable(paths))
+    read = headers_read(monkeypatch)
     paths = series(slices=60, ImagesInAcquisition=60, AcquisitionNumber=1)
     with listening(tmp_path / "home") as node:
         for number in range(0, 60, 10):
@@ -299,9 +312,7 @@ def test_headers_are_read_when_the_promised_number_is_there_and_not_before(serie
 
 @pytest.mark.peers
 def test_a_series_that_breaks_its_promise_is_read_once_and_waits(series, tmp_path, monkeypatch):
-    read = []
-    readable = completeness.readable
-    monkeypatch.setattr(completeness, "readable", lambda paths: read.extend(paths) or readable(paths))
+    read = headers_read(monkeypatch)
     paths = series(ImagesInAcquisition=SLICES, AcquisitionNumber=lambda number: number)
     with listening(tmp_path / "home") as node:
         node.receives(*paths, ago=0)
@@ -356,4 +367,4 @@ def test_an_archive_that_does_not_answer_is_asked_rarely_and_quiet_time_decides(
 
 def test_an_archive_that_is_no_destination_stops_the_start(tmp_path):
     with pytest.raises(SettingsError, match="'archive' is not in VOXTELL_DESTINATIONS"):
-        Fullness(Settings(home=tmp_path, series_counts_from="archive"), store=None)
+        Fullness(Settings(home=tmp_path, series_counts_from="archive"), store=None, looks=None)

@@ -14,7 +14,8 @@ from tests.support.reports import ORU, document
 from worker.ledger import Ledger, SeriesState
 from worker.protocols.protocol import FromReport
 from worker.report_language import NotAReportError, ReportError
-from worker.reports.inbox import Reported, ReportInbox, is_narrative
+from worker.reports.inbox import Reported, ReportInbox
+from worker.reports.narrative import is_narrative, narrative
 
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
 ASKED = FromReport(wait_minutes=30)
@@ -248,7 +249,9 @@ def test_documents_of_a_study_are_taken_and_measurements_are_not(inbox: ReportIn
     path, damaged = tmp_path / "report.dcm", tmp_path / "damaged.dcm"
     path.write_bytes(document(StudyInstanceUID=STUDY, ValueType="CONTAINER", ContentSequence=[text]))
     damaged.write_bytes(b"no report")
-    inbox.take_documents([(damaged, header(BasicTextSRStorage)), (path, header(BasicTextSRStorage))])
+    documents = [narrative(one, header(BasicTextSRStorage)) for one in (damaged, path)]
+    assert narrative(path, header(XRayRadiationDoseSRStorage)) is None
+    inbox.take_documents(documents)
     assert texts(inbox.prompts_for(ASKED, STUDY, "")) == ["cyst in the left kidney"]
 
 

@@ -10,12 +10,12 @@ from pydicom.uid import SecondaryCaptureImageStorage, XRayRadiationDoseSRStorage
 from dicom_node.uids import SeriesKey
 from tests.support.images import edit
 from tests.support.listening import QUIET, IntakeSite
+from tests.support.looking import InThisProcess
 from tests.support.studies import echoes, series
 from worker.ledger import JobState
 from worker.protocols import Protocol
 from worker.reports.inbox import ReportInbox
 from worker.result import Result
-from worker.selection import select
 from worker.selection.choose import choose
 from worker.selection.select import conditions_of, reason_of
 from worker.selection.study_volumes import readable, studies_in, volumes_of
@@ -336,7 +336,7 @@ def test_a_study_waits_for_its_report_without_being_read_again_and_again(node, h
     (decision,) = node.ledger.series.decisions_on(study_uid)
     assert decision.reason.startswith("a report: no, it is not there: waits for a report until ")
     with monkeypatch.context() as closed:
-        closed.setattr(select, "readable", lambda _paths: pytest.fail("read again"))
+        closed.setattr(InThisProcess, "ask", lambda *_: pytest.fail("read again"))
         assert node.tick() == []
     node.restart()
     assert node.tick() == []

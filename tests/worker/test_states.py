@@ -29,7 +29,12 @@ DELIVERY_MEANINGS = {
     "committed": {"is_delivered"},
     "failed": set(),
 }
-SERIES_MEANINGS = {"receiving": set(), "full": {"is_complete"}, "settled": {"is_complete"}}
+SERIES_MEANINGS = {
+    "receiving": {"is_unsettled", "may_be_read"},
+    "full": {"is_complete", "is_unsettled", "may_be_read"},
+    "settled": {"is_complete", "may_be_read"},
+    "set aside": set(),
+}
 
 
 def meanings(state: object) -> set[str]:

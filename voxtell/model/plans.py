@@ -6,7 +6,6 @@ overrides them and carries what else a model needs: its name, its normalization,
 Triples are (S, A, R): superior, anterior, right.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import prod
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from voxtell.card import Card
 from voxtell.errors import ModelError
+from voxtell.model.limits import read_json, require_within
 
 Triple = tuple[int, int, int]
 
@@ -56,6 +56,12 @@ class EncoderPlans:
         for name in ("strides", "kernel_sizes", "blocks"):
             if len(getattr(self, name)) != n:
                 raise ModelError(f"the plans name {n} stages but {len(getattr(self, name))} {name}")
+        require_within("the number of stages", [n], 3, 16)
+        require_within("features_per_stage", self.features, 1, 8192)
+        require_within("strides", sum(self.strides, ()), 1, 16)
+        require_within("kernel_sizes", sum(self.kernel_sizes, ()), 1, 31)
+        require_within("n_blocks_per_stage", self.blocks, 1, 64)
+        require_within("norm_eps", [self.norm_eps], 0, 1)
         if any(k % 2 == 0 for k in sum(self.kernel_sizes, ())):
             raise ModelError(f"kernel sizes must be odd, the plans name {self.kernel_sizes}")
 
@@ -86,6 +92,11 @@ class PromptPlans:
     memory_stage: int = -2  # encoder stage whose features are the memory
 
     def __post_init__(self) -> None:
+        for name in ("text_dim", "query_dim", "ffn_dim", "heads", "guidance_channels"):
+            require_within(name, [getattr(self, name)], 1, 65_536)
+        require_within("layers", [self.layers], 1, 64)
+        require_within("fusion_stages", [self.fusion_stages], 0, 16)
+        require_within("memory_stage", [self.memory_stage], -16, 15)
         if self.query_dim % self.heads:
             raise ModelError(f"query_dim {self.query_dim} is not a multiple of {self.heads} heads")
 
@@ -115,6 +126,10 @@ class InputPlans:
     def __post_init__(self) -> None:
         if self.normalization not in ("zscore", "ct"):
             raise ModelError(f"normalization {self.normalization!r} is unknown; it is 'zscore' or 'ct'")
+        for name in ("lower", "upper", "mean", "std"):
+            require_within(name, [getattr(self, name)], -1e6, 1e6)
+        for name in ("spacing", "spacing_min", "spacing_max"):
+            require_within(name, getattr(self, name) or (), 1e-3, 1e3)
         if self.std <= 0 or self.lower >= self.upper:
             raise ModelError("normalization needs std > 0 and lower < upper")
         if (self.spacing_min is None) != (self.spacing_max is None) or (self.spacing_min and self.spacing is None):
@@ -136,6 +151,11 @@ class Plans:
     card: Card = field(default_factory=Card)
 
     def __post_init__(self) -> None:
+        require_within("patch_size", self.patch_size, 1, 2048)
+        if not -len(self.encoder.features) <= self.prompt.memory_stage < len(self.encoder.features):
+            raise ModelError(
+                f"memory_stage is {self.prompt.memory_stage}, there are {len(self.encoder.features)} stages"
+            )
         coarsest = self.encoder.reduction(len(self.encoder.features) - 1)
         if any(size % step for size, step in zip(self.patch_size, coarsest, strict=True)):
             raise ModelError(f"patch size {self.patch_size} is not a multiple of the encoder's reduction {coarsest}")
@@ -167,13 +187,13 @@ class Plans:
             ModelError: names the file, and the key that is missing or wrong.
         """
         try:
-            return Plans.parse(json.loads(path.read_text(encoding="utf-8")))
+            return Plans.parse(read_json(path))
         except FileNotFoundError:
             raise ModelError(f"{path} is missing; a model directory holds plans.json beside its weights") from None
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ModelError(f"{path} is no plans.json: {error!r}; put that of the model in its place") from error
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+            raise ModelError(f"{path} is no plans.json: {error!r:.200}; put that of the model in its place") from error
 
     @staticmethod
     def parse(document: Mapping[str, Any]) -> "Plans":

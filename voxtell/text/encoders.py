@@ -5,18 +5,19 @@ A `Bank` is asked first and passes on only what it lacks. Embeddings are float32
 
 import hashlib
 import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from zipfile import BadZipFile
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from voxtell.errors import ModelError
 from voxtell.inference.memory import CPU, free_bytes
+from voxtell.model.limits import read_arrays
 
 QWEN = "Qwen/Qwen3-Embedding-4B"
 QWEN_DIM = 2560
@@ -187,9 +188,8 @@ def bank_labels(path: Path) -> list[str]:
 def _read_bank(path: Path, *names: str) -> list[npt.NDArray[Any]]:
     """Returns arrays of a bank by their names. Raises `ModelError` that says what is wrong with the file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return [file[name] for name in names]
+        return read_arrays(path, names)
     except FileNotFoundError:
         raise ModelError(f"the embedding bank {path} does not exist; name one that does, or leave it out") from None
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
         raise ModelError(f"{path} is no embedding bank (.npz with labels and embeddings): {error}") from error

@@ -100,7 +100,14 @@ def _quarantine(settings: Settings) -> str:
 
 def _ledger(settings: Settings) -> str:
     """The database answers; its URL is shown without user and password."""
-    failed = len(Ledger(settings.ledger_url).jobs.find(JobState.FAILED))
+    ledger = Ledger(settings.ledger_url)
+    failed = len(ledger.jobs.find(JobState.FAILED))
+    if aside := ledger.series.aside():
+        studies = ", ".join(dict.fromkeys(series.study_uid for series in aside[:3]))
+        raise WorkerError(
+            f"{len(aside)} series are set aside, as of study {studies}: {aside[0].reason}; "
+            "`voxtell-dicom ledger look-again STUDY` has one looked at again"
+        )
     return f"{settings.ledger_url.split('@')[-1]} answers; {failed} failed jobs"
 
 

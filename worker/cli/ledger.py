@@ -1,5 +1,7 @@
 """`ledger`: rebuilds the database when it was lost; the images and reports on the disk say what was in it."""
 
+from typing import Annotated
+
 import typer
 
 from dicom_node.store import Store
@@ -10,6 +12,12 @@ from worker.reports.inbox import ReportInbox
 from worker.settings import Settings, load
 
 app = typer.Typer(help="Rebuilds the database of series and jobs.", no_args_is_help=True)
+
+
+class NothingSetAsideError(WorkerError):
+    """The study has no series that was set aside."""
+
+    retry = "usage"
 
 
 class ListenerRunsError(WorkerError):
@@ -34,6 +42,18 @@ def rebuild() -> None:
         if not leadership.held():
             raise ListenerRunsError(f"a listener is at work on {settings.home}; stop it, then rebuild the ledger")
         _rebuild(settings, store)
+
+
+@app.command("look-again")
+def look_again(study: Annotated[str, typer.Argument(help="Study Instance UID.")]) -> None:
+    """Opens the series of a study that were set aside: the listener looks at their headers again."""
+    settings = load()
+    opened = Ledger(settings.ledger_url).series.look_again(study)
+    if not opened:
+        raise NothingSetAsideError(
+            f"no series of study {study} is set aside; `voxtell-dicom protocols explain --study` says how it stands"
+        )
+    typer.echo(f"{len(opened)} series of study {study} will be looked at again")
 
 
 def _rebuild(settings: Settings, store: Store) -> None:

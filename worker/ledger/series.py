@@ -14,7 +14,7 @@ from dicom_node.uids import SeriesKey
 from worker.ledger.database import Database
 from worker.ledger.records import Decision, Series
 from worker.ledger.schema import decisions, series
-from worker.ledger.states import SeriesState
+from worker.ledger.states import SeriesState, those
 
 
 class SeriesLedger:
@@ -40,8 +40,7 @@ class SeriesLedger:
 
     def quiet_from_now(self, key: SeriesKey) -> None:
         """Starts the quiet time of a series anew, since an association that brought it has ended."""
-        mine = (series.c.study_uid == key.study_uid) & (series.c.series_uid == key.series_uid)
-        self._database.update(sa.update(series).where(mine, is_unsettled()).values(last_at=self._database.now()))
+        self._database.update(sa.update(series).where(_is(key), is_unsettled()).values(last_at=self._database.now()))
 
     def unsettled(self) -> list[Series]:
         """Returns the series that are RECEIVING or FULL."""
@@ -66,6 +65,32 @@ class SeriesLedger:
     def settle_as_full(self, found: Series, images: int) -> bool:
         """Marks the series FULL with so many images, under the same condition; returns whether it did."""
         return self._decided(found, state=SeriesState.FULL, full_with=images)
+
+    def look_begins(self, key: SeriesKey) -> int:
+        """Counts a look at the headers of a series before it is taken; returns how many in a row have not ended."""
+        counted = sa.update(series).where(_is(key)).values(looks=series.c.looks + 1)
+        found = self._database.update_returning(Series, counted)
+        return found[0].looks if found else 1
+
+    def look_ended(self, key: SeriesKey) -> None:
+        """Notes that the look came to its end, whatever was seen."""
+        self._database.update(sa.update(series).where(_is(key)).values(looks=0))
+
+    def set_aside(self, key: SeriesKey, reason: str) -> bool:
+        """Marks the series SET_ASIDE: its headers are not read any more. Returns whether it was not before."""
+        mine = sa.update(series).where(_is(key), is_unsettled())
+        return self._database.update(mine.values(state=SeriesState.SET_ASIDE, reason=reason)) == 1
+
+    def look_again(self, study_uid: str) -> list[Series]:
+        """Opens the series of a study that were set aside, as if they had just come; returns them."""
+        mine = (series.c.study_uid == study_uid) & (series.c.state == SeriesState.SET_ASIDE)
+        opened = {"state": SeriesState.RECEIVING, "looks": 0, "reason": "", "last_at": self._database.now()}
+        return self._database.update_returning(Series, sa.update(series).where(mine).values(opened))
+
+    def aside(self) -> list[Series]:
+        """The series that are set aside, those that have been so for longest first."""
+        query = sa.select(series).where(series.c.state == SeriesState.SET_ASIDE).order_by(series.c.last_at)
+        return self._database.select(Series, query)
 
     def _decided(self, found: Series, **values: Any) -> bool:
         """Sets columns of a series that is as it was when it was read; returns whether it still was."""
@@ -100,4 +125,8 @@ class SeriesLedger:
 
 def is_unsettled() -> sa.ColumnElement[bool]:
     """Returns a condition: the series is RECEIVING or FULL, so it may have images that no decision has seen."""
-    return series.c.state != SeriesState.SETTLED
+    return series.c.state.in_(those(SeriesState, lambda state: state.is_unsettled))
+
+
+def _is(key: SeriesKey) -> sa.ColumnElement[bool]:
+    return (series.c.study_uid == key.study_uid) & (series.c.series_uid == key.series_uid)

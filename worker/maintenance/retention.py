@@ -23,6 +23,7 @@ from worker.ledger import Ledger
 from worker.ledger.clock import SLACK_SECONDS
 from worker.ledger.retention import RetentionNeed, RetentionStatus
 from worker.logs import get_logger
+from worker.maintenance.quarantine import trim
 from worker.reports.inbox import ReportInbox
 from worker.settings import Settings
 
@@ -62,6 +63,7 @@ class Retention:
 
     def tidy(self) -> None:
         """Does one round: ends what earlier rounds set aside, removes what is old, then makes room on a full disk."""
+        trim(self._clearing, self._settings, self._store.free_bytes())  # nobody needs what goes: before all else
         stuck = [study for study in self._clearing.leaving() if not self._could_end(study)]
         now = self._ledger.clock.now()
         for use in self._studies() if any(self._image_days.values()) else ():

@@ -20,6 +20,11 @@ from worker.protocols.structure_checks import Place
 MODELS = (Protocol, Prompt, Finish, Plausible, Derived, Route, Choose, FromReport, Condition)
 """The models whose fields may stand in a protocol file; a misspelt one is compared with all of them."""
 
+MOST_CHARACTERS = 2**20
+"""Of a protocol file; the longest that is shipped has a few thousand."""
+MOST_NODES = 100_000
+"""Keys and values of a protocol with its aliases written out."""
+
 _FIELDS = sorted({name for model in MODELS for name in model.model_fields})
 
 
@@ -48,7 +53,11 @@ def parse_protocol(text: str, source: str) -> Protocol:
         ProtocolError: when the text is not YAML, has a key twice, or is no valid protocol.
     """
     try:
+        if len(text) > MOST_CHARACTERS:
+            raise ProtocolError(f"{source}: has {len(text)} characters, and at most {MOST_CHARACTERS} are read")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if (size := _written_out(root, {})) > MOST_NODES:
+            raise ProtocolError(f"{source}: its aliases (*) stand for {size} entries; at most {MOST_NODES} are read")
         content = yaml.safe_load(text)
         twice = _written_twice(root)
     except yaml.MarkedYAMLError as error:
@@ -77,6 +86,16 @@ def _first(invalid: ValidationError) -> tuple[Place, str]:
         near = get_close_matches(str(place[-1]), _FIELDS, n=1)
         return place, "there is no such field here" + (f"; did you mean {near[0]}?" if near else "; remove it")
     return place, error["msg"].removeprefix("Value error, ")
+
+
+def _written_out(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """How many nodes the file has when every alias is written out; `known` are those of nodes that were counted."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _written_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:

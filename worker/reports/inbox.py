@@ -20,15 +20,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydicom import Dataset
-from pydicom.uid import (
-    BasicTextSRStorage,
-    Comprehensive3DSRStorage,
-    ComprehensiveSRStorage,
-    EnhancedSRStorage,
-    ExtensibleSRStorage,
-)
-
 from dicom_node.regions import LABEL_LENGTH, shortened
 from dicom_node.storage.durable import fsync, write_new
 from voxtell.wording import wording_of
@@ -51,15 +42,13 @@ from worker.report_language.formats.links import ReportLinks, normalised
 from worker.report_language.formats.oru import ACCESSION_FIELDS
 from worker.report_language.formats.read import report_links, report_text, single_reports
 from worker.report_language.formats.report_file import MAX_BYTES
+from worker.reports.narrative import Document
+from worker.reports.structure import require_ordinary
 from worker.settings import Settings
 
 log = get_logger(__name__)
 
 Source = Literal["dicom", "hl7", "http"]
-_NARRATIVE = frozenset(
-    (BasicTextSRStorage, EnhancedSRStorage, ComprehensiveSRStorage, Comprehensive3DSRStorage, ExtensibleSRStorage)
-)
-_MEASUREMENTS = "126000"  # DCM, Imaging Measurement Report (TID 1500): numbers of a device, such as this node's own
 _LINK_LENGTH = 64  # of the ledger's columns; a UID and an accession number (VR SH) have no more
 
 
@@ -118,6 +107,8 @@ class ReportInbox:
         """
         if len(content) > MAX_BYTES:
             raise ReportError(f"the report has {len(content)} bytes and at most {MAX_BYTES} are read; send it alone")
+        if is_dicom(content):
+            require_ordinary(content)
         reports = single_reports(content, self._accession_fields)
         if len(reports) > 1 and (study_uid or accession):
             raise NotAReportError(f"the message holds {len(reports)} reports; send each alone with its study")
@@ -161,15 +152,15 @@ class ReportInbox:
         log.info("report_received", report=report_id[:16], source=source, new=new, studies=studies)
         return new
 
-    def take_documents(self, documents: Iterable[tuple[Path, Dataset]]) -> None:
+    def take_documents(self, documents: Iterable[Document]) -> None:
         """Takes the radiology reports among the stored objects of a series; a damaged one is logged and left."""
-        for path, header in documents:
-            if not is_narrative(header):
-                continue
+        for document in documents:
             try:
-                self.take(path.read_bytes(), source="dicom", study_uid=str(header.StudyInstanceUID))
+                with document.path.open("rb") as file:
+                    content = file.read(MAX_BYTES + 1)  # of one that is larger, `take` says that it is
+                self.take(content, source="dicom", study_uid=document.study_uid)
             except ReportError as error:
-                log.warning("sr_without_report", sop_uid=str(header.SOPInstanceUID), problem=type(error).__name__)
+                log.warning("sr_without_report", sop_uid=document.sop_uid, problem=type(error).__name__)
 
     def prompts_for(self, options: FromReport, study_uid: str, accession: str, *, patient_id: str = "") -> Reported:
         """Reads the prompts of the study's reports, or says until when to wait for one.
@@ -274,13 +265,6 @@ def drawable(found: ReportPrompts) -> ReportPrompts:
     wordings = [(one, wording_of(one.prompt)) for one in found.prompts]
     refused = (LeftOut(one.prompt, one.sentence, wording.kind) for one, wording in wordings if wording is not None)
     return ReportPrompts(tuple(one for one, wording in wordings if wording is None), (*found.left_out, *refused))
-
-
-def is_narrative(header: Dataset) -> bool:
-    """Whether an object is a report in words: an SR for text (PS3.3 A.35) that is no measurement report (TID 1500)."""
-    title = header.get("ConceptNameCodeSequence") or ()
-    codes = {(item.get("CodeValue"), item.get("CodingSchemeDesignator")) for item in title}
-    return header.get("SOPClassUID") in _NARRATIVE and (_MEASUREMENTS, "DCM") not in codes
 
 
 def _prompt(phrase: ExtractedPrompt) -> Prompt:

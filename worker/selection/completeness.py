@@ -20,8 +20,8 @@ from dicom_node.uids import SeriesKey
 from worker.destinations import peer_of
 from worker.ledger import Series
 from worker.logs import get_logger
-from worker.selection.completeness_proofs import promised, proof
-from worker.selection.study_volumes import readable
+from worker.selection.answers import promise_of, proof_of
+from worker.selection.looks import Looks
 from worker.settings import Settings
 
 log = get_logger(__name__)
@@ -41,13 +41,13 @@ class Full:
 class Fullness:
     """Remembers what is known of the series that arrive. Used by the intake thread alone; lost with the process."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, looks: Looks) -> None:
         """Prepares to ask the archive that the settings name, if they name one.
 
         Raises:
             SettingsError: when the archive is no destination, or is reached by DICOMweb.
         """
-        self._settings, self._store = settings, store
+        self._settings, self._store, self._looks = settings, store, looks
         self._archive = peer_of(settings.destination(name), settings) if (name := settings.series_counts_from) else None
         self._asking_from = 0.0
         self._promised: dict[SeriesKey, int | None] = {}
@@ -80,19 +80,22 @@ class Fullness:
     def _promise(self, key: SeriesKey) -> int | None:
         """How many instances the first image of the series promises; read once per series."""
         if key not in self._promised:
-            files = readable(self._store.series_paths(key)[:1])
-            if not files:
+            paths = self._store.series_paths(key)
+            if not paths:
                 return None
-            self._promised[key] = promised(files[0].header)
+            self._promised[key] = self._looks.at(key, promise_of, paths[0])
         return self._promised[key]
 
     def _look(self, key: SeriesKey, count: int, ask: bool) -> str:
         """The proof that `count` images are the whole series, first by their headers, then by the archive; or ""."""
-        if self._promised[key] == count and (found := proof(readable(self._store.series_paths(key)))):
+        if self._promised[key] == count and (found := self._proof(key)):
             return found
         if ask and self._counted(key) == count:
-            return proof(readable(self._store.series_paths(key)), counted=count)
+            return self._proof(key, count)
         return ""
+
+    def _proof(self, key: SeriesKey, counted: int | None = None) -> str:
+        return self._looks.at(key, proof_of, self._store.series_paths(key), counted)
 
     def _counted(self, key: SeriesKey) -> int | None:
         """How many instances the archive counts in the series; None if it does not answer or does not know it."""

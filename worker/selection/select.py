@@ -26,8 +26,10 @@ from worker.ledger import Ledger, Series, SeriesState
 from worker.protocols import Finding, Protocol
 from worker.protocols.on_this_node import inactive, work_facts
 from worker.reports.inbox import Reported, ReportInbox
-from worker.selection.choose import Verdict, choose
-from worker.selection.study_volumes import StudyVolume, readable, volumes_of
+from worker.selection.answers import Judged, Question, SeriesFiles, judge
+from worker.selection.choose import Verdict
+from worker.selection.looks import Looks
+from worker.selection.study_volumes import StudyVolume, log_unread
 from worker.settings import Settings
 
 
@@ -43,8 +45,9 @@ class Selected:
 class Selection:
     """Asks the protocols and adds jobs; holds what the intake thread remembers between two questions."""
 
-    def __init__(self, settings: Settings, store: Store, ledger: Ledger, reports: ReportInbox) -> None:
+    def __init__(self, settings: Settings, store: Store, ledger: Ledger, reports: ReportInbox, looks: Looks) -> None:
         self._settings, self._store, self._ledger, self._reports = settings, store, ledger, reports
+        self._looks = looks
         self._waiting: dict[SeriesKey, tuple[float, float]] = {}  # series: its last image, when to ask again
 
     def waits(self, series: Series) -> bool:
@@ -61,28 +64,16 @@ class Selection:
 
         Raises:
             UnreadableError: when the disk does not give an image just now.
+            LookError: when reading the headers came to no end.
             LedgerError: when the database does not answer.
         """
-        files = readable(self._store.series_paths(series.series_key))
-        self._reports.take_documents((file.path, file.header) for file in files)
-        here = volumes_of(files, _origin(series)) if files else []
         others = [one for one in self._ledger.series.of_study(series.study_uid) if one.series_uid != series.series_uid]
         incomplete, quiet_at = self._incomplete(series, others, study_open)
-        study: list[StudyVolume] | None = None
+        judged = self._judge(series, others, [self._question(series, one, incomplete) for one in protocols])
         added: list[str] = []
         waiting: list[float] = []
-        for protocol in protocols:
-            asked = here
-            if protocol.choose.take == "best" and not incomplete:
-                study = study if study is not None else [*here, *self._volumes(others)]
-                asked = study
-            verdicts = choose(
-                protocol,
-                asked,
-                incomplete=incomplete,
-                inactive=inactive(protocol, self._settings),
-                done=self._ledger.best_volume.volumes_done(series.study_uid, protocol.name),
-            )
+        for protocol, said in zip(protocols, judged.verdicts, strict=True):
+            verdicts: Sequence[Verdict] = said
             reported = self._reported(protocol, verdicts)
             verdicts = [with_report(protocol, verdict, reported) for verdict in verdicts]
             self._write_down(protocol, verdicts)
@@ -93,7 +84,7 @@ class Selection:
         self._waiting.pop(series.series_key, None)
         if again is not None:
             self._waiting[series.series_key] = (series.last_at, again)
-        return Selected(here, added, again)
+        return Selected(judged.volumes, added, again)
 
     def _incomplete(self, series: Series, others: Sequence[Series], study_open: bool) -> tuple[str, float | None]:
         """Why more of the study may come, or ""; and when to ask again, in seconds since 1970-01-01 UTC.
@@ -110,25 +101,30 @@ class Selection:
         quiet_at = max(one.last_at for one in (series, *others)) + quiet
         return (f"its last image came less than {quiet:g} s ago", quiet_at) if now < quiet_at else ("", None)
 
-    def _volumes(self, others: Sequence[Series]) -> list[StudyVolume]:
-        """The volumes of other series of the study, as far as their images are in the store."""
-        found: list[StudyVolume] = []
-        for series in others:
-            files = readable(self._store.series_paths(series.series_key))
-            found += volumes_of(files, _origin(series)) if files else []
-        return found
+    def _question(self, series: Series, protocol: Protocol, incomplete: str) -> Question:
+        done = self._ledger.best_volume.volumes_done(series.study_uid, protocol.name)
+        return Question(protocol, incomplete, inactive(protocol, self._settings), done)
+
+    def _judge(self, series: Series, others: Sequence[Series], questions: Sequence[Question]) -> Judged:
+        """Has the child process judge the series, and takes the reports that it found among its objects."""
+        needed = others if any(question.of_study for question in questions) else ()
+        whole = [self._files(one) for one in needed if one.state.may_be_read]
+        judged = self._looks.at(series.series_key, judge, self._files(series), whole, questions)
+        log_unread(judged.unread)
+        self._reports.take_documents(judged.documents)
+        return judged
+
+    def _files(self, series: Series) -> SeriesFiles:
+        origin = Origin(series.calling_ae, series.called_ae, series.address)
+        return SeriesFiles(series.series_key, tuple(self._store.series_paths(series.series_key)), origin)
 
     def _reported(self, protocol: Protocol, verdicts: Sequence[Verdict]) -> Reported:
         """What the study's report asks for; nothing if the protocol takes no volume, or no prompts from reports."""
         taken = [verdict.volume for verdict in verdicts if verdict.taken]
         if not taken or not protocol.report.use:
             return Reported()
-        header = taken[0].candidate.headers[0]
         return self._reports.prompts_for(
-            protocol.report,
-            taken[0].study_uid,
-            str(header.get("AccessionNumber") or ""),
-            patient_id=str(header.get("PatientID") or ""),
+            protocol.report, taken[0].study_uid, taken[0].accession, patient_id=taken[0].patient_id
         )
 
     def _write_down(self, protocol: Protocol, verdicts: Sequence[Verdict]) -> None:
@@ -216,8 +212,3 @@ def conditions_of(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:
         for verdict in verdicts
         for finding in verdict.findings
     ]
-
-
-def _origin(series: Series) -> Origin:
-    """Who sent the series last, as conditions such as `CallingAE` see it."""
-    return Origin(series.calling_ae, series.called_ae, series.address)

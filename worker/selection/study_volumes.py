@@ -6,7 +6,7 @@ it, so that all see the same volumes under the same names.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dicom_node.images.frames import File, read_file
 from dicom_node.origin import FROM_A_FOLDER, Origin
 from dicom_node.ranking.facts import VolumeFacts, facts_of
 from dicom_node.series import Outline, outlines
+from dicom_node.uids import SeriesKey
 from worker.errors import WorkerError
 from worker.identity import digest_of
 from worker.logs import get_logger
@@ -65,11 +66,22 @@ class StudyVolume:
     facts: VolumeFacts | None  # None if it is no regular volume
     problem: str = ""  # why it is none, with the slice
     frames: str | None = None  # digest of its frames, where a file of it holds frames of other volumes, too
+    instances: tuple[str, ...] = ()  # the SOP Instance UIDs of its files
+    accession: str = ""
+    patient_id: str = ""
 
-    @property
-    def instances(self) -> list[str]:
-        """The SOP Instance UIDs of its files."""
-        return [file.sop_uid for file in self.files]
+    def bare(self) -> "StudyVolume":
+        """Returns the same volume without its headers, which may be large."""
+        return replace(self, files=(), candidate=Candidate(()))
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A file that is no instance of a series, and why; `gone` when it is not there any more."""
+
+    path: Path
+    problem: str
+    gone: bool
 
 
 def readable(paths: Sequence[Path]) -> list[File]:
@@ -78,7 +90,25 @@ def readable(paths: Sequence[Path]) -> list[File]:
     Raises:
         UnreadableError: when the disk does not give a file just now. Leaving it out would make the series look smaller.
     """
+    found, unread = read_all(paths)
+    log_unread(unread)
+    return found
+
+
+def log_unread(unread: Sequence[Unread]) -> None:
+    """Logs the files that were left out."""
+    for one in unread:
+        log.warning("file_unreadable", file=str(one.path), problem=one.problem)
+
+
+def read_all(paths: Sequence[Path]) -> tuple[list[File], list[Unread]]:
+    """Reads the files that are DICOM instances of a series, without pixel data, and names those that are not.
+
+    Raises:
+        UnreadableError: as `readable` does.
+    """
     found: list[File] = []
+    unread: list[Unread] = []
     for path in paths:
         try:
             file = read_file(path)
@@ -86,10 +116,10 @@ def readable(paths: Sequence[Path]) -> list[File]:
         except (SeriesError, *DAMAGE) as error:
             if isinstance(error, UnreadableError) and not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            log.warning("file_unreadable", file=str(path), problem=str(error))
+            unread.append(Unread(path, str(error), gone=isinstance(error.__cause__, FileNotFoundError)))
             continue
         found.append(file)
-    return found
+    return found, unread
 
 
 def read_headers(paths: Sequence[Path]) -> tuple[list[Path], list[pydicom.Dataset]]:
@@ -115,6 +145,14 @@ def volumes_of(files: Sequence[File], origin: Origin = FROM_A_FOLDER) -> list[St
     except DAMAGE as error:
         return [_volume(Outline("", ()), files, origin, f"a header is damaged: {error}")]
     return [_volume(outline, outline.files, origin, "") for outline in found]
+
+
+def without_volume(series: SeriesKey, unread: Sequence[Unread]) -> list[StudyVolume]:
+    """Returns one entry with the reason for a series of whose files none can be read; nothing where files are gone."""
+    if not unread or any(one.gone for one in unread):
+        return []
+    problem = f"none of its {len(unread)} files can be read: {unread[0].problem}"
+    return [StudyVolume(*series, "", "", f"series {series.series_uid}", (), Candidate(()), None, problem)]
 
 
 def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: str) -> StudyVolume:
@@ -143,6 +181,9 @@ def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: st
         facts=facts,
         problem=problem,
         frames=_part_of_files(outline),
+        instances=tuple(file.sop_uid for file in files),
+        accession=_said(first, "AccessionNumber"),
+        patient_id=_said(first, "PatientID"),
     )
 
 

@@ -23,6 +23,7 @@ removal just then, the question waits until the next round of `worker.maintenanc
 import threading
 import time
 from collections.abc import Callable, Set
+from contextlib import suppress
 from functools import partial
 
 from dicom_node.errors import StoreError
@@ -37,7 +38,9 @@ from worker.maintenance.leader_lock import Leadership
 from worker.protocols import watched
 from worker.queue.broker import Broker
 from worker.reports.inbox import ReportInbox
+from worker.selection.child import LookError
 from worker.selection.completeness import Fullness
+from worker.selection.looks import Looks
 from worker.selection.select import Selection
 from worker.settings import Settings
 
@@ -53,8 +56,9 @@ class Intake:
     def __init__(self, settings: Settings, store: Store, ledger: Ledger, broker: Broker) -> None:
         self._settings, self._store, self._ledger, self._broker = settings, store, ledger, broker
         self._protocols = watched(settings)
-        self._selection = Selection(settings, store, ledger, ReportInbox.of(settings, ledger))
-        self._fullness = Fullness(settings, store)
+        self._looks = Looks(settings, ledger)
+        self._selection = Selection(settings, store, ledger, ReportInbox.of(settings, ledger), self._looks)
+        self._fullness = Fullness(settings, store, self._looks)
         self._clearing = Clearing(store, ledger.clock.now)
         self._noted: dict[tuple[str, SeriesKey], float] = {}
         self._lock = threading.Lock()
@@ -120,6 +124,7 @@ class Intake:
         def tick() -> None:
             self.tick(open_series())
 
+        self._guarded(self._looks.start)
         next_sweep = 0.0
         with Leadership(self._settings.home) as leadership:
             while not stop.is_set():
@@ -155,7 +160,8 @@ class Intake:
             return
         with self._clearing.alone():  # no study is set aside between the question and its answer
             if not self._clearing.is_aside(series.study_uid):  # else what came since is a part: all of it comes back
-                self._decide(series, open_series, quiet_since)
+                with suppress(LookError):  # counted and logged where it was taken
+                    self._decide(series, open_series, quiet_since)
 
     def _decide(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
         """Settles a quiet series, and asks the protocols about one that is quiet or newly proved full."""

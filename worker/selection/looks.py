@@ -1,0 +1,66 @@
+"""Looks at the headers of series, each one counted in the ledger before it is taken.
+
+A series whose headers end whoever reads them, or take too much time or memory, would do so again at every tick and
+after every start. After `MOST_LOOKS` looks without an end it is set aside, and a person may have it looked at again.
+"""
+
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
+
+from dicom_node.uids import SeriesKey
+from worker.ledger import Ledger
+from worker.logs import get_logger
+from worker.selection.child import Child, LookError, child
+from worker.settings import Settings
+
+log = get_logger(__name__)
+
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
+
+MOST_LOOKS: Final = 3
+"""Looks in a row at one series that did not come to their end."""
+
+
+class Looks:
+    """Has a child process look at series. Used by the intake thread alone."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._child: Child = child(settings.look_memory_bytes, settings.look_seconds)
+        self._ledger = ledger
+
+    def start(self) -> None:
+        """Starts the child process before the first look."""
+        self._child.start()
+
+    def at(
+        self, key: SeriesKey, function: Callable[Asked, Answer], *arguments: Asked.args, **named: Asked.kwargs
+    ) -> Answer:
+        """Returns what a function of `worker.selection.answers` says of a series.
+
+        Raises:
+            LookError: when the look did not come to its end; the series may be set aside now.
+            UnreadableError: when the disk does not give an image just now.
+            LedgerError: when the database does not answer.
+        """
+        looks = self._ledger.series.look_begins(key)
+        if looks > MOST_LOOKS:
+            raise self._set_aside(key, "each time its headers were looked at, the listener itself came to an end")
+        ended = True
+        try:
+            return self._child.ask(function, *arguments, **named)
+        except LookError as error:
+            ended = False
+            if looks == MOST_LOOKS:
+                raise self._set_aside(key, str(error)) from error
+            log.warning("series_not_looked_at", study=key.study_uid, series=key.series_uid, problem=str(error))
+            raise
+        finally:
+            if ended:
+                self._ledger.series.look_ended(key)
+
+    def _set_aside(self, key: SeriesKey, why: str) -> LookError:
+        reason = f"{MOST_LOOKS} looks at it did not come to their end: {why}"
+        if self._ledger.series.set_aside(key, reason):
+            log.error("series_set_aside", study=key.study_uid, series=key.series_uid, reason=reason)
+        return LookError(reason)
