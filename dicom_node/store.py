@@ -13,8 +13,7 @@ home/
 
 How a file gets its name: it is written in incoming/, fsynced, hard linked to its final name (a link never replaces what
 is there, so the first of several writers wins whatever process it is in), and the folder of the final name is fsynced.
-A crash at any moment leaves either nothing or the whole file under the final name, and a rest in incoming/ that the
-next start sweeps away.
+A crash leaves either nothing or the whole file under the final name; the next start sweeps the rest in incoming/.
 
 Concurrency. Several processes, and several threads of each, may use one home. Instances need no lock, since the link
 decides; the quarantine has one, because its files are removed by age. Only `dicom_node.removal` takes files away.

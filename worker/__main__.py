@@ -9,6 +9,7 @@ load what only segmentation needs.
 """
 
 import sys
+import traceback
 import warnings
 from typing import Annotated
 
@@ -16,6 +17,7 @@ import typer
 from typer.exceptions import TyperException
 
 from worker.cli.lazy import Declared, lazy_group
+from worker.masking import masked
 
 COMMANDS = (
     Declared("jobs", "Lists jobs; shows, retries, releases and cancels one.", "worker.cli.jobs", "app"),
@@ -129,10 +131,9 @@ def main() -> None:
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except Exception as error:
-        if debug:
-            raise
-        print(f"voxtell-dicom: {_sentence(error)}", file=sys.stderr)  # noqa: T201
+    except Exception as error:  # noqa: BLE001 (the door: printed, masked)
+        said = traceback.format_exc() if debug else f"voxtell-dicom: {_sentence(error)}"
+        print(masked(said), file=sys.stderr)  # noqa: T201
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

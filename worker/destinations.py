@@ -6,6 +6,7 @@ Files of certificates, tokens and passwords are read at each call, so that a ren
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from dicom_node.scu.association import Peer
 from dicom_node.tls import client_context, server_context
@@ -42,11 +43,15 @@ def web_peer_of(destination: Destination, settings: Settings) -> "WebPeer | None
         return None
     from dicom_node.scu.stow import WebPeer  # `echo` does without it
 
+    parts = urlsplit(destination.url.get_secret_value())
+    user, password = destination.user, _secret(destination.password_file) or ""
+    if user is None and parts.username is not None:
+        user, password = unquote(parts.username), unquote(parts.password or "")
     return WebPeer(
-        destination.url,
+        parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),  # a peer's URL is in every message about it
         token=_secret(destination.token_file),
-        user=destination.user,
-        password=_secret(destination.password_file) or "",
+        user=user,
+        password=password,
         authorities=settings.tls_authorities,
     )
 

@@ -7,6 +7,8 @@ the docstring of the class.
 
 from typing import ClassVar, Literal
 
+from worker.masking import masked
+
 Retry = Literal["final", "later", "usage"]
 
 
@@ -16,7 +18,7 @@ class WorkerError(Exception):
     retry: ClassVar[Retry] = "final"
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip())
+        super().__init__(masked(message or (type(self).__doc__ or "").strip()))
 
 
 class SettingsError(WorkerError):

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict
 
+from worker.masking import masked
 from worker.repeated_lines import RepeatsHandler
 from worker.settings import Settings
 
@@ -39,6 +40,7 @@ def configure(settings: Settings, role: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        _masked_fields,
     ]
     renderers: list[structlog.typing.Processor] = (
         [structlog.processors.JSONRenderer()]
@@ -48,7 +50,7 @@ def configure(settings: Settings, role: str) -> None:
     handler = RepeatsHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _fields_of_dicom_node],
+            foreign_pre_chain=[*shared[:-1], _fields_of_dicom_node, _masked_fields],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
@@ -84,6 +86,11 @@ def _printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def _escaped(line: str) -> str:
     return line if line.isprintable() else repr(line)[1:-1]
+
+
+def _masked_fields(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Masks passwords of URLs in every text of a line, tracebacks and lines of other libraries among them."""
+    return {name: masked(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _fields_of_dicom_node(logger: Any, method: str, event: EventDict) -> EventDict:

@@ -10,6 +10,7 @@ span two settings are validators of the classes.
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -24,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import SettingsError
+from worker.masking import SecretUrl, WellFormed
 
 PREFIX = "VOXTELL_"
 NOT_SETTINGS = {"VOXTELL_TEST_DATA"}  # the folder of the tests' images; the node does not read it
@@ -32,6 +34,8 @@ AeTitle = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
 ]
 """PS3.5 6.2, VR AE: at most 16 characters, no backslash, no control characters."""
+WebUrl = Annotated[SecretUrl, WellFormed("http://", "https://")]
+QueueUrl = Annotated[SecretUrl, WellFormed("redis://", "rediss://")]
 
 
 def default_home() -> Path:
@@ -45,16 +49,15 @@ class Destination(BaseModel):
     It is reached by `ae_title` and `host` (C-STORE) or by `url` (STOW-RS), never by both.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field("pacs", min_length=1, max_length=64, description="The name protocols use.")
     ae_title: AeTitle | None = Field(None, description="Its AE title; results go there by C-STORE.")
     host: str | None = Field(None, description="Its host name or address.")
     port: int = Field(104, ge=1, le=65535, description="Its TCP port.")
     tls: bool = Field(False, description="Encrypt the connection; its certificate must carry its host name.")
-    url: str | None = Field(
+    url: WebUrl | None = Field(
         None,
-        pattern=r"^https?://",
         description="Its DICOMweb service, the part before /studies: then results go there by STOW-RS.",
     )
     token_file: Path | None = Field(None, description="File with the bearer token for the URL, read at each delivery.")
@@ -77,7 +80,8 @@ class Destination(BaseModel):
             raise ValueError("a destination is reached by ae_title and host, or else by url")
         if self.url is not None and self.commitment:
             raise ValueError("DICOMweb services are not asked for storage commitment; leave commitment out")
-        if self.token_file is not None and self.user is not None:
+        user = self.user or (urlsplit(self.url.get_secret_value()).username if self.url else None)
+        if self.token_file is not None and user is not None:
             raise ValueError("a service gets a token or a user name with a password, not both")
         return self
 
@@ -89,12 +93,12 @@ class Settings(BaseSettings):
     protocol asks for (`worker.engines.loading.settings_for`).
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     home: Path = Field(default_factory=default_home, description="Folder of store, ledger and queue.")
     protocols: Path | None = Field(None, description="Folder of protocol files; default HOME/protocols.")
-    database_url: str | None = Field(None, description="SQLAlchemy URL of the ledger; default SQLite in HOME.")
-    redis_url: str | None = Field(None, description="URL of the queue; default an embedded server in HOME.")
+    database_url: SecretUrl | None = Field(None, description="SQLAlchemy URL of the ledger; default SQLite in HOME.")
+    redis_url: QueueUrl | None = Field(None, description="URL of the queue; default an embedded server in HOME.")
 
     ae_title: AeTitle = Field("VOXTELL", description="AE title of the node, called and calling.")
     host: str = Field("127.0.0.1", description="Address the listener binds to.")
@@ -300,9 +304,9 @@ class Settings(BaseSettings):
         return self.protocols or self.home / "protocols"
 
     @property
-    def ledger_url(self) -> str:
+    def ledger_url(self) -> SecretUrl:
         """The SQLAlchemy URL of the ledger: the one set, or an SQLite file in the home."""
-        return self.database_url or f"sqlite:///{self.home / 'ledger.sqlite'}"
+        return self.database_url or SecretUrl(f"sqlite:///{self.home / 'ledger.sqlite'}")
 
     def destination(self, name: str) -> Destination:
         """Returns the destination of that name.
@@ -337,7 +341,7 @@ def load(**overrides: object) -> Settings:
         field, *inside = (str(part) for part in first["loc"])
         where = PREFIX + field.upper() + (f", {'.'.join(inside)}" if inside else "")
         message = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"setting {where}: {message} (got {first['input']!r})") from None
+        raise SettingsError(f"setting {where}: {message}") from None  # the value may be a secret
     except ValueError as error:  # pydantic-settings could not parse a JSON value, and says of which field
         raise SettingsError(f"not valid JSON: {error}: {error.__cause__}; quote the variable's value") from None
 

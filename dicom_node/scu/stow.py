@@ -9,7 +9,7 @@ import io
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,9 +45,9 @@ class WebPeer:
     """A DICOMweb service elsewhere; give a `token`, or `user` and `password`, or none of them."""
 
     url: str  # what /studies is added to
-    token: str | None = None  # sent as bearer token (RFC 6750)
+    token: str | None = field(default=None, repr=False)  # sent as bearer token (RFC 6750)
     user: str | None = None
-    password: str = ""
+    password: str = field(default="", repr=False)
     authorities: Path | None = None  # who signs its certificate (PEM); None: those that everybody trusts
 
     def __str__(self) -> str:

@@ -29,7 +29,7 @@ def test_the_defaults_serve_one_machine(monkeypatch, tmp_path):
     assert (settings.ae_title, settings.host, settings.port) == ("VOXTELL", "127.0.0.1", 11112)
     assert settings.home == tmp_path / "voxtell-dicom"
     assert settings.protocols_folder == settings.home / "protocols"
-    assert settings.ledger_url == f"sqlite:///{settings.home}/ledger.sqlite"
+    assert settings.ledger_url.get_secret_value() == f"sqlite:///{settings.home}/ledger.sqlite"
 
 
 def test_a_misspelt_variable_stops_the_start_with_the_near_name(monkeypatch):
@@ -59,8 +59,8 @@ def test_destinations_are_json_and_found_by_name(monkeypatch):
 @pytest.mark.parametrize(
     ("variable", "value", "sentence"),
     [
-        ("VOXTELL_PORT", "70000", "setting VOXTELL_PORT: Input should be less than or equal to 65535 (got '70000')"),
-        ("VOXTELL_QUIET_SECONDS", "0", "setting VOXTELL_QUIET_SECONDS: Input should be greater than 0 (got '0')"),
+        ("VOXTELL_PORT", "70000", "setting VOXTELL_PORT: Input should be less than or equal to 65535"),
+        ("VOXTELL_QUIET_SECONDS", "0", "setting VOXTELL_QUIET_SECONDS: Input should be greater than 0"),
         ("VOXTELL_AE_TITLE", "A" * 17, "setting VOXTELL_AE_TITLE: String should have at most 16 characters"),
         ("VOXTELL_AE_TITLE", "A\\B", "setting VOXTELL_AE_TITLE: String should match pattern"),
         (
@@ -72,7 +72,7 @@ def test_destinations_are_json_and_found_by_name(monkeypatch):
         (
             "VOXTELL_DESTINATIONS",
             '[{"ae_title": "A", "host": "h", "prt": 104}]',
-            "setting VOXTELL_DESTINATIONS, 0.prt: Extra inputs are not permitted (got 104)",
+            "setting VOXTELL_DESTINATIONS, 0.prt: Extra inputs are not permitted",
         ),
         (
             "VOXTELL_DESTINATIONS",
@@ -91,6 +91,7 @@ def test_a_value_that_makes_no_sense_is_one_sentence(monkeypatch, variable, valu
     with pytest.raises(SettingsError) as raised:
         load()
     assert str(raised.value).startswith(sentence)
+    assert value not in str(raised.value) or len(value) == 1  # it may be a secret
     assert "\n" not in str(raised.value)
 
 

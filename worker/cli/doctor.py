@@ -108,7 +108,7 @@ def _ledger(settings: Settings) -> str:
             f"{len(aside)} series are set aside, as of study {studies}: {aside[0].reason}; "
             "`voxtell-dicom ledger look-again STUDY` has one looked at again"
         )
-    return f"{settings.ledger_url.split('@')[-1]} answers; {failed} failed jobs"
+    return f"{settings.ledger_url} answers; {failed} failed jobs"
 
 
 def _queue(settings: Settings) -> str:

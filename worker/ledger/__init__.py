@@ -36,6 +36,7 @@ from worker.ledger.retention import RetentionLedger
 from worker.ledger.series import SeriesLedger
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 from worker.ledger.studies import StudyLedger
+from worker.masking import SecretUrl
 
 __all__ = ["Decision", "Delivery", "DeliveryState", "Job", "JobState", "Ledger", "Report", "Series", "SeriesState"]
 
@@ -54,7 +55,7 @@ class Ledger:
         LedgerError: when the database does not answer or holds other tables.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str | SecretUrl, clock: Callable[[], float] = time.time) -> None:
         self.database = Database(url, clock)
         self.clock = LedgerClock(self.database)
         self.series = SeriesLedger(self.database)

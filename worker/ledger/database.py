@@ -14,6 +14,7 @@ from sqlalchemy.dialects import sqlite
 
 from worker.ledger.engine import for_reading, open_engine
 from worker.ledger.records import as_record
+from worker.masking import SecretUrl
 
 Record = TypeVar("Record")
 
@@ -25,7 +26,7 @@ class Database:
         LedgerError: when the database does not answer.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str | SecretUrl, clock: Callable[[], float] = time.time) -> None:
         self.engine = open_engine(url)
         self._reading = for_reading(self.engine)
         self.clock = clock

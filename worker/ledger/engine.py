@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, SQLA
 
 from dicom_node.storage.durable import locked
 from worker.errors import LedgerError
+from worker.masking import SecretUrl
 
 BUSY_SECONDS = 30  # SQLite: how long a writer waits for another; each holds the lock for about a millisecond
 EXAMPLE_URL = "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
@@ -28,7 +29,7 @@ _READS = "ledger_reads"  # the execution option of connections that only read
 LEAST_ROOM = 2**20  # bytes; with less SQLite cannot even open a database
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str | SecretUrl) -> Engine:
     """Connects to the database, makes its tables or brings them up to date, and returns the engine.
 
     Several processes may open one database at once. Later, too, the engine raises LedgerError where the database does
@@ -37,6 +38,7 @@ def open_engine(url: str) -> Engine:
     Raises:
         LedgerError: when the URL cannot be used, the database does not answer, or its tables are of a later version.
     """
+    url = url if isinstance(url, str) else url.get_secret_value()
     try:
         engine = sa.create_engine(url, pool_pre_ping=True, connect_args=_patience(sa.make_url(url)))
     except (ArgumentError, ModuleNotFoundError) as error:

@@ -5,6 +5,8 @@ A change here needs a migration in `migrations/versions`; docs/contributing.md h
 
 import sqlalchemy as sa
 
+from worker.masking import masked
+
 metadata = sa.MetaData()
 
 
@@ -24,10 +26,14 @@ class CleanString(sa.types.TypeDecorator[str]):
 
 
 class CleanText(CleanString):
-    """The same for text of any length."""
+    """The same for text of any length. It may be the error of a library that quotes a URL: passwords are masked."""
 
     impl = sa.Text
     cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Cleans and masks a value that is written, and a value that a query compares with it."""
+        return super().process_bind_param(None if value is None else masked(value), dialect)
 
 
 series = sa.Table(

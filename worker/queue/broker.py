@@ -40,7 +40,8 @@ def celery_app(settings: Settings, *, takes: bool = False) -> Celery:
     `takes`: whether the process takes messages. Then it waits for the queue without limit: a message whose
     acknowledgement was cut off would count for ever among those that a worker may hold, until it takes no more.
     """
-    app = Celery("voxtell", broker=settings.redis_url or embedded_url(settings.home), set_as_current=True)
+    url = settings.redis_url.get_secret_value() if settings.redis_url else embedded_url(settings.home)
+    app = Celery("voxtell", broker=url, set_as_current=True)
     hard_limit = settings.job_time_limit_seconds + TIME_LIMIT_GRACE_SECONDS
     app.conf.update(
         task_ignore_result=True,

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
-from kombu.utils.url import maybe_sanitize_url
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from redis.retry import Retry
@@ -101,8 +100,7 @@ def running_queue(settings: Settings, *, ours: bool = False, needed: bool = True
     started = False
     try:
         if settings.redis_url and not queue_answers(settings):
-            url = maybe_sanitize_url(settings.redis_url)
-            raise BrokerError(f"no queue answers at {url}; start Redis or check VOXTELL_REDIS_URL")
+            raise BrokerError(f"no queue answers at {settings.redis_url}; start Redis or check VOXTELL_REDIS_URL")
         started = revive_queue(settings)
     except BrokerError as error:
         if needed:
@@ -158,7 +156,8 @@ def queue_answers(settings: Settings) -> bool:
         BrokerError: the embedded queue's socket would lie in a folder that is not this user's alone.
     """
     if settings.redis_url:
-        client = redis.Redis.from_url(settings.redis_url, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
+        url = settings.redis_url.get_secret_value()
+        client = redis.Redis.from_url(url, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
     else:
         path = str(safe_socket_path(settings.home))
         client = redis.Redis(unix_socket_path=path, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
