@@ -57,7 +57,8 @@ def wording_of(prompt: str) -> Wording | None:
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", written)
     words = " ".join(re.findall(r"[^\W_]+", parted.casefold()))
     for kind in kinds:
-        if found := kind.words.search(words) or kind.patterns.search(written):
+        found = kind.words.search(words) or kind.patterns.search(written)
+        if found and found.group() != words:  # alone ("nothing") it names no structure that could be drawn instead
             return Wording(kind.name, found.group().strip(" _"), kind.said, kind.instead)
     return None
 
