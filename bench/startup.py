@@ -7,7 +7,17 @@ least counts, since whatever else runs on the machine only adds.
 
 Two further lines are floors: the measure and the library that a command cannot do without. `jobs` reads the ledger by
 SQLAlchemy, `echo` speaks DICOM by pynetdicom, which imports pydicom and with it numpy. Commands import without garbage
-collection (`worker.cli.lazy`) and may so come out under their floor.
+collection (`worker.cli.lazy`) and may so come out under their floor. On two shared cores of an AMD EPYC, Python 3.11,
+both versions in turn within one run, the least of nine:
+
+| seconds of processor time (ratio) | before | now | floor |
+|---|---|---|---|
+| typer, rich, pydantic | 0.17 | 0.17 | |
+| `--help` | 0.26 (1.6) | 0.21 (1.2) | |
+| `jobs` | 0.90 (5.4) | 0.49 (2.9) | SQLAlchemy 0.47 (2.8) |
+| `echo` | 0.92 (5.5) | 0.75 (4.4) | pynetdicom 0.73 (4.4) |
+
+Reading the settings makes 2.2 times the measure, most of it pydantic's first model.
 """
 
 import resource

@@ -17,7 +17,6 @@ import typer
 from typer.exceptions import TyperException
 
 from worker.cli.lazy import Declared, lazy_group
-from worker.masking import masked
 
 COMMANDS = (
     Declared("jobs", "Lists jobs; shows, retries, releases and cancels one.", "worker.cli.jobs", "app"),
@@ -133,6 +132,8 @@ def main() -> None:
         code = 130
     except Exception as error:  # noqa: BLE001 (the door: printed, masked)
         said = traceback.format_exc() if debug else f"voxtell-dicom: {_sentence(error)}"
+        from worker.masking import masked  # brings pydantic, which `--help` does without
+
         print(masked(said), file=sys.stderr)  # noqa: T201
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -210,7 +210,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone(ledger_url):
         ("nosuch://host/name", r"VOXTELL_DATABASE_URL cannot be used \(.*nosuch\)"),
         (
             "postgresql+psycopg://me:secret@127.0.0.1:1/name",
-            r"ledger postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/name: ",
+            r"ledger postgresql\+psycopg://\*\*\*@127.0.0.1:1/name: ",
         ),
         ("sqlite:////proc/nowhere/ledger.sqlite", "ledger sqlite:////proc/nowhere/ledger.sqlite: "),
     ],

@@ -214,7 +214,7 @@ def test_a_redis_that_does_not_answer_is_one_sentence_without_the_password(free_
     settings = Settings(redis_url=f"redis://me:secret@127.0.0.1:{free_port}/0")
     with pytest.raises(BrokerError) as raised, running_queue(settings):
         pass
-    url = f"redis://me:**@127.0.0.1:{free_port}/0"
+    url = f"redis://***@127.0.0.1:{free_port}/0"
     assert str(raised.value) == f"no queue answers at {url}; start Redis or check VOXTELL_REDIS_URL"
 
 

@@ -32,6 +32,7 @@ def said(home: Path, *words: str, **settings: str) -> subprocess.CompletedProces
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("words", [("doctor",), ("doctor", "--json"), ("--debug", "jobs"), ("listen",)])
 def test_no_command_prints_a_password_of_a_url(tmp_path, words):
     destinations = json.dumps([{"name": "web", "url": WEB}])
@@ -43,6 +44,7 @@ def test_no_command_prints_a_password_of_a_url(tmp_path, words):
         assert "Traceback" in done.stderr
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "settings",
     [
@@ -129,6 +131,7 @@ except ValueError:
 """
 
 
+@pytest.mark.processes
 def test_a_line_of_the_log_holds_no_password():
     done = subprocess.run([sys.executable, "-c", LINES], capture_output=True, text=True, check=True)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
