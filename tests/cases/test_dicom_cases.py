@@ -26,6 +26,7 @@ def volumes_in(case: Path) -> list[StudyVolume]:
 
 
 @pytest.mark.filterwarnings("ignore:Unknown encoding", "ignore:Invalid value for VR UI")
+@pytest.mark.filterwarnings("ignore:The value length:UserWarning")  # pydicom, on values that are kept as they are
 @pytest.mark.parametrize(
     ("name", "shape", "least", "most"),
     [

@@ -81,7 +81,7 @@ def with_another_image(evidence: Evidence) -> Evidence:
 
 def with_fewer_images_in_the_job(evidence: Evidence) -> Evidence:
     work = evidence.jobs[0].spec
-    return with_job(evidence, work=work.model_copy(update={"instances": work.instances[1:]}))
+    return with_job(evidence, spec=work.model_copy(update={"instances": work.instances[1:]}))
 
 
 def with_a_second_object(evidence: Evidence) -> Evidence:
@@ -174,8 +174,8 @@ def test_images_may_leave_when_their_job_is_committed_and_says_so(sound: Evidenc
 
 def test_results_that_went_by_stow_rs_are_at_their_end_without_a_promise(sound: Evidence) -> None:
     by_web = sound.jobs[0].spec.model_copy(update={"routes": (Route(to="web"),)})
-    assert judge(with_job(sound, work=by_web, state=JobState.DELIVERED)).faults == []
-    assert judge(with_job(sound, work=by_web, state=JobState.SENDING)).faults
+    assert judge(with_job(sound, spec=by_web, state=JobState.DELIVERED)).faults == []
+    assert judge(with_job(sound, spec=by_web, state=JobState.SENDING)).faults
 
 
 def test_a_study_that_kills_its_worker_should_fail_with_that_reason(sound: Evidence) -> None:
