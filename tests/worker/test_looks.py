@@ -25,7 +25,7 @@ from worker.explain.history import story_of
 from worker.ledger import Ledger, SeriesState
 from worker.queue.embedded_server import running_queue
 from worker.selection.child import Child, LookError
-from worker.selection.looks import MOST_LOOKS
+from worker.selection.looks import MOST_ENDINGS, MOST_LOOKS
 
 pytestmark = pytest.mark.processes
 
@@ -135,7 +135,7 @@ def test_a_look_that_ends_the_listener_is_counted_before_it_is_taken(node, image
 
     node.receives(*images, ago=QUIET + 1)
     (series,) = node.ledger.series.unsettled()
-    for _ in range(MOST_LOOKS):
+    for _ in range(MOST_ENDINGS):
         node.ledger.series.look_begins(series.series_key)
         node.restart()
     with capture_logs() as logs:

@@ -1,7 +1,7 @@
 """Looks at the headers of series, each one counted in the ledger before it is taken.
 
 A series whose headers end whoever reads them, or take too much time or memory, would do so again at every tick and
-after every start. After `MOST_LOOKS` looks without an end it is set aside, and a person may have it looked at again.
+after every start. After a few looks without an end it is set aside, and a person may have it looked at again.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,10 @@ Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")
 
 MOST_LOOKS: Final = 3
-"""Looks in a row at one series that did not come to their end."""
+"""Looks in a row at one series that ended the child, or took too much of its time."""
+MOST_ENDINGS: Final = 10
+"""Looks in a row during which the listener itself ended. Anything may end it, a restart or a power cut too; the child
+bears what a series can do. So this is the last line of defence, and no hasty one."""
 
 
 class Looks:
@@ -44,23 +47,23 @@ class Looks:
             LedgerError: when the database does not answer.
         """
         looks = self._ledger.series.look_begins(key)
-        if looks > MOST_LOOKS:
-            raise self._set_aside(key, "each time its headers were looked at, the listener itself came to an end")
+        if looks > MOST_ENDINGS:
+            raise self._set_aside(key, looks - 1, "each time the listener itself came to an end")
         ended = True
         try:
             return self._child.ask(function, *arguments, **named)
         except LookError as error:
             ended = False
-            if looks == MOST_LOOKS:
-                raise self._set_aside(key, str(error)) from error
+            if looks >= MOST_LOOKS:
+                raise self._set_aside(key, looks, str(error)) from error
             log.warning("series_not_looked_at", study=key.study_uid, series=key.series_uid, problem=str(error))
             raise
         finally:
             if ended:
                 self._ledger.series.look_ended(key)
 
-    def _set_aside(self, key: SeriesKey, why: str) -> LookError:
-        reason = f"{MOST_LOOKS} looks at it did not come to their end: {why}"
+    def _set_aside(self, key: SeriesKey, looks: int, why: str) -> LookError:
+        reason = f"{looks} looks at it did not come to their end: {why}"
         if self._ledger.series.set_aside(key, reason):
             log.error("series_set_aside", study=key.study_uid, series=key.series_uid, reason=reason)
         return LookError(reason)
