@@ -31,12 +31,7 @@ def test_a_study_that_is_not_in_hounsfield_units_is_not_judged(shared_case: Case
     assert {*series["not_judged"], *(one["label"] for one in series["found"])} == {ABSENT, "mandible"}
     assert ABSENT in series["not_judged"]
     assert any("not Hounsfield units" in sentence for sentence in series["review"])
-
-
-def test_a_report_of_measurements_says_that_it_was_not_judged(shared_case: Case, tmp_path: Path) -> None:
-    study = shared_case("ct-without-rescale-unsigned", "dicom")
-    command("run", study, "-p", ABSENT, "-p", "mandible", "-o", tmp_path / "out", "--seg", "--sr")
-    for path in tmp_path.rglob("*.dcm"):
+    for path in tmp_path.rglob("*.dcm"):  # SEG and SR say it too
         assert "ooked for, not found" not in str(dcmread(path)), path.name
 
 
