@@ -5,12 +5,12 @@ import math
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Final
 
 from voxtell.errors import ModelError
+
+if TYPE_CHECKING:  # a card is read without numpy
+    import numpy.typing as npt
 
 JSON_BYTES: Final = 2**20
 """Bytes of a JSON file of a model directory: the published plans.json has 20 KB."""
@@ -34,13 +34,15 @@ def read_json(path: Path) -> Any:
         raise ModelError(f"{path} is nested without end") from error
 
 
-def read_arrays(path: Path, names: Iterable[str]) -> list[npt.NDArray[Any]]:
+def read_arrays(path: Path, names: Iterable[str]) -> "list[npt.NDArray[Any]]":
     """Returns arrays of an .npz file by their names; nothing is unpacked that is not as long as its header says.
 
     Raises:
         ModelError: when an array is too large.
         OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile: when the file is no .npz, or lacks one.
     """
+    import numpy as np
+
     names = list(names)
     with zipfile.ZipFile(path) as archive:
         for name in names:
@@ -51,10 +53,12 @@ def read_arrays(path: Path, names: Iterable[str]) -> list[npt.NDArray[Any]]:
 
 def _require_fitting(path: Path, name: str, archive: zipfile.ZipFile) -> None:
     """Raises ModelError unless the array has the bytes that its header announces, and not too many."""
+    from numpy.lib import format as npy
+
     info = archive.getinfo(f"{name}.npy")
     with archive.open(info) as entry:
-        version = np.lib.format.read_magic(entry)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        version = npy.read_magic(entry)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(entry)
     announced = math.prod(shape) * dtype.itemsize
     if max(announced, info.file_size) > ARRAY_BYTES:
