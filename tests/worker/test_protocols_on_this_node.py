@@ -111,7 +111,7 @@ def test_everything_that_a_protocol_says_stands_in_its_work(tmp_path):
     made = protocol(**said)
     facts = work_facts(made, settings(tmp_path, destinations=(PACS,)))
     work = JobSpec.of(study_uid="1.2", series_uid="1.2.3", instances=["1.2.3.4"], **facts)
-    assert set(JobSpec.model_fields) - work.model_fields_set == {"volume"}
+    assert set(JobSpec.model_fields) - work.model_fields_set == {"volume", "frames"}
     assert (work.protocol_digest, work.prompts, work.derived) == (made.digest, made.prompts, made.derived)
     assert (work.outputs, work.holes, work.routes) == (("seg", "rtstruct"), "xor", (Route(to="pacs"),))
     assert (work.priority, work.window, work.release, work.shadow) == (Priority.URGENT, ("22:00", "06:00"), True, True)

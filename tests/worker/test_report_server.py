@@ -28,6 +28,8 @@ TOKEN = {"Authorization": "Bearer secret-token"}
 
 Post = Callable[..., requests.Response]
 
+pytestmark = pytest.mark.peers
+
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
