@@ -25,7 +25,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import SeriesError, UnreadableError
-from dicom_node.images import frames
+from dicom_node.images import headers
 from dicom_node.images.frames import read_files
 from dicom_node.series import outlines, read_series, read_volume, split_series
 from dicom_node.synthesis import ct_series, write_slices
@@ -197,7 +197,7 @@ def test_a_file_that_the_disk_does_not_give_may_be_read_later(
     def refuse(*_args: object, **_options: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr(*((frames, "dcmread") if step == "headers" else (np, "fromfile")), refuse)
+    monkeypatch.setattr(*((headers, "dcmread") if step == "headers" else (np, "fromfile")), refuse)
     with pytest.raises(UnreadableError, match=r"0001\.dcm cannot be read: Too many open files") as raised:
         read_series(ct)
     assert raised.value.retry == "later"

@@ -372,9 +372,11 @@ def test_the_commands_take_a_site_from_its_files_to_a_fine_tuned_model(
          "--log", str(tmp_path / "run" / "log.jsonl"), "--threads", "1",
          "--ablation", str(tmp_path / "ablation" / "ablation.json")],
     )  # fmt: skip
+    threads = torch.get_num_threads()
     for arguments in steps:
         result = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert result.exit_code == 0, result.output
+        assert torch.get_num_threads() == threads
     first, second, mean = (load_file(tmp_path / name / "model.safetensors") for name in ("start", "tuned", "model"))
     for name, value in mean.items():
         torch.testing.assert_close(value.float(), (first[name].float() + second[name].float()) / 2, rtol=0, atol=1e-3)

@@ -72,9 +72,9 @@ def complete(
 
     The data set file that it writes is for `prepare` and `train`.
     """
-    torch.set_num_threads(threads)
-    models = [load(directory, device, precision=precision) for directory in model]
-    typer.echo(f"{completing.complete(data, models, out, typer.echo, doubt)}")
+    with _threads(threads):
+        models = [load(directory, device, precision=precision) for directory in model]
+        typer.echo(f"{completing.complete(data, models, out, typer.echo, doubt)}")
 
 
 @app.command()
@@ -103,23 +103,22 @@ def train(
 
     The validation cases of the data set are only looked at: the log has their Dice on the same few patches.
     """
-    torch.set_num_threads(threads)
     described = dataset.read_dataset(data)
-    start = setup.starting_point(model, described, fusion_stages)
-    encoder = setup.text_encoder(start.plans, bank, device)
-    samplers = setup.samplers(described, folder, start.plans, encoder, prompts, seed, phantom_share)
-    schedule = Schedule(steps=steps, minutes=minutes, learning_rate=rate, deep_supervision=deep_supervision)
-    trainer = Trainer(run, start.plans, samplers.train, schedule, device=device, seed=seed, start_from=start.weights)
-    patches = fixed_patches(samplers.check) if samplers.check else []
-    with _bar() as bar:
-        task = bar.add_task("training", total=1.0)
+    with _threads(threads), _without_denormals():
+        start = setup.starting_point(model, described, fusion_stages)
+        encoder = setup.text_encoder(start.plans, bank, device)
+        samplers = setup.samplers(described, folder, start.plans, encoder, prompts, seed, phantom_share)
+        schedule = Schedule(steps=steps, minutes=minutes, learning_rate=rate, deep_supervision=deep_supervision)
+        trainer = Trainer(run, start.plans, samplers.train, schedule, device=device, seed=seed, start_from=start.weights)
+        patches = fixed_patches(samplers.check) if samplers.check else []
+        with _bar() as bar:
+            task = bar.add_task("training", total=1.0)
 
-        def show(entry: dict[str, Any]) -> None:
-            done = schedule.progress(entry["step"], entry["seconds"])
-            bar.update(task, completed=done, description=f"step {entry['step']}, loss {entry['loss']:.3f}")
-            plot.losses(run / "log.jsonl", run / "losses.png")
+            def show(entry: dict[str, Any]) -> None:
+                done = schedule.progress(entry["step"], entry["seconds"])
+                bar.update(task, completed=done, description=f"step {entry['step']}, loss {entry['loss']:.3f}")
+                plot.losses(run / "log.jsonl", run / "losses.png")
 
-        with _without_denormals():
             trainer.run(check=(lambda t: patch_dice(t, patches)) if patches else None, report=show)
 
 
@@ -164,17 +163,17 @@ def report(
     threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
 ) -> None:
     """Measure a model and write its card."""
-    torch.set_num_threads(threads)
-    write_report(
-        dataset.read_dataset(data),
-        out,
-        model=model,
-        log=log,
-        ablation=ablations,
-        robust=robust,
-        phantoms=phantoms,
-        say=typer.echo,
-    )
+    with _threads(threads):
+        write_report(
+            dataset.read_dataset(data),
+            out,
+            model=model,
+            log=log,
+            ablation=ablations,
+            robust=robust,
+            phantoms=phantoms,
+            say=typer.echo,
+        )
 
 
 @app.command()
@@ -188,11 +187,25 @@ def ablate(
     threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
 ) -> None:
     """Train the network as published, with one fusion stage, and without deep supervision; compare."""
-    torch.set_num_threads(threads)
-    with _without_denormals():
+    with _threads(threads), _without_denormals():
         ablation.ablate(
             dataset.read_dataset(data), folder, out, steps=steps, prompts=prompts, patients=patients, say=typer.echo
         )
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Lets torch work with this many CPU threads inside the block.
+
+    The number is a state of the process, and sums that are shared out otherwise round otherwise: what runs later in
+    the same process would find a voxel on a mask's edge on the other side.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
