@@ -109,7 +109,9 @@ def train(
         encoder = setup.text_encoder(start.plans, bank, device)
         samplers = setup.samplers(described, folder, start.plans, encoder, prompts, seed, phantom_share)
         schedule = Schedule(steps=steps, minutes=minutes, learning_rate=rate, deep_supervision=deep_supervision)
-        trainer = Trainer(run, start.plans, samplers.train, schedule, device=device, seed=seed, start_from=start.weights)
+        trainer = Trainer(
+            run, start.plans, samplers.train, schedule, device=device, seed=seed, start_from=start.weights
+        )
         patches = fixed_patches(samplers.check) if samplers.check else []
         with _bar() as bar:
             task = bar.add_task("training", total=1.0)

@@ -6,7 +6,6 @@ names of `SERIES_FACTS`, which no image holds.
 """
 
 import re
-import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -15,20 +14,15 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 from pydicom.datadict import dictionary_keyword, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as Items
 from pydicom.tag import Tag
 
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
+
 SERIES_FACTS = ("CallingAE", "CalledAE", "SenderAddress", "Instances")
 """What a condition can name besides DICOM attributes: who sent the series, and `Instances`, its number of images (of a
 multi-frame image, its frames)."""
-
-DAMAGE = (
-    *(InvalidDicomError, BytesLengthException, OSError, EOFError, struct.error),
-    *(AttributeError, KeyError, NotImplementedError, TypeError, ValueError),
-)
-"""The errors that pydicom raises on damaged files, when one is read or when a value is first accessed."""
 
 UNREADABLE = "unreadable, the file is damaged"
 """Stands for a value that cannot be decoded; it satisfies no condition."""
@@ -90,7 +84,7 @@ def _frames(header: Dataset) -> int:
     """The number of frames of an instance; 1 where it does not say."""
     try:
         return int(header.get("NumberOfFrames") or 1)
-    except DAMAGE:
+    except PYDICOM_ERRORS:
         return 1
 
 
@@ -126,7 +120,7 @@ def _content(header: Dataset, name: str) -> Iterator[Any]:
     try:
         element = header.get(tag) if tag is not None else None
         value = None if element is None or element.is_empty else element.value
-    except DAMAGE:
+    except PYDICOM_ERRORS:
         yield UNREADABLE
         return
     if value is None:

@@ -13,7 +13,7 @@ from pydicom.uid import (
     ExtensibleSRStorage,
 )
 
-from worker.protocols.attributes import DAMAGE
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 
 _NARRATIVE: Final = frozenset(
     (BasicTextSRStorage, EnhancedSRStorage, ComprehensiveSRStorage, Comprehensive3DSRStorage, ExtensibleSRStorage)
@@ -38,7 +38,7 @@ def narrative(path: Path, header: Dataset) -> Document | None:
         if not is_narrative(header):
             return None
         return Document(path, str(header.StudyInstanceUID), str(header.SOPInstanceUID))
-    except DAMAGE:
+    except PYDICOM_ERRORS:
         return None
 
 

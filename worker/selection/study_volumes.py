@@ -14,6 +14,7 @@ import pydicom
 
 from dicom_node.errors import SeriesError, UnreadableError
 from dicom_node.images.frames import File, read_file
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 from dicom_node.origin import FROM_A_FOLDER, Origin
 from dicom_node.ranking.facts import VolumeFacts, facts_of
 from dicom_node.series import Outline, outlines
@@ -22,7 +23,6 @@ from worker.errors import WorkerError
 from worker.identity import digest_of
 from worker.logs import get_logger
 from worker.protocols import Candidate
-from worker.protocols.attributes import DAMAGE
 
 log = get_logger(__name__)
 
@@ -113,7 +113,7 @@ def read_all(paths: Sequence[Path]) -> tuple[list[File], list[Unread]]:
         try:
             file = read_file(path)
             _ = file.header.SOPInstanceUID, file.header.SeriesInstanceUID  # what has none is a DICOMDIR, or damaged
-        except (SeriesError, *DAMAGE) as error:
+        except (SeriesError, *PYDICOM_ERRORS) as error:
             if isinstance(error, UnreadableError) and not isinstance(error.__cause__, FileNotFoundError):
                 raise
             unread.append(Unread(path, str(error), gone=isinstance(error.__cause__, FileNotFoundError)))
@@ -142,7 +142,7 @@ def volumes_of(files: Sequence[File], origin: Origin = FROM_A_FOLDER) -> list[St
         found = outlines(files)
     except SeriesError as error:
         return [_volume(Outline("", ()), files, origin, str(error))]
-    except DAMAGE as error:
+    except PYDICOM_ERRORS as error:
         return [_volume(Outline("", ()), files, origin, f"a header is damaged: {error}")]
     return [_volume(outline, outline.files, origin, "") for outline in found]
 
@@ -163,7 +163,7 @@ def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: st
             facts = facts_of(outline)
         except SeriesError as error:
             problem = str(error)
-        except DAMAGE as error:
+        except PYDICOM_ERRORS as error:
             problem = f"a header is damaged: {error}"
     first = files[0].header
     candidate = Candidate([file.header for file in files], origin.calling_ae, origin.called_ae, origin.address)
@@ -202,7 +202,7 @@ def _said(header: pydicom.Dataset, keyword: str) -> str:
     """An attribute as text; "" where it is missing, empty or damaged."""
     try:
         return str(header.get(keyword) or "").strip()
-    except DAMAGE:
+    except PYDICOM_ERRORS:
         return ""
 
 
