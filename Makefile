@@ -17,11 +17,14 @@ setup: $(VENV)/.engine ## make .venv with the node, the engine and the command v
 demo: $(VENV)/.engine ## send a CT through the whole node and show what comes back (STUDY=dir for your own)
 	@$(BIN)/voxtell-dicom demo $(if $(STUDY),"$(STUDY)")
 
+# A process of tests for each core, each with one thread: two that share the cores' threads wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
 test: $(VENV)/.dev $(VENV)/.peers ## all tests, against real peers (Orthanc, DCMTK)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-unit: $(VENV)/.dev ## the tests that start no server and no process: a minute, no Debian packages
-	$(BIN)/python -m pytest -m unit
+	$(PYTEST) -m unit
 
 STUDIES ?= 200
 SEED ?= 1

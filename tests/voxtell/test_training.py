@@ -21,7 +21,7 @@ from voxtell.card import Card
 from voxtell.model.plans import EncoderPlans, InputPlans, Plans, PromptPlans
 from voxtell.phantom import head_and_neck
 from voxtell.text.lexical import NgramEncoder
-from voxtell.training import plot
+from voxtell.training import plot, setup
 from voxtell.training.__main__ import app
 from voxtell.training.augment import NONE, Augmentation, cut_field_of_view, random_bend, random_matrix, sample_view
 from voxtell.training.cache import WHOLE, CachedCase, add_case, read_cache, write_index
@@ -354,8 +354,9 @@ def site_data(folder: Path) -> Path:
 
 
 def test_the_commands_take_a_site_from_its_files_to_a_fine_tuned_model(
-    tmp_path: Path, cases: list[CachedCase], plans: Plans
+    tmp_path: Path, cases: list[CachedCase], plans: Plans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(setup, "bundled_plans", lambda: plans)  # three trainings of the bundled size take minutes
     data = site_data(tmp_path)
     trainer_of(tmp_path / "first", cases, plans, steps=1).run()
     steps = (

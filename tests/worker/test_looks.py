@@ -2,11 +2,13 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median
 
+import psutil
 import pytest
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom import AE, _config
@@ -38,6 +40,15 @@ def child():
     made = Child(256 * MB, 60.0)
     yield made
     made.close()
+
+
+def test_a_process_that_ends_leaves_no_child_behind():
+    """Also where the child only just started, and does not listen to its socket yet."""
+    script = (
+        "from worker.selection.child import child; made = child(2**28, 60.0); made.start(); print(made._running[0].pid)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True, timeout=60)
+    assert not psutil.pid_exists(int(done.stdout))
 
 
 def test_the_child_answers_and_raises_as_the_function_does(child):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -195,10 +196,11 @@ def test_a_socket_folder_that_somebody_else_took_first_is_refused(tmp_path, monk
 
 @pytest.mark.peers
 def test_a_socket_folder_in_the_temporary_folder_is_this_users_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     settings = Settings(home=tmp_path / ("long" * 30) / "home")
-    with running_queue(settings):
-        assert socket_path(settings.home).parent.stat().st_mode & 0o777 == 0o700
+    with tempfile.TemporaryDirectory() as short:
+        monkeypatch.setattr("tempfile.tempdir", short)
+        with running_queue(settings):
+            assert socket_path(settings.home).parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path):

@@ -9,6 +9,7 @@ ends this child and no listener. There is one for each process that asks, starte
 The child ends when its parent does: the socket tells it, and a timer ends a question that goes on.
 """
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -110,8 +111,10 @@ class Child:
 
 @cache
 def child(memory_bytes: int, seconds: float) -> Child:
-    """The child of this process with these limits."""
-    return Child(memory_bytes, seconds)
+    """Returns the child of this process with these limits; it ends before this process does."""
+    made = Child(memory_bytes, seconds)
+    atexit.register(made.close)  # by its socket alone it would end later: one that starts looks at that last
+    return made
 
 
 def main(arguments: list[str]) -> None:
