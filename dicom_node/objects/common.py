@@ -1,4 +1,4 @@
-"""Fills what all result objects share: common modules, references to the source and to siblings, sequence items."""
+"""Fills what result objects share: common modules, references to the source and to other objects, sequence items."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import UID, ExplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_node.errors import ResultError
 from dicom_node.masks.packed import Masks
@@ -64,24 +64,33 @@ def titled(title: str, series: ImageSeries) -> str:
     return shortened(one_line(f"{title}, {series.name}"), 64) if series.name else title
 
 
-def refer(dataset: Dataset, series: ImageSeries, provenance: Provenance, reference: ObjectReference) -> None:
-    """Names in `dataset` the source, the other objects of this result, and the series of the one that it replaces.
+def refer_to_source(dataset: Dataset, series: ImageSeries) -> None:
+    """Names the source series, and nothing else, in the Common Instance Reference module (PS3.3 C.12.2).
 
-    Common Instance Reference, General Reference and General Series modules (PS3.3 C.12.2, C.12.4, C.7.3.1). A structure
-    set names its source where its contours do (PS3.3 C.8.8.5).
+    The module may list every object that an instance names. But viewers take its first series for the image under a
+    segmentation, and OHIF for that under a structure set: so a SEG lists its source alone. A structure set names its
+    source where its contours do (PS3.3 C.8.8.5), and has no such list.
     """
     sources = dict.fromkeys((one.sop_class_uid, one.sop_uid) for one in series.references)
     images = [reference_item(sop_class_uid, sop_uid) for sop_class_uid, sop_uid in sources]
-    listed = [item(SeriesInstanceUID=series.series_uid, ReferencedInstanceSequence=images)]
-    others = provenance.others(reference)
-    if reference.sop_class_uid == RTStructureSetStorage:
-        listed = []
-    listed += [item(SeriesInstanceUID=one.series_uid, ReferencedInstanceSequence=[_named(one)]) for one in others]
-    if listed:
-        dataset.ReferencedSeriesSequence = listed
+    dataset.ReferencedSeriesSequence = [item(SeriesInstanceUID=series.series_uid, ReferencedInstanceSequence=images)]
+
+
+def refer_to_others(dataset: Dataset, others: Sequence[ObjectReference]) -> None:
+    """Names other objects of the same result, each with its purpose; for objects that are laid over no image.
+
+    Common Instance Reference and General Reference modules (PS3.3 C.12.2, C.12.4).
+    """
+    for one in others:
+        listed = item(SeriesInstanceUID=one.series_uid, ReferencedInstanceSequence=[_named(one)])
+        dataset.ReferencedSeriesSequence.append(listed)
     if others:
         dataset.ReferencedInstanceSequence = [_with_purpose(one) for one in others]
-    if replaced := provenance.predecessor(reference.sop_class_uid):
+
+
+def refer_to_predecessor(dataset: Dataset, series: ImageSeries, provenance: Provenance) -> None:
+    """Names the series of the object that this one replaces, if there is one (General Series module, PS3.3 C.7.3.1)."""
+    if replaced := provenance.predecessor(dataset.SOPClassUID):
         dataset.RelatedSeriesSequence = [
             item(
                 StudyInstanceUID=series.study_uid,

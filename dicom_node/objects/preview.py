@@ -21,7 +21,9 @@ from dicom_node.objects.common import (
     coded,
     describe,
     masks_of,
-    refer,
+    refer_to_others,
+    refer_to_predecessor,
+    refer_to_source,
     reference_item,
     result_dataset,
     titled,
@@ -66,7 +68,9 @@ def write_preview(
     dataset.DerivationDescription = "Contours of an automatic segmentation on three planes of the image"
     dataset.ContentDate, dataset.ContentTime = f"{provenance.made:%Y%m%d}", f"{provenance.made:%H%M%S}"
     dataset.LossyImageCompression = "01" if any(_is_lossy(header) for header in series.headers) else "00"
-    refer(dataset, series, provenance, reference)
+    refer_to_source(dataset, series)
+    refer_to_others(dataset, provenance.others(reference))
+    refer_to_predecessor(dataset, series, provenance)
     sources = dict.fromkeys((one.sop_class_uid, one.sop_uid) for one in series.references)
     dataset.SourceImageSequence = [reference_item(*source) for source in sources]
     dataset.DerivationCodeSequence = [coded(codes.DCM.SegmentationImageDerivation)]

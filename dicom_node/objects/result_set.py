@@ -1,4 +1,4 @@
-"""Plans all objects made from one set of masks before any is written, so that each can name the others.
+"""Plans all objects made from one set of masks before any is written, so that the report and the preview can name them.
 
 Which objects there are, and their file names, is listed in `dicom_node.objects.kinds`.
 """

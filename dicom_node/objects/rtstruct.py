@@ -28,7 +28,7 @@ from dicom_node.objects.common import (
     item,
     looked_for,
     masks_of,
-    refer,
+    refer_to_predecessor,
     reference_item,
     result_dataset,
     titled,
@@ -80,7 +80,7 @@ def write_rtstruct(
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     missing = [region for region, mask in zip(regions, packed, strict=True) if not len(mask.held)]
     _describe(dataset, series, provenance, looked_for(missing))
-    refer(dataset, series, provenance, reference)
+    refer_to_predecessor(dataset, series, provenance)
     if replaced := provenance.predecessor(reference.sop_class_uid):
         dataset.PredecessorStructureSetSequence = [
             reference_item(one.sop_class_uid, one.sop_uid) for one in replaced[:1]

@@ -29,7 +29,8 @@ from dicom_node.objects.common import (
     item,
     looked_for,
     masks_of,
-    refer,
+    refer_to_predecessor,
+    refer_to_source,
     reference_item,
     result_dataset,
     titled,
@@ -108,7 +109,8 @@ def write_seg(
         _segment(number, region, provenance, reference.sop_uid) for number, region in enumerate(result.found, start=1)
     ]
     dataset.SegmentsOverlap = "YES" if overlap else "NO"
-    refer(dataset, series, provenance, reference)
+    refer_to_source(dataset, series)
+    refer_to_predecessor(dataset, series, provenance)
     if form == "BINARY":
         _lay_frames(dataset, series, [(number, mask.held) for number, mask in enumerate(segments, start=1)])
         dataset.PixelData = _bits(segments)

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,28 @@ def test_every_object_has_the_uids_by_which_the_others_name_it(tmp_path: Path) -
     written = plan.written([extent(mask, series.affine) if mask.any() else None for mask in boxes(series)])
     uids = {name: (dataset.SOPInstanceUID, dataset.SeriesInstanceUID) for name, dataset in written}
     assert uids == {name: (one.sop_uid, one.series_uid) for name, one in plan.references.items()}
+
+
+@pytest.mark.parametrize("outputs", [ALL[:1], *(tuple(some) for size in (2, 3, 4) for some in combinations(ALL, size))])
+def test_what_is_laid_over_an_image_names_that_image_alone(tmp_path: Path, outputs: tuple[str, ...]) -> None:
+    """Viewers open a SEG or structure set on the first series that it names, whatever that is."""
+    series = read_series(ct_series(np.zeros((6, 32, 48)), (3.0, 2.0, 2.0), tmp_path))
+    masks = boxes(series)
+    plan = ResultSet(series, masks, REGIONS, PROVENANCE, outputs, label_map=True)
+    uids = {name: {one.sop_uid, one.series_uid} for name, one in plan.references.items()}
+    sources = {one.sop_uid for one in series.references}
+    for name, dataset in plan.written([extent(mask, series.affine) if mask.any() else None for mask in masks]):
+        others = set().union(*(uids[other] for other in uids if other != name))
+        named = {str(element.value) for element in dataset.iterall() if element.VR == "UI"}
+        if name.startswith(("sr", "preview")):
+            assert others <= named, f"{name} may name all objects of the result"
+            continue
+        assert not others & named, f"{name} names another object of the result"
+        assert "ReferencedInstanceSequence" not in dataset
+        assert ("ReferencedSeriesSequence" in dataset) == name.startswith("seg")
+        for listed in dataset.get("ReferencedSeriesSequence", []):
+            assert listed.SeriesInstanceUID == series.series_uid
+            assert {one.ReferencedSOPInstanceUID for one in listed.ReferencedInstanceSequence} == sources
 
 
 def test_no_object_replaces_itself(tmp_path: Path) -> None:

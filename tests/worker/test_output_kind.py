@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
 
-from dicom_node.objects.common import refer, result_dataset
+from dicom_node.objects.common import refer_to_source, result_dataset
 from dicom_node.objects.kinds import KINDS, Content, OutputKind
 from dicom_node.synthesis import ct_series
 from tests.support.twins import ThresholdSegmenter
@@ -31,7 +31,7 @@ def write_hologram(content: Content) -> Dataset:
     provenance = content.provenance
     reference = provenance.reference("hologram", SOP_CLASS, content.series, content.regions)
     dataset = result_dataset(content.series, provenance, reference, "OT")
-    refer(dataset, content.series, provenance, reference)
+    refer_to_source(dataset, content.series)
     return dataset
 
 
@@ -50,7 +50,7 @@ HOLOGRAM = OutputKind(
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[JobSpec, Result, Path]:
-    """A job that asks for a SEG and a hologram, its result, and the folder that it lies in."""
+    """A job that asks for a SEG, a preview and a hologram, its result, and the folder that it lies in."""
     monkeypatch.setitem(KINDS, HOLOGRAM.file, HOLOGRAM)
     image = np.full((5, 16, 16), -1000, np.float32)
     image[1:4, 4:12, 4:12] = 500
@@ -63,7 +63,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[JobSpec, Resu
         protocol_digest="d",
         prompts=prompts,
         model=None,
-    ).model_copy(update={"outputs": ("seg", "hologram")})
+    ).model_copy(update={"outputs": ("seg", "preview", "hologram")})
     paths = ct_series(image, (3.0, 1.0, 1.0), tmp_path / "series")
     done = segment(paths, prompts, ThresholdSegmenter())  # type: ignore[arg-type]
     folder = tmp_path / "results"
@@ -71,13 +71,13 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[JobSpec, Resu
     return spec, write_outputs(done, spec, folder), folder
 
 
-def test_it_is_written_listed_and_named_by_the_other_objects(made: tuple[JobSpec, Result, Path]) -> None:
+def test_it_is_written_listed_and_named_by_the_preview(made: tuple[JobSpec, Result, Path]) -> None:
     _, result, folder = made
-    assert result.files == ("seg.dcm", "rtstruct.dcm", "hologram.dcm"), "it brings a structure set"
+    assert result.files == ("seg.dcm", "rtstruct.dcm", "preview.dcm", "hologram.dcm"), "it brings a structure set"
     listed = result.objects[-1]
     assert (listed.kind, listed.form, listed.sop_class_uid) == ("hologram", None, SOP_CLASS)
-    seg = pydicom.dcmread(folder / "seg.dcm")
-    (named,) = (one for one in seg.ReferencedInstanceSequence if one.ReferencedSOPInstanceUID == listed.sop_uid)
+    preview = pydicom.dcmread(folder / "preview.dcm")
+    (named,) = (one for one in preview.ReferencedInstanceSequence if one.ReferencedSOPInstanceUID == listed.sop_uid)
     assert named.PurposeOfReferenceCodeSequence[0].CodeValue == HOLOGRAM.purpose.value
 
 
