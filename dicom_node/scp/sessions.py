@@ -30,7 +30,7 @@ class Sessions:
         on_end: Callable[[AssociationEnd], None] | None,
         shared: bool,
     ) -> None:
-        """Report arrivals to `on_arrival` and ends to `on_end`.
+        """Reports arrivals to `on_arrival` and ends to `on_end`.
 
         With `shared` other processes receive into the same `store`: open series are announced to them, and theirs are
         asked for.
@@ -44,43 +44,43 @@ class Sessions:
         self._announcing = threading.Lock()
 
     def begin(self, is_alive: Callable[[], bool] = lambda: True) -> "Session":
-        """A new session, which is open from its first instance on.
+        """Returns a new session, which is open from its first instance on.
 
         One whose `is_alive` says no holds up nobody, should its end never be reported.
         """
         return Session(self, is_alive)
 
     def open_series(self) -> set[SeriesKey]:
-        """The series of every instance that an open session of any process has brought."""
+        """Returns the series of every instance that an open session of any process has brought."""
         return self._open_here() | (self._store.workspace.announced_by_others() if self._shared else set())
 
     def _open_here(self) -> set[SeriesKey]:
         with self._lock:
             return {series for session in self._open if session.is_alive() for series in session.series}
 
-    def brings(self, session: "Session", series: SeriesKey) -> None:
-        """Note that a session brought its first instance of a series.
+    def note_series(self, session: "Session", series: SeriesKey) -> None:
+        """Notes that a session brought its first instance of a series.
 
         Raises:
-            OSError: it cannot be announced to the other processes.
+            OSError: when it cannot be announced to the other processes.
         """
         with self._lock:
             session.series.add(series)
             self._open.add(session)
         self._announce()
 
-    def over(self, session: "Session") -> None:
-        """Forget a session that is over.
+    def forget(self, session: "Session") -> None:
+        """Forgets a session that is over.
 
         Raises:
-            OSError: that cannot be announced to the other processes.
+            OSError: when that cannot be announced to the other processes.
         """
         with self._lock:
             self._open.discard(session)
         self._announce()
 
     def _announce(self) -> None:
-        """Tell the other processes which series are open; one thread at a time, so that the last word is the latest."""
+        """Tells the other processes which series are open; one thread at a time, so that the latest word stands."""
         if self._shared:
             with self._announcing:
                 self._store.workspace.announce(self._open_here())
@@ -97,17 +97,17 @@ class Session:
         self._ended = False
 
     def arrived(self, header: Header, receipt: Receipt, origin: Origin) -> None:
-        """Report an instance that is durable and about to be acknowledged.
+        """Reports an instance that is durable and about to be acknowledged.
 
         Its series is open before `on_arrival` is called.
 
         Raises:
-            OSError: the series cannot be announced to the other processes.
-            Exception: what `on_arrival` raises. In both cases the sender must not be told Success.
+            OSError: when the series cannot be announced to the other processes.
+            Exception: when `on_arrival` raises it. In both cases the sender must not be told Success.
         """
         key = SeriesKey(header.study_uid, header.series_uid)
         if key not in self.series:
-            self._sessions.brings(self, key)
+            self._sessions.note_series(self, key)
         self._sessions.on_arrival(
             Arrival(
                 study_uid=header.study_uid,
@@ -124,13 +124,13 @@ class Session:
         )
 
     def end(self, *, aborted: bool) -> None:
-        """Report the end, the first time it is called; the series stay open until `on_end` has returned or raised.
+        """Reports the end, the first time it is called; the series stay open until `on_end` has returned or raised.
 
         `aborted` is True for anything but an orderly release.
 
         Raises:
-            OSError: the end cannot be announced to the other processes.
-            Exception: what `on_end` raises.
+            OSError: when the end cannot be announced to the other processes.
+            Exception: when `on_end` raises it.
         """
         if self._ended:
             return
@@ -139,4 +139,4 @@ class Session:
             if self._sessions.on_end:
                 self._sessions.on_end(AssociationEnd(self.association_id, frozenset(self.series), aborted))
         finally:
-            self._sessions.over(self)
+            self._sessions.forget(self)
