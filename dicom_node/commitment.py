@@ -82,14 +82,14 @@ def request_commitment(
     wait_seconds: float = 0.0,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> CommitmentReport | None:
-    """Ask `peer` to commit itself to keep `references`; returns its report if that comes at once.
+    """Asks `peer` to commit itself to keep `references`; returns its report if that comes at once.
 
     The association stays open for up to `wait_seconds` for the report. None means that the report will come to the
     listener, under `transaction_uid`.
 
     Raises:
-        PeerError: the peer does not answer, fails or is short of resources.
-        PeerRefusedError: the peer does not do commitment, or refuses this request.
+        PeerError: when the peer does not answer, fails or is short of resources.
+        PeerRefusedError: when the peer does not do commitment, or refuses this request.
     """
     inbox: list[CommitmentReport] = []
     arrived = threading.Event()
@@ -130,7 +130,7 @@ class Commitment:
         peer_of: Callable[[str], Peer | None] = lambda _ae_title: None,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
-        """Answer from `store`, as `ae_title`.
+        """Answers from `store`, as `ae_title`.
 
         `on_report` takes the reports about what this node asked of others; when it raises, the peer is told "processing
         failure" (0x0110) and may report again. `peer_of` finds an asker by its AE title; for None the answer goes out
@@ -144,13 +144,13 @@ class Commitment:
         self._questions: weakref.WeakKeyDictionary[Association, Dataset] = weakref.WeakKeyDictionary()
 
     def contexts(self) -> list[PresentationContext]:
-        """The presentation context to offer, in both roles: a peer that reports to this node comes as SCP."""
+        """Returns the presentation context to offer, in both roles: a peer that reports to this node comes as SCP."""
         context = build_context(StorageCommitmentPushModel)
         context.scu_role = context.scp_role = True
         return [context]
 
     def handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
-        """The events of pynetdicom with the functions that it is to call."""
+        """Returns the events of pynetdicom with the functions that it is to call."""
         return [
             (evt.EVT_N_EVENT_REPORT, self._report_received),
             (evt.EVT_N_ACTION, self._question_received),
@@ -158,7 +158,7 @@ class Commitment:
         ]
 
     def _report_received(self, event: evt.Event) -> tuple[int, None]:
-        """A door: whatever goes wrong becomes a status, after which the peer may report again."""
+        """Takes a report; whatever goes wrong becomes a status, after which the peer may report again (a door)."""
         try:
             report = _read_report(event.event_information)
             if self._on_report:
@@ -176,7 +176,7 @@ class Commitment:
         return _SUCCESS, None
 
     def _answer_sent(self, event: evt.Event) -> None:
-        """Start the report of a question whose N-ACTION response is on its way; other PDUs start none."""
+        """Starts the report of a question whose N-ACTION response is on its way; other PDUs start none."""
         question = self._questions.pop(event.assoc, None)
         if question is not None:
             threading.Thread(target=self._report, args=(event.assoc, question), name="commitment", daemon=True).start()
@@ -200,7 +200,7 @@ class Commitment:
             _log.warning("commitment_report_not_sent", extra=facts)
 
     def _answer(self, question: Dataset) -> Dataset:
-        """The report on a question (PS3.4 section J.3.3).
+        """Makes the report on a question (PS3.4 section J.3.3).
 
         An instance is committed if the store holds it under the SOP class that was asked for.
         """

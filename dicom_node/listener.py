@@ -95,7 +95,7 @@ class Listener:
         share_port: bool = False,
         services: Sequence[Service] = (),
     ) -> None:
-        """Prepare a listener on `host`:`port` (0: any free port), which puts what it receives into `store`.
+        """Prepares a listener on `host`:`port` (0: any free port), which puts what it receives into `store`.
 
         `on_arrival` is called after the instance is durable and before Success is sent; when it raises, the sender is
         told to try again later (0xA700) and the instance stays in the store. `on_association_end` is called once for
@@ -103,7 +103,8 @@ class Listener:
         processes listen on one port (SO_REUSEPORT). `services` are offered besides storage and verification.
 
         Raises:
-            ListenerError: the AE title is none (PS3.5 section 6.2), or an entry of `access.networks` is no network.
+            ListenerError: when the AE title is not valid (PS3.5 section 6.2), or an entry of `access.networks` is no
+                network.
         """
         self._store = store
         self.sessions = Sessions(store, on_arrival=on_arrival, on_end=on_association_end, shared=share_port)
@@ -136,10 +137,10 @@ class Listener:
         return int(self._server.server_address[1]) if self._server else self._address[1]
 
     def start(self) -> None:
-        """Accept associations from now on, in threads of its own.
+        """Accepts associations from now on, in threads of its own.
 
         Raises:
-            ListenerError: the port cannot be bound, as when another program listens there.
+            ListenerError: when the port cannot be bound, as when another program listens there.
         """
         contexts = [build_context(Verification), *(storage_context(uid) for uid in storage_classes())]
         handlers: list[tuple[Any, Callable[[evt.Event], Any]]] = [
@@ -175,7 +176,7 @@ class Listener:
         ).start()
 
     def stop(self) -> None:
-        """Accept no more, abort what is open, wait until every association has been reported as ended.
+        """Accepts no more, aborts what is open, waits until every association has been reported as ended.
 
         Waits at most 10 s for each; does nothing when the listener does not run.
         """
@@ -197,7 +198,7 @@ class Listener:
         self.stop()
 
     def open_series(self) -> set[SeriesKey]:
-        """The series for which an association is open that has brought an instance of them.
+        """Returns the series for which an association is open that has brought an instance of them.
 
         With a shared port this includes the associations of the other listener processes on the same store.
         """
@@ -212,7 +213,7 @@ class Listener:
             self._connections[event.assoc] = _Connection(session)
 
     def _association_requested(self, event: evt.Event) -> None:
-        """Offer the private SOP classes that a peer asks for."""
+        """Offers the private SOP classes that a peer asks for."""
         association = event.assoc
         if self._access.private_classes:
             proposed = {context.abstract_syntax for context in association.requestor.requested_contexts}
@@ -242,7 +243,7 @@ class Listener:
     # an instance
 
     def _serve(self, association: Association, pass_on: PassOn) -> Messages:
-        """Make what takes the messages of an association; called once, in the thread of its upper layer."""
+        """Makes what takes the messages of an association; called once, in the thread of its upper layer."""
         self._connections[association].established = True  # its own thread may not have come to say so
         accepted = {context.context_id: context for context in association.accepted_contexts}
         contexts = {
@@ -264,7 +265,7 @@ class Listener:
         return _StoreRequest(reception, partial(self._finish, association))
 
     def _finish(self, association: Association, reception: Reception) -> tuple[int, str]:
-        """The door of C-STORE: whatever goes wrong becomes a status (PS3.4 table B.2-1) and an Error Comment."""
+        """Ends a C-STORE; whatever goes wrong becomes a status (PS3.4 table B.2-1) and an Error Comment (a door)."""
         session = self._connections[association].session
         try:
             header, receipt = reception.finish()

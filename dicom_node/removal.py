@@ -43,7 +43,7 @@ class PendingRemoval:
     path: Path
 
     def bytes(self) -> int:
-        """How much room it takes."""
+        """Returns how much room it takes."""
         return _bytes_in(self.path)
 
 
@@ -70,7 +70,7 @@ class Clearing:
     """Takes studies and results out of a store; several processes may do so at once.
 
     Raises:
-        OSError: every method, when the disk fails.
+        OSError: when the disk fails, in every method.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
@@ -80,21 +80,21 @@ class Clearing:
         self._leaving.mkdir(exist_ok=True)
 
     def studies(self) -> set[str]:
-        """The Study Instance UIDs in the store, without those that were set aside."""
+        """Returns the Study Instance UIDs in the store, without those that were set aside."""
         return {entry.name for entry in os.scandir(self._store.studies) if entry.is_dir()}
 
     def holds(self, study_uids: Iterable[str]) -> bool:
-        """True when images of one of these studies are in the store or have been set aside."""
+        """Whether images of one of these studies are in the store or have been set aside."""
         wanted = set(study_uids)
         here = any((self._store.studies / uid).exists() for uid in wanted)
         return here or any(study.study_uid in wanted for study in self.leaving())
 
     def jobs(self) -> set[str]:
-        """The IDs of the jobs that have results in the store."""
+        """Returns the IDs of the jobs that have results in the store."""
         return {entry.name for entry in os.scandir(self._store.home / "results") if entry.is_dir()}
 
     def leaving(self) -> list[PendingRemoval]:
-        """The studies that have been set aside, in no order; one may be there several times."""
+        """Returns the studies that have been set aside, in no order; one may be there several times."""
         found = []
         for path in self._leaving.iterdir():
             if name := _LEAVING.fullmatch(path.name):
@@ -102,7 +102,7 @@ class Clearing:
         return found
 
     def is_aside(self, study_uid: str) -> bool:
-        """True when images of the study have been set aside."""
+        """Whether images of the study have been set aside."""
         return any(study.study_uid == study_uid for study in self.leaving())
 
     def alone(self) -> AbstractContextManager[None]:
@@ -127,7 +127,7 @@ class Clearing:
         Hold `alone`.
 
         Raises:
-            StoreError: the disk does not take it. The study stays set aside, and this may be called again.
+            StoreError: when the disk does not take it. The study stays set aside, and this may be called again.
         """
         for path in study.path.glob("*/*.dcm"):
             self._store.put_back(path, study_uid=study.study_uid, series_uid=path.parent.name)
@@ -137,7 +137,7 @@ class Clearing:
         """Puts a study back if it has been set aside, because somebody needs it now; takes `alone` itself.
 
         Raises:
-            StoreError: the disk does not take it.
+            StoreError: when the disk does not take it.
         """
         with self.alone():
             for study in self.leaving():
@@ -178,7 +178,7 @@ class Clearing:
         return removed
 
     def quarantined(self) -> list[Quarantined]:
-        """The files of the quarantine, those first that came longest ago."""
+        """Returns the files of the quarantine, those first that came longest ago."""
         found = []
         for note in self._quarantine.glob("*.json"):
             with contextlib.suppress(FileNotFoundError):  # another process removes it

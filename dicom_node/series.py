@@ -75,8 +75,7 @@ class ImageSeries:
     """Holds one volume of a series; slices lie in order along the normal (row direction x column direction).
 
     volume: float32 (slices, rows, columns) in rescaled units (HU for CT) with its LPS affine. It cannot hold the shear
-    of
-    a tilted gantry: there it is the same array on the grid made upright, which is what the network sees.
+    of a tilted gantry: there it is the same array on the grid made upright, which is what the network sees.
     affine: (4, 4), maps (slice, row, column) to LPS millimetres, including the shear. Without tilt it equals that of
     `volume`.
     """
@@ -117,7 +116,7 @@ def split_series(paths: Sequence[Path]) -> list[ImageSeries]:
 
     Raises:
         SeriesError: when one of the volumes is not a regular grid, as when a slice is missing in one phase.
-        UnreadableError: as for `read_series`.
+        UnreadableError: when the disk does not give a file out (retry: later).
     """
     volumes = outlines(read_files(paths))
     for volume in volumes:
@@ -132,8 +131,8 @@ def read_volume(paths: Sequence[Path], name: str) -> ImageSeries:
     in the whole series, so a shorter name that is part of `name` is the same volume.
 
     Raises:
-        SeriesError: when there is no such volume, and as for `read_series`.
-        UnreadableError: as for `read_series`.
+        SeriesError: when there is no such volume, or its slices are missing, uneven, or do not belong together.
+        UnreadableError: when the disk does not give a file out (retry: later).
     """
     volumes = outlines(read_files(paths))
     wanted = _parts(name)
@@ -164,7 +163,7 @@ class Outline:
         """The regular grid of its slices, computed once.
 
         Raises:
-            SeriesError: names the slice that forbids it, and what was left out of the series.
+            SeriesError: when there is none; names the slice that forbids it, and what was left out of the series.
         """
         try:
             require_one_rescale(self.frames)

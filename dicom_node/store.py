@@ -83,10 +83,10 @@ class Store:
     """The folder tree of this module's docstring; every method may be called by any thread."""
 
     def __init__(self, home: Path) -> None:
-        """Make the tree under `home` and remove what dead processes left in incoming/.
+        """Makes the tree under `home` and removes what dead processes left in incoming/.
 
         Raises:
-            StoreError: `home` cannot be made or written, or its file system has no hard links or no locks.
+            StoreError: when `home` cannot be made or written, or its file system has no hard links or no locks.
         """
         self.home = home
         self.studies = home / "studies"
@@ -109,30 +109,30 @@ class Store:
     # instances
 
     def put(self, part10: bytes, *, study_uid: str, series_uid: str, sop_uid: str) -> Receipt:
-        """Keep one instance whose whole DICOM file is in memory. Returns and raises as `keep` does."""
+        """Keeps one instance whose whole DICOM file is in memory; returns and raises as `keep` does."""
         self._instance_path(study_uid, series_uid, sop_uid)
         with self._as_store_error(self.home), self.incoming() as file:
             file.write(part10)
             return self.keep(file, study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid)
 
     def incoming(self) -> Incoming:
-        """A new file to write a DICOM file into, for `keep` or `put_aside`; gone at the end of its `with` block.
+        """Makes a file to write a DICOM file into, for `keep` or `put_aside`; gone at the end of its `with` block.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: when the disk does not take it.
         """
         return Incoming(self.workspace.new_path())
 
     def keep(self, file: Incoming, *, study_uid: str, series_uid: str, sop_uid: str) -> Receipt:
-        """Keep one instance; when this returns, a power failure does not lose it.
+        """Keeps one instance; when this returns, a power failure does not lose it.
 
         `file` is complete: preamble, file meta information, data set. The first instance of a SOP Instance UID stays
         for good; the same bytes again are SAME, any other byte makes a CONFLICT, which is put aside. So an instance
         that comes again in another transfer syntax is put aside too.
 
         Raises:
-            StoreError: the disk does not take it; nothing is kept.
-            ValueError: one of the UIDs is none (PS3.5 section 9.1).
+            StoreError: when the disk does not take it; nothing is kept.
+            ValueError: when one of the UIDs is not valid (PS3.5 section 9.1).
         """
         final = self._instance_path(study_uid, series_uid, sop_uid)
         with self._as_store_error(final):
@@ -148,13 +148,13 @@ class Store:
         return Receipt(kept, Outcome.CONFLICT)
 
     def put_back(self, path: Path, *, study_uid: str, series_uid: str) -> None:
-        """Link the instance in the file `path`, which lies on the store's disk, back to its place; the file stays.
+        """Links the instance in the file `path`, which lies on the store's disk, back to its place; the file stays.
 
         This works on a full disk too. If the instance has come again meanwhile with other content, that one stays, and
         a copy of `path` is put aside: both were acknowledged.
 
         Raises:
-            StoreError: the disk does not take it.
+            StoreError: when the disk does not take it.
         """
         final = self._instance_path(study_uid, series_uid, path.stem)
         with self._as_store_error(final):
@@ -164,21 +164,21 @@ class Store:
         self.put(content, study_uid=study_uid, series_uid=series_uid, sop_uid=path.stem)
 
     def series_paths(self, series: SeriesKey) -> list[Path]:
-        """The files of a series, sorted by name; empty when the series is unknown.
+        """Returns the files of a series, sorted by name; empty when the series is unknown.
 
         Raises:
-            ValueError: one of the UIDs is none.
+            ValueError: when one of the UIDs is not valid.
         """
         return sorted(self._series_folder(series).glob("*.dcm"))
 
     def count(self, series: SeriesKey) -> int:
-        """How many instances of a series there are, counted by file names; 0 when the series is unknown."""
+        """Counts the instances of a series by their file names; 0 when the series is unknown."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self._series_folder(series)) as entries:
             return sum(entry.name.endswith(".dcm") for entry in entries)
         return 0
 
     def series_of(self, study_uid: str) -> list[str]:
-        """The Series Instance UIDs of a study; empty when the study is unknown."""
+        """Returns the Series Instance UIDs of a study; empty when the study is unknown."""
         return _names(self.studies / _checked_uid(study_uid))
 
     def walk(self) -> Iterator[Stored]:
@@ -189,7 +189,7 @@ class Store:
                     yield Stored(study_uid, series_uid, path.stem, path)
 
     def classes_of(self, sop_uids: Collection[str]) -> dict[str, str]:
-        """The SOP Class UIDs of those of `sop_uids` that the store holds, by SOP Instance UID.
+        """Returns the SOP Class UIDs of those of `sop_uids` that the store holds, by SOP Instance UID.
 
         The search begins with the series that changed last and ends when all are found: storage commitment is asked
         for what has just come. An instance that the store lacks makes it look at every series.
@@ -205,13 +205,13 @@ class Store:
         return found
 
     def put_aside(self, file: Incoming, reason: str, *, name: str | None = None, **facts: str) -> Path:
-        """Put a file into quarantine, with `reason` and `facts` beside it as JSON; returns its path.
+        """Puts a file into quarantine, with `reason` and `facts` beside it as JSON; returns its path.
 
         It is named by `name`, or by the SHA-256 of its content; under a name that is taken nothing is written, so the
         same bytes again take no more room. The time of the note (its st_mtime) is when the bytes came last.
 
         Raises:
-            StoreError: the disk does not take it.
+            StoreError: when the disk does not take it.
         """
         with self._as_store_error(self._quarantine):
             path = self._quarantine / f"{name or file.digest()[:32]}.dcm"
@@ -229,13 +229,13 @@ class Store:
 
     @contextlib.contextmanager
     def results(self, job_id: str) -> Iterator[Path]:
-        """A folder to write a job's results into; on leaving without an error it becomes results/<job> as a whole.
+        """Yields a folder to write a job's results into; on leaving without error it becomes results/<job> as a whole.
 
         An earlier result of the job is replaced in the same instant. On an error nothing of the new one remains.
 
         Raises:
-            StoreError: the disk does not take it; an OSError of whoever writes into the folder becomes one too.
-            ValueError: `job_id` cannot name a folder.
+            StoreError: when the disk does not take it; an OSError of whoever writes into the folder becomes one too.
+            ValueError: when `job_id` cannot name a folder.
         """
         final = self._results / _checked_name(job_id)
         with self._as_store_error(final), self.scratch() as folder:
@@ -247,7 +247,7 @@ class Store:
             fsync(final.parent)
 
     def result_paths(self, job_id: str) -> list[Path]:
-        """The files of a job's result, sorted by path; empty when it has none."""
+        """Returns the files of a job's result, sorted by path; empty when it has none."""
         folder = self._results / _checked_name(job_id)
         return sorted(path for path in folder.rglob("*") if path.is_file())
 
@@ -255,12 +255,12 @@ class Store:
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder on the store's disk for the `with` block, removed at its end.
+        """Yields a folder on the store's disk for the `with` block, removed at its end.
 
         What a dead process leaves of its own goes at the next start of any process.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: when the disk does not take it.
         """
         folder = self.workspace.new_path()
         try:
@@ -270,7 +270,7 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     def free_bytes(self) -> int:
-        """Bytes that may still be written to the disk of the store, without those reserved for root."""
+        """Returns how many bytes may still be written to the disk of the store, without those reserved for root."""
         disk = os.statvfs(self.home)
         return disk.f_bavail * disk.f_frsize
 
@@ -283,12 +283,12 @@ class Store:
         return self.studies.joinpath(_checked_uid(study_uid), _checked_uid(series_uid), f"{_checked_uid(sop_uid)}.dcm")
 
     def _place(self, file: Incoming, final: Path) -> bool:
-        """Give `file` its final name, durable; False when that name is taken."""
+        """Gives `file` its final name, durable; returns False when that name is taken."""
         file.sync()
         return self._link(file.path, final)
 
     def _link(self, path: Path, final: Path) -> bool:
-        """Give the file `path`, which is on the disk, its final name too, durable; False when that name is taken."""
+        """Gives the file `path`, which is on the disk, its final name too, durable; returns False when it is taken."""
         folder = final.parent
         if folder not in self._durable_folders:
             self._make_folder(folder)
@@ -304,7 +304,7 @@ class Store:
         return True
 
     def _make_folder(self, folder: Path) -> None:
-        """Make `folder` with its parents; its entry in them is durable on return, whichever process made them."""
+        """Makes `folder` with its parents; its entry in them is durable on return, whichever process made them."""
         folder.mkdir(parents=True, exist_ok=True)
         for parent in folder.parents:
             fsync(parent)

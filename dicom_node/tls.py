@@ -23,13 +23,13 @@ _CIPHERS: Final = ":".join(
 
 
 def server_context(certificate: Path, key: Path, *, client_authorities: Path | None = None) -> ssl.SSLContext:
-    """The TLS context of a server, which shows `certificate` to its peers.
+    """Returns the TLS context of a server, which shows `certificate` to its peers.
 
     With `client_authorities` only peers whose certificate one of them signed may connect. All files are PEM;
     `certificate` may hold the chain behind its first certificate.
 
     Raises:
-        TlsError: a file is missing or no PEM file, or the key does not fit the certificate.
+        TlsError: when a file is missing or no PEM file, or the key does not fit the certificate.
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER)
     _load_identity(context, certificate, key)
@@ -42,14 +42,14 @@ def server_context(certificate: Path, key: Path, *, client_authorities: Path | N
 def client_context(
     authorities: Path | None = None, *, certificate: Path | None = None, key: Path | None = None
 ) -> ssl.SSLContext:
-    """The TLS context for connections to a peer, whose certificate must carry its host name and be signed properly.
+    """Returns the TLS context for connections to a peer, whose certificate must be signed and carry its host name.
 
     `authorities` sign the peer's certificate; without them those of the operating system are trusted. `certificate` and
     `key` identify this node to peers that ask for it; without `key` the file `certificate` holds both. All files are
     PEM.
 
     Raises:
-        TlsError: a file is missing or no PEM file, or the key does not fit the certificate.
+        TlsError: when a file is missing or no PEM file, or the key does not fit the certificate.
     """
     context = _context(ssl.PROTOCOL_TLS_CLIENT)
     if authorities is not None:

@@ -22,7 +22,7 @@ class SeriesKey(NamedTuple):
 
 
 def is_uid(text: str) -> bool:
-    """True for at most 64 characters of digits and dots without an empty component.
+    """Whether `text` has at most 64 characters of digits and dots without an empty component.
 
     Such a string is also a safe file name. Leading zeros in a component are let pass.
     """
@@ -30,7 +30,7 @@ def is_uid(text: str) -> bool:
 
 
 def fingerprint(facts: Any) -> bytes:
-    """SHA-256 (32 bytes) of facts that JSON can hold; the order of keys does not matter, that of lists does.
+    """Returns the SHA-256 (32 bytes) of facts that JSON can hold; the order of keys matters not, that of lists does.
 
     Every identity of this project is made of these bytes, so their form never changes.
     """

@@ -200,7 +200,7 @@ class Layout(ABC):
 
     @abstractmethod
     def fits(self, directory: Path) -> bool:
-        """Returns whether the directory is one of this engine's."""
+        """Whether the directory is one of this engine's."""
 
     @abstractmethod
     def card(self, directory: Path) -> Card:

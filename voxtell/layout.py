@@ -52,7 +52,7 @@ class VoxTellLayout(Layout):
     options = Options
 
     def fits(self, directory: Path) -> bool:
-        """Returns whether there is a plans.json. Weights may be missing: `load` then says which file is."""
+        """Whether there is a plans.json. Weights may be missing: `load` then says which file is."""
         return (directory / PLANS).is_file()
 
     def card(self, directory: Path) -> Card:

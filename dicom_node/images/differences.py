@@ -17,7 +17,7 @@ _COMPARED_AT_ONCE: Final = 2**20
 def differing_attributes(one: Path, other: Path) -> tuple[str, ...]:
     """Returns the keywords of the attributes whose values differ, in the order of their tags, PixelData last.
 
-    A private attribute is named by its tag. Without a word where one of the files cannot be read: nothing is returned.
+    A private attribute is named by its tag. Nothing is returned where one of the files cannot be read.
     """
     try:
         first, second = read_file(one), read_file(other)

@@ -132,7 +132,8 @@ def read_files(paths: Iterable[Path]) -> list[File]:
     """Reads the headers of all files, several at once, in the order of `paths`.
 
     Raises:
-        SeriesError, UnreadableError: as `read_file` does, for the first file that fails.
+        SeriesError: when one is not a DICOM file, is damaged, or beyond a limit of `structure`; the first that fails.
+        UnreadableError: when the disk does not give one out (retry: later).
     """
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(read_file, paths))

@@ -53,7 +53,7 @@ def require_uniform(frames: Sequence[Frame]) -> None:
     """Checks that all frames agree in patient, study, SOP class, frame of reference, orientation, size and spacing.
 
     Raises:
-        SeriesError: names the slice that differs from the majority, and in what. It never names a patient.
+        SeriesError: when a slice differs from the majority; names the slice and in what it differs, never a patient.
     """
     patients = [text_of(frame.header.get("PatientID")) for frame in frames]
     (most, _), *_ = Counter(patients).most_common()
@@ -101,14 +101,14 @@ def require_one_rescale(frames: Sequence[Frame]) -> None:
     """Checks that, if any frame needs Rescale Slope and Intercept, every frame has both.
 
     Raises:
-        SeriesError: names a slice without them.
+        SeriesError: when a frame lacks them; names its slice.
     """
     if any(frame.rescale != (1.0, 0.0) for frame in frames):
         _require_same(frames, "rescale slope and intercept", ["both" if one.rescaled else "not both" for one in frames])
 
 
 def one_orientation(frames: Sequence[Frame]) -> bool:
-    """Returns whether all frames have the orientation of the majority, within `COSINE_TOLERANCE`."""
+    """Whether all frames have the orientation of the majority, within `COSINE_TOLERANCE`."""
     usual = _usual_orientation(frames)
     return all(_is_along(frame, usual) for frame in frames)
 

@@ -60,7 +60,7 @@ def _deflated_header(stream: BinaryIO, meta: FileMetaDataset) -> tuple[Dataset, 
 
 
 def _is_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    """Returns whether an element is pixel data, at which reading stops."""
+    """Whether an element is pixel data, at which reading stops."""
     return int(tag) in _PIXEL_TAGS
 
 

@@ -32,8 +32,8 @@ def decode(frames: Sequence[Frame]) -> NDArray[np.float32]:
     frames: of equal size, in the order wanted. Units are those of the rescale: HU for CT.
 
     Raises:
-        SeriesError: names a file whose pixels are missing, cannot be decoded, or are not what its header announces;
-            of the latter none is decoded.
+        SeriesError: when the pixels of a file are missing, cannot be decoded, or are not what its header announces;
+            names the file. Of the latter none is decoded.
         UnreadableError: when the disk does not give a file out (retry: later).
     """
     for file in dict.fromkeys(frame.file for frame in frames):

@@ -106,7 +106,7 @@ def _by(fact: str, frames: Iterable[Frame]) -> dict[str, list[Frame]]:
 
 
 def _tells_apart(fact: str, groups: dict[str, list[Frame]], levels: Sequence[Sequence[Frame]]) -> bool:
-    """Returns whether these frames cannot be one volume and this fact explains why."""
+    """Whether these frames cannot be one volume and this fact explains why."""
     if all(len(level) == 1 for level in levels):
         return _lie_between_each_other(fact, list(groups.values()))
     if all(len({frame.facts.get(fact, "") for frame in level}) == 1 for level in levels):
@@ -116,14 +116,14 @@ def _tells_apart(fact: str, groups: dict[str, list[Frame]], levels: Sequence[Seq
 
 
 def _is_gapless(group: Sequence[Frame], levels: Sequence[Sequence[Frame]]) -> bool:
-    """Returns whether a group has a frame at every place from its first to its last, and at more than one."""
+    """Whether a group has a frame at every place from its first to its last, and at more than one."""
     members = set(map(id, group))
     held = [index for index, level in enumerate(levels) if any(id(frame) in members for frame in level)]
     return 1 < len(held) == held[-1] - held[0] + 1
 
 
 def _lie_between_each_other(fact: str, groups: Sequence[Sequence[Frame]]) -> bool:
-    """Returns whether groups are regular grids of one spacing that overlap, and so are several volumes.
+    """Whether groups are regular grids of one spacing that overlap, and so are several volumes.
 
     Facts in `_CHANGING` may alternate within one volume: with them the groups are several only if together they are no
     grid. With any other fact they are several even then: two echoes stay apart where their slices alternate.

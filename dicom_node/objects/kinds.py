@@ -102,7 +102,7 @@ class OutputKind:
         return f"{self.stem}.dcm"
 
     def is_made_of(self, content: Content) -> bool:
-        """Returns whether it is asked for, in this form, and would hold anything."""
+        """Whether it is asked for, in this form, and would hold anything."""
         in_form = self.form != "labelmap" or content.label_map
         return self.output in content.outputs and in_form and self.holds(content)
 

@@ -129,7 +129,7 @@ def carried(source: Dataset, keyword: str) -> DataElement | None:
 
 
 def _is_whole(item: Dataset, keyword: str) -> bool:
-    """Returns whether an item of a code sequence has value, scheme and meaning (PS3.3 8.8)."""
+    """Whether an item of a code sequence has value, scheme and meaning (PS3.3 8.8)."""
     return "CodeSequence" not in keyword or all(item.get(part) for part in _CODE)
 
 

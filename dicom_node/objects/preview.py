@@ -92,7 +92,7 @@ def drawn(
 
 
 def _is_lossy(header: Dataset) -> bool:
-    """Returns whether an image was ever compressed with loss (PS3.3 C.7.6.1.1.5)."""
+    """Whether an image was ever compressed with loss (PS3.3 C.7.6.1.1.5)."""
     return bool(header.get("LossyImageCompression") == "01")
 
 

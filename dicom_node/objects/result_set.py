@@ -55,16 +55,14 @@ class ResultSet:
             ResultError: when masks, regions and slices do not match.
         """
         packed = masks_of(series, masks, regions)
-        self.notes: list[str] = []  # what could not be as it was asked for
+        self.notes: list[str] = []
         asked = with_brought(frozenset(outputs))
         label_map = label_map and "seg" in asked
         if label_map and overlapping([mask for mask in packed.packed if len(mask.held)]):
             self.notes.append("segments overlap: there is no label map, and who asks for one gets a BINARY SEG")
             label_map = False
         content = Content(series, packed, regions, provenance, asked, label_map, holes, name_length)
-        self.references = {  # file name and identity of every object that will be written
-            file: kind.reference(content) for file, kind in KINDS.items() if kind.is_made_of(content)
-        }
+        self.references = {file: kind.reference(content) for file, kind in KINDS.items() if kind.is_made_of(content)}
         made = tuple(self.references.values())
         # The same work may come as another job, as when the model's folder is moved: nothing replaces itself.
         replaced = tuple(one for one in provenance.predecessors if one not in made)

@@ -274,7 +274,7 @@ def _plane(series: ImageSeries, place: int) -> tuple[DataElement, DataElement]:
 
 
 def overlapping(masks: Sequence[PackedMask]) -> bool:
-    """Returns whether any voxel lies in two of the masks."""
+    """Whether any voxel lies in two of the masks."""
     taken: dict[int, NDArray[np.uint8]] = {}
     for mask in masks:
         for place, bits in zip(mask.held.tolist(), mask.bits, strict=True):

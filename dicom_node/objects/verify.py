@@ -41,7 +41,7 @@ def check_way_back(
     the network, they are measured in the patient to half a pixel, and only masks that no slice cuts off.
 
     Raises:
-        ResultError: names the figure that differs.
+        ResultError: when they differ; names the figure.
     """
     straightened = sorted(network.spatial_shape) != sorted(series.volume.spatial_shape)
     if straightened and seen.sum() != mask.sum():
@@ -64,7 +64,7 @@ def check_seg(dataset: Dataset, expected: Sequence[Extent], spacing: Sequence[fl
     expected: where the masks lie, in segment order. spacing: mm per voxel (slices, rows, columns).
 
     Raises:
-        ResultError: names the segment and the figure that differ.
+        ResultError: when one differs; names the segment and the figure.
     """
     found = _decoded(dataset)
     labels = [segment.SegmentLabel for segment in dataset.SegmentSequence if segment.SegmentNumber]
@@ -79,7 +79,7 @@ def check_rtstruct(dataset: Dataset, expected: Sequence[Extent], series: ImageSe
     expected: where the masks lie, in the order of the ROIs that have contours.
 
     Raises:
-        ResultError: names the ROI and the figure that differ, or a contour that is off its plane.
+        ResultError: when one differs, or a contour is off its plane; names the ROI, and the figure or the contour.
     """
     names = {roi.ROINumber: str(roi.ROIName) for roi in dataset.StructureSetROISequence}
     drawn = [structure for structure in dataset.ROIContourSequence if "ContourSequence" in structure]

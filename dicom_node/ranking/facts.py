@@ -68,8 +68,8 @@ class VolumeFacts:
 
     thickness_mm: the largest Slice Thickness (0018,0050). kernel: the Convolution Kernels of its slices.
     projection: an intensity projection (MIP and the like). reformatted: computed from another volume (MPR), also where
-    only
-    the description says so. contrast: None where neither agent nor description tells. body_part: Body Part Examined.
+    only the description says so. contrast: None where neither agent nor description tells. body_part: Body Part
+    Examined.
     """
 
     modality: str

@@ -18,16 +18,16 @@ class Access:
     private_classes: bool = False  # take SOP classes that vendors made up, besides the standard's
 
     def check(self) -> None:
-        """Check the networks.
+        """Checks the networks.
 
         Raises:
-            ValueError: an entry of `networks` is neither an IP address nor a network, such as 10.1.0.5/16.
+            ValueError: when an entry of `networks` is neither an IP address nor a network, such as 10.1.0.5/16.
         """
         for text in self.networks:
             ipaddress.ip_network(text)
 
     def allows(self, address: str) -> bool:
-        """True when a peer at this IP address may open an association; ::ffff:10.1.0.1 counts as 10.1.0.1."""
+        """Whether a peer at this IP address may open an association; ::ffff:10.1.0.1 counts as 10.1.0.1."""
         peer = ipaddress.ip_address(address)
         peer = getattr(peer, "ipv4_mapped", None) or peer
         return not self.networks or any(peer in ipaddress.ip_network(text) for text in self.networks)

@@ -48,7 +48,7 @@ class Service(Protocol):
     """Another service class that the listener offers to peers, such as storage commitment."""
 
     def contexts(self) -> list[PresentationContext]:
-        """The presentation contexts to offer (PS3.8 section 7.1.1.13); called once, when the listener starts."""
+        """Returns the presentation contexts to offer (PS3.8 section 7.1.1.13); called once, at the listener's start."""
 
     def handlers(self) -> list[tuple[Any, Callable[[evt.Event], Any]]]:
-        """pynetdicom's events, each with the function to call, which runs in the threads of the associations."""
+        """Returns pynetdicom's events, each with the function to call, which runs in threads of the associations."""

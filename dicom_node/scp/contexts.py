@@ -49,7 +49,10 @@ _PREFERRED: Final = (
 
 @functools.cache
 def transfer_syntaxes() -> tuple[UID, ...]:
-    """All transfer syntaxes that pydicom can name and C-STORE can carry: uncompressed, then lossless, then others."""
+    """Returns all transfer syntaxes that pydicom can name and C-STORE can carry.
+
+    Uncompressed ones come first, then lossless ones, then the others.
+    """
     named = [
         UID(uid)
         for uid, (_, kind, *_rest) in UID_dictionary.items()
@@ -61,7 +64,7 @@ def transfer_syntaxes() -> tuple[UID, ...]:
 
 @functools.cache
 def storage_classes() -> tuple[UID, ...]:
-    """Every storage SOP class of a patient's study: the current ones, and the retired ones that pydicom can name.
+    """Returns every storage SOP class of a patient's study: the current ones, and retired ones that pydicom can name.
 
     Also has pynetdicom serve those that it does not know (see `register_storage_class`).
     """
@@ -81,10 +84,10 @@ def register_storage_class(uid: UID) -> None:
 
 
 def is_private_class(uid: UID) -> bool:
-    """True for a SOP class that a vendor made up: its UID has a root other than the standard's (PS3.5 section 9.2)."""
+    """Whether a vendor made up the SOP class: its UID has a root other than the standard's (PS3.5 section 9.2)."""
     return not uid.startswith(_STANDARD_ROOT)
 
 
 def storage_context(uid: UID) -> PresentationContext:
-    """The presentation context that takes one SOP class in every one of `transfer_syntaxes`."""
+    """Returns the presentation context that takes one SOP class in every one of `transfer_syntaxes`."""
     return build_context(uid, list(transfer_syntaxes()))

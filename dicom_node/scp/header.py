@@ -42,8 +42,8 @@ def read_header(data_set: BinaryIO, transfer_syntax: UID) -> Header:
     explicit VR little endian.
 
     Raises:
-        HeaderError: an attribute is missing, no UID, or behind more than a header may hold; the message names it.
-        PYDICOM_ERRORS: the bytes are no data set (see `dicom_node.images.pydicom_errors`).
+        HeaderError: when a UID is missing, not valid, or behind more than a header may hold; the message names it.
+        PYDICOM_ERRORS: when the bytes are no data set (see `dicom_node.images.pydicom_errors`).
     """
     # Of private transfer syntaxes nothing is known; in practice their headers are explicit little endian.
     known = transfer_syntax.is_transfer_syntax
@@ -72,7 +72,7 @@ def read_header(data_set: BinaryIO, transfer_syntax: UID) -> Header:
 
 
 def _uid(tag: int, length: int, value: bytes) -> str:
-    """The UID of a value of `length` bytes, of which the data set holds `value`."""
+    """Returns the UID of a value of `length` bytes, of which the data set holds `value`."""
     if len(value) != min(length, _UID_BYTES):
         raise HeaderError(f"the data set ends within {keyword_for_tag(tag)}")
     text = value.decode("ascii", "replace").rstrip("\0 ")

@@ -42,7 +42,7 @@ class RefusedError(Exception):
         self.status = status
 
     def comment(self) -> str:
-        """The reason as an Error Comment (0000,0902): one line of ASCII without a backslash (LO, PS3.5 section 6.2)."""
+        """Returns the reason as an Error Comment (0000,0902): printable ASCII, no backslash (LO, PS3.5 section 6.2)."""
         kept = (letter if " " <= letter <= "~" and letter != "\\" else "?" for letter in str(self))
         return "".join(kept)[:_ERROR_COMMENT_CHARACTERS]
 
@@ -66,7 +66,7 @@ class Reception:
     """
 
     def __init__(self, announced: Announced, store: Store, required_bytes: int) -> None:
-        """Begin a file in `store`; nothing is taken when fewer than `required_bytes` are free on its disk."""
+        """Begins a file in `store`; nothing is taken when fewer than `required_bytes` are free on its disk."""
         self._announced = announced
         self._store = store
         self._required_bytes = required_bytes
@@ -86,7 +86,7 @@ class Reception:
         self.write(start)
 
     def write(self, content: bytes | memoryview) -> None:
-        """Take the next bytes of the data set; raises nothing, `finish` says what went wrong."""
+        """Takes the next bytes of the data set; raises nothing, `finish` says what went wrong."""
         if self._file:
             try:
                 self._file.write(content)
@@ -94,13 +94,12 @@ class Reception:
                 self._out_of_resources("the store cannot write", error)
 
     def finish(self) -> tuple[Header, Receipt]:
-        """Make the instance durable; returns its UIDs and where it lies.
+        """Makes the instance durable; returns its UIDs and where it lies.
 
         Raises:
-            RefusedError: out of resources (0xA700) when the disk is too full or fails, and nothing is kept; else, for a
-                data set that is not the instance announced (0xA900) or cannot be read (0xC000), which is now in
-                quarantine.
-            StoreError: the disk did not take the file into quarantine either.
+            RefusedError: when the disk is too full or fails (0xA700), and nothing is kept; when the data set is not the
+                instance announced (0xA900) or cannot be read (0xC000), and it is now in quarantine.
+            StoreError: when the disk did not take the file into quarantine either.
         """
         try:
             if self._file and self._store.free_bytes() < self._required_bytes:
@@ -112,7 +111,7 @@ class Reception:
             self.discard()
 
     def discard(self) -> None:
-        """Remove the unfinished file; harmless after `finish`, and a second time."""
+        """Removes the unfinished file; harmless after `finish`, and a second time."""
         if self._file:
             self._file.discard()
             self._file = None
@@ -135,10 +134,10 @@ class Reception:
         _log.warning("instance_quarantined", extra=facts)
 
     def _checked_header(self, file: Incoming) -> Header:
-        """The UIDs of the data set.
+        """Reads and checks the UIDs of the data set.
 
         Raises:
-            RefusedError: it is not the instance announced (PS3.4 table B.2-1, A9xx), or cannot be read (Cxxx).
+            RefusedError: when it is not the instance announced (PS3.4 table B.2-1, A9xx), or cannot be read (Cxxx).
         """
         announced = self._announced
         self._check_negotiated()
@@ -162,10 +161,10 @@ class Reception:
         return header
 
     def _check_negotiated(self) -> None:
-        """Check what the command and its presentation context say before the data set is looked at.
+        """Checks what the command and its presentation context say before the data set is looked at.
 
         Raises:
-            RefusedError: the SOP class is not the context's (0x0122), or the transfer syntax is no UID (Cxxx).
+            RefusedError: when the SOP class is not the context's (0x0122), or the transfer syntax is no UID (Cxxx).
         """
         announced = self._announced
         if announced.negotiated_class_uid not in ("", announced.sop_class_uid):

@@ -51,10 +51,12 @@ class StowRequest:
         required_bytes: int,
         study_uid: str = "",
     ) -> None:
-        """Begin to receive; `required_bytes` must stay free on the disk, `study_uid` names the only study ("" for any).
+        """Begins to receive.
+
+        `required_bytes` must stay free on the disk; `study_uid` names the only study that is taken, "" any.
 
         Raises:
-            WebRequestError: the content type is not that of a STOW-RS request.
+            WebRequestError: when the content type is not that of a STOW-RS request.
         """
         self._store, self._origin, self._required_bytes, self._study_uid = store, origin, required_bytes, study_uid
         self._parts = Parts(content_type, self._begin)
@@ -62,18 +64,18 @@ class StowRequest:
         self.instances: list[Instance] = []
 
     def write(self, content: bytes) -> None:
-        """Take the next bytes of the body.
+        """Takes the next bytes of the body.
 
         Raises:
-            WebRequestError: they are no multipart message.
+            WebRequestError: when they are no multipart message.
         """
         self._parts.write(content)
 
     def complete(self) -> None:
-        """The body has come to its end. A part that was cut off is one that could not be understood.
+        """Checks that the body is complete; a part that was cut off counts as failed (0xC000).
 
         Raises:
-            WebRequestError: there was no part.
+            WebRequestError: when there was no part.
         """
         if not self._parts.complete and self.instances:
             self.instances.append(Instance("", "", StoreStatus.CANNOT_UNDERSTAND))
@@ -82,12 +84,12 @@ class StowRequest:
             raise WebRequestError(f"the body {said}; send multipart/related with the boundary of the header")
 
     def end(self, *, aborted: bool) -> None:
-        """The body is complete, or will never be; what had come to its end stays."""
+        """Ends the request, also a broken one; whole instances stay."""
         self._parts.discard()
         self._session.end(aborted=aborted)
 
     def answer(self) -> tuple[int, str]:
-        """HTTP status (PS3.18 table 10.5.3-1) and the response data set (section 10.5.3) in the DICOM JSON model."""
+        """Returns the HTTP status (PS3.18 table 10.5.3-1) and the response data set (section 10.5.3) as DICOM JSON."""
         stored = [_item(one) for one in self.instances if one.status is StoreStatus.SUCCESS]
         failed = [_item(one) for one in self.instances if one.status is not StoreStatus.SUCCESS]
         answer = Dataset()
@@ -116,7 +118,7 @@ class StowRequest:
         self.instances.append(Instance(announced.sop_class_uid, announced.sop_uid, self._status(reception)))
 
     def _status(self, reception: Reception) -> StoreStatus:
-        """The door of STOW-RS: whatever happens becomes a status."""
+        """Ends a part; whatever happens becomes a status (the door of STOW-RS)."""
         try:
             header, receipt = reception.finish()
             self._session.arrived(header, receipt, self._origin)

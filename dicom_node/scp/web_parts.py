@@ -32,13 +32,13 @@ class Part(Protocol):
     """One file that is being received: `write` any number of times, then `finish`, or `discard` at any time."""
 
     def write(self, content: bytes) -> None:
-        """Take the next bytes of the data set."""
+        """Takes the next bytes of the data set."""
 
     def finish(self) -> None:
-        """The file is complete; called once."""
+        """Ends the part, whose file is complete; called once."""
 
     def discard(self) -> None:
-        """Leave nothing behind of a file that did not finish; harmless after `finish`."""
+        """Leaves nothing behind of a file that did not finish; harmless after `finish`."""
 
 
 BeginPart = Callable[[FileMetaDataset | None], Part]
@@ -49,10 +49,10 @@ class Parts:
     """The parts of one request, given out one after the other."""
 
     def __init__(self, content_type: str, begin: BeginPart) -> None:
-        """Take parts apart by the boundary in `content_type` (the header's value); `begin` is called for each.
+        """Takes parts apart by the boundary in `content_type` (the header's value); `begin` is called for each.
 
         Raises:
-            WebRequestError: the request is no multipart/related, or of another type than application/dicom.
+            WebRequestError: when the request is no multipart/related, or of another type than application/dicom.
         """
         message = Message()
         message["Content-Type"] = content_type
@@ -62,7 +62,7 @@ class Parts:
             raise WebRequestError("send multipart/related with a boundary (PS3.18 section 10.5)")
         if not 0 < len(boundary) <= _LONGEST_BOUNDARY or not boundary.isascii():
             raise WebRequestError(
-                f"the boundary is none; it has at most {_LONGEST_BOUNDARY} ASCII characters (RFC 2046)"
+                f"the boundary is not valid; it has at most {_LONGEST_BOUNDARY} ASCII characters (RFC 2046)"
             )
         if kind != "application/dicom":
             raise WebRequestError(f"{kind} is not taken here; send application/dicom")
@@ -81,10 +81,10 @@ class Parts:
         self._parser = MultipartParser(self._boundary[2:], callbacks)  # type: ignore[arg-type]
 
     def write(self, content: bytes) -> None:
-        """Take the next bytes of the body, cut anywhere.
+        """Takes the next bytes of the body, cut anywhere.
 
         Raises:
-            WebRequestError: they are no multipart message.
+            WebRequestError: when they are no multipart message.
         """
         if self._before is not None:
             content = self._without_preamble(self._before + content)
@@ -94,7 +94,7 @@ class Parts:
             raise WebRequestError(f"the body is no multipart message: {error}") from error
 
     def _without_preamble(self, content: bytes) -> bytes:
-        """Leave out what stands before the first boundary (RFC 2046 section 5.1.1): all, until that has come."""
+        """Leaves out what stands before the first boundary (RFC 2046 section 5.1.1): all, until that has come."""
         start = 0 if content.startswith(self._boundary) else content.find(b"\n" + self._boundary) + 1
         if start or content.startswith(self._boundary):
             self._before = None
@@ -108,7 +108,7 @@ class Parts:
         self.complete = True
 
     def discard(self) -> None:
-        """Leave nothing behind of a part that did not come to its end, because the request broke off."""
+        """Leaves nothing behind of a part that did not come to its end, because the request broke off."""
         if self._part:
             self._part.discard()
 
@@ -125,7 +125,7 @@ class Parts:
             self._open(length)
 
     def _open(self, length: int) -> None:
-        """Begin the part whose head is complete, or will never be; a head without meta information is kept whole."""
+        """Begins the part whose head is complete, or will never be; a head without meta information is kept whole."""
         meta = _meta(bytes(self._head[:length])) if length else None
         self._part = self._begin(meta)
         self._part.write(bytes(self._head[length if meta else 0 :]))
@@ -140,7 +140,7 @@ class Parts:
 
 
 def _meta_end(head: bytes | bytearray) -> int | None:
-    """The byte behind the file meta information; 0 when there is none, None when more bytes are needed to know."""
+    """Returns where the file meta information ends; 0 when there is none, None when more bytes are needed to know."""
     if len(head) < _PREFIX + _GROUP_LENGTH.size:
         return None
     group, element, vr, size, length = _GROUP_LENGTH.unpack_from(head, _PREFIX)

@@ -100,8 +100,8 @@ def associated(
     `is_established` tells.
 
     Raises:
-        PeerError: the peer does not answer, is busy, or its host name is unknown.
-        PeerRefusedError: the peer refuses the association or every context. Both say who, why and what to check.
+        PeerError: when the peer does not answer, is busy, or its host name is unknown.
+        PeerRefusedError: when the peer refuses the association or every context. Both say who, why and what to check.
     """
     attempt = _Attempt(peer, calling_ae, contexts, timeouts, roles)
     association = attempt.associate()
@@ -124,7 +124,8 @@ def probe(
     """Asks what `peer` would take of `contexts`, without sending an object; one answer for each, in order.
 
     Raises:
-        PeerError, PeerRefusedError: as `associated` does; but a peer that takes only C-ECHO is an answer.
+        PeerError: when `associated` raises it.
+        PeerRefusedError: when `associated` raises it; but a peer that takes only C-ECHO is an answer.
     """
     offer = [*contexts, build_context(Verification)]
     with associated(peer, offer, calling_ae=calling_ae, timeouts=timeouts) as association:
@@ -141,7 +142,8 @@ def echo(peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) 
     """Asks `peer` by C-ECHO whether it is there (PS3.4 annex A).
 
     Raises:
-        PeerError, PeerRefusedError: as `associated` does, and when the C-ECHO gets no answer or a failure status.
+        PeerError: when `associated` raises it, or the C-ECHO gets no answer.
+        PeerRefusedError: when `associated` raises it, or the C-ECHO gets a failure status.
     """
     started = time.monotonic()
     with associated(peer, [build_context(Verification)], calling_ae=calling_ae, timeouts=timeouts) as association:
@@ -168,10 +170,10 @@ class _Attempt:
     accepted: bool = False
 
     def associate(self) -> Association:
-        """Request the association; returns it established or not (see `failure`).
+        """Requests the association; returns it established or not (see `failure`).
 
         Raises:
-            PeerError: the host name is unknown.
+            PeerError: when the host name is unknown.
         """
         ae = Requestor(self.calling_ae)
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -202,7 +204,7 @@ class _Attempt:
         self.accepted = True
 
     def failure(self, association: Association) -> PeerError | PeerRefusedError:
-        """The error that says why `association` was not established, and what to check; to be raised by the caller."""
+        """Returns the error that says why `association` was not established, and what to check."""
         peer, calling_ae = self.peer, self.calling_ae
         if association.is_rejected:
             answer = association.acceptor.primitive
@@ -223,7 +225,7 @@ class _Attempt:
 
 
 def _obstacle(peer: Peer, timeouts: Timeouts) -> str:
-    """Why no connection comes about, found out by trying once more: pynetdicom only logs it."""
+    """Says why no connection comes about, by trying once more: pynetdicom only logs it."""
     try:
         with socket.create_connection((peer.host, peer.port), timeouts.connect) as connection:
             if peer.tls:

@@ -66,8 +66,8 @@ def send(
     association that fails.
 
     Raises:
-        PeerError: there was no association at all, because the peer does not answer or is busy.
-        PeerRefusedError: there was no association at all, because the peer refuses it.
+        PeerError: when there was no association at all, because the peer does not answer or is busy.
+        PeerRefusedError: when there was no association at all, because the peer refuses it.
     """
     outcomes: dict[Path, SendOutcome] = {}
     items = []
@@ -95,13 +95,16 @@ def _item(path: Path) -> _Item:
 
 
 def _proposals(item: _Item) -> set[_Wanted]:
-    """A context for the file as it is, and one for what it can be rewritten to; each alone, so that the peer says."""
+    """Returns a context for the file as it is, and one for what it can be rewritten to.
+
+    Each has one transfer syntax, so that the peer says to which of them it agrees.
+    """
     sop_class, syntax = item.wanted
     return {item.wanted, (sop_class, ImplicitVRLittleEndian)} if syntax in _REWRITABLE else {item.wanted}
 
 
 def _batches(items: Sequence[_Item]) -> Iterator[list[_Item]]:
-    """The items in order, cut where their contexts would be too many for one association."""
+    """Yields the items in order, cut where their contexts would be too many for one association."""
     batch: list[_Item] = []
     proposals: set[_Wanted] = set()
     for item in items:
@@ -142,7 +145,7 @@ def _send_one(association: Association, item: _Item, peer: Peer) -> SendOutcome:
 
 
 def judged(path: Path, sop_uid: str, status: int, peer: object, comment: str = "") -> SendOutcome:
-    """The outcome that a peer's status means for an instance: PS3.4 table B.2-1 and the statuses of PS3.7 annex C.
+    """Returns what a peer's status means for an instance: PS3.4 table B.2-1 and the statuses of PS3.7 annex C.
 
     A duplicate is stored: UIDs of results derive from the work, so the peer has this very object from an earlier
     attempt, whose end the node did not live to note. `peer` and `comment` go into the message.
@@ -158,7 +161,7 @@ def judged(path: Path, sop_uid: str, status: int, peer: object, comment: str = "
 
 
 def refused(path: Path, sop_uid: str, status: int, peer: object, comment: str = "") -> SendOutcome:
-    """The outcome of an instance that was not stored; its status says whether to try again later.
+    """Returns the outcome of an instance that was not stored; its status says whether to try again later.
 
     Out of resources (0xA7xx), processing failure and resource limitation may pass; everything else is final.
     """
@@ -169,5 +172,5 @@ def refused(path: Path, sop_uid: str, status: int, peer: object, comment: str = 
 
 
 def _failed(item: _Item, retry: Literal["later", "final"], message: str, *, silent: bool = False) -> SendOutcome:
-    """The outcome of an item to which there was no response."""
+    """Returns the outcome of an item to which there was no response."""
     return SendOutcome(item.path, item.sop_uid, None, "failed", retry, message, silent)

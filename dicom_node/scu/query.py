@@ -67,14 +67,14 @@ def find_studies(
     accession_number: str = "",
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> list[StudyEntry]:
-    """The studies of a PACS that match every key given; an empty key matches all.
+    """Returns the studies of a PACS that match every key given; an empty key matches all.
 
     `dates` is a day or a range (20250101-20250131, PS3.4 section C.2.2.2.5); the other keys may have the wildcards `*`
     and `?` (section C.2.2.2.4).
 
     Raises:
-        PeerError: the peer does not answer, ends the association or is short of resources.
-        PeerRefusedError: the peer refuses the association or the query. Both name the peer and what it said.
+        PeerError: when the peer does not answer, ends the association or is short of resources.
+        PeerRefusedError: when the peer refuses the association or the query. Both name the peer and what it said.
     """
     keys = Dataset()
     keys.QueryRetrieveLevel = "STUDY"
@@ -101,10 +101,11 @@ def find_studies(
 def find_series(
     peer: Peer, study_uid: str, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> list[SeriesEntry]:
-    """The series of one study of a PACS.
+    """Returns the series of one study of a PACS.
 
     Raises:
-        PeerError, PeerRefusedError: as `find_studies` does.
+        PeerError: when the peer does not answer, ends the association or is short of resources.
+        PeerRefusedError: when the peer refuses the association or the query.
     """
     keys = Dataset()
     keys.QueryRetrieveLevel = "SERIES"
@@ -138,7 +139,8 @@ def find_headers(
     until the last study was yielded or the iterator is closed.
 
     Raises:
-        PeerError, PeerRefusedError: as `find_studies` does.
+        PeerError: when the peer does not answer, ends the association or is short of resources.
+        PeerRefusedError: when the peer refuses the association or the query.
     """
     study_keys, series_keys = Dataset(), Dataset()
     study_keys.QueryRetrieveLevel, series_keys.QueryRetrieveLevel = "STUDY", "SERIES"
@@ -162,8 +164,8 @@ def move_study(
     instance.
 
     Raises:
-        PeerError: the peer does not answer, ends the association or is short of resources.
-        PeerRefusedError: the peer refuses, as when it does not know `to_ae` (status 0xA801).
+        PeerError: when the peer does not answer, ends the association or is short of resources.
+        PeerRefusedError: when the peer refuses, as when it does not know `to_ae` (status 0xA801).
     """
     keys = Dataset()
     keys.QueryRetrieveLevel = "STUDY"

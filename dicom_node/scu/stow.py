@@ -61,8 +61,8 @@ def send_to_web(paths: Sequence[Path], peer: WebPeer, *, timeouts: Timeouts = DE
     gives the seconds for the connection and for the answer.
 
     Raises:
-        PeerError: the service does not answer, is busy, or does not let this node in (401, 403).
-        PeerRefusedError: the service refuses the request as such, or redirects it.
+        PeerError: when the service does not answer, is busy, or does not let this node in (401, 403).
+        PeerRefusedError: when the service refuses the request as such, or redirects it.
     """
     body = _Body(paths)
     headers = {
@@ -116,7 +116,7 @@ class _Body(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with the next bytes; returns their number, 0 at the end."""
+        """Fills `buffer` with the next bytes; returns their number, 0 at the end."""
         while self._open or self._parts:
             if self._open is None:
                 part = self._parts.pop(0)
@@ -147,7 +147,7 @@ def _refusal(response: requests.Response, peer: WebPeer) -> PeerError | PeerRefu
 
 
 def _said(response: requests.Response) -> Mapping[str, _InstanceAnswer] | None:
-    """What the response says of every instance that it names, by SOP Instance UID; None when it names none."""
+    """Reads what the response says of every instance that it names, by SOP Instance UID; None when it names none."""
     said: dict[str, _InstanceAnswer] = {}
     try:
         content = Dataset.from_json(json.loads(response.content))
@@ -173,7 +173,7 @@ def _outcome(path: Path, http_status: int, said: Mapping[str, _InstanceAnswer] |
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason of an error of requests, without the wrapping of its libraries."""
+    """Returns the innermost reason of an error of requests, without the wrapping of its libraries."""
     for inner in (getattr(error, "reason", None), *error.args):
         if isinstance(inner, BaseException):
             return _cause(inner)

@@ -23,7 +23,7 @@ def transcoded(path: Path, syntax: Syntax, folder: Path) -> Path:
     Endian (PS3.5 section A.5), "rle" RLE Lossless (annex G).
 
     Raises:
-        OSError: the file cannot be read, or the copy not written.
+        OSError: when the file cannot be read, or the copy not written.
     """
     if syntax == "explicit" or read_file_meta_info(path).TransferSyntaxUID != ExplicitVRLittleEndian:
         return path

@@ -54,7 +54,7 @@ def publish(folder: Path, final: Path) -> None:
 
 
 def lock_file(folder: Path, name: str) -> Path:
-    """The file in `folder` whose lock stands for `name`, whatever characters that has; makes both if needed."""
+    """Returns the file in `folder` whose lock stands for `name`, whatever characters that has; makes both if needed."""
     path = folder / f"{quote(name, safe='')}.lock"
     folder.mkdir(parents=True, exist_ok=True)
     path.touch()

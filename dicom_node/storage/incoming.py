@@ -22,24 +22,24 @@ class Incoming:
     """
 
     def __init__(self, path: Path) -> None:
-        """Create the file `path`.
+        """Creates the file `path`.
 
         Raises:
-            OSError: it exists already, or the disk does not take it.
+            OSError: when it exists already, or the disk does not take it.
         """
         self.path = path
         self.size = 0
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
     def write(self, content: bytes | memoryview) -> None:
-        """Append `content`; it need not be on the disk on return.
+        """Appends `content`; it need not be on the disk on return.
 
         Whatever is written waits in memory for `sync`: telling the disk to begin with each piece (sync_file_range) made
         receiving slower, 85 CT slices a second against 360 on one busy core on which the kernel's own threads had to
         wait.
 
         Raises:
-            OSError: the disk is full or fails.
+            OSError: when the disk is full or fails.
         """
         rest = memoryview(content)
         while rest:
@@ -47,26 +47,26 @@ class Incoming:
         self.size += len(content)
 
     def reader(self, start: int) -> io.BufferedReader:
-        """The content from the byte `start` on; to be called when everything is written, for one reader at a time."""
+        """Opens the content from the byte `start` on; to be called when all is written, for one reader at a time."""
         reader = os.fdopen(self._descriptor, "rb", closefd=False)
         reader.seek(start)
         return reader
 
     def sync(self) -> None:
-        """Wait until the content is on the disk; its name need not be.
+        """Waits until the content is on the disk; its name need not be.
 
         Raises:
-            OSError: the disk fails.
+            OSError: when the disk fails.
         """
         os.fsync(self._descriptor)
 
     def digest(self) -> str:
-        """The SHA-256 of the content, in hexadecimal."""
+        """Returns the SHA-256 of the content, in hexadecimal."""
         with self.reader(0) as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
 
     def equals(self, path: Path) -> bool:
-        """True when the file `path` has this content."""
+        """Whether the file `path` has this content."""
         if path.stat().st_size != self.size:
             return False
         with self.reader(0) as content, path.open("rb") as other:
@@ -74,7 +74,7 @@ class Incoming:
             return all(piece == other.read(_COMPARED_AT_ONCE) for piece in pieces)
 
     def discard(self) -> None:
-        """Close the file and remove its name in the workspace; a second time does nothing."""
+        """Closes the file and removes its name in the workspace; a second time does nothing."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -18,7 +18,7 @@ _VERSION: Final = struct.pack("<HH2sHI", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x
 
 
 def file_start(*, sop_class_uid: str, sop_uid: str, transfer_syntax: str) -> bytes:
-    """Preamble, prefix and file meta information (PS3.10 table 7.1-1), behind which the data set follows as received.
+    """Returns what stands before a data set in a file: preamble, prefix, file meta information (PS3.10 table 7.1-1).
 
     The UIDs are written as given, padded to even length: characters other than ASCII become "?".
     """
@@ -37,7 +37,7 @@ def file_start(*, sop_class_uid: str, sop_uid: str, transfer_syntax: str) -> byt
 
 
 def _element(element: int, vr: bytes, text: str) -> bytes:
-    value = text.encode("ascii", "replace")  # a peer's UID may be anything; what is none goes to quarantine
+    value = text.encode("ascii", "replace")  # a peer's UID may be anything; one that is not valid goes to quarantine
     if len(value) % 2:
         value += b"\x00" if vr == b"UI" else b" "  # PS3.5 section 6.2
     return _SHORT_ELEMENT.pack(0x0002, element, vr, len(value)) + value

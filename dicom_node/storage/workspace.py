@@ -24,10 +24,10 @@ class Workspace:
     """The folder of one process, as long as that lives; any number of its threads may use it."""
 
     def __init__(self, incoming: Path) -> None:
-        """Remove the folders of dead processes in `incoming`, and make one for this process.
+        """Removes the folders of dead processes in `incoming`, and makes one for this process.
 
         Raises:
-            OSError: the disk does not take it, or has no locks.
+            OSError: when the disk does not take it, or has no locks.
         """
         self._incoming = incoming
         with locked(incoming):  # two starting processes would take each other's new folder for a dead one's
@@ -40,15 +40,15 @@ class Workspace:
             weakref.finalize(self, os.close, lock(self.path))
 
     def new_path(self) -> Path:
-        """A path in the folder that nobody uses, for a file or a folder."""
+        """Returns a path in the folder that nobody uses, for a file or a folder."""
         return self.path / secrets.token_hex(16)
 
     def announce(self, open_series: Collection[SeriesKey]) -> None:
-        """Tell the other processes for which series this one has an open association, in place of what it said before.
+        """Tells the other processes for which series this one has an open association, in place of what it said before.
 
         Raises:
-            OSError: the disk is full, say. Then this process announces nothing: an old word would keep its series open
-                for good.
+            OSError: when the disk is full, say. Then this process announces nothing: an old word would keep its series
+                open for good.
         """
         temporary = self.new_path()
         try:
@@ -60,10 +60,10 @@ class Workspace:
             raise
 
     def announced_by_others(self) -> set[SeriesKey]:
-        """The series that the other living processes have announced.
+        """Returns the series that the other living processes have announced.
 
         Raises:
-            OSError: the disk fails.
+            OSError: when the disk fails.
         """
         found: set[SeriesKey] = set()
         for folder in _folders(self._incoming):

@@ -31,7 +31,7 @@ class AcceptedAssociation(Association):  # type: ignore[misc]
         serve: Serve,
         request_until: float,
     ) -> None:
-        """Bind what `server` offers and has bound to the accepted `connection` of the peer at `address`.
+        """Binds what `server` offers and has bound to the accepted `connection` of the peer at `address`.
 
         `serve` makes what takes its messages, once it is established, in the thread of its upper layer. Its request
         must have come by `request_until`, in seconds of the monotonic clock.
@@ -59,11 +59,11 @@ class AcceptedAssociation(Association):  # type: ignore[misc]
 
     @property
     def has_asked(self) -> bool:
-        """True once its request has come; before that it is a connection and takes no association's place."""
+        """Whether its request has come; before that it is a connection and takes no association's place."""
         return self.dul.request is not None
 
     def run(self) -> None:
-        """Serve the association until it is over (the thread itself)."""
+        """Serves the association until it is over; runs in the thread."""
         try:
             super().run()
         except Exception as error:  # noqa: BLE001 (a door: the connection must not outlive its thread)
@@ -74,7 +74,7 @@ class _MessageQueue(DIMSEServiceProvider):  # type: ignore[misc]
     """Queue of complete messages, on which the association's thread sleeps instead of looking every millisecond."""
 
     def get_msg(self, block: bool = False) -> Any:
-        """The next message with its context ID, or (None, None) when none came within a quarter of a second."""
+        """Returns the next message with its context ID, or (None, None) when none came within a quarter of a second."""
         if block:
             return super().get_msg(block=True)
         try:
@@ -94,6 +94,6 @@ class News(queue.Queue[Any]):
         self._messages = messages
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Tell, and wake the association's thread."""
+        """Puts `item` into the queue and wakes the association's thread."""
         super().put(item, block, timeout)
         self._messages.put((None, None))

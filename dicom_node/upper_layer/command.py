@@ -52,8 +52,8 @@ def read_command(content: bytes) -> Command:
     """Reads a whole command set.
 
     Raises:
-        MalformedCommandError: an element is cut off or of another group, or Command Field or Command Data Set Type is
-            missing.
+        MalformedCommandError: when an element is cut off or of another group, or when Command Field or Command Data
+            Set Type is missing.
     """
     values: dict[int, bytes] = {}
     place = 0
@@ -76,7 +76,7 @@ def read_command(content: bytes) -> Command:
 
 
 def store_response(request: Command, status: int, comment: str = "") -> bytes:
-    """The command set of the response to a C-STORE `request` (PS3.7 section 9.3.1.2).
+    """Returns the command set of the response to a C-STORE `request` (PS3.7 section 9.3.1.2).
 
     `comment` becomes the Error Comment (0000,0902) and must fit LO (at most 64 characters of Latin-1); "" leaves it
     out. The UIDs go back as they came.
@@ -114,5 +114,5 @@ def _number(values: dict[int, bytes], element: int, default: int | None = None) 
 
 
 def _text(values: dict[int, bytes], element: int) -> str:
-    """A UID without its padding; a peer's may be anything, so each byte becomes one character."""
+    """Returns a UID without its padding; a peer's may be anything, so each byte becomes one character."""
     return values.get(element, b"").rstrip(b"\0 ").decode("latin-1")

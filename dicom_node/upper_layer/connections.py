@@ -12,7 +12,7 @@ class _Made(Protocol):
 
     @property
     def has_asked(self) -> bool:
-        """True once its request has come."""
+        """Whether its request has come."""
 
 
 @dataclass(eq=False, slots=True)
@@ -34,7 +34,7 @@ class Connections:
     """
 
     def __init__(self, most: int, most_per_address: int) -> None:
-        """Allow `most` connections in all, and `most_per_address` from one IP address."""
+        """Allows `most` connections in all, and `most_per_address` from one IP address."""
         self._most = most
         self._most_per_address = most_per_address
         self._open: dict[socket.socket, _OpenSocket] = {}
@@ -44,7 +44,7 @@ class Connections:
         return len(self._open)
 
     def admit(self, connection: socket.socket, address: str) -> tuple[bool, str]:
-        """Whether an accepted connection may stay, and the address of the one that was closed for it, or ""."""
+        """Says whether an accepted connection may stay, and the address of the one that was closed for it, or ""."""
         with self._lock:
             self._open = {made: known for made, known in self._open.items() if made.fileno() >= 0}
             everybody = list(self._open.values())
@@ -63,7 +63,7 @@ class Connections:
             return True, closed
 
     def made(self, connection: socket.socket, association: _Made) -> None:
-        """Note the association that a connection became."""
+        """Notes the association that a connection became."""
         with self._lock:
             if connection in self._open:
                 self._open[connection].association = association

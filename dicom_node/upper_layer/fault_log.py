@@ -16,7 +16,7 @@ class FaultLog:
     """Writes at most one line on the end of an association; any thread may call it."""
 
     def __init__(self, address: str) -> None:
-        """Name the peer by its IP `address`, and by `calling_ae` once that is known."""
+        """Names the peer by its IP `address`, and by `calling_ae` once that is known."""
         self.address = address
         self.calling_ae = ""
         self._told = False
@@ -27,25 +27,25 @@ class FaultLog:
         return f"{self.calling_ae} at {self.address}" if self.calling_ae else self.address
 
     def closed(self, reason: str) -> None:
-        """Log that the connection was closed."""
+        """Logs that the connection was closed."""
         if self._first():
             facts = {"peer": self.peer, "address": self.address, "reason": reason}
             _log.warning("connection_closed", extra=facts)
 
     def aborted(self, reason: str) -> None:
-        """Log that the association was aborted."""
+        """Logs that the association was aborted."""
         if self._first():
             facts = {"peer": self.peer, "address": self.address, "reason": reason}
             _log.warning("association_aborted", extra=facts)
 
     def refused(self, reason: str) -> None:
-        """Log that the association was rejected."""
+        """Logs that the association was rejected."""
         if self._first():
             facts = {"address": self.address, "calling_ae": self.calling_ae, "reason": reason}
             _log.warning("association_refused", extra=facts)
 
     def contexts_refused(self, reason: str) -> None:
-        """Log presentation contexts that lack what they need; the association goes on."""
+        """Logs presentation contexts that lack what they need; the association goes on."""
         facts = {"peer": self.peer, "address": self.address, "reason": reason}
         _log.warning("contexts_refused", extra=facts)
 
@@ -55,7 +55,7 @@ class FaultLog:
 
 
 def unforeseen(error: BaseException) -> str:
-    """An error that no code foresaw, for the log: its kind and where it arose, since its text may quote anything."""
+    """Describes an error that no code foresaw, for the log: its kind and place, since its text may quote anything."""
     steps = traceback.extract_tb(error.__traceback__)
     where = f" at {steps[-1].filename.rpartition('/')[2]}:{steps[-1].lineno}" if steps else ""
     return f"unforeseen {type(error).__name__}{where}"

@@ -28,13 +28,13 @@ class Storing(Protocol):
     """
 
     def write(self, content: memoryview) -> None:
-        """Take the next bytes of the data set, valid during the call only; `finish` reports what went wrong."""
+        """Takes the next bytes of the data set, valid during the call only; `finish` reports what went wrong."""
 
     def finish(self) -> tuple[int, str]:
-        """End the request whose data set is complete: its status (PS3.4 table B.2-1), and an Error Comment or ""."""
+        """Ends the request when its data set is whole; returns status (PS3.4 table B.2-1) and Error Comment or ""."""
 
     def discard(self) -> None:
-        """Drop what came of the data set; called when its association ended within it, and harmless after `finish`."""
+        """Drops what came of the data set; called when its association ended within it, and harmless after `finish`."""
 
 
 class StorageContext(NamedTuple):
@@ -56,7 +56,7 @@ class Messages:
     """The messages of one association, taken apart piece by piece."""
 
     def __init__(self, contexts: Mapping[int, StorageContext], begin: BeginStoring, pass_on: PassOn) -> None:
-        """Serve C-STORE requests in `contexts` by `begin`, and hand everything else to `pass_on`.
+        """Serves C-STORE requests in `contexts` by `begin`, and hands everything else to `pass_on`.
 
         `contexts` has the presentation contexts that were accepted for storage, by their IDs.
         """
@@ -70,11 +70,11 @@ class Messages:
         self._fragment = bytearray()  # of a data set that is passed on
 
     def take(self, piece: Piece) -> bytes:
-        """Work on the next piece; returns the command set to answer with in its context, b"" when there is none (yet).
+        """Works on the next piece; returns the command set to answer with in its context, b"" when there is none (yet).
 
         Raises:
-            MalformedPduError: the piece belongs to no message as PS3.7 orders them, or the message is too long.
-            MalformedCommandError: the command set cannot be read. Either way the association must be aborted.
+            MalformedPduError: when the piece belongs to no message as PS3.7 orders them, or the message is too long.
+            MalformedCommandError: when the command set cannot be read. Either way the association must be aborted.
         """
         if self._context_id not in (None, piece.context_id):
             raise MalformedPduError(f"presentation context {piece.context_id} within a message of {self._context_id}")
@@ -86,7 +86,7 @@ class Messages:
         return self._take_data(piece)
 
     def discard(self) -> None:
-        """Drop the message that is coming, because its association is over; does nothing between messages."""
+        """Drops the message that is coming, because its association is over; does nothing between messages."""
         if self._storing:
             self._storing.discard()
         self._context_id = self._request = self._storing = None

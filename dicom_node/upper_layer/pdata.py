@@ -48,7 +48,7 @@ class PDataReader:
     """
 
     def __init__(self, longest: int) -> None:
-        """Accept PDUs of up to `longest` bytes, the maximum length that this side negotiated (PS3.8 annex D.1)."""
+        """Accepts PDUs of up to `longest` bytes, the maximum length that this side negotiated (PS3.8 annex D.1)."""
         self._longest = longest
         self._pdu_left = 0  # bytes of the present PDU behind the present value
         self._pdv_left = 0  # bytes of the present fragment
@@ -60,7 +60,7 @@ class PDataReader:
 
     @property
     def inside(self) -> bool:
-        """True in the middle of a PDU, where no PDU of another type can begin."""
+        """Whether it is in the middle of a PDU, where no PDU of another type can begin."""
         return self._open or self._pdu_left > 0
 
     def pieces(self, stream: memoryview) -> Iterator[Piece]:
@@ -69,7 +69,7 @@ class PDataReader:
         The caller may stop between two pieces; it goes on with a stream that begins at `taken`.
 
         Raises:
-            MalformedPduError: a PDU longer than negotiated, or a value that does not fit into its PDU.
+            MalformedPduError: when a PDU is longer than negotiated, or a value does not fit into its PDU.
         """
         self.taken = 0
         while self._open or self._next_value(stream):
@@ -84,7 +84,7 @@ class PDataReader:
                 return
 
     def _next_value(self, stream: memoryview) -> bool:
-        """Read the headers before the next fragment; False when they are not there as a whole."""
+        """Reads the headers before the next fragment; returns False when they are not there as a whole."""
         place, left = self.taken, self._pdu_left
         if left == 0:
             if len(stream) < place + _PDU_HEADER.size:
@@ -111,7 +111,7 @@ class PDataReader:
 
 
 def command_pdus(context_id: int, command: bytes, longest: int) -> bytes:
-    """The P-DATA-TF PDUs that carry a command set in a presentation context, one fragment each.
+    """Returns the P-DATA-TF PDUs that carry a command set in a presentation context, one fragment each.
 
     `longest` is the maximum length in bytes that the peer negotiated (PS3.8 annex D.1); 0 stands for any length.
     """

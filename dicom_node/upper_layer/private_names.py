@@ -115,10 +115,11 @@ PRIVATE_NAMES: Final = (
 
 @contextlib.contextmanager
 def samples() -> Iterator[dict[str, object]]:
-    """An object of the installed pynetdicom for each owner in PRIVATE_NAMES, none of them started; else the class.
+    """Yields an object of the installed pynetdicom for each owner in PRIVATE_NAMES, not started; else the class.
 
     Raises:
-        ImportError, AttributeError: a module or a class of pynetdicom is not where it was; the error names it.
+        ImportError: when a module of pynetdicom is not where it was; the error names it.
+        AttributeError: when a class of pynetdicom is not where it was; the error names it.
     """
     here, there = socket.socketpair()
     with here, there:
@@ -136,7 +137,7 @@ def samples() -> Iterator[dict[str, object]]:
 
 
 def moved(owners: Mapping[str, object]) -> list[str]:
-    """The names that `owners` (see `samples`) lack, or that take other parameters, each with why it is needed."""
+    """Lists the names that `owners` (see `samples`) lack, or that take other parameters, each with why it is needed."""
     lines = []
     for private in PRIVATE_NAMES:
         owner = owners[private.owner]
@@ -150,6 +151,6 @@ def moved(owners: Mapping[str, object]) -> list[str]:
 
 
 def _found(owner: str) -> object:
-    """A module, or a class of one, by its dotted name."""
+    """Returns a module, or a class of one, by its dotted name."""
     module, _, name = owner.rpartition(".")
     return getattr(importlib.import_module(module), name) if name[0].isupper() else importlib.import_module(owner)

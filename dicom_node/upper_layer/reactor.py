@@ -81,7 +81,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     def __init__(
         self, association: Association, connection: socket.socket, serve: Serve, news: queue.Queue[Any]
     ) -> None:
-        """The upper layer of `association` over the accepted `connection`; it starts with the association.
+        """Prepares the upper layer of `association` over the accepted `connection`; it starts with the association.
 
         `serve` is called once the association is established, in this thread, and returns what takes its messages.
         `news` takes what the association's thread is to hear.
@@ -106,7 +106,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self.log = FaultLog(association.requestor.address)
 
     def run(self) -> None:
-        """Serve the connection until its association is over, then drop what was half received (the thread itself)."""
+        """Serves the connection until its association is over, then drops what is half received; runs in the thread."""
         try:
             with self._bell, self._button:
                 self._idle_timer.start()
@@ -124,7 +124,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
                 self._messages.discard()
 
     def _step(self) -> None:
-        """Send or read one thing at most, and do what the state machine says of one event."""
+        """Sends or reads one thing at most, and does what the state machine says of one event."""
         if self.artim_timer.expired:
             if self.request is None:
                 self.log.closed("no association request came in time")
@@ -135,7 +135,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self.state_machine.do_action(self.event_queue.get(block=False))
 
     def send_pdu(self, primitive: Any) -> None:
-        """Queue a service primitive to be sent, and wake the thread; any thread may call it."""
+        """Queues a service primitive to be sent, and wakes the thread; any thread may call it."""
         if isinstance(primitive, A_ASSOCIATE) and primitive.result:
             why = (primitive.result_source, primitive.diagnostic)
             self.log.refused(_REFUSALS.get(why, f"rejected with source and reason {why}"))
@@ -146,14 +146,14 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self._ring()
 
     def stop_dul(self) -> bool:
-        """End the thread if the connection is over; False when it is not."""
+        """Ends the thread if the connection is over; returns False when it is not."""
         if self.state_machine.current_state == IDLE:
             self.kill_dul()
             self._ring()
         return bool(super().stop_dul())
 
     def fail(self, error: Exception) -> None:
-        """Close the connection for an error that no code foresaw, by a line that says what and where; any thread."""
+        """Closes the connection for an error that no code foresaw, by a line that says what and where; any thread."""
         self.log.closed(unforeseen(error))
         self.socket.interrupt()
         self._ring()
@@ -161,7 +161,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     # what is sent
 
     def answer_request(self) -> str:
-        """Hand the request to the association, or reject it (PS3.8 table 9-6, AE-6); returns the next state."""
+        """Hands the request to the association, or rejects it (PS3.8 table 9-6, AE-6); returns the next state."""
         self.artim_timer.stop()
         request = self.request
         if request is None:
@@ -181,7 +181,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         return "Sta3"
 
     def _send(self, pdu: Any) -> None:
-        """Send a PDU, with the context IDs that the peer gave."""
+        """Sends a PDU, with the context IDs that the peer gave."""
         if self._even_ids:
             items = pdu.presentation_context if isinstance(pdu, A_ASSOCIATE_AC) else ()
             items = pdu.presentation_data_value_items if isinstance(pdu, P_DATA_TF) else items
@@ -204,7 +204,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         return bool(super()._is_transport_event())
 
     def _wait(self) -> bool:
-        """Sleep until there are bytes to read (True), the bell rings or a timer may have run out (False)."""
+        """Sleeps until there are bytes to read (True), the bell rings or a timer may have run out (False)."""
         if self.socket.has_pending:
             return True
         if not self.socket.is_open:
@@ -219,7 +219,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     # what is received
 
     def _read_pdu_data(self) -> None:
-        """Take P-DATA as long as it comes, or read one PDU of another type; what is wrong becomes an event."""
+        """Takes P-DATA as long as it comes, or reads one PDU of another type; what is wrong becomes an event."""
         try:
             while self._receive():
                 pass
@@ -233,7 +233,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self.event_queue.put(CONNECTION_CLOSED)
 
     def _receive(self) -> bool:
-        """Work on the bytes that are there and read more; False when pynetdicom's loop has something to do.
+        """Works on the bytes that are there and reads more; returns False when pynetdicom's loop has something to do.
 
         P-DATA is served in the state of data transfer only; in others it is passed over, as the state machine would do.
         """
@@ -263,7 +263,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         return True
 
     def _read_control_pdu(self) -> None:
-        """Read a PDU that is no P-DATA of an established association, and put its event into the queue."""
+        """Reads a PDU that is no P-DATA of an established association, and puts its event into the queue."""
         head = self.socket.recv(_PDU_HEADER.size)
         if len(head) < _PDU_HEADER.size:
             self.event_queue.put(CONNECTION_CLOSED)
@@ -300,7 +300,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
 
 
 def _made(kind: Any) -> Any:
-    """A short PDU in its plainest form; an abort is one by the peer's service user."""
+    """Returns a short PDU in its plainest form; an abort is one by the peer's service user."""
     pdu = kind()
     if isinstance(pdu, A_ABORT_RQ):
         pdu.source = pdu.reason_diagnostic = 0

@@ -3,7 +3,7 @@
 pynetdicom 3.0 dies of a request that breaks the standard in a detail. Here a request is refused only where nothing can
 come of it; else what is odd is put right (padding, characters, even context IDs), left out (user information that means
 nothing to this node) or, with its presentation context, refused for itself. A request whose items do not fit into
-each other is none.
+each other is not valid.
 """
 
 import struct
@@ -47,7 +47,7 @@ class Rejection:
     sentence: str
 
     def encoded(self) -> bytes:
-        """The A-ASSOCIATE-RJ PDU (section 9.3.4), "rejected permanent"."""
+        """Returns the A-ASSOCIATE-RJ PDU (section 9.3.4), "rejected permanent"."""
         return struct.pack(">BxLxBBB", 3, 4, 1, self.source, self.reason)
 
 
@@ -92,7 +92,7 @@ class AssociationRequest:
         return f"presentation context {', '.join(flaws[:_LONGEST_SENTENCE])}{more}" if flaws else ""
 
     def odd_ids(self) -> dict[int, int]:
-        """The even context IDs of the request, each with an odd one that is free and stands for it inside the node.
+        """Maps each even context ID of the request to an odd one that is free and stands for it inside the node.
 
         IDs should be odd (section 9.3.2.2), and pynetdicom knows no others; DCMTK takes all, and so do its peers.
         """
@@ -102,7 +102,7 @@ class AssociationRequest:
         return dict(zip(even, free, strict=False))
 
     def encoded(self) -> bytes:
-        """The request as an A-ASSOCIATE-RQ PDU that breaks no rule; with odd IDs, and stand-ins for missing syntaxes.
+        """Returns the request as an A-ASSOCIATE-RQ PDU that breaks no rule, with odd IDs and stand-in syntaxes.
 
         A context with an even ID for which no odd one is free is left out.
         """
@@ -127,7 +127,7 @@ def read_request(pdu: bytes) -> AssociationRequest:
     """Reads a whole A-ASSOCIATE-RQ PDU.
 
     Raises:
-        MalformedPduError: it is cut off, or an item does not fit into what holds it.
+        MalformedPduError: when it is cut off, or an item does not fit into what holds it.
     """
     if len(pdu) < _FIXED.size:
         raise MalformedPduError(f"an association request of {len(pdu)} bytes")
@@ -195,7 +195,7 @@ def _context(content: bytes) -> ProposedContext:
 
 
 def _user(content: bytes) -> UserInformation:
-    """Maximum length and roles; who made the peer's software and what else it offers to negotiate changes nothing."""
+    """Reads maximum length and roles; the peer's software and what else it offers to negotiate change nothing."""
     length = b""
     roles: dict[str, tuple[bool, bool]] = {}
     for kind, value in _items(content):
@@ -211,13 +211,13 @@ def _user(content: bytes) -> UserInformation:
 
 
 def _uid(value: bytes) -> str:
-    """A UID without its padding; "" for what is none (PS3.5 section 9.1)."""
+    """Returns a UID without its padding; "" when it is not valid (PS3.5 section 9.1)."""
     text = value[: MAX_LENGTH + 2].rstrip(b"\0 ").decode("latin-1")
     return text if is_uid(text) else ""
 
 
 def _words(value: bytes) -> str:
-    """Text up to a NUL, without blanks around it; "?" for what AE titles may not have (PS3.5 section 6.2)."""
+    """Returns text up to a NUL, without blanks around it; "?" for what AE titles may not have (PS3.5 section 6.2)."""
     text = value.partition(b"\0")[0].decode("latin-1")
     return "".join(letter if " " <= letter <= "~" and letter != "\\" else "?" for letter in text).strip()
 

@@ -23,7 +23,7 @@ class Requestor(AE):  # type: ignore[misc]
     """
 
     def _create_socket(self, association: Association, address: Any, tls_args: Any) -> PolledSocket:
-        """Called by pynetdicom once for each association, before anything of it has started."""
+        """Makes the socket of an association; pynetdicom calls it once for each, before anything of it has started."""
         association.dimse = _Answers(association)
         use_steady_timers(association.dul)
         made = PolledSocket(association, address=address)
@@ -40,7 +40,7 @@ class _Answers(DIMSEServiceProvider):  # type: ignore[misc]
     """
 
     def get_msg(self, block: bool = False) -> Any:
-        """The next message, or (None, None) when none is there for the thread that does not wait."""
+        """Returns the next message, or (None, None) when none is there for the thread that does not wait."""
         found = super().get_msg(block)
         if block or found[1] is None or self.assoc._reactor_checkpoint.is_set():
             return found
@@ -49,7 +49,7 @@ class _Answers(DIMSEServiceProvider):  # type: ignore[misc]
 
 
 def tune_connection(association: Association, send_seconds: float) -> None:
-    """Send small messages at once (TCP_NODELAY), and end a send when the peer reads nothing for `send_seconds`.
+    """Sends small messages at once (TCP_NODELAY), and ends a send when the peer reads nothing for `send_seconds`.
 
     To be called when the connection is open (pynetdicom's EVT_CONN_OPEN).
     """

@@ -66,7 +66,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         admits: Callable[[str], bool],
         connections: Connections,
     ) -> None:
-        """Bind `address` (host, port; port 0 for any free one) and listen; `serve_forever` accepts.
+        """Binds `address` (host, port; port 0 for any free one) and listens; `serve_forever` accepts.
 
         `ae` gives AE title, timeouts and the limit of associations; `contexts` is offered to every peer, `handlers` are
         pynetdicom's pairs of event and function. With `share_port` other processes may listen on the port too, and the
@@ -74,7 +74,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         says whether an IP address may connect; `connections` limits those that do.
 
         Raises:
-            OSError: the address cannot be bound.
+            OSError: when the address cannot be bound.
         """
         self.serve = serve
         self._share_port = share_port
@@ -85,13 +85,13 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         super().__init__(ae, address, ae.ae_title, contexts, tls, handlers)
 
     def server_bind(self) -> None:
-        """Bind the address, as one of several processes when the port is shared."""
+        """Binds the address, as one of several processes when the port is shared."""
         if self._share_port:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection without its TLS handshake, in which one silent peer would hold up all others."""
+        """Accepts a connection without its TLS handshake, in which one silent peer would hold up all others."""
         connection, address = self.socket.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -103,7 +103,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         return connection, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """False for an address that may not connect, and for a connection too many."""
+        """Whether a connection may stay: its address is admitted, and it is not one too many."""
         address = client_address[0]
         if not self._admits(address):
             facts = {"address": address, "calling_ae": "", "reason": "the address is not in the list"}
@@ -118,7 +118,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         return admitted
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Shake hands by TLS, in the connection's own thread, then start its association."""
+        """Shakes hands by TLS, in the connection's own thread, then starts its association."""
         until = time.monotonic() + self._request_seconds
         if self.ssl_context:
             request.settimeout(self._request_seconds)
@@ -135,20 +135,20 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         association.start()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (socketserver's signature)
-        """Log a connection that never became an association, as when a peer lacks the certificate that it needs."""
+        """Logs a connection that never became an association, as when a peer lacks the certificate that it needs."""
         error = sys.exception()
         problem = str(error) if isinstance(error, OSError) or error is None else unforeseen(error)
         _log.warning("connection_failed", extra={"address": client_address[0], "problem": problem})
 
     def service_actions(self) -> None:
-        """Do nothing between connections: the base class collects garbage here, for the sockets it left open."""
+        """Does nothing between connections: the base class collects garbage here, for the sockets it left open."""
 
     def shutdown(self) -> None:
-        """Accept no more; open associations go on. (The base class expects that its AE started it.)"""
+        """Accepts no more; open associations go on. (The base class expects that its AE started it.)"""
         socketserver.BaseServer.shutdown(self)
         self.server_close()
 
 
 def stop_waiting_for_request(association: Association) -> None:
-    """End the thread of an association whose connection closed before its request came."""
+    """Ends the thread of an association whose connection closed before its request came."""
     association.dul.to_user_queue.put(None)

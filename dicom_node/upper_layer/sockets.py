@@ -39,7 +39,7 @@ class PolledSocket(AssociationSocket):  # type: ignore[misc]
 
     @property
     def ready(self) -> bool:
-        """True when there is something to read; puts CONNECTION_CLOSED into the event queue for a closed connection.
+        """Whether there is something to read; puts CONNECTION_CLOSED into the event queue for a closed connection.
 
         By poll(), since select() knows no descriptor above 1023.
         """
@@ -55,7 +55,7 @@ class PolledSocket(AssociationSocket):  # type: ignore[misc]
         return bool(decrypted or news.poll(0))
 
     def _shutdown_socket(self) -> None:
-        """Close also where shutting down fails, because the peer is gone or was never there."""
+        """Closes the socket also where shutting down fails, because the peer is gone or was never there."""
         connection = self.socket
         super()._shutdown_socket()
         if connection is not None:
@@ -69,7 +69,7 @@ class BufferedSocket(PolledSocket):
     """
 
     def __init__(self, association: Association, connection: socket.socket) -> None:
-        """Wrap the accepted `connection`; tells the state machine of `association` that it is there."""
+        """Wraps the accepted `connection`, and tells the state machine of `association` that it is there."""
         super().__init__(association, client_socket=connection)
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._start = self._end = 0  # of what was read and not taken, in the buffer
@@ -80,7 +80,7 @@ class BufferedSocket(PolledSocket):
 
     @property
     def is_open(self) -> bool:
-        """True until it is closed, by whichever thread; its descriptor may be another's after that."""
+        """Whether nobody has closed it yet; its descriptor may be another's after that."""
         return self.socket is not None and self.socket.fileno() >= 0
 
     @property
@@ -89,14 +89,14 @@ class BufferedSocket(PolledSocket):
         return self._buffer[self._start : self._end]
 
     def take(self, count: int) -> None:
-        """Forget the first `count` bytes of `pending`."""
+        """Forgets the first `count` bytes of `pending`."""
         self._start += count
 
     def fill(self) -> bool:
-        """Wait for bytes and read them behind `pending`; False when the peer has closed the connection.
+        """Waits for bytes and reads them behind `pending`; returns False when the peer has closed the connection.
 
         Raises:
-            OSError: the connection broke, or no byte came within its timeout.
+            OSError: when the connection broke, or no byte came within its timeout.
         """
         rest = bytes(self.pending)  # a part of a header, if anything
         self._buffer[: len(rest)] = rest
@@ -110,13 +110,13 @@ class BufferedSocket(PolledSocket):
         return bool(count)
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Read `nr_bytes` of a PDU that is no P-DATA, or fewer when the peer closes.
+        """Reads `nr_bytes` of a PDU that is no P-DATA, or fewer when the peer closes.
 
         The errors are not OSErrors, because pynetdicom would log the traceback of one.
 
         Raises:
-            SlowPeerError: the bytes did not come before `deadline`.
-            BrokenPduError: the connection broke, or the PDU is longer than any of the standard's.
+            SlowPeerError: when the bytes did not come before `deadline`.
+            BrokenPduError: when the connection broke, or the PDU is longer than any of the standard's.
         """
         if nr_bytes > _LONGEST_CONTROL_PDU:
             raise BrokenPduError(f"a PDU of {nr_bytes} bytes that is no P-DATA")
@@ -146,13 +146,13 @@ class BufferedSocket(PolledSocket):
         return count
 
     def interrupt(self) -> None:
-        """End the connection in both directions, which wakes the thread that reads it; any thread may call it."""
+        """Ends the connection in both directions, which wakes the thread that reads it; any thread may call it."""
         if (connection := self.socket) is not None:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)  # below TLS, whose object is the other thread's
 
     def drain(self) -> None:
-        """Drop what has come, without waiting: to close with bytes unread would take back what was sent last."""
+        """Drops what has come, without waiting: to close with bytes unread would take back what was sent last."""
         if self.is_open:
             self.take(len(self.pending))
             with contextlib.suppress(OSError):  # nothing is there, or the connection broke
@@ -163,7 +163,7 @@ class BufferedSocket(PolledSocket):
 
     @property
     def ready(self) -> bool:
-        """True when there is something to read; puts CONNECTION_CLOSED into the event queue for a closed connection."""
+        """Whether there is something to read; puts CONNECTION_CLOSED into the event queue for a closed connection."""
         if self.has_pending:
             return True
         if not self.is_open:
@@ -173,7 +173,7 @@ class BufferedSocket(PolledSocket):
 
     @property
     def has_pending(self) -> bool:
-        """True when something can be read without waiting for the peer."""
+        """Whether something can be read without waiting for the peer."""
         if self._start < self._end and not self.wants_more:
             return True
         return isinstance(self.socket, ssl.SSLSocket) and bool(self.socket.pending())

@@ -25,7 +25,7 @@ class AcceptorStateMachine(StateMachine):  # type: ignore[misc]
     """
 
     def do_action(self, event: str) -> None:
-        """Do what PS3.8 table 9-10 says for `event` in the present state."""
+        """Does what PS3.8 table 9-10 says for `event` in the present state."""
         if (event, self.current_state) not in TRANSITION_TABLE:
             self.dul.log.closed(f"event {event} came in state {self.current_state}")
             event = CONNECTION_CLOSED

@@ -14,14 +14,14 @@ class SteadyTimer(Timer):  # type: ignore[misc]
     """A timer on the monotonic clock, for PS3.8's ARTIM (section 9.1.5) and for the time that a peer may be idle."""
 
     def __init__(self, timeout: float | None) -> None:
-        """A timer that has not started; it runs out `timeout` seconds after its start, or never for None."""
+        """Makes a timer that has not started; it runs out `timeout` seconds after its start, or never for None."""
         super().__init__(timeout)
         self._started_at: float | None = None  # seconds on the monotonic clock
         self._stopped_at: float | None = None
 
     @property
     def expired(self) -> bool:
-        """True when it was started and has run out, before it was stopped if it was."""
+        """Whether it was started and has run out, before it was stopped if it was."""
         return self.timeout is not None and self._started_at is not None and self.remaining < 0
 
     @property
@@ -35,15 +35,15 @@ class SteadyTimer(Timer):  # type: ignore[misc]
         return float(self.timeout - (until - self._started_at))
 
     def start(self) -> None:
-        """Begin to count anew."""
+        """Begins to count anew."""
         self._started_at, self._stopped_at = time.monotonic(), None
 
     def stop(self) -> None:
-        """Count no further."""
+        """Counts no further."""
         self._stopped_at = time.monotonic()
 
 
 def use_steady_timers(upper_layer: DULServiceProvider) -> None:
-    """Give an upper layer (PS3.8) that has not started such timers, with the timeouts of those it has."""
+    """Gives an upper layer (PS3.8) that has not started such timers, with the timeouts of those it has."""
     upper_layer.artim_timer = SteadyTimer(upper_layer.artim_timer.timeout)
     upper_layer._idle_timer = SteadyTimer(upper_layer._idle_timer.timeout)

@@ -53,7 +53,7 @@ class Field:
         return triple(part.stop - part.start for part in self.inside)
 
     def has_body(self, start: Triple, patch: Triple) -> bool:
-        """Returns whether a window holds any voxel above `air`, padding aside; always True when `air` is None.
+        """Whether a window holds any voxel above `air`, padding aside; always True when `air` is None.
 
         start: first voxel of the window in `volume`; patch: its size, both (S', A', R').
         """

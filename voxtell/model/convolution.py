@@ -54,5 +54,5 @@ def average_pool(x: Tensor, stride: Sequence[int]) -> Tensor:
 
 
 def in_rows(x: Tensor) -> bool:
-    """Returns whether a tensor is treated a few rows at a time: no gradients, on the CPU, and large."""
+    """Whether a tensor is treated a few rows at a time: no gradients, on the CPU, and large."""
     return not torch.is_grad_enabled() and x.device.type == "cpu" and x.numel() >= LARGE

@@ -138,7 +138,7 @@ def _shown(
 
 
 def swapped(right: Mask, left: Mask, right_contour: Mask, left_contour: Mask) -> bool:
-    """Returns whether either mask overlaps the other side's contour more than its own."""
+    """Whether either mask overlaps the other side's contour more than its own."""
     meets = [[int((mask & contour).sum()) for contour in (right_contour, left_contour)] for mask in (right, left)]
     return meets[0][1] > meets[0][0] or meets[1][0] > meets[1][1]
 
