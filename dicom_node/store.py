@@ -116,7 +116,7 @@ class Store:
             return self.keep(file, study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid)
 
     def incoming(self) -> Incoming:
-        """Makes a file to write a DICOM file into, for `keep` or `put_aside`; gone at the end of its `with` block.
+        """Makes a file to write a DICOM file into, for `keep` or `quarantine`; gone at the end of its `with` block.
 
         Raises:
             OSError: when the disk does not take it.
@@ -144,7 +144,7 @@ class Store:
         reason = f"the SOP Instance UID {sop_uid} was received again with other content; the first one stands"
         facts = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
         facts["differs"] = " ".join(differing_attributes(final, file.path))
-        kept = self.put_aside(file, reason, name=f"{sop_uid}{CONFLICT_MARK}{file.digest()[:16]}", **facts)
+        kept = self.quarantine(file, reason, name=f"{sop_uid}{CONFLICT_MARK}{file.digest()[:16]}", **facts)
         return Receipt(kept, Outcome.CONFLICT)
 
     def put_back(self, path: Path, *, study_uid: str, series_uid: str) -> None:
@@ -204,7 +204,7 @@ class Store:
                 missing.remove(path.stem)
         return found
 
-    def put_aside(self, file: Incoming, reason: str, *, name: str | None = None, **facts: str) -> Path:
+    def quarantine(self, file: Incoming, reason: str, *, name: str | None = None, **facts: str) -> Path:
         """Puts a file into quarantine, with `reason` and `facts` beside it as JSON; returns its path.
 
         It is named by `name`, or by the SHA-256 of its content; under a name that is taken nothing is written, so the

@@ -122,14 +122,14 @@ class Reception:
             uids = {"study_uid": header.study_uid, "series_uid": header.series_uid, "sop_uid": header.sop_uid}
             return header, self._store.keep(file, **uids)
         except RefusedError as refusal:
-            self._put_aside(file, refusal)
+            self._quarantine(file, refusal)
             raise
         except StoreError as error:
             raise RefusedError(StoreStatus.OUT_OF_RESOURCES, "the store cannot write") from error
 
-    def _put_aside(self, file: Incoming, refusal: RefusedError) -> None:
+    def _quarantine(self, file: Incoming, refusal: RefusedError) -> None:
         origin = self._announced.origin
-        kept = self._store.put_aside(file, str(refusal), calling_ae=origin.calling_ae, address=origin.address)
+        kept = self._store.quarantine(file, str(refusal), calling_ae=origin.calling_ae, address=origin.address)
         facts = {"calling_ae": origin.calling_ae, "file": kept.name, "reason": str(refusal)}
         _log.warning("instance_quarantined", extra=facts)
 

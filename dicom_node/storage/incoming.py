@@ -1,6 +1,6 @@
 """One file on its way into the store: written piece by piece under a name that nobody reads, then linked to its own.
 
-The store gives it its final name (`Store.keep`, `Store.put_aside`); this module only writes and compares the content.
+The store gives it its final name (`Store.keep`, `Store.quarantine`); this module only writes and compares the content.
 """
 
 import contextlib

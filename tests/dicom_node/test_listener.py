@@ -79,7 +79,7 @@ def test_jpeg_2000_stays_jpeg_2000(site, j2k_paths, tmp_path):
 
 
 @pytest.mark.peers
-def test_sending_again_is_success_without_work_and_other_content_is_put_aside(site):
+def test_sending_again_is_success_without_work_and_other_content_is_quarantined(site):
     with site() as here:
         send_data_sets(here.peer, small_instance())
         responses = send_data_sets(here.peer, small_instance(), small_instance(PatientName="Someone^Else"))
@@ -166,7 +166,7 @@ def forged(folder: Path, body: bytes, *, sop_uid: str = "1.2.3.4.1", sop_class: 
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:pydicom")
-def test_an_instance_that_cannot_be_placed_is_refused_and_put_aside(
+def test_an_instance_that_cannot_be_placed_is_refused_and_quarantined(
     site, tmp_path, attributes, command, status, reason
 ):
     body = encode(small_instance(**attributes), is_implicit_vr=False, is_little_endian=True)

@@ -119,7 +119,7 @@ def test_a_command_with_a_uid_that_is_none_is_refused_and_kept(tmp_path, sop_uid
     assert list(store.walk()) == []
 
 
-def test_the_reason_lies_beside_what_was_put_aside(tmp_path):
+def test_the_reason_lies_beside_what_was_quarantined(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(RefusedError) as refused:
         keep(encoded(), store, sop_uid="1.2.3.4.77")

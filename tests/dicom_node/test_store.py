@@ -55,7 +55,7 @@ def test_the_same_instance_again_is_success_without_work(store):
     assert first.path.stat().st_mtime_ns == changed
 
 
-def test_other_content_under_a_known_uid_is_put_aside_and_replaces_nothing(store):
+def test_other_content_under_a_known_uid_is_quarantine_and_replaces_nothing(store):
     first = put(store, b"one")
     second = put(store, b"two")
     assert second.outcome is Outcome.CONFLICT
@@ -251,7 +251,7 @@ def test_quarantine_keeps_bytes_and_reason_once(store):
     for _ in range(3):
         with store.incoming() as file:
             file.write(b"bad")
-            paths.add(store.put_aside(file, "no UID", calling_ae="CT1"))
+            paths.add(store.quarantine(file, "no UID", calling_ae="CT1"))
     assert len(paths) == 1
     path = paths.pop()
     assert path.read_bytes() == b"bad"

@@ -1,4 +1,4 @@
-"""Headers are read by a child with limits; a series that ends it is set aside, and the node goes on."""
+"""Headers are read by a child with limits; a series that ends it counts as unreadable, and the node goes on."""
 
 import os
 import signal
@@ -110,7 +110,7 @@ class Deadly:
         raise LookError("the process that read its headers died (exit code -9)")
 
 
-def test_a_series_that_ends_its_reader_is_set_aside_and_looked_at_again_when_a_person_asks(
+def test_a_series_that_ends_its_reader_counts_as_unreadable_and_is_looked_at_again_when_a_person_asks(
     node, images, monkeypatch, capsys
 ):
     node.receives(*images, ago=QUIET + 1)
@@ -119,13 +119,15 @@ def test_a_series_that_ends_its_reader_is_set_aside_and_looked_at_again_when_a_p
         for _ in range(MOST_LOOKS + 3):
             assert node.tick() == []
     assert deadly.asked == MOST_LOOKS
-    assert [line["event"] for line in logs] == ["series_not_looked_at"] * (MOST_LOOKS - 1) + ["series_set_aside"]
-    (series,) = node.ledger.series.aside()
-    assert (series.state, node.ledger.series.unsettled()) == (SeriesState.SET_ASIDE, [])
+    assert [line["event"] for line in logs] == ["series_not_looked_at"] * (MOST_LOOKS - 1) + ["series_unreadable"]
+    (series,) = node.ledger.series.unreadable()
+    assert (series.state, node.ledger.series.unsettled()) == (SeriesState.UNREADABLE, [])
 
     story = story_of(series.study_uid, node.ledger, node.store, node.settings, [])
-    assert "set aside: 3 looks at it did not come to their end: the process that read" in story.series[0].sentence
-    with pytest.raises(WorkerError, match="1 series are set aside"):
+    assert (
+        "it cannot be read: 3 looks at it did not come to their end: the process that read" in story.series[0].sentence
+    )
+    with pytest.raises(WorkerError, match="1 series cannot be read"):
         _ledger(node.settings)
 
     monkeypatch.setenv("VOXTELL_HOME", str(node.settings.home))
@@ -152,7 +154,7 @@ def test_a_look_that_ends_the_listener_is_counted_before_it_is_taken(node, image
     with capture_logs() as logs:
         assert node.tick() == []
         assert node.tick() == []
-    assert [line["event"] for line in logs] == ["series_set_aside"]
+    assert [line["event"] for line in logs] == ["series_unreadable"]
 
 
 def test_a_series_of_which_no_file_can_be_read_says_so(node, tmp_path):

@@ -53,7 +53,7 @@ def test_what_was_acknowledged_stays_whatever_the_limits():
 def put(store: Store, content: bytes, sender: str, *, came: float) -> None:
     with store.incoming() as file:
         file.write(content)
-        kept = store.put_aside(file, "no DICOM", calling_ae=sender, address="10.0.0.1")
+        kept = store.quarantine(file, "no DICOM", calling_ae=sender, address="10.0.0.1")
     os.utime(kept.with_suffix(".json"), (came, came))
 
 

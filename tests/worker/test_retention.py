@@ -127,7 +127,7 @@ def test_what_lies_in_quarantine_goes_by_days_of_its_own_and_is_named(site):
     for number, days in enumerate((91, 89)):
         with site.store.incoming() as file:
             file.write(bytes([number]))
-            kept = site.store.put_aside(file, "it is a letter", name=str(number))
+            kept = site.store.quarantine(file, "it is a letter", name=str(number))
         for path in (kept, kept.with_suffix(".json")):
             os.utime(path, (site.clock.now - days * DAY,) * 2)
     site.rounds(site.retention(clean_below_free_bytes=10**18))

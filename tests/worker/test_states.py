@@ -33,7 +33,7 @@ SERIES_MEANINGS = {
     "receiving": {"is_unsettled", "may_be_read"},
     "full": {"is_complete", "is_unsettled", "may_be_read"},
     "settled": {"is_complete", "may_be_read"},
-    "set aside": set(),
+    "unreadable": set(),
 }
 
 

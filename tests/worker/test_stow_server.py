@@ -129,7 +129,7 @@ def test_each_instance_gets_its_own_answer(web):
         assert any(path.read_bytes().endswith(b"no DICOM at all") for path in here.quarantined())
 
 
-def test_an_instance_of_another_study_than_the_address_names_is_refused_and_put_aside(web):
+def test_an_instance_of_another_study_than_the_address_names_is_refused_and_quarantined(web):
     with web() as here:
         status, answer = here.posts(body(part10(small_instance())), "/studies/1.2.999")
         assert (status, value(value(answer, "00081198"), "00081197")) == (409, 0xA900)

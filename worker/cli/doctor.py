@@ -102,10 +102,10 @@ def _ledger(settings: Settings) -> str:
     """The database answers; its URL is shown without user and password."""
     ledger = Ledger(settings.ledger_url)
     failed = len(ledger.jobs.find(JobState.FAILED))
-    if aside := ledger.series.aside():
-        studies = ", ".join(dict.fromkeys(series.study_uid for series in aside[:3]))
+    if unreadable := ledger.series.unreadable():
+        studies = ", ".join(dict.fromkeys(series.study_uid for series in unreadable[:3]))
         raise WorkerError(
-            f"{len(aside)} series are set aside, as of study {studies}: {aside[0].reason}; "
+            f"{len(unreadable)} series cannot be read, as of study {studies}: {unreadable[0].reason}; "
             "`voxtell-dicom ledger look-again STUDY` has one looked at again"
         )
     return f"{settings.ledger_url} answers; {failed} failed jobs"

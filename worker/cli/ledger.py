@@ -14,8 +14,8 @@ from worker.settings import Settings, load
 app = typer.Typer(help="Rebuilds the database of series and jobs.", no_args_is_help=True)
 
 
-class NothingSetAsideError(WorkerError):
-    """The study has no series that was set aside."""
+class NothingUnreadableError(WorkerError):
+    """The study has no series that cannot be read."""
 
     retry = "usage"
 
@@ -46,12 +46,13 @@ def rebuild() -> None:
 
 @app.command("look-again")
 def look_again(study: Annotated[str, typer.Argument(help="Study Instance UID.")]) -> None:
-    """Opens the series of a study that were set aside: the listener looks at their headers again."""
+    """Opens the series of a study that could not be read: the listener looks at their headers again."""
     settings = load()
     opened = Ledger(settings.ledger_url).series.look_again(study)
     if not opened:
-        raise NothingSetAsideError(
-            f"no series of study {study} is set aside; `voxtell-dicom protocols explain --study` says how it stands"
+        raise NothingUnreadableError(
+            f"no series of study {study} counts as unreadable; "
+            "`voxtell-dicom protocols explain --study` says how it stands"
         )
     typer.echo(f"{len(opened)} series of study {study} will be looked at again")
 

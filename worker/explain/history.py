@@ -133,10 +133,9 @@ def _summary(study_uid: str, told: Sequence[SeriesStory]) -> str:
 def _arrival(series: Series, decisions: Sequence[Decision], settings: Settings, now: float) -> str:
     """Who sent the series, and whether it is complete, waits for a protocol, or is still arriving."""
     sender = f"from {series.calling_ae} at {series.address}, called as {series.called_ae}"
-    if series.state is SeriesState.SET_ASIDE:
-        return (
-            f"{sender}; set aside: {series.reason}; voxtell-dicom ledger look-again {series.study_uid} looks once more"
-        )
+    if series.state is SeriesState.UNREADABLE:
+        again = f"voxtell-dicom ledger look-again {series.study_uid} looks once more"
+        return f"{sender}; it cannot be read: {series.reason}; {again}"
     if series.state.is_complete:
         return f"{sender}; complete"
     if any(decision.at >= series.last_at for decision in decisions):

@@ -30,7 +30,7 @@ class Series:
     last_at: float
     full_with: int = 0  # how many images it had when it was last proved full; 0: never
     looks: int = 0  # at its headers, in a row, that did not come to their end
-    reason: str = ""  # why it is SET_ASIDE
+    reason: str = ""  # why it is UNREADABLE
 
     @property
     def series_key(self) -> SeriesKey:

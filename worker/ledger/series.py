@@ -76,20 +76,20 @@ class SeriesLedger:
         """Notes that the look came to its end, whatever was seen."""
         self._database.update(sa.update(series).where(_is(key)).values(looks=0))
 
-    def set_aside(self, key: SeriesKey, reason: str) -> bool:
-        """Marks the series SET_ASIDE: its headers are not read any more. Returns whether it was not before."""
+    def mark_unreadable(self, key: SeriesKey, reason: str) -> bool:
+        """Marks the series UNREADABLE: its headers are not read any more. Returns whether it was not before."""
         mine = sa.update(series).where(_is(key), is_unsettled())
-        return self._database.update(mine.values(state=SeriesState.SET_ASIDE, reason=reason)) == 1
+        return self._database.update(mine.values(state=SeriesState.UNREADABLE, reason=reason)) == 1
 
     def look_again(self, study_uid: str) -> list[Series]:
-        """Opens the series of a study that were set aside, as if they had just come; returns them."""
-        mine = (series.c.study_uid == study_uid) & (series.c.state == SeriesState.SET_ASIDE)
+        """Opens the series of a study that could not be read, as if they had just come; returns them."""
+        mine = (series.c.study_uid == study_uid) & (series.c.state == SeriesState.UNREADABLE)
         opened = {"state": SeriesState.RECEIVING, "looks": 0, "reason": "", "last_at": self._database.now()}
         return self._database.update_returning(Series, sa.update(series).where(mine).values(opened))
 
-    def aside(self) -> list[Series]:
-        """The series that are set aside, those that have been so for longest first."""
-        query = sa.select(series).where(series.c.state == SeriesState.SET_ASIDE).order_by(series.c.last_at)
+    def unreadable(self) -> list[Series]:
+        """Returns the series that cannot be read, the one without a new image for longest first."""
+        query = sa.select(series).where(series.c.state == SeriesState.UNREADABLE).order_by(series.c.last_at)
         return self._database.select(Series, query)
 
     def _decided(self, found: Series, **values: Any) -> bool:

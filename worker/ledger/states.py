@@ -17,7 +17,7 @@ class SeriesState(StrEnum):
     RECEIVING = "receiving"  # an image arrived; more may come
     FULL = "full"  # proved full and the protocols asked; SETTLED when quiet, asked again if more images came than that
     SETTLED = "settled"  # complete as far as the node can know; the protocols have been asked
-    SET_ASIDE = "set aside"  # its headers cannot be read within the limits; a person may have it looked at again
+    UNREADABLE = "unreadable"  # its headers cannot be read within the limits; a person may have it looked at again
 
     @property
     def is_complete(self) -> bool:
@@ -32,7 +32,7 @@ class SeriesState(StrEnum):
     @property
     def may_be_read(self) -> bool:
         """Whether its headers are read for a question about its study."""
-        return self is not SeriesState.SET_ASIDE
+        return self is not SeriesState.UNREADABLE
 
 
 class JobState(StrEnum):

@@ -1,7 +1,8 @@
 """Looks at the headers of series, each one counted in the ledger before it is taken.
 
 A series whose headers end whoever reads them, or take too much time or memory, would do so again at every tick and
-after every start. After a few looks without an end it is set aside, and a person may have it looked at again.
+after every start. After a few looks without an end the series counts as unreadable, and a person may have it looked at
+again.
 """
 
 from collections.abc import Callable
@@ -42,28 +43,28 @@ class Looks:
         """Returns what a function of `worker.selection.answers` says of a series.
 
         Raises:
-            LookError: when the look did not come to its end; the series may be set aside now.
+            LookError: when the look did not come to its end; the series may count as unreadable now.
             UnreadableError: when the disk does not give an image just now.
             LedgerError: when the database does not answer.
         """
         looks = self._ledger.series.look_begins(key)
         if looks > MOST_ENDINGS:
-            raise self._set_aside(key, looks - 1, "each time the listener itself came to an end")
+            raise self._unreadable(key, looks - 1, "each time the listener itself came to an end")
         ended = True
         try:
             return self._child.ask(function, *arguments, **named)
         except LookError as error:
             ended = False
             if looks >= MOST_LOOKS:
-                raise self._set_aside(key, looks, str(error)) from error
+                raise self._unreadable(key, looks, str(error)) from error
             log.warning("series_not_looked_at", study=key.study_uid, series=key.series_uid, problem=str(error))
             raise
         finally:
             if ended:
                 self._ledger.series.look_ended(key)
 
-    def _set_aside(self, key: SeriesKey, looks: int, why: str) -> LookError:
+    def _unreadable(self, key: SeriesKey, looks: int, why: str) -> LookError:
         reason = f"{looks} looks at it did not come to their end: {why}"
-        if self._ledger.series.set_aside(key, reason):
-            log.error("series_set_aside", study=key.study_uid, series=key.series_uid, reason=reason)
+        if self._ledger.series.mark_unreadable(key, reason):
+            log.error("series_unreadable", study=key.study_uid, series=key.series_uid, reason=reason)
         return LookError(reason)

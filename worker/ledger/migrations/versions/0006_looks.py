@@ -1,4 +1,4 @@
-"""How often a series was looked at without an end, and why it was set aside."""
+"""How often a series was looked at without an end, and why it cannot be read."""
 
 import sqlalchemy as sa
 from alembic import op
