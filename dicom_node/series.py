@@ -19,18 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    EnhancedPETImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
-    MRImageStorage,
-    PositronEmissionTomographyImageStorage,
-)
+from pydicom.uid import UID
 
 from dicom_node.errors import SeriesError
 from dicom_node.images.frames import File, Frame, NoPositionError, frames_of, read_files, text_of
@@ -38,21 +27,7 @@ from dicom_node.images.grid import Grid, arrange, require_one_rescale, require_p
 from dicom_node.images.pixels import decode
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, unreadable
 from dicom_node.images.volumes_of_series import separate, stacks, without_doubles
-
-# The images whose planes may form a volume (PS3.4 B.5).
-_IMAGES: Final = frozenset(
-    {
-        CTImageStorage,
-        EnhancedCTImageStorage,
-        LegacyConvertedEnhancedCTImageStorage,
-        MRImageStorage,
-        EnhancedMRImageStorage,
-        LegacyConvertedEnhancedMRImageStorage,
-        PositronEmissionTomographyImageStorage,
-        EnhancedPETImageStorage,
-        LegacyConvertedEnhancedPETImageStorage,
-    }
-)
+from dicom_node.modalities import is_image, labels
 
 _MOSAICS: Final = frozenset(("MOSAIC", "VFRAME"))  # of Image Type: many slices side by side in one image
 
@@ -270,8 +245,8 @@ def _few(notes: Sequence[str]) -> list[str]:
 def _no_slice(file: File) -> str:
     """Returns why an object is not a slice of a volume; "" if it may be one."""
     header, sop_class = file.header, UID(file.sop_class_uid)
-    if sop_class not in _IMAGES:
-        return f"a {sop_class.name.removesuffix(' Storage')} object, no CT, MR or PET image"
+    if not is_image(sop_class):
+        return f"a {sop_class.name.removesuffix(' Storage')} object, no {labels()} image"
     colours = text_of(header.get("PhotometricInterpretation"))
     if (header.get("SamplesPerPixel") or 1) != 1 or colours == "PALETTE COLOR":
         return f"a colour image ({colours})"

@@ -45,6 +45,7 @@ from pydicom.valuerep import DA, TM
 
 from dicom_node.masks.measures import Measures, measure
 from dicom_node.masks.packed import Masks
+from dicom_node.modalities import procedure_of, quantity_of
 from dicom_node.objects.common import describe, documents, item, masks_of, result_dataset, titled
 from dicom_node.objects.provenance import LABEL_MAP_STORAGE, ObjectReference, Provenance
 from dicom_node.objects.seg import Segmentation
@@ -54,32 +55,6 @@ from dicom_node.uids import derived_uid
 
 _MILLILITRE: Final = Code("ml", "UCUM", "milliliter")
 _EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500 row 12
-_PROCEDURES: Final = {
-    "CT": codes.cid100.CTUnspecifiedBodyRegion,
-    "MR": codes.cid100.MRIUnspecifiedBodyRegion,
-    "PT": codes.cid100.PETUnspecifiedBodyRegion,
-}
-# What the image values are, and their unit.
-_INTENSITIES: Final = {
-    "CT": (codes.DCM.AttenuationCoefficient, codes.UCUM.HounsfieldUnit),
-    "MR": (codes.DCM.MRSignalIntensity, codes.UCUM.NoUnits),
-}
-# PET values are what Units and SUV Type say (PS3.3 C.8.9.1, PS3.16 CID 84, 85); of other units nothing is reported.
-_ACTIVITY: Final = (codes.DCM.NuclearMedicineTomographicActivity, codes.UCUM.BecquerelsPerMilliliter)
-_UPTAKES: Final = {
-    ("GML", ""): (codes.DCM.Suvbw, codes.UCUM.StandardizedUptakeValueBodyWeight),
-    ("GML", "BW"): (codes.DCM.Suvbw, codes.UCUM.StandardizedUptakeValueBodyWeight),
-    ("GML", "LBM"): (codes.DCM.Suvlbm, codes.UCUM.StandardizedUptakeValueLeanBodyMassJames),
-    ("GML", "LBMJAMES128"): (
-        codes.DCM.SuvlbmJames128,
-        codes.UCUM.StandardizedUptakeValueLeanBodyMassJames128Multiplier,
-    ),
-    ("GML", "LBMJANMA"): (codes.DCM.SuvlbmJanma, codes.UCUM.StandardizedUptakeValueLeanBodyMassJanma),
-    ("GML", "IBW"): (codes.DCM.Suvibw, codes.UCUM.StandardizedUptakeValueIdealBodyWeight),
-    ("CM2ML", ""): (codes.DCM.Suvbsa, codes.UCUM.StandardizedUptakeValueBodySurfaceArea),
-    ("CM2ML", "BSA"): (codes.DCM.Suvbsa, codes.UCUM.StandardizedUptakeValueBodySurfaceArea),
-    ("BQML", ""): _ACTIVITY,
-}
 
 
 def write_sr(
@@ -116,7 +91,7 @@ def write_sr(
     )
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=observer),
-        procedure_reported=_PROCEDURES.get(series.modality, codes.cid100.ImagingProcedure),
+        procedure_reported=procedure_of(series.modality),
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
@@ -143,8 +118,8 @@ def _group(
             derivation=codes.SCT.Maximum,
         ),
     ]
-    if intensity := _intensity(series):
-        name, unit = intensity
+    if quantity := quantity_of(series.modality, series.headers):
+        name, unit = quantity
         for derivation, value in (
             (codes.SCT.Mean, measures.mean),
             (codes.SCT.StandardDeviation, measures.deviation),
@@ -196,31 +171,6 @@ def _not_there(regions: Sequence[Region]) -> ContainerContentItem:
 def _comment(text: str) -> TextContentItem:
     """Returns a text item with the concept Comment."""
     return TextContentItem(codes.DCM.Comment, text, RelationshipTypeValues.CONTAINS)
-
-
-def _intensity(series: ImageSeries) -> tuple[Code, Code] | None:
-    """Returns what the values of the image are, and their UCUM unit; None where that is not known.
-
-    CT: Hounsfield units, unless Rescale Type says otherwise. MR: signal intensity without unit. PET: by Units and SUV
-    Type (PS3.3 C.8.9.1).
-    """
-    if series.modality == "CT" and not all(_rescale_types(header) <= {"HU"} for header in series.headers):
-        return None
-    if series.modality != "PT":
-        return _INTENSITIES.get(series.modality)
-    header = series.headers[0]
-    units, kind = str(header.get("Units", "")), str(header.get("SUVType", ""))
-    return _UPTAKES.get((units, kind if units != "BQML" else ""))
-
-
-def _rescale_types(header: Dataset) -> set[str]:
-    """Returns what a CT header says its rescaled values are, in any frame; HU where it says nothing.
-
-    Maps of iodine or of effective atomic numbers are CT images too (PS3.3 C.11.1.1.2).
-    """
-    frames = (*header.get("SharedFunctionalGroupsSequence", ()), *header.get("PerFrameFunctionalGroupsSequence", ()))
-    items = [item for frame in frames for item in frame.get("PixelValueTransformationSequence", ())]
-    return {str(item.get("RescaleType") or "HU") for item in (header, *items)}
 
 
 def _document(

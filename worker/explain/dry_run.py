@@ -11,16 +11,8 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.uid import (
-    EnhancedCTImageStorage,
-    EnhancedMRColorImageStorage,
-    EnhancedMRImageStorage,
-    EnhancedPETImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
-)
 
+from dicom_node.modalities import may_hold_many
 from dicom_node.scu.association import Peer
 from dicom_node.scu.query import find_headers
 from worker.protocols import Answer, Candidate, Finding, Protocol, inactive
@@ -28,15 +20,6 @@ from worker.protocols.attributes import keyword_of
 from worker.selection.choose import Verdict, choose
 from worker.selection.study_volumes import studies_in
 from worker.settings import Settings
-
-MULTI_FRAME = frozenset(
-    (
-        *(EnhancedCTImageStorage, EnhancedMRImageStorage, EnhancedMRColorImageStorage, EnhancedPETImageStorage),
-        *(LegacyConvertedEnhancedCTImageStorage, LegacyConvertedEnhancedMRImageStorage),
-        LegacyConvertedEnhancedPETImageStorage,
-    )
-)
-"""SOP classes of multi-frame images: where a study has one, a series may have more images than instances."""
 
 COUNT = "NumberOfSeriesRelatedInstances"
 
@@ -167,7 +150,7 @@ def _listed(study: Dataset, series: Dataset, told: Collection[str]) -> Candidate
     only = {element.keyword for element in header if element.keyword in told} & (STUDY_ATTRIBUTES | SERIES_ATTRIBUTES)
     count = header.get(COUNT)
     classes = _each(header.get("SOPClassesInStudy"))
-    single = bool(classes) and not any(uid in MULTI_FRAME for uid in classes)
+    single = bool(classes) and not any(map(may_hold_many, classes))
     images = None if count is None else int(count)
     return Candidate([header], only=only, instances=images if single else None, at_least=images)
 
