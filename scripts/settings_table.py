@@ -7,7 +7,9 @@ from typing import get_args
 
 from pydantic.fields import FieldInfo
 
-from worker.settings import PREFIX, Destination, Settings
+from worker.destinations.destination import Destination
+from worker.destinations.kinds import KINDS
+from worker.settings import PREFIX, Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 
@@ -22,12 +24,14 @@ these stops the start, so that a misspelt one is never ignored. The defaults ser
 |---|---|---|---|
 """
 
-DESTINATIONS = f"""
-`{PREFIX}DESTINATIONS` is a JSON list of objects:
-
+FIELDS = """
 | field | value | default | what it is |
 |---|---|---|---|
 """
+
+DESTINATIONS = f"""
+`{PREFIX}DESTINATIONS` is a JSON list of objects. Every destination may have:
+{FIELDS}"""
 
 EXAMPLE = f"""
 ```
@@ -48,8 +52,12 @@ export {PREFIX}DESTINATIONS='[
 def page() -> str:
     """The whole page."""
     settings = (_row(PREFIX + name.upper(), field) for name, field in Settings.model_fields.items())
-    destination = (_row(name, field) for name, field in Destination.model_fields.items())
-    return HEAD + "".join(settings) + DESTINATIONS + "".join(destination) + EXAMPLE
+    common = Destination.model_fields
+    page = HEAD + "".join(settings) + DESTINATIONS + "".join(_row(name, field) for name, field in common.items())
+    for kind in KINDS:
+        page += f"\n{(kind.__doc__ or '').strip()}\n{FIELDS}"
+        page += "".join(_row(name, field) for name, field in kind.model_fields.items() if name not in common)
+    return page + EXAMPLE
 
 
 def _row(name: str, field: FieldInfo) -> str:

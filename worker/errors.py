@@ -63,6 +63,10 @@ class EngineOptionError(WorkerError):
     retry: ClassVar[Retry] = "usage"
 
 
+class NotHereError(WorkerError):
+    """Something is not here, and not every machine of a node needs it."""
+
+
 class ReceiverError(WorkerError):
     """Reports cannot be received; correct the address that the message names."""
 

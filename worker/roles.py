@@ -31,7 +31,7 @@ from dicom_node.listener import Listener
 from dicom_node.scp.access import Access, Limits
 from dicom_node.store import Store
 from worker import logs
-from worker.destinations import listener_tls, peer_by_ae_title
+from worker.destinations.dicom import peer_by_ae_title
 from worker.engines.devices import processes_for
 from worker.errors import BrokerError, WorkerError
 from worker.ledger import Ledger
@@ -44,6 +44,7 @@ from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
 from worker.queue.celery_worker import STOP_SECONDS, end_with_parent, work
 from worker.queue.embedded_server import revive_queue, running_queue
 from worker.reports.inbox import ReportInbox
+from worker.servers.tls import listener_tls
 from worker.settings import Settings
 from worker.steps.intake import Intake
 

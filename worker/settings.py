@@ -9,73 +9,27 @@ span two settings are validators of the classes.
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo
-from pydantic.functional_validators import field_validator, model_validator
+from pydantic import Field, StringConstraints, ValidationError, ValidationInfo
+from pydantic.functional_validators import field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.destinations.destination import Destination
+from worker.destinations.dicom import AeTitle
+from worker.destinations.kinds import AnyDestination
 from worker.errors import SettingsError
 from worker.masking import SecretUrl, WellFormed
 
 PREFIX = "VOXTELL_"
 NOT_SETTINGS = {"VOXTELL_TEST_DATA"}  # the folder of the tests' images; the node does not read it
 
-AeTitle = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
-]
-"""PS3.5 6.2, VR AE: at most 16 characters, no backslash, no control characters."""
-WebUrl = Annotated[SecretUrl, WellFormed("http://", "https://")]
 QueueUrl = Annotated[SecretUrl, WellFormed("redis://", "rediss://")]
 
 
 def default_home() -> Path:
     """Returns the home where none is set, in the user's data folder (XDG base directory specification)."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "voxtell-dicom"
-
-
-class Destination(BaseModel):
-    """A PACS or DICOMweb service that results go to; protocols refer to it by `name`.
-
-    It is reached by `ae_title` and `host` (C-STORE) or by `url` (STOW-RS), never by both.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    name: str = Field("pacs", min_length=1, max_length=64, description="The name protocols use.")
-    ae_title: AeTitle | None = Field(None, description="Its AE title; results go there by C-STORE.")
-    host: str | None = Field(None, description="Its host name or address.")
-    port: int = Field(104, ge=1, le=65535, description="Its TCP port.")
-    tls: bool = Field(False, description="Encrypt the connection; its certificate must carry its host name.")
-    url: WebUrl | None = Field(
-        None,
-        description="Its DICOMweb service, the part before /studies: then results go there by STOW-RS.",
-    )
-    token_file: Path | None = Field(None, description="File with the bearer token for the URL, read at each delivery.")
-    user: str | None = Field(None, description="User name for the URL.")
-    password_file: Path | None = Field(None, description="File with the user's password, read at each delivery.")
-    seg: Literal["binary", "labelmap"] = Field(
-        "binary", description="Form of Segmentations; labelmap gives binary where segments overlap."
-    )
-    transfer_syntax: Literal["explicit", "deflated", "rle"] = Field(
-        "explicit", description="explicit; deflated; or rle, for images of whole bytes (label maps, previews)."
-    )
-    commitment: bool = Field(
-        False, description="Ask it by storage commitment to keep the results; nothing is removed until it has promised."
-    )
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        """Refuses a destination that is reached in two ways or in none, and what its way does not support."""
-        if (self.url is None) == (self.ae_title is None) or (self.url is None) != (self.host is not None):
-            raise ValueError("a destination is reached by ae_title and host, or else by url")
-        if self.url is not None and self.commitment:
-            raise ValueError("DICOMweb services are not asked for storage commitment; leave commitment out")
-        user = self.user or (urlsplit(self.url.get_secret_value()).username if self.url else None)
-        if self.token_file is not None and user is not None:
-            raise ValueError("a service gets a token or a user name with a password, not both")
-        return self
 
 
 class Settings(BaseSettings):
@@ -156,7 +110,9 @@ class Settings(BaseSettings):
         None, description="File with the bearer token that senders of reports over HTTP must give."
     )
 
-    destinations: tuple[Destination, ...] = Field((), description="PACS that results go to, as a JSON list.")
+    destinations: tuple[AnyDestination, ...] = Field(
+        (), description="PACS and other places that results go to, as a JSON list."
+    )
 
     model: str | None = Field(None, description="Folder of a model; default the bundled small one.")
     bank: Path | None = Field(None, description="File of text embeddings (.npz), asked before the text model.")
@@ -271,6 +227,11 @@ class Settings(BaseSettings):
         "days are over, by the same rule; must be more than VOXTELL_MIN_FREE_BYTES. 0: never.",
     )
 
+    keep_names: bool = Field(
+        True,
+        description="Note in the ledger, for `jobs`, each study's patient, accession number, date and description, "
+        "until its images are removed. false: none of it is noted or shown.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log.")
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")
 

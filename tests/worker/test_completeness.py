@@ -22,6 +22,7 @@ from dicom_node.uids import SeriesKey
 from tests.support.listening import QUIET, IntakeSite
 from tests.support.looking import InThisProcess
 from tests.support.peers import orthanc, storescu
+from worker.destinations.dicom import DicomDestination
 from worker.errors import SettingsError
 from worker.ledger import SeriesState
 from worker.queue.embedded_server import running_queue
@@ -29,7 +30,7 @@ from worker.selection import completeness
 from worker.selection.answers import promise_of, proof_of
 from worker.selection.completeness import Fullness
 from worker.selection.completeness_proofs import promised, proof
-from worker.settings import Destination, Settings
+from worker.settings import Settings
 
 SLICES = 5
 
@@ -331,7 +332,9 @@ def test_a_series_that_has_as_many_images_as_the_archive_counts_is_settled(serie
     paths = series()
     with orthanc(tmp_path / "orthanc") as archive:
         assert storescu(archive.peer, *paths).returncode == 0
-        pacs = Destination(name="pacs", ae_title=archive.peer.ae_title, host=archive.peer.host, port=archive.peer.port)
+        pacs = DicomDestination(
+            name="pacs", ae_title=archive.peer.ae_title, host=archive.peer.host, port=archive.peer.port
+        )
         with listening(tmp_path / "home", destinations=(pacs,), series_counts_from="pacs") as node:
             node.receives(*paths[:-1], ago=0)
             assert node.tick() == []
@@ -353,7 +356,7 @@ def test_an_archive_that_does_not_answer_is_asked_rarely_and_quiet_time_decides(
         raise PeerError("nobody there")
 
     monkeypatch.setattr(completeness, "find_series", silent)
-    pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+    pacs = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
     with listening(tmp_path / "home", destinations=(pacs,), series_counts_from="pacs") as node:
         for number, path in enumerate(series()):
             node.receives(path, ago=0, association=f"a{number}")

@@ -20,6 +20,7 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 
 from dicom_node.scp.arrivals import Arrival
+from dicom_node.scu import c_store
 from dicom_node.scu.association import Peer, Timeouts
 from dicom_node.scu.c_store import SendOutcome, send
 from dicom_node.store import Store
@@ -39,8 +40,9 @@ from worker.steps.delivery import DeliveryWorker
 
 KILLED = """
 import os, signal, sys
+from dicom_node.scu import c_store
 from worker.steps import delivery
-delivery.send = lambda *_paths, **_options: os.kill(os.getpid(), signal.SIGKILL)
+c_store.send = lambda *_paths, **_options: os.kill(os.getpid(), signal.SIGKILL)
 delivery.run(sys.argv[1], "pacs")
 """
 
@@ -178,7 +180,7 @@ def test_of_many_results_for_a_pacs_that_hangs_one_finds_out(
     first = segmented(sender, "pacs")
     second = another(sender, first)
     sender.settings = sender.settings.model_copy(update={"backoff_seconds": 60.0})
-    monkeypatch.setattr(delivery, "send", partial(send, timeouts=Timeouts(response=0.3)))
+    monkeypatch.setattr(c_store, "send", partial(send, timeouts=Timeouts(response=0.3)))
     over = threading.Event()
     with pacs(tmp_path / "pacs", free_port, on_arrival=lambda _arrival: over.wait(30)):
         delivery.run(first.id, "pacs")
@@ -321,7 +323,7 @@ def test_a_delivery_that_takes_longer_than_its_lease_is_not_made_twice(
         lost.extend(sender.ledger.deliveries.free_lost_leases(1))
         return send(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(delivery, "send", slow)
+    monkeypatch.setattr(c_store, "send", slow)
     with pacs(tmp_path / "pacs", free_port):
         delivery.run(job.id, "pacs")
     assert lost == []
@@ -415,7 +417,9 @@ def test_a_token_that_cannot_be_read_fails_the_delivery_and_names_the_file(
         ({}, "by ae_title and host, or else by url"),
         ({"ae_title": "A"}, "by ae_title and host, or else by url"),
         ({"ae_title": "A", "host": "h", "url": "https://h"}, "by ae_title and host, or else by url"),
-        ({"url": "https://h", "commitment": True}, "not asked for storage commitment"),
+        ({"url": "https://h", "commitment": True}, "commitment is for .* ae_title and host; this one .* url: leave"),
+        ({"ae_title": "A", "host": "h", "user": "u"}, "user is for .* by url; this one .* ae_title and host: leave"),
+        ({"url": "https://h", "tls": True}, "tls is for a destination"),
         ({"url": "https://h", "user": "u", "token_file": "t"}, "not both"),
         ({"url": "ftp://h"}, "destinations"),
     ],

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from dicom_node.errors import TlsError
-from worker.destinations import listener_tls, peer_by_ae_title, peer_of
+from worker.destinations.dicom import peer_by_ae_title, peer_of
+from worker.servers.tls import listener_tls
 from worker.settings import Settings, load
 
 PLAIN = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 4242}

@@ -20,12 +20,12 @@ from dicom_node.objects.kinds import KINDS
 from dicom_node.store import Store
 from dicom_node.tls import server_context
 from tests.support.certificates import Authority
-from worker.cli.destinations import kinds_for
 from worker.cli.doctor import doctor
-from worker.destinations import listener_tls
+from worker.destinations.dicom import DicomDestination, kinds_for
 from worker.job_spec import Output
 from worker.protocols.protocol import NOT_SENT
-from worker.settings import Destination, load
+from worker.servers.tls import listener_tls
+from worker.settings import load
 
 pytestmark = pytest.mark.peers
 
@@ -191,7 +191,7 @@ def test_a_destination_by_dicomweb_is_a_note(node: Machine) -> None:
 
 def test_every_kind_of_object_that_is_written_is_asked_for() -> None:
     forms = ("binary", "labelmap")
-    asked = [kinds_for(Destination(name="pacs", ae_title="A", host="h", seg=form)) for form in forms]
+    asked = [kinds_for(DicomDestination(name="pacs", ae_title="A", host="h", seg=form)) for form in forms]
     assert {kind.file for kinds in asked for kind in kinds.values()} == KINDS.keys()
     for kinds in asked:
         assert {*kinds} == {*get_args(Output)} - {*NOT_SENT}

@@ -10,19 +10,20 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from dicom_node.store import Store
 from tests.support.delivering import pacs, segmented
+from worker.destinations.dicom import DicomDestination
 from worker.job_spec import Route
 from worker.result import Result
 from worker.results.forms import in_form_for, label_map_wanted
-from worker.settings import Destination, load
+from worker.settings import load
 from worker.steps import delivery
 from worker.steps.delivery import DeliveryWorker
 
-BINARY = Destination(name="pacs", ae_title="A", host="h")
-LABELS = Destination(name="viewer", ae_title="B", host="h", seg="labelmap")
+BINARY = DicomDestination(name="pacs", ae_title="A", host="h")
+LABELS = DicomDestination(name="viewer", ae_title="B", host="h", seg="labelmap")
 ALL = ["seg.dcm", "sr.dcm", "seg-labelmap.dcm", "sr-labelmap.dcm", "rtstruct.dcm", "preview.dcm"]
 
 
-def files_for(destination: Destination, names: list[str]) -> list[str]:
+def files_for(destination: DicomDestination, names: list[str]) -> list[str]:
     return [one.file for one in in_form_for(destination, Result.model_validate({"files": names}).objects)]
 
 

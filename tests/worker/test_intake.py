@@ -15,10 +15,10 @@ from dicom_node.synthesis import Subject, ct_series
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import work
 from tests.support.listening import QUIET, IntakeSite
+from worker.destinations.dicom import DicomDestination
 from worker.errors import LedgerError
 from worker.ledger import JobState
 from worker.queue.embedded_server import running_queue
-from worker.settings import Destination
 from worker.steps import intake
 
 pytestmark = pytest.mark.peers
@@ -175,7 +175,10 @@ def test_every_protocol_that_takes_a_series_makes_its_own_job(node, home, images
 
 
 def test_results_go_to_every_destination_unless_the_protocol_names_some(home, images):
-    pacs = (Destination(name="pacs", ae_title="A", host="h"), Destination(name="plan", ae_title="B", host="h"))
+    pacs = (
+        DicomDestination(name="pacs", ae_title="A", host="h"),
+        DicomDestination(name="plan", ae_title="B", host="h"),
+    )
     (home / "protocols" / "plan.yaml").write_text(LIVER.replace("name: liver", "name: plan") + "destinations: [plan]\n")
     node = IntakeSite(home, destinations=pacs)
     with running_queue(node.settings):

@@ -14,14 +14,13 @@ from dicom_node.objects.common import refer_to_source, result_dataset
 from dicom_node.objects.kinds import KINDS, Content, OutputKind
 from dicom_node.synthesis import ct_series
 from tests.support.twins import ThresholdSegmenter
-from worker.cli.destinations import kinds_for, syntaxes_for
+from worker.destinations.dicom import DicomDestination, kinds_for, syntaxes_for
 from worker.job_spec import JobSpec, Output, Prompt, Route
 from worker.ledger.routing import destinations, objects_for
 from worker.protocols.protocol import NOT_SENT
 from worker.result import Result
 from worker.results.forms import in_form_for
 from worker.results.write import write_outputs
-from worker.settings import Destination
 from worker.steps.segmentation import segment
 
 SOP_CLASS = MultiFrameTrueColorSecondaryCaptureImageStorage
@@ -90,14 +89,14 @@ def test_routes_bring_it_where_it_is_asked_for_and_to_everybody_else_unasked(
     routed = spec.model_copy(update={"routes": (theatre, Route(to="pacs"), Route(to="planning", outputs=("sr",)))})
     assert destinations(routed, result) == ["theatre", "pacs"]
     assert [one.file for one in objects_for(routed, result, "theatre")] == ["hologram.dcm"]
-    pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", seg="labelmap")
+    pacs = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1", seg="labelmap")
     assert [one.file for one in in_form_for(pacs, objects_for(routed, result, "pacs"))] == list(result.files)
 
 
 @pytest.mark.peers
 @pytest.mark.usefixtures("made")
 def test_a_destination_is_asked_whether_it_takes_it() -> None:
-    pacs = Destination(name="pacs", ae_title="PACS", host="127.0.0.1")
+    pacs = DicomDestination(name="pacs", ae_title="PACS", host="127.0.0.1")
     assert kinds_for(pacs)["hologram"] is HOLOGRAM
     assert syntaxes_for(pacs, HOLOGRAM) == [ExplicitVRLittleEndian]
     assert syntaxes_for(pacs.model_copy(update={"transfer_syntax": "rle"}), HOLOGRAM) == [RLELossless]

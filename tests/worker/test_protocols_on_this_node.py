@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from worker.job_spec import JobSpec, Priority, Route
 from worker.protocols import Protocol, beyond_bundled, inactive, read_protocol, routes_of, unknown_destinations, watched
-from worker.protocols.on_this_node import InactiveError, model_of, work_facts
+from worker.protocols.on_this_node import InactiveError, model_of, where_to, work_facts
 from worker.settings import Settings
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
@@ -95,6 +95,31 @@ def test_without_destinations_results_go_to_every_one_that_is_set(tmp_path):
     assert routes_of(protocol(), node) == (Route(to="pacs"), Route(to="tps"))
     assert routes_of(protocol(destinations=[]), node) == ()
     assert routes_of(protocol(destinations=["tps"]), node) == (Route(to="tps"),)
+
+
+def test_a_destination_gets_what_no_protocol_named_unless_it_is_only_when_named(tmp_path):
+    research = PACS | {"name": "research", "only_when_named": True}
+    node = settings(tmp_path, destinations=(PACS, research))
+    unnamed, named = protocol(), protocol(name="named", destinations=["research"])
+    assert routes_of(unnamed, node) == (Route(to="pacs"),)
+    assert routes_of(named, node) == (Route(to="research"),)
+    assert list(where_to(unnamed, node)) == ["names no destination: everything that it makes goes to pacs"]
+    assert list(where_to(named, node)) == list(where_to(protocol(shadow=True), node)) == []
+    assert list(where_to(unnamed, settings(tmp_path, destinations=(research,)))) == [
+        "names no destination, and every destination is only_when_named: its results are kept, not sent"
+    ]
+
+
+def test_the_start_says_which_protocols_send_everything_to_a_destination(tmp_path):
+    folder = tmp_path / "protocols"
+    folder.mkdir()
+    (folder / "a.yaml").write_text("name: a\nmatch: {Modality: CT}\nprompts: [brainstem]\n")
+    (folder / "b.yaml").write_text("name: b\nmatch: {Modality: CT}\nprompts: [brainstem]\ndestinations: [tps]\n")
+    research = PACS | {"name": "research", "only_when_named": True}
+    with capture_logs() as at_the_start:
+        watched(settings(tmp_path, destinations=(PACS, PACS | {"name": "tps"}, research)))
+    said = [line for line in at_the_start if line["event"] == "destination_gets_everything"]
+    assert [(line["destination"], line["protocols"]) for line in said] == [("pacs", ["a"]), ("tps", ["a"])]
 
 
 def test_everything_that_a_protocol_says_stands_in_its_work(tmp_path):

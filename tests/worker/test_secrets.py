@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from dicom_node.scu.stow import WebPeer
-from worker.destinations import web_peer_of
+from worker.destinations.dicomweb import WebDestination
 from worker.errors import BrokerError, SettingsError
 from worker.ledger import Ledger
 from worker.ledger.engine import EXAMPLE_URL
 from worker.masking import SecretUrl, masked
-from worker.settings import Destination, Settings, load
+from worker.settings import Settings, load
 
 SECRET = "s3cr3t-wOrd"
 REDIS = f"redis://worker:{SECRET}@127.0.0.1:1/0"
@@ -86,9 +86,9 @@ def test_passwords_of_urls_are_masked_in_any_text(text, shown):
 
 
 def test_settings_and_peers_show_no_password_however_they_are_printed(tmp_path):
-    destination = Destination(name="web", url=WEB)
+    destination = WebDestination(name="web", url=WEB)
     settings = Settings(home=tmp_path, redis_url=REDIS, database_url=POSTGRES, destinations=(destination,))
-    peer = web_peer_of(destination, settings)
+    peer = destination.peer(settings)
     with_token = WebPeer("http://h", token=SECRET)
     for one in (settings, destination, peer, with_token, settings.redis_url, settings.ledger_url):
         assert SECRET not in f"{one} {one!r}"
@@ -101,8 +101,8 @@ def test_settings_and_peers_show_no_password_however_they_are_printed(tmp_path):
 
 
 def test_the_user_of_a_url_is_decoded_and_stands_beside_no_token(tmp_path):
-    coded = Destination(name="web", url="http://an%40b:c%2Fd@h/web")
-    peer = web_peer_of(coded, Settings(home=tmp_path))
+    coded = WebDestination(name="web", url="http://an%40b:c%2Fd@h/web")
+    peer = coded.peer(Settings(home=tmp_path))
     assert (peer.url, peer.user, peer.password) == ("http://h/web", "an@b", "c/d")
     with pytest.raises(SettingsError, match="not both"):
         load(home=tmp_path, destinations=[{"name": "web", "url": WEB, "token_file": tmp_path / "token"}])

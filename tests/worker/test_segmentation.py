@@ -18,13 +18,14 @@ from dicom_node.removal import Clearing
 from dicom_node.synthesis import ct_series
 from tests.support.twins import ThresholdSegmenter
 from voxtell import OutOfMemoryError
+from worker.destinations.dicom import DicomDestination
 from worker.engines import loading
 from worker.engines.devices import device_lock
 from worker.errors import EngineMissingError
 from worker.job_spec import Derived, EngineOptions, JobSpec, Prompt, Route
 from worker.ledger import Job, JobState
 from worker.queue.embedded_server import running_queue
-from worker.settings import Destination, Settings, load
+from worker.settings import Settings, load
 from worker.steps import pipeline, segmentation
 from worker.steps.segmentation import SegmentationWorker
 
@@ -391,7 +392,7 @@ def test_a_job_on_more_images_names_the_objects_of_the_one_before(
 def test_derived_structures_and_label_maps_come_by_job_and_destination(
     desk: SegmentationWorker, queued: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    viewer = Destination(name="viewer", ae_title="V", host="h", seg="labelmap")
+    viewer = DicomDestination(name="viewer", ae_title="V", host="h", seg="labelmap")
     monkeypatch.setattr(desk, "settings", desk.settings.model_copy(update={"destinations": (viewer,)}))
     grown = Derived(name="PTV", union=("above 300",), margin_mm=3)
     job = queued("above 300", derived=(grown,), outputs=("seg", "rtstruct"), routes=(Route(to="viewer"),))

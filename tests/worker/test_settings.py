@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from worker.destinations.dicom import DicomDestination
+from worker.destinations.kinds import KINDS
 from worker.errors import SettingsError
-from worker.settings import PREFIX, Destination, Settings, load
+from worker.settings import PREFIX, Settings, load
 
 ROOT = Path(__file__).parents[2]
 PACS = '[{"name": "pacs", "ae_title": "ORTHANC", "host": "10.1.0.5", "port": 4242}]'
@@ -49,7 +51,7 @@ def test_a_variable_like_no_setting_is_to_be_unset(monkeypatch):
 def test_destinations_are_json_and_found_by_name(monkeypatch):
     monkeypatch.setenv("VOXTELL_DESTINATIONS", PACS)
     settings = load()
-    assert settings.destination("pacs") == Destination(name="pacs", ae_title="ORTHANC", host="10.1.0.5", port=4242)
+    assert settings.destination("pacs") == DicomDestination(name="pacs", ae_title="ORTHANC", host="10.1.0.5", port=4242)
     with pytest.raises(
         SettingsError, match=r"destination 'archive' is not in VOXTELL_DESTINATIONS \(pacs\); add it there"
     ):
@@ -106,7 +108,7 @@ def test_arguments_win_over_variables(monkeypatch):
     assert load(port=105).port == 105
 
 
-@pytest.mark.parametrize("model", [Settings, Destination])
+@pytest.mark.parametrize("model", [Settings, *KINDS])
 def test_every_field_says_what_it_is_and_times_and_sizes_say_their_unit(model):
     for name, field in model.model_fields.items():
         assert field.description is not None, name

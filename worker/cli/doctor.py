@@ -6,7 +6,6 @@ besides making the home and the folder of shipped protocols, and sending a C-ECH
 """
 
 import shutil
-import ssl
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -17,25 +16,21 @@ import typer
 from dicom_node.conflicts import conflicts_in
 from dicom_node.errors import DicomNodeError
 from dicom_node.scu.association import Peer, echo
-from dicom_node.tls import client_context
-from worker.cli.destinations import answers, not_taken, senders_of
 from worker.cli.printing import print_json
-from worker.destinations import peer_of
+from worker.destinations.destination import Destination
 from worker.engines.loading import load_engine, require_engine
-from worker.errors import BrokerError, EngineMissingError, ProtocolError, WorkerError
+from worker.errors import BrokerError, EngineMissingError, NotHereError, ProtocolError, WorkerError
 from worker.ledger import JobState, Ledger
 from worker.private_home import open_to_others
 from worker.protocols import Protocol, inactive, problems_in, read_folder, ship_protocols, unknown_destinations
+from worker.protocols.on_this_node import senders_of, unnamed_senders
 from worker.queue.embedded_server import queue_answers, socket_path
-from worker.settings import Destination, Settings, load
+from worker.servers.tls import tls_to_itself
+from worker.settings import Settings, load
 
 GIB = 1024**3
 
 Mark = Literal["ok", "note", "FAIL"]
-
-
-class NotHereError(WorkerError):
-    """Something is not here, and not every machine of a node needs it."""
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -52,6 +47,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         "quarantine": _quarantine,
     }
     results = [_checked(name, check, settings) for name, check in checks.items()]
+    if not settings.destinations:
+        results.append(_checked("destinations", _no_destination, settings))
     results += [_checked(one.name, partial(_destination, destination=one), settings) for one in settings.destinations]
     if as_json:
         print_json(
@@ -167,38 +164,24 @@ def _engine(settings: Settings) -> str:
 
 def _listener(settings: Settings) -> str:
     """The node's own listener answers a C-ECHO."""
-    peer = Peer(settings.ae_title, settings.host, settings.port, _tls_to_itself(settings))
+    peer = Peer(settings.ae_title, settings.host, settings.port, tls_to_itself(settings))
     return f"{echo(peer, calling_ae=settings.ae_title).peer} answers{' by TLS' if peer.tls else ''}"
 
 
-def _tls_to_itself(settings: Settings) -> ssl.SSLContext | None:
-    """The TLS context to reach the node's own listener; None where that is not encrypted.
-
-    The listener must present the certificate of the settings; its host name is not compared, since the address in the
-    settings need not be in the certificate. The client presents the node's own certificate, as it does to destinations.
-    """
-    if settings.tls_certificate is None:
-        return None
-    own = settings.tls_certificate
-    context = client_context(own, certificate=own, key=settings.tls_key)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trusted itself, whoever signed it
-    return context
+def _no_destination(settings: Settings) -> str:
+    """Without a destination nothing leaves the node, which may be what is wanted."""
+    raise NotHereError(f"none is set: results are kept in {settings.home / 'results'} and not sent")
 
 
 def _destination(settings: Settings, destination: Destination) -> str:
-    """A destination answers, and takes what the active protocols send there."""
-    if destination.url is not None:
-        raise NotHereError(f"{destination.url} is a DICOMweb service: it is asked by the first delivery")
-    peer = peer_of(destination, settings)
-    here = answers(peer, settings)
-    refused = not_taken(peer, destination, settings)
-    senders = senders_of(destination, _active(settings), settings)
-    if needed := [f"{name} of {', '.join(senders[output])}" for output, name in refused.items() if senders[output]]:
-        raise WorkerError(f"{here}, but does not take {'; '.join(needed)}; change what it takes, or what goes there")
-    if refused:
-        raise NotHereError(f"{here}; it does not take {', '.join(refused.values())}, and no active protocol sends it")
-    return here
+    """A destination answers, and takes what the active protocols send there; says which send it all that they make."""
+    active = _active(settings)
+    unnamed = unnamed_senders(destination, active)
+    gets = f"; it gets everything that is made by {', '.join(unnamed)}, which name no destination" if unnamed else ""
+    try:
+        return destination.check(settings, senders_of(destination, active, settings)) + gets
+    except NotHereError as note:
+        raise NotHereError(f"{note}{gets}") from None
 
 
 def _active(settings: Settings) -> list[Protocol]:

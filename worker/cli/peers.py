@@ -8,7 +8,7 @@ import typer
 from dicom_node.scu.association import Peer
 from dicom_node.scu.association import echo as c_echo
 from worker.cli.printing import print_json
-from worker.destinations import peer_of
+from worker.destinations.dicom import peer_of
 from worker.errors import SettingsError
 from worker.settings import Settings, load
 

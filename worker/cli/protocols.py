@@ -31,6 +31,7 @@ from worker.protocols import (
     ship_protocols,
     unknown_destinations,
 )
+from worker.protocols.on_this_node import where_to
 from worker.protocols.snomed import is_known
 from worker.settings import Settings, load
 
@@ -130,6 +131,7 @@ def _notes(protocol: Protocol, settings: Settings) -> Iterator[str]:
     if beyond := beyond_bundled(protocol, settings):
         yield beyond
     yield from unknown_destinations(protocol, settings)
+    yield from where_to(protocol, settings)
     for prompt in protocol.prompts:
         if prompt.code is not None and not is_known(prompt.code):
             yield f"code {prompt.code} of '{prompt.label}' is not in DICOM's tables: nobody checks what it means"

@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 from dicom_node.commitment import CommitmentReport, request_commitment
 from dicom_node.errors import DicomNodeError, PeerError
 from dicom_node.store import Store
-from worker.destinations import peer_of
+from worker.destinations.dicom import peer_of
 from worker.errors import WorkerError
 from worker.ledger import Delivery, Ledger
 from worker.logs import get_logger

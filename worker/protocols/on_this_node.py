@@ -4,10 +4,11 @@ A protocol that needs the published weights must not run with the bundled model:
 head and neck, and everything else would come back empty, as if it had been looked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dicom_node.regions import region_for
+from worker.destinations.destination import Destination
 from worker.engines.models import ModelNotHereError, bundled_card, folder_of
 from worker.errors import WorkerError
 from worker.job_spec import Route
@@ -62,10 +63,46 @@ def beyond_bundled(protocol: Protocol, settings: Settings) -> str:
 
 
 def routes_of(protocol: Protocol, settings: Settings) -> tuple[Route, ...]:
-    """Returns where results go: the protocol's `destinations`, or every destination of the settings."""
+    """Returns where results go: the protocol's `destinations`, or every one that need not be named."""
     if protocol.destinations is not None:
         return protocol.destinations
-    return tuple(Route(to=destination.name) for destination in settings.destinations)
+    return tuple(Route(to=one.name) for one in settings.destinations if not one.only_when_named)
+
+
+def unnamed_senders(destination: Destination, protocols: Sequence[Protocol]) -> list[str]:
+    """Returns the protocols that send everything they make to a destination, because they name none."""
+    if destination.only_when_named:
+        return []
+    return [one.name for one in protocols if one.destinations is None and not one.shadow]
+
+
+def senders_of(destination: Destination, protocols: Sequence[Protocol], settings: Settings) -> dict[str, list[str]]:
+    """Returns for each output the names of the protocols that send it to a destination, also as another's fallback.
+
+    Protocols in shadow mode send nothing.
+    """
+    from dicom_node.objects.kinds import KINDS, with_brought  # brings highdicom
+
+    found: dict[str, list[str]] = {kind.output: [] for kind in KINDS.values()}
+    for protocol in protocols:
+        if protocol.shadow:
+            continue
+        made = with_brought(protocol.outputs)
+        for route in routes_of(protocol, settings):
+            if destination.name in (route.to, route.fallback):
+                for output in made & found.keys() & set(route.outputs or made):
+                    found[output] = list(dict.fromkeys([*found[output], protocol.name]))
+    return found
+
+
+def where_to(protocol: Protocol, settings: Settings) -> Iterator[str]:
+    """Yields a sentence on where the results of a protocol go that names no destination."""
+    if protocol.destinations is not None or protocol.shadow:
+        return
+    if to := [route.to for route in routes_of(protocol, settings)]:
+        yield f"names no destination: everything that it makes goes to {', '.join(to)}"
+    elif settings.destinations:
+        yield "names no destination, and every destination is only_when_named: its results are kept, not sent"
 
 
 def unknown_destinations(protocol: Protocol, settings: Settings) -> list[str]:
@@ -116,6 +153,9 @@ def watched(settings: Settings) -> ProtocolFolder:
         log.info("protocols_in_force", protocols={protocol.name: protocol.digest for protocol in protocols})
         if not protocols:
             log.error("no_protocol_in_force", folder=str(settings.protocols_folder))
+        for destination in settings.destinations:
+            if unnamed := unnamed_senders(destination, protocols):
+                log.info("destination_gets_everything", destination=destination.name, protocols=unnamed)
         for protocol in protocols:
             for problem in unknown_destinations(protocol, settings):
                 log.error("protocol_destination_unknown", problem=problem)

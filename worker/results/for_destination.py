@@ -9,11 +9,11 @@ from pydicom.filereader import read_file_meta_info
 
 from dicom_node.commitment import Reference
 from dicom_node.store import Store
+from worker.destinations.destination import Destination
 from worker.errors import WorkerError
 from worker.ledger import Delivery, DeliveryState, Ledger
 from worker.ledger.routing import objects_for
 from worker.results.forms import in_form_for
-from worker.settings import Destination
 
 
 class ResultsLostError(WorkerError):

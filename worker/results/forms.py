@@ -5,9 +5,9 @@ Both forms may be made of one result. They are different objects with UIDs of th
 
 from collections.abc import Iterable, Sequence
 
+from worker.destinations.destination import Destination
 from worker.job_spec import Route
 from worker.result import ResultObject
-from worker.settings import Destination
 
 
 def label_map_wanted(routes: Iterable[Route], destinations: Iterable[Destination]) -> bool:

@@ -17,7 +17,7 @@ from dicom_node.scu.association import Timeouts
 from dicom_node.scu.query import find_series
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
-from worker.destinations import peer_of
+from worker.destinations.dicom import peer_of
 from worker.ledger import Series
 from worker.logs import get_logger
 from worker.selection.answers import promise_of, proof_of

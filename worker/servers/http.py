@@ -26,13 +26,13 @@ from starlette.types import ASGIApp
 
 from dicom_node.errors import ListenerError
 from dicom_node.scp.access import Access
-from worker.destinations import listener_tls
 from worker.errors import SettingsError
 from worker.logs import get_logger
 from worker.servers.door import Door, GuardedSocket
 from worker.servers.http_connection import HttpConnection
 from worker.servers.http_guard import HttpGuard, HttpLimits
 from worker.servers.http_problems import answer_with_problems
+from worker.servers.tls import listener_tls
 from worker.settings import PREFIX, Settings
 
 log = get_logger(__name__)

@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 
 from dicom_node.scp.sessions import Sessions
 from dicom_node.store import Store
-from worker.destinations import listener_tls
 from worker.logs import get_logger
 from worker.report_language.formats.report_file import MAX_BYTES
 from worker.reports.inbox import ReportInbox
@@ -23,6 +22,7 @@ from worker.servers.http_guard import HttpLimits
 from worker.servers.mllp import ReportReceiver
 from worker.servers.reports import report_routes
 from worker.servers.stow import stow_routes
+from worker.servers.tls import listener_tls
 from worker.settings import Settings
 
 log = get_logger(__name__)

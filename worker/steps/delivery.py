@@ -1,8 +1,9 @@
 """The delivery worker: Celery tasks that send one job's results to one destination and ask for storage commitment.
 
-An attempt claims the delivery in the ledger, sends all objects in one association (or by STOW-RS) and reads every
-status. What a destination refuses for good fails the delivery with the reason; what may pass is tried again after
-growing waits. Objects keep their UIDs however often they are sent, so that a PACS never sees one result as two.
+An attempt claims the delivery in the ledger, sends all objects at once in the destination's own way
+(`worker.destinations`) and reads every status. What a destination refuses for good fails the delivery with the reason;
+what may pass is tried again after growing waits. Objects keep their UIDs however often they are sent, so that a PACS
+never sees one result as two.
 
 Processes: Celery forks several children, and each runs one task at a time. Only one of them at a time talks to a
 destination, to send or to ask (`worker.maintenance.locks`): a PACS that hangs holds up one child, never all of them. A
@@ -21,11 +22,9 @@ from celery import shared_task
 from pydicom.uid import generate_uid
 
 from dicom_node.errors import DicomNodeError, PeerError
-from dicom_node.scu.c_store import SendOutcome, send
-from dicom_node.scu.stow import send_to_web
+from dicom_node.scu.c_store import SendOutcome
 from dicom_node.scu.transcode import Syntax, transcoded
 from dicom_node.store import Store
-from worker.destinations import peer_of, web_peer_of
 from worker.errors import BrokerError, WorkerError
 from worker.ledger import Delivery, DeliveryState, Ledger
 from worker.logs import get_logger
@@ -144,9 +143,7 @@ class DeliveryWorker:
         if not paths:  # a fallback gets what it refused
             return []
         with self._in_syntax(paths, destination.transfer_syntax) as copies:
-            if web := web_peer_of(destination, self.settings):
-                return send_to_web(copies, web)
-            return send(copies, peer_of(destination, self.settings), calling_ae=self.settings.ae_title)
+            return destination.send(copies, self.settings)
 
     @contextmanager
     def _in_syntax(self, paths: Sequence[Path], syntax: Syntax) -> Iterator[Sequence[Path]]:
@@ -177,7 +174,7 @@ class DeliveryWorker:
             if any(outcome.silent for outcome in failed):  # the shortest wait: perhaps it chokes on this object alone
                 self.ledger.deliveries.hold(delivery.destination, backoff(self.settings, 1))
             return
-        asks = self.settings.destination(delivery.destination).commitment
+        asks = self.settings.destination(delivery.destination).promises
         uid = str(generate_uid(prefix=None)) if asks else None
         state = self.ledger.deliveries.end(delivery, DeliveryState.DELIVERED, transaction_uid=uid)
         log.info("results_delivered", objects=len(outcomes), job_state=str(state))
