@@ -368,7 +368,7 @@ def test_a_delivery_that_failed_is_told_with_its_reason(node, tmp_path):
     node.ledger.deliveries.end(delivery, DeliveryState.FAILED, "0x0122 SOP class not supported")
     said = story(node, study_of(images[0]), taking)
     assert said.summary == "1 series arrived; 1 job: 1 failed"
-    assert "to pacs: failed, 0x0122 SOP class not supported" in said.series[0].jobs[0].sentence
+    assert said.series[0].jobs[0].sentence == f"job {job.id} is failed: pacs: 0x0122 SOP class not supported"
 
 
 @pytest.mark.processes

@@ -70,7 +70,7 @@ def test_what_one_copies_out_of_a_table_is_whole(
     (job,) = ledger.jobs.find()
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(Console, "is_terminal", terminal)
-    listed = jobs().output
+    listed = jobs("-v").output
     assert job.id in listed
     assert "\N{HORIZONTAL ELLIPSIS}" not in listed
     assert (long in listed) is not terminal

@@ -10,18 +10,29 @@ from typing import Annotated, Any
 
 import typer
 
-from dicom_node.conflicts import SeriesConflicts, conflicts_in
+from dicom_node.conflicts import conflicts_in
+from worker.cli.job_list import (
+    day_of,
+    facts_of,
+    job_facts,
+    moment_of,
+    notes_on,
+    patient_of,
+    print_jobs,
+    print_set_aside,
+)
 from worker.cli.printing import print_json, print_table, when
 from worker.errors import UnknownJobError
+from worker.explain.job_sentences import sentences_of
 from worker.job_spec import Priority
-from worker.ledger import Job, JobState, Ledger
+from worker.ledger import JobFilter, JobState, Ledger, StudyFacts
 from worker.result import Result
 from worker.settings import load
 
 app = typer.Typer(help="Lists jobs; shows, retries, releases and cancels one.", invoke_without_command=True)
 
 EVERY = 1_000_000  # more jobs than a ledger holds
-
+SHOWN = 100  # jobs in a table, unless it is asked for more
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId = Annotated[str, typer.Argument(help="The job's id, or its first characters.", metavar="ID")]
 
@@ -30,42 +41,66 @@ JobId = Annotated[str, typer.Argument(help="The job's id, or its first character
 def jobs(
     context: typer.Context,
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    since: Annotated[
+        str,
+        typer.Option(help="Only jobs that changed since then: 2026-11-30, '2026-11-30 14:00', or an age: 30m, 2h, 3d."),
+    ] = "",
+    study: Annotated[
+        str | None, typer.Option(help="Only jobs of this study: its Study Instance UID or accession number.")
+    ] = None,
+    patient: Annotated[
+        str | None, typer.Option(help="Only jobs of this patient: the Patient ID, or a part of the name.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Most jobs, the newest; default 100 in a table, all in JSON.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show study, series and images, too.")] = False,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="List the series that were set aside instead of jobs.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Lists the jobs, newest first."""
+    """Lists the jobs, newest first, each with its patient and what it waits for."""
     if context.invoked_subcommand is not None:
         return
     settings = load()
-    found = Ledger(settings.ledger_url).jobs.find(state)
+    ledger = Ledger(settings.ledger_url)
+    if set_aside:
+        print_set_aside(ledger, as_json)
+        return
+    wanted = JobFilter(state, moment_of(since, ledger.clock.now()), study, patient)
+    found = ledger.listing.jobs(wanted, limit if as_json or limit else SHOWN)
     conflicts = {one.series: one for one in conflicts_in(settings.home)}
     if as_json:
-        print_json([_facts(job) | _conflict(conflicts.get(job.spec.series_key)) for job in found])
+        print_json(list(facts_of(found, ledger, conflicts, names=settings.keep_names)))
         return
-    if not found:
-        typer.echo("no jobs")
-        return
-    rows = ((job.id, job.state, job.protocol, job.series_uid, when(job.updated_at), job.reason) for job in found)
-    print_table(("job", "state", "protocol", "series", "changed", "reason"), rows)
-    for series in dict.fromkeys(job.spec.series_key for job in found):
-        if series in conflicts:
-            typer.echo(f"note: {conflicts[series].sentence}.")
+    print_jobs(found, ledger, settings, verbose=verbose)
+    for note in notes_on(found, wanted, ledger, conflicts, limit or SHOWN):
+        typer.echo(f"note: {note}.")
 
 
 @app.command()
 def show(job_id: JobId, as_json: Json = False) -> None:
     """Shows one job: its prompts, what was found, where the results went, and why it is in its state."""
-    ledger = Ledger(load().ledger_url)
+    settings = load()
+    ledger = Ledger(settings.ledger_url)
     job = ledger.jobs.get(job_id)
     deliveries = [asdict(delivery) for delivery in ledger.deliveries.of_job(job.id)]
     before = ledger.jobs.predecessor(job)
+    about = ledger.studies.facts_of(job.study_uid) if settings.keep_names else StudyFacts()
     if as_json:
-        print_json(_facts(job) | {"deliveries": deliveries, "supersedes": before.id if before else None})
+        facts = job_facts(job) | {"work": job.spec.model_dump(mode="json")} | asdict(about)
+        print_json(facts | {"deliveries": deliveries, "supersedes": before.id if before else None})
         return
     lines = {
         "job": job.id,
         "state": job.state,
-        "reason": job.reason,
+        "reason": "; ".join(sentences_of(job, (), ledger.clock.now())),
         "protocol": f"{job.protocol} ({job.spec.protocol_digest})",
+        "patient": patient_of(about),
+        "accession": about.accession_number,
+        "date": day_of(about.study_date),
+        "description": about.description,
         "study": job.study_uid,
         "series": f"{job.series_uid}, {len(job.spec.instances)} images",
         "prompts": ", ".join(prompt.text for prompt in job.spec.prompts),
@@ -126,18 +161,6 @@ def cancel(job_id: JobId) -> None:
     """Cancels an unfinished job; a worker that is at it stops."""
     job = Ledger(load().ledger_url).jobs.cancel(job_id)
     typer.echo(f"job {job.id} is {job.state}")
-
-
-def _conflict(found: SeriesConflicts | None) -> dict[str, str]:
-    """What a job's series got again with other content, if anything."""
-    return {"conflict": found.sentence} if found else {}
-
-
-def _facts(job: Job) -> dict[str, Any]:
-    """A job for JSON, its specification under `work`."""
-    facts = asdict(job)
-    result = job.result.json_facts() if job.result else {}
-    return facts | {"work": facts.pop("spec").model_dump(mode="json"), "result": result}
 
 
 def _findings(result: Result) -> Iterator[str]:

@@ -13,12 +13,11 @@ from typing import Any
 from dicom_node.conflicts import conflicts_in
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
-from worker.ledger import Decision, Delivery, Job, JobState, Ledger, Series, SeriesState
+from worker.explain.job_sentences import sentence_of
+from worker.ledger import Decision, Delivery, Job, Ledger, Series, SeriesState
 from worker.protocols import Protocol, inactive, unknown_destinations
 from worker.selection.study_volumes import SCATTERED
 from worker.settings import Settings
-
-LONG_SECONDS = 600.0  # a job that no worker claims for this long gets a hint
 
 
 @dataclass(frozen=True)
@@ -149,26 +148,7 @@ def _arrival(series: Series, decisions: Sequence[Decision], settings: Settings, 
 def _job_story(job: Job, ledger: Ledger, now: float) -> JobStory:
     """A job with its deliveries, and its sentences joined into one."""
     deliveries = tuple(ledger.deliveries.of_job(job.id))
-    return JobStory(job, deliveries, "; ".join(_sentences(job, deliveries, now)))
-
-
-def _sentences(job: Job, deliveries: Sequence[Delivery], now: float) -> Iterator[str]:
-    """What to say of a job: its state and reason, what it waits for, and the deliveries that have not arrived."""
-    yield f"job {job.id} is {job.state}" + (f": {job.reason}" if job.reason else "")
-    if job.superseded_by:
-        yield f"job {job.superseded_by} replaces it"
-    if job.state is JobState.QUEUED and job.spec.window:
-        yield f"it is started between {job.spec.window[0]} and {job.spec.window[1]} only"
-    elif job.state is JobState.QUEUED and now - job.next_try_at > LONG_SECONDS:
-        yield f"nobody has taken it for {(now - job.next_try_at) / 60:.0f} minutes: does a segmentation worker run?"
-    if job.state is JobState.REVIEW:
-        yield f"a person must release it: voxtell-dicom jobs release {job.id}"
-    if job.state is JobState.SEGMENTED:
-        where = "its protocol is in shadow mode" if job.spec.shadow else "no destination takes anything of it"
-        yield f"{where}: results are kept, not sent"
-    for one in deliveries:
-        if not one.state.is_delivered:
-            yield f"to {one.destination}: {one.state}" + (f", {one.reason}" if one.reason else "")
+    return JobStory(job, deliveries, sentence_of(job, deliveries, now))
 
 
 def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Store, settings: Settings) -> Iterator[str]:

@@ -3,9 +3,10 @@
 ```
 Ledger
   .series        what arrived, what is settled, why a protocol took it        tables series, decisions
-  .studies       accession numbers                                            table studies
+  .studies       accession numbers; what people know a study by               table studies
   .reports       radiology reports and their links                            table reports
   .jobs          a job from QUEUED to the end of its segmentation             table jobs
+  .listing       jobs as people look for them                                 reads jobs, studies
   .best_volume   only the job on a study's best volume lives                  table jobs
   .deliveries    results on their way to a destination; the job follows       tables deliveries, jobs
   .commitments   storage commitment of what was delivered                     tables deliveries, jobs
@@ -30,7 +31,8 @@ from worker.ledger.commitments import CommitmentLedger
 from worker.ledger.database import Database
 from worker.ledger.deliveries import DeliveryLedger
 from worker.ledger.jobs import JobLedger
-from worker.ledger.records import Decision, Delivery, Job, Report, Series
+from worker.ledger.listing import JobFilter, ListingLedger
+from worker.ledger.records import Decision, Delivery, Job, Report, Series, StudyFacts
 from worker.ledger.reports import ReportLedger
 from worker.ledger.retention import RetentionLedger
 from worker.ledger.series import SeriesLedger
@@ -38,7 +40,19 @@ from worker.ledger.states import DeliveryState, JobState, SeriesState
 from worker.ledger.studies import StudyLedger
 from worker.masking import SecretUrl
 
-__all__ = ["Decision", "Delivery", "DeliveryState", "Job", "JobState", "Ledger", "Report", "Series", "SeriesState"]
+__all__ = [
+    "Decision",
+    "Delivery",
+    "DeliveryState",
+    "Job",
+    "JobFilter",
+    "JobState",
+    "Ledger",
+    "Report",
+    "Series",
+    "SeriesState",
+    "StudyFacts",
+]
 
 
 class Ledger:
@@ -62,6 +76,7 @@ class Ledger:
         self.studies = StudyLedger(self.database)
         self.reports = ReportLedger(self.database)
         self.jobs = JobLedger(self.database)
+        self.listing = ListingLedger(self.database)
         self.best_volume = BestVolumeLedger(self.database)
         self.deliveries = DeliveryLedger(self.database, self.jobs)
         self.commitments = CommitmentLedger(self.database, self.jobs)

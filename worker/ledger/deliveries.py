@@ -4,7 +4,7 @@ Table `deliveries`; the end of a delivery writes the state of its job in the sam
 them and the sweep frees what dead workers held: each transition is one UPDATE guarded by state and claim.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +15,8 @@ from worker.ledger.jobs import JobLedger
 from worker.ledger.records import Delivery
 from worker.ledger.schema import deliveries, jobs
 from worker.ledger.states import DeliveryState, JobState, those
+
+AT_ONCE = 1000  # ids in one query; databases limit the values of one
 
 
 class DeliveryLedger:
@@ -30,6 +32,16 @@ class DeliveryLedger:
         """Returns the deliveries of a job, in the order of the destinations' names."""
         query = sa.select(deliveries).where(deliveries.c.job_id == job_id).order_by(deliveries.c.destination)
         return self._database.select(Delivery, query)
+
+    def of_jobs(self, job_ids: Sequence[str]) -> dict[str, list[Delivery]]:
+        """Returns the deliveries of these jobs, by job."""
+        found: dict[str, list[Delivery]] = {job_id: [] for job_id in job_ids}
+        for start in range(0, len(job_ids), AT_ONCE):
+            mine = deliveries.c.job_id.in_(job_ids[start : start + AT_ONCE])
+            query = sa.select(deliveries).where(mine).order_by(deliveries.c.destination)
+            for one in self._database.select(Delivery, query):
+                found[one.job_id].append(one)
+        return found
 
     def claim(self, job_id: str, destination: str, lease_seconds: float) -> Delivery | None:
         """PENDING -> SENDING for this worker, and counts the attempt; None if it is not due or another worker has it.

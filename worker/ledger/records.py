@@ -84,6 +84,17 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class StudyFacts:
+    """What people know a study by, as its headers say; "" where that is empty or not kept."""
+
+    patient_id: str = ""
+    patient_name: str = ""
+    accession_number: str = ""
+    study_date: str = ""  # YYYYMMDD
+    description: str = ""
+
+
+@dataclass(frozen=True)
 class Decision:
     """Why a protocol took a series or did not; `conditions` are its findings (`worker.selection.select`)."""
 

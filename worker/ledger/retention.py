@@ -1,7 +1,8 @@
 """Queries of `worker.maintenance.retention`: which images and results may be removed from the disk.
 
-Reads tables `series`, `jobs` and `deliveries`; writes `cleaned_at` of `jobs` when images or results were removed. An
-image may arrive right after an answer, so the retention thread asks again just before it removes something.
+Reads tables `series`, `jobs` and `deliveries`. When images or results were removed, it writes `cleaned_at` of `jobs`
+and empties what `studies` says of the patient. An image may arrive right after an answer, so the retention thread asks
+again just before it removes something.
 """
 
 from collections import defaultdict
@@ -16,6 +17,7 @@ from worker.ledger.job_of_deliveries import awaited
 from worker.ledger.schema import deliveries, jobs, series
 from worker.ledger.series import is_unsettled
 from worker.ledger.states import JobState
+from worker.ledger.studies import forget_facts
 
 
 class RetentionNeed(IntEnum):
@@ -72,10 +74,15 @@ class RetentionLedger:
         return next((use for _, use in self._uses_of_jobs(jobs.c.id == job_id)), None)
 
     def note_removed(self, *, study_uid: str | None = None, job_id: str | None = None) -> None:
-        """Notes the removal of a study's images on its jobs, or of a job's results on that job."""
+        """Notes the removal of a study's images on its jobs, or of a job's results on that job.
+
+        With the images goes what names the patient.
+        """
         mine = jobs.c.study_uid == study_uid if study_uid is not None else jobs.c.id == job_id
         with self._database.write() as connection:
             connection.execute(sa.update(jobs).where(mine).values(cleaned_at=self._database.now()))
+            if study_uid is not None:
+                forget_facts(connection, study_uid)
 
     def _uses_of_jobs(self, which: sa.ColumnElement[bool]) -> list[tuple[str, RetentionStatus]]:
         """(Study Instance UID, status) of the jobs that meet a condition."""

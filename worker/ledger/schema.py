@@ -119,4 +119,10 @@ studies = sa.Table(
     metadata,
     sa.Column("study_uid", sa.String(64), primary_key=True),
     sa.Column("accession", CleanString(64), nullable=False, index=True),  # normalised (report_language.formats)
+    # For people, as the first header says; empty where VOXTELL_KEEP_NAMES is off, and when the images are removed.
+    sa.Column("patient_id", CleanString(64), nullable=False, default="", server_default=""),
+    sa.Column("patient_name", CleanString(324), nullable=False, default="", server_default=""),
+    sa.Column("accession_number", CleanString(64), nullable=False, default="", server_default=""),
+    sa.Column("study_date", CleanString(16), nullable=False, default="", server_default=""),
+    sa.Column("description", CleanString(64), nullable=False, default="", server_default=""),
 )

@@ -1,11 +1,16 @@
-"""Studies: their accession numbers, by which a report that names no Study Instance UID finds its study.
+"""Studies: their accession numbers, by which a report that names no Study Instance UID finds its study, and what people
+know them by.
 
-Table `studies`, written when a study's headers are read for its report.
+Table `studies`, written when a study's headers are read. What names the patient goes with the images.
 """
+
+from dataclasses import asdict, fields
+from typing import Any
 
 import sqlalchemy as sa
 
 from worker.ledger.database import Database
+from worker.ledger.records import StudyFacts
 from worker.ledger.schema import series, studies
 from worker.ledger.states import SeriesState
 
@@ -19,6 +24,18 @@ class StudyLedger:
     def note_accession(self, study_uid: str, accession: str) -> None:
         """Notes the accession number of a study, so that a report that arrives later finds the study."""
         self._database.upsert(studies, {"study_uid": study_uid, "accession": accession}, {"accession": accession})
+
+    def note_facts(self, study_uid: str, facts: StudyFacts) -> None:
+        """Notes what people know a study by; what is empty in `facts` stays as it was."""
+        said = {name: value for name, value in asdict(facts).items() if value}
+        known = self.facts_of(study_uid)
+        if any(getattr(known, name) != value for name, value in said.items()):
+            self._database.upsert(studies, {"study_uid": study_uid, "accession": ""} | said, said)
+
+    def facts_of(self, study_uid: str) -> StudyFacts:
+        """Returns what people know a study by; empty where nothing is noted."""
+        found = self._database.select(StudyFacts, sa.select(*fact_columns()).where(studies.c.study_uid == study_uid))
+        return found[0] if found else StudyFacts()
 
     def of_report(self, study_uid: str, accession: str) -> list[str]:
         """Returns the UIDs of the studies of a report: the one it names, or else all with its accession number."""
@@ -39,6 +56,16 @@ def studies_of_report(connection: sa.Connection, study_uid: str, accession: str)
     else:
         known = sa.select(studies.c.study_uid).where(studies.c.accession == accession)
     return [str(row.study_uid) for row in connection.execute(known)]
+
+
+def fact_columns() -> list[Any]:
+    """Returns the columns of `StudyFacts`."""
+    return [studies.c[field.name] for field in fields(StudyFacts)]
+
+
+def forget_facts(connection: sa.Connection, study_uid: str) -> None:
+    """Empties what people know a study by, as part of the caller's transaction; its accession for reports stays."""
+    connection.execute(sa.update(studies).where(studies.c.study_uid == study_uid).values(asdict(StudyFacts())))
 
 
 def reopen(connection: sa.Connection, study_uid: str) -> None:

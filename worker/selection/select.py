@@ -22,7 +22,7 @@ from dicom_node.origin import Origin
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from worker.job_spec import JobSpec, Prompt
-from worker.ledger import Ledger, Series, SeriesState
+from worker.ledger import Ledger, Series, SeriesState, StudyFacts
 from worker.protocols import Finding, Protocol
 from worker.protocols.on_this_node import inactive, work_facts
 from worker.reports.inbox import Reported, ReportInbox
@@ -59,7 +59,7 @@ class Selection:
         """Asks the protocols about a series, writes their decisions, and adds the jobs that are new.
 
         `study_open`: an association that has brought images of the study is still open. Writes the ledger's tables
-        `decisions` and `jobs`, and through the report inbox `reports`, where the series holds reports as DICOM SR. The
+        `decisions`, `jobs` and `studies`, and through the report inbox `reports`, where the series holds reports. The
         caller marks the series afterwards and enqueues the jobs.
 
         Raises:
@@ -70,6 +70,7 @@ class Selection:
         others = [one for one in self._ledger.series.of_study(series.study_uid) if one.series_uid != series.series_uid]
         incomplete, quiet_at = self._incomplete(series, others, study_open)
         judged = self._judge(series, others, [self._question(series, one, incomplete) for one in protocols])
+        self._note_facts(series, judged.volumes)
         added: list[str] = []
         waiting: list[float] = []
         for protocol, said in zip(protocols, judged.verdicts, strict=True):
@@ -113,6 +114,16 @@ class Selection:
         log_unread(judged.unread)
         self._reports.take_documents(judged.documents)
         return judged
+
+    def _note_facts(self, series: Series, volumes: Sequence[StudyVolume]) -> None:
+        """Notes what people know the study by, unless the settings keep no names."""
+        if not self._settings.keep_names or not volumes:
+            return
+        first = volumes[0]
+        facts = StudyFacts(
+            first.patient_id, first.patient_name, first.accession, first.study_date, first.study_description
+        )
+        self._ledger.studies.note_facts(series.study_uid, facts)
 
     def _files(self, series: Series) -> SeriesFiles:
         origin = Origin(series.calling_ae, series.called_ae, series.address)

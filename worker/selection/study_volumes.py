@@ -69,6 +69,9 @@ class StudyVolume:
     instances: tuple[str, ...] = ()  # the SOP Instance UIDs of its files
     accession: str = ""
     patient_id: str = ""
+    patient_name: str = ""
+    study_date: str = ""
+    study_description: str = ""
 
     def bare(self) -> "StudyVolume":
         """Returns the same volume without its headers, which may be large."""
@@ -184,6 +187,9 @@ def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: st
         instances=tuple(file.sop_uid for file in files),
         accession=_said(first, "AccessionNumber"),
         patient_id=_said(first, "PatientID"),
+        patient_name=_said(first, "PatientName"),
+        study_date=_said(first, "StudyDate"),
+        study_description=_said(first, "StudyDescription"),
     )
 
 
