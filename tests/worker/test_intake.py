@@ -17,7 +17,7 @@ from tests.support.ledger_stories import work
 from tests.support.listening import QUIET, IntakeSite
 from worker.destinations.dicom import DicomDestination
 from worker.errors import LedgerError
-from worker.ledger import JobState
+from worker.ledger import JobState, StudyFacts
 from worker.queue.embedded_server import running_queue
 from worker.steps import intake
 
@@ -186,6 +186,18 @@ def test_results_go_to_every_destination_unless_the_protocol_names_some(home, im
         found = {job.protocol: tuple(route.to for route in job.spec.routes) for job in node.tick()}
         assert found == {"liver": ("pacs", "plan"), "plan": ("plan",)}
         node.close()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_people_know_a_study_by_is_noted_unless_names_are_not_kept(home, images, keep):
+    node = IntakeSite(home, keep_names=keep)
+    with running_queue(node.settings):
+        node.receives(*images, ago=QUIET + 1)
+        (job,) = node.tick()
+        facts = node.ledger.studies.facts_of(job.study_uid)
+        node.close()
+    kept = StudyFacts("PHANTOM", "Phantom^Synthetic", "", "20260101", "Synthetic CT")
+    assert facts == (kept if keep else StudyFacts())
 
 
 def test_a_bad_edit_of_a_protocol_keeps_the_node_going(node, home, images):
