@@ -169,7 +169,7 @@ def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) 
 
 
 def _told(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> tuple[frozenset[str], bool, bool]:
-    """The looks of a finding ("solid"), whether it is named as known ("the nodule"), and whether as another one."""
+    """Returns the looks of a finding ("solid"), whether it is named as known ("the nodule"), whether as another one."""
     before = chunks[max(mention.start - 1, 0) : mention.head]
     looks = frozenset(piece.concept for piece in before if piece.kind in DESCRIPTION)
     concepts = {piece.concept for piece in before}
@@ -177,7 +177,7 @@ def _told(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> tuple[
 
 
 def _normal(writer: PromptWriter) -> Iterator[_Found]:
-    """The site that a sentence calls normal, to be listed among what is left out."""
+    """Yields the site that a sentence calls normal, to be listed among what is left out."""
     site = writer.first_site()
     if site:
         prompt = ExtractedPrompt(site, writer.sentence, "", site, "", "present", writer.span)

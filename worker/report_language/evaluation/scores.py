@@ -175,7 +175,7 @@ def _alike(phrase: str, other: str) -> bool:
 
 
 def _stems(text: str) -> set[str]:
-    """The first six letters of each word of four or more, so that "calcified" and "calcification" count as one."""
+    """Returns the first six letters of each word of four or more: "calcified" and "calcification" count as one."""
     return {word[:_STEM] for word in _WORD.findall(text.lower())}
 
 

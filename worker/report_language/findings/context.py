@@ -112,7 +112,7 @@ def _stops(tokens: Sequence[Token], rules: Rules) -> _Stops:
 
 
 def _scopes(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, stops: _Stops) -> list[Scope]:
-    """The scopes of the trigger at tokens `start` to `end`; one that goes both ways has two."""
+    """Returns the scopes of the trigger at tokens `start` to `end`; one that goes both ways has two."""
     direction, reason = trigger.direction, trigger.reason
     if direction is Direction.SENTENCE:
         return [Scope(0, len(tokens), reason)]
@@ -131,7 +131,7 @@ def _scopes(tokens: Sequence[Token], start: int, end: int, trigger: Trigger, sto
 
 
 def _forward(tokens: Sequence[Token], start: int, own: PhrasePatterns[bool], stops: _Stops) -> int:
-    """Where a scope from `start` ends: at a stop, or at the parenthesis that closes around the trigger."""
+    """Finds where a scope from `start` ends: at a stop, or at the parenthesis that closes around the trigger."""
     depth = 0
     for position in range(start, len(tokens)):
         norm = tokens[position].norm
@@ -142,7 +142,7 @@ def _forward(tokens: Sequence[Token], start: int, own: PhrasePatterns[bool], sto
 
 
 def _backward(tokens: Sequence[Token], end: int, own: PhrasePatterns[bool], stops: _Stops) -> int:
-    """Where a scope that goes back from `end` starts: after a stop, or after the parenthesis around the trigger."""
+    """Finds where a scope back from `end` starts: after a stop, or after the parenthesis around the trigger."""
     depth = 0
     for position in range(end - 1, -1, -1):
         norm = tokens[position].norm

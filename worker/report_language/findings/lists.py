@@ -72,7 +72,7 @@ def as_item(sentence: Sentence, lexicon: Lexicon) -> Sentence:
 
 
 def _list_start(chunks: Sequence[Chunk], head: int) -> int:
-    """The position after the mark that opens the list of the finding `head`, or 0: after the colon of "Nodules:"."""
+    """Finds the position after the mark that opens the list of the finding `head`: the colon of "Nodules:"; else 0."""
     at = head + 1
     while at < len(chunks) and at - head < _LONGEST_OPENING and chunks[at].kind in _BEFORE_COLON:
         at += 1
@@ -106,7 +106,7 @@ def _item_ends(chunks: Sequence[Chunk], at: int) -> bool:
 
 
 def _item(chunks: Sequence[Chunk], first: int, kept: Sequence[Span], head: int, lexicon: Lexicon) -> Mention | None:
-    """The finding `head` with the place and looks of the item from `first`; None when the item names no place.
+    """Reads the item from `first`: the finding `head` with its place and looks; None when the item names no place.
 
     "Nodules: 5 mm solid, in the RUL" becomes a mention with the looks "solid" and the place "in the RUL".
     """
@@ -143,7 +143,7 @@ def _item(chunks: Sequence[Chunk], first: int, kept: Sequence[Span], head: int, 
 
 
 def _placed(chunks: Sequence[Chunk], place: Span, looks: list[Span], kept: Sequence[Span], head: int) -> Mention:
-    """The mention of an item; where the place goes depends on its words.
+    """Returns the mention of an item; where the place goes depends on its words.
 
     "in the RUL" stands behind the finding, "RUL" is worded by the template of sites, and "left pleural" stands before
     the finding: "left pleural effusion".

@@ -66,7 +66,7 @@ def mentions(chunks: Sequence[Chunk], lexicon: Lexicon, *, titled: bool = False)
 
 
 def _around(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> Mention:
-    """The finding at `head` with the words before it, from chunk `taken` on, and the places after it."""
+    """Returns the finding at `head` with the words before it, from chunk `taken` on, and the places after it."""
     start = _start(chunks, head, taken)
     mention = Mention(head, start, head + 1)
     mention.kept = _kept(chunks, start, head, lexicon)
@@ -75,7 +75,7 @@ def _around(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) ->
 
 
 def _start(chunks: Sequence[Chunk], head: int, taken: int) -> int:
-    """Where the words that describe the head begin; the first `taken` chunks belong to the finding before.
+    """Finds where the words that describe the head begin; the first `taken` chunks belong to the finding before.
 
     "There is a small solid nodule": at "small". "left hilar and mediastinal nodes": at "left".
     """
@@ -99,7 +99,10 @@ def _start(chunks: Sequence[Chunk], head: int, taken: int) -> int:
 
 
 def _aside_start(chunks: Sequence[Chunk], at: int, taken: int) -> int:
-    """Where the "(4R)" of "paratracheal (4R) nodes" begins when `at` is after it; `at` when it is no mere name."""
+    """Finds where the "(4R)" of "paratracheal (4R) nodes" begins when `at` is after it.
+
+    Returns `at` when the aside is no mere name.
+    """
     for start in range(at - 2, max(taken, at - _LONGEST_NAME) - 1, -1):
         if chunks[start].concept == "(":
             return start if start > taken and chunks[start - 1].kind in WHERE else at
@@ -109,7 +112,10 @@ def _aside_start(chunks: Sequence[Chunk], at: int, taken: int) -> int:
 
 
 def _joined(chunks: Sequence[Chunk], at: int, taken: int) -> int:
-    """Where "hilar, or" begins in "hilar, or axillary nodes" when `at` is "axillary"; `at` when nothing is joined."""
+    """Finds where "hilar, or" begins in "hilar, or axillary nodes" when `at` is "axillary".
+
+    Returns `at` when nothing is joined.
+    """
     before = at - 1
     while before >= taken and chunks[before].kind is WordKind.JOIN and at - before < 3:
         before -= 1
@@ -119,7 +125,7 @@ def _joined(chunks: Sequence[Chunk], at: int, taken: int) -> int:
 
 
 def _next_kept(chunks: Sequence[Chunk], at: int) -> Chunk:
-    """The first chunk from `at` that is not dropped from a phrase: "right" in "small right effusion"."""
+    """Returns the first chunk from `at` that is not dropped from a phrase: "right" in "small right effusion"."""
     while chunks[at].kind in DROPPED and at + 1 < len(chunks):
         at += 1
     return chunks[at]
@@ -153,7 +159,7 @@ def _alike(first: Chunk, second: Chunk) -> bool:
 
 
 def _kept(chunks: Sequence[Chunk], start: int, head: int, lexicon: Lexicon) -> list[Span]:
-    """The words before the head, and the head, that the prompt keeps: of "2 small solid nodules" it is "solid nodules".
+    """Returns the words before the head, and the head, that the prompt keeps: "solid nodules" of "2 solid nodules".
 
     Dropped are sizes, measures, words of change and quantity, articles, asides, and numbers that count no site.
     """
@@ -200,7 +206,7 @@ def _describes_finding(chunks: Sequence[Chunk], at: int) -> bool:
 
 
 def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> Mention | None:
-    """The state at `head` with the site it is told of; None without a site.
+    """Reads the state at `head` with the site it is told of; None without a site.
 
     The site follows ("dilated bile duct", one phrase) or is the subject ("the spleen is enlarged", a place apart).
     """
@@ -223,7 +229,7 @@ def _state(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> 
 
 
 def _add_side_told_later(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> None:
-    """Draws in the side after a predicate, in place: "on the left" of "the ureters are dilated on the left"."""
+    """Adds the side after a predicate, in place: "on the left" of "the ureters are dilated on the left"."""
     add_place(chunks, mention, lexicon)
     told = [chunks[i] for start, end in mention.place for i in range(start, end)]
     if not any(piece.side for piece in told) or any(piece.kind is WordKind.SITE for piece in told):
@@ -231,7 +237,7 @@ def _add_side_told_later(chunks: Sequence[Chunk], mention: Mention, lexicon: Lex
 
 
 def _after_looks(chunks: Sequence[Chunk], head: int) -> int:
-    """The position after "dilated, fluid-filled", where the site of the state may start."""
+    """Returns the position after "dilated, fluid-filled", where the site of the state may start."""
     at = head + 1
     while at + 1 < len(chunks) and chunks[at].kind is WordKind.JOIN and chunks[at + 1].kind in DESCRIPTION:
         at += 2
@@ -239,7 +245,7 @@ def _after_looks(chunks: Sequence[Chunk], head: int) -> int:
 
 
 def _subject(chunks: Sequence[Chunk], head: int, taken: int, lexicon: Lexicon) -> Span | None:
-    """The site that a predicate is told of: "spleen" in "the spleen is mildly enlarged"."""
+    """Finds the site that a predicate is told of: "spleen" in "the spleen is mildly enlarged"."""
     at = head
     linked = False
     while at > taken and chunks[at - 1].kind in _OF_PREDICATE:

@@ -49,7 +49,7 @@ class Mention:
 
 
 def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> None:
-    """Draws in the places after the head, in place: "(image 4) is seen in the lower pole of the left kidney".
+    """Adds the places after the head, in place: "(image 4) is seen in the lower pole of the left kidney".
 
     Sizes, numbers, fillers and asides before the place are passed over; `mention.end` moves behind the last place.
     """
@@ -82,7 +82,7 @@ def add_place(chunks: Sequence[Chunk], mention: Mention, lexicon: Lexicon) -> No
 
 
 def _finding_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
-    """The position after a known finding in which another one lies, or 0.
+    """Returns the position after a known finding in which another one lies, or 0.
 
     "Thrombus in the right iliac aneurysm": the place of the thrombus is "the right iliac aneurysm".
     """
@@ -93,7 +93,7 @@ def _finding_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
 
 
 def _second_place_end(chunks: Sequence[Chunk], at: int, lexicon: Lexicon) -> int:
-    """The position after "and in the left kidney" at `at`, or 0."""
+    """Returns the position after "and in the left kidney" at `at`, or 0."""
     if chunks[at].kind is not WordKind.JOIN or at + 2 >= len(chunks) or chunks[at + 1].kind is not WordKind.PREPOSITION:
         return 0
     end = place_end(chunks, at + 2, lexicon)
@@ -131,7 +131,7 @@ def has_side(chunks: Sequence[Chunk], spans: Sequence[Span]) -> bool:
 
 
 def _add_bare_place(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) -> None:
-    """Draws in a place without a preposition, in place: "4 mm nodule RUL", "infarct, left thalamus", "cyst upper pole".
+    """Adds a place without a preposition, in place: "4 mm nodule RUL", "infarct, left thalamus", "cyst upper pole".
 
     One with a site becomes `mention.apart`, so that the prompt is worded with a preposition: "nodule in the RUL".
     """
@@ -166,7 +166,7 @@ def aside_end(chunks: Sequence[Chunk], at: int) -> int:
 
 
 def _measured_end(chunks: Sequence[Chunk], at: int) -> int:
-    """The position after ", 12 mm," or "of up to 12 mm" at `at`, or 0: a size may stand before the place."""
+    """Returns the position after ", 12 mm," or "of up to 12 mm" at `at`, or 0: a size may stand before the place."""
     comma = chunks[at].concept == ","
     if not comma and chunks[at].kind is not WordKind.PREPOSITION:
         return 0

@@ -105,7 +105,7 @@ class PromptWriter:
         return PromptText(finding, site, _side(named), self._key(mention, named))
 
     def _organ_for(self, mention: Mention) -> Chunk | None:
-        """The organ of the title; None where the finding's own name says where it is ("Heart: cardiomegaly")."""
+        """Returns the organ of the title; None where the finding's own name says where it is ("cardiomegaly")."""
         located = self._chunks[mention.head].located
         return None if located else titled_organ(self._title_chunks, self._lexicon)
 
@@ -133,7 +133,7 @@ class PromptWriter:
         return self._title_words(organ) if organ else ""
 
     def _with_place(self, mention: Mention, finding: str) -> str:
-        """The finding with the place that the sentence names apart from it: "cyst" as "cyst in the left kidney"."""
+        """Words the finding with the place that the sentence names apart from it: "cyst in the left kidney"."""
         start, end = mention.apart or (0, 0)
         site = self._words([self._bare((start, end))])
         if self._kind(mention.head) is WordKind.STATE or self._kind(start) is not WordKind.PREPOSITION:
@@ -142,7 +142,7 @@ class PromptWriter:
         return f"{finding} {self._words([(start, end)])}"
 
     def _located(self, mention: Mention, finding: str, site: str, *, both: bool = False) -> str:
-        """A finding and a site joined by the lexicon's template for them.
+        """Joins a finding and a site by the lexicon's template for them.
 
         "nodule" and "left lung": "nodule in the left lung"; "cysts" and "both kidneys": "cysts in both kidneys";
         "protrusion" and "L4-5": "protrusion at L4-5"; the state "enlarged" and "spleen": "enlarged spleen".
@@ -161,11 +161,11 @@ class PromptWriter:
         return bool(sites) and all(site in self._lexicon.parts for site in sites)
 
     def _pieces(self, spans: Sequence[Span]) -> list[Chunk]:
-        """The chunks of the spans, in their order."""
+        """Returns the chunks of the spans, in their order."""
         return [self._chunks[i] for start, end in spans for i in range(start, end)]
 
     def _key(self, mention: Mention, named: Sequence[Chunk], organ: Chunk | None = None) -> frozenset[str]:
-        """The concepts of site and side by which a repeated finding is recognised.
+        """Returns the concepts of site and side by which a repeated finding is recognised.
 
         "RUL nodule" and "nodule in the right upper lobe" share theirs. `named` are the chunks of the finding's place,
         `organ` that of the title.
@@ -180,7 +180,7 @@ class PromptWriter:
         return frozenset(words)
 
     def _place_key(self, piece: Chunk, tokens: Sequence[Token]) -> list[str]:
-        """The concept of a place, its side, and its own words where the concept covers more than this place."""
+        """Returns the concept of a place, its side, and its own words where the concept covers more than this place."""
         if piece.kind not in _OF_PLACE | {WordKind.NUMBER}:
             return []
         words = piece.concept.split()
@@ -192,7 +192,7 @@ class PromptWriter:
         return [*words, piece.side] if piece.side else words
 
     def _title_words(self, organ: Chunk) -> str:
-        """The words of the title that name the organ, in lower case but for site codes: "left kidney", "L4", "RUL"."""
+        """Returns the title's words for the organ, in lower case but for site codes: "left kidney", "L4", "RUL"."""
         words = self._text[self._title[organ.start].start : self._title[organ.end - 1].end]
         code = self._lexicon.is_code(organ.concept) or (
             organ.side and organ.kind is WordKind.SITE and organ.end - organ.start == 1
@@ -200,7 +200,7 @@ class PromptWriter:
         return words if code else " ".join(words.lower().split())
 
     def _in_titled_organ(self, mention: Mention, organ: Chunk) -> PromptText:
-        """A finding in the organ of the title: "KIDNEYS: 3 mm stone on the left" is a stone in the left kidney."""
+        """Words a finding in the organ of the title: "KIDNEYS: 3 mm stone on the left" is in the left kidney."""
         words = self._title_words(organ).split()
         named = self._pieces([*mention.kept, *mention.place])
         kept = list(mention.kept)
@@ -216,25 +216,25 @@ class PromptWriter:
         return PromptText(finding, site, _side([*named, organ]), self._key(mention, named, organ))
 
     def _own_place(self, mention: Mention) -> list[Span]:
-        """The words of place before the finding, with the "and" between them: "hilar and mediastinal"."""
+        """Returns the words of place before the finding, with the "and" between them: "hilar and mediastinal"."""
         kept = [i for start, end in mention.kept for i in range(start, end)]
         place = [i for i in kept if self._kind(i) in WHERE or is_numbered(self._chunks, i, self._lexicon)]
         joins = [i for i in kept if self._kind(i) is WordKind.JOIN and place and place[0] < i < place[-1]]
         return _merged([(i, i + 1) for i in sorted([*place, *joins])])
 
     def _kind(self, i: int) -> WordKind:
-        """The kind of chunk i."""
+        """Returns the kind of chunk i."""
         return self._chunks[i].kind
 
     def _bare(self, span: Span) -> Span:
-        """A place without the preposition and article before it."""
+        """Leaves out the preposition and article before a place."""
         start, end = span
         while start < end - 1 and self._kind(start) in _LEADING:
             start += 1
         return start, end
 
     def _words(self, spans: Sequence[Span]) -> str:
-        """The report's own words of the spans in one line, without asides, in lower case except for abbreviations.
+        """Returns the report's own words of the spans in one line, without asides, in lower case but for abbreviations.
 
         "Solid Nodule in the RUL (image 4)" is "solid nodule in the RUL".
         """
@@ -259,7 +259,10 @@ class PromptWriter:
             yield start, end
 
     def _cased(self, word: str) -> str:
-        """A word in lower case, an abbreviation ("RUL", "IVb") as it is; in a sentence all in capitals none is one."""
+        """Returns a word in lower case, an abbreviation ("RUL", "IVb") as it is.
+
+        In a sentence all in capitals no word counts as an abbreviation.
+        """
         capitals = sum(letter.isupper() for letter in word)
         short = len(word) <= _LONGEST_ABBREVIATION and (word.isupper() or capitals > 1)
         article = word.casefold() in self._lexicon.file.words.articles
@@ -309,7 +312,7 @@ def _counts(title: Sequence[Chunk], at: int, site: Chunk, lexicon: Lexicon) -> b
 
 
 def _merged(spans: Sequence[Span]) -> list[Span]:
-    """The spans with those that touch made one: [(1, 2), (2, 4), (6, 7)] becomes [(1, 4), (6, 7)]."""
+    """Joins the spans that touch: [(1, 2), (2, 4), (6, 7)] becomes [(1, 4), (6, 7)]."""
     merged: list[Span] = []
     for start, end in spans:
         if merged and merged[-1][1] == start:
@@ -320,6 +323,6 @@ def _merged(spans: Sequence[Span]) -> list[Span]:
 
 
 def _side(chunks: Sequence[Chunk]) -> str:
-    """The side that the chunks name: left, right, "" for none, and bilateral for both."""
+    """Returns the side that the chunks name: left, right, "" for none, and bilateral for both."""
     sides = {piece.side for piece in chunks if piece.side}
     return BILATERAL if len(sides) > 1 else next(iter(sides), "")

@@ -59,7 +59,7 @@ def _is_same_organ(chunks: Sequence[Chunk], place: Span, sites: Sequence[str]) -
 
 
 def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention], lexicon: Lexicon) -> Span | None:
-    """The nearest place before `start` in the same clause; None where there is none, or it belongs to another finding.
+    """Finds the nearest place before `start` in the same clause; None where it belongs to another finding.
 
     Whole regions ("the abdomen") and places before a turn ("although") do not count.
     """
@@ -86,7 +86,7 @@ def _place_before(chunks: Sequence[Chunk], start: int, found: Sequence[Mention],
 
 
 def _whole_of(chunks: Sequence[Chunk], first: int) -> int:
-    """Where "basal segments of the lower lobes" begins when `first` is "lower"; `first` when no part is named."""
+    """Finds where "basal segments of the lower lobes" begins when `first` is "lower"; `first` when no part is named."""
     at = first - 1
     while at > 0 and chunks[at].kind is WordKind.ARTICLE:
         at -= 1
@@ -100,7 +100,7 @@ def _whole_of(chunks: Sequence[Chunk], first: int) -> int:
 
 
 def _joined_place(chunks: Sequence[Chunk], first: int) -> int:
-    """Where "left epididymis and testis" begins when `first` is "testis"; `first` when no site is joined."""
+    """Finds where "left epididymis and testis" begins when `first` is "testis"; `first` when no site is joined."""
     at = first - 1
     while at > 0 and chunks[at - 1].kind in WHERE:
         at -= 1
@@ -120,7 +120,7 @@ def _owns(chunks: Sequence[Chunk], mention: Mention, at: int, lexicon: Lexicon) 
 
 
 def _with_preposition(chunks: Sequence[Chunk], first: int) -> int:
-    """Where a place begins with its preposition, if the clause begins there: "In the left lung, ..."."""
+    """Finds where a place begins with its preposition, if the clause begins there: "In the left lung, ..."."""
     at = first - 1
     if at > 0 and chunks[at].kind is WordKind.ARTICLE:
         at -= 1
@@ -135,7 +135,7 @@ def _ends_clause(chunks: Sequence[Chunk], at: int) -> bool:
 
 
 def _after_place(chunks: Sequence[Chunk], end: int, lexicon: Lexicon) -> int:
-    """The position after the words of place that go on at `end`: the 7 of "segment 7"."""
+    """Returns the position after the words of place that go on at `end`: the 7 of "segment 7"."""
     while end < len(chunks) and (chunks[end].kind in WHERE or is_numbered(chunks, end, lexicon)):
         end += 1
     return end

@@ -87,7 +87,7 @@ def _share_as_one(chunks: Sequence[Chunk], first: Mention, second: Mention) -> N
 
 
 def _where(chunks: Sequence[Chunk], mention: Mention) -> list[Span]:
-    """The words of place before a finding: "right renal" of "right renal lesion"."""
+    """Returns the words of place before a finding: "right renal" of "right renal lesion"."""
     if not _names_place(chunks, mention):
         return []
     own = [i for start, end in mention.kept for i in range(start, end)]

@@ -95,7 +95,7 @@ def _value(item: Dataset, value_type: str, title: str) -> Iterator[str]:
 
 
 def _meaning(sequence: Any) -> str:
-    """The Code Meaning of the first item of a code sequence; "" if there is none."""
+    """Returns the Code Meaning of the first item of a code sequence; "" if there is none."""
     return str(sequence[0].get("CodeMeaning", "")) if sequence else ""
 
 

@@ -94,14 +94,14 @@ def _resources(resource: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _identifiers(resource: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The identifiers of a resource and of the studies and orders that it refers to by identifier."""
+    """Yields the identifiers of a resource and of the studies and orders that it refers to by identifier."""
     yield from (one for one in resource.get("identifier") or () if "value" in one)
     for field in _REFERENCES:
         yield from (one["identifier"] for one in resource.get(field) or () if "value" in one.get("identifier", {}))
 
 
 def _study_uid(identifier: dict[str, Any]) -> str:
-    """The value of an identifier that is a DICOM UID; "" for others."""
+    """Returns the value of an identifier that is a DICOM UID; "" for others."""
     value = str(identifier["value"])
     return value if identifier.get("system") == _DICOM_UID else ""
 

@@ -58,22 +58,22 @@ class Delimiters:
 
     @classmethod
     def of(cls, header: str) -> "Delimiters":
-        """Those that a header segment announces; the usual ones where it announces none."""
+        """Reads the delimiters that a header segment announces; the usual ones where it announces none."""
         field = header[3:4] or "|"
         announced = header[4:].split(field, 1)[0][:4]
         return cls(field, *(announced + "^~\\&"[len(announced) :]))
 
     def escaped(self, text: str) -> str:
-        """A text as the content of a field."""
+        """Escapes a text for the content of a field."""
         named = {self.escape: "E", self.field: "F", self.component: "S", self.repetition: "R", self.subcomponent: "T"}
         return "".join(f"{self.escape}{named[char]}{self.escape}" if char in named else char for char in text)
 
     def first(self, field: str) -> str:
-        """The first component of the first repetition of a field."""
+        """Returns the first component of the first repetition of a field."""
         return self.firsts(field)[0]
 
     def firsts(self, field: str) -> list[str]:
-        """The first component of each of the first twenty repetitions of a field."""
+        """Returns the first component of each of the first twenty repetitions of a field."""
         repetitions = field.split(self.repetition, _MOST_REPETITIONS)[:_MOST_REPETITIONS]
         return [one.split(self.component, 1)[0].strip() for one in repetitions]
 
@@ -118,7 +118,7 @@ class Message:
         return [line.split(self.delimiters.field, _MOST_FIELDS) for line in self.lines]
 
     def header(self, number: int) -> str:
-        """A field of MSH, by its number in the standard: 10 is the control id."""
+        """Returns a field of MSH, by its number in the standard: 10 is the control id."""
         return nth(self.segments[0], number - 1).strip()
 
     @property
@@ -128,12 +128,12 @@ class Message:
 
 
 def nth(segment: Segment, number: int) -> str:
-    """A field of a segment; empty where the segment ends before it."""
+    """Returns a field of a segment; empty where the segment ends before it."""
     return segment[number] if number < len(segment) else ""
 
 
 def charset_of(content: bytes) -> str | None:
-    """Python's name of the character set that MSH-18 names; None where it names none that is known."""
+    """Returns Python's name of the character set that MSH-18 names; None where it names none that is known."""
     at = content.find(b"MSH", 0, 2 * _LONGEST_HEADER)
     header = re.split(rb"[\r\n]", content[at : at + _LONGEST_HEADER], maxsplit=1)[0].decode("latin-1")
     if at < 0 or len(header) < 5:
@@ -145,7 +145,7 @@ def charset_of(content: bytes) -> str | None:
 
 
 def _lines(text: str, separator: str, name: str) -> Iterator[str]:
-    """The segments of a text; a line that is none continues the one before."""
+    """Yields the segments of a text; a line that begins none continues the one before."""
     by_line_feed = "\r" not in text
     begins = re.compile(rf"[A-Z][A-Z0-9]{{2}}{re.escape(separator)}|(?:BTS|FTS)\s*$")
     parts: list[str] = []

@@ -39,7 +39,7 @@ class Order:
 
 
 def valid_orders(message: Message) -> list[Order]:
-    """The orders of a message whose results stand; an order without observations has those of its neighbour.
+    """Returns the orders of a message whose results stand; one without observations has those of its neighbour.
 
     Some systems send one text under the last of the orders that were reported together.
 
@@ -56,7 +56,7 @@ def valid_orders(message: Message) -> list[Order]:
 
 
 def _orders(message: Message) -> list[Order]:
-    """The orders as the message has them: an order begins with ORC, or with OBR where no ORC stands before it."""
+    """Reads the orders as the message has them: each begins with ORC, or with OBR where no ORC stands before it."""
     found: list[_OrderBeingRead] = []
     patient: list[int] = []
     for place, segment in enumerate(message.segments):
@@ -94,7 +94,7 @@ class _OrderBeingRead:
 
 
 def _with_neighbours(orders: Sequence[Order], place: int) -> Order:
-    """An order without observations, with those of the patient's next order that has some, or of the one before."""
+    """Gives an order without observations those of the patient's next order that has some, or of the one before."""
     mine = orders[place]
     for other in (*orders[place + 1 :], *reversed(orders[:place])):
         if other.observations and other.patient == mine.patient:
@@ -158,8 +158,10 @@ def order_links(message: Message, order: Order, accession_fields: Sequence[str] 
     return ReportLinks.of(study, next(filter(None, accessions), ""), patients)
 
 
-def single_reports(file: ReportFile, accession_fields: Sequence[str] = ACCESSION_FIELDS) -> list[bytes]:
-    """A message for each report: that of one order, or of several of one study; the file itself where it holds one.
+def orders_as_messages(file: ReportFile, accession_fields: Sequence[str] = ACCESSION_FIELDS) -> list[bytes]:
+    """Splits a file into a message for each report, that of one order or of several of one study.
+
+    The file itself is returned where it holds one report.
 
     Raises:
         NotAReportError: when the file is damaged or takes its results back, or an order of several names no study.
@@ -172,7 +174,7 @@ def single_reports(file: ReportFile, accession_fields: Sequence[str] = ACCESSION
 
 
 def _message_of(message: Message, orders: Sequence[Order]) -> bytes:
-    """A message that holds these orders of one patient alone; observations that they share stand in it once."""
+    """Writes a message that holds these orders of one patient alone; observations that they share stand in it once."""
     places = dict.fromkeys(orders[0].patient)
     for order in orders:
         places |= dict.fromkeys((*order.own, *order.observations))
@@ -229,13 +231,13 @@ def _links(file: ReportFile, accession_fields: Sequence[str]) -> ReportLinks:
 
 
 def _place(name: str) -> tuple[str, int]:
-    """Segment and number of a field: "OBR-18" is ("OBR", 18)."""
+    """Splits the name of a field into segment and number: "OBR-18" is ("OBR", 18)."""
     segment, _, number = name.partition("-")
     return segment, int(number)
 
 
 def _field(segments: Sequence[Segment], mark: Delimiters, name: str, number: int) -> list[str]:
-    """The first component of each of the first repetitions of a field, in the first segment of that name."""
+    """Returns the first component of each of the first repetitions of a field, in the first segment of that name."""
     return mark.firsts(nth(next((segment for segment in segments if segment[0] == name), []), number))
 
 
@@ -244,9 +246,9 @@ def _first(segments: Sequence[Segment], mark: Delimiters, name: str, number: int
 
 
 def _observed_study(segments: Sequence[Segment], mark: Delimiters) -> str:
-    """The Study Instance UID sent as an observation named "113014^DICOM Study^DCM"."""
+    """Returns the Study Instance UID sent as an observation named "113014^DICOM Study^DCM"; "" without one."""
     observed = (one for one in segments if one[0] == "OBX" and nth(one, 3).startswith(f"113014{mark.component}"))
     return next((nth(one, 5).split(mark.component, 1)[0] for one in observed), "")
 
 
-ORU = ReportFormat("HL7 v2 ORU", lambda file: begins_as_message(file.content), _text, _links, single_reports)
+ORU = ReportFormat("HL7 v2 ORU", lambda file: begins_as_message(file.content), _text, _links, orders_as_messages)

@@ -65,10 +65,11 @@ def report_links(content: bytes, accession_fields: Sequence[str] = ACCESSION_FIE
 
 
 def single_reports(content: bytes, accession_fields: Sequence[str] = ACCESSION_FIELDS) -> list[bytes]:
-    """The reports of a file, each as a file of its own: an ORU holds one for each study that its orders name.
+    """Splits a file into its reports, each as a file of its own: an ORU holds one for each study of its orders.
 
     Raises:
-        NotAReportError: the bytes are damaged, or binary data of no known format.
+        NotAReportError: when the bytes are damaged, binary data of no known format, or name no study for one of several
+            reports.
     """
     file = ReportFile(content)
     return format_of(file).split(file, accession_fields)

@@ -56,14 +56,14 @@ def as_text(content: bytes, name: str, charset: str | None = None) -> str:
 
 
 def _controls(text: str) -> int:
-    """How many characters are control characters; eight million are counted in a tenth of a second."""
+    """Counts the control characters; eight million characters take a tenth of a second."""
     encoded = text.encode("utf-8", "surrogatepass")
     found = len(encoded) - len(encoded.translate(None, _C0))
     return found if text.isascii() else found + sum(1 for _ in _C1.finditer(text))
 
 
 def utf_16_of(content: bytes) -> str | None:
-    """Python's name of the kind of UTF-16 that the bytes begin as, with or without a byte order mark; else None."""
+    """Returns Python's name of the UTF-16 that the bytes begin as, with or without a byte order mark; else None."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
     return {b"M\0S\0": "utf-16-le", b"\0M\0S": "utf-16-be"}.get(content[:4])

@@ -14,7 +14,7 @@ class ReportFormat:
     `text` and `links` are asked only for files that `recognise` took.
 
     Raises:
-        NotAReportError: by `text` and `links`, when the file is damaged, empty of text or taken back by its sender.
+        NotAReportError: when `text` and `links` find the file damaged, empty of text or taken back by its sender.
     """
 
     name: str

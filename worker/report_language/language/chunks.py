@@ -53,7 +53,7 @@ def chunk(tokens: Sequence[Token], lexicon: Lexicon) -> list[Chunk]:
 
 
 def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | None:
-    """The longest term of the lexicon at `position`: "pleural effusion" and not "pleural"; None if there is none."""
+    """Finds the longest term of the lexicon at `position`: "pleural effusion" and not "pleural"; None without one."""
     found = lexicon.longest(tokens, position)
     if found is None:
         return None
@@ -65,13 +65,13 @@ def _term(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | N
 
 
 def _sites_within(term: Sequence[Token], lexicon: Lexicon) -> tuple[str, ...]:
-    """The concepts of sites in a finding of several words: the esophagus in "esophageal varices"."""
+    """Returns the concepts of sites in a finding of several words: the esophagus in "esophageal varices"."""
     found = [hit[1] for i in range(len(term) - 1) if (hit := lexicon.longest(term[:-1], i))]
     return tuple(entry.concept for entry in found if entry.kind in (WordKind.SITE, WordKind.SITE_ADJECTIVE))
 
 
 def _other(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk:
-    """A chunk of what the lexicon does not have: a number or a range of numbers ("4th to 7th"), a word, a mark."""
+    """Makes a chunk of what the lexicon lacks: a number or a range of numbers ("4th to 7th"), a word, a mark."""
     norm = tokens[position].norm
     end = position + 1
     ranged = end + 1 < len(tokens) and (tokens[end].norm == _DASH or tokens[end].norm in lexicon.ranges)
@@ -84,7 +84,7 @@ def _other(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk:
 
 
 def _measure(tokens: Sequence[Token], position: int, lexicon: Lexicon) -> Chunk | None:
-    """`8 mm`, `2 x 3 cm`, `2 cm x 3 cm`, `5 to 6 mm`; None for a number without a unit."""
+    """Reads a measure: `8 mm`, `2 x 3 cm`, `2 cm x 3 cm`, `5 to 6 mm`; None for a number without a unit."""
     end, at = 0, position
     limit = min(position + _LONGEST_MEASURE, len(tokens))
     while at < limit and tokens[at].norm[0].isdigit():

@@ -59,12 +59,16 @@ def _names(pattern: str, folder: Path | None) -> Iterator[str]:
 
 
 def _places(folder: Path | None) -> tuple[Path, ...]:
-    """The folders to look in, the site's first."""
+    """Returns the folders to look in, the site's first."""
     return (_BUNDLED,) if folder is None else (folder, _BUNDLED)
 
 
 def _file(kind: str, name: str, ending: str, folder: Path | None) -> Path:
-    """The path of one data file; LanguageError, which lists the known languages, when there is none."""
+    """Returns the path of one data file.
+
+    Raises:
+        LanguageError: when there is none; it lists the known languages.
+    """
     if _NAME.fullmatch(name):  # no way out of the folder
         for place in _places(folder):
             path = place / f"{kind}.{name}.{ending}"

@@ -185,7 +185,7 @@ class Lexicon:
             self._by_first.setdefault(form[0], []).append((form, entry))
 
     def _plural(self, word: str) -> str:
-        """The plural of a word by the first ending that fits ("artery": "arteries"); the word itself if none does."""
+        """Forms the plural of a word by the first ending that fits ("artery": "arteries"); else the word itself."""
         for singular, plural in self.file.plurals:
             if word.endswith(singular):
                 return word.removesuffix(singular) + plural
@@ -230,7 +230,7 @@ class Lexicon:
         return self._by_form(tokens[position].norm, position)
 
     def _by_form(self, word: str, position: int) -> tuple[int, LexiconEntry] | None:
-        """A word known by its form: a site code ("L4"), a finding ("-oma") or an adjective ("-oid") by its ending."""
+        """Recognises a word by its form: a site code ("L4"), a finding ("-oma"), an adjective ("-oid")."""
         if self.is_code(word):
             return position + 1, LexiconEntry(WordKind.SITE, word)
         if word not in self._not_findings:
@@ -282,7 +282,7 @@ def _entries(file: LexiconFile) -> Iterator[tuple[str, LexiconEntry]]:
 
 
 def _of_table(table: Terms, kind: WordKind, side: str = "") -> Iterable[tuple[str, LexiconEntry]]:
-    """The terms of a table of concepts, each with its entry."""
+    """Returns the terms of a table of concepts, each with its entry."""
     return ((term, LexiconEntry(kind, concept, side=side)) for concept, terms in table.items() for term in terms)
 
 

@@ -57,7 +57,7 @@ class PhrasePatterns(Generic[T]):
 
     @staticmethod
     def _first_words(steps: Sequence[_Step]) -> set[str]:
-        """The words that a phrase may begin with: "has", "been" and "resolved" for "has? been? resolved"."""
+        """Returns the words that a phrase may begin with: "has", "been" and "resolved" for "has? been? resolved"."""
         words: set[str] = set()
         for step in steps:
             words |= step.words
@@ -82,7 +82,7 @@ class PhrasePatterns(Generic[T]):
         return best
 
     def _end(self, steps: Sequence[_Step], at: int, tokens: Sequence[Token], position: int) -> int | None:
-        """Where the steps from `at` end when they start at `position`; None when they do not fit."""
+        """Finds where the steps from `at` end when they start at `position`; None when they do not fit."""
         if at == len(steps):
             return position
         step = steps[at]
@@ -97,7 +97,7 @@ class PhrasePatterns(Generic[T]):
         return self._end(steps, at + 1, tokens, position) if step.optional else None
 
     def _end_after_gap(self, steps: Sequence[_Step], at: int, tokens: Sequence[Token], position: int) -> int | None:
-        """Where the steps from `at` end when up to three words, and no mark, are skipped before them."""
+        """Finds where the steps from `at` end when up to three words, and no mark, are skipped before them."""
         for skipped in range(GAP + 1):
             end = self._end(steps, at, tokens, position + skipped)
             if end is not None:

@@ -47,11 +47,11 @@ class _Layout:
     width: int  # of the longest line: a line is full when the next word would not have fitted
 
     def breaks_before(self, i: int) -> int:
-        """Line breaks between token i - 1 and token i."""
+        """Counts the line breaks between token i - 1 and token i."""
         return self.text.count("\n", self.tokens[i - 1].end, self.tokens[i].start) if i else 1
 
     def word(self, i: int) -> str:
-        """Token i as the report wrote it."""
+        """Returns token i as the report wrote it."""
         return self.text[self.tokens[i].start : self.tokens[i].end]
 
     def line_is_full(self, i: int) -> bool:
@@ -140,7 +140,7 @@ def _pieces(layout: _Layout, lexicon: Lexicon, rules: Rules) -> Iterator[tuple[i
 
 
 def _is_bullet(layout: _Layout, i: int) -> bool:
-    """A bullet or a list number ("2." or "2)") at the start of a sentence, or its dot."""
+    """Whether token i is a bullet or a list number ("2." or "2)") at the start of a sentence, or its dot."""
     norm = layout.tokens[i].norm
     if norm in _BULLETS or norm in _ENDS or norm == ")":
         return True
@@ -193,9 +193,10 @@ def _starts_sentence(layout: _Layout, i: int, rules: Rules) -> bool:
 
 
 def _known_title_end(layout: _Layout, i: int, rules: Rules) -> int:
-    """The position after a known section title at token i with its colon or dash, or alone on its line; or 0.
+    """Returns the position after a known section title at token i, or 0.
 
-    "FINDINGS: ...", "FINDINGS - ..." and a line that holds "Findings" alone.
+    The title has its colon or dash, or stands alone on its line: "FINDINGS: ...", "FINDINGS - ..." and a line that
+    holds "Findings" alone.
     """
     found = rules.sections.longest(layout.tokens, i)
     if found is None:
@@ -210,7 +211,7 @@ def _known_title_end(layout: _Layout, i: int, rules: Rules) -> int:
 
 
 def _title_end(layout: _Layout, start: int, lexicon: Lexicon, rules: Rules) -> int:
-    """The position after the colon of the title at token `start`, or 0 when the sentence has none.
+    """Returns the position after the colon of the title at token `start`, or 0 when the sentence has none.
 
     "Left kidney: 2 cm cyst" has the title "Left kidney"; "Pleural effusion: none" has none, since it names a finding.
     """
@@ -295,7 +296,7 @@ def _leaves(sentence: Sequence[Token], title: Sequence[Token], lexicon: Lexicon)
 
 
 def _places(tokens: Sequence[Token], lexicon: Lexicon) -> tuple[set[str], set[str]]:
-    """The sites among the tokens, by their concept or, where it covers many places, by their words; and the sides."""
+    """Returns the sites among the tokens, by concept or, where that covers many places, by words; and the sides."""
     sites, sides = set(), set()
     for i in range(len(tokens)):
         end, entry = lexicon.longest(tokens, i) or (i, None)
@@ -314,7 +315,7 @@ def _has_site(title: Sequence[Token], lexicon: Lexicon) -> bool:
 
 
 def _section(title: Sequence[Token], lexicon: Lexicon, rules: Rules) -> str | None:
-    """The kind of the known section title within `title`, the longest of several, or None."""
+    """Returns the kind of the known section title within `title`, the longest of several, or None."""
     found = [(hit[0] - i, hit[1]) for i in range(len(title)) if (hit := rules.sections.longest(title, i))]
     if not found:
         return None

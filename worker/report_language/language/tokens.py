@@ -48,7 +48,7 @@ class Spelling:
 
 @lru_cache(maxsize=8)
 def _token_pattern(ordinal_endings: tuple[str, ...]) -> re.Pattern[str]:
-    """The pattern of one token.
+    """Compiles the pattern of one token.
 
     Its alternatives start with different characters and nest no quantifier, so that every character is read once and no
     report can make matching slow.
@@ -66,7 +66,7 @@ def _token_pattern(ordinal_endings: tuple[str, ...]) -> re.Pattern[str]:
 
 @lru_cache(maxsize=1)
 def _invisible() -> dict[int, str]:
-    """Control and format characters (Cc, Cf: bidirectional marks, zero width) as blanks; line breaks stay."""
+    """Maps control and format characters (Cc, Cf: bidirectional marks, zero width) to blanks; line breaks stay."""
     codes = (code for block in ((0, 0x3000), (0xE000, 0x10000), (0xE0000, 0xE0080)) for code in range(*block))
     return {code: " " for code in codes if chr(code) != "\n" and unicodedata.category(chr(code)) in ("Cc", "Cf")}
 
