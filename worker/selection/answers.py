@@ -85,7 +85,7 @@ def judge(series: SeriesFiles, others: Sequence[SeriesFiles], questions: Sequenc
 
 
 def _volumes(others: Sequence[SeriesFiles]) -> list[StudyVolume]:
-    """The volumes of other series of the study, as far as their images are in the store."""
+    """Returns the volumes of other series of the study, as far as their images are in the store."""
     found: list[StudyVolume] = []
     for series in others:
         files, _ = read_all(series.paths)
@@ -94,7 +94,7 @@ def _volumes(others: Sequence[SeriesFiles]) -> list[StudyVolume]:
 
 
 def promise_of(path: Path) -> int | None:
-    """How many instances the image in a file says that its series has; see `promised`.
+    """Reads how many instances the image in a file says that its series has; see `promised`.
 
     Raises:
         UnreadableError: when the disk does not give it just now.
@@ -104,7 +104,7 @@ def promise_of(path: Path) -> int | None:
 
 
 def proof_of(paths: Sequence[Path], counted: int | None = None) -> str:
-    """Why the series that has exactly these files is full; see `proof`.
+    """Says why the series that has exactly these files is full; see `proof`.
 
     Raises:
         UnreadableError: when the disk does not give one just now.

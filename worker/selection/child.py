@@ -50,21 +50,21 @@ class Child:
     """The process; any thread may ask, one at a time."""
 
     def __init__(self, memory_bytes: int, seconds: float) -> None:
-        """Prepare a child that may take `memory_bytes` more than it has when it starts, and `seconds` for an answer."""
+        """Prepares a child that may take `memory_bytes` more than at its start, and `seconds` for an answer."""
         self._memory_bytes, self._seconds = memory_bytes, seconds
         self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start the process, unless it runs: its first answer then takes no longer than the others."""
+        """Starts the process, unless it runs: its first answer then takes no longer than the others."""
         with self._lock:
             self._process()
 
     def ask(self, function: Callable[Asked, Answer], *arguments: Asked.args, **named: Asked.kwargs) -> Answer:
-        """Have the child call a function of a module, and return what it returned; raises what it raised.
+        """Has the child call a function of a module, and returns what it returned; raises what it raised.
 
         Raises:
-            LookError: it took too long or too much memory, or the process died. The next question gets another process.
+            LookError: when it took too long or too much memory, or the process died. The next question gets another.
         """
         with self._lock:
             process, connection = self._process()
@@ -84,7 +84,7 @@ class Child:
             raise answer
 
     def close(self) -> None:
-        """End the process; the next question starts another."""
+        """Ends the process; the next question starts another."""
         with self._lock:
             self._end()
 
@@ -118,12 +118,12 @@ def child(memory_bytes: int, seconds: float) -> Child:
 
 
 def main(arguments: list[str]) -> None:
-    """The child process: the number of its socket, bytes, seconds."""
+    """Runs the child process; `arguments` are the number of its socket, bytes and seconds."""
     serve(Connection(int(arguments[0])), int(arguments[1]), float(arguments[2]))
 
 
 def serve(connection: Connection, memory_bytes: int, seconds: float) -> None:
-    """Answer until the parent is gone. The door of the child: whatever goes wrong is an answer."""
+    """Answers until the parent is gone; whatever goes wrong is an answer (a door)."""
     import worker.selection.answers  # noqa: F401 (loaded before the limit counts, and before the first question)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent ends this process

@@ -89,7 +89,7 @@ def _fits(protocol: Protocol, volume: StudyVolume) -> Verdict:
 
 
 def _shape(facts: VolumeFacts) -> str:
-    """A volume's geometry for people, such as "120 slices, 3.00 mm apart, axial"."""
+    """Describes a volume's geometry for people, such as "120 slices, 3.00 mm apart, axial"."""
     return f"{facts.slices} slices, {facts.spacing_mm:.2f} mm apart, {facts.plane}"
 
 
@@ -117,7 +117,7 @@ def _is_done(volume: StudyVolume, done: Done) -> bool:
 
 
 def _natural(volume: StudyVolume) -> tuple[float, str, str]:
-    """The sort key that decides when no preference does: the smaller series number goes first."""
+    """Returns the sort key that decides when no preference does: the smaller series number goes first."""
     try:
         number = float(volume.series_number)
     except ValueError:
@@ -126,7 +126,7 @@ def _natural(volume: StudyVolume) -> tuple[float, str, str]:
 
 
 def _wish(preference: Preference, volumes: Sequence[StudyVolume]) -> Wish:
-    """A preference as scores of the volumes: of a named quality, or 1.0 where its conditions hold and 0.0 elsewhere."""
+    """Scores the volumes by a preference: a named quality, or 1.0 where its conditions hold and 0.0 elsewhere."""
     if isinstance(preference, str):
         return wish_for(preference, [volume.facts for volume in volumes if volume.facts is not None])
     answers = [preference.ask(volume.candidate) for volume in volumes]

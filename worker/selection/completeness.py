@@ -78,7 +78,7 @@ class Fullness:
         return Full(count, before[2]) if before[2] else None
 
     def _promise(self, key: SeriesKey) -> int | None:
-        """How many instances the first image of the series promises; read once per series."""
+        """Reads how many instances the first image of the series promises; once per series."""
         if key not in self._promised:
             paths = self._store.series_paths(key)
             if not paths:
@@ -87,7 +87,7 @@ class Fullness:
         return self._promised[key]
 
     def _look(self, key: SeriesKey, count: int, ask: bool) -> str:
-        """The proof that `count` images are the whole series, first by their headers, then by the archive; or ""."""
+        """Proves that `count` images are the whole series, by their headers, then by the archive; "" if it cannot."""
         if self._promised[key] == count and (found := self._proof(key)):
             return found
         if ask and self._counted(key) == count:
@@ -98,7 +98,7 @@ class Fullness:
         return self._looks.at(key, proof_of, self._store.series_paths(key), counted)
 
     def _counted(self, key: SeriesKey) -> int | None:
-        """How many instances the archive counts in the series; None if it does not answer or does not know it."""
+        """Asks how many instances the archive counts in the series; None if it does not answer or does not know it."""
         assert self._archive is not None
         try:
             entries = find_series(self._archive, key.study_uid, calling_ae=self._settings.ae_title, timeouts=ASKING)

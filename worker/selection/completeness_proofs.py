@@ -38,7 +38,7 @@ def promised(header: Dataset) -> int | None:
 
 
 def _slices_of_a_pet(header: Dataset) -> int | None:
-    """How many images a static or dynamic PET series has by its PET Series module (PS3.3 C.8.9.1); else None."""
+    """Counts the images of a static or dynamic PET series by its PET Series module (PS3.3 C.8.9.1); else None."""
     slices = _number(header, "NumberOfSlices")
     kind = str(header.get("SeriesType") or "").upper()
     if header.get("Modality") != "PT" or slices is None or "GATED" in kind:
@@ -47,7 +47,7 @@ def _slices_of_a_pet(header: Dataset) -> int | None:
 
 
 def proof(files: Sequence[File], *, counted: int | None = None) -> str:
-    """Returns in a few words why these files are all of their series; "" if that is not proved.
+    """Says in a few words why these files are all of their series; "" if that is not proved.
 
     `counted` is how many instances an archive counts in the series; then the headers need not promise anything. An
     example: "120 images, as their headers say, without a gap".
@@ -62,7 +62,7 @@ def proof(files: Sequence[File], *, counted: int | None = None) -> str:
 
 
 def _promised_by_all(headers: Sequence[Dataset]) -> int | None:
-    """The number of instances that all headers promise alike; None where they differ or the promise does not count."""
+    """Returns how many instances all headers promise alike; None where they differ or it does not count."""
     promises = {promised(header) for header in headers}
     if len(promises) != 1:
         return None
@@ -103,7 +103,7 @@ def _without_gaps(files: Sequence[File]) -> bool:
 
 
 def _number(header: Dataset, keyword: str) -> int | None:
-    """A count from the header; None if it is missing, empty, multi-valued or not positive."""
+    """Reads a count from the header; None if it is missing, empty, multi-valued or not positive."""
     value: Any = header.get(keyword)
     try:
         number = int(value)

@@ -88,7 +88,7 @@ class Selection:
         return Selected(judged.volumes, added, again)
 
     def _incomplete(self, series: Series, others: Sequence[Series], study_open: bool) -> tuple[str, float | None]:
-        """Why more of the study may come, or ""; and when to ask again, in seconds since 1970-01-01 UTC.
+        """Says why more of the study may come, or ""; and when to ask again, in seconds since 1970-01-01 UTC.
 
         The time is None where no look is needed: nothing more is expected, or a series that still arrives will lead to
         the question by itself.
@@ -130,7 +130,7 @@ class Selection:
         return SeriesFiles(series.series_key, tuple(self._store.series_paths(series.series_key)), origin)
 
     def _reported(self, protocol: Protocol, verdicts: Sequence[Verdict]) -> Reported:
-        """What the study's report asks for; nothing if the protocol takes no volume, or no prompts from reports."""
+        """Returns what the study's report asks for: nothing if the protocol takes no volume, or no report's prompts."""
         taken = [verdict.volume for verdict in verdicts if verdict.taken]
         if not taken or not protocol.report.use:
             return Reported()

@@ -108,7 +108,7 @@ def read_all(paths: Sequence[Path]) -> tuple[list[File], list[Unread]]:
     """Reads the files that are DICOM instances of a series, without pixel data, and names those that are not.
 
     Raises:
-        UnreadableError: as `readable` does.
+        UnreadableError: when the disk does not give one just now.
     """
     found: list[File] = []
     unread: list[Unread] = []
@@ -129,7 +129,7 @@ def read_headers(paths: Sequence[Path]) -> tuple[list[Path], list[pydicom.Datase
     """Returns the paths of the readable files and, in the same order, their data sets without pixel data.
 
     Raises:
-        UnreadableError: as `readable` does.
+        UnreadableError: when the disk does not give one just now.
     """
     found = readable(paths)
     return [file.path for file in found], [file.header for file in found]
@@ -194,7 +194,7 @@ def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: st
 
 
 def _part_of_files(outline: Outline) -> str | None:
-    """A digest of which frames make the volume; None when it has all the frames of its files.
+    """Digests which frames make the volume; None when it has all the frames of its files.
 
     Several volumes may share one multi-frame image; their jobs differ only by this digest.
     """
@@ -205,7 +205,7 @@ def _part_of_files(outline: Outline) -> str | None:
 
 
 def _said(header: pydicom.Dataset, keyword: str) -> str:
-    """An attribute as text; "" where it is missing, empty or damaged."""
+    """Returns an attribute as text; "" where it is missing, empty or damaged."""
     try:
         return str(header.get(keyword) or "").strip()
     except PYDICOM_ERRORS:

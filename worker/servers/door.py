@@ -57,7 +57,7 @@ class Door:
             known.asks, known.waits_since = asks, time.monotonic()
 
     def is_crowded(self, peer: Peer | None) -> bool:
-        """Whether a connection was let in only to be told that there are too many; all others ask something."""
+        """Whether the port has too many connections, so that this one is answered 503 only."""
         known = self._open.get(peer) if peer else None
         mine = known.network if known else ""
         return len(self._of(allowed=True)) > self._most or len(self._of(network=mine)) > self._most_per_address
@@ -103,7 +103,7 @@ class Door:
         return True
 
     def _tell(self, address: str, reason: str) -> None:
-        """One line of the log; of one address not more than one in ten seconds, with the count of those between."""
+        """Logs one line; of one address not more than one in ten seconds, with the count of those between."""
         last, missed = self._told.get(address, (-TOLD_SECONDS, 0))
         now = time.monotonic()
         if now - last < TOLD_SECONDS:
@@ -125,7 +125,8 @@ class GuardedSocket(socket.socket):
         """Listens on an address; `shared` lets other processes listen there too.
 
         Raises:
-            OSError: the address cannot be bound. OverflowError: the port is none.
+            OSError: when the address cannot be bound.
+            OverflowError: when the port is not a number from 0 to 65535.
         """
         with _bound(host, port, shared) as plain:
             guarded = cls(plain.family, plain.type, plain.proto, plain.detach())
@@ -134,7 +135,7 @@ class GuardedSocket(socket.socket):
         return guarded
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection; BlockingIOError where there is none, or where it was turned away."""
+        """Accepts the next connection; BlockingIOError where there is none, or where it was turned away."""
         connection, peer = super().accept()
         if not self.door.admits(connection, peer):
             connection.close()
@@ -155,7 +156,7 @@ def _bound(host: str, port: int, shared: bool) -> socket.socket:
 
 
 def _network(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 network of an IPv6 address."""
+    """Returns what counts as one address: an IPv4 address, or the /64 network of an IPv6 address."""
     peer = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is None:
         return str(ipaddress.ip_network((peer, 64), strict=False))
@@ -163,7 +164,7 @@ def _network(address: str) -> str:
 
 
 def _of_the_greediest(everybody: dict[Peer, _OpenConnection]) -> dict[Peer, _OpenConnection]:
-    """The connections that may make room: of the network with the most that ask nothing."""
+    """Returns the connections that may make room: of the network with the most that ask nothing."""
     waiting = Counter(one.network for one in everybody.values() if not one.asks)
     greediest = {network for network, count in waiting.items() if count == max(waiting.values())}
     return {peer: one for peer, one in everybody.items() if one.network in greediest}

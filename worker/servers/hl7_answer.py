@@ -16,7 +16,7 @@ _LONGEST: Final = 200  # characters of a field of the sender's that is repeated
 
 
 def answer(message: Message, code: str, reason: str = "", *, cause: str = OTHER) -> str:
-    """The acknowledgement of a message in its own delimiters; `reason` goes into MSA-3 and ERR-8.
+    """Writes the acknowledgement of a message in its own delimiters; `reason` goes into MSA-3 and ERR-8.
 
     What the sender left out of its header, such as MSH-11 and MSH-12, is filled in.
     """

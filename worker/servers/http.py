@@ -108,10 +108,10 @@ def front(
 
 
 def access_of(settings: Settings) -> Access:
-    """Which addresses may connect to the ports beside the DICOM listener: those that may send by DICOM.
+    """Returns which addresses may connect to the ports beside the DICOM listener: those that may send by DICOM.
 
     Raises:
-        SettingsError: an allowed address is none.
+        SettingsError: when an allowed address is not an address or network.
     """
     access = Access(networks=settings.allowed_addresses)
     try:
@@ -122,7 +122,7 @@ def access_of(settings: Settings) -> Access:
 
 
 def share_of_one(connections: int, settings: Settings) -> int:
-    """How many of a port's connections one address may hold."""
+    """Returns how many of a port's connections one address may hold."""
     return settings.max_connections_per_address or connections - connections // 5
 
 
@@ -144,7 +144,7 @@ def token_of(settings: Settings, setting: str, what: str) -> str:
 
 
 def _config(application: HttpGuard, settings: Settings, limits: HttpLimits, door: Door) -> uvicorn.Config:
-    """uvicorn's configuration: no logs of its own, no trust in proxy headers, our connection class."""
+    """Returns uvicorn's configuration: no logs of its own, no trust in proxy headers, our connection class."""
     tls = listener_tls(settings)
     return uvicorn.Config(
         application,

@@ -27,7 +27,7 @@ class HttpConnection(H11Protocol):
 
     @classmethod
     def of(cls, limits: HttpLimits, door: Door) -> "type[HttpConnection]":
-        """The class for a port with these limits behind this door."""
+        """Returns the class for a port with these limits behind this door."""
         return type(cls.__name__, (cls,), {"limits": limits, "door": door})
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -45,7 +45,7 @@ class HttpConnection(H11Protocol):
         self._wait_for_a_request()
 
     def data_received(self, data: bytes) -> None:
-        """Take the next bytes of a header or a body; those of a header in small pieces.
+        """Takes the next bytes of a header or a body; those of a header in small pieces.
 
         h11 limits a header that is not complete. One that comes whole in one read would be taken at any length.
         """
@@ -83,7 +83,7 @@ class HttpConnection(H11Protocol):
         self._refuse(400, f"{msg} It must be HTTP/1.1 with at most {self.limits.header_bytes} bytes of header.")
 
     def _wait_for_a_request(self) -> None:
-        """Run the clock while no request is being answered; bytes that trickle do not set it back."""
+        """Runs the clock while no request is being answered; bytes that trickle do not set it back."""
         asks = not self._expects_a_header()
         self.door.asks(self._peer, asks)
         if asks:

@@ -47,7 +47,7 @@ class HttpLimits:
 
     @classmethod
     def of(cls, requests: int, **limits: Any) -> "HttpLimits":
-        """Limits with as many connections as so many requests take."""
+        """Returns limits with as many connections as so many requests take."""
         return cls(requests, 2 * requests + _SPARE_CONNECTIONS, **limits)
 
 
@@ -82,7 +82,7 @@ class HttpGuard:
             self._answering -= 1
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """The answer to a request that no route is to see; None for one that may pass. Reads the header alone."""
+        """Answers a request that no route is to see, by its header alone; None for one that may pass."""
         headers = Headers(scope=scope)
         longest = self._limits.body_bytes
         if not self._allows_address(scope):
@@ -149,18 +149,18 @@ class _Exchange:
 
 
 def _announced_bytes(headers: Headers) -> int:
-    """The length of the body by its Content-Length; 0 where that is missing or no number."""
+    """Returns the length of the body by its Content-Length; 0 where that is missing or no number."""
     length = headers.get("content-length", "")
     return int(length[:20]) if length.isdecimal() else 0  # int() takes no thousands of digits
 
 
 def _too_large(longest: int) -> Response:
-    """The answer to a body that is announced as too long."""
+    """Makes the answer to a body that is announced as too long."""
     return problem(413, _longest(longest))
 
 
 def _longest(longest: int) -> str:
-    """The sentence for a body that is too long."""
+    """Makes the sentence for a body that is too long."""
     return f"the body is longer than {longest} bytes, and at most these are read; send less in one request"
 
 

@@ -35,7 +35,7 @@ def answer_with_problems(api: FastAPI) -> None:
 
 
 def _refused(_request: Request, error: Exception) -> JSONResponse:
-    """The answer to an HTTPException, with a sentence of ours where Starlette gives only the phrase of the status."""
+    """Answers an HTTPException, with a sentence of ours where Starlette gives only the phrase of the status."""
     assert isinstance(error, HTTPException)
     without_sentence = error.detail == HTTPStatus(error.status_code).phrase
     detail = _SENTENCES.get(error.status_code, error.detail) if without_sentence else error.detail
@@ -43,12 +43,12 @@ def _refused(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _not_valid(_request: Request, error: Exception) -> JSONResponse:
-    """The answer to parameters that FastAPI does not accept (422); names each of them."""
+    """Answers parameters that FastAPI does not accept (422); names each of them."""
     assert isinstance(error, RequestValidationError)
     found = [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors()]
     return problem(422, "; ".join(found))
 
 
 def _failed(_request: Request, _error: Exception) -> JSONResponse:
-    """The answer to an unexpected error, which the guard logs; it tells the client nothing of it."""
+    """Answers an unexpected error, which the guard logs; tells the client nothing of it."""
     return problem(500, "the request failed in this node; its log says why (http_request_failed)")

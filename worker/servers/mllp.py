@@ -96,7 +96,7 @@ class ReportReceiver:
         self.stop()
 
     def _run(self) -> None:
-        """The thread's function: runs the loop, and passes an error on to `start`."""
+        """Runs the loop in the thread, and passes an error on to `start`."""
         try:
             asyncio.run(self._serve())
         except Exception as error:  # a door: `start` waits and raises whatever went wrong
@@ -118,7 +118,7 @@ class ReportReceiver:
             await self._stopping.wait()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection: a message, its answer, the next message; ends with the peer or with what is no message."""
+        """Serves one connection, message by message; ends with the peer or with what is no message."""
         peer = writer.get_extra_info("peername")
         try:
             async with FrameReader(reader, self._limits, self._large) as frames:
@@ -170,7 +170,7 @@ class ReportReceiver:
 
 
 def _header_of(content: bytes) -> Message:
-    """The header alone of what is no single message, to answer it.
+    """Reads the header alone of what is no single message, to answer it.
 
     Raises:
         NotAReportError: when there is none.

@@ -64,11 +64,12 @@ class FrameReader:
         await self._place.aclose()
 
     async def next(self) -> MllpFrame | None:
-        """The next frame; None where the peer has closed the connection between two frames.
+        """Returns the next frame; None where the peer has closed the connection between two frames.
 
         Raises:
-            NoFrameError: other bytes came. TimeoutError: nothing, or no end of the message, came in time.
-            asyncio.IncompleteReadError: the connection ended within a message.
+            NoFrameError: when other bytes came.
+            TimeoutError: when nothing, or no end of the message, came in time.
+            asyncio.IncompleteReadError: when the connection ended within a message.
         """
         await self._place.aclose()  # the last message is answered
         async with asyncio.timeout(self._limits.idle_seconds):
@@ -107,7 +108,7 @@ class FrameReader:
         return MllpFrame(content[:_SMALL] if cut else content, cut)
 
     async def _end(self, start: int) -> int:
-        """Where the end of the message stands in the buffer, from `start` on; -1 where it has not come."""
+        """Finds where the end of the message stands in the buffer, from `start` on; -1 where it has not come."""
         at = self._buffer.find(END, start)
         while at >= 0:
             if at + 1 == len(self._buffer):

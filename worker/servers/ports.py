@@ -1,4 +1,4 @@
-"""The servers of the listener process besides DICOM, each on the port that the settings give it.
+"""The servers besides DICOM: STOW-RS in the listener's process, reports in `receive-reports`.
 
 | setting | serves |
 |---|---|
@@ -33,7 +33,8 @@ def serving_reports(settings: Settings, inbox: ReportInbox) -> Iterator[None]:
     """Runs the servers for reports whose ports the settings name, until the block ends.
 
     Raises:
-        ReceiverError, ListenerError: when a port cannot be used.
+        ReceiverError: when the port for HL7 cannot be used.
+        ListenerError: when the port for reports over HTTP cannot be used.
         SettingsError: when a token's file cannot be read.
         TlsError: when a certificate cannot be used.
     """
