@@ -134,7 +134,7 @@ class ModelInfo:
 
 
 class Engine(Protocol):
-    """Is a loaded model: takes an image and prompts, returns masks. Use it from one thread at a time."""
+    """A loaded model: takes an image and prompts, returns masks. Use it from one thread at a time."""
 
     @property
     def info(self) -> ModelInfo:
@@ -167,7 +167,8 @@ class Engine(Protocol):
             cancelled: asked often; True ends the work.
 
         Raises:
-            ImageError, PromptError: when the input cannot be used; no window was run.
+            ImageError: when the image cannot be used; no window was run.
+            PromptError: when a prompt cannot be used; no window was run.
             CancelledError: when `cancelled` returned True.
             OutOfMemoryError: when the device has too little free memory now.
         """
@@ -215,7 +216,8 @@ class Layout(ABC):
         """Returns the model, ready on a device. `options` is an instance of `self.options`.
 
         Raises:
-            ModelError, OutOfMemoryError: as `voxtell.load` does.
+            ModelError: when a file is missing or damaged, or the device is not there.
+            OutOfMemoryError: when the device has too little free memory now.
         """
 
     @abstractmethod
@@ -231,7 +233,7 @@ class Layout(ABC):
         """Recomputes the digests and runs a self-test; returns file -> "sha256:...".
 
         Raises:
-            ModelError: names the file that has changed, or what the self-test found.
+            ModelError: when a file has changed or the self-test fails; names the file, or what the self-test found.
         """
 
 

@@ -112,7 +112,8 @@ def verify(directory: Path) -> dict[str, str]:
     """Recomputes the digests of a model's files and runs its self-test; returns file -> "sha256:...".
 
     Raises:
-        ModelError: names the file that has changed since it was fetched, or what the self-test found.
+        ModelError: when a file has changed since it was fetched or the self-test fails; names the file, or what the
+            self-test found.
     """
     for name, digest in _record(directory).get("files", {}).items():
         if not (directory / name).is_file():

@@ -115,10 +115,10 @@ def is_nifti_name(path: Path) -> bool:
 
 
 def stem(path: Path) -> str:
-    """The file's name without .nii or .nii.gz.
+    """Returns the file's name without .nii or .nii.gz.
 
     Raises:
-        FileError: the name ends in neither.
+        FileError: when the name ends in neither.
     """
     for ending in ENDINGS:
         if path.name.lower().endswith(ending):
@@ -130,7 +130,7 @@ def read_image(path: Path, read_as: ReadAs = PLAIN) -> NiftiImage:
     """Reads one 3-D volume as the network takes it: float32 (S, A, R) and its grid.
 
     Raises:
-        FileError: see `read_voxels`.
+        FileError: when `read_voxels` raises it.
     """
     values, grid = read_voxels(path, read_as)
     turned = apply_orientation(values, grid.orientation)
@@ -143,8 +143,8 @@ def read_voxels(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.flo
     Trailing axes of one voxel are dropped. The whole stream is read, so that a truncated or damaged file is noticed.
 
     Raises:
-        FileError: the file is missing, truncated, damaged or too large; it is no single 3-D volume of real, finite
-            numbers; its orientation is missing, contradicts itself or is degenerate. Says what to do.
+        FileError: when the file is missing, truncated, damaged or too large; is no single 3-D volume of real, finite
+            numbers; or has no orientation, or one that contradicts itself or is degenerate. Says what to do.
     """
     with _file_errors(path), path.open("rb") as file:
         stream = _decompressed(file)
@@ -192,14 +192,14 @@ def _file_errors(path: Path) -> Iterator[None]:
 
 
 def _decompressed(file: BinaryIO) -> BinaryIO:
-    """The stream behind gzip, told by its first bytes and not by the name."""
+    """Returns the stream behind gzip, told by its first bytes and not by the name."""
     compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     file.seek(0)
     return gzip.GzipFile(fileobj=file) if compressed else file  # type: ignore[return-value]
 
 
 def _header(path: Path, stream: BinaryIO) -> tuple[Nifti1Header | Nifti2Header, bytes]:
-    """The header, and the bytes read for it."""
+    """Reads the header; returns it with the bytes read for it."""
     head = stream.read(Nifti1Header.sizeof_hdr)
     sizes = {int.from_bytes(head[:4], order) for order in ("little", "big")}
     kind = next((one for one in (Nifti1Header, Nifti2Header) if one.sizeof_hdr in sizes), None)
@@ -213,7 +213,7 @@ def _header(path: Path, stream: BinaryIO) -> tuple[Nifti1Header | Nifti2Header, 
 
 
 def _shape(path: Path, header: Nifti1Header | Nifti2Header) -> tuple[int, int, int]:
-    """The three axes of the volume; further axes must have one voxel."""
+    """Returns the three axes of the volume; further axes must have one voxel."""
     shape = tuple(int(size) for size in header.get_data_shape())
     if len(shape) < 3 or any(size != 1 for size in shape[3:]):
         raise FileError(f"{path} has {len(shape)} axes {shape}; it must be one 3-D volume")
@@ -223,7 +223,7 @@ def _shape(path: Path, header: Nifti1Header | Nifti2Header) -> tuple[int, int, i
 
 
 def _stored(path: Path, header: Nifti1Header | Nifti2Header, head: bytes, stream: BinaryIO) -> npt.NDArray[Any]:
-    """The stored numbers in the file's order; reads the stream to its end, but no more than the header announces."""
+    """Reads the numbers in the file's order, to the end of the stream, but no more than the header announces."""
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
         kind = dtype.name if dtype.names is None else "colours"
@@ -250,7 +250,7 @@ def _stored(path: Path, header: Nifti1Header | Nifti2Header, head: bytes, stream
 
 
 def _scaled(stored: npt.NDArray[Any], header: Nifti1Header | Nifti2Header) -> npt.NDArray[np.float32]:
-    """float32 (I, J, K) after scl_slope and scl_inter; computed in float64 as nibabel does, one slice at a time."""
+    """Returns float32 (I, J, K) after scl_slope and scl_inter; computed in float64 as nibabel does, slice by slice."""
     slope, inter = header.get_slope_inter()  # None: a slope of 0 or NaN means "not scaled"
     values = np.empty(stored.shape, np.float32, order="F")
     for k in range(stored.shape[2]):
@@ -297,7 +297,7 @@ def _check_axes(path: Path, affine: npt.NDArray[Any]) -> None:
 def _affine(
     path: Path, header: Nifti1Header | Nifti2Header, shape: Sequence[int], orientation: str | None
 ) -> npt.NDArray[Any]:
-    """The affine by the option, else by the codes; refuses codes that are missing or contradict each other."""
+    """Returns the affine by the option, else by the codes; refuses codes that are missing or contradict each other."""
     forms = {name: form for name in ("sform", "qform") if (form := _form(header, name)) is not None}
     if orientation in ("sform", "qform"):
         if orientation not in forms:
@@ -322,13 +322,13 @@ def _affine(
 
 
 def _form(header: Nifti1Header | Nifti2Header, name: str) -> npt.NDArray[Any] | None:
-    """The affine of the sform or qform; None where its code is 0."""
+    """Returns the affine of the sform or qform; None where its code is 0."""
     form, _code = header.get_sform(coded=True) if name == "sform" else header.get_qform(coded=True)
     return None if form is None else np.asarray(form)
 
 
 def _by_letters(letters: str, header: Nifti1Header | Nifti2Header, shape: Sequence[int]) -> npt.NDArray[Any]:
-    """Spacing from pixdim, axes by letters such as RAS, the middle of the volume at the origin."""
+    """Makes an affine: spacing by pixdim, axes by letters such as RAS, the middle of the volume at the origin."""
     axes = axcodes2ornt(letters.upper()) if len(letters) == 3 and set(letters.upper()) <= set("RLAPSI") else None
     if axes is None or len({int(row) for row, _ in axes}) != 3:
         raise FileError(f"orientation {letters!r} is neither sform, qform nor three letters such as RAS or LPS")

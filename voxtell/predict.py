@@ -52,7 +52,7 @@ class FileOutcome:
 
 
 def jobs_for(inputs: Sequence[Path], prompts: Sequence[str]) -> list[FileJob]:
-    """The same prompts for every image: `inputs` is one folder (all NIfTI files in it) or any number of files."""
+    """Returns a job for every image; `inputs` is one folder (all NIfTI files in it) or any number of files."""
     files = list(inputs)
     if len(files) == 1 and files[0].is_dir():
         files = sorted(path for path in files[0].iterdir() if is_nifti_name(path))
@@ -62,7 +62,7 @@ def jobs_for(inputs: Sequence[Path], prompts: Sequence[str]) -> list[FileJob]:
 
 
 def read_jobs(source: str) -> list[FileJob]:
-    """Jobs from JSON, given as text or as the name of a .json file: a list of {"image": path, "prompts": [...]}."""
+    """Reads jobs from JSON, text or the name of a .json file: a list of {"image": path, "prompts": [...]}."""
     try:
         text = source if source.lstrip().startswith("[") else Path(source).read_text(encoding="utf-8")
         return [FileJob(Path(entry["image"]), tuple(entry["prompts"])) for entry in json.loads(text)]
@@ -89,8 +89,8 @@ def predict_files(
     A file is whole or not there. An image that cannot be read or segmented has its problem as outcome; others go on.
 
     Raises:
-        FileError: two jobs would write the same file.
-        PromptError: two prompts would, or the prompts cannot be used; nothing is written.
+        FileError: when two jobs would write the same file.
+        PromptError: when two prompts would, or the prompts cannot be used; nothing is written.
     """
     targets = [output_files(job, output, save_combined) for job in jobs]
     _check_distinct(jobs, targets)
@@ -123,19 +123,19 @@ def _reporter(job: FileJob, progress: Callable[[FileJob, float], None] | None) -
 
 
 def unfinished(jobs: Sequence[FileJob], output: Path, save_combined: bool) -> list[FileJob]:
-    """The jobs of which a file is still to be written."""
+    """Returns the jobs of which a file is still to be written."""
     return [job for job in jobs if not all(path.exists() for path in output_files(job, output, save_combined))]
 
 
 def output_files(job: FileJob, output: Path, save_combined: bool) -> list[Path]:
-    """Where the results of a job go: one file per prompt, or one for all."""
+    """Returns where the results of a job go: one file per prompt, or one for all."""
     if save_combined:
         return [output / f"{job.case}.nii.gz"]
     return [output / f"{job.case}_{file_safe(prompt)}.nii.gz" for prompt in job.prompts]
 
 
 def file_safe(prompt: str) -> str:
-    """A prompt as part of a file name: letters, digits and underscores stay, all else becomes an underscore."""
+    """Turns a prompt into a part of a file name: what is no letter, digit or underscore becomes an underscore."""
     safe = "".join(letter if letter.isalnum() else "_" for letter in prompt)
     if len(safe.encode()) <= NAME_BYTES:
         return safe
@@ -152,7 +152,7 @@ def combined(masks: Masks) -> npt.NDArray[np.uint16]:
 
 
 def _check_distinct(jobs: Sequence[FileJob], targets: Sequence[Iterable[Path]]) -> None:
-    """Refuse work in which one result would overwrite another."""
+    """Refuses work in which one result would overwrite another."""
     writers: dict[Path, tuple[Path, str]] = {}
     for job, paths in zip(jobs, targets, strict=True):
         for path, prompt in zip(paths, job.prompts, strict=False):

@@ -168,7 +168,11 @@ class Segmenter:
         Warns with `ImageWarning` of what `doubts` says.
 
         Raises:
-            ImageError, PromptError, CancelledError, NumbersError, OutOfMemoryError: see `voxtell.errors`.
+            ImageError: when `image` is not a float32 volume of finite numbers.
+            PromptError: when a prompt cannot be used.
+            CancelledError: when `cancelled` returned True.
+            NumbersError: when the network gives values that are no finite numbers.
+            OutOfMemoryError: when the device has too little free memory now.
         """
         image, texts = preprocess.check_image(image), [text.lower() for text in self._texts(prompts)]
         for doubt in self.doubts(image):

@@ -47,7 +47,7 @@ class _Kind:
 
 
 def wording_of(prompt: str) -> Wording | None:
-    """What the prompt says besides the name of a structure; None where it only names one.
+    """Finds what the prompt says besides the name of a structure; None where it only names one.
 
     >>> wording_of("the left parotid") is None, wording_of("not the left parotid").kind
     (True, 'denial')
@@ -67,7 +67,7 @@ def check_wording(prompts: Iterable[str]) -> None:
     """Refuses the first prompt that says more than a name.
 
     Raises:
-        PromptError: says of the prompt what is wrong, and what to write instead.
+        PromptError: when one does; says what is wrong with it, and what to write instead.
     """
     for prompt in prompts:
         if wording := wording_of(prompt):
@@ -76,7 +76,7 @@ def check_wording(prompts: Iterable[str]) -> None:
 
 @cache
 def _kinds() -> tuple[re.Pattern[str], tuple[_Kind, ...]]:
-    """The harmless uses, and the kinds in the order of the file."""
+    """Reads the harmless uses, and the kinds in the order of the file."""
     table = tomllib.loads(WORDS.read_text(encoding="utf-8"))
     unless = _one_of(table.pop("unless"))
     kinds = [
@@ -97,7 +97,7 @@ def _one_of(patterns: Iterable[str]) -> re.Pattern[str]:
 
 
 def _plain(prompt: str) -> str:
-    """Without accents, typographic apostrophes and doubled spaces."""
+    """Returns the prompt without accents, typographic apostrophes and doubled spaces."""
     letters = unicodedata.normalize("NFKD", prompt)
     letters = "".join(letter for letter in letters if not unicodedata.combining(letter))
     return " ".join(letters.replace("ß", "ss").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split())

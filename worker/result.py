@@ -7,12 +7,11 @@ version can still be read: `Result` completes what they did not write yet.
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 
-Form = Literal["binary", "labelmap"]
-"""How a Segmentation tells structures apart: one bit plane each, or one number per voxel (PS3.3 C.8.20.2.3)."""
+from dicom_node.objects import Form
 
 
 class _Value(BaseModel):

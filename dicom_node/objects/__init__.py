@@ -15,3 +15,10 @@ Which function fills which modules of PS3.3:
 `result_set` plans and writes, `kinds` is the table of all kinds of object, `provenance` has what they say about the job
 that made them, and `verify` decodes them again.
 """
+
+from typing import Literal
+
+Form = Literal["binary", "labelmap"]
+"""How a SEG tells structures apart: one bit plane each, or one number per voxel (PS3.3 C.8.20.2.3).
+
+A report has the form of the SEG that it measures."""

@@ -8,7 +8,7 @@ for a new kind.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final
 
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
@@ -26,6 +26,7 @@ from pydicom.uid import (
 from dicom_node.errors import ResultError
 from dicom_node.masks.measures import Extent
 from dicom_node.masks.packed import Masks
+from dicom_node.objects import Form
 from dicom_node.objects.preview import write_preview
 from dicom_node.objects.provenance import LABEL_MAP_STORAGE, ObjectReference, Provenance
 from dicom_node.objects.rtstruct import Holes, uid_options, write_rtstruct
@@ -34,9 +35,6 @@ from dicom_node.objects.sr import write_sr
 from dicom_node.objects.verify import check_rtstruct, check_seg
 from dicom_node.regions import Region
 from dicom_node.series import ImageSeries
-
-Form = Literal["binary", "labelmap"]
-"""The form of a SEG. A report has the form of the SEG that it measures."""
 
 
 @dataclass

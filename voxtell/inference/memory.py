@@ -129,7 +129,7 @@ def shortage_said() -> Iterator[None]:
     """Turns a failed allocation inside the block, on any device, into one kind of error.
 
     Raises:
-        OutOfMemoryError: for torch's and Python's own shortages, and for a RuntimeError with one of the `SHORTAGES`.
+        OutOfMemoryError: when torch or Python is short of memory, or a RuntimeError says one of the `SHORTAGES`.
     """
     try:
         yield

@@ -130,7 +130,7 @@ def check_keys(path: Path, expected: Mapping[str, torch.Size], found: Mapping[st
     path: the weights file, for the message.
 
     Raises:
-        ModelError: names the first key that is missing, unknown or of another shape.
+        ModelError: when a key is missing, unknown or of another shape; names the first.
     """
     for key, shape in expected.items():
         if key not in found:

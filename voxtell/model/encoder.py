@@ -20,7 +20,7 @@ LEAKY_SLOPE = 0.01  # torch's default, with which the published weights were tra
 
 
 class Encoder(ResidualEncoder):  # type: ignore[misc]
-    """Is the library's residual encoder; at inference on a CPU its blocks run with less memory and fewer passes."""
+    """The library's residual encoder; at inference on a CPU its blocks run with less memory and fewer passes."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps an image to the features of every stage, finest first.

@@ -39,7 +39,11 @@ def read_arrays(path: Path, names: Iterable[str]) -> "list[npt.NDArray[Any]]":
 
     Raises:
         ModelError: when an array is too large.
-        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile: when the file is no .npz, or lacks one.
+        OSError: when the disk does not give it.
+        ValueError: when it holds no plain arrays, or is damaged.
+        KeyError: when it lacks one of `names`.
+        EOFError: when it is cut off.
+        zipfile.BadZipFile: when it is no .npz.
     """
     import numpy as np
 
@@ -73,7 +77,7 @@ def require_within(what: str, values: Iterable[float], least: float, most: float
     """Checks that every value is a number from `least` to `most`.
 
     Raises:
-        ModelError: names what it is, and the value.
+        ModelError: when one is not; names what it is, and the value.
     """
     for value in values:
         if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:

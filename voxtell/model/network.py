@@ -18,7 +18,7 @@ UNUSED = re.compile(r"^transformer_decoder\.layers\.\d+\.(self_attn|norm1)\.")
 
 
 class VoxTell(nn.Module):
-    """Is the network of one model, for B images with P prompts each; windows have the size `plans.patch_size`.
+    """The network of one model, for B images with P prompts each; windows have the size `plans.patch_size`.
 
     For training call it as a whole. Inference calls `encoder` and `guidance` once per window and `decoder` once per
     prompt.

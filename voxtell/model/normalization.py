@@ -14,7 +14,7 @@ PIECE = 2**17  # numbers treated at once: half a megabyte, so that two tensors' 
 
 
 class InstanceNorm(nn.InstanceNorm3d):
-    """Is `nn.InstanceNorm3d` without running statistics; at inference it may overwrite its input."""
+    """`nn.InstanceNorm3d` without running statistics; at inference it may overwrite its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns (B, C, s, a, r) with mean 0 and variance 1 per channel and image, times the weight, plus the bias."""

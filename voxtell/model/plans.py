@@ -184,7 +184,7 @@ class Plans:
         """Returns the plans in a file.
 
         Raises:
-            ModelError: names the file, and the key that is missing or wrong.
+            ModelError: when the file or a key is missing or wrong; names both.
         """
         try:
             return Plans.parse(read_json(path))
@@ -201,8 +201,10 @@ class Plans:
 
         Raises:
             ModelError: when a value is wrong or a key of the section `voxtell` is unknown.
-            KeyError, TypeError, ValueError, AttributeError: when a key is missing or of the wrong type; `read` names
-                the file.
+            KeyError: when a key is missing; `read` names the file.
+            TypeError: when a value is of the wrong type.
+            ValueError: when a value is of the wrong form.
+            AttributeError: when a section is of the wrong type.
         """
         configuration = document["configurations"][CONFIGURATION]
         section = dict(document.get("voxtell", {}))

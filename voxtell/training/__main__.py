@@ -35,7 +35,7 @@ def openkbp(
     folder: Annotated[Path, typer.Argument(help="folder with index.json, <case>_ct.nii.gz and <case>_oar.nii.gz")],
     out: Annotated[Path, typer.Argument(help="the data set file to write (JSON)")],
 ) -> None:
-    """Describe the OpenKBP patients as a data set file."""
+    """Describes the OpenKBP patients as a data set file."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(dataset.openkbp(folder), indent=1))
 
@@ -46,7 +46,7 @@ def prepare(
     folder: Annotated[Path, typer.Argument(help="the cache to write")],
     phantoms: Annotated[int, typer.Option(help="phantoms to add under <cache>/phantoms")] = 0,
 ) -> None:
-    """Cut every volume to the body and lay it out for fast reading."""
+    """Cuts every volume to the body and lays it out for fast reading."""
     cases = dataset.read_dataset(data).cases
     with _bar() as bar:
         task = bar.add_task("volumes", total=len(cases) + phantoms)
@@ -68,7 +68,7 @@ def complete(
     threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
-    """Let models contour what training cases lack, and leave out contours that they doubt.
+    """Lets models contour what training cases lack, and leaves out contours that they doubt.
 
     The data set file that it writes is for `prepare` and `train`.
     """
@@ -99,7 +99,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     seed: Annotated[int, typer.Option(help="of patches and words; runs of several seeds are there to `average`")] = 1,
 ) -> None:
-    """Train until the time or the steps are used up; a killed run continues where it was saved last.
+    """Trains until the time or the steps are used up; a killed run continues where it was saved last.
 
     The validation cases of the data set are only looked at: the log has their Dice on the same few patches.
     """
@@ -126,7 +126,7 @@ def train(
 
 @app.command(name="export")
 def export_weights(run: Path, out: Path) -> None:
-    """Write the averaged weights of a run, finished or not, as a model directory."""
+    """Writes the averaged weights of a run, finished or not, as a model directory."""
     path = export.export(run, out)
     typer.echo(f"{path} {path.stat().st_size / 1e6:.2f} MB")
 
@@ -137,7 +137,7 @@ def average(
     models: Annotated[list[Path], typer.Argument(help="fine-tuned from the same weights")],
     bundled: Annotated[bool, typer.Option(help="with the name and the words of the bundled model")] = False,
 ) -> None:
-    """Write the mean of several models' weights as a model directory.
+    """Writes the mean of several models' weights as a model directory.
 
     Of models that were fine-tuned from the same weights, the mean is often better than each.
     """
@@ -149,7 +149,7 @@ def widen(
     model: Annotated[Path, typer.Argument(help="model directory with fewer encoder features")],
     out: Annotated[Path, typer.Argument(help="the model directory to write: `train --model` goes on from it")],
 ) -> None:
-    """Carry a narrower model's weights over to the bundled architecture as it is now, with the same masks."""
+    """Carries a narrower model's weights over to the bundled architecture as it is now, with the same masks."""
     typer.echo(f"{export.widened(model, bundled_plans(), out)}")
 
 
@@ -164,7 +164,7 @@ def report(
     phantoms: Annotated[int, typer.Option(help="phantoms to measure, from seed 0")] = 10,
     threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
 ) -> None:
-    """Measure a model and write its card."""
+    """Measures a model and writes its card."""
     with _threads(threads):
         write_report(
             dataset.read_dataset(data),
@@ -188,7 +188,7 @@ def ablate(
     patients: Annotated[int, typer.Option(help="validation patients to measure, from the first")] = 33,
     threads: Annotated[int, typer.Option(help="CPU threads")] = 2,
 ) -> None:
-    """Train the network as published, with one fusion stage, and without deep supervision; compare."""
+    """Trains the network as published, with one fusion stage, and without deep supervision; compares them."""
     with _threads(threads), _without_denormals():
         ablation.ablate(
             dataset.read_dataset(data), folder, out, steps=steps, prompts=prompts, patients=patients, say=typer.echo

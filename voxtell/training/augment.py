@@ -134,7 +134,10 @@ def sample_view(
 
 
 def change_intensity(view: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Returns the view with random noise, blur, contrast and brightness, in the scanner's numbers."""
+    """Returns the view with random noise, blur, contrast and brightness, in the scanner's numbers.
+
+    view: float32 (s, a, r) in HU, and so is what is returned.
+    """
     if rng.random() < augmentation.blur_probability:
         view = functional.avg_pool3d(functional.pad(view[None, None], (1,) * 6, mode="replicate"), 3, stride=1)[0, 0]
     if rng.random() < augmentation.noise_probability:

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from voxtell.nifti import read_image
-from voxtell.phantom import head_and_neck
+from voxtell.phantom import Mask, head_and_neck
 from voxtell.segmenter import Segmenter
 from voxtell.training.dataset import Case, Dataset
-from voxtell.training.scores import Mask, Scores, score
+from voxtell.training.scores import Scores, score
 from voxtell.training.vocabulary import HeldOut
 
 RIGHT, LEFT = "right parotid", "left parotid"
@@ -138,7 +138,7 @@ def _shown(
 
 
 def swapped(right: Mask, left: Mask, right_contour: Mask, left_contour: Mask) -> bool:
-    """Whether either mask overlaps the other side's contour more than its own."""
+    """Whether either mask overlaps the other side's contour more than its own; all four are bool (S, A, R)."""
     meets = [[int((mask & contour).sum()) for contour in (right_contour, left_contour)] for mask in (right, left)]
     return meets[0][1] > meets[0][0] or meets[1][0] > meets[1][1]
 
@@ -178,7 +178,10 @@ def _unseen(
 def masks_by_meaning(
     segmenter: Segmenter, image: npt.NDArray[np.float32], prompts: Iterable[str], spacing: tuple[float, float, float]
 ) -> dict[str, Mask]:
-    """Returns the masks of many prompts by text; prompts with the same embedding share one mask, computed once."""
+    """Returns the masks bool (S, A, R) of many prompts by text; prompts with the same embedding share one mask.
+
+    image: float32 (S, A, R) in HU. spacing: mm per voxel (S, A, R).
+    """
     texts = list(dict.fromkeys(prompts))
     keys = [row.numpy().tobytes() for row in segmenter.embed([text.lower() for text in texts])]
     first = {key: text for text, key in reversed(list(zip(texts, keys, strict=True)))}

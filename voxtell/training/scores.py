@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-Mask = npt.NDArray[np.bool_]
-Spacing = tuple[float, float, float]
+from voxtell.engine import Spacing
+from voxtell.phantom import Mask
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,14 @@ def score(found: Mask, reference: Mask, spacing: Spacing) -> Scores:
 
 
 def dice(one: Mask, other: Mask) -> float:
-    """Returns twice the common voxels divided by the voxels of both; 0 for two empty masks."""
+    """Returns twice the common voxels divided by the voxels of both bool (S, A, R) masks; 0 for two empty masks."""
     return 2 * int((one & other).sum()) / max(1, int(one.sum()) + int(other.sum()))
 
 
 def hausdorff95(one: Mask, other: Mask, spacing: Spacing) -> float:
     """Returns the 95th percentile of the surface distances in both directions together, in millimetres.
+
+    Both are bool (S, A, R) on one grid; spacing is mm per voxel (S, A, R).
 
     A surface is the voxels of a mask with a neighbour outside. Infinite when a mask is empty.
     """

@@ -25,14 +25,14 @@ from rich.console import Console
 
 from dicom_node.errors import PeerError
 from dicom_node.listener import Listener
-from dicom_node.masks.packed import Masks, PackedMask
+from dicom_node.masks.packed import Mask, Masks, PackedMask
 from dicom_node.objects.preview import drawn
 from dicom_node.regions import region_for
 from dicom_node.scu.association import Peer, echo
 from dicom_node.scu.c_store import send
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.store import Store
-from worker.demo.study import DemoStudy, Mask, phantom_study, study_from_nifti
+from worker.demo.study import DemoStudy, phantom_study, study_from_nifti
 from worker.errors import WorkerError
 from worker.ledger import Job, JobState, Ledger
 from worker.result import Result

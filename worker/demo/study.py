@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import highdicom
 import numpy as np
 
+from dicom_node.masks.packed import Mask
 from dicom_node.synthesis import Subject, centred_affine, ct_series
 from worker.steps.nifti_series import series_from_nifti, slices_of
 
@@ -22,8 +22,6 @@ OPENKBP_LABELS = {
 }
 """The value of each structure in a `*_oar.nii.gz` beside a `*_ct.nii.gz`, as the OpenKBP data set has them."""
 
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
-
 
 @dataclass(frozen=True)
 class DemoStudy:
@@ -33,7 +31,10 @@ class DemoStudy:
     truth: Mapping[str, highdicom.Volume]
 
     def truth_on(self, grid: highdicom.Volume) -> dict[str, Mask]:
-        """Returns the known contours bool on the voxels of `grid`, which is the same grid in another axis order."""
+        """Returns the known contours bool (slices, rows, columns) on the voxels of `grid`.
+
+        `grid` is the grid of the contours in another axis order.
+        """
         return {
             name: np.asarray(
                 highdicom.Volume(known.array, known.affine, "PATIENT").match_geometry(_without_frame(grid)).array, bool
@@ -78,5 +79,5 @@ def study_from_nifti(path: Path, folder: Path) -> DemoStudy:
 
 
 def _without_frame(grid: highdicom.Volume) -> highdicom.VolumeGeometry:
-    """The geometry without its Frame of Reference UID, which the known contours do not have."""
+    """Returns the geometry without its Frame of Reference UID, which the known contours do not have."""
     return highdicom.VolumeGeometry(grid.affine, grid.spatial_shape, "PATIENT")

@@ -11,12 +11,12 @@ from typing import Any, Final
 import numpy as np
 
 from dicom_node.masks.packed import Masks, bounding_box
+from dicom_node.masks.postprocess import Affine
 from dicom_node.objects.provenance import Review
 from dicom_node.regions import region_for
 from worker.job_spec import Prompt
 from worker.results.structures import Structure
 
-Affine = np.ndarray[Any, np.dtype[np.float64]]
 Values = np.ndarray[Any, np.dtype[np.float32]]
 
 # A network is trained on bodies that lie straight, turned by some 30 degrees at most.

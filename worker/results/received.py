@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 from highdicom.seg import Segmentation
 from pydicom.uid import SegmentationStorage
 
+from dicom_node.masks.packed import Mask
 from dicom_node.series import ImageSeries
-
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def masks_received(paths: Sequence[Path], series: ImageSeries) -> dict[str, Mask]:

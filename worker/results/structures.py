@@ -17,11 +17,10 @@ from pydicom.sr.coding import Code
 from dicom_node.masks import postprocess
 from dicom_node.masks.measures import Extent, extent
 from dicom_node.masks.packed import Mask, Masks, PackedMask
+from dicom_node.masks.postprocess import Affine
 from dicom_node.regions import Region, label_of, region_for
 from worker.errors import WorkerError
 from worker.job_spec import Derived, Finish, Prompt
-
-Affine = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class StructureError(WorkerError):
