@@ -137,29 +137,29 @@ def test_a_time_that_is_none_is_usage(here: Ledger, since: str) -> None:
 # -- what has no job
 
 
-def test_series_that_were_set_aside_or_still_arrive_are_told(here: Ledger) -> None:
+def test_series_that_cannot_be_read_or_still_arrive_are_told(here: Ledger) -> None:
     sender = {"calling_ae": "CT1", "called_ae": "VOXTELL", "address": "10.1.0.9"}
     for number in range(6):
         here.series.image_arrived(SeriesKey("1.2.3", f"1.2.3.{number}"), **sender)
-    assert here.series.set_aside(SeriesKey("1.2.3", "1.2.3.0"), "reading its headers took more than 120 s")
+    assert here.series.mark_unreadable(SeriesKey("1.2.3", "1.2.3.0"), "reading its headers took more than 120 s")
     said = jobs().output.splitlines()
     assert said == [
         "no jobs",
-        "note: series 1.2.3.0 is set aside and has no job: reading its headers took more than 120 s; "
+        "note: series 1.2.3.0 cannot be read and has no job: reading its headers took more than 120 s; "
         "voxtell-dicom ledger look-again 1.2.3 looks once more.",
         "note: 5 series still arrive, or a protocol waits for their study or report; why: "
         "voxtell-dicom protocols explain --study 1.2.3.",
     ]
     assert jobs("--study", "1.9").output == jobs("--state", "failed").output == "no jobs\n"
     for number in range(1, 5):
-        here.series.set_aside(SeriesKey("1.2.3", f"1.2.3.{number}"), "damaged")
-    assert "note: 2 more series are set aside; voxtell-dicom jobs --set-aside lists all." in jobs().output
-    assert len(jobs("--set-aside").output.splitlines()) == 7
-    listed = facts("--set-aside")
+        here.series.mark_unreadable(SeriesKey("1.2.3", f"1.2.3.{number}"), "damaged")
+    assert "note: 2 more series cannot be read; voxtell-dicom jobs --unreadable lists all." in jobs().output
+    assert len(jobs("--unreadable").output.splitlines()) == 7
+    listed = facts("--unreadable")
     assert [one["series_uid"] for one in listed] == [f"1.2.3.{number}" for number in range(5)]
     assert listed[0]["reason"] == "reading its headers took more than 120 s"
     here.series.look_again("1.2.3")
-    assert jobs("--set-aside").output == "no series is set aside\n"
+    assert jobs("--unreadable").output == "every series can be read\n"
 
 
 # -- what a job waits for

@@ -18,7 +18,7 @@ from worker.explain.job_sentences import sentence_of, sentences_of
 from worker.ledger import Delivery, Job, JobFilter, Ledger, Series, StudyFacts
 from worker.settings import Settings
 
-NAMED = 3  # series set aside that are named below the table
+NAMED = 3  # unreadable series that are named below the table
 
 AGES = {"m": 60, "h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}  # seconds
 _AGE = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)
@@ -107,11 +107,11 @@ def notes_on(found: Listed, wanted: JobFilter, ledger: Ledger, conflicts: Confli
             yield conflicts[series].sentence
     if (wanted.state, wanted.since, wanted.patient) != (None, None, None):
         return
-    aside = [one for one in ledger.series.aside() if wanted.study in (None, one.study_uid)]
-    for one in aside[:NAMED]:
-        yield _aside_sentence(one)
-    if len(aside) > NAMED:
-        yield f"{len(aside) - NAMED} more series are set aside; voxtell-dicom jobs --set-aside lists all"
+    unreadable = [one for one in ledger.series.unreadable() if wanted.study in (None, one.study_uid)]
+    for one in unreadable[:NAMED]:
+        yield _unreadable_sentence(one)
+    if len(unreadable) > NAMED:
+        yield f"{len(unreadable) - NAMED} more series cannot be read; voxtell-dicom jobs --unreadable lists all"
     undecided = [one for one in ledger.series.unsettled() if wanted.study in (None, one.study_uid)]
     if undecided:
         yield (
@@ -120,23 +120,23 @@ def notes_on(found: Listed, wanted: JobFilter, ledger: Ledger, conflicts: Confli
         )
 
 
-def _aside_sentence(series: Series) -> str:
+def _unreadable_sentence(series: Series) -> str:
     return (
-        f"series {series.series_uid} is set aside and has no job: {series.reason}; "
+        f"series {series.series_uid} cannot be read and has no job: {series.reason}; "
         f"voxtell-dicom ledger look-again {series.study_uid} looks once more"
     )
 
 
-def print_set_aside(ledger: Ledger, as_json: bool) -> None:
+def print_unreadable(ledger: Ledger, as_json: bool) -> None:
     """Prints the series whose headers could not be read within the limits."""
-    found = ledger.series.aside()
+    found = ledger.series.unreadable()
     if as_json:
         print_json([vars(one) for one in found])
         return
     rows = ((one.study_uid, one.series_uid, one.calling_ae, when(one.last_at), one.reason) for one in found)
     if found:
         print_table(("study", "series", "from", "last image", "reason"), rows)
-    typer.echo("voxtell-dicom ledger look-again STUDY looks once more" if found else "no series is set aside")
+    typer.echo("voxtell-dicom ledger look-again STUDY looks once more" if found else "every series can be read")
 
 
 def job_facts(job: Job) -> dict[str, Any]:

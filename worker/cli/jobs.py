@@ -19,7 +19,7 @@ from worker.cli.job_list import (
     notes_on,
     patient_of,
     print_jobs,
-    print_set_aside,
+    print_unreadable,
 )
 from worker.cli.printing import print_json, print_table, when
 from worker.errors import UnknownJobError
@@ -55,8 +55,8 @@ def jobs(
         int | None, typer.Option(min=1, help="Most jobs, the newest; default 100 in a table, all in JSON.")
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show study, series and images, too.")] = False,
-    set_aside: Annotated[
-        bool, typer.Option("--set-aside", help="List the series that were set aside instead of jobs.")
+    unreadable: Annotated[
+        bool, typer.Option("--unreadable", help="List the series whose headers could not be read instead of jobs.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -65,8 +65,8 @@ def jobs(
         return
     settings = load()
     ledger = Ledger(settings.ledger_url)
-    if set_aside:
-        print_set_aside(ledger, as_json)
+    if unreadable:
+        print_unreadable(ledger, as_json)
         return
     wanted = JobFilter(state, moment_of(since, ledger.clock.now()), study, patient)
     found = ledger.listing.jobs(wanted, limit if as_json or limit else SHOWN)
