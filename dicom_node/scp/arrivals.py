@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from pynetdicom import evt
 from pynetdicom.presentation import PresentationContext
 
+from dicom_node.origin import Origin
 from dicom_node.store import Outcome
 from dicom_node.uids import SeriesKey
 
@@ -20,14 +21,11 @@ class Arrival:
     or in quarantine.
     """
 
-    study_uid: str
-    series_uid: str
+    key: SeriesKey
     sop_uid: str
     sop_class_uid: str
     path: Path
-    calling_ae: str  # see dicom_node.origin.Origin
-    called_ae: str
-    address: str
+    origin: Origin
     association_id: str  # of the association or web request; unique, made up by this node
     outcome: Outcome
 

@@ -110,14 +110,11 @@ class Session:
             self._sessions.note_series(self, key)
         self._sessions.on_arrival(
             Arrival(
-                study_uid=header.study_uid,
-                series_uid=header.series_uid,
+                key=key,
                 sop_uid=header.sop_uid,
                 sop_class_uid=header.sop_class_uid,
                 path=receipt.path,
-                calling_ae=origin.calling_ae,
-                called_ae=origin.called_ae,
-                address=origin.address,
+                origin=origin,
                 association_id=self.association_id,
                 outcome=receipt.outcome,
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 import redis
 from pydicom import dcmread
 
+from dicom_node.origin import Origin
 from dicom_node.scp.arrivals import Arrival
 from dicom_node.uids import SeriesKey
 from tests.support.site import Site
@@ -42,12 +43,11 @@ class IntakeSite(Site):
             receipt = self.store.put(path.read_bytes(), **uids)
             self.intake.arrived(
                 Arrival(
-                    **uids,
+                    key=SeriesKey(uids["study_uid"], uids["series_uid"]),
+                    sop_uid=uids["sop_uid"],
                     sop_class_uid=str(header.SOPClassUID),
                     path=receipt.path,
-                    calling_ae=calling_ae,
-                    called_ae="VOXTELL",
-                    address="127.0.0.1",
+                    origin=Origin(calling_ae, "VOXTELL", "127.0.0.1"),
                     association_id=association,
                     outcome=receipt.outcome,
                 )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, Clock, deliver, work
 from tests.support.site import Site
@@ -11,7 +12,7 @@ from worker.maintenance.retention import ASIDE_SECONDS, Retention
 from worker.result import Result
 from worker.settings import Settings
 
-ARRIVAL = {"calling_ae": "CT", "called_ae": "VOXTELL", "address": "10.0.0.1"}
+ARRIVAL = Origin("CT", "VOXTELL", "10.0.0.1")
 
 
 class RetentionSite(Site):
@@ -36,7 +37,7 @@ class RetentionSite(Site):
     def arrived(self, study: str, uid: str, *, settled: bool = True) -> None:
         """One image of a series."""
         self.store.put(f"image of {uid}".encode() * 1000, study_uid=study, series_uid=uid, sop_uid=f"{uid}.0")
-        self.ledger.series.image_arrived(SeriesKey(study, uid), **ARRIVAL)
+        self.ledger.series.image_arrived(SeriesKey(study, uid), ARRIVAL)
         if settled:
             (seen,) = (one for one in self.ledger.series.unsettled() if one.series_uid == uid)
             assert self.ledger.series.settle(seen)

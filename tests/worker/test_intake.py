@@ -10,6 +10,7 @@ import pytest
 from pydicom import dcmread
 from structlog.testing import capture_logs
 
+from dicom_node.origin import Origin
 from dicom_node.scp.arrivals import AssociationEnd
 from dicom_node.synthesis import Subject, ct_series
 from dicom_node.uids import SeriesKey
@@ -268,9 +269,7 @@ def test_a_crash_between_the_job_and_the_settled_series_only_repeats_the_questio
 
 def test_a_series_that_cannot_be_settled_holds_up_no_other(node, images, monkeypatch):
     node.lag = QUIET + 2
-    node.ledger.series.image_arrived(
-        SeriesKey("1.2", "1.2.3"), calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1"
-    )
+    node.ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), Origin("CT", "VOXTELL", "127.0.0.1"))
     node.receives(*images, ago=QUIET + 1)
     with monkeypatch.context() as bad:
         settle = node.ledger.series.settle

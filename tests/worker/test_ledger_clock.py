@@ -1,5 +1,6 @@
 """Stories of a clock that is set back by an hour: nothing waits until it has come to where it was."""
 
+from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, Clock, claimed, deliver, sending, work
 from worker.ledger import DeliveryState, JobState, Ledger
@@ -9,7 +10,7 @@ WAITS = {"lease_seconds": LEASE, "longest_wait_seconds": 1800.0, "commitment_wai
 
 
 def test_a_series_that_arrived_before_the_step_settles(ledger: Ledger, clock: Clock) -> None:
-    ledger.series.image_arrived(SeriesKey("1.2.3", "1.2.3.4"), calling_ae="A", called_ae="B", address="127.0.0.1")
+    ledger.series.image_arrived(SeriesKey("1.2.3", "1.2.3.4"), Origin("A", "B", "127.0.0.1"))
     clock.passes(-HOUR)
     assert ledger.clock.repair(**WAITS) == 1
     (series,) = ledger.series.unsettled()
@@ -70,7 +71,7 @@ def test_a_question_for_commitment_is_asked_again(ledger: Ledger, clock: Clock) 
 
 
 def test_where_the_clock_is_right_nothing_changes(ledger: Ledger, clock: Clock) -> None:
-    ledger.series.image_arrived(SeriesKey("1.2.3", "1.2.3.4"), calling_ae="A", called_ae="B", address="127.0.0.1")
+    ledger.series.image_arrived(SeriesKey("1.2.3", "1.2.3.4"), Origin("A", "B", "127.0.0.1"))
     claimed(ledger, series="1.2.3.5")
     deliver(ledger, sending(ledger, "pacs", "archive"), "pacs", DeliveryState.DELIVERED)
     clock.passes(30)

@@ -1,12 +1,14 @@
 """Deliveries, series and decisions in the ledger, told as stories on both databases."""
 
 import threading
+from dataclasses import replace
 
+from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, RESULT, claimed, deliver, sending
 from worker.ledger import DeliveryState, JobState, Ledger, SeriesState
 
-ARRIVAL = {"calling_ae": "CT", "called_ae": "VOXTELL", "address": "10.0.0.1"}
+ARRIVAL = Origin("CT", "VOXTELL", "10.0.0.1")
 
 
 # -- deliveries
@@ -164,11 +166,11 @@ def test_two_last_deliveries_that_end_at_the_same_moment_end_the_job(ledger_url)
 
 
 def test_a_series_is_settled_unless_an_image_came_meanwhile(ledger, clock):
-    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), **ARRIVAL)
+    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), ARRIVAL)
     (seen,) = ledger.series.unsettled()
     assert (seen.state, seen.calling_ae, seen.first_at) == (SeriesState.RECEIVING, "CT", clock.now)
     clock.passes(5)
-    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), **(ARRIVAL | {"calling_ae": "PACS"}))
+    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), replace(ARRIVAL, calling_ae="PACS"))
     assert not ledger.series.settle(seen)
     (seen,) = ledger.series.unsettled()
     assert (seen.calling_ae, seen.last_at - seen.first_at) == ("PACS", 5)
@@ -177,7 +179,7 @@ def test_a_series_is_settled_unless_an_image_came_meanwhile(ledger, clock):
 
 
 def test_quiet_time_starts_again_when_an_association_ends_but_only_for_open_series(ledger, clock):
-    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), **ARRIVAL)
+    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), ARRIVAL)
     clock.passes(5)
     ledger.series.quiet_from_now(SeriesKey("1.2", "1.2.3"))
     (seen,) = ledger.series.unsettled()
@@ -188,7 +190,7 @@ def test_quiet_time_starts_again_when_an_association_ends_but_only_for_open_seri
 
 
 def test_a_full_series_is_not_settled_before_it_is_quiet_and_says_with_how_many_images_it_was_full(ledger, clock):
-    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), **ARRIVAL)
+    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), ARRIVAL)
     (seen,) = ledger.series.unsettled()
     assert (seen.full_with, ledger.series.settle_as_full(seen, 40)) == (0, True)
     assert not ledger.series.settle_as_full(seen, 40)
@@ -199,15 +201,15 @@ def test_a_full_series_is_not_settled_before_it_is_quiet_and_says_with_how_many_
     assert not ledger.series.settle(full)
     (full,) = ledger.series.unsettled()
     assert ledger.series.settle(full)
-    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), **ARRIVAL)
+    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), ARRIVAL)
     (again,) = ledger.series.unsettled()
     assert (again.state, again.full_with) == (SeriesState.RECEIVING, 40)
 
 
 def test_a_late_image_opens_a_settled_series(ledger):
-    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), **ARRIVAL)
+    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), ARRIVAL)
     ledger.series.settle(ledger.series.unsettled()[0])
-    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), **ARRIVAL)
+    ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), ARRIVAL)
     assert [series.series_uid for series in ledger.series.unsettled()] == ["1.2.3"]
     assert ledger.series.known() == {("1.2", "1.2.3")}
 

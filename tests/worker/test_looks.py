@@ -14,6 +14,7 @@ from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, Explicit
 from pynetdicom import AE, _config
 from structlog.testing import capture_logs
 
+from dicom_node.origin import Origin
 from dicom_node.scu.association import Peer, echo
 from dicom_node.uids import SeriesKey
 from tests.support import attacks
@@ -167,7 +168,7 @@ def test_a_series_of_which_no_file_can_be_read_says_so(node, tmp_path):
     node.store.put(path.read_bytes(), **uids, sop_uid="1.2.3.4.5")
     node.lag = QUIET + 1
     key = SeriesKey(attacks.STUDY, attacks.SERIES)
-    node.ledger.series.image_arrived(key, calling_ae="A", called_ae="B", address="127.0.0.1")
+    node.ledger.series.image_arrived(key, Origin("A", "B", "127.0.0.1"))
     node.lag = 0.0
     assert node.tick() == []
     (decision,) = node.ledger.series.decisions_on(attacks.STUDY)

@@ -1,6 +1,7 @@
 """Protocols: what a file may say, what a series answers, and what happens when a file is edited badly."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from structlog.testing import capture_logs
 
+from dicom_node.origin import Origin
 from worker.errors import ProtocolError
 from worker.job_spec import Priority
 from worker.protocols import (
@@ -48,7 +50,7 @@ def header(**attributes) -> Dataset:
     return made
 
 
-def series(*headers: Dataset, **facts: str) -> Candidate:
+def series(*headers: Dataset, **facts: Any) -> Candidate:
     return Candidate(list(headers), **facts)
 
 
@@ -499,7 +501,7 @@ def test_one_of_several_values_is_enough():
 
 
 def test_attributes_have_tags_and_series_have_facts():
-    candidate = series(header(Modality="CT"), header(Modality="CT"), calling_ae="SCANNER", address="10.0.0.1")
+    candidate = series(header(Modality="CT"), header(Modality="CT"), origin=Origin("SCANNER", "", "10.0.0.1"))
     assert takes({"0008,0060": "CT", "(0008,0060)": "CT", "CallingAE": "SCANNER"}, candidate)
     assert takes({"Instances": {"min": 2, "max": 2}, "SenderAddress": {"regex": r"^10\."}}, candidate)
 

@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import BasicTextSRStorage, EnhancedSRStorage, XRayRadiationDoseSRStorage
 
+from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from tests.support.reports import ORU, document
 from worker.ledger import Ledger, SeriesState
@@ -39,7 +40,7 @@ def clock() -> Clock:
 @pytest.fixture
 def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", clock)
-    ledger.series.image_arrived(SeriesKey(STUDY, SERIES), calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1")
+    ledger.series.image_arrived(SeriesKey(STUDY, SERIES), Origin("CT", "VOXTELL", "127.0.0.1"))
     yield ledger
     ledger.close()
 
@@ -274,9 +275,7 @@ def test_no_word_of_a_report_reaches_a_log(
 
 
 def test_two_studies_may_have_reports_of_the_same_words(inbox: ReportInbox, ledger: Ledger) -> None:
-    ledger.series.image_arrived(
-        SeriesKey("1.2.9", "1.2.9.1"), calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1"
-    )
+    ledger.series.image_arrived(SeriesKey("1.2.9", "1.2.9.1"), Origin("CT", "VOXTELL", "127.0.0.1"))
     for study in (STUDY, "1.2.9"):
         inbox.take(TEXT, source="http", study_uid=study)
     assert texts(inbox.prompts_for(ASKED, STUDY, "")) == texts(inbox.prompts_for(ASKED, "1.2.9", ""))

@@ -12,6 +12,7 @@ import requests
 from structlog.testing import capture_logs
 
 from dicom_node.errors import ListenerError
+from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from tests.support.reports import ORU, Sender
 from worker.errors import LedgerError, ReceiverError, SettingsError
@@ -34,9 +35,7 @@ pytestmark = pytest.mark.peers
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    ledger.series.image_arrived(
-        SeriesKey(STUDY, "1.2.3.4.1"), calling_ae="CT", called_ae="VOXTELL", address="127.0.0.1"
-    )
+    ledger.series.image_arrived(SeriesKey(STUDY, "1.2.3.4.1"), Origin("CT", "VOXTELL", "127.0.0.1"))
     yield ledger
     ledger.close()
 

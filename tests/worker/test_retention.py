@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -148,9 +149,7 @@ def test_an_image_that_comes_while_its_study_is_going_brings_all_of_it_back(site
     site.clock.passes(2 * DAY)
     keeper.tidy()
     assert not site.has_images("1.2.3", "1.2.3.4")
-    site.ledger.series.image_arrived(
-        SeriesKey("1.2.3", "1.2.3.4"), **ARRIVAL
-    )  # it was stored, as the same, just before
+    site.ledger.series.image_arrived(SeriesKey("1.2.3", "1.2.3.4"), ARRIVAL)  # it was stored, as the same, just before
     site.clock.passes(ASIDE_SECONDS + 1)
     keeper.tidy()
     assert site.has_images("1.2.3", "1.2.3.4")
@@ -174,7 +173,7 @@ def test_what_came_again_with_other_content_meanwhile_is_kept_beside(site):
     site.clock.passes(2 * DAY)
     keeper.tidy()
     site.store.put(b"other content", study_uid="1.2.3", series_uid="1.2.3.4", sop_uid="1.2.3.4.0")
-    site.ledger.series.image_arrived(SeriesKey("1.2.3", "1.2.3.4"), **ARRIVAL)
+    site.ledger.series.image_arrived(SeriesKey("1.2.3", "1.2.3.4"), ARRIVAL)
     site.clock.passes(ASIDE_SECONDS + 1)
     keeper.tidy()
     assert site.store.series_paths(SeriesKey("1.2.3", "1.2.3.4"))[0].read_bytes() == b"other content"
@@ -341,7 +340,7 @@ def _write(connection: sa.Connection, site: RetentionSite, study: str, arrived: 
         uid = f"{study}.{index}"
         site.store.put(b"an image", study_uid=study, series_uid=uid, sop_uid=f"{uid}.0")
         at = {"first_at": now - age * DAY, "last_at": now - age * DAY}
-        row = {"study_uid": study, "series_uid": uid, "state": state} | at | ARRIVAL
+        row = {"study_uid": study, "series_uid": uid, "state": state} | at | asdict(ARRIVAL)
         connection.execute(sa.insert(series).values(row))
     for index, (state, age, awaits) in enumerate(made):
         job = _id(study, index)
@@ -359,6 +358,6 @@ def _write(connection: sa.Connection, site: RetentionSite, study: str, arrived: 
 def _happens(site: RetentionSite, meanwhile: str) -> None:
     """While a study lies aside."""
     if meanwhile == "image":
-        site.ledger.series.image_arrived(SeriesKey("1.0", "1.0.0"), **ARRIVAL)
+        site.ledger.series.image_arrived(SeriesKey("1.0", "1.0.0"), ARRIVAL)
     for job in site.ledger.jobs.find(JobState.FAILED) if meanwhile == "retry" else []:
         site.ledger.jobs.retry(job.id)

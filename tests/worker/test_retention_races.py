@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dicom_node.errors import StoreError
+from dicom_node.origin import Origin
 from dicom_node.removal import Clearing
 from dicom_node.storage.durable import try_lock
 from dicom_node.uids import SeriesKey
@@ -30,7 +31,7 @@ def site(tmp_path: Path, ledger: Ledger, clock: Clock) -> RetentionSite:
 def late_image(site: RetentionSite, study: str, uid: str) -> None:
     """One more image of a series, which is quiet again before anybody looks."""
     site.store.put(b"a late image", study_uid=study, series_uid=uid, sop_uid=f"{uid}.1")
-    site.ledger.series.image_arrived(SeriesKey(study, uid), **ARRIVAL)
+    site.ledger.series.image_arrived(SeriesKey(study, uid), ARRIVAL)
     (seen,) = (one for one in site.ledger.series.unsettled() if one.series_uid == uid)
     assert site.ledger.series.settle(seen)
 
@@ -166,7 +167,7 @@ def test_a_study_that_cannot_be_put_back_is_named_and_keeps_no_other_from_going(
     keeper = site.retention(clean_below_free_bytes=100_000, min_free_bytes=1)
     site.free = 100_000 - 10_000  # an image has 14,000 bytes
     keeper.tidy()
-    site.ledger.series.image_arrived(SeriesKey("1.7", "1.7.1"), **ARRIVAL)
+    site.ledger.series.image_arrived(SeriesKey("1.7", "1.7.1"), ARRIVAL)
     (site.home / "studies" / "1.7").write_text("no folder can be made here")
     site.clock.passes(ASIDE_SECONDS + 1)
     with capture_logs() as logs:
@@ -256,9 +257,9 @@ def test_an_image_that_was_removed_before_the_ledger_heard_of_it_is_not_acknowle
     """The listener stood still between storing and noting, for as long as the study lay aside."""
     heard = node.ledger.series.image_arrived
 
-    def after_the_removal(key: SeriesKey, **sender: str) -> None:
+    def after_the_removal(key: SeriesKey, origin: Origin) -> None:
         shutil.rmtree(node.settings.home / "studies" / key.study_uid)
-        heard(key, **sender)
+        heard(key, origin)
 
     with monkeypatch.context() as slow:
         slow.setattr(node.ledger.series, "image_arrived", after_the_removal)
@@ -273,9 +274,9 @@ def test_an_image_that_was_set_aside_before_the_ledger_heard_of_it_is_acknowledg
 ):
     heard = node.ledger.series.image_arrived
 
-    def when_it_is_set_aside(key: SeriesKey, **sender: str) -> None:
+    def when_it_is_set_aside(key: SeriesKey, origin: Origin) -> None:
         assert Clearing(node.store).set_aside(key.study_uid, 1.0)
-        heard(key, **sender)
+        heard(key, origin)
 
     monkeypatch.setattr(node.ledger.series, "image_arrived", when_it_is_set_aside)
     node.receives(images[0], ago=0)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from dicom_node.origin import Origin
 from dicom_node.store import Store
 from worker.errors import WorkerError
 from worker.ledger import Ledger
@@ -63,7 +64,7 @@ def _rebuild(settings: Settings, store: Store) -> None:
     found = {stored.series_key for stored in store.walk()}
     lost = sorted(found - ledger.series.known())
     for key in lost:
-        ledger.series.image_arrived(key, calling_ae="", called_ae=settings.ae_title, address="")
+        ledger.series.image_arrived(key, Origin(called_ae=settings.ae_title))
     reports = ReportInbox.of(settings, ledger).recover()
     typer.echo(f"{len(found)} series in the store, {len(lost)} of them were not in the ledger and are open again")
     typer.echo(f"{reports} reports were not in the ledger")

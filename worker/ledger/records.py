@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from worker.job_spec import JobSpec
 from worker.ledger.states import DeliveryState, JobState, SeriesState
@@ -36,6 +37,11 @@ class Series:
     def series_key(self) -> SeriesKey:
         """The UIDs of its study and series."""
         return SeriesKey(self.study_uid, self.series_uid)
+
+    @property
+    def origin(self) -> Origin:
+        """Who sent it: the last association or request that brought an image of it."""
+        return Origin(self.calling_ae, self.called_ae, self.address)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ has arrived since the series was read.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
+from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from worker.ledger.database import Database
 from worker.ledger.records import Decision, Series
@@ -23,15 +25,13 @@ class SeriesLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def image_arrived(self, key: SeriesKey, *, calling_ae: str, called_ae: str, address: str) -> None:
+    def image_arrived(self, key: SeriesKey, origin: Origin) -> None:
         """Notes that an image of the series has arrived, and from whom; any state -> RECEIVING."""
         now = self._database.now()
         row = {
             **key._asdict(),
             "state": SeriesState.RECEIVING,
-            "calling_ae": calling_ae,
-            "called_ae": called_ae,
-            "address": address,
+            **asdict(origin),
             "first_at": now,
             "last_at": now,
         }

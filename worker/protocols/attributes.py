@@ -19,6 +19,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.tag import Tag
 
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
+from dicom_node.origin import FROM_A_FOLDER, Origin
 
 SERIES_FACTS = ("CallingAE", "CalledAE", "SenderAddress", "Instances")
 """What a condition can name besides DICOM attributes: who sent the series, and `Instances`, its number of images (of a
@@ -37,15 +38,13 @@ _TAG = re.compile(r"\(?([0-9A-Fa-f]{4}),?\s*([0-9A-Fa-f]{4})\)?")
 class Candidate:
     """A series as the protocols see it: its headers without pixel data, one per instance, and who sent it.
 
-    `calling_ae`, `called_ae` and `address` are empty for a series from a folder or a PACS's list, since nobody has sent
-    it here; conditions on them then stay open. `only` names the attributes that can be known, those that a PACS
+    `origin` is empty for a series from a folder or a PACS's list, since nobody has sent it here; conditions on it then
+    stay open. `only` names the attributes that can be known, those that a PACS
     returned; None: every attribute that the headers could hold.
     """
 
     headers: Sequence[Dataset]
-    calling_ae: str = ""
-    called_ae: str = ""
-    address: str = ""
+    origin: Origin = FROM_A_FOLDER
     only: Collection[str] | None = None
     instances: int | None = None  # where `headers` is not one per image
     at_least: int | None = None  # images, where it is not known how many frames they hold
@@ -64,7 +63,8 @@ class Candidate:
 
     def _look_up(self, name: str) -> list[Values] | None:
         """As `values`, from the headers."""
-        facts = {"CallingAE": self.calling_ae, "CalledAE": self.called_ae, "SenderAddress": self.address}
+        sender = self.origin
+        facts = {"CallingAE": sender.calling_ae, "CalledAE": sender.called_ae, "SenderAddress": sender.address}
         if name in facts:
             return [(facts[name],)] if facts[name] else None
         if name == "Instances":

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dicom_node.origin import Origin
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from worker.job_spec import JobSpec, Prompt
@@ -126,8 +125,7 @@ class Selection:
         self._ledger.studies.note_facts(series.study_uid, facts)
 
     def _files(self, series: Series) -> SeriesFiles:
-        origin = Origin(series.calling_ae, series.called_ae, series.address)
-        return SeriesFiles(series.series_key, tuple(self._store.series_paths(series.series_key)), origin)
+        return SeriesFiles(series.series_key, tuple(self._store.series_paths(series.series_key)), series.origin)
 
     def _reported(self, protocol: Protocol, verdicts: Sequence[Verdict]) -> Reported:
         """Returns what the study's report asks for: nothing if the protocol takes no volume, or no report's prompts."""

@@ -169,7 +169,7 @@ def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: st
         except PYDICOM_ERRORS as error:
             problem = f"a header is damaged: {error}"
     first = files[0].header
-    candidate = Candidate([file.header for file in files], origin.calling_ae, origin.called_ae, origin.address)
+    candidate = Candidate([file.header for file in files], origin)
     number = _said(first, "SeriesNumber")
     words = _said(first, "SeriesDescription") or _said(first, "Modality")
     label = f"series {number or '?'}" + (f" ({words})" if words else "")

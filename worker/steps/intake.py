@@ -76,23 +76,17 @@ class Intake:
             LedgerError: when the database does not answer.
             StoreError: when the image has been removed in the meantime; the sender has to send it again.
         """
-        key = SeriesKey(arrival.study_uid, arrival.series_uid)
         if arrival.outcome is Outcome.CONFLICT:
             log.warning("instance_conflict", sop_uid=arrival.sop_uid)
         now = time.monotonic()
         with self._lock:
-            noted = self._noted.get((arrival.association_id, key), float("-inf"))
+            noted = self._noted.get((arrival.association_id, arrival.key), float("-inf"))
         if now - noted < self._settings.quiet_seconds / NOTES_PER_QUIET_TIME:
             return
-        self._ledger.series.image_arrived(
-            key,
-            calling_ae=arrival.calling_ae,
-            called_ae=arrival.called_ae,
-            address=arrival.address,
-        )
+        self._ledger.series.image_arrived(arrival.key, arrival.origin)
         self._check_is_there(arrival)
         with self._lock:
-            self._noted[arrival.association_id, key] = now
+            self._noted[arrival.association_id, arrival.key] = now
 
     def _check_is_there(self, arrival: Arrival) -> None:
         """Refuses an image that was removed between its storage and the note of its arrival.
@@ -102,7 +96,7 @@ class Intake:
         if arrival.path.exists():
             return
         with self._clearing.alone():
-            if not arrival.path.exists() and not self._clearing.is_aside(arrival.study_uid):
+            if not arrival.path.exists() and not self._clearing.is_aside(arrival.key.study_uid):
                 raise StoreError(f"{arrival.path} was removed before its arrival was noted; send it again")
 
     def association_ended(self, end: AssociationEnd) -> None:
