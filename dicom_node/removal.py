@@ -66,7 +66,7 @@ class Quarantined:
     acknowledged: bool  # its sender heard Success: other content under a known SOP Instance UID
 
 
-class Clearing:
+class StoreRemoval:
     """Takes studies and results out of a store; several processes may do so at once.
 
     Raises:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from voxtell.card import Card
 from voxtell.errors import ModelError, PromptError
-from voxtell.wording import wording_of
+from voxtell.prompt_checks import problem_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -260,7 +260,7 @@ def check_asks(prompts: Sequence[str | Ask], takes: frozenset[Part], model: str,
     """Returns the prompts as `Ask`s, in their order.
 
     takes: parts that the model reads. model: its name, for the messages. to_draw: whether each must name a structure
-    and say no more (`voxtell.wording`).
+    and say no more (`voxtell.prompt_checks`).
 
     Raises:
         PromptError: when there is no prompt, one is empty or not a text, one denies, excepts or expands what it names,
@@ -273,8 +273,8 @@ def check_asks(prompts: Sequence[str | Ask], takes: frozenset[Part], model: str,
         raise PromptError("there is no prompt; name at least one structure to segment")
     asks = [_checked(prompt, number, len(given), takes, model) for number, prompt in enumerate(given, start=1)]
     for number, ask in enumerate(asks, start=1):
-        if to_draw and ask.text is not None and (wording := wording_of(ask.text)):
-            raise PromptError(f"prompt {number} of {len(given)} ({ask.text!r}) {wording}")
+        if to_draw and ask.text is not None and (problem := problem_of(ask.text)):
+            raise PromptError(f"prompt {number} of {len(given)} ({ask.text!r}) {problem}")
     return asks
 
 

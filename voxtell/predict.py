@@ -15,7 +15,7 @@ import numpy.typing as npt
 from voxtell.engine import Engine
 from voxtell.errors import FileError, ImageWarning, PromptError, VoxTellError
 from voxtell.nifti import PLAIN, ReadAs, is_nifti_name, read_image, stem, write_mask
-from voxtell.wording import check_wording
+from voxtell.prompt_checks import check_prompts
 
 NAME_BYTES: Final = 150  # of a prompt in a file name; a longer one is cut and ends in a hash of the whole
 HASH_DIGITS: Final = 8
@@ -94,7 +94,7 @@ def predict_files(
     """
     targets = [output_files(job, output, save_combined) for job in jobs]
     _check_distinct(jobs, targets)
-    check_wording(dict.fromkeys(prompt for job in jobs for prompt in job.prompts))
+    check_prompts(dict.fromkeys(prompt for job in jobs for prompt in job.prompts))
     output.mkdir(parents=True, exist_ok=True)
     wanted = jobs if overwrite else unfinished(jobs, output, save_combined)
 

@@ -16,9 +16,9 @@ from pydicom.uid import RLELossless
 
 from dicom_node.errors import SeriesError
 from dicom_node.images.frames import File
+from dicom_node.images.header_limits import BoundedReader, LimitError
 from dicom_node.images.headers import file_meta
 from dicom_node.images.inflate import HEADER_BYTES, inflate_all
-from dicom_node.images.structure import BoundedReader, LimitError
 
 MOST_PIXELS: Final = 2**26
 """Pixels of one frame, 8192 x 8192: CT, MR and PET have 4096 x 4096 at most. Decoded they take 256 MB."""

@@ -19,9 +19,9 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
 from dicom_node.errors import SeriesError
+from dicom_node.images.header_limits import BoundedReader, LimitError
 from dicom_node.images.headers import read_to_pixels
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, unreadable
-from dicom_node.images.structure import BoundedReader, LimitError
 
 THREADS: Final = min(8, os.cpu_count() or 1)
 # Orientations whose two directions are perpendicular to this (six decimals) are taken as they are.

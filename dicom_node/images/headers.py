@@ -11,10 +11,10 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
+from dicom_node.images.header_limits import PIXELS_FROM, BoundedReader, LimitError, require_bytes
+from dicom_node.images.header_limits import check as check_structure
 from dicom_node.images.headerless import headerless_meta
 from dicom_node.images.inflate import HEADER_BYTES, inflate
-from dicom_node.images.structure import PIXELS_FROM, BoundedReader, LimitError, require_bytes
-from dicom_node.images.structure import check as check_structure
 
 # Longer values stay in the file until somebody asks for them: they are mostly private blocks of vendors.
 DEFERRED_BYTES: Final = 16 * 1024

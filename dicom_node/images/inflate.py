@@ -3,7 +3,7 @@
 import zlib
 from typing import BinaryIO, Final
 
-from dicom_node.images.structure import LimitError
+from dicom_node.images.header_limits import LimitError
 
 HEADER_BYTES: Final = 16 * 2**20
 """Inflated bytes that must hold everything before the pixel data of a deflated data set."""

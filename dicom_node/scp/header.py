@@ -9,8 +9,8 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from dicom_node.errors import DicomNodeError
+from dicom_node.images.header_limits import LimitError, Walk
 from dicom_node.images.inflate import HEADER_BYTES, inflate
-from dicom_node.images.structure import LimitError, Walk
 from dicom_node.uids import is_uid
 
 _TAGS: Final = tuple(map(Tag, ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")))

@@ -11,7 +11,7 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from dicom_node.errors import SeriesError
 from dicom_node.images.frames import read_file
-from dicom_node.images.structure import DEEPEST, Walk
+from dicom_node.images.header_limits import DEEPEST, Walk
 from dicom_node.origin import Origin
 from dicom_node.scp.header import HeaderError, read_header
 from dicom_node.scp.reception import Announced, Reception, RefusedError

@@ -139,7 +139,7 @@ STEPS: Final = (
     Step(
         "while set aside",
         "listen",
-        "dicom_node.removal:Clearing.set_aside",
+        "dicom_node.removal:StoreRemoval.set_aside",
         True,
         lambda _, uid, _used_at: uid,
         needs="leaving",
@@ -147,7 +147,7 @@ STEPS: Final = (
     Step(
         "before the removal",
         "listen",
-        "dicom_node.removal:Clearing.remove",
+        "dicom_node.removal:StoreRemoval.remove",
         False,
         lambda _, study: study.study_uid,
         needs="leaving",

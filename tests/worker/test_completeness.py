@@ -1,4 +1,4 @@
-"""When is a series provably full: the promises of its headers, its geometry, the count of an archive."""
+"""When is a series provably complete: the promises of its headers, its geometry, the count of an archive."""
 
 import itertools
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ from worker.ledger import SeriesState
 from worker.queue.embedded_server import running_queue
 from worker.selection import completeness
 from worker.selection.answers import promise_of, proof_of
-from worker.selection.completeness import Fullness
+from worker.selection.completeness import CompletenessWatch
 from worker.selection.completeness_proofs import promised, proof
 from worker.settings import Settings
 
@@ -164,7 +164,7 @@ def test_a_promise_that_is_no_number_is_none(values):
     assert number is None or number > 0
 
 
-# -- the listener settles what is full at once
+# -- the listener settles what is complete at once
 
 
 @contextmanager
@@ -370,4 +370,4 @@ def test_an_archive_that_does_not_answer_is_asked_rarely_and_quiet_time_decides(
 
 def test_an_archive_that_is_no_destination_stops_the_start(tmp_path):
     with pytest.raises(SettingsError, match="'archive' is not in VOXTELL_DESTINATIONS"):
-        Fullness(Settings(home=tmp_path, series_counts_from="archive"), store=None, looks=None)
+        CompletenessWatch(Settings(home=tmp_path, series_counts_from="archive"), store=None, looks=None)

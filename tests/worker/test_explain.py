@@ -21,7 +21,7 @@ from tests.support.ports import free_port
 from worker.cli.protocols import app
 from worker.errors import SettingsError
 from worker.explain.dry_run import Explained, of_folder, of_pacs
-from worker.explain.history import story_of
+from worker.explain.history import history_of
 from worker.ledger import DeliveryState
 from worker.protocols import Protocol
 from worker.queue.embedded_server import running_queue
@@ -280,7 +280,7 @@ def put(node: IntakeSite, *protocols: Protocol) -> None:
 
 
 def story(node: IntakeSite, study_uid: str, *protocols: Protocol):
-    return story_of(study_uid, node.ledger, node.store, node.settings, protocols)
+    return history_of(study_uid, node.ledger, node.store, node.settings, protocols)
 
 
 def study_of(path: Path) -> str:

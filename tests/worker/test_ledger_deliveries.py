@@ -192,8 +192,8 @@ def test_quiet_time_starts_again_when_an_association_ends_but_only_for_open_seri
 def test_a_full_series_is_not_settled_before_it_is_quiet_and_says_with_how_many_images_it_was_full(ledger, clock):
     ledger.series.image_arrived(SeriesKey("1.2", "1.2.3"), ARRIVAL)
     (seen,) = ledger.series.unsettled()
-    assert (seen.full_with, ledger.series.settle_as_full(seen, 40)) == (0, True)
-    assert not ledger.series.settle_as_full(seen, 40)
+    assert (seen.full_with, ledger.series.mark_full(seen, 40)) == (0, True)
+    assert not ledger.series.mark_full(seen, 40)
     (full,) = ledger.series.unsettled()
     assert (full.state, full.full_with) == (SeriesState.FULL, 40)
     clock.passes(5)

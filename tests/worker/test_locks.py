@@ -12,7 +12,7 @@ import pytest
 
 from worker.engines import devices
 from worker.engines.devices import device_lock, processes_for
-from worker.maintenance.locks import destination_lock
+from worker.maintenance.destination_lock import destination_lock
 
 HOLDS_ITS_TURN = """
 import sys, time

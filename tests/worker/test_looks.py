@@ -24,7 +24,7 @@ from tests.support.ports import LOOPBACK, free_port
 from worker.cli.doctor import _ledger
 from worker.cli.ledger import look_again
 from worker.errors import WorkerError
-from worker.explain.history import story_of
+from worker.explain.history import history_of
 from worker.ledger import Ledger, SeriesState
 from worker.queue.embedded_server import running_queue
 from worker.selection.child import Child, LookError
@@ -124,7 +124,7 @@ def test_a_series_that_ends_its_reader_counts_as_unreadable_and_is_looked_at_aga
     (series,) = node.ledger.series.unreadable()
     assert (series.state, node.ledger.series.unsettled()) == (SeriesState.UNREADABLE, [])
 
-    story = story_of(series.study_uid, node.ledger, node.store, node.settings, [])
+    story = history_of(series.study_uid, node.ledger, node.store, node.settings, [])
     assert (
         "it cannot be read: 3 looks at it did not come to their end: the process that read" in story.series[0].sentence
     )

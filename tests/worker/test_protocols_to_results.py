@@ -10,7 +10,7 @@ from pydicom import dcmread
 from dicom_node.synthesis import Subject, ct_series
 from tests.support.listening import QUIET, IntakeSite
 from tests.support.twins import ThresholdSegmenter
-from worker.explain.history import story_of
+from worker.explain.history import history_of
 from worker.ledger import JobState
 from worker.queue.embedded_server import running_queue
 from worker.steps import segmentation
@@ -75,7 +75,7 @@ def test_in_the_shadow_everything_is_made_and_nothing_is_sent(node, images):
     assert job.state is JobState.SEGMENTED
     assert {path.name for path in node.store.result_paths(job_id)} >= {"seg.dcm", "rtstruct.dcm"}
     assert (node.ledger.deliveries.of_job(job_id), node.ledger.deliveries.due(), node.queued[1]) == ([], [], 0)
-    said = story_of(job.study_uid, node.ledger, node.store, node.settings, [])
+    said = history_of(job.study_uid, node.ledger, node.store, node.settings, [])
     assert "its protocol is in shadow mode: results are kept, not sent" in said.series[0].jobs[0].sentence
 
 
@@ -91,7 +91,7 @@ def test_what_a_person_must_release_waits_for_it(node, images):
     (job_id,) = arrives(node, images)
     job = node.ledger.jobs.get(job_id)
     assert (job.state, node.ledger.deliveries.due()) == (JobState.REVIEW, [])
-    said = story_of(job.study_uid, node.ledger, node.store, node.settings, [])
+    said = history_of(job.study_uid, node.ledger, node.store, node.settings, [])
     assert f"a person must release it: voxtell-dicom jobs release {job_id}" in said.series[0].jobs[0].sentence
 
 
@@ -112,7 +112,7 @@ def test_several_protocols_make_a_job_each_and_urgent_ones_go_first(node, images
     node.receives(*images, ago=QUIET + 1)
     jobs = {job.id: job.protocol for job in node.tick()}
     assert [jobs[job_id] for job_id in node.ledger.jobs.due()] == ["urgent", "sphere"]
-    (series,) = story_of(node.ledger.jobs.find()[0].study_uid, node.ledger, node.store, node.settings, []).series
+    (series,) = history_of(node.ledger.jobs.find()[0].study_uid, node.ledger, node.store, node.settings, []).series
     inactive = next(decision for decision in series.decisions if decision.protocol == "needs")
     assert "protocol 'needs' is inactive: it needs the published weights" in inactive.reason
 

@@ -5,7 +5,7 @@ import os
 import pytest
 from structlog.testing import capture_logs
 
-from dicom_node.removal import Clearing, Quarantined
+from dicom_node.removal import Quarantined, StoreRemoval
 from dicom_node.store import Store
 from worker.maintenance.quarantine import beyond, trim
 from worker.settings import Settings
@@ -66,7 +66,7 @@ def test_a_flood_of_bad_parts_is_trimmed_with_one_line_and_conflicts_stay(tmp_pa
     for number in range(40):
         put(store, b"bad %d" % number, "FLOOD", came=100.0 + number)
     settings = Settings(home=tmp_path, quarantine_files_per_sender=10, min_free_bytes=0)
-    clearing = Clearing(store)
+    clearing = StoreRemoval(store)
     with capture_logs() as logs:
         trim(clearing, settings, store.free_bytes())
         trim(clearing, settings, store.free_bytes())
@@ -88,7 +88,7 @@ def test_a_flood_of_bad_parts_is_trimmed_with_one_line_and_conflicts_stay(tmp_pa
 def test_bytes_that_come_again_meanwhile_are_kept(tmp_path):
     store = Store(tmp_path)
     put(store, b"bad", "A", came=5.0)
-    clearing = Clearing(store)
+    clearing = StoreRemoval(store)
     seen = clearing.quarantined()
     put(store, b"bad", "A", came=6.0)
     assert clearing.drop(seen) == []

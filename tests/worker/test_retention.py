@@ -316,8 +316,8 @@ def test_nothing_that_is_needed_is_ever_removed(crowd, facts, limits, full, mean
         for index, (first, age, awaits) in enumerate(made):
             if all(_keeps_results(state, age, awaits, limits) for state in (str(first), states[index][0])):
                 assert crowd.store.result_paths(_id(f"1.{number}", index)), (states, limits, full)
-    for study in crowd.retention()._clearing.leaving():  # a young one cannot be there
-        crowd.retention()._clearing.remove(study)
+    for study in crowd.retention()._removal.leaving():  # a young one cannot be there
+        crowd.retention()._removal.remove(study)
 
 
 def _keeps_results(state: str, age: float, awaits: bool, limits: dict[str, float]) -> bool:

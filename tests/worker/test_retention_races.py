@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from dicom_node.errors import StoreError
 from dicom_node.origin import Origin
-from dicom_node.removal import Clearing
+from dicom_node.removal import StoreRemoval
 from dicom_node.storage.durable import try_lock
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, Clock, deliver
@@ -48,15 +48,15 @@ def test_an_image_that_comes_while_other_studies_are_set_aside_stays(site, monke
         site.arrived(study, f"{study}.1")
         site.clock.passes(1.0)
     site.clock.passes(2 * DAY)
-    set_aside = Clearing.set_aside
+    set_aside = StoreRemoval.set_aside
 
-    def slowly(self: Clearing, study: str, *facts: float) -> int:
+    def slowly(self: StoreRemoval, study: str, *facts: float) -> int:
         if study == "1.7":
             late_image(site, "1.8", "1.8.1")
         site.clock.passes(20.0)
         return set_aside(self, study, *facts)
 
-    monkeypatch.setattr(Clearing, "set_aside", slowly)
+    monkeypatch.setattr(StoreRemoval, "set_aside", slowly)
     keeper = site.retention(keep_unused_days=1)
     keeper.tidy()
     assert names(site, "1.8", "1.8.1") == ["1.8.1.0", "1.8.1.1"]
@@ -115,8 +115,8 @@ def test_a_study_that_another_listener_has_ended_meanwhile_is_left_alone(site, m
     site.clock.passes(2 * DAY)
     first, second = site.retention(keep_unused_days=1), site.retention(keep_unused_days=1)
     first.tidy()
-    listed = second._clearing.leaving()
-    monkeypatch.setattr(second._clearing, "leaving", lambda: listed)
+    listed = second._removal.leaving()
+    monkeypatch.setattr(second._removal, "leaving", lambda: listed)
     site.clock.passes(ASIDE_SECONDS + 1)
     first.tidy()
     with capture_logs() as logs:
@@ -275,7 +275,7 @@ def test_an_image_that_was_set_aside_before_the_ledger_heard_of_it_is_acknowledg
     heard = node.ledger.series.image_arrived
 
     def when_it_is_set_aside(key: SeriesKey, origin: Origin) -> None:
-        assert Clearing(node.store).set_aside(key.study_uid, 1.0)
+        assert StoreRemoval(node.store).set_aside(key.study_uid, 1.0)
         heard(key, origin)
 
     monkeypatch.setattr(node.ledger.series, "image_arrived", when_it_is_set_aside)
@@ -314,13 +314,13 @@ def test_nothing_is_set_aside_while_the_protocols_are_asked(node, images, monkey
 @pytest.mark.parametrize("step", ["set_aside", "put_back", "remove"])
 def test_what_the_ledger_said_of_a_study_holds_until_it_is_moved(site, monkeypatch, step):
     free = []
-    does = getattr(Clearing, step)
+    does = getattr(StoreRemoval, step)
 
-    def seen(self: Clearing, *facts: object) -> object:
+    def seen(self: StoreRemoval, *facts: object) -> object:
         free.append(is_free(site.home / "leaving"))
         return does(self, *facts)
 
-    monkeypatch.setattr(Clearing, step, seen)
+    monkeypatch.setattr(StoreRemoval, step, seen)
     site.arrived("1.7", "1.7.1")
     site.arrived("1.8", "1.8.1")
     site.clock.passes(2 * DAY)

@@ -14,7 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_node.removal import Clearing
+from dicom_node.removal import StoreRemoval
 from dicom_node.synthesis import ct_series
 from tests.support.twins import ThresholdSegmenter
 from voxtell import OutOfMemoryError
@@ -274,10 +274,10 @@ def test_images_that_lie_aside_to_be_removed_come_back_for_a_job_that_needs_them
     desk: SegmentationWorker, queued: Callable[..., Job]
 ) -> None:
     job = queued("above 300")
-    Clearing(desk.store).set_aside(job.study_uid, 0.0)
+    StoreRemoval(desk.store).set_aside(job.study_uid, 0.0)
     segmentation.run(job.id)
     assert desk.ledger.jobs.get(job.id).state is JobState.SEGMENTED
-    assert Clearing(desk.store).leaving() == []
+    assert StoreRemoval(desk.store).leaving() == []
 
 
 def test_the_unexpected_fails_the_job_and_not_the_worker(desk: SegmentationWorker, queued: Callable[..., Job]) -> None:

@@ -15,7 +15,7 @@ from tests.support.images import iod_errors
 from tests.support.twins import ThresholdSegmenter
 from worker.job_spec import Derived, Finish, JobSpec, Output, Plausible, Prompt
 from worker.result import Result
-from worker.results.write import objects_named, write_outputs
+from worker.results.write import references_to, write_outputs
 from worker.steps.pipeline import segment
 
 SPACING = (3.0, 2.0, 1.5)
@@ -84,8 +84,8 @@ def test_every_output_is_written_valid_and_listed(write: Write, tmp_path: Path) 
     assert kept == {key: value for key, value in result.items() if key != "folder"}
     assert (result["not_found"], result["review"]) == (["nothing"], [])
     read = Result.model_validate(kept)
-    assert {one.sop_uid for one in objects_named(read)} == {one["sop_uid"] for one in result["objects"]}
-    assert objects_named(Result.model_validate({"files": ["seg.dcm"]})) == ()
+    assert {one.sop_uid for one in references_to(read)} == {one["sop_uid"] for one in result["objects"]}
+    assert references_to(Result.model_validate({"files": ["seg.dcm"]})) == ()
 
 
 def test_finished_and_derived_structures_stand_in_every_object(write: Write) -> None:
@@ -180,7 +180,7 @@ def test_a_result_that_is_not_as_expected_is_written_and_marked(write: Write) ->
 
 def test_a_result_names_the_objects_that_it_replaces(write: Write) -> None:
     old = write(HIGH, digest="older", folder="old")
-    new = write(HIGH, predecessors=objects_named(Result.model_validate(old)), folder="new")
+    new = write(HIGH, predecessors=references_to(Result.model_validate(old)), folder="new")
     uids = {one["file"]: one for one in old["objects"]}
     made = objects(new)
     (document,) = made["sr.dcm"].PredecessorDocumentsSequence

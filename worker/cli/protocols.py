@@ -17,7 +17,7 @@ from worker.cli.peers import peer_named
 from worker.cli.printing import print_json, when
 from worker.errors import ProtocolError
 from worker.explain.dry_run import Explained, of_folder, of_pacs
-from worker.explain.history import SeriesStory, StudyStory, story_of
+from worker.explain.history import SeriesHistory, StudyHistory, history_of
 from worker.protocols import (
     Answer,
     Finding,
@@ -175,14 +175,14 @@ def _tell_study(study_uid: str, protocols: Sequence[Protocol], settings: Setting
     from dicom_node.store import Store
     from worker.ledger import Ledger
 
-    story = story_of(study_uid, Ledger(settings.ledger_url), Store(settings.home), settings, protocols)
+    story = history_of(study_uid, Ledger(settings.ledger_url), Store(settings.home), settings, protocols)
     if as_json:
         print_json(story.facts())
         return
-    _print_story(story)
+    _print_history(story)
 
 
-def _print_story(story: StudyStory) -> None:
+def _print_history(story: StudyHistory) -> None:
     """Prints the summary, each series, and the hints."""
     typer.echo(f"{story.summary}.")
     for series in story.series:
@@ -191,7 +191,7 @@ def _print_story(story: StudyStory) -> None:
         typer.echo(f"note: {hint}.")
 
 
-def _print_series(story: SeriesStory) -> None:
+def _print_series(story: SeriesHistory) -> None:
     """Prints one series: each protocol's decision with its conditions, then its jobs."""
     typer.echo(f"series {story.series.series_uid}, {story.images} images, {story.sentence}")
     for decision in story.decisions:

@@ -21,7 +21,7 @@ from worker.settings import Settings
 
 
 @dataclass(frozen=True)
-class JobStory:
+class JobHistory:
     """A job, its deliveries, and one sentence on both."""
 
     job: Job
@@ -30,24 +30,24 @@ class JobStory:
 
 
 @dataclass(frozen=True)
-class SeriesStory:
+class SeriesHistory:
     """A series that arrived, what each protocol said to it, and its jobs."""
 
     series: Series
     images: int  # in the store now
     decisions: tuple[Decision, ...]
-    jobs: tuple[JobStory, ...]
+    jobs: tuple[JobHistory, ...]
     not_asked: tuple[str, ...]  # protocols in force now that have not judged it
     sentence: str
 
 
 @dataclass(frozen=True)
-class StudyStory:
+class StudyHistory:
     """The history of one study; `hints` are sentences on what else to look at."""
 
     study_uid: str
     summary: str
-    series: tuple[SeriesStory, ...]
+    series: tuple[SeriesHistory, ...]
     hints: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class StudyStory:
         }
 
 
-def _job_facts(story: JobStory) -> dict[str, Any]:
+def _job_facts(story: JobHistory) -> dict[str, Any]:
     """A job of the story as JSON values, without its whole specification."""
     job = story.job
     facts: dict[str, Any] = {"id": job.id, "protocol": job.protocol, "volume": job.spec.volume, "state": job.state}
@@ -78,9 +78,9 @@ def _job_facts(story: JobStory) -> dict[str, Any]:
     return facts | {"sentence": story.sentence, "deliveries": [asdict(one) for one in story.deliveries]}
 
 
-def story_of(
+def history_of(
     study_uid: str, ledger: Ledger, store: Store, settings: Settings, protocols: Sequence[Protocol]
-) -> StudyStory:
+) -> StudyHistory:
     """Tells everything that the node knows of a study, also that nothing of it has arrived.
 
     `protocols` are those in force now; one that came after a series was complete is listed as not asked.
@@ -96,7 +96,7 @@ def story_of(
         mine = tuple(one for one in decisions if one.series_uid == series.series_uid)
         asked = {one.protocol for one in mine}
         told.append(
-            SeriesStory(
+            SeriesHistory(
                 series,
                 len(store.series_paths(SeriesKey(study_uid, series.series_uid))),
                 mine,
@@ -111,10 +111,10 @@ def story_of(
         *(one.sentence for one in conflicts_in(store.home, study_uid)),
         *_hints_on_site(protocols, settings),
     )
-    return StudyStory(study_uid, _summary(study_uid, told), tuple(told), hints)
+    return StudyHistory(study_uid, _summary(study_uid, told), tuple(told), hints)
 
 
-def _summary(study_uid: str, told: Sequence[SeriesStory]) -> str:
+def _summary(study_uid: str, told: Sequence[SeriesHistory]) -> str:
     """One sentence on the study, such as "2 series arrived; 1 job: 1 delivered"."""
     if not told:
         return f"nothing of study {study_uid} has arrived at this node"
@@ -145,10 +145,10 @@ def _arrival(series: Series, decisions: Sequence[Decision], settings: Settings, 
     )
 
 
-def _job_story(job: Job, ledger: Ledger, now: float) -> JobStory:
+def _job_story(job: Job, ledger: Ledger, now: float) -> JobHistory:
     """A job with its deliveries, and its sentences joined into one."""
     deliveries = tuple(ledger.deliveries.of_job(job.id))
-    return JobStory(job, deliveries, sentence_of(job, deliveries, now))
+    return JobHistory(job, deliveries, sentence_of(job, deliveries, now))
 
 
 def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Store, settings: Settings) -> Iterator[str]:
@@ -176,7 +176,7 @@ def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Stor
     )
 
 
-def _hints_on_series(told: Sequence[SeriesStory]) -> Iterator[str]:
+def _hints_on_series(told: Sequence[SeriesHistory]) -> Iterator[str]:
     """What is wrong with the series together: slices that came as a series each."""
     lone = sum(one.images == 1 for one in told)
     if lone >= SCATTERED:

@@ -29,7 +29,7 @@ class Series:
     address: str
     first_at: float
     last_at: float
-    full_with: int = 0  # how many images it had when it was last proved full; 0: never
+    full_with: int = 0  # how many images it had when it was last proved complete; 0: never
     looks: int = 0  # at its headers, in a row, that did not come to their end
     reason: str = ""  # why it is UNREADABLE
 

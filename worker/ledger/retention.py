@@ -56,7 +56,7 @@ class RetentionLedger:
             for row in connection.execute(known.group_by(series.c.study_uid)):
                 found[row.study_uid].append((RetentionNeed(row.need), row.since))
         of_study = sa.true() if study_uid is None else jobs.c.study_uid == study_uid
-        for study, use in self._uses_of_jobs(of_study):
+        for study, use in self._statuses_of_jobs(of_study):
             found[study].append((use.need, use.since))
         uses = (
             RetentionStatus(uid, max(need for need, _ in parts), max(since for _, since in parts))
@@ -67,11 +67,13 @@ class RetentionLedger:
     def results(self, job_ids: Iterable[str]) -> list[RetentionStatus]:
         """Returns the status of these jobs' results, those unchanged for longest first; unknown jobs are left out."""
         wanted = set(job_ids)
-        return sorted((use for _, use in self._uses_of_jobs(sa.true()) if use.uid in wanted), key=lambda use: use.since)
+        return sorted(
+            (use for _, use in self._statuses_of_jobs(sa.true()) if use.uid in wanted), key=lambda use: use.since
+        )
 
     def result(self, job_id: str) -> RetentionStatus | None:
         """Returns the status of this job's results; None when the job is not known."""
-        return next((use for _, use in self._uses_of_jobs(jobs.c.id == job_id)), None)
+        return next((use for _, use in self._statuses_of_jobs(jobs.c.id == job_id)), None)
 
     def note_removed(self, *, study_uid: str | None = None, job_id: str | None = None) -> None:
         """Notes the removal of a study's images on its jobs, or of a job's results on that job.
@@ -84,7 +86,7 @@ class RetentionLedger:
             if study_uid is not None:
                 forget_facts(connection, study_uid)
 
-    def _uses_of_jobs(self, which: sa.ColumnElement[bool]) -> list[tuple[str, RetentionStatus]]:
+    def _statuses_of_jobs(self, which: sa.ColumnElement[bool]) -> list[tuple[str, RetentionStatus]]:
         """(Study Instance UID, status) of the jobs that meet a condition."""
         facts = jobs.c.study_uid, jobs.c.id, jobs.c.state, jobs.c.updated_at, jobs.c.superseded_by
         with self._database.read() as connection:

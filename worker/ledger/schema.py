@@ -47,7 +47,7 @@ series = sa.Table(
     sa.Column("address", CleanString(64), nullable=False),
     sa.Column("first_at", sa.Float, nullable=False),
     sa.Column("last_at", sa.Float, nullable=False),  # last image; quiet time counts from here
-    sa.Column("full_with", sa.Integer, nullable=False, default=0),  # images when it was last proved full
+    sa.Column("full_with", sa.Integer, nullable=False, default=0),  # images when it was last proved complete
     sa.Column("looks", sa.Integer, nullable=False, default=0, server_default="0"),  # in a row, without an end
     sa.Column("reason", CleanText, nullable=False, default="", server_default=""),  # why it is UNREADABLE
 )

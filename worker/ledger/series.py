@@ -62,7 +62,7 @@ class SeriesLedger:
         """Marks the series SETTLED unless an image has arrived since `found` was read; returns whether it did."""
         return self._decided(found, state=SeriesState.SETTLED)
 
-    def settle_as_full(self, found: Series, images: int) -> bool:
+    def mark_full(self, found: Series, images: int) -> bool:
         """Marks the series FULL with so many images, under the same condition; returns whether it did."""
         return self._decided(found, state=SeriesState.FULL, full_with=images)
 

@@ -15,7 +15,9 @@ class SeriesState(StrEnum):
     """The state of a received series."""
 
     RECEIVING = "receiving"  # an image arrived; more may come
-    FULL = "full"  # proved full and the protocols asked; SETTLED when quiet, asked again if more images came than that
+    FULL = (
+        "full"  # proved complete and the protocols asked; SETTLED when quiet, asked again if more images came than that
+    )
     SETTLED = "settled"  # complete as far as the node can know; the protocols have been asked
     UNREADABLE = "unreadable"  # its headers cannot be read within the limits; a person may have it looked at again
 

@@ -7,14 +7,14 @@ content under a known SOP Instance UID was acknowledged, and only `VOXTELL_KEEP_
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from dicom_node.removal import Clearing, Quarantined
+from dicom_node.removal import Quarantined, StoreRemoval
 from worker.logs import get_logger
 from worker.settings import Settings
 
 log = get_logger(__name__)
 
 
-def trim(clearing: Clearing, settings: Settings, free_bytes: int) -> None:
+def trim(clearing: StoreRemoval, settings: Settings, free_bytes: int) -> None:
     """Removes what is beyond the limits of the settings, and what the disk needs before images are refused.
 
     Raises:

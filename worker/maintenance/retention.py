@@ -17,7 +17,7 @@ import threading
 from collections.abc import Collection
 
 from dicom_node.errors import StoreError
-from dicom_node.removal import Clearing, PendingRemoval
+from dicom_node.removal import PendingRemoval, StoreRemoval
 from dicom_node.store import Store
 from worker.ledger import Ledger
 from worker.ledger.clock import SLACK_SECONDS
@@ -40,7 +40,7 @@ class Retention:
 
     def __init__(self, settings: Settings, store: Store, ledger: Ledger) -> None:
         self._settings, self._store, self._ledger = settings, store, ledger
-        self._clearing = Clearing(store, ledger.clock.now)
+        self._removal = StoreRemoval(store, ledger.clock.now)
         self._reports = ReportInbox.of(settings, ledger)
         self._image_days = {
             RetentionNeed.UNUSED: settings.keep_unused_days,
@@ -63,8 +63,8 @@ class Retention:
 
     def tidy(self) -> None:
         """Does one round: ends what earlier rounds set aside, removes what is old, then makes room on a full disk."""
-        trim(self._clearing, self._settings, self._store.free_bytes())  # nobody needs what goes: before all else
-        stuck = [study for study in self._clearing.leaving() if not self._could_end(study)]
+        trim(self._removal, self._settings, self._store.free_bytes())  # nobody needs what goes: before all else
+        stuck = [study for study in self._removal.leaving() if not self._could_end(study)]
         now = self._ledger.clock.now()
         for use in self._studies() if any(self._image_days.values()) else ():
             if self._is_old(use, self._image_days, now):
@@ -75,7 +75,7 @@ class Retention:
         self._relieve(now, stuck)
         self._forget_reports(now)
         if days := self._settings.keep_quarantine_days:
-            for aside in self._clearing.remove_from_quarantine(now - days * DAY):
+            for aside in self._removal.remove_from_quarantine(now - days * DAY):
                 log.warning("quarantine_removed", file=aside.name, was_there_because=aside.reason)
 
     def _relieve(self, now: float, stuck: Collection[PendingRemoval]) -> None:
@@ -86,7 +86,7 @@ class Retention:
         lacking = self._settings.clean_below_free_bytes - self._store.free_bytes()
         if lacking <= 0:
             return
-        lacking -= sum(study.bytes() for study in self._clearing.leaving() if study not in stuck)
+        lacking -= sum(study.bytes() for study in self._removal.leaving() if study not in stuck)
         candidates = [(use, self._set_aside) for use in self._studies()]
         candidates += [(use, self._remove_results) for use in self._results() if not use.only_copy]
         for use, remove in sorted(candidates, key=lambda candidate: candidate[0].since):
@@ -101,7 +101,7 @@ class Retention:
         """Removes the reports of removed studies, and old reports whose study has never arrived."""
         days = self._settings.keep_unused_days
         for report, studies in self._ledger.reports.with_studies():
-            if not (self._reports.folder / report.path).exists() or self._clearing.holds(studies):
+            if not (self._reports.folder / report.path).exists() or self._removal.holds(studies):
                 continue
             if studies or 0 < days < (now - report.received_at) / DAY:
                 self._reports.forget(report)
@@ -109,12 +109,12 @@ class Retention:
 
     def _studies(self) -> list[RetentionStatus]:
         """The status of the studies that are in the store."""
-        here = self._clearing.studies()
+        here = self._removal.studies()
         return [use for use in self._ledger.retention.studies() if use.uid in here]
 
     def _results(self) -> list[RetentionStatus]:
         """The status of the results that are in the store."""
-        return self._ledger.retention.results(self._clearing.jobs())
+        return self._ledger.retention.results(self._removal.jobs())
 
     @staticmethod
     def _is_old(use: RetentionStatus, days: dict[RetentionNeed, float], now: float) -> bool:
@@ -124,10 +124,10 @@ class Retention:
 
     def _set_aside(self, use: RetentionStatus, why: str) -> int:
         """Sets a study aside, unless its status has changed since it was listed; returns how many bytes it has."""
-        with self._clearing.alone():
+        with self._removal.alone():
             if self._ledger.retention.studies(use.uid) != [use]:
                 return 0  # listing the studies, and the removal of those before it, may have taken minutes
-            freed = self._clearing.set_aside(use.uid, use.since)
+            freed = self._removal.set_aside(use.uid, use.since)
         log.info("study_set_aside", study=use.uid, why=why, bytes=freed)
         return freed
 
@@ -135,7 +135,7 @@ class Retention:
         """Removes a job's results, unless their status has changed since they were listed; returns how many bytes."""
         if self._ledger.retention.result(use.uid) != use:
             return 0  # such as a job that was started again meanwhile
-        freed = self._clearing.remove_results(use.uid)
+        freed = self._removal.remove_results(use.uid)
         self._ledger.retention.note_removed(job_id=use.uid)
         log.info("results_removed", job=use.uid, why=why, bytes=freed)
         return freed
@@ -143,7 +143,7 @@ class Retention:
     def _could_end(self, study: PendingRemoval) -> bool:
         """Puts back or removes a study that was set aside, if it is time; False when the disk does not let it."""
         try:
-            with self._clearing.alone():
+            with self._removal.alone():
                 if study.path.exists():  # else another process was first
                     self._end(study)
         except (StoreError, OSError) as error:
@@ -164,9 +164,9 @@ class Retention:
             RetentionStatus(study.study_uid, RetentionNeed.NEEDED, now)
         ]
         if use.need is RetentionNeed.NEEDED or use.since != study.used_at or from_the_future:
-            self._clearing.put_back(study)
+            self._removal.put_back(study)
             log.info("study_put_back", study=study.study_uid)
         elif now >= study.since + ASIDE_SECONDS:
             self._ledger.retention.note_removed(study_uid=study.study_uid)
-            self._clearing.remove(study)
+            self._removal.remove(study)
             log.info("study_removed", study=study.study_uid)

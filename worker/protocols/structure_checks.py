@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 
-from voxtell.wording import wording_of
+from voxtell.prompt_checks import problem_of
 from worker.job_spec import Derived, Prompt
 from worker.protocols.snomed import is_concept_id
 
@@ -58,8 +58,8 @@ def _check_words(prompt: Prompt, place: Place) -> None:
     """The text must not be empty, no sentence of a report given, and the expected volume a range."""
     if not prompt.text.strip():
         raise PlacedError((*place, "text"), "a prompt is empty; say what to segment")
-    if wording := wording_of(prompt.text):
-        raise PlacedError((*place, "text"), f"the prompt '{prompt.text}' {wording}")
+    if problem := problem_of(prompt.text):
+        raise PlacedError((*place, "text"), f"the prompt '{prompt.text}' {problem}")
     if prompt.sentence is not None:
         raise PlacedError((*place, "sentence"), "the sentence comes from a report, a protocol has none; remove it")
     limits = prompt.expect.volume_ml

@@ -22,7 +22,7 @@ from typing import Literal
 
 from dicom_node.regions import LABEL_LENGTH, shortened
 from dicom_node.storage.durable import fsync, write_new
-from voxtell.wording import wording_of
+from voxtell.prompt_checks import problem_of
 from worker.job_spec import Prompt
 from worker.ledger import Ledger, Report
 from worker.logs import get_logger
@@ -43,7 +43,7 @@ from worker.report_language.formats.oru import ACCESSION_FIELDS
 from worker.report_language.formats.read import report_links, report_text, single_reports
 from worker.report_language.formats.report_file import MAX_BYTES
 from worker.reports.narrative import Document
-from worker.reports.structure import require_ordinary
+from worker.reports.sr_limits import require_ordinary
 from worker.settings import Settings
 
 log = get_logger(__name__)
@@ -262,9 +262,9 @@ def drawable(found: ReportPrompts) -> ReportPrompts:
 
     The reason is the kind of wording: relative, exception, denial, margin or combination.
     """
-    wordings = [(one, wording_of(one.prompt)) for one in found.prompts]
-    refused = (LeftOut(one.prompt, one.sentence, wording.kind) for one, wording in wordings if wording is not None)
-    return ReportPrompts(tuple(one for one, wording in wordings if wording is None), (*found.left_out, *refused))
+    problems = [(one, problem_of(one.prompt)) for one in found.prompts]
+    refused = (LeftOut(one.prompt, one.sentence, problem.kind) for one, problem in problems if problem is not None)
+    return ReportPrompts(tuple(one for one, problem in problems if problem is None), (*found.left_out, *refused))
 
 
 def _prompt(phrase: ExtractedPrompt) -> Prompt:

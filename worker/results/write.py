@@ -144,7 +144,7 @@ def _listed(kind: OutputKind, one: ObjectReference) -> ResultObject:
     )
 
 
-def objects_named(result: Result) -> tuple[ObjectReference, ...]:
+def references_to(result: Result) -> tuple[ObjectReference, ...]:
     """Returns references to the objects of a result whose UIDs are known, for the result that replaces it."""
     return tuple(ObjectReference(one.sop_class_uid, one.sop_uid, one.series_uid) for one in result.named_objects())
 

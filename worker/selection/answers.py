@@ -104,7 +104,7 @@ def promise_of(path: Path) -> int | None:
 
 
 def proof_of(paths: Sequence[Path], counted: int | None = None) -> str:
-    """Says why the series that has exactly these files is full; see `proof`.
+    """Says why the series that has exactly these files is complete; see `proof`.
 
     Raises:
         UnreadableError: when the disk does not give one just now.

@@ -1,7 +1,8 @@
 """A child process that reads foreign headers, with a limit on its memory and on its time.
 
-What a header may hold is limited (`dicom_node.images.structure`); what still goes wrong in reading a thousand of them
-ends this child and no listener. There is one for each process that asks, started once and replaced when it has died.
+What a header may hold is limited (`dicom_node.images.header_limits`); what still goes wrong in reading a thousand of
+them ends this child and no listener. There is one for each process that asks, started once and replaced when it has
+died.
 
     asks    (function, arguments), pickled, over a socket pair
     answers (True, what the function returned) or (False, what it raised)

@@ -1,7 +1,7 @@
-"""Finds out which arriving series are provably full, so that they need not wait for quiet time.
+"""Finds out which arriving series are provably complete, so that they need not wait for quiet time.
 
-The intake calls `Fullness.proof` for each receiving series at every tick, so it must cost little: the images are
-counted, and their headers are read only when there are as many as one of them promises, or as the archive named by
+The intake calls `CompletenessWatch.proof` for each receiving series at every tick, so it must cost little: the images
+are counted, and their headers are read only when there are as many as one of them promises, or as the archive named by
 `VOXTELL_SERIES_COUNTS_FROM` counts. The same number of images is looked at once.
 
 The archive is asked about a series only while no association brings images of it: an archive that passes images on as
@@ -31,14 +31,14 @@ PAUSE_SECONDS = 60.0  # an archive that did not answer is not asked again for th
 
 
 @dataclass(frozen=True)
-class Full:
-    """The number of images with which a series is full, and the proof in a few words."""
+class CompletenessProof:
+    """The number of images with which a series is complete, and the proof in a few words."""
 
     images: int
     why: str
 
 
-class Fullness:
+class CompletenessWatch:
     """Remembers what is known of the series that arrive. Used by the intake thread alone; lost with the process."""
 
     def __init__(self, settings: Settings, store: Store, looks: Looks) -> None:
@@ -59,8 +59,8 @@ class Fullness:
         self._promised = {key: value for key, value in self._promised.items() if key in keys}
         self._proved = {key: value for key, value in self._proved.items() if key in keys}
 
-    def proof(self, series: Series, *, is_open: bool) -> Full | None:
-        """Returns the proof that the series is full; None without proof, or if it was full with as many images before.
+    def proof(self, series: Series, *, is_open: bool) -> CompletenessProof | None:
+        """Returns the proof that the series is complete; None without proof, or if it was proved with as many images before.
 
         `is_open`: an association that has brought images of it is open. Reads headers and may ask the archive; one
         that does not answer in the seconds of `ASKING` is left alone for a minute.
@@ -75,7 +75,7 @@ class Fullness:
         before = self._proved.get(key)
         if before is None or before[0] != count or (ask and not before[1] and not before[2]):
             self._proved[key] = before = (count, ask, self._look(key, count, ask))
-        return Full(count, before[2]) if before[2] else None
+        return CompletenessProof(count, before[2]) if before[2] else None
 
     def _promise(self, key: SeriesKey) -> int | None:
         """Reads how many instances the first image of the series promises; once per series."""

@@ -6,7 +6,7 @@ what may pass is tried again after growing waits. Objects keep their UIDs howeve
 never sees one result as two.
 
 Processes: Celery forks several children, and each runs one task at a time. Only one of them at a time talks to a
-destination, to send or to ask (`worker.maintenance.locks`): a PACS that hangs holds up one child, never all of them. A
+destination, to send or to ask (`worker.maintenance.destination_lock`): a PACS that hangs holds up one child, never all of them. A
 message for a destination that is busy is dropped; the process that holds its lock enqueues the next one when it leaves.
 
 A child that is killed leaves a delivery in SENDING. The lease runs out, the listener's sweep makes it PENDING again,
@@ -28,8 +28,8 @@ from dicom_node.store import Store
 from worker.errors import BrokerError, WorkerError
 from worker.ledger import Delivery, DeliveryState, Ledger
 from worker.logs import get_logger
+from worker.maintenance.destination_lock import destination_lock
 from worker.maintenance.leases import kept
-from worker.maintenance.locks import destination_lock
 from worker.maintenance.retries import backoff
 from worker.maintenance.storage_commitment import Commitments
 from worker.queue.broker import Broker, celery_app

@@ -6,7 +6,7 @@ Processes: several listeners may receive; only the leader ticks and sweeps (`wor
 from the store which series are open in the others.
 
 When the protocols are asked about a series:
-- at once when it is provably full (`worker.selection.completeness`): it becomes FULL;
+- at once when it is provably complete (`worker.selection.completeness`): it becomes FULL;
 - else after `quiet_seconds` without an image and without an open association that brought it images: it becomes
   SETTLED. A FULL series becomes SETTLED under the same condition.
 
@@ -27,7 +27,7 @@ from contextlib import suppress
 from functools import partial
 
 from dicom_node.errors import StoreError
-from dicom_node.removal import Clearing
+from dicom_node.removal import StoreRemoval
 from dicom_node.scp.arrivals import Arrival, AssociationEnd
 from dicom_node.store import Outcome, Store
 from dicom_node.uids import SeriesKey
@@ -39,7 +39,7 @@ from worker.protocols import watched
 from worker.queue.broker import Broker
 from worker.reports.inbox import ReportInbox
 from worker.selection.child import LookError
-from worker.selection.completeness import Fullness
+from worker.selection.completeness import CompletenessWatch
 from worker.selection.looks import Looks
 from worker.selection.select import Selection
 from worker.settings import Settings
@@ -58,8 +58,8 @@ class Intake:
         self._protocols = watched(settings)
         self._looks = Looks(settings, ledger)
         self._selection = Selection(settings, store, ledger, ReportInbox.of(settings, ledger), self._looks)
-        self._fullness = Fullness(settings, store, self._looks)
-        self._clearing = Clearing(store, ledger.clock.now)
+        self._completeness = CompletenessWatch(settings, store, self._looks)
+        self._removal = StoreRemoval(store, ledger.clock.now)
         self._noted: dict[tuple[str, SeriesKey], float] = {}
         self._lock = threading.Lock()
 
@@ -95,8 +95,8 @@ class Intake:
         """
         if arrival.path.exists():
             return
-        with self._clearing.alone():
-            if not arrival.path.exists() and not self._clearing.is_aside(arrival.key.study_uid):
+        with self._removal.alone():
+            if not arrival.path.exists() and not self._removal.is_aside(arrival.key.study_uid):
                 raise StoreError(f"{arrival.path} was removed before its arrival was noted; send it again")
 
     def association_ended(self, end: AssociationEnd) -> None:
@@ -137,14 +137,14 @@ class Intake:
             log.exception("intake_step_failed", step=step.__name__)
 
     def tick(self, open_series: Set[SeriesKey]) -> None:
-        """Asks the protocols about each series that is provably full, or has been quiet for `quiet_seconds`.
+        """Asks the protocols about each series that is provably complete, or has been quiet for `quiet_seconds`.
 
         A series that an open association brings is not quiet. One series whose question fails holds up no other.
         """
         self._protocols.current()  # an edit is judged when it is made, not when the next series is complete
         quiet_since = time.time() - self._settings.quiet_seconds
         receiving = self._ledger.series.unsettled()
-        self._fullness.keep(receiving)
+        self._completeness.keep(receiving)
         for series in receiving:  # one series that cannot be settled holds up no other
             self._guarded(self._look, series, open_series, quiet_since)
 
@@ -152,13 +152,13 @@ class Intake:
         """Decides on one series, unless it waits for its study or report, or its study is set aside for removal."""
         if self._selection.waits(series):
             return
-        with self._clearing.alone():  # no study is set aside between the question and its answer
-            if not self._clearing.is_aside(series.study_uid):  # else what came since is a part: all of it comes back
+        with self._removal.alone():  # no study is set aside between the question and its answer
+            if not self._removal.is_aside(series.study_uid):  # else what came since is a part: all of it comes back
                 with suppress(LookError):  # counted and logged where it was taken
                     self._decide(series, open_series, quiet_since)
 
     def _decide(self, series: Series, open_series: Set[SeriesKey], quiet_since: float) -> None:
-        """Settles a quiet series, and asks the protocols about one that is quiet or newly proved full."""
+        """Settles a quiet series, and asks the protocols about one that is quiet or newly proved complete."""
         key = series.series_key
         quiet = key not in open_series and series.last_at <= quiet_since
         study_open = any(one.study_uid == series.study_uid for one in open_series)
@@ -167,10 +167,10 @@ class Intake:
         elif quiet:
             self._ask(series, "quiet", self._ledger.series.settle, study_open=study_open)
         elif series.state is SeriesState.RECEIVING and (
-            full := self._fullness.proof(series, is_open=key in open_series)
+            proof := self._completeness.proof(series, is_open=key in open_series)
         ):
-            settle = partial(self._ledger.series.settle_as_full, images=full.images)
-            self._ask(series, full.why, settle, study_open=study_open)
+            settle = partial(self._ledger.series.mark_full, images=proof.images)
+            self._ask(series, proof.why, settle, study_open=study_open)
 
     def sweep(self) -> None:
         """Frees the claims of dead workers, and puts on the queue again what waits in the ledger and is not there.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import SeriesError
-from voxtell.wording import check_wording
+from voxtell.prompt_checks import check_prompts
 from worker.engines.loading import load_engine, settings_for
 from worker.errors import WorkerError
 from worker.job_spec import JobSpec, Output, Prompt
@@ -118,7 +118,7 @@ def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None, s
         NothingToDoError: when it names no finding, or the protocol takes no prompts from reports.
     """
     if report is None:
-        check_wording(prompts)
+        check_prompts(prompts)
         given = tuple(Prompt(text=text) for text in prompts)
         return Reported(given, found=bool(given), line=f"{len(given)} prompts" if given else "no report is given")
     if not protocol.report.use:

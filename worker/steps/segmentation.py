@@ -23,7 +23,7 @@ import structlog
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import shared_task
 
-from dicom_node.removal import Clearing
+from dicom_node.removal import StoreRemoval
 from dicom_node.store import Store
 from voxtell.engine import Engine
 from worker.engines.devices import device_lock, means_gpu
@@ -37,7 +37,7 @@ from worker.maintenance.retries import backoff
 from worker.queue.broker import TIME_LIMIT_GRACE_SECONDS, Broker, celery_app
 from worker.queue.messages import SEGMENT_TASK
 from worker.results.forms import label_map_wanted
-from worker.results.write import objects_named, write_outputs
+from worker.results.write import references_to, write_outputs
 from worker.settings import Settings, load
 from worker.steps.pipeline import segment
 
@@ -175,7 +175,7 @@ class SegmentationWorker:
                 folder,
                 label_map=label_map_wanted(spec.routes, self.settings.destinations),
                 name_length=self.settings.roi_name_length,
-                predecessors=objects_named(before.result) if before and before.result else (),
+                predecessors=references_to(before.result) if before and before.result else (),
             )
             # Whoever has the job now may have published its results, which may be on their way.
             if not self.ledger.jobs.renew(job, self.settings.lease_seconds):
@@ -199,7 +199,7 @@ class SegmentationWorker:
         """
         stored = self._stored(spec)
         if not stored.keys() >= set(spec.instances):  # such as a job that was started again when its days were over
-            Clearing(self.store).bring_back(spec.study_uid)
+            StoreRemoval(self.store).bring_back(spec.study_uid)
             stored = self._stored(spec)
         if missing := [uid for uid in spec.instances if uid not in stored]:
             raise ImagesMissingError(

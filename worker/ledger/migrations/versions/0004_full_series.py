@@ -1,4 +1,4 @@
-"""Column `series.full_with`: with how many images a series was last proved full, so that later ones are noticed."""
+"""Column `series.full_with`: with how many images a series was last proved complete, so that later ones are noticed."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -6,10 +6,10 @@ from typing import Final
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
+from dicom_node.images.header_limits import LimitError, Walk
 from dicom_node.images.headers import file_meta
 from dicom_node.images.inflate import inflate_all
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
-from dicom_node.images.structure import LimitError, Walk
 from worker.report_language import NotAReportError
 from worker.report_language.formats.report_file import MAX_BYTES
 

@@ -2,7 +2,7 @@
 
 A model reads the name in "no mandible", "everything except the mandible", "SpinalCord_PRV05" or "contralateral parotid"
 and draws the plain organ, which the model knows; nothing in the mask tells that it was not asked for. So such prompts
-are refused, here for every way in. The words stand in `wording.toml`.
+are refused, here for every way in. The words stand in `prompt_checks.toml`.
 """
 
 import re
@@ -16,11 +16,11 @@ from typing import Final
 
 from voxtell.errors import PromptError
 
-WORDS: Final = Path(__file__).with_name("wording.toml")
+WORDS: Final = Path(__file__).with_name("prompt_checks.toml")
 
 
 @dataclass(frozen=True)
-class Wording:
+class PromptProblem:
     """What a prompt says besides a name.
 
     kind: relative, exception, denial, margin or combination; word: what says so; said, instead: for people.
@@ -46,10 +46,10 @@ class _Kind:
     patterns: re.Pattern[str]  # on the prompt as it is written
 
 
-def wording_of(prompt: str) -> Wording | None:
+def problem_of(prompt: str) -> PromptProblem | None:
     """Finds what the prompt says besides the name of a structure; None where it only names one.
 
-    >>> wording_of("the left parotid") is None, wording_of("not the left parotid").kind
+    >>> problem_of("the left parotid") is None, problem_of("not the left parotid").kind
     (True, 'denial')
     """
     unless, kinds = _kinds()
@@ -59,19 +59,19 @@ def wording_of(prompt: str) -> Wording | None:
     for kind in kinds:
         found = kind.words.search(words) or kind.patterns.search(written)
         if found and found.group() != words:  # alone ("nothing") it names no structure that could be drawn instead
-            return Wording(kind.name, found.group().strip(" _"), kind.said, kind.instead)
+            return PromptProblem(kind.name, found.group().strip(" _"), kind.said, kind.instead)
     return None
 
 
-def check_wording(prompts: Iterable[str]) -> None:
+def check_prompts(prompts: Iterable[str]) -> None:
     """Refuses the first prompt that says more than a name.
 
     Raises:
         PromptError: when one does; says what is wrong with it, and what to write instead.
     """
     for prompt in prompts:
-        if wording := wording_of(prompt):
-            raise PromptError(f"the prompt {prompt!r} {wording}")
+        if problem := problem_of(prompt):
+            raise PromptError(f"the prompt {prompt!r} {problem}")
 
 
 @cache

@@ -13,8 +13,8 @@ import voxtell
 from voxtell.engine import check_asks
 from voxtell.errors import PromptError
 from voxtell.predict import FileJob, predict_files
+from voxtell.prompt_checks import WORDS, check_prompts, problem_of
 from voxtell.text.lexical import LEXICON
-from voxtell.wording import WORDS, check_wording, wording_of
 
 REGIONS = tomllib.loads(Path("dicom_node/regions.toml").read_text(encoding="utf-8"))
 NAMES = sorted(
@@ -56,22 +56,22 @@ def listed(text: str) -> list[str]:
     ("kind", "prompt"), [(kind, prompt) for kind in SAYS_MORE for prompt in listed(SAYS_MORE[kind])]
 )
 def test_what_says_more_than_a_name_is_refused_with_the_way_out(kind: str, prompt: str) -> None:
-    wording = wording_of(prompt)
-    assert wording is not None
-    assert wording.kind == kind
+    problem = problem_of(prompt)
+    assert problem is not None
+    assert problem.kind == kind
     with pytest.raises(PromptError, match=f"the prompt .*{re.escape(KINDS[kind]['instead'])}$"):
-        check_wording(["larynx", prompt])
+        check_prompts(["larynx", prompt])
 
 
 @pytest.mark.parametrize("prompt", listed(NAMES_ONE))
 def test_what_only_names_something_is_taken(prompt: str) -> None:
-    assert wording_of(prompt) is None
+    assert problem_of(prompt) is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_that_is_known_is_taken(name: str) -> None:
-    assert wording_of(name) is None
-    assert wording_of(f"left {name}") is None
+    assert problem_of(name) is None
+    assert problem_of(f"left {name}") is None
 
 
 @given(
@@ -87,14 +87,14 @@ def test_no_name_hides_a_word_that_denies_or_relates_it(name, kind, data, before
     if word == "non" and before:  # "non-mandibular": how something looks
         glue = " the "
     prompt = upper(glue.join((word, name) if before else (name, word)))
-    assert wording_of(prompt) is not None
+    assert problem_of(prompt) is not None
 
 
 @given(name=st.sampled_from(NAMES), millimetres=st.integers(1, 30), form=st.sampled_from(["{}_PRV{:02}", "{} + {} mm"]))
 def test_no_name_hides_a_margin(name: str, millimetres: int, form: str) -> None:
-    wording = wording_of(form.format(name, millimetres))
-    assert wording is not None
-    assert wording.kind == "margin"
+    problem = problem_of(form.format(name, millimetres))
+    assert problem is not None
+    assert problem.kind == "margin"
 
 
 def test_from_python_such_a_prompt_is_an_error_and_no_window_is_run() -> None:
