@@ -60,7 +60,7 @@ class CompletenessWatch:
         self._proved = {key: value for key, value in self._proved.items() if key in keys}
 
     def proof(self, series: Series, *, is_open: bool) -> CompletenessProof | None:
-        """Returns the proof that the series is complete; None without proof, or if it was proved with as many images before.
+        """Returns the proof that the series is complete; None without one, or where as many images had one before.
 
         `is_open`: an association that has brought images of it is open. Reads headers and may ask the archive; one
         that does not answer in the seconds of `ASKING` is left alone for a minute.

@@ -1,8 +1,8 @@
 """Proves that a series is complete: compares what its headers promise with the images that are there. Pure functions.
 
 A series that is not proved complete loses nothing: it is settled when it has been quiet for long enough. One that is
-wrongly proved complete is segmented in part. So the proofs are narrow: the number of images must be promised, every image
-must promise the same, and the images that are there must be that many and make regular volumes without a gap.
+wrongly proved complete is segmented in part. So the proofs are narrow: the number of images must be promised, every
+image must promise the same, and the images that are there must be that many and make regular volumes without a gap.
 
 Promises, PS3.3 (and C.4.1.1.3 of PS3.4 for the first):
 - NumberOfSeriesRelatedInstances: of the series, by whoever sent it.

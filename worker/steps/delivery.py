@@ -6,8 +6,9 @@ what may pass is tried again after growing waits. Objects keep their UIDs howeve
 never sees one result as two.
 
 Processes: Celery forks several children, and each runs one task at a time. Only one of them at a time talks to a
-destination, to send or to ask (`worker.maintenance.destination_lock`): a PACS that hangs holds up one child, never all of them. A
-message for a destination that is busy is dropped; the process that holds its lock enqueues the next one when it leaves.
+destination, to send or to ask (`worker.maintenance.destination_lock`): a PACS that hangs holds up one child, never all
+of them. A message for a destination that is busy is dropped; the process that holds its lock enqueues the next one when
+it leaves.
 
 A child that is killed leaves a delivery in SENDING. The lease runs out, the listener's sweep makes it PENDING again,
 and the next attempt sends the objects once more, under the same UIDs.
