@@ -115,7 +115,7 @@ def request_commitment(
     return inbox[0] if inbox else None
 
 
-class Commitment:
+class StorageCommitment:
     """The listener's part in storage commitment: takes reports, and answers requests from what the store holds.
 
     Give it to the Listener as one of its `services`.

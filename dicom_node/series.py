@@ -77,7 +77,7 @@ def read_series(paths: Sequence[Path]) -> ImageSeries:
         SeriesError: when they hold none or several, or slices are missing, uneven, or do not belong together.
         UnreadableError: when the disk does not give a file out (retry: later).
     """
-    volumes = outlines(read_files(paths))
+    volumes = header_volumes(read_files(paths))
     if len(volumes) > 1:
         names = "; ".join(f"{volume.name}: {len(volume.frames)} slices" for volume in volumes)
         raise SeriesError(f"the series holds {len(volumes)} volumes ({names}); name one of them")
@@ -93,14 +93,14 @@ def split_series(paths: Sequence[Path]) -> list[ImageSeries]:
         SeriesError: when one of the volumes is not a regular grid, as when a slice is missing in one phase.
         UnreadableError: when the disk does not give a file out (retry: later).
     """
-    volumes = outlines(read_files(paths))
+    volumes = header_volumes(read_files(paths))
     for volume in volumes:
         _ = volume.grid  # refused before any pixels are decoded
     return [_series(volume) for volume in volumes]
 
 
 def read_volume(paths: Sequence[Path], name: str) -> ImageSeries:
-    """Returns the volume called `name` among those that the files hold; see `Outline.name`.
+    """Returns the volume called `name` among those that the files hold; see `HeaderVolume.name`.
 
     `paths` may be the whole series or only the files of this volume. The latter have in common what distinguished them
     in the whole series, so a shorter name that is part of `name` is the same volume.
@@ -109,7 +109,7 @@ def read_volume(paths: Sequence[Path], name: str) -> ImageSeries:
         SeriesError: when there is no such volume, or its slices are missing, uneven, or do not belong together.
         UnreadableError: when the disk does not give a file out (retry: later).
     """
-    volumes = outlines(read_files(paths))
+    volumes = header_volumes(read_files(paths))
     wanted = _parts(name)
     named = [volume for volume in volumes if _parts(volume.name) <= wanted]
     if len(named) != 1:
@@ -126,7 +126,7 @@ def _parts(name: str) -> set[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
+class HeaderVolume:
     """Describes one volume of a series by its headers: what a node decides on before it decodes pixels."""
 
     name: str  # what distinguishes it from the other volumes ("EchoTime=90"); "" when it is the only one
@@ -152,7 +152,7 @@ class Outline:
         return list(dict.fromkeys(frame.file for frame in self.frames))
 
 
-def outlines(files: Sequence[File]) -> list[Outline]:
+def header_volumes(files: Sequence[File]) -> list[HeaderVolume]:
     """Returns the volumes that the files of one series hold, in the order of their names' values.
 
     The names come from the headers of all files, never from their order. Pixels are compared only where two files lie
@@ -168,10 +168,10 @@ def outlines(files: Sequence[File]) -> list[Outline]:
         require_uniform(stack)
         require_places(stack)
         found += separate(without_doubles(stack, notes), name)
-    return [Outline(name, tuple(part), tuple(notes)) for name, part in found]
+    return [HeaderVolume(name, tuple(part), tuple(notes)) for name, part in found]
 
 
-def _series(outline: Outline) -> ImageSeries:
+def _series(outline: HeaderVolume) -> ImageSeries:
     """Decodes the pixels of a volume and returns it with notes on tilt and jitter."""
     grid = outline.grid
     first = grid.frames[0].header

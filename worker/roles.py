@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from dicom_node.commitment import Commitment
+from dicom_node.commitment import StorageCommitment
 from dicom_node.listener import Listener
 from dicom_node.scp.access import Access, Limits
 from dicom_node.store import Store
@@ -37,7 +37,7 @@ from worker.errors import BrokerError, WorkerError
 from worker.ledger import Ledger
 from worker.logs import get_logger
 from worker.maintenance.retention import Retention
-from worker.maintenance.storage_commitment import Commitments
+from worker.maintenance.storage_commitment import CommitmentRequests
 from worker.private_home import keep_private
 from worker.protocols import ship_protocols
 from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
@@ -100,10 +100,10 @@ def listen(settings: Settings) -> None:
         tls=listener_tls(settings),
         share_port=settings.share_port or settings.listeners > 1,
         services=[
-            Commitment(
+            StorageCommitment(
                 store,
                 ae_title=settings.ae_title,
-                on_report=Commitments(settings, ledger, store).reported,
+                on_report=CommitmentRequests(settings, ledger, store).reported,
                 peer_of=partial(peer_by_ae_title, settings=settings),
             )
         ],

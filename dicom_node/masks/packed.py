@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dicom_node.errors import ResultError
 
 Mask = NDArray[np.bool_]  # (slices, rows, columns)
-Box = tuple[slice, slice, slice]
+Bounds = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Masks(Sequence[Mask]):
         return Masks(self.packed[index]) if isinstance(index, slice) else self.packed[index].mask()
 
 
-def bounding_box(mask: Mask) -> Box | None:
+def bounding_box(mask: Mask) -> Bounds | None:
     """Returns the smallest box (slices, rows, columns) that holds the mask, or None when it is empty."""
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
     if not len(slices):

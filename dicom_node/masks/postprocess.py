@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from dicom_node.masks.packed import Box, Mask, bounding_box
+from dicom_node.masks.packed import Bounds, Mask, bounding_box
 from dicom_node.volume import network_axes
 
 _CUT: Final = 3.0  # standard deviations after which a Gaussian ends: 1.1 % of it lies beyond, in three dimensions 2.9 %
@@ -121,7 +121,7 @@ def _weights(
     return np.where(distances <= reach_mm, weight(distances), 0.0)
 
 
-def _grown_box(box: Box, by: NDArray[np.int_], shape: tuple[int, ...]) -> Box:
+def _grown_box(box: Bounds, by: NDArray[np.int_], shape: tuple[int, ...]) -> Bounds:
     """Returns the box grown by `by` voxels along each axis and cut to the volume."""
     first, second, third = (
         slice(max(0, part.start - int(more)), min(size, part.stop + int(more)))

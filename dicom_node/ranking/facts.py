@@ -21,7 +21,7 @@ from pydicom.multival import MultiValue
 
 from dicom_node.images.frames import Frame
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
-from dicom_node.series import Outline
+from dicom_node.series import HeaderVolume
 
 Plane = Literal["axial", "coronal", "sagittal"]
 Sharpness = Literal["soft", "sharp"]
@@ -93,7 +93,7 @@ class VolumeFacts:
     phantom_said: str = ""  # what says that it is a phantom and no patient; "" where nothing does
 
 
-def facts_of(outline: Outline) -> VolumeFacts:
+def facts_of(outline: HeaderVolume) -> VolumeFacts:
     """Returns the facts of one volume.
 
     Attributes that are absent or unreadable give None or "": only geometry is required.

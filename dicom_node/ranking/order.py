@@ -60,7 +60,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """Tells a volume's place in the order."""
 
     volume: int  # its index
@@ -68,7 +68,7 @@ class Place:
     behind_first: str  # why the first comes before it; "" for the first
 
 
-def rank(labels: Sequence[str], wishes: Sequence[Wish]) -> list[Place]:
+def rank(labels: Sequence[str], wishes: Sequence[Wish]) -> list[Rank]:
     """Returns the places of all volumes, the best first. Volumes that no wish distinguishes keep the given order.
 
     labels: what the reasons call the volumes. wishes: the most important first; each has one score per label.
@@ -77,13 +77,13 @@ def rank(labels: Sequence[str], wishes: Sequence[Wish]) -> list[Place]:
     >>> [(place.volume, place.behind) for place in rank(["CT 1", "CT 2"], [thin])]
     [(1, ''), (0, 'thin: it has 5 mm, CT 2 has 1 mm')]
     """
-    order: list[Place] = []
+    order: list[Rank] = []
     left = list(range(len(labels)))
     lost_to_first: dict[int, str] = {}
     lost_to_last: dict[int, str] = {}
     while left:
         winner, lost = _best(left, labels, wishes)
-        order.append(Place(winner, lost_to_last.get(winner, ""), lost_to_first.get(winner, "")))
+        order.append(Rank(winner, lost_to_last.get(winner, ""), lost_to_first.get(winner, "")))
         lost_to_last = lost
         lost_to_first = lost_to_first or lost
         left.remove(winner)

@@ -14,7 +14,7 @@ from pydicom.uid import UID
 from dicom_node.errors import StoreError
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 from dicom_node.origin import Origin
-from dicom_node.scp.header import Header, HeaderError, read_header
+from dicom_node.scp.instance_uids import HeaderError, InstanceUids, read_uids
 from dicom_node.storage.incoming import Incoming
 from dicom_node.storage.part10 import file_start
 from dicom_node.store import Receipt, Store
@@ -93,7 +93,7 @@ class Reception:
             except OSError as error:
                 self._out_of_resources("the store cannot write", error)
 
-    def finish(self) -> tuple[Header, Receipt]:
+    def finish(self) -> tuple[InstanceUids, Receipt]:
         """Makes the instance durable; returns its UIDs and where it lies.
 
         Raises:
@@ -116,7 +116,7 @@ class Reception:
             self._file.discard()
             self._file = None
 
-    def _keep(self, file: Incoming) -> tuple[Header, Receipt]:
+    def _keep(self, file: Incoming) -> tuple[InstanceUids, Receipt]:
         try:
             header = self._checked_header(file)
             uids = {"study_uid": header.study_uid, "series_uid": header.series_uid, "sop_uid": header.sop_uid}
@@ -133,7 +133,7 @@ class Reception:
         facts = {"calling_ae": origin.calling_ae, "file": kept.name, "reason": str(refusal)}
         _log.warning("instance_quarantined", extra=facts)
 
-    def _checked_header(self, file: Incoming) -> Header:
+    def _checked_header(self, file: Incoming) -> InstanceUids:
         """Reads and checks the UIDs of the data set.
 
         Raises:
@@ -143,7 +143,7 @@ class Reception:
         self._check_negotiated()
         try:
             with file.reader(self._data_set_at) as data_set:
-                header = read_header(data_set, announced.transfer_syntax)
+                header = read_uids(data_set, announced.transfer_syntax)
         except HeaderError as error:
             raise RefusedError(StoreStatus.CANNOT_UNDERSTAND, f"{error}") from error
         except PYDICOM_ERRORS as error:  # their texts quote values, which may be a patient's

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from dicom_node.origin import Origin
 from dicom_node.scp.arrivals import Arrival, AssociationEnd
-from dicom_node.scp.header import Header
+from dicom_node.scp.instance_uids import InstanceUids
 from dicom_node.store import Receipt, Store
 from dicom_node.uids import SeriesKey
 
@@ -96,7 +96,7 @@ class Session:
         self._sessions = sessions
         self._ended = False
 
-    def arrived(self, header: Header, receipt: Receipt, origin: Origin) -> None:
+    def arrived(self, uids: InstanceUids, receipt: Receipt, origin: Origin) -> None:
         """Reports an instance that is durable and about to be acknowledged.
 
         Its series is open before `on_arrival` is called.
@@ -105,14 +105,14 @@ class Session:
             OSError: when the series cannot be announced to the other processes.
             Exception: when `on_arrival` raises it. In both cases the sender must not be told Success.
         """
-        key = SeriesKey(header.study_uid, header.series_uid)
+        key = SeriesKey(uids.study_uid, uids.series_uid)
         if key not in self.series:
             self._sessions.note_series(self, key)
         self._sessions.on_arrival(
             Arrival(
                 key=key,
-                sop_uid=header.sop_uid,
-                sop_class_uid=header.sop_class_uid,
+                sop_uid=uids.sop_uid,
+                sop_class_uid=uids.sop_class_uid,
                 path=receipt.path,
                 origin=origin,
                 association_id=self.association_id,

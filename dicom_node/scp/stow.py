@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Instance:
+class PartOutcome:
     """What became of one part of a request; without UIDs when it was not understood."""
 
     sop_class_uid: str
@@ -61,7 +61,7 @@ class StowRequest:
         self._store, self._origin, self._required_bytes, self._study_uid = store, origin, required_bytes, study_uid
         self._parts = Parts(content_type, self._begin)
         self._session = sessions.begin()
-        self.instances: list[Instance] = []
+        self.instances: list[PartOutcome] = []
 
     def write(self, content: bytes) -> None:
         """Takes the next bytes of the body.
@@ -78,7 +78,7 @@ class StowRequest:
             WebRequestError: when there was no part.
         """
         if not self._parts.complete and self.instances:
-            self.instances.append(Instance("", "", StoreStatus.CANNOT_UNDERSTAND))
+            self.instances.append(PartOutcome("", "", StoreStatus.CANNOT_UNDERSTAND))
         if not self.instances:
             said = "holds no DICOM file" if self._parts.complete else "ends before its last boundary"
             raise WebRequestError(f"the body {said}; send multipart/related with the boundary of the header")
@@ -115,7 +115,7 @@ class StowRequest:
         return _Part(Reception(announced, self._store, self._required_bytes), partial(self._finish, announced))
 
     def _finish(self, announced: Announced, reception: Reception) -> None:
-        self.instances.append(Instance(announced.sop_class_uid, announced.sop_uid, self._status(reception)))
+        self.instances.append(PartOutcome(announced.sop_class_uid, announced.sop_uid, self._status(reception)))
 
     def _status(self, reception: Reception) -> StoreStatus:
         """Ends a part; whatever happens becomes a status (the door of STOW-RS)."""
@@ -147,13 +147,13 @@ class _Part:
         self.reception.discard()
 
 
-def _item(instance: Instance) -> Dataset:
+def _item(outcome: PartOutcome) -> Dataset:
     item = Dataset()
-    if is_uid(instance.sop_uid):
-        item.ReferencedSOPClassUID = instance.sop_class_uid
-        item.ReferencedSOPInstanceUID = instance.sop_uid
-    if instance.status is StoreStatus.SUCCESS:
+    if is_uid(outcome.sop_uid):
+        item.ReferencedSOPClassUID = outcome.sop_class_uid
+        item.ReferencedSOPInstanceUID = outcome.sop_uid
+    if outcome.status is StoreStatus.SUCCESS:
         item.RetrieveURL = ""
     else:
-        item.FailureReason = int(instance.status)
+        item.FailureReason = int(outcome.status)
     return item

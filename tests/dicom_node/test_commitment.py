@@ -5,7 +5,7 @@ import threading
 import pytest
 from pydicom.uid import CTImageStorage, MRImageStorage
 
-from dicom_node.commitment import Commitment, FailureReason, Reference, request_commitment
+from dicom_node.commitment import FailureReason, Reference, StorageCommitment, request_commitment
 from dicom_node.errors import PeerRefusedError
 from dicom_node.scu.association import Peer
 from dicom_node.scu.c_store import send
@@ -33,7 +33,7 @@ def small_paths(tmp_path):
 def test_orthanc_commits_itself_and_reports_to_the_listener(site, tmp_path, small_paths):
     reports = []
     store = Store(tmp_path / "home")
-    service = Commitment(store, ae_title="VOXTELL", on_report=reports.append)
+    service = StorageCommitment(store, ae_title="VOXTELL", on_report=reports.append)
     with site(store=store, services=[service]) as here, orthanc(tmp_path / "orthanc") as pacs:
         pacs.add_modality(here.peer)
         send(small_paths, pacs.peer, calling_ae="VOXTELL")
@@ -48,7 +48,7 @@ def test_orthanc_commits_itself_and_reports_to_the_listener(site, tmp_path, smal
 def test_orthanc_asks_us_and_hears_what_the_store_holds(site, tmp_path, small_paths):
     store = Store(tmp_path / "home")
     addresses = {}
-    service = Commitment(store, ae_title="VOXTELL", peer_of=addresses.get)
+    service = StorageCommitment(store, ae_title="VOXTELL", peer_of=addresses.get)
     with site(store=store, services=[service]) as here, orthanc(tmp_path / "orthanc") as pacs:
         addresses["ORTHANC"] = pacs.peer
         pacs.add_modality(here.peer)
@@ -64,7 +64,7 @@ def test_orthanc_asks_us_and_hears_what_the_store_holds(site, tmp_path, small_pa
 
 def test_without_an_address_the_answer_comes_on_the_same_association(site, tmp_path, small_paths):
     store = Store(tmp_path / "home")
-    with site(store=store, services=[Commitment(store, ae_title="VOXTELL")]) as here:
+    with site(store=store, services=[StorageCommitment(store, ae_title="VOXTELL")]) as here:
         send(small_paths, here.peer, calling_ae="PACS")
         wrong_class = Reference(MRImageStorage, SENT[1].sop_uid)
         report = request_commitment(
@@ -84,8 +84,8 @@ def test_a_report_that_cannot_be_noted_is_answered_with_a_failure(site, tmp_path
         raise RuntimeError("no ledger")
 
     asker, provider = Store(tmp_path / "asker"), Store(tmp_path / "provider")
-    with site(store=asker, services=[Commitment(asker, ae_title="ASKER", on_report=broken)]) as asking:
-        service = Commitment(
+    with site(store=asker, services=[StorageCommitment(asker, ae_title="ASKER", on_report=broken)]) as asking:
+        service = StorageCommitment(
             provider, ae_title="VOXTELL", peer_of=lambda _ae: Peer("ASKER", LOOPBACK, asking.peer.port)
         )
         with site(store=provider, services=[service]) as here:
@@ -104,7 +104,7 @@ def test_a_peer_without_commitment_is_named(site):
 def test_a_question_without_instances_is_refused(site, tmp_path):
     store = Store(tmp_path / "home")
     with (
-        site(store=store, services=[Commitment(store, ae_title="VOXTELL")]) as here,
+        site(store=store, services=[StorageCommitment(store, ae_title="VOXTELL")]) as here,
         pytest.raises(PeerRefusedError, match="0x0115"),
     ):
         request_commitment(here.peer, [], transaction_uid="2.25.4", calling_ae="A")

@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
-from dicom_node.scp.header import HeaderError, read_header
+from dicom_node.scp.instance_uids import HeaderError, read_uids
 from dicom_node.storage.part10 import file_start
 from tests.support.instances import data_set, small_instance
 
@@ -95,8 +95,8 @@ def test_damaged_instances_are_met_with_named_errors(
 ) -> None:
     content = damaged(places, end)
     encoded = zlib.compress(content, wbits=-zlib.MAX_WBITS) if syntax == DeflatedExplicitVRLittleEndian else content
-    judged(lambda: read_header(io.BytesIO(encoded), syntax))
-    judged(lambda: read_header(io.BytesIO(content), syntax))
+    judged(lambda: read_uids(io.BytesIO(encoded), syntax))
+    judged(lambda: read_uids(io.BytesIO(content), syntax))
     judged(lambda: read_all(START + content))
 
 

@@ -14,7 +14,7 @@ from dicom_node.errors import SeriesError
 from dicom_node.images.frames import read_files
 from dicom_node.ranking.facts import VolumeFacts, facts_of, sharpness_of
 from dicom_node.ranking.order import Quality, Wish, rank, refused, wish_for
-from dicom_node.series import outlines
+from dicom_node.series import header_volumes
 from dicom_node.synthesis import ct_series, write_slices
 from tests.support.images import affine_of, axis_orders, edit, rotation, series_files
 
@@ -28,7 +28,7 @@ def ct(tmp_path: Path) -> list[Path]:
 
 
 def facts(paths: list[Path]) -> VolumeFacts:
-    (outline,) = outlines(read_files(paths))
+    (outline,) = header_volumes(read_files(paths))
     return facts_of(outline)
 
 
@@ -180,7 +180,7 @@ def test_a_volume_with_a_missing_slice_has_no_facts(ct: list[Path]) -> None:
 def test_dates_of_old_are_moments_and_words_are_none(ct: list[Path], date: str, time: str, moment: str) -> None:
     for path in ct:
         edit(path, AcquisitionDate=date, AcquisitionTime=time, SeriesDate="", AcquisitionDateTime="")
-    (outline,) = outlines(read_files(ct))
+    (outline,) = header_volumes(read_files(ct))
     facts = facts_of(outline)
     assert facts.acquired == moment
     assert wish_for("newest", [facts]).scores == (float(moment or 0),)

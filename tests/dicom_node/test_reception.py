@@ -21,7 +21,7 @@ from pydicom.uid import (
 from pynetdicom.dsutils import encode
 
 from dicom_node.origin import Origin
-from dicom_node.scp.header import Header, HeaderError, read_header
+from dicom_node.scp.instance_uids import HeaderError, InstanceUids, read_uids
 from dicom_node.scp.reception import Announced, Reception, RefusedError, StoreStatus
 from dicom_node.store import Outcome, Receipt, Store
 from tests.support.instances import small_instance
@@ -37,7 +37,7 @@ def keep(
     syntax: UID = ExplicitVRLittleEndian,
     sop_uid: str = "1.2.3.4.1",
     piece: int = 2**20,
-) -> tuple[Header, Receipt]:
+) -> tuple[InstanceUids, Receipt]:
     """What becomes of a data set that comes in pieces of `piece` bytes."""
     announced = Announced(CTImageStorage, sop_uid, syntax, Origin("SCU", "VOXTELL", "127.0.0.1"))
     reception = Reception(announced, store, required_bytes)
@@ -74,7 +74,7 @@ def test_any_bytes_are_refused_and_kept(store, content, syntax):
 def test_a_cut_data_set_is_refused_or_has_all_its_uids(cut, syntax):
     found = []
     with contextlib.suppress(Exception):  # of many kinds, as the door of C-STORE expects
-        header = read_header(BytesIO(encoded(syntax)[:cut]), syntax)
+        header = read_uids(BytesIO(encoded(syntax)[:cut]), syntax)
         found.append((header.study_uid, header.series_uid, header.sop_uid))
     assert found in ([], [("1.2.3", "1.2.3.4", "1.2.3.4.1")])
 
@@ -83,8 +83,8 @@ def test_a_cut_data_set_is_refused_or_has_all_its_uids(cut, syntax):
 @pytest.mark.parametrize("sent", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 @pytest.mark.filterwarnings("ignore:Expected (im|ex)plicit VR:UserWarning")
 def test_an_instance_in_the_other_encoding_than_announced_is_known_all_the_same(announced, sent):
-    header = read_header(BytesIO(encoded(sent)), announced)
-    assert header == Header(CTImageStorage, "1.2.3.4.1", "1.2.3", "1.2.3.4")
+    header = read_uids(BytesIO(encoded(sent)), announced)
+    assert header == InstanceUids(CTImageStorage, "1.2.3.4.1", "1.2.3", "1.2.3.4")
 
 
 @given(st.text(alphabet=st.characters(codec="latin-1"), max_size=40))
@@ -178,7 +178,7 @@ def test_a_deflated_data_set_is_not_inflated_without_end():
     squeezer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = b"".join(squeezer.compress(bytes(2**20)) for _ in range(256)) + squeezer.flush()
     with pytest.raises(HeaderError, match="SOPClassUID"):
-        read_header(BytesIO(bomb), DeflatedExplicitVRLittleEndian)
+        read_uids(BytesIO(bomb), DeflatedExplicitVRLittleEndian)
 
 
 @pytest.mark.parametrize("syntax", ["../../x", "", "1.2.840.10008.1.2.", "1." * 40])

@@ -27,7 +27,7 @@ from pydicom.uid import (
 from dicom_node.errors import SeriesError, UnreadableError
 from dicom_node.images import headers
 from dicom_node.images.frames import read_files
-from dicom_node.series import outlines, read_series, read_volume, split_series
+from dicom_node.series import header_volumes, read_series, read_volume, split_series
 from dicom_node.synthesis import ct_series, write_slices
 from tests.support.images import affine_of, edit, rotation, series_files
 
@@ -443,7 +443,7 @@ def test_a_volume_is_read_by_its_name_from_the_whole_series_or_from_its_own_file
 def test_an_outline_is_known_before_any_pixels_are_read(ct: list[Path]) -> None:
     for path in ct:
         edit(path, PixelData=b"12")
-    (outline,) = outlines(read_files(ct))
+    (outline,) = header_volumes(read_files(ct))
     assert (outline.name, len(outline.files), outline.grid.affine[2, 0]) == ("", 8, pytest.approx(2))
 
 

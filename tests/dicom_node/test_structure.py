@@ -13,7 +13,7 @@ from dicom_node.errors import SeriesError
 from dicom_node.images.frames import read_file
 from dicom_node.images.header_limits import DEEPEST, Walk
 from dicom_node.origin import Origin
-from dicom_node.scp.header import HeaderError, read_header
+from dicom_node.scp.instance_uids import HeaderError, read_uids
 from dicom_node.scp.reception import Announced, Reception, RefusedError
 from dicom_node.store import Store
 from tests.support import attacks
@@ -76,7 +76,7 @@ def test_thousands_of_nested_sequences_are_refused(tmp_path):
     with pytest.raises(SeriesError, match=path.name):
         read_file(path)
     with pytest.raises(HeaderError, match=f"more than {DEEPEST} deep"):
-        read_header(
+        read_uids(
             io.BytesIO(attacks.data_set(SOP, before=attacks.deep(DEEPEST + 1, 0x00081140))), UID("1.2.840.10008.1.2.1")
         )
 
@@ -128,7 +128,7 @@ def test_the_walk_counts_what_pydicom_builds(implicit):
 
 def test_the_uids_are_found_behind_much_and_within_limits():
     behind_items = attacks.data_set(SOP, before=attacks.endless_items(10_000))
-    header = read_header(io.BytesIO(behind_items), UID(ExplicitVRLittleEndian))
+    header = read_uids(io.BytesIO(behind_items), UID(ExplicitVRLittleEndian))
     assert (header.sop_uid, header.series_uid) == (SOP, attacks.SERIES)
 
 

@@ -107,7 +107,7 @@ STEPS: Final = (
     Step(
         "between send and commitment",
         "deliver-worker",
-        "worker.maintenance.storage_commitment:Commitments.ask",
+        "worker.maintenance.storage_commitment:CommitmentRequests.ask",
         False,
         _current_study,
         needs="dicom",
@@ -172,7 +172,7 @@ def arm(role: str) -> None:
         study = _remembering(lambda sender, delivery: sender.ledger.jobs.get(delivery.job_id).study_uid)
         _wrap("worker.steps.delivery:DeliveryWorker.attempt", study)
         asked = _remembering(lambda commitments, job_id, _name: commitments._ledger.jobs.get(job_id).study_uid)
-        _wrap("worker.maintenance.storage_commitment:Commitments.ask", asked)
+        _wrap("worker.maintenance.storage_commitment:CommitmentRequests.ask", asked)
 
 
 def _wrap(target: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:

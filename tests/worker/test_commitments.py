@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pynetdicom import evt
 
-from dicom_node.commitment import Commitment, CommitmentReport
+from dicom_node.commitment import CommitmentReport, StorageCommitment
 from dicom_node.listener import Listener
 from dicom_node.scu.association import Peer, Timeouts
 from dicom_node.store import Store
@@ -23,7 +23,7 @@ from worker.errors import UnknownJobError
 from worker.job_spec import JobSpec, Prompt, Route
 from worker.ledger import Delivery, DeliveryState, Job, JobState, Ledger
 from worker.maintenance import storage_commitment
-from worker.maintenance.storage_commitment import Commitments
+from worker.maintenance.storage_commitment import CommitmentRequests
 from worker.result import Result
 from worker.steps import delivery
 from worker.steps.delivery import DeliveryWorker
@@ -153,10 +153,10 @@ class CommitmentSite(Site):
         )
         self.sender = DeliveryWorker(self.settings)
         self.sender.ledger = self.ledger
-        self.commitments = self.sender.commitments = Commitments(self.settings, self.ledger, self.sender.store)
+        self.commitments = self.sender.commitments = CommitmentRequests(self.settings, self.ledger, self.sender.store)
 
     def listener(self, port: int) -> Listener:
-        service = Commitment(self.sender.store, ae_title="VOXTELL", on_report=self.commitments.reported)
+        service = StorageCommitment(self.sender.store, ae_title="VOXTELL", on_report=self.commitments.reported)
         return Listener(
             self.sender.store,
             ae_title="VOXTELL",
@@ -260,7 +260,7 @@ def test_nobody_waits_for_a_peer_that_has_promised_on_an_association_of_its_own(
 def test_a_peer_may_promise_on_the_association_of_the_question(site_of, tmp_path):
     archive = Store(tmp_path / "archive")
     settings = {"ae_title": "ARCHIVE", "host": LOOPBACK, "port": 0, "on_arrival": lambda _arrival: None}
-    with Listener(archive, services=[Commitment(archive, ae_title="ARCHIVE")], **settings) as listener:
+    with Listener(archive, services=[StorageCommitment(archive, ae_title="ARCHIVE")], **settings) as listener:
         site = site_of(Peer("ARCHIVE", LOOPBACK, listener.port))
         job = site.segmented()
         delivery.run(job.id, "pacs")
@@ -271,7 +271,7 @@ def test_a_peer_may_promise_on_the_association_of_the_question(site_of, tmp_path
 def test_a_peer_that_hangs_when_asked_is_not_asked_about_every_result(site_of, tmp_path, monkeypatch):
     over = threading.Event()
 
-    class Hanging(Commitment):
+    class Hanging(StorageCommitment):
         def handlers(self):
             return [(evt.EVT_N_ACTION, lambda _event: over.wait(30) and (0x0110, None))]
 

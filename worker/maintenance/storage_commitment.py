@@ -37,7 +37,7 @@ class _Silence:
     until: float
 
 
-class Commitments:
+class CommitmentRequests:
     """Asks destinations for storage commitment, and takes their answers.
 
     `ask` and `ask_first` are for one thread of a delivery worker; `reported` may be called in any thread and process,

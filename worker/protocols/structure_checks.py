@@ -13,7 +13,7 @@ from voxtell.prompt_checks import problem_of
 from worker.job_spec import Derived, Prompt
 from worker.protocols.snomed import is_concept_id
 
-Place = tuple[int | str, ...]
+FieldPath = tuple[int | str, ...]
 """The path to a field of a protocol, such as ("prompts", 2, "tg263")."""
 
 ROI_TYPES = frozenset(
@@ -33,7 +33,7 @@ class PlacedError(ValueError):
 
     retry = "usage"
 
-    def __init__(self, place: Place, message: str) -> None:
+    def __init__(self, place: FieldPath, message: str) -> None:
         super().__init__(message)
         self.place = place
 
@@ -54,7 +54,7 @@ def check_structures(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> N
     _check_references(prompts, derived)
 
 
-def _check_words(prompt: Prompt, place: Place) -> None:
+def _check_words(prompt: Prompt, place: FieldPath) -> None:
     """The text must not be empty, no sentence of a report given, and the expected volume a range."""
     if not prompt.text.strip():
         raise PlacedError((*place, "text"), "a prompt is empty; say what to segment")
@@ -67,7 +67,7 @@ def _check_words(prompt: Prompt, place: Place) -> None:
         raise PlacedError((*place, "expect", "volume_ml"), "give the least and the most in ml, such as [900, 2500]")
 
 
-def _check_operands(structure: Derived, place: Place) -> None:
+def _check_operands(structure: Derived, place: FieldPath) -> None:
     """A derived structure starts from a union, or is `empty` and made of nothing."""
     made_of = structure.union + structure.intersect + structure.subtract
     if structure.empty and (made_of or structure.margin_mm):
@@ -80,7 +80,7 @@ def _check_operands(structure: Derived, place: Place) -> None:
         )
 
 
-def _check_marks(structure: Prompt | Derived, place: Place) -> None:
+def _check_marks(structure: Prompt | Derived, place: FieldPath) -> None:
     """TG-263 name, ROI type, colour and code must be ones that a receiver can use."""
     if structure.tg263 is not None and not _TG263.fullmatch(structure.tg263):
         raise PlacedError(
@@ -108,7 +108,7 @@ def _check_names(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> None:
             raise PlacedError(place, f"two structures have the same name, '{name}'; results tell them apart by it")
         seen.add(name)
     shown: set[str] = set()
-    marks: list[tuple[str | None, Place]] = [(one.tg263, ("prompts", i, "tg263")) for i, one in enumerate(prompts)]
+    marks: list[tuple[str | None, FieldPath]] = [(one.tg263, ("prompts", i, "tg263")) for i, one in enumerate(prompts)]
     marks += [(one.tg263, ("derived", i, "tg263")) for i, one in enumerate(derived)]
     for mark, place in marks:
         if mark is not None and mark.casefold() in shown:  # TG-263: names differ also without regard to case
@@ -116,7 +116,7 @@ def _check_names(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> None:
         shown.add((mark or "").casefold())
 
 
-def _names(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> Iterator[tuple[str, Place]]:
+def _names(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> Iterator[tuple[str, FieldPath]]:
     """Yields the name of each structure with the field that gives it."""
     for i, prompt in enumerate(prompts):
         yield prompt.label, ("prompts", i, "name" if prompt.name else "text")
@@ -147,7 +147,7 @@ def _check_references(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> 
         raise PlacedError(place, f"goes round in a circle: {' needs '.join(circle)}") from None
 
 
-def _references(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> Iterator[tuple[str, str, Place]]:
+def _references(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> Iterator[tuple[str, str, FieldPath]]:
     """Yields each reference: the structure that refers, the name it refers to, and the field."""
     for i, prompt in enumerate(prompts):
         if prompt.finish.crop_to:

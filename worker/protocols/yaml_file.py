@@ -15,7 +15,7 @@ from worker.job_spec import Derived, Finish, Plausible, Prompt, Route
 from worker.protocols.conditions import Condition
 from worker.protocols.preferences import Choose
 from worker.protocols.protocol import FromReport, Protocol
-from worker.protocols.structure_checks import Place
+from worker.protocols.structure_checks import FieldPath
 
 MODELS = (Protocol, Prompt, Finish, Plausible, Derived, Route, Choose, FromReport, Condition)
 """The models whose fields may stand in a protocol file; a misspelt one is compared with all of them."""
@@ -77,7 +77,7 @@ def parse_protocol(text: str, source: str) -> Protocol:
         raise ProtocolError(f"{source}, line {line}, {field}: {message}") from None
 
 
-def _first(invalid: ValidationError) -> tuple[Place, str]:
+def _first(invalid: ValidationError) -> tuple[FieldPath, str]:
     """The place and the message of pydantic's first error, with a suggestion for a misspelt field."""
     error = invalid.errors()[0]
     cause = error.get("ctx", {}).get("error")
@@ -113,7 +113,7 @@ def _written_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
     return None
 
 
-def _where(node: yaml.Node | None, place: Place) -> tuple[int, str]:
+def _where(node: yaml.Node | None, place: FieldPath) -> tuple[int, str]:
     """Returns the line (from 1) and the dotted name of the deepest field of `place` that is in the file.
 
     Steps that only pydantic knows, such as the member of a union, are skipped. A field that is missing is named with

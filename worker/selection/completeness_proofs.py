@@ -23,7 +23,7 @@ from pydicom import Dataset
 from dicom_node.errors import SeriesError
 from dicom_node.images.frames import File
 from dicom_node.images.grid import levels_of
-from dicom_node.series import outlines
+from dicom_node.series import header_volumes
 
 
 def promised(header: Dataset) -> int | None:
@@ -89,7 +89,7 @@ def _is_one_acquisition(headers: Sequence[Dataset]) -> bool:
 def _without_gaps(files: Sequence[File]) -> bool:
     """Whether each volume is regular, and each place has as many images as there are temporal positions."""
     try:
-        found = outlines(files)
+        found = header_volumes(files)
         grids = [outline.grid for outline in found]
     except SeriesError:
         return False

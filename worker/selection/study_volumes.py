@@ -17,7 +17,7 @@ from dicom_node.images.frames import File, read_file
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 from dicom_node.origin import FROM_A_FOLDER, Origin
 from dicom_node.ranking.facts import VolumeFacts, facts_of
-from dicom_node.series import Outline, outlines
+from dicom_node.series import HeaderVolume, header_volumes
 from dicom_node.uids import SeriesKey
 from worker.errors import WorkerError
 from worker.identity import digest_of
@@ -142,11 +142,11 @@ def volumes_of(files: Sequence[File], origin: Origin = FROM_A_FOLDER) -> list[St
     headers raise nothing either: they are such a problem.
     """
     try:
-        found = outlines(files)
+        found = header_volumes(files)
     except SeriesError as error:
-        return [_volume(Outline("", ()), files, origin, str(error))]
+        return [_volume(HeaderVolume("", ()), files, origin, str(error))]
     except PYDICOM_ERRORS as error:
-        return [_volume(Outline("", ()), files, origin, f"a header is damaged: {error}")]
+        return [_volume(HeaderVolume("", ()), files, origin, f"a header is damaged: {error}")]
     return [_volume(outline, outline.files, origin, "") for outline in found]
 
 
@@ -158,7 +158,7 @@ def without_volume(series: SeriesKey, unread: Sequence[Unread]) -> list[StudyVol
     return [StudyVolume(*series, "", "", f"series {series.series_uid}", (), Candidate(()), None, problem)]
 
 
-def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: str) -> StudyVolume:
+def _volume(outline: HeaderVolume, files: Sequence[File], origin: Origin, problem: str) -> StudyVolume:
     """Describes one volume; a geometry that is not regular becomes its problem."""
     facts: VolumeFacts | None = None
     if not problem:
@@ -193,7 +193,7 @@ def _volume(outline: Outline, files: Sequence[File], origin: Origin, problem: st
     )
 
 
-def _part_of_files(outline: Outline) -> str | None:
+def _part_of_files(outline: HeaderVolume) -> str | None:
     """Digests which frames make the volume; None when it has all the frames of its files.
 
     Several volumes may share one multi-frame image; their jobs differ only by this digest.
@@ -239,7 +239,7 @@ def studies_in(folder: Path) -> list[list[StudyVolume]]:
         problem = (
             f"each of the {apart} files has a Series Instance UID of its own, as some anonymisers write: give them one"
         )
-        found = volumes_of(files) if apart == 1 else [_volume(Outline("", ()), files, FROM_A_FOLDER, problem)]
+        found = volumes_of(files) if apart == 1 else [_volume(HeaderVolume("", ()), files, FROM_A_FOLDER, problem)]
         for volume in found:
             studies[volume.study_uid].append(volume)
     return list(studies.values())

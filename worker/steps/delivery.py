@@ -32,7 +32,7 @@ from worker.logs import get_logger
 from worker.maintenance.destination_lock import destination_lock
 from worker.maintenance.leases import kept
 from worker.maintenance.retries import backoff
-from worker.maintenance.storage_commitment import Commitments
+from worker.maintenance.storage_commitment import CommitmentRequests
 from worker.queue.broker import Broker, celery_app
 from worker.queue.messages import COMMIT_TASK, DELIVER_TASK
 from worker.results.for_destination import objects_of
@@ -80,7 +80,7 @@ class DeliveryWorker:
         self.settings = settings
         self.ledger = Ledger(settings.ledger_url)
         self.store = Store(settings.home)
-        self.commitments = Commitments(settings, self.ledger, self.store)
+        self.commitments = CommitmentRequests(settings, self.ledger, self.store)
         self.broker = Broker(celery_app(settings))
 
     @classmethod

@@ -25,7 +25,7 @@ class HeaderError(DicomNodeError):
 
 
 @dataclass(frozen=True)
-class Header:
+class InstanceUids:
     """The UIDs of an instance, its series and its study, and its SOP class; each one is checked (PS3.5 section 9.1)."""
 
     sop_class_uid: str
@@ -34,7 +34,7 @@ class Header:
     series_uid: str
 
 
-def read_header(data_set: BinaryIO, transfer_syntax: UID) -> Header:
+def read_uids(data_set: BinaryIO, transfer_syntax: UID) -> InstanceUids:
     """Reads the UIDs of a data set, encoded in `transfer_syntax`, that begins where `data_set` stands.
 
     `data_set` has neither preamble nor file meta information; it is read up to Series Instance UID (0020,000E), or of a
@@ -68,7 +68,7 @@ def read_header(data_set: BinaryIO, transfer_syntax: UID) -> Header:
     except LimitError as error:
         missing = next((keyword_for_tag(tag) for tag in _TAGS if tag not in walk.found), "the data set")
         raise HeaderError(f"{missing} is not read: {error}") from error
-    return Header(*(_uid(tag, *walk.found.get(tag, (0, b""))) for tag in _TAGS))
+    return InstanceUids(*(_uid(tag, *walk.found.get(tag, (0, b""))) for tag in _TAGS))
 
 
 def _uid(tag: int, length: int, value: bytes) -> str:
