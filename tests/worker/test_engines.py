@@ -15,7 +15,7 @@ from voxtell import ModelError
 from voxtell import engine as engines
 from voxtell.card import Card
 from voxtell.engine import BUNDLED_MODEL, Layout, recognise
-from worker.engines.loading import load_engine, options_of, settings_for
+from worker.engines.loading import engine_key, load_engine, options_of, settings_for
 from worker.errors import EngineOptionError
 from worker.job_spec import EngineOptions, JobSpec
 from worker.settings import load
@@ -96,6 +96,16 @@ def test_an_option_that_the_engine_does_not_have_is_refused_where_a_protocol_set
     assert settings_for(spec(BUNDLED_MODEL, skip_below=-900), settings).skip_below == -900
     with pytest.raises(ModelError, match=r"voxtell: .*; toy: toy\.txt"):
         settings_for(spec(tmp_path, early_exit=3), settings)
+
+
+def test_every_shortcut_of_a_protocol_is_switched_off_by_exact_and_makes_another_engine(tmp_path: Path):
+    taken = {"early_exit": 2.0, "skip_below": -900.0, "coarse_first": 1.0, "resample": True}
+    assert taken.keys() | {"exact", "resample_tilt"} == EngineOptions.model_fields.keys(), "a row for the new option"
+    plain, shortened = load(home=tmp_path / "home"), load(home=tmp_path / "home", **taken)
+    exact = settings_for(spec(BUNDLED_MODEL, exact=True), shortened)
+    assert engine_key(exact) == engine_key(settings_for(spec(BUNDLED_MODEL), plain))
+    one_each = [load(home=tmp_path / "home", **{name: value}) for name, value in taken.items()]
+    assert len({engine_key(settings) for settings in (plain, *one_each)}) == 1 + len(taken)
 
 
 def test_the_engines_own_model_judges_its_options(tmp_path: Path):

@@ -12,10 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 from voxtell.engine import BUNDLED_MODEL, Engine, Layout, recognise
 from worker.engines.devices import device_lock
 from worker.errors import EngineMissingError, EngineOptionError
-from worker.job_spec import JobSpec
+from worker.job_spec import EngineOptions, JobSpec
 from worker.settings import Settings
 
-_NOT_THE_ENGINES = {"exact", "resample_tilt"}  # of a protocol's `engine`: how the others are read, and the pipeline's
+# Options of a protocol that are not the engine's: `exact` chooses defaults, `resample_tilt` is the pipeline's.
+_NOT_THE_ENGINES = {"exact", "resample_tilt"}
+_OPTIONS = tuple(name for name in EngineOptions.model_fields if name not in _NOT_THE_ENGINES)
 
 
 def load_engine(settings: Settings, *, use_bank: bool = True) -> Engine:
@@ -35,7 +37,7 @@ def load_engine(settings: Settings, *, use_bank: bool = True) -> Engine:
 
 
 def load_with_device_lock(settings: Settings) -> Engine:
-    """As `load_engine`, while no other process of the node computes: a network at work may leave too little memory."""
+    """Loads as `load_engine`, while no other process of the node computes and takes memory."""
     require_engine()
     with device_lock(settings.home, _device(settings)):
         return load_engine(settings)
@@ -65,10 +67,10 @@ def settings_for(spec: JobSpec, settings: Settings) -> Settings:
         EngineOptionError: when the protocol sets an option that the engine of its model does not have.
         ModelError: when the engine of its model cannot be told.
     """
-    exact: dict[str, object] = {"early_exit": None, "skip_below": None, "coarse_first": None, "resample": False}
+    off = {name: False if isinstance(getattr(settings, name), bool) else None for name in _OPTIONS}
     asked = spec.engine.model_dump(exclude={"exact"}, exclude_none=True)
-    changed = settings.model_copy(update={"model": spec.model} | (exact if spec.engine.exact else {}) | asked)
-    if options := asked.keys() - _NOT_THE_ENGINES:
+    changed = settings.model_copy(update={"model": spec.model} | (off if spec.engine.exact else {}) | asked)
+    if options := asked.keys() & set(_OPTIONS):
         layout = recognise(_directory(changed))
         if beyond := options - layout.options.__dataclass_fields__.keys():
             raise EngineOptionError(
@@ -80,11 +82,11 @@ def settings_for(spec: JobSpec, settings: Settings) -> Settings:
 
 def engine_key(settings: Settings) -> tuple[object, ...]:
     """Returns the settings that decide which engine is loaded, as a key: jobs with the same key share the engine."""
-    return settings.model, settings.early_exit, settings.skip_below, settings.coarse_first, settings.resample
+    return settings.model, *(getattr(settings, name) for name in _OPTIONS)
 
 
 def require_engine() -> None:
-    """Does nothing where the engine is installed; does not load it.
+    """Checks that the engine is installed; does not load it.
 
     Raises:
         EngineMissingError: when the node was installed without torch.
@@ -94,12 +96,12 @@ def require_engine() -> None:
 
 
 def _directory(settings: Settings) -> Path:
-    """The directory of the model that the settings name."""
+    """Returns the directory of the model that the settings name."""
     return Path(settings.model) if settings.model else BUNDLED_MODEL
 
 
 def _device(settings: Settings) -> str:
-    """The device by torch's name, with `auto` decided. Loads torch."""
+    """Returns the device by torch's name, with `auto` decided. Loads torch."""
     from voxtell.inference.runner import pick_device
 
     return str(pick_device(settings.device))

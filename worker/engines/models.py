@@ -44,7 +44,7 @@ def folder_of(name: str | None, settings: Settings) -> str | None:
 
 
 def _published(settings: Settings) -> str:
-    """VOXTELL_MODEL where it is another than the bundled one, or the newest that `model fetch` brought."""
+    """Returns VOXTELL_MODEL where it is another than the bundled one, or the newest that `model fetch` brought."""
     if settings.model is not None:
         named = Path(settings.model)
         if not named.exists() or (named / _CHECKPOINT).exists():  # a folder that only the segmentation worker sees

@@ -88,7 +88,8 @@ class Condition(BaseModel):
     def _says_something(self) -> Self:
         """Refuses a condition without an operator, or with one that no value can satisfy."""
         if not self.model_dump(exclude_none=True) or self.equals == ():
-            raise ValueError("a condition needs a value, or equals, regex, min, max or present with a value")
+            operators = ", ".join(type(self).model_fields)
+            raise ValueError(f"a condition needs a value, or one of {operators} with a value")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"nothing is at least {self.min:g} and at most {self.max:g}")
         return self
@@ -214,18 +215,18 @@ def _either(answers: Iterable[Answer]) -> Answer:
 
 
 def _opposite(answer: Answer) -> Answer:
-    """The answer to the negated condition; open stays open."""
+    """Returns the answer to the negated condition; open stays open."""
     return None if answer is None else not answer
 
 
 def _grouped(title: str, holds: Answer, members: Sequence[Finding]) -> list[Finding]:
-    """The finding of a group, then its members one level deeper."""
+    """Returns the finding of a group, then its members one level deeper."""
     inside = [Finding(one.condition, one.found, one.holds, one.level + 1) for one in members]
     return [Finding(title, "", holds), *inside]
 
 
 def _as_one(answer: Answer, findings: Sequence[Finding]) -> Sequence[Finding]:
-    """The findings of one member of a group; several conditions in it become a group "all of these"."""
+    """Returns the findings of one member of a group; several conditions in it become a group "all of these"."""
     alone = sum(finding.level == 0 for finding in findings) == 1
     return findings if alone else _grouped("all of these", answer, findings)
 
@@ -267,7 +268,7 @@ def _same(value: Any, wanted: Any) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """The value as a number; an age (VR AS) in years, so that "018M" is 1.5. None where it is no number."""
+    """Returns the value as a number, an age (VR AS) in years: "018M" is 1.5; None where it is no number."""
     if isinstance(value, str) and (age := _AGE.fullmatch(value)):
         return int(age[1]) / _PER_YEAR[age[2]]
     try:
