@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from worker.ledger.database import Database, insert
 from worker.ledger.records import Report
 from worker.ledger.schema import reports, series, studies
-from worker.ledger.studies import reopen, studies_of_report
+from worker.ledger.series import reopen
+from worker.ledger.studies import studies_of_report
 
 
 class ReportLedger:

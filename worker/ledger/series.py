@@ -88,7 +88,7 @@ class SeriesLedger:
         return self._database.update_returning(Series, sa.update(series).where(mine).values(opened))
 
     def unreadable(self) -> list[Series]:
-        """Returns the series that cannot be read, the one without a new image for longest first."""
+        """Returns the series that cannot be read, the one without an image for longest first."""
         query = sa.select(series).where(series.c.state == SeriesState.UNREADABLE).order_by(series.c.last_at)
         return self._database.select(Series, query)
 
@@ -121,6 +121,16 @@ class SeriesLedger:
         """Returns the series of any study that got an image last; None when none has ever arrived."""
         found = self._database.select(Series, sa.select(series).order_by(series.c.last_at.desc()).limit(1))
         return found[0] if found else None
+
+
+def reopen(connection: sa.Connection, study_uid: str) -> None:
+    """Makes the series of a study RECEIVING, so that the protocols are asked once more; their quiet time stays over.
+
+    `settle` changes a series only if the time of its last image is the one that was read. The millisecond added here
+    makes a `settle` fail that is under way and has not seen the new report. Part of the caller's transaction.
+    """
+    opened = {"state": SeriesState.RECEIVING, "last_at": series.c.last_at + 0.001}
+    connection.execute(sa.update(series).where(series.c.study_uid == study_uid).values(opened))
 
 
 def is_unsettled() -> sa.ColumnElement[bool]:

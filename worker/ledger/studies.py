@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from worker.ledger.database import Database
 from worker.ledger.records import StudyFacts
 from worker.ledger.schema import series, studies
-from worker.ledger.states import SeriesState
 
 
 class StudyLedger:
@@ -50,7 +49,7 @@ class StudyLedger:
 
 
 def studies_of_report(connection: sa.Connection, study_uid: str, accession: str) -> list[str]:
-    """As `StudyLedger.of_report`, as part of the caller's transaction."""
+    """Returns what `StudyLedger.of_report` does, in the caller's transaction."""
     if study_uid:
         known = sa.select(series.c.study_uid).where(series.c.study_uid == study_uid).distinct()
     else:
@@ -66,13 +65,3 @@ def fact_columns() -> list[Any]:
 def forget_facts(connection: sa.Connection, study_uid: str) -> None:
     """Empties what people know a study by, as part of the caller's transaction; its accession for reports stays."""
     connection.execute(sa.update(studies).where(studies.c.study_uid == study_uid).values(asdict(StudyFacts())))
-
-
-def reopen(connection: sa.Connection, study_uid: str) -> None:
-    """Makes the series of a study RECEIVING, so that the protocols are asked once more; their quiet time stays over.
-
-    `settle` changes a series only if the time of its last image is the one that was read. The millisecond added here
-    makes a `settle` fail that is under way and has not seen the new report. Part of the caller's transaction.
-    """
-    opened = {"state": SeriesState.RECEIVING, "last_at": series.c.last_at + 0.001}
-    connection.execute(sa.update(series).where(series.c.study_uid == study_uid).values(opened))
