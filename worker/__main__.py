@@ -140,7 +140,7 @@ def main() -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """The sentence for an error: its own where the node defines it, the file's name and cause for one of the system.
+    """Makes the sentence for an error: its own where the node defines it, else file name and cause.
 
     Any other error is unexpected; the sentence names it and says how to see the traceback.
     """

@@ -25,7 +25,7 @@ DIGITS = 16
 
 
 def digest_of(facts: Any) -> str:
-    """16 hexadecimal digits of facts that JSON can hold."""
+    """Returns 16 hexadecimal digits of facts that JSON can hold."""
     return fingerprint(facts).hex()[:DIGITS]
 
 

@@ -1,4 +1,4 @@
-"""HOME holds patients' images, reports and names: it and all that the node writes is for the node's user alone."""
+"""Makes HOME and all that the node writes readable by its user only."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ def keep_private(home: Path) -> None:
     the files and folders in it. One that this user may not change is left with a warning.
 
     Raises:
-        OSError: HOME cannot be made.
+        OSError: when HOME cannot be made.
     """
     os.umask(OTHERS)
     home.mkdir(parents=True, exist_ok=True)
@@ -36,6 +36,6 @@ def keep_private(home: Path) -> None:
 
 
 def open_to_others(path: Path) -> int:
-    """The permissions of a file or folder where group or others have any; else 0."""
+    """Returns the permissions of a file or folder where group or others have any; else 0."""
     mode = stat.S_IMODE(path.stat().st_mode)
     return mode if mode & OTHERS else 0

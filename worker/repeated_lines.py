@@ -28,14 +28,14 @@ class RepeatsHandler(logging.StreamHandler[TextIO]):
     """Writes records to a stream; repeated warnings of one peer as one with a count."""
 
     def __init__(self, stream: TextIO, interval_seconds: float = INTERVAL_SECONDS) -> None:
-        """Write to `stream`; count for `interval_seconds`."""
+        """Writes to `stream`; counts for `interval_seconds`."""
         super().__init__(stream)
         self._interval = interval_seconds
         self._seen: dict[tuple[str, str], _Seen] = {}
         self._timer: threading.Timer | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record, or count it (called with the handler's lock)."""
+        """Writes the record, or counts it (called with the handler's lock)."""
         now = time.monotonic()
         self._write_due(now)
         key = _peer_of(record)
@@ -56,7 +56,7 @@ class RepeatsHandler(logging.StreamHandler[TextIO]):
             self._timer.start()
 
     def close(self) -> None:
-        """Write what was counted, whether its time is over or not."""
+        """Writes what was counted, whether its time is over or not."""
         with self._locked():
             self._write_due(float("inf"))
         super().close()
@@ -85,12 +85,12 @@ class RepeatsHandler(logging.StreamHandler[TextIO]):
 
 
 def _facts(record: logging.LogRecord) -> Mapping[str, Any]:
-    """The fields of a line: structlog gives them as the message, dicom_node by `extra`."""
+    """Returns the fields of a line: structlog gives them as the message, dicom_node by `extra`."""
     return record.msg if isinstance(record.msg, dict) else {"event": record.msg, **vars(record)}
 
 
 def _peer_of(record: logging.LogRecord) -> tuple[str, str] | None:
-    """Event and address of a warning that a peer caused; None for all other records."""
+    """Returns event and address of a warning that a peer caused; None for all other records."""
     facts = _facts(record)
     address = facts.get("address")
     if record.levelno != logging.WARNING or not isinstance(address, str):

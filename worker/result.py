@@ -97,7 +97,7 @@ class Result(_Value):
 
 
 def _with_kind(facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An object's facts with its kind and form, which only the file's name told up to version 0.2."""
+    """Completes an object's facts by its kind and form, which only the file's name told up to version 0.2."""
     if "kind" in facts:
         return facts
     name = str(facts.get("file", ""))

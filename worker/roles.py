@@ -1,4 +1,4 @@
-"""The roles of a node, one process each: listener, segmentation worker, delivery worker; and `up`, which starts all.
+"""The roles of a node, one process each: listener, reports, segmentation, delivery; and `up`, which starts all.
 
 The commands of these names and `up` call these functions, which return when the process is told to stop.
 
@@ -76,7 +76,8 @@ def listen(settings: Settings) -> None:
     Raises:
         ListenerError: when a port is in use.
         ProtocolError: when a protocol file is not valid.
-        SettingsError, TlsError: when a setting or a certificate cannot be used.
+        SettingsError: when a setting cannot be used.
+        TlsError: when a certificate cannot be used.
         RoleError: when the process for reports ended at once; its own message, above this one, says why.
     """
     _begin(settings, "listen")
@@ -122,7 +123,7 @@ def listen(settings: Settings) -> None:
 
 
 def _limits(settings: Settings) -> Limits:
-    """What the listener gives to its peers; limits of connections follow that of associations unless they are set."""
+    """Returns what the listener gives its peers; limits of connections follow that of associations unless set."""
     most = settings.max_associations
     return Limits(
         associations=most,
@@ -135,7 +136,7 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _begin(settings: Settings, role: str) -> None:
-    """What every process of the node does first: its log, and that nobody else reads what it writes."""
+    """Configures the log and makes HOME private."""
     logs.configure(settings, role)
     keep_private(settings.home)
 
@@ -156,7 +157,7 @@ def _reports(settings: Settings, stop: threading.Event) -> Iterator[None]:
     What comes there takes neither memory nor descriptors of the listener. A thread starts it again when it dies.
 
     Raises:
-        RoleError: at the end of the block, when it ended at once.
+        RoleError: when it ended at once; raised at the end of the block.
     """
     if settings.hl7_port is None and settings.reports_http_port is None:
         yield
@@ -188,8 +189,10 @@ def receive_reports(settings: Settings) -> None:
     """Receives reports over HL7 and HTTP until SIGTERM or SIGINT. The listener starts it.
 
     Raises:
-        ReceiverError, ListenerError: when a port is in use.
-        SettingsError, TlsError: when a setting or a certificate cannot be used.
+        ReceiverError: when the port for HL7 is in use.
+        ListenerError: when the port for reports over HTTP is in use.
+        SettingsError: when a setting cannot be used.
+        TlsError: when a certificate cannot be used.
     """
     from worker.servers.ports import serving_reports
 

@@ -300,7 +300,7 @@ def load(**overrides: object) -> Settings:
 
 
 def _nearest(variable: str, known: set[str]) -> str:
-    """The end of an error sentence: "; did you mean VOXTELL_PORT?", or "; unset it"."""
+    """Makes the end of an error sentence: "; did you mean VOXTELL_PORT?", or "; unset it"."""
     from difflib import get_close_matches
 
     near = get_close_matches(variable, known, n=1)

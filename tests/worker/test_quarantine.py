@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from dicom_node.removal import Quarantined, StoreRemoval
 from dicom_node.store import Store
-from worker.maintenance.quarantine import beyond, trim
+from worker.maintenance.quarantine import files_to_remove, trim
 from worker.settings import Settings
 
 LIMITS = {"most_bytes": 1000, "most_files": 100, "most_per_sender": 50, "lacking": 0}
@@ -26,7 +26,7 @@ def names(found) -> list[str]:
 
 
 def test_nothing_goes_within_the_limits():
-    assert beyond(files(50), **LIMITS) == []
+    assert files_to_remove(files(50), **LIMITS) == []
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,13 @@ def test_nothing_goes_within_the_limits():
     ids=["a sender's share", "bytes", "files", "the disk", "a flood pushes out nobody else's"],
 )
 def test_the_oldest_refused_go_first(lying, limits, gone):
-    assert names(beyond(lying, **(LIMITS | limits))) == gone
+    assert names(files_to_remove(lying, **(LIMITS | limits))) == gone
 
 
 def test_what_was_acknowledged_stays_whatever_the_limits():
     lying = [*files(3, acknowledged=True), *files(2, "B", start=9)]
     nothing = {"most_bytes": 0, "most_files": 0, "most_per_sender": 0, "lacking": 10**9}
-    assert names(beyond(lying, **nothing)) == ["B9", "B10"]
+    assert names(files_to_remove(lying, **nothing)) == ["B9", "B10"]
 
 
 def put(store: Store, content: bytes, sender: str, *, came: float) -> None:

@@ -105,7 +105,7 @@ class Demo:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def _prepare(self) -> tuple[DemoStudy, str]:
-        """The study to send, and a phrase on what it is: the phantom, a NIfTI CT, or a folder of DICOM files."""
+        """Returns the study to send and a phrase on it: the phantom, a NIfTI CT, or a folder of DICOM files."""
         if self._study is None:
             study = phantom_study(self._folder / "study")
             return study, f"built-in head and neck phantom, {len(study.paths)} slices"
@@ -205,7 +205,7 @@ class Demo:
         return best, f"by {model}job {best.id}, network {result.seconds['network']:.1f} s"
 
     def _received(self, job: Job) -> tuple[list[Path], str]:
-        """The files that have come back to the PACS."""
+        """Returns the files that have come back to the PACS."""
         files = [stored.path for stored in Store(self._folder / "pacs").walk()]
         if not files and _result(job).found:
             raise DemoError(f"nothing came back to the PACS; the node's log is {self._log}")
@@ -270,7 +270,7 @@ def shown(
 
 
 def _result(job: Job) -> Result:
-    """The result of a job.
+    """Returns the result of a job.
 
     Raises:
         DemoError: when the job has none.
@@ -287,13 +287,13 @@ def _picture(series: ImageSeries, masks: Mapping[str, Mask], path: Path) -> None
 
 
 def _of_series(paths: Sequence[Path], series_uid: str) -> list[Path]:
-    """The files that belong to one series."""
+    """Returns the files that belong to one series."""
     readable, headers = read_headers(paths)
     return [p for p, h in zip(readable, headers, strict=True) if str(h.get("SeriesInstanceUID")) == series_uid]
 
 
 def _free_port() -> int:
-    """A TCP port that was free a moment ago."""
+    """Returns a TCP port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from worker.errors import UnknownJobError
 from worker.ledger.database import Database
-from worker.ledger.deliveries import hold, next_at, pairs
+from worker.ledger.deliveries import first_at_destination, hold, pairs
 from worker.ledger.job_of_deliveries import awaited, follow_deliveries, lock_job, start_fallbacks
 from worker.ledger.jobs import JobLedger
 from worker.ledger.records import Delivery, Job
@@ -34,7 +34,7 @@ class CommitmentLedger:
 
     def next_due(self, destination: str, but_not: str) -> list[tuple[str, str]]:
         """Returns the first of `due` at a destination that is not of the job `but_not`; [] if there is none."""
-        return pairs(self._database, next_at(destination, but_not, self._to_ask()))
+        return pairs(self._database, first_at_destination(destination, but_not, self._to_ask()))
 
     def claim(self, job_id: str, destination: str, transaction_uid: str, wait_seconds: float) -> Delivery | None:
         """Counts a question under a new transaction UID, before it is asked; None if it is not due or another has it.
@@ -74,11 +74,11 @@ class CommitmentLedger:
         return bool(self._database.select(Delivery, sa.select(deliveries).where(promised)))
 
     def committed(self, delivery: Delivery) -> bool:
-        """DELIVERED -> COMMITTED, and the job follows; False if the question was not the last one."""
+        """Notes the promise: DELIVERED -> COMMITTED, and the job follows; False if it answers an older question."""
         return self._answered(delivery, DeliveryState.COMMITTED, "", self._database.now())
 
     def not_committed(self, delivery: Delivery, reason: str, wait_seconds: float, max_deliveries: int) -> bool:
-        """DELIVERED -> PENDING, to be sent again after the wait; -> FAILED after `max_deliveries` claims.
+        """Notes a refusal: DELIVERED -> PENDING, to be sent again after the wait; FAILED after `max_deliveries`.
 
         The job follows. All files are sent again, since the destination does not keep them. False if the question was
         not the last one.
@@ -128,7 +128,7 @@ class CommitmentLedger:
         return self._jobs.get(job.id)
 
     def _to_ask(self) -> sa.Select[tuple[str, str]]:
-        """The query of `due`."""
+        """Returns the query of `due`."""
         return (
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
@@ -153,7 +153,7 @@ class CommitmentLedger:
 
 
 def _asked(delivery: Delivery) -> sa.Update:
-    """The UPDATE of a delivery, guarded so that it changes nothing once another question was asked."""
+    """Returns the UPDATE of a delivery, which changes nothing once another question was asked."""
     return (
         sa.update(deliveries)
         .where(deliveries.c.job_id == delivery.job_id, deliveries.c.destination == delivery.destination)

@@ -44,7 +44,7 @@ class DeliveryLedger:
         return found
 
     def claim(self, job_id: str, destination: str, lease_seconds: float) -> Delivery | None:
-        """PENDING -> SENDING for this worker, and counts the attempt; None if it is not due or another worker has it.
+        """Claims a delivery: PENDING -> SENDING, and counts the attempt; None if not due, or another has it.
 
         Results that supersede others wait until the delivery of those to the same destination has ended: what arrives
         last there must be the newest.
@@ -72,7 +72,7 @@ class DeliveryLedger:
         return self._database.update(renewed) == 1
 
     def postpone(self, delivery: Delivery, reason: str, wait_seconds: float, *, taken: Collection[str] = ()) -> bool:
-        """SENDING -> PENDING, due when the wait is over; False if the claim is lost.
+        """Puts a claimed delivery off: SENDING -> PENDING, due when the wait is over; False if the claim is lost.
 
         `taken` are the names of files that arrived all the same and need not be sent again.
         """
@@ -94,7 +94,7 @@ class DeliveryLedger:
         transaction_uid: str | None = None,
         taken: Collection[str] = (),
     ) -> JobState:
-        """SENDING -> DELIVERED or FAILED; the job follows when its last delivery has ended. Returns the job's state.
+        """Ends a claimed delivery: SENDING -> DELIVERED or FAILED; returns the job's state, which follows.
 
         Changes nothing if the claim is lost. After a failure the deliveries to the fallbacks start.
 
@@ -140,10 +140,10 @@ class DeliveryLedger:
 
     def next_due(self, destination: str, but_not: str) -> list[tuple[str, str]]:
         """Returns the first of `due` at a destination that is not of the job `but_not`; [] if there is none."""
-        return pairs(self._database, next_at(destination, but_not, self._due()))
+        return pairs(self._database, first_at_destination(destination, but_not, self._due()))
 
     def _due(self) -> sa.Select[tuple[str, str]]:
-        """The query of `due`."""
+        """Returns the query of `due`."""
         return (
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
@@ -153,7 +153,7 @@ class DeliveryLedger:
         )
 
     def _sending(self, delivery: Delivery) -> sa.Update:
-        """The UPDATE by the sender that made claim `delivery.claims`; one that lost its lease changes nothing."""
+        """Returns the UPDATE by the sender that made claim `delivery.claims`; it changes nothing without the lease."""
         return (
             sa.update(deliveries)
             .where(deliveries.c.job_id == delivery.job_id, deliveries.c.destination == delivery.destination)
@@ -187,6 +187,8 @@ def pairs(database: Database, query: sa.Select[tuple[str, str]]) -> list[tuple[s
         return [(str(row.job_id), str(row.destination)) for row in connection.execute(query)]
 
 
-def next_at(destination: str, but_not: str, waiting: sa.Select[tuple[str, str]]) -> sa.Select[tuple[str, str]]:
+def first_at_destination(
+    destination: str, but_not: str, waiting: sa.Select[tuple[str, str]]
+) -> sa.Select[tuple[str, str]]:
     """Narrows a query of waiting deliveries to the first at one destination that is not of the job `but_not`."""
     return waiting.where(deliveries.c.destination == destination, deliveries.c.job_id != but_not).limit(1)

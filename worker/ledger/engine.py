@@ -64,7 +64,7 @@ def for_reading(engine: Engine) -> Engine:
 
 
 def _version(engine: Engine) -> str | None:
-    """The revision of the database's tables; None when it has none."""
+    """Returns the revision of the database's tables; None when it has none."""
     with for_reading(engine).connect() as connection:
         if not sa.inspect(connection).has_table("alembic_version"):
             return None
@@ -73,7 +73,7 @@ def _version(engine: Engine) -> str | None:
 
 
 def _patience(url: sa.URL) -> dict[str, int]:
-    """The parameters of `PATIENCE` that the URL does not set itself; none for SQLite."""
+    """Returns the parameters of `PATIENCE` that the URL does not set itself; none for SQLite."""
     if url.get_backend_name() != "postgresql":
         return {}
     return {name: value for name, value in PATIENCE.items() if name not in url.query}

@@ -37,7 +37,7 @@ def start_fallbacks(connection: sa.Connection, job_id: str, failed: str, now: fl
     A fallback that is a destination of its own has a delivery already. That one starts again, with the objects that
     have come in addition; a worker that is at it loses its claim, since it does not know of them.
     """
-    for route in _work(connection, job_id).routes:
+    for route in _spec_of(connection, job_id).routes:
         if route.to != failed or route.fallback is None:
             continue
         fresh = _fresh(job_id, route.fallback, now) | {"stands_in_for": failed}
@@ -76,7 +76,7 @@ def follow_deliveries(connection: sa.Connection, job_id: str, now: float) -> Non
     """Gives a job the state and reason that follow from its deliveries, unless it was cancelled meanwhile."""
     rows = connection.execute(sa.select(deliveries).where(deliveries.c.job_id == job_id)).all()
     statuses = {row.destination: DeliveryStatus(DeliveryState(row.state), row.reason) for row in rows}
-    state, reason = verdict(_work(connection, job_id).routes, statuses)
+    state, reason = verdict(_spec_of(connection, job_id).routes, statuses)
     connection.execute(
         sa.update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state.in_(those(JobState, lambda state: state.follows_deliveries)))
@@ -90,13 +90,13 @@ def awaited() -> sa.ColumnElement[bool]:
     return (deliveries.c.state == DeliveryState.DELIVERED) & deliveries.c.transaction_uid.is_not(None)
 
 
-def _work(connection: sa.Connection, job_id: str) -> JobSpec:
-    """The specification of a job."""
+def _spec_of(connection: sa.Connection, job_id: str) -> JobSpec:
+    """Returns the specification of a job."""
     return JobSpec.model_validate(connection.scalar(sa.select(jobs.c.work).where(jobs.c.id == job_id)))
 
 
 def _fresh(job_id: str, destination: str, now: float) -> dict[str, object]:
-    """The row of a new delivery, due now."""
+    """Returns the row of a new delivery, due now."""
     return {
         "job_id": job_id,
         "destination": destination,

@@ -122,7 +122,7 @@ class JobLedger:
         return next((older for older in found if older.result and replaces(job.spec, older.spec)), None)
 
     def claim(self, job_id: str, lease_seconds: float) -> Job | None:
-        """QUEUED -> SEGMENTING for this worker, and counts the attempt; None if it is not due or another worker has it.
+        """Claims a job: QUEUED -> SEGMENTING, and counts the attempt; None if not due, or another worker has it.
 
         Outside the hours of its protocol the job stays QUEUED until they begin.
         """
@@ -149,15 +149,15 @@ class JobLedger:
         return self._leave(job, lease_until=self._database.now() + lease_seconds)
 
     def postpone(self, job: Job, reason: str, wait_seconds: float) -> bool:
-        """SEGMENTING -> QUEUED after an error that may pass, due when the wait is over; False if the claim is lost."""
+        """Puts a claimed job off: SEGMENTING -> QUEUED, due when the wait is over; False if the claim is lost."""
         return self._leave(job, state=JobState.QUEUED, reason=reason, next_try_at=self._database.now() + wait_seconds)
 
     def fail(self, job: Job, reason: str) -> bool:
-        """SEGMENTING -> FAILED with the reason; False if the claim is lost."""
+        """Ends a claimed job: SEGMENTING -> FAILED with the reason; False if the claim is lost."""
         return self._leave(job, state=JobState.FAILED, reason=reason)
 
     def cancel(self, job_id: str) -> Job:
-        """Any unfinished state -> CANCELLED. A worker that is at the job stops after its next renewal of the lease.
+        """Cancels a job in any unfinished state. A worker that is at it stops after its next renewal of the lease.
 
         Raises:
             UnknownJobError: when there is no such job, or it is finished.
@@ -204,7 +204,7 @@ class JobLedger:
         return True
 
     def release(self, job_id: str) -> Job:
-        """REVIEW -> SENDING, after a person has looked at the results.
+        """Releases a job: REVIEW -> SENDING, after a person has looked at the results.
 
         Raises:
             UnknownJobError: when there is no such job, or it does not wait for its release.
@@ -258,7 +258,7 @@ class JobLedger:
         return failed
 
     def _leaving(self, job: Job, **values: Any) -> sa.Update:
-        """The UPDATE of a job that is guarded by this worker's claim: it changes nothing once the claim is lost."""
+        """Returns the UPDATE of a job by this worker's claim: it changes nothing once the claim is lost."""
         mine = (jobs.c.id == job.id) & (jobs.c.state == JobState.SEGMENTING) & (jobs.c.claims == job.claims)
         return sa.update(jobs).where(mine).values(updated_at=self._database.now(), **values)
 
@@ -268,5 +268,5 @@ class JobLedger:
 
 
 def _unfinished() -> sa.ColumnElement[bool]:
-    """The condition: the job is in an unfinished state."""
+    """Returns a condition: the job is in an unfinished state."""
     return jobs.c.state.in_(those(JobState, lambda state: state.is_unfinished))

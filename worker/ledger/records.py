@@ -127,7 +127,7 @@ class Report:
 
 
 def _result(facts: Mapping[str, Any]) -> Result | None:
-    """The result in a job's column; None where it is empty."""
+    """Reads the result in a job's column; None where it is empty."""
     return Result.model_validate(facts) if facts else None
 
 

@@ -40,7 +40,7 @@ class RetentionStatus:
 
 
 class RetentionLedger:
-    """Queries of the retention job."""
+    """Says which images and results may be removed, and notes removals."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -87,7 +87,7 @@ class RetentionLedger:
                 forget_facts(connection, study_uid)
 
     def _statuses_of_jobs(self, which: sa.ColumnElement[bool]) -> list[tuple[str, RetentionStatus]]:
-        """(Study Instance UID, status) of the jobs that meet a condition."""
+        """Returns (Study Instance UID, status) of the jobs that meet a condition."""
         facts = jobs.c.study_uid, jobs.c.id, jobs.c.state, jobs.c.updated_at, jobs.c.superseded_by
         with self._database.read() as connection:
             waiting = set(connection.scalars(sa.select(deliveries.c.job_id).where(awaited())))
@@ -107,7 +107,7 @@ class RetentionLedger:
 
 
 def _need(state: JobState, *, awaits: bool, outdated: bool) -> RetentionNeed:
-    """The need of one job: `awaits` storage commitment; `outdated`, since a newer job supersedes it."""
+    """Returns the need of one job: `awaits` storage commitment; `outdated`, since a newer job supersedes it."""
     if state.is_unfinished or (awaits and state is JobState.DELIVERED):
         return RetentionNeed.NEEDED
     return RetentionNeed.FAILED if state is JobState.FAILED and not outdated else RetentionNeed.DELIVERED

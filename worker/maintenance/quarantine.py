@@ -1,4 +1,4 @@
-"""The quarantine's limits: what a sender was told is not kept may go, what was acknowledged stays.
+"""Keeps the quarantine within its limits; acknowledged files are never removed here.
 
 A file whose sender heard a failure is kept for people who look for the fault; the oldest go first. One with other
 content under a known SOP Instance UID was acknowledged, and only `VOXTELL_KEEP_QUARANTINE_DAYS` removes it.
@@ -21,7 +21,7 @@ def trim(clearing: StoreRemoval, settings: Settings, free_bytes: int) -> None:
         OSError: when the disk fails.
     """
     files = clearing.quarantined()
-    going = beyond(
+    going = files_to_remove(
         files,
         most_bytes=settings.quarantine_bytes,
         most_files=settings.quarantine_files,
@@ -36,13 +36,13 @@ def trim(clearing: StoreRemoval, settings: Settings, free_bytes: int) -> None:
         log.error("quarantine_full_of_conflicts", files=len(kept), bytes=_bytes(kept))
 
 
-def beyond(
+def files_to_remove(
     files: Sequence[Quarantined], *, most_bytes: int, most_files: int, most_per_sender: int, lacking: int
 ) -> list[Quarantined]:
-    """Returns the files that go, of those that came longest ago first in `files`; none that was acknowledged.
+    """Returns the files to remove, so that the quarantine keeps its limits. `files`: oldest first.
 
-    First what a sender has beyond its share, so that one sender does not push out what others sent; then the oldest,
-    until files, bytes and the `lacking` bytes of the disk are as they should be.
+    None that was acknowledged. First go those beyond a sender's share, so that one sender does not push out what others
+    sent; then the oldest, until files, bytes and the `lacking` bytes of the disk are as they should be.
     """
     refused = [one for one in files if not one.acknowledged]
     left = Counter(one.sender for one in refused)

@@ -64,7 +64,7 @@ class Retention:
     def tidy(self) -> None:
         """Does one round: ends what earlier rounds set aside, removes what is old, then makes room on a full disk."""
         trim(self._removal, self._settings, self._store.free_bytes())  # nobody needs what goes: before all else
-        stuck = [study for study in self._removal.leaving() if not self._could_end(study)]
+        stuck = [study for study in self._removal.leaving() if not self._finish_removal(study)]
         now = self._ledger.clock.now()
         for use in self._studies() if any(self._image_days.values()) else ():
             if self._is_old(use, self._image_days, now):
@@ -108,12 +108,12 @@ class Retention:
                 log.info("report_removed", report=report.id[:16])
 
     def _studies(self) -> list[RetentionStatus]:
-        """The status of the studies that are in the store."""
+        """Returns the status of the studies that are in the store."""
         here = self._removal.studies()
         return [use for use in self._ledger.retention.studies() if use.uid in here]
 
     def _results(self) -> list[RetentionStatus]:
-        """The status of the results that are in the store."""
+        """Returns the status of the results that are in the store."""
         return self._ledger.retention.results(self._removal.jobs())
 
     @staticmethod
@@ -140,7 +140,7 @@ class Retention:
         log.info("results_removed", job=use.uid, why=why, bytes=freed)
         return freed
 
-    def _could_end(self, study: PendingRemoval) -> bool:
+    def _finish_removal(self, study: PendingRemoval) -> bool:
         """Puts back or removes a study that was set aside, if it is time; False when the disk does not let it."""
         try:
             with self._removal.alone():

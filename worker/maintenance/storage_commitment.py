@@ -96,7 +96,7 @@ class CommitmentRequests:
         self._ledger.commitments.hold(name, wait)
 
     def _wait_seconds(self, name: str) -> float:
-        """How many seconds to keep the association open for the answer; 0 for a destination known to call back."""
+        """Returns how many seconds to keep the association open for the answer; 0 for a peer known to call back."""
         if self._ledger.commitments.promised_by(self._unheard.pop(name, "")):
             self._calls_back.add(name)
         return 0.0 if name in self._calls_back else SAME_ASSOCIATION_SECONDS
@@ -124,7 +124,10 @@ class CommitmentRequests:
             log.warning("commitment_refused", reason=reason, **facts)
 
     def _asked_for(self, delivery: Delivery) -> frozenset[str]:
-        """The SOP Instance UIDs that were asked for; empty where the results are gone, and the answer alone counts."""
+        """Returns the SOP Instance UIDs that were asked for; empty where the results are gone.
+
+        Then the answer alone counts.
+        """
         try:
             destination = self._settings.destination(delivery.destination)
             return frozenset(one.sop_uid for one in references_of(delivery, self._ledger, self._store, destination))

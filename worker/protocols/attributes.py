@@ -62,7 +62,7 @@ class Candidate:
         return self._asked[name]
 
     def _look_up(self, name: str) -> list[Values] | None:
-        """As `values`, from the headers."""
+        """Returns what `values` does, from the headers."""
         sender = self.origin
         facts = {"CallingAE": sender.calling_ae, "CalledAE": sender.called_ae, "SenderAddress": sender.address}
         if name in facts:
@@ -74,14 +74,14 @@ class Candidate:
         return list(dict.fromkeys(tuple(_content(header, name)) for header in self.headers))
 
     def _instances(self) -> list[Values] | None:
-        """The number of images of the series, frames of multi-frame images counted; None if it is not known."""
+        """Counts the images of the series, frames of multi-frame images counted; None if that is not known."""
         if self.only is None:
             return [(sum(map(_frames, self.headers)),)]
         return None if self.instances is None else [(self.instances,)]
 
 
 def _frames(header: Dataset) -> int:
-    """The number of frames of an instance; 1 where it does not say."""
+    """Counts the frames of an instance; 1 where it does not say."""
     try:
         return int(header.get("NumberOfFrames") or 1)
     except PYDICOM_ERRORS:
@@ -135,18 +135,18 @@ def _content(header: Dataset, name: str) -> Iterator[Any]:
 
 
 def _each(value: Any) -> Iterable[Any]:
-    """The values of an element, whether it has one or several."""
+    """Returns the values of an element, whether it has one or several."""
     return value if isinstance(value, (MultiValue, list)) else (value,)
 
 
 def _tag(name: str) -> int | None:
-    """The tag of a keyword, or of a tag written as gggg,eeee; None if the name is neither."""
+    """Returns the tag of a keyword, or of a tag written as gggg,eeee; None if the name is neither."""
     written = _TAG.fullmatch(name)
     return int(Tag(int(written[1], 16), int(written[2], 16))) if written else tag_for_keyword(name)
 
 
 def _did_you_mean(name: str) -> str:
-    """The end of an error sentence with the nearest known name, such as "; did you mean Modality?"; or ""."""
+    """Makes the end of an error sentence with the nearest known name: "; did you mean Modality?"; or ""."""
     near = get_close_matches(name, _keywords(), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 

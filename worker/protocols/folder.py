@@ -122,7 +122,7 @@ class ProtocolFolder:
             self._on_error(ProtocolError(f"{self._folder} is not there any more; its protocols stay in force"))
 
     def _in_force(self) -> list[Protocol]:
-        """The protocols in force, in the order of their files' names."""
+        """Returns the protocols in force, in the order of their files' names."""
         return [file.protocol for _, file in sorted(self._files.items()) if file.protocol is not None]
 
     def _read(self) -> None:
@@ -152,7 +152,7 @@ class ProtocolFolder:
                     self._on_error(problem)
 
     def _names(self) -> list[str]:
-        """The names of the protocols in force."""
+        """Returns the names of the protocols in force."""
         return [protocol.name for protocol in self._in_force()]
 
     def _keep(self, path: Path, text: str) -> None:
@@ -175,7 +175,7 @@ class ProtocolFolder:
             log.warning("protocol_version_not_kept", file=str(path), problem=str(error))
 
     def _kept_version(self, path: Path) -> Protocol | None:
-        """The version of a file that was good when the node last read it; None if there is none."""
+        """Returns the version of a file that was good when the node last read it; None if there is none."""
         try:
             return read_protocol(self._kept / path.name) if self._kept is not None else None
         except ProtocolError:  # none was kept, or a release has changed what is valid
@@ -183,7 +183,11 @@ class ProtocolFolder:
 
 
 def _text_of(path: Path) -> str:
-    """The text of a file; ProtocolError if it cannot be read."""
+    """Reads the text of a file.
+
+    Raises:
+        ProtocolError: when it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -191,7 +195,7 @@ def _text_of(path: Path) -> str:
 
 
 def _stamps(folder: Path) -> dict[Path, Stamp]:
-    """The stamp of each protocol file of a folder."""
+    """Returns the stamp of each protocol file of a folder."""
     stats = [(path, path.stat()) for path in protocol_files(folder)]
     return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in stats}
 

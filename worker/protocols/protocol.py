@@ -92,7 +92,7 @@ class Protocol(Frozen):
     @field_validator("prompts", "derived", mode="before")
     @classmethod
     def _written_short(cls, value: Any) -> Any:
-        """A prompt may be its text alone; a colour may be #rrggbb."""
+        """Completes prompts that are their text alone, and colours as #rrggbb."""
         if not isinstance(value, (list, tuple)):
             raise ValueError("this is a list; start each entry with '- '")
         return [_with_colour({"text": one} if isinstance(one, str) else one) for one in value]

@@ -37,7 +37,7 @@ def known_codes() -> frozenset[str]:
 
 
 def _dihedral(one: int, other: int) -> int:
-    """The product in the symmetry group of the pentagon, the turns being 0 to 4 and the reflections 5 to 9."""
+    """Multiplies in the symmetry group of the pentagon: turns are 0 to 4, reflections 5 to 9."""
     if one < 5:
         return (one + other) % 5 if other < 5 else 5 + (one + other) % 5
     return 5 + (one - other) % 5 if other < 5 else (one - other) % 5

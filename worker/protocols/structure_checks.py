@@ -42,7 +42,7 @@ def check_structures(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> N
     """Checks the structures of one protocol.
 
     Raises:
-        PlacedError: at the first problem: fields first, then names, then references.
+        PlacedError: when one is not as it must be: the first problem, of fields, then of names, then of references.
     """
     for i, prompt in enumerate(prompts):
         _check_words(prompt, ("prompts", i))
@@ -55,7 +55,7 @@ def check_structures(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> N
 
 
 def _check_words(prompt: Prompt, place: FieldPath) -> None:
-    """The text must not be empty, no sentence of a report given, and the expected volume a range."""
+    """Checks that a prompt has a text that names a structure, no sentence of a report, and a range as volume."""
     if not prompt.text.strip():
         raise PlacedError((*place, "text"), "a prompt is empty; say what to segment")
     if problem := problem_of(prompt.text):
@@ -68,7 +68,7 @@ def _check_words(prompt: Prompt, place: FieldPath) -> None:
 
 
 def _check_operands(structure: Derived, place: FieldPath) -> None:
-    """A derived structure starts from a union, or is `empty` and made of nothing."""
+    """Checks that a derived structure starts from a union, or is `empty` and made of nothing."""
     made_of = structure.union + structure.intersect + structure.subtract
     if structure.empty and (made_of or structure.margin_mm):
         raise PlacedError(
@@ -81,7 +81,7 @@ def _check_operands(structure: Derived, place: FieldPath) -> None:
 
 
 def _check_marks(structure: Prompt | Derived, place: FieldPath) -> None:
-    """TG-263 name, ROI type, colour and code must be ones that a receiver can use."""
+    """Checks that a receiver can use TG-263 name, ROI type, colour and code."""
     if structure.tg263 is not None and not _TG263.fullmatch(structure.tg263):
         raise PlacedError(
             (*place, "tg263"),
@@ -101,7 +101,7 @@ def _check_marks(structure: Prompt | Derived, place: FieldPath) -> None:
 
 
 def _check_names(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> None:
-    """No two structures may have the same name, or the same TG-263 name."""
+    """Checks that no two structures have the same name, or the same TG-263 name."""
     seen: set[str] = set()
     for name, place in _names(prompts, derived):
         if name in seen:
@@ -125,7 +125,7 @@ def _names(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> Iterator[tu
 
 
 def _check_references(prompts: Sequence[Prompt], derived: Sequence[Derived]) -> None:
-    """Every name that is referred to must be a structure of the protocol, and nothing may be made of itself.
+    """Checks that every name that is referred to is a structure, and that nothing is made of itself.
 
     `left_of` and `right_of` compare finished masks, so they may refer to each other.
     """

@@ -78,7 +78,7 @@ def parse_protocol(text: str, source: str) -> Protocol:
 
 
 def _first(invalid: ValidationError) -> tuple[FieldPath, str]:
-    """The place and the message of pydantic's first error, with a suggestion for a misspelt field."""
+    """Returns place and message of pydantic's first error, with a suggestion for a misspelt field."""
     error = invalid.errors()[0]
     cause = error.get("ctx", {}).get("error")
     place = error["loc"] + getattr(cause, "place", ())
@@ -89,7 +89,7 @@ def _first(invalid: ValidationError) -> tuple[FieldPath, str]:
 
 
 def _written_out(node: yaml.Node | None, known: dict[int, int]) -> int:
-    """How many nodes the file has when every alias is written out; `known` are those of nodes that were counted."""
+    """Counts the nodes of a file with every alias written out; `known` are the counts of nodes seen before."""
     if node is None or isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in known:
@@ -99,7 +99,7 @@ def _written_out(node: yaml.Node | None, known: dict[int, int]) -> int:
 
 
 def _written_twice(node: yaml.Node | None) -> yaml.ScalarNode | None:
-    """The first key that a mapping has twice: YAML would silently keep the last."""
+    """Finds the first key that a mapping has twice: YAML would silently keep the last."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
@@ -137,5 +137,5 @@ def _where(node: yaml.Node | None, place: FieldPath) -> tuple[int, str]:
 
 
 def _entry(node: yaml.MappingNode, name: str) -> tuple[yaml.Node | None, yaml.Node | None]:
-    """The key node and the value node of a mapping's entry; (None, None) if there is none."""
+    """Returns the key node and the value node of a mapping's entry; (None, None) if there is none."""
     return next(((key, value) for key, value in node.value if str(key.value) == name), (None, None))

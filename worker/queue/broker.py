@@ -79,7 +79,7 @@ class Broker:
     """Puts job ids on the queues. Its methods may be called again with the same ids: a job still runs once.
 
     Raises:
-        BrokerError: by every method, when the queue does not answer within seconds. Callers log it and go on: the job
+        BrokerError: when the queue does not answer within seconds, in every method. Callers log it and go on: the job
             is in the ledger, and the sweep enqueues it later.
     """
 
@@ -136,7 +136,7 @@ class Broker:
             raise self._down(error) from None
 
     def _waiting(self, name: str) -> set[Message]:
-        """The messages that a list holds, read page by page.
+        """Reads the messages that a list holds, page by page.
 
         New messages come in at its head while it is read, so one may be seen twice and none is overlooked.
         """
@@ -153,7 +153,7 @@ class Broker:
         return found
 
     def _down(self, error: Exception) -> BrokerError:
-        """The error to raise; its message names the queue's URL without the password."""
+        """Returns the error to raise; its message names the queue's URL without the password."""
         url = self._app.connection_for_write().as_uri()
         return BrokerError(f"the queue at {url} does not answer ({error}); start it or check VOXTELL_REDIS_URL")
 
@@ -169,12 +169,12 @@ def list_of(queue: str, priority: Priority) -> str:
 
 
 def _priority(message: Message, priorities: Mapping[str, Priority]) -> Priority:
-    """The priority of a message's job, routine where none is given."""
+    """Returns the priority of a message's job, routine where none is given."""
     return priorities.get(message[1], Priority.ROUTINE)
 
 
 def _first_for_each(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    """The first pair (job id, destination) of each destination."""
+    """Returns the first pair (job id, destination) of each destination."""
     first: dict[str, tuple[str, str]] = {}
     for job_id, destination in pairs:
         first.setdefault(destination, (job_id, destination))

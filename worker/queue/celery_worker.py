@@ -63,7 +63,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
     """
 
     def connection_for_read(self, heartbeat: int | None = None) -> Connection:
-        """Connect by the transport that checks messages."""
+        """Connects by the transport that checks messages."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         connection.transport_cls = CheckedTransport
         return self.ensure_connected(connection)

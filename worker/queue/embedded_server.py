@@ -36,9 +36,9 @@ AT_ONCE = Retry(NoBackoff(), 0)
 
 
 def socket_path(home: Path) -> Path:
-    """Where the embedded server of this home listens: in HOME, or in the temporary folder if that path is too long.
+    """Returns where this home's embedded server listens: in HOME, or in the temporary folder if that is too long.
 
-    Everybody can tell the path in the temporary folder beforehand: only what `own_folder` has looked at may be used.
+    The path in the temporary folder is predictable; use `safe_socket_path`.
     """
     path = home.resolve() / "queue" / "valkey.sock"
     if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
@@ -48,10 +48,10 @@ def socket_path(home: Path) -> Path:
 
 
 def safe_socket_path(home: Path) -> Path:
-    """The socket's path, when nobody else can have put the socket there.
+    """Returns the socket's path, when nobody else can have put the socket there.
 
     Raises:
-        BrokerError: it lies in a folder of the temporary folder that another user owns or may write to.
+        BrokerError: when it lies in a folder of the temporary folder that another user owns or may write to.
     """
     path = socket_path(home)
     if path.parent != home.resolve() / "queue":
@@ -63,7 +63,7 @@ def own_folder(folder: Path) -> None:
     """Makes a folder for this user only, or makes sure that it is one.
 
     Raises:
-        BrokerError: it is another user's, open to others, or no folder.
+        BrokerError: when it is another user's, open to others, or no folder.
     """
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -75,10 +75,10 @@ def own_folder(folder: Path) -> None:
 
 
 def embedded_url(home: Path) -> str:
-    """The Celery URL of the embedded server.
+    """Returns the Celery URL of the embedded server.
 
     Raises:
-        BrokerError: its socket would lie in a folder that is not this user's alone.
+        BrokerError: when its socket would lie in a folder that is not this user's alone.
     """
     return f"redis+socket://{safe_socket_path(home)}"
 
@@ -153,7 +153,7 @@ def queue_answers(settings: Settings) -> bool:
     """Whether the queue of these settings is there, also one at a URL that reads its file or whose disk is full.
 
     Raises:
-        BrokerError: the embedded queue's socket would lie in a folder that is not this user's alone.
+        BrokerError: when the embedded queue's socket would lie in a folder that is not this user's alone.
     """
     if settings.redis_url:
         url = settings.redis_url.get_secret_value()

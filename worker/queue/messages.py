@@ -27,7 +27,7 @@ def read(raw: bytes | str) -> Message | None:
 
 
 def task_of(envelope: Any) -> Message | None:
-    """The task of a message in kombu's envelope (Celery's protocol 2); None when it is none of the node's.
+    """Reads the task of a message in kombu's envelope (Celery's protocol 2); None when it is none of the node's.
 
     What Celery reads of a message has the type that it expects, and no field asks for another time or time limit.
     """

@@ -103,7 +103,8 @@ class ReportInbox:
 
         Raises:
             ReportError: when the report cannot be read, or names neither study nor accession number.
-            OSError, LedgerError: when it could not be kept; its sender may send it again.
+            OSError: when its file could not be kept; its sender may send it again.
+            LedgerError: when it could not be noted; its sender may send it again.
         """
         if len(content) > MAX_BYTES:
             raise ReportError(f"the report has {len(content)} bytes and at most {MAX_BYTES} are read; send it alone")
@@ -189,7 +190,7 @@ class ReportInbox:
         fsync(self.folder)
 
     def _links(self, content: bytes, study_uid: str, accession: str) -> ReportLinks:
-        """The links of a report, where what its sender said beside it wins.
+        """Returns the links of a report, where what its sender said beside it wins.
 
         Raises:
             NotAReportError: when there is no link, or one that is too long for the ledger.
@@ -214,7 +215,7 @@ class ReportInbox:
         fsync(self.folder)
 
     def _text(self, report: Report, patient_id: str) -> str:
-        """The report's text; empty when its file is gone or it is about another patient."""
+        """Reads the report's text; empty when its file is gone or it is about another patient."""
         try:
             content = (self.folder / report.path).read_bytes()
             if report.study_uid is None and report_links(content, self._accession_fields).contradicts(patient_id):
@@ -226,7 +227,7 @@ class ReportInbox:
             return ""
 
     def _waiting(self, options: FromReport, study_uid: str) -> Reported:
-        """The answer without a report: until when to wait for one, or that none has come."""
+        """Answers without a report: until when to wait for one, or that none has come."""
         last = self._ledger.studies.last_image_at(study_uid)
         until = (last or 0.0) + options.wait_minutes * 60
         if last is None or until <= self._ledger.clock.now():
@@ -282,13 +283,13 @@ def _prompt(phrase: ExtractedPrompt) -> Prompt:
 
 
 def _current(texts: Sequence[str], addenda: tuple[str, ...]) -> Sequence[str]:
-    """The newest whole report and the addenda that came after it: ["A", "Addendum: x", "B"] becomes ["B"]."""
+    """Returns the newest whole report and the addenda after it: ["A", "Addendum: x", "B"] becomes ["B"]."""
     whole = [i for i, text in enumerate(texts) if not text.lstrip(" \n*-=").casefold().startswith(addenda)]
     return texts[whole[-1] :] if whole else texts
 
 
 def _line(prompts: int, left_out: Sequence[LeftOut]) -> str:
-    """One line on a report without its words: "1 prompt from the report; left out: 1 negated"."""
+    """Writes one line on a report without its words: "1 prompt from the report; left out: 1 negated"."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(one.reason for one in left_out).items())
     named = f"{prompts} prompt{'' if prompts == 1 else 's'} from the report"
     return f"{named}; left out: {reasons}" if reasons else named

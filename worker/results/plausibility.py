@@ -175,14 +175,14 @@ def _of_side(one: Structure, prompt: Prompt, known: Mapping[str, Structure]) -> 
 
 
 def _ends(masks: Masks, place: int) -> str:
-    """Which of the first and last slice a mask touches; "" for none."""
+    """Says which of the first and last slice a mask touches; "" for none."""
     held, count = masks.packed[place].held, masks.shape[1]
     touched = (("first slice", len(held) and held[0] == 0), ("last slice", len(held) and held[-1] == count - 1))
     return " and the ".join(name for name, touches in touched if touches)
 
 
 def _edge(masks: Masks, place: int) -> str:
-    """Which edges of the volume a mask touches; "" for none."""
+    """Says which edges of the volume a mask touches; "" for none."""
     box = bounding_box(masks[place])
     if box is None:
         return ""

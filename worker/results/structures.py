@@ -82,7 +82,7 @@ def finished(found: Masks, prompts: Sequence[Prompt], derived: Sequence[Derived]
 
 
 def _order(made: Sequence[Prompt | Derived], places: dict[str, int]) -> Iterable[int]:
-    """The places of the structures in an order in which each comes after those that it needs."""
+    """Returns the places of the structures in an order in which each comes after those that it needs."""
     needs: dict[int, list[int]] = {}
     for place, one in enumerate(made):
         names = list(_needed(one))
@@ -121,7 +121,7 @@ def _finished(mask: Mask, how: Finish, mask_of: Any, affine: Affine) -> Mask:
 
 
 def _combined(how: Derived, mask_of: Any, shape: tuple[int, ...], affine: Affine) -> Mask:
-    """The union of masks, inside all of `intersect` and outside all of `subtract`, then grown by the margin."""
+    """Returns the union of masks, inside all of `intersect` and outside all of `subtract`, grown by the margin."""
     mask = np.zeros(shape, dtype=bool)
     for name in how.union:
         mask |= mask_of(name)
@@ -158,7 +158,7 @@ def structures_of(
 
 
 def _region_judged(made: Prompt | Derived, unlearnt: Collection[str], judged: bool) -> Region:
-    """The region of a structure, with what it means if its mask is empty."""
+    """Returns the region of a structure, with what it means if its mask is empty."""
     unknown = isinstance(made, Prompt) and made.text in unlearnt
     return replace(region_of(made), empty_means="not known" if unknown else "not found" if judged else "not judged")
 
@@ -179,7 +179,7 @@ def region_of(made: Prompt | Derived) -> Region:
 
 
 def _region_of_prompt(prompt: Prompt) -> Region:
-    """The region of the prompt's text, with the protocol's name and code."""
+    """Returns the region of the prompt's text, with the protocol's name and code."""
     region = replace(region_for(prompt.text), sentence=prompt.sentence or "")
     if prompt.name is not None:
         region = replace(region, label=label_of(prompt.name))
@@ -189,20 +189,20 @@ def _region_of_prompt(prompt: Prompt) -> Region:
 
 
 def _concept(code: str, label: str) -> Code:
-    """The SNOMED CT concept with the meaning that pydicom's dictionary has for it, else with the label as meaning."""
+    """Returns the SNOMED CT concept with the meaning that pydicom's dictionary has for it, else with the label."""
     return Code(code, "SCT", _meanings().get(code) or label_of(label))
 
 
 @cache
 def _meanings() -> dict[str, str]:
-    """The meaning of each SNOMED CT code in pydicom's dictionary; the shortest where it has several."""
+    """Returns the meaning of each SNOMED CT code in pydicom's dictionary; the shortest where it has several."""
     concepts = [getattr(codes.SCT, keyword) for keyword in dir(codes.SCT)]
     known = sorted((one for one in concepts if isinstance(one, Code)), key=lambda one: -len(one.meaning))
     return {one.value: one.meaning for one in known}
 
 
 def _region_of_derived(structure: Derived) -> Region:
-    """The region of a derived structure.
+    """Returns the region of a derived structure.
 
     A plain union may be coded as the organ that its name says. What is cut or grown is that organ no more, so its code
     is generic, and only the colour is that of its name.

@@ -77,20 +77,20 @@ def write_outputs(
         predecessors: the objects of the result that this one replaces.
     """
     regions, extents = [one.region for one in done.structures], [one.extent for one in done.structures]
-    plan = ResultSet(
+    result_set = ResultSet(
         done.series,
         done.masks,
         regions,
-        _facts(done, spec, predecessors),
+        _provenance(done, spec, predecessors),
         spec.outputs,
         label_map=label_map,
         holes=spec.holes,
         name_length=name_length,
     )
     objects = []
-    for name, dataset in plan.written(extents):
+    for name, dataset in result_set.written(extents):
         dataset.save_as(folder / name, enforce_file_format=True)
-        objects.append(_listed(KINDS[name], plan.references[name]))
+        objects.append(_listed(KINDS[name], result_set.references[name]))
     asked = [one for one in done.structures if one.asked]
     empty = [one for one in asked if not one.extent]
     model = done.model
@@ -106,19 +106,19 @@ def write_outputs(
             name=model.name, version=model.version, digest=model.digest, notice=model.notice, identity=model.identity
         ),
         seconds={step: round(seconds, 3) for step, seconds in done.seconds.items()},
-        notes=(*done.series.notes, *plan.notes),
+        notes=(*done.series.notes, *result_set.notes),
     )
     (folder / "result.json").write_text(json.dumps(result.json_facts(), indent=2), encoding="utf-8")
     return result
 
 
 def _labels(empty: Sequence[Structure], meaning: EmptyMask) -> tuple[str, ...]:
-    """The names of the empty structures with this meaning."""
+    """Returns the names of the empty structures with this meaning."""
     return tuple(one.label for one in empty if one.region.empty_means == meaning)
 
 
-def _facts(done: Segmented, spec: JobSpec, predecessors: Sequence[ObjectReference]) -> Provenance:
-    """What every object says of its making."""
+def _provenance(done: Segmented, spec: JobSpec, predecessors: Sequence[ObjectReference]) -> Provenance:
+    """Returns what every object says of its making."""
     return Provenance(
         algorithm=Algorithm(
             done.model.name, done.model.version, done.model.digest, done.model.notice, done.model.identity
@@ -133,7 +133,7 @@ def _facts(done: Segmented, spec: JobSpec, predecessors: Sequence[ObjectReferenc
 
 
 def _listed(kind: OutputKind, one: ObjectReference) -> ResultObject:
-    """An object that was written, as the result lists it."""
+    """Returns an object that was written as the result lists it."""
     return ResultObject(
         kind=kind.output,
         form=kind.form,
@@ -150,7 +150,7 @@ def references_to(result: Result) -> tuple[ObjectReference, ...]:
 
 
 def _found(one: Structure, extent: Extent) -> Found:
-    """A structure that was found, as the result lists it, with its volume in ml."""
+    """Returns a structure that was found as the result lists it, with its volume in ml."""
     sentence = getattr(one.made, "sentence", None)
     return Found(label=one.label, prompt=one.region.prompt, volume_ml=round(extent.volume_ml, 3), sentence=sentence)
 
@@ -172,7 +172,7 @@ def mask_on_network(series: ImageSeries, mask: np.ndarray[Any, np.dtype[np.bool_
 
 
 def _file_names(labels: Sequence[str]) -> list[str]:
-    """A file name for each label, without ending: "Lung, left" becomes "Lung_left".
+    """Makes a file name for each label, without ending: "Lung, left" becomes "Lung_left".
 
     No two are alike even without regard to case, and each is short enough for any file system.
     """

@@ -136,7 +136,8 @@ class DeliveryWorker:
 
         Raises:
             PeerError: when there is no association.
-            DicomNodeError, WorkerError: when nothing can be sent, such as results that are lost.
+            PeerRefusedError: when the destination refuses the association or the whole request.
+            WorkerError: when nothing can be sent, such as results that are lost.
         """
         destination = self.settings.destination(delivery.destination)
         objects = objects_of(delivery, self.ledger, self.store, destination)

@@ -49,7 +49,7 @@ def slices_of(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.float
 
 
 def _affine(grid: NiftiGrid) -> npt.NDArray[np.float64]:
-    """The affine (4, 4) from (slice, row, column) indices to LPS in mm; NIfTI's own counts (column, row, slice)."""
+    """Returns the affine (4, 4) from (slice, row, column) to LPS in mm; NIfTI's own counts (column, row, slice)."""
     return (LPS_FROM_RAS @ grid.affine_mm)[:, [2, 1, 0, 3]]
 
 

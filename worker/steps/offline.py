@@ -110,7 +110,7 @@ def run_study(
 
 
 def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None, settings: Settings) -> Reported:
-    """What is asked for besides the protocol's own prompts: the prompts given, or the findings of the report.
+    """Returns what is asked for besides the protocol's own prompts: prompts given, or the report's findings.
 
     Raises:
         PromptError: when a prompt does not just name a structure.
@@ -133,7 +133,7 @@ def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None, s
 def _choose(
     protocol: Protocol, reported: Reported, study: Path, settings: Settings
 ) -> tuple[list[tuple[StudyVolume, JobSpec]], list[str]]:
-    """The volumes to segment, each with its job, and one sentence for each volume that is left out."""
+    """Returns the volumes to segment, each with its job, and one sentence for each volume that is left out."""
     chosen, reasons = [], []
     for volumes in studies_in(study):
         for verdict in choose(protocol, volumes, inactive=inactive(protocol, settings)):
@@ -146,7 +146,7 @@ def _choose(
 
 
 def _folders(output: Path, chosen: Sequence[tuple[StudyVolume, JobSpec]]) -> list[Path]:
-    """The folder for the result of each volume, none of which may hold a result yet.
+    """Returns the folder for the result of each volume, none of which may hold a result yet.
 
     Files of an earlier result could stay beside the new ones, and `result.json` would not list them.
 
@@ -165,5 +165,5 @@ def _folders(output: Path, chosen: Sequence[tuple[StudyVolume, JobSpec]]) -> lis
 
 
 def _file_name(name: str) -> str:
-    """A volume's name as a folder's: "EchoTime=90 ms" becomes "EchoTime=90_ms"."""
+    """Turns a volume's name into a folder's: "EchoTime=90 ms" becomes "EchoTime=90_ms"."""
     return re.sub(r"[^\w.=-]+", "_", name)

@@ -91,13 +91,13 @@ def segment(
 def _of_tissue(
     series: ImageSeries, network: highdicom.Volume, structures: Sequence[Structure], masks: Masks
 ) -> tuple[Review, ...]:
-    """What the Hounsfield units of a CT say against its masks (slices, rows, columns)."""
+    """Says what the Hounsfield units of a CT say against its masks (slices, rows, columns)."""
     trunk_alone = shows_trunk_alone(network.array, network.spacing)
     return tuple(tissue_reviews(structures, masks, series.volume.array, trunk_alone=trunk_alone))
 
 
 def _back(prompt: Prompt, seen: Mask, network: highdicom.Volume, series: ImageSeries) -> PackedMask:
-    """One mask bool (S, A, R) as a packed mask (slices, rows, columns), checked to lie where the network saw it.
+    """Packs one mask bool (S, A, R) as (slices, rows, columns), checked to lie where the network saw it.
 
     `segment` converts one prompt's mask at a time: a second set of unpacked masks might not fit in memory.
     """

@@ -209,7 +209,7 @@ class SegmentationWorker:
         return [stored[uid] for uid in spec.instances]
 
     def _stored(self, spec: JobSpec) -> dict[str, Path]:
-        """The files of the series in the store, by SOP Instance UID."""
+        """Returns the files of the series in the store, by SOP Instance UID."""
         return {path.stem: path for path in self.store.series_paths(spec.series_key)}
 
     @property
@@ -241,7 +241,7 @@ class SegmentationWorker:
 
 
 def _unexpected(error: Exception) -> str:
-    """The reason to note for an error that no package of the node defines: a sentence for people."""
+    """Makes a sentence for people of an error that no package of the node defines: the reason to note."""
     if isinstance(error, MemoryError):
         return "the memory of this machine was full"
     return f"unexpected {type(error).__name__}: {error}; the worker's log has the traceback"
