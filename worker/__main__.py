@@ -56,7 +56,7 @@ COMMANDS = (
     ),
     Declared(
         "doctor",
-        "Checks disk, ledger, queue, protocols, reports, engine, listener and destinations; exit code 1 if one fails.",
+        "Checks disk, ledger, queue, protocols, engine, listener, workers and destinations; exit code 1 if one fails.",
         "worker.cli.doctor",
         "doctor",
     ),

@@ -36,6 +36,7 @@ from worker.engines.devices import processes_for
 from worker.errors import BrokerError, WorkerError
 from worker.ledger import Ledger
 from worker.logs import get_logger
+from worker.maintenance.presence import DELIVER, LISTEN, SEGMENT, alone_up, at_work
 from worker.maintenance.retention import Retention
 from worker.maintenance.storage_commitment import CommitmentRequests
 from worker.private_home import keep_private
@@ -50,7 +51,7 @@ from worker.steps.intake import Intake
 
 log = get_logger(__name__)
 
-ROLES = ("listen", "segment-worker", "deliver-worker")
+ROLES = (LISTEN, SEGMENT, DELIVER)
 REPORTS_ROLE = "receive-reports"  # a child of each listener
 # A role that ends within this time of the start has settings that cannot work. On a busy machine a role may need a
 # third of this time before it finds that out.
@@ -80,7 +81,7 @@ def listen(settings: Settings) -> None:
         TlsError: when a certificate cannot be used.
         RoleError: when the process for reports ended at once; its own message, above this one, says why.
     """
-    _begin(settings, "listen")
+    _begin(settings, LISTEN)
     ship_protocols(settings.protocols_folder)
     store, ledger = Store(settings.home), Ledger(settings.ledger_url)
     intake = Intake(settings, store, ledger, Broker(celery_app(settings)))
@@ -110,7 +111,14 @@ def listen(settings: Settings) -> None:
         ],
     )
     stow = _stow(settings, store, listener)
-    with _stop_on_signal() as stop, running_queue(settings, needed=False), listener, stow, _reports(settings, stop):
+    with (
+        _stop_on_signal() as stop,
+        running_queue(settings, needed=False),
+        listener,
+        at_work(settings.home, LISTEN),
+        stow,
+        _reports(settings, stop),
+    ):
         log.info("dicom_listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
         retention = threading.Thread(target=Retention(settings, store, ledger).run, args=(stop,), name="retention")
         retention.start()
@@ -218,7 +226,7 @@ def segment_worker(settings: Settings) -> None:
         RoleError: when Celery's worker ended by an error.
     """
     processes = settings.segment_processes or processes_for(settings.device)
-    _celery_worker(settings, "segment-worker", SEGMENT_QUEUE, "worker.steps.segmentation", processes=processes)
+    _celery_worker(settings, SEGMENT, SEGMENT_QUEUE, "worker.steps.segmentation", processes=processes)
 
 
 def deliver_worker(settings: Settings) -> None:
@@ -231,13 +239,13 @@ def deliver_worker(settings: Settings) -> None:
         RoleError: when Celery's worker ended by an error.
     """
     children = min(max(2, len(settings.destinations)), MOST_DELIVERING)
-    _celery_worker(settings, "deliver-worker", DELIVER_QUEUE, "worker.steps.delivery", processes=children)
+    _celery_worker(settings, DELIVER, DELIVER_QUEUE, "worker.steps.delivery", processes=children)
 
 
 def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, processes: int) -> None:
     """Runs a Celery worker on one queue; `module` holds its tasks and is imported by Celery, not by this module."""
     _begin(settings, role)
-    with running_queue(settings):
+    with running_queue(settings), at_work(settings.home, role):
         app = celery_app(settings, takes=True)
         app.conf.include = [module]
         code = work(app, role, queue, processes=processes, log_level=settings.log_level)
@@ -251,12 +259,19 @@ def up(settings: Settings) -> None:
     A role that exits with an error within the first 45 s is taken for a wrong setting, and ends the node.
 
     Raises:
+        AlreadyUpError: when a node is up on this home; nothing there is touched then, its queue neither.
         BrokerError: when the embedded queue does not start.
         RoleError: when a role ended at once; its own message, above this one, says why.
     """
-    _begin(settings, "up")
+    with alone_up(settings.home):
+        _begin(settings, "up")
+        _run_roles(settings)
+
+
+def _run_roles(settings: Settings) -> None:
+    """Runs the queue and the roles until SIGTERM or SIGINT."""
     with _stop_on_signal() as stop, running_queue(settings, ours=True):
-        children = _Children(["listen"] * settings.listeners + list(ROLES[1:]))
+        children = _Children([LISTEN] * settings.listeners + list(ROLES[1:]))
         try:
             while not stop.wait(RESTART_SECONDS):
                 _see_to_the_queue(settings)

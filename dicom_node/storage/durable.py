@@ -86,6 +86,17 @@ def try_lock(folder: Path) -> int | None:
     return descriptor
 
 
+def share_lock(path: Path) -> int:
+    """Takes a lock on `path` that others may share, waiting for one who has it alone; the descriptor holds it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Holds the lock of `folder` during the `with` block, after waiting for whoever holds it."""

@@ -87,8 +87,12 @@ def test_doctor_names_what_is_not_in_place_and_what_is(tmp_path: Path, free_port
     done = voxtell_dicom("doctor", "--json", home=tmp_path, port=free_port, model=model, min_free_bytes=0)
     assert done.returncode == 1
     checks = {check["check"]: check for check in json.loads(done.stdout)}
-    assert [name for name, check in checks.items() if not check["ok"]] == ["listener"]
+    assert [name for name, check in checks.items() if not check["ok"]] == ["listener", "workers"]
     assert "nothing listens there" in checks["listener"]["message"]
+    assert checks["workers"]["message"] == (
+        f"no segment-worker and no deliver-worker works on {tmp_path}: jobs wait; `voxtell-dicom up` starts all, "
+        "`voxtell-dicom segment-worker` one alone"
+    )
     assert "head-and-neck-oar" in checks["protocols"]["message"]
     assert "random" in checks["engine"]["message"]
 

