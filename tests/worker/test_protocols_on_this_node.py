@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from dicom_node.uids import SeriesKey
 from worker.job_spec import JobSpec, Priority, Route
 from worker.protocols import Protocol, beyond_bundled, inactive, read_protocol, routes_of, unknown_destinations, watched
-from worker.protocols.on_this_node import InactiveError, model_of, where_to, work_facts
+from worker.protocols.on_this_node import InactiveError, job_spec, model_of, where_to
 from worker.settings import Settings
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
@@ -134,9 +135,10 @@ def test_everything_that_a_protocol_says_stands_in_its_work(tmp_path):
         "shadow": True,
     }
     made = protocol(**said)
-    facts = work_facts(made, settings(tmp_path, destinations=(PACS,)))
-    work = JobSpec.of(study_uid="1.2", series_uid="1.2.3", instances=["1.2.3.4"], **facts)
-    assert set(JobSpec.model_fields) - work.model_fields_set == {"volume", "frames"}
+    here = settings(tmp_path, destinations=(PACS,))
+    work = job_spec(made, here, SeriesKey("1.2", "1.2.3"), ["1.2.3.5", "1.2.3.4"], made.prompts)
+    assert set(JobSpec.model_fields) == work.model_fields_set
+    assert (work.series_key, work.instances) == (SeriesKey("1.2", "1.2.3"), ("1.2.3.4", "1.2.3.5"))
     assert (work.protocol_digest, work.prompts, work.derived) == (made.digest, made.prompts, made.derived)
     assert (work.outputs, work.holes, work.routes) == (("seg", "rtstruct"), "xor", (Route(to="pacs"),))
     assert (work.priority, work.window, work.release, work.shadow) == (Priority.URGENT, ("22:00", "06:00"), True, True)

@@ -5,13 +5,13 @@ head and neck, and everything else would come back empty, as if it had been look
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from dicom_node.regions import region_for
+from dicom_node.uids import SeriesKey
 from worker.destinations.destination import Destination
 from worker.engines.models import ModelNotHereError, bundled_card, folder_of
 from worker.errors import WorkerError
-from worker.job_spec import Route
+from worker.job_spec import JobSpec, Prompt, Route
 from worker.logs import get_logger
 from worker.protocols.folder import ProtocolFolder
 from worker.protocols.protocol import Protocol
@@ -117,29 +117,48 @@ def unknown_destinations(protocol: Protocol, settings: Settings) -> list[str]:
     ]
 
 
-def work_facts(protocol: Protocol, settings: Settings) -> dict[str, Any]:
-    """Returns what a protocol says of its jobs, as keyword arguments of `JobSpec.of`.
+def job_spec(
+    protocol: Protocol,
+    settings: Settings,
+    series: SeriesKey,
+    instances: Sequence[str],
+    prompts: Sequence[Prompt],
+    *,
+    volume: str | None = None,
+    frames: str | None = None,
+) -> JobSpec:
+    """Returns the job of a protocol on one volume, with these prompts.
 
-    Study, series, volume, frames and instances are left to the caller.
+    Args:
+        series: the UIDs of its study and series.
+        instances: its SOP Instance UIDs, in any order.
+        prompts: the protocol's own and those of a report.
+        volume: its name, where the series holds several.
+        frames: the digest of its frames, where a multi-frame image holds frames of other volumes, too.
 
     Raises:
         InactiveError: when the node does not have the protocol's model.
     """
-    return {
-        "protocol": protocol.name,
-        "protocol_digest": protocol.digest,
-        "prompts": protocol.prompts,
-        "derived": protocol.derived,
-        "model": model_of(protocol, settings),
-        "engine": protocol.engine,
-        "outputs": protocol.outputs,
-        "holes": protocol.holes,
-        "routes": routes_of(protocol, settings),
-        "priority": protocol.priority,
-        "window": protocol.window,
-        "release": protocol.release,
-        "shadow": protocol.shadow,
-    }
+    return JobSpec(
+        study_uid=series.study_uid,
+        series_uid=series.series_uid,
+        volume=volume,
+        instances=tuple(sorted(instances)),
+        frames=frames,
+        protocol=protocol.name,
+        protocol_digest=protocol.digest,
+        prompts=tuple(prompts),
+        derived=protocol.derived,
+        model=model_of(protocol, settings),
+        engine=protocol.engine,
+        outputs=protocol.outputs,
+        holes=protocol.holes,
+        routes=routes_of(protocol, settings),
+        priority=protocol.priority,
+        window=protocol.window,
+        release=protocol.release,
+        shadow=protocol.shadow,
+    )
 
 
 def watched(settings: Settings) -> ProtocolFolder:

@@ -23,7 +23,7 @@ from dicom_node.uids import SeriesKey
 from worker.job_spec import JobSpec, Prompt
 from worker.ledger import Ledger, Series, SeriesState, StudyFacts
 from worker.protocols import Finding, Protocol
-from worker.protocols.on_this_node import inactive, work_facts
+from worker.protocols.on_this_node import inactive, job_spec
 from worker.reports.inbox import Reported, ReportInbox
 from worker.selection.answers import Judged, Question, SeriesFiles, judge
 from worker.selection.choose import Verdict
@@ -188,16 +188,16 @@ def spec_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_re
     Raises:
         InactiveError: when the node lacks the protocol's model.
     """
-    facts: dict[str, Any] = work_facts(protocol, settings)
     known = {prompt.label.casefold() for prompt in protocol.prompts}
     more = tuple(prompt for prompt in from_report if prompt.label.casefold() not in known)
-    return JobSpec.of(
-        study_uid=volume.study_uid,
-        series_uid=volume.series_uid,
+    return job_spec(
+        protocol,
+        settings,
+        SeriesKey(volume.study_uid, volume.series_uid),
+        volume.instances,
+        (*protocol.prompts, *more),
         volume=volume.name or None,
-        instances=volume.instances,
         frames=volume.frames,
-        **facts | {"prompts": (*protocol.prompts, *more)},
     )
 
 
