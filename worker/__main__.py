@@ -44,7 +44,7 @@ COMMANDS = (
     Declared("model", "Downloads, verifies and describes models.", "worker.cli.model", "app"),
     Declared(
         "ledger",
-        "Rebuilds the database of series and jobs.",
+        "Rebuilds the database of series and jobs, or has unreadable series looked at again.",
         "worker.cli.ledger",
         "app",
     ),
@@ -56,7 +56,7 @@ COMMANDS = (
     ),
     Declared(
         "doctor",
-        "Checks disk, ledger, queue, protocols, engine, listener, workers and destinations; exit code 1 if one fails.",
+        "Checks disk, ledger, queue, protocols, reports, engine, listener, workers, quarantine and destinations.",
         "worker.cli.doctor",
         "doctor",
     ),
@@ -68,7 +68,7 @@ COMMANDS = (
     ),
     Declared(
         "up",
-        "Starts the whole node: queue, listener, segmentation worker and delivery worker.",
+        "Starts the whole node: queue, listeners, segmentation worker and delivery worker.",
         "worker.cli.node",
         "up",
     ),

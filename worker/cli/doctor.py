@@ -2,15 +2,15 @@
 
 A check is a function from settings to one sentence that says what was found. It raises NotHereError for what need not
 be on this machine (marked `note`), and another error of the node for what is wrong (marked `FAIL`). It only looks:
-besides making the home and the folder of shipped protocols, sending a C-ECHO, and writing a key to the queue that is
-gone after a second, it changes nothing.
+besides making the home and the folder of shipped protocols, opening associations (C-ECHO, and a probe of what a
+destination takes), and writing a key to the queue that is gone after a second, it changes nothing.
 """
 
 import shutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
@@ -18,7 +18,7 @@ from dicom_node.conflicts import conflicts_in
 from dicom_node.errors import DicomNodeError
 from dicom_node.scu.association import Peer, echo
 from dicom_node.storage.part10 import IMPLEMENTATION_VERSION_NAME
-from worker.cli.printing import print_json
+from worker.cli.printing import Json, print_json
 from worker.destinations.destination import Destination
 from worker.engines.loading import load_engine, require_engine
 from worker.errors import BrokerError, EngineMissingError, NotHereError, ProtocolError, WorkerError
@@ -36,8 +36,11 @@ GIB = 1024**3
 Mark = Literal["ok", "note", "FAIL"]
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Checks disk, ledger, queue, protocols, engine, listener, workers and destinations; exit code 1 if one fails."""
+def doctor(as_json: Json = False) -> None:
+    """Checks disk, ledger, queue, protocols, reports, engine, listener, workers, quarantine and destinations.
+
+    The exit code is 1 if a check fails.
+    """
     settings = load()
     checks: dict[str, Callable[[Settings], str]] = {
         "home": _home,
@@ -93,14 +96,14 @@ def _home(settings: Settings) -> str:
 
 
 def _quarantine(settings: Settings) -> str:
-    """No instance came again with other content: a corrected study changes nothing here, and somebody must know."""
+    """Checks that no instance came again with other content: a corrected study changes nothing, and one must know."""
     if found := conflicts_in(settings.home):
         raise NotHereError("; ".join(one.sentence for one in found))
     return "no image came again with other content"
 
 
 def _ledger(settings: Settings) -> str:
-    """The database answers; its URL is shown without user and password."""
+    """Checks that the database answers; its URL is shown without user and password."""
     ledger = Ledger(settings.ledger_url)
     failed = len(ledger.jobs.find(JobState.FAILED))
     if unreadable := ledger.series.unreadable():
@@ -113,7 +116,7 @@ def _ledger(settings: Settings) -> str:
 
 
 def _queue(settings: Settings) -> str:
-    """The queue takes messages; an embedded one need not run yet."""
+    """Checks that the queue takes messages; an embedded one need not run yet."""
     if not settings.redis_url and not queue_answers(settings):
         return "embedded, not running; `voxtell-dicom up` starts it"
     if problem := queue_problem(settings):
@@ -122,7 +125,7 @@ def _queue(settings: Settings) -> str:
 
 
 def _protocols(settings: Settings) -> str:
-    """There are protocols, all valid, and they send only to destinations that are set; says which are inactive."""
+    """Checks that there are protocols, all valid, whose destinations are all set; says which are inactive."""
     folder = settings.protocols_folder
     ship_protocols(folder)
     if problems := problems_in(folder):
@@ -140,7 +143,7 @@ def _protocols(settings: Settings) -> str:
 
 
 def _reports(settings: Settings) -> str:
-    """The words and rules of the report language can be loaded."""
+    """Checks that the words and rules of the report language can be loaded."""
     from worker.report_language import LanguageError
     from worker.reports.inbox import language_of
 
@@ -152,7 +155,7 @@ def _reports(settings: Settings) -> str:
 
 
 def _engine(settings: Settings) -> str:
-    """The node's model can be loaded on its device, which takes as long as it does in the worker."""
+    """Checks that the node's model can be loaded on its device, which takes as long as it does in the worker."""
     try:
         require_engine()
     except EngineMissingError as error:
@@ -167,7 +170,7 @@ def _engine(settings: Settings) -> str:
 
 
 def _listener(settings: Settings) -> str:
-    """The node's own listener answers a C-ECHO, and no other program or node that has its port."""
+    """Checks that the node's own listener answers a C-ECHO, and no other program or node that has its port."""
     peer = Peer(settings.ae_title, settings.host, settings.port, tls_to_itself(settings))
     report = echo(peer, calling_ae=settings.ae_title)
     if report.implementation != IMPLEMENTATION_VERSION_NAME:
@@ -195,12 +198,12 @@ def _workers(settings: Settings) -> str:
 
 
 def _no_destination(settings: Settings) -> str:
-    """Without a destination nothing leaves the node, which may be what is wanted."""
+    """Notes that without a destination nothing leaves the node, which may be what is wanted."""
     raise NotHereError(f"none is set: results are kept in {settings.home / 'results'} and not sent")
 
 
 def _destination(settings: Settings, destination: Destination) -> str:
-    """A destination answers, and takes what the active protocols send there; says which send it all that they make."""
+    """Checks that a destination answers and takes what is sent there; says which protocols send it all they make."""
     active = _active(settings)
     unnamed = unnamed_senders(destination, active)
     gets = f"; it gets everything from {', '.join(unnamed)}, without being named" if unnamed else ""
@@ -211,7 +214,7 @@ def _destination(settings: Settings, destination: Destination) -> str:
 
 
 def _active(settings: Settings) -> list[Protocol]:
-    """The active protocols; none where a file is not valid, which the check of protocols says."""
+    """Returns the active protocols; none where a file is not valid, which the check of protocols says."""
     try:
         protocols = read_folder(settings.protocols_folder)
     except ProtocolError:

@@ -67,7 +67,7 @@ def print_jobs(found: Listed, ledger: Ledger, settings: Settings, *, verbose: bo
 
 
 def _row(job: Job, about: StudyFacts, deliveries: Sequence[Delivery], now: float) -> dict[str, str]:
-    """One line of the table by its columns."""
+    """Returns one line of the table by its columns."""
     return {
         "job": job.id,
         "state": str(job.state),
@@ -85,7 +85,7 @@ def _row(job: Job, about: StudyFacts, deliveries: Sequence[Delivery], now: float
 
 
 def patient_of(about: StudyFacts) -> str:
-    """What people call a patient: "Doe^Jane (P1)"."""
+    """Returns what people call a patient: "Doe^Jane (P1)"."""
     return (
         f"{about.patient_name} ({about.patient_id})"
         if about.patient_name and about.patient_id
@@ -94,7 +94,7 @@ def patient_of(about: StudyFacts) -> str:
 
 
 def day_of(date: str) -> str:
-    """A DICOM date as people write it: 20261130 is 2026-11-30; what is none stays as it is."""
+    """Formats a DICOM date as people write it: 20261130 is 2026-11-30; what is no date stays as it is."""
     return f"{date[:4]}-{date[4:6]}-{date[6:]}" if re.fullmatch(r"\d{8}", date, re.ASCII) else date
 
 
@@ -140,7 +140,7 @@ def print_unreadable(ledger: Ledger, as_json: bool) -> None:
 
 
 def job_facts(job: Job) -> dict[str, Any]:
-    """A job for JSON: its specification under `work`, without the UIDs of its images, which are counted."""
+    """Returns a job for JSON: its specification under `work`, with a count in place of the UIDs of its images."""
     facts = vars(job) | {"work": job.spec.model_dump(mode="json", exclude={"instances"})}
     del facts["spec"]
     return facts | {"images": len(job.spec.instances), "result": job.result.json_facts() if job.result else {}}

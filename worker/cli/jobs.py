@@ -6,7 +6,7 @@ at its next step that its job was cancelled.
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,11 +21,11 @@ from worker.cli.job_list import (
     print_jobs,
     print_unreadable,
 )
-from worker.cli.printing import print_json, print_table, when
+from worker.cli.printing import Json, print_json, print_table, when
 from worker.errors import UnknownJobError
 from worker.explain.job_sentences import sentences_of
 from worker.job_spec import Priority
-from worker.ledger import JobFilter, JobState, Ledger, StudyFacts
+from worker.ledger import Delivery, DeliveryState, JobFilter, JobState, Ledger, StudyFacts
 from worker.result import Result
 from worker.settings import load
 
@@ -33,7 +33,6 @@ app = typer.Typer(help="Lists jobs; shows, retries, releases and cancels one.", 
 
 EVERY = 1_000_000  # more jobs than a ledger holds
 SHOWN = 100  # jobs in a table, unless it is asked for more
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId = Annotated[str, typer.Argument(help="The job's id, or its first characters.", metavar="ID")]
 
 
@@ -85,12 +84,13 @@ def show(job_id: JobId, as_json: Json = False) -> None:
     settings = load()
     ledger = Ledger(settings.ledger_url)
     job = ledger.jobs.get(job_id)
-    deliveries = [asdict(delivery) for delivery in ledger.deliveries.of_job(job.id)]
+    deliveries = ledger.deliveries.of_job(job.id)
     before = ledger.jobs.predecessor(job)
     about = ledger.studies.facts_of(job.study_uid) if settings.keep_names else StudyFacts()
     if as_json:
         facts = job_facts(job) | {"work": job.spec.model_dump(mode="json")} | asdict(about)
-        print_json(facts | {"deliveries": deliveries, "supersedes": before.id if before else None})
+        told = {"deliveries": [asdict(one) for one in deliveries], "supersedes": before.id if before else None}
+        print_json(facts | told)
         return
     lines = {
         "job": job.id,
@@ -115,8 +115,8 @@ def show(job_id: JobId, as_json: Json = False) -> None:
     print_table(("", ""), ((name, value) for name, value in lines.items() if value != ""))
     for line in _findings(job.result or Result()):
         typer.echo(line)
-    for row in deliveries:
-        typer.echo(_way(row))
+    for delivery in deliveries:
+        typer.echo(_way(delivery))
 
 
 @app.command()
@@ -175,8 +175,9 @@ def _findings(result: Result) -> Iterator[str]:
     yield from (f"review     {sentence}" for sentence in result.review)
 
 
-def _way(row: dict[str, Any]) -> str:
-    """One line on a delivery, such as "to pacs: failed, attempt 20 the destination is full"."""
-    instead = f" instead of {row['stands_in_for']}" if row["stands_in_for"] else ""
-    counted = "question" if row["state"] == "delivered" and row["transaction_uid"] else "attempt"
-    return f"to {row['destination']}{instead}: {row['state']}, {counted} {row['attempts']} {row['reason']}".rstrip()
+def _way(delivery: Delivery) -> str:
+    """Returns one line on a delivery, such as "to pacs: failed, attempt 20 the destination is full"."""
+    instead = f" instead of {delivery.stands_in_for}" if delivery.stands_in_for else ""
+    counted = "question" if delivery.state is DeliveryState.DELIVERED and delivery.transaction_uid else "attempt"
+    line = f"to {delivery.destination}{instead}: {delivery.state}, {counted} {delivery.attempts} {delivery.reason}"
+    return line.rstrip()

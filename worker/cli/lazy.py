@@ -26,7 +26,7 @@ class Declared:
     help: str
     module: str
     attribute: str
-    shape: str | None = None  # the attribute with a command class of its own
+    command_class: str | None = None  # the attribute with a command class of its own
 
     def load(self) -> Any:
         """Imports the module and returns the command or group."""
@@ -38,7 +38,7 @@ class Declared:
             command = get_group(found)
         else:
             alone = typer.Typer(add_completion=False)
-            alone.command(self.name, cls=getattr(module, self.shape) if self.shape else None)(found)
+            alone.command(self.name, cls=getattr(module, self.command_class) if self.command_class else None)(found)
             command = get_command(alone)
         command.name = self.name
         return command
@@ -52,8 +52,8 @@ class Declared:
 def _without_collection() -> Iterator[None]:
     """Takes the garbage collector off an import: modules, classes and functions live as long as the process.
 
-    What there is at the end of the first import is never looked at again, at the end of the process neither
-    (`gc.freeze`). Later imports in the same process change nothing, since garbage may lie about by then.
+    After the first import all objects are frozen (`gc.freeze`), so that the collector never visits them. Later imports
+    in the same process freeze nothing, since garbage may lie about by then.
     """
     first = not gc.get_freeze_count()
     gc.disable()
@@ -97,7 +97,7 @@ class Commands(dict[str, Any]):
 
     @contextmanager
     def as_list(self) -> Iterator[None]:
-        """Within the block, look-ups return the stand-ins of lists."""
+        """Has look-ups within the block return the stand-ins of lists."""
         self.listing = True
         try:
             yield

@@ -1,4 +1,7 @@
-"""`ledger`: rebuilds the database when it was lost; the images and reports on the disk say what was in it."""
+"""`ledger`: rebuilds the database when it was lost, and has series that could not be read looked at again.
+
+The images and reports on the disk say what was in a lost ledger.
+"""
 
 from typing import Annotated
 
@@ -12,7 +15,9 @@ from worker.maintenance.leader_lock import Leadership
 from worker.reports.inbox import ReportInbox
 from worker.settings import Settings, load
 
-app = typer.Typer(help="Rebuilds the database of series and jobs.", no_args_is_help=True)
+app = typer.Typer(
+    help="Rebuilds the database of series and jobs, or has unreadable series looked at again.", no_args_is_help=True
+)
 
 
 class NothingUnreadableError(WorkerError):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.printing import print_json, print_table
+from worker.cli.printing import Json, print_json, print_table
 from worker.settings import load
 
 app = typer.Typer(help="Downloads, verifies and describes models.", no_args_is_help=True)
@@ -39,7 +39,7 @@ def verify(folder: Folder = None) -> None:
 
 
 @app.command()
-def info(folder: Folder = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def info(folder: Folder = None, as_json: Json = False) -> None:
     """Describes the model: name, version, licence, digest, and what it is not for."""
     from worker.engines import models
 

@@ -1,13 +1,13 @@
-"""`up`, `listen`, `segment-worker`, `deliver-worker`: the whole node, or one role of it in this process.
+"""`up`, `listen`, `receive-reports`, `segment-worker`, `deliver-worker`: the whole node, or one role.
 
-Each runs until SIGTERM or SIGINT; see `worker.roles`.
+A role runs in this process, until SIGTERM or SIGINT; see `worker.roles`.
 """
 
 from worker.settings import load
 
 
 def up() -> None:
-    """Starts the whole node: queue, listener, segmentation worker and delivery worker."""
+    """Starts the whole node: queue, listeners, segmentation worker and delivery worker."""
     from worker import roles
 
     roles.up(load())

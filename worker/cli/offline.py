@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from worker.cli.printing import print_json
+from worker.cli.printing import Json, print_json
 from worker.job_spec import Output
 from worker.settings import load
 
@@ -32,7 +32,7 @@ def run(
     sr: Annotated[bool, typer.Option("--sr", help="Write a TID 1500 report of measurements, and its SEG.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Write a picture, a DICOM Secondary Capture.")] = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write masks as NIfTI.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Segments one study: every volume that a protocol takes, or every volume.
 

@@ -7,7 +7,7 @@ import typer
 
 from dicom_node.scu.association import Peer
 from dicom_node.scu.association import echo as c_echo
-from worker.cli.printing import print_json
+from worker.cli.printing import Json, print_json
 from worker.destinations.dicom import peer_of
 from worker.errors import SettingsError
 from worker.settings import Settings, load
@@ -19,7 +19,7 @@ LONGEST_AE_TITLE = 16  # PS3.5 6.2, VR AE
 
 def echo(
     peer: Annotated[str, typer.Argument(help="AE@HOST:PORT, or the name of a destination.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Sends a C-ECHO to a peer; without an answer, says why and what to check."""
     settings = load()

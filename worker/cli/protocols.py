@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from worker.cli.peers import peer_named
-from worker.cli.printing import print_json, when
+from worker.cli.printing import Json, print_json, when
 from worker.errors import ProtocolError
 from worker.explain.dry_run import Explained, of_folder, of_pacs
 from worker.explain.history import SeriesHistory, StudyHistory, history_of
@@ -38,7 +38,6 @@ from worker.settings import Settings, load
 app = typer.Typer(help="Checks protocols, and says why a study is segmented or not.", no_args_is_help=True)
 
 Folder = Annotated[Path | None, typer.Option("--protocols", help="Folder or file; default the node's protocols.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _DATES = re.compile(r"\d{8}(-|-\d{8})?|-\d{8}", re.ASCII)
 
@@ -115,7 +114,7 @@ def _check_date(text: str) -> None:
 
 
 def _contents(protocol: Protocol) -> str:
-    """What a protocol asks for, such as "3 prompts, 1 derived, in shadow mode"."""
+    """Says what a protocol asks for, such as "3 prompts, 1 derived, in shadow mode"."""
     count = len(protocol.prompts)
     parts = [f"{count} prompt" + ("" if count == 1 else "s")]
     parts += [f"{len(protocol.derived)} derived"] if protocol.derived else []
@@ -138,7 +137,7 @@ def _notes(protocol: Protocol, settings: Settings) -> Iterator[str]:
 
 
 def _checked(protocol: Protocol, settings: Settings) -> dict[str, Any]:
-    """What `check` says of one protocol, for JSON."""
+    """Returns what `check` says of one protocol, for JSON."""
     facts = {"name": protocol.name, "digest": protocol.digest, "contents": _contents(protocol)}
     return facts | {"active": not inactive(protocol, settings), "notes": list(_notes(protocol, settings))}
 
@@ -165,7 +164,7 @@ def _tell(answers: Iterable[Explained], as_json: bool) -> None:
 
 
 def _line(finding: Finding) -> str:
-    """One condition with its mark and indentation: "  - Modality equals 'CT': it is MR"."""
+    """Returns one condition with its mark and indentation: "  - Modality equals 'CT': it is MR"."""
     there = f": it is {finding.found}" if finding.found else ": not known" if finding.holds is None else ""
     return f"  {'  ' * finding.level}{MARKS[finding.holds]} {finding.condition}{there}"
 
@@ -215,7 +214,7 @@ def _print_series(story: SeriesHistory) -> None:
 
 
 def _valid(folder: Path, problems: list[str]) -> list[Protocol]:
-    """The protocols of a folder of whose files no problem was found."""
+    """Returns the protocols of a folder of whose files no problem was found."""
     good = []
     for path in protocol_files(folder):
         try:
@@ -228,13 +227,13 @@ def _valid(folder: Path, problems: list[str]) -> list[Protocol]:
 
 
 def _folder(path: Path | None, settings: Settings) -> Path:
-    """The folder or file that was named, else the node's folder, made with the shipped protocols if need be."""
+    """Returns the folder or file that was named, else the node's folder, made with the shipped protocols if need be."""
     if path is None:
         ship_protocols(settings.protocols_folder)
     return path or settings.protocols_folder
 
 
 def _protocols(path: Path | None, settings: Settings) -> list[Protocol]:
-    """The protocols to ask: of one file, or of a folder; all of them must be valid."""
+    """Returns the protocols to ask: of one file, or of a folder; all of them must be valid."""
     folder = _folder(path, settings)
     return [read_protocol(folder)] if folder.is_file() else read_folder(folder)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from worker.cli.printing import print_json
+from worker.cli.printing import Json, print_json
 from worker.settings import load
 
 app = typer.Typer(help="Reads prompts from radiology reports.", no_args_is_help=True)
@@ -29,7 +29,7 @@ def prompts(
     uncertain: Annotated[
         bool, typer.Option("--uncertain", help="Include findings that the report calls possible.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Prints the prompts that a report gives, each with its sentence, and what was left out with the reason."""
     from worker.report_language import load_language, prompts_from_text
