@@ -8,7 +8,15 @@ from structlog.testing import capture_logs
 
 from dicom_node.uids import SeriesKey
 from worker.job_spec import JobSpec, Priority, Route
-from worker.protocols import Protocol, beyond_bundled, inactive, read_protocol, routes_of, unknown_destinations, watched
+from worker.protocols import (
+    Protocol,
+    beyond_bundled,
+    inactive,
+    open_protocol_folder,
+    read_protocol,
+    routes_of,
+    unknown_destinations,
+)
 from worker.protocols.on_this_node import InactiveError, job_spec, model_of, where_to
 from worker.settings import Settings
 
@@ -118,7 +126,7 @@ def test_the_start_says_which_protocols_send_everything_to_a_destination(tmp_pat
     (folder / "b.yaml").write_text("name: b\nmatch: {Modality: CT}\nprompts: [brainstem]\ndestinations: [tps]\n")
     research = PACS | {"name": "research", "only_when_named": True}
     with capture_logs() as at_the_start:
-        watched(settings(tmp_path, destinations=(PACS, PACS | {"name": "tps"}, research)))
+        open_protocol_folder(settings(tmp_path, destinations=(PACS, PACS | {"name": "tps"}, research)))
     said = [line for line in at_the_start if line["event"] == "destination_gets_everything"]
     assert [(line["destination"], line["protocols"]) for line in said] == [("pacs", ["a"]), ("tps", ["a"])]
 
@@ -149,7 +157,7 @@ def test_what_protocols_come_to_is_logged_at_the_start_and_at_each_change(tmp_pa
     folder.mkdir()
     (folder / "a.yaml").write_text("name: a\nmatch: {Modality: CT}\nprompts: [liver]\ndestinations: [tps]\n")
     with capture_logs() as at_the_start:
-        protocols = watched(settings(tmp_path))
+        protocols = open_protocol_folder(settings(tmp_path))
     (in_force, unknown, beyond) = at_the_start
     assert (beyond["log_level"], "has not learnt liver" in beyond["problem"]) == ("warning", True)
     assert in_force["protocols"] == {"a": protocols.current()[0].digest}

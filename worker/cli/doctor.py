@@ -187,7 +187,7 @@ def _listener(settings: Settings) -> str:
 
 
 def _workers(settings: Settings) -> str:
-    """A segmentation worker and a delivery worker live; without them jobs wait."""
+    """Checks that a segmentation worker and a delivery worker live; without them jobs wait."""
     missing = [role for role in (SEGMENT, DELIVER) if not is_at_work(settings.home, role)]
     if missing:
         raise WorkerError(

@@ -55,7 +55,8 @@ class Destination(BaseModel, ABC):
         Raises:
             PeerError: when it cannot be reached: the attempt is made again later.
             PeerRefusedError: when it refuses for good.
-            SettingsError, TlsError: when a file that the settings name cannot be used.
+            SettingsError: when a file that the settings name cannot be used.
+            TlsError: when a certificate that the settings name cannot be used.
         """
 
     @abstractmethod
@@ -63,6 +64,7 @@ class Destination(BaseModel, ABC):
         """Asks it, without sending an object, whether it takes what goes there; returns one sentence for `doctor`.
 
         Raises:
-            NotHereError: with a sentence that is worth a note, such as that it cannot be asked.
-            DicomNodeError, WorkerError: with what is wrong and what to do.
+            NotHereError: when there is only a note to make, such as that it cannot be asked; the text is the note.
+            DicomNodeError: when it does not answer or refuses; says what to do.
+            WorkerError: when it does not take what goes there; says what to do.
         """

@@ -140,7 +140,8 @@ def not_taken(peer: "Peer", destination: Destination, settings: "Settings") -> d
     """Returns the outputs that a peer does not take as they are sent, each with the name of its SOP class.
 
     Raises:
-        PeerError, PeerRefusedError: as `dicom_node.scu.association.probe` does.
+        PeerError: when the peer does not answer or is busy.
+        PeerRefusedError: when it refuses the association.
     """
     from pynetdicom.presentation import build_context
 
@@ -154,7 +155,7 @@ def not_taken(peer: "Peer", destination: Destination, settings: "Settings") -> d
 
 
 def _name(kind: "OutputKind", destination: Destination) -> str:
-    """The name of a kind's SOP class, with the compression where it is sent compressed."""
+    """Returns the name of a kind's SOP class, with the compression where it is sent compressed."""
     from pydicom.uid import RLELossless
 
     from dicom_node.objects.provenance import LABEL_MAP_STORAGE

@@ -72,12 +72,12 @@ class WebDestination(Destination):
         return send_to_web(paths, self.peer(settings))
 
     def check(self, settings: "Settings", senders: Senders) -> str:  # noqa: ARG002 (another kind needs them)
-        """Only says that nothing was asked: a service need not offer any request but STOW-RS."""
+        """Says that nothing was asked: a service need not offer any request but STOW-RS."""
         raise NotHereError(f"{self.address} is a DICOMweb service: it is asked by the first delivery")
 
 
 def _secret(path: Path | None) -> str | None:
-    """The text of a file without surrounding white space; None where no file is named."""
+    """Reads the text of a file without surrounding white space; None where no file is named."""
     if path is None:
         return None
     try:

@@ -41,5 +41,5 @@ AnyDestination = Annotated[Destination, BeforeValidator(of_its_kind)]
 
 
 def _way(kind: type[Destination]) -> str:
-    """How a kind is reached: "ae_title and host"."""
+    """Says how a kind is reached: "ae_title and host"."""
     return " and ".join(kind.reached_by)

@@ -122,7 +122,7 @@ def of_pacs(
 
 
 def _of_listed(candidates: Sequence[Candidate], protocols: Sequence[Protocol], settings: Settings) -> list[Explained]:
-    """The answers on the series of one study. Which of several is the best stays open: ranking needs the images."""
+    """Answers on the series of one study. Which of several is the best stays open: ranking needs the images."""
     judged = [[_judged(protocol, candidate, settings) for candidate in candidates] for protocol in protocols]
     answers = []
     for i, candidate in enumerate(candidates):
@@ -138,7 +138,7 @@ def _of_listed(candidates: Sequence[Candidate], protocols: Sequence[Protocol], s
 
 
 def _listed(study: Dataset, series: Dataset, told: Collection[str]) -> Candidate:
-    """A series as far as a PACS tells, for the conditions.
+    """Describes a series as far as a PACS tells, for the conditions.
 
     A PACS leaves an attribute out that it does not support (PS3.4 C.2.2.1.3), though some return it empty. So an empty
     attribute counts as absent from the images only if the PACS gave a value of it elsewhere in the list (`told`);
@@ -156,12 +156,12 @@ def _listed(study: Dataset, series: Dataset, told: Collection[str]) -> Candidate
 
 
 def _each(value: Any) -> list[Any]:
-    """The values of an attribute as a list, whether it has none, one or several."""
+    """Returns the values of an attribute as a list, whether it has none, one or several."""
     return [] if value is None else list(value) if isinstance(value, MultiValue) else [value]
 
 
 def _judged(protocol: Protocol, candidate: Candidate, settings: Settings) -> tuple[Answer, list[Finding]]:
-    """The answer of a protocol's conditions; False where the protocol is inactive on this node."""
+    """Returns the answer of a protocol's conditions; False where the protocol is inactive on this node."""
     taken, findings = protocol.match.judge(candidate)
     if why := inactive(protocol, settings):
         return False, [*findings, Finding("an active protocol", f"not: {why}", False)]
@@ -169,12 +169,12 @@ def _judged(protocol: Protocol, candidate: Candidate, settings: Settings) -> tup
 
 
 def _place(series: Dataset) -> tuple[float, str]:
-    """The sort key of a listed series: its number, then its UID; those without a number come last."""
+    """Returns the sort key of a listed series: its number, then its UID; those without a number come last."""
     number = series.get("SeriesNumber")
     return (float("inf") if number is None else float(number), str(series.SeriesInstanceUID))
 
 
 def _words(header: Dataset) -> str:
-    """What people call a listed series: "series 3 (T1 axial)"."""
+    """Returns what people call a listed series: "series 3 (T1 axial)"."""
     number = f"series {header.get('SeriesNumber')}" if header.get("SeriesNumber") is not None else "series"
     return f"{number} ({header.get('SeriesDescription') or header.get('Modality') or '?'})"

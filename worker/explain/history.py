@@ -71,7 +71,7 @@ class StudyHistory:
 
 
 def _job_facts(story: JobHistory) -> dict[str, Any]:
-    """A job of the story as JSON values, without its whole specification."""
+    """Returns a job of the story as JSON values, without its whole specification."""
     job = story.job
     facts: dict[str, Any] = {"id": job.id, "protocol": job.protocol, "volume": job.spec.volume, "state": job.state}
     facts |= {"reason": job.reason, "attempts": job.attempts, "superseded_by": job.superseded_by}
@@ -109,13 +109,13 @@ def history_of(
         *_hints_on_arrival(study_uid, bool(told), ledger, store, settings),
         *_hints_on_series(told),
         *(one.sentence for one in conflicts_in(store.home, study_uid)),
-        *_hints_on_site(protocols, settings),
+        *_hints_on_protocols(protocols, settings),
     )
     return StudyHistory(study_uid, _summary(study_uid, told), tuple(told), hints)
 
 
 def _summary(study_uid: str, told: Sequence[SeriesHistory]) -> str:
-    """One sentence on the study, such as "2 series arrived; 1 job: 1 delivered"."""
+    """Writes one sentence on the study, such as "2 series arrived; 1 job: 1 delivered"."""
     if not told:
         return f"nothing of study {study_uid} has arrived at this node"
     arriving = sum(one.series.state is SeriesState.RECEIVING for one in told)
@@ -130,7 +130,7 @@ def _summary(study_uid: str, told: Sequence[SeriesHistory]) -> str:
 
 
 def _arrival(series: Series, decisions: Sequence[Decision], settings: Settings, now: float) -> str:
-    """Who sent the series, and whether it is complete, waits for a protocol, or is still arriving."""
+    """Says who sent the series, and whether it is complete, waits for a protocol, or is still arriving."""
     sender = f"from {series.calling_ae} at {series.address}, called as {series.called_ae}"
     if series.state is SeriesState.UNREADABLE:
         again = f"voxtell-dicom ledger look-again {series.study_uid} looks once more"
@@ -146,13 +146,13 @@ def _arrival(series: Series, decisions: Sequence[Decision], settings: Settings, 
 
 
 def _job_story(job: Job, ledger: Ledger, now: float) -> JobHistory:
-    """A job with its deliveries, and its sentences joined into one."""
+    """Returns a job with its deliveries, and its sentences joined into one."""
     deliveries = tuple(ledger.deliveries.of_job(job.id))
     return JobHistory(job, deliveries, sentence_of(job, deliveries, now))
 
 
 def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Store, settings: Settings) -> Iterator[str]:
-    """What may be wrong when nothing of the study has arrived: a lost ledger, a cut UID, the sender's settings."""
+    """Yields what may be wrong when nothing of the study came: a lost ledger, a cut UID, the sender's settings."""
     if arrived:
         return
     if store.series_of(study_uid):
@@ -177,7 +177,7 @@ def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Stor
 
 
 def _hints_on_series(told: Sequence[SeriesHistory]) -> Iterator[str]:
-    """What is wrong with the series together: slices that came as a series each."""
+    """Yields what is wrong with the series together: slices that came as a series each."""
     lone = sum(one.images == 1 for one in told)
     if lone >= SCATTERED:
         yield (
@@ -186,8 +186,8 @@ def _hints_on_series(told: Sequence[SeriesHistory]) -> Iterator[str]:
         )
 
 
-def _hints_on_site(protocols: Sequence[Protocol], settings: Settings) -> Iterator[str]:
-    """What is wrong with the protocols, whatever the study: none there, one inactive, a destination unknown."""
+def _hints_on_protocols(protocols: Sequence[Protocol], settings: Settings) -> Iterator[str]:
+    """Yields what is wrong with the protocols, whatever the study: none there, one inactive, a destination unknown."""
     if not protocols:
         yield f"{settings.protocols_folder} holds no protocol: nothing is segmented"
     for protocol in protocols:

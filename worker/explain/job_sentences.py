@@ -52,7 +52,7 @@ def kept_because(job: Job) -> str:
 
 
 def _nothing(result: Result) -> str:
-    """What empty masks say: looked for and not found, not known to the model, or not judged."""
+    """Says what empty masks mean: looked for and not found, not known to the model, or not judged."""
     if result.not_judged:
         return "the image is of another kind than the model was trained on"
     if result.not_known and not result.not_found:
@@ -61,7 +61,7 @@ def _nothing(result: Result) -> str:
 
 
 def _queued(job: Job, now: float) -> str:
-    """What a queued job waits for."""
+    """Says what a queued job waits for."""
     before = f": {job.reason}" if job.reason else ""
     hours = f"it is started between {job.spec.window[0]} and {job.spec.window[1]} only" if job.spec.window else ""
     if job.next_try_at > now:
@@ -77,7 +77,7 @@ def _queued(job: Job, now: float) -> str:
 
 
 def _way(delivery: Delivery, now: float) -> str:
-    """How a delivery stands that has not arrived."""
+    """Says how a delivery stands that has not arrived."""
     said = f"to {delivery.destination}: {delivery.state}" + (f", {delivery.reason}" if delivery.reason else "")
     if delivery.state is DeliveryState.PENDING and delivery.next_try_at > now:
         said += f" (attempt {delivery.attempts + 1} at {datetime.fromtimestamp(delivery.next_try_at):%H:%M:%S})"

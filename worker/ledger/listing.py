@@ -51,7 +51,7 @@ class ListingLedger:
 
 
 def _facts(row: sa.RowMapping) -> StudyFacts:
-    """What is noted of the study; empty where it has no row."""
+    """Returns what is noted of the study; empty where it has no row."""
     return StudyFacts(**{column.name: row[column] or "" for column in fact_columns()})
 
 

@@ -16,7 +16,13 @@ docs/reference/protocols.md describes the files for people.
 from worker.protocols.attributes import Candidate
 from worker.protocols.conditions import Answer, Finding, Match, decisive
 from worker.protocols.folder import problems_in, read_folder, ship_protocols
-from worker.protocols.on_this_node import beyond_bundled, inactive, routes_of, unknown_destinations, watched
+from worker.protocols.on_this_node import (
+    beyond_bundled,
+    inactive,
+    open_protocol_folder,
+    routes_of,
+    unknown_destinations,
+)
 from worker.protocols.protocol import Protocol
 from worker.protocols.yaml_file import protocol_files, read_protocol
 
@@ -29,6 +35,7 @@ __all__ = [
     "beyond_bundled",
     "decisive",
     "inactive",
+    "open_protocol_folder",
     "problems_in",
     "protocol_files",
     "read_folder",
@@ -36,5 +43,4 @@ __all__ = [
     "routes_of",
     "ship_protocols",
     "unknown_destinations",
-    "watched",
 ]

@@ -161,7 +161,7 @@ def job_spec(
     )
 
 
-def watched(settings: Settings) -> ProtocolFolder:
+def open_protocol_folder(settings: Settings) -> ProtocolFolder:
     """Opens the node's folder of protocols, and logs at the start and at each change which are in force or inactive.
 
     Raises:

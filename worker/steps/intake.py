@@ -35,7 +35,7 @@ from worker.errors import BrokerError
 from worker.ledger import Ledger, Series, SeriesState
 from worker.logs import get_logger
 from worker.maintenance.leader_lock import Leadership
-from worker.protocols import watched
+from worker.protocols import open_protocol_folder
 from worker.queue.broker import Broker
 from worker.reports.inbox import ReportInbox
 from worker.selection.child import LookError
@@ -55,7 +55,7 @@ class Intake:
 
     def __init__(self, settings: Settings, store: Store, ledger: Ledger, broker: Broker) -> None:
         self._settings, self._store, self._ledger, self._broker = settings, store, ledger, broker
-        self._protocols = watched(settings)
+        self._protocols = open_protocol_folder(settings)
         self._looks = Looks(settings, ledger)
         self._selection = Selection(settings, store, ledger, ReportInbox.of(settings, ledger), self._looks)
         self._completeness = CompletenessWatch(settings, store, self._looks)

@@ -30,7 +30,7 @@ def upgrade() -> None:
 
 
 def _name_routes() -> None:
-    """Jobs of the first version name `destinations`; they become routes."""
+    """Makes routes of the `destinations` that jobs of the first version name."""
     jobs = sa.table("jobs", sa.column("id", sa.String), sa.column("work", sa.JSON))
     connection = op.get_bind()
     for row in connection.execute(sa.select(jobs.c.id, jobs.c.work)).all():
