@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, Clock, claimed, deliver, sending, work
 from worker import result
@@ -138,9 +139,9 @@ def test_a_time_that_is_none_is_usage(here: Ledger, since: str) -> None:
 
 
 def test_series_that_cannot_be_read_or_still_arrive_are_told(here: Ledger) -> None:
-    sender = {"calling_ae": "CT1", "called_ae": "VOXTELL", "address": "10.1.0.9"}
+    sender = Origin("CT1", "VOXTELL", "10.1.0.9")
     for number in range(6):
-        here.series.image_arrived(SeriesKey("1.2.3", f"1.2.3.{number}"), **sender)
+        here.series.image_arrived(SeriesKey("1.2.3", f"1.2.3.{number}"), sender)
     assert here.series.mark_unreadable(SeriesKey("1.2.3", "1.2.3.0"), "reading its headers took more than 120 s")
     said = jobs().output.splitlines()
     assert said == [

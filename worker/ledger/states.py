@@ -15,9 +15,7 @@ class SeriesState(StrEnum):
     """The state of a received series."""
 
     RECEIVING = "receiving"  # an image arrived; more may come
-    FULL = (
-        "full"  # proved complete and the protocols asked; SETTLED when quiet, asked again if more images came than that
-    )
+    FULL = "full"  # proved complete and asked about; SETTLED when quiet, asked again if more images came than that
     SETTLED = "settled"  # complete as far as the node can know; the protocols have been asked
     UNREADABLE = "unreadable"  # its headers cannot be read within the limits; a person may have it looked at again
 
@@ -48,7 +46,7 @@ class JobState(StrEnum):
     DELIVERED = "delivered"  # every destination has taken it
     COMMITTED = "committed"  # and has promised by storage commitment to keep it
     FAILED = "failed"  # the reason says why; `jobs retry` starts it again
-    CANCELLED = "cancelled"  # by a person, or because a later image made a new job
+    CANCELLED = "cancelled"  # by a person, or superseded: by more images, a better volume or a newer report
 
     @property
     def is_finished(self) -> bool:
