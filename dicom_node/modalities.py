@@ -43,7 +43,7 @@ class Modality:
 
 
 def _attenuation(headers: Sequence[Dataset]) -> Quantity | None:
-    """Hounsfield units, unless a Rescale Type says otherwise.
+    """Returns Hounsfield units, unless a Rescale Type says otherwise.
 
     Maps of iodine or of effective atomic numbers are CT images too (PS3.3 C.11.1.1.2).
     """
@@ -60,7 +60,7 @@ def _rescale_types(header: Dataset) -> set[str]:
 
 
 def _signal(_headers: Sequence[Dataset]) -> Quantity:
-    """Signal intensity, which has no unit."""
+    """Returns signal intensity, which has no unit."""
     return codes.DCM.MRSignalIntensity, codes.UCUM.NoUnits
 
 
@@ -82,7 +82,7 @@ _UPTAKES: Final = {
 
 
 def _uptake(headers: Sequence[Dataset]) -> Quantity | None:
-    """What Units and SUV Type say (PS3.3 C.8.9.1, PS3.16 CID 84, 85); None for other units."""
+    """Reads what Units and SUV Type say (PS3.3 C.8.9.1, PS3.16 CID 84, 85); None for other units."""
     units, kind = str(headers[0].get("Units", "")), str(headers[0].get("SUVType", ""))
     return _UPTAKES.get((units, kind if units != "BQML" else ""))
 

@@ -1,8 +1,11 @@
 """README and docs against the repository: links, files, commands and make targets that they name are there."""
 
+import ast
 import importlib.util
 import re
 import tomllib
+from collections.abc import Iterator
+from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +29,8 @@ FOLDER = re.compile(r"`((?:voxtell|dicom_node|worker|tests|scripts|bench|docs|do
 MODULE = re.compile(r"python -m ((?:voxtell|worker|bench|tests)[\w.]*)")
 TARGET = re.compile(r"(?:`|^)make ([a-z-]+)", re.MULTILINE)
 COMMAND = re.compile(r"voxtell-dicom((?: [a-z][a-z-]*)+)")
+NO_VERB = re.compile(r"(?!Whether\b)(?![A-Z][a-z-]+s\b(?! of\b))|(?:This|Its|As|Is)\b")
+ERROR = re.compile(r"[\w.]+: when \S")
 GROUP_ALONE = re.compile(r"`((?:jobs|protocols|report|model|ledger) [a-z][a-z-]*)")
 
 
@@ -83,12 +88,66 @@ def test_every_page_stands_in_the_index() -> None:
 
 
 @pytest.mark.parametrize("room", ["voxtell", "dicom_node", "worker"])
-def test_the_architecture_names_every_module_and_folder_of_a_room(room: str) -> None:
+def test_the_architecture_names_every_module_and_folder_of_a_room_in_its_layers(room: str) -> None:
     text = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
     (section,) = re.findall(rf"^## Inside `{room}`\n(.*?)(?=^## )", text, re.DOTALL | re.MULTILINE)
     there = {path.name + "/" for path in (ROOT / room).iterdir() if (path / "__init__.py").exists()}
     there |= {path.stem for path in (ROOT / room).glob("*.py") if path.stem != "__init__"}
-    assert set(re.findall(r"`(\w+/?)`", "".join(re.findall(r"^\| .*?(?= \|)", section, re.MULTILINE)))) == there
+    rows = [re.findall(r"`(\w+)/?`", row) for row in re.findall(r"^\| `.*?(?= \|)", section, re.MULTILINE)]
+    assert {name for row in rows for name in row} == {name.removesuffix("/") for name in there}
+    contracts = ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    layers = contracts[f"importlinter:contract:{room.replace('_', '-')}"]["layers"]
+    assert [sorted(row) for row in rows] == [sorted(re.findall(r"\w+", layer)) for layer in layers.split("\n") if layer]
+
+
+def docstrings(path: Path) -> Iterator[tuple[str, str, bool]]:
+    """Yields each docstring of a module's functions and classes: where it stands, its text, whether a verb begins it.
+
+    A function's says what it does ("Returns", "Whether"); that of a property or class may name what it is.
+    """
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and (
+            said := ast.get_docstring(node)
+        ):
+            marks = [ast.unparse(mark) for mark in node.decorator_list]
+            is_value = isinstance(node, ast.ClassDef) or any(mark.endswith("property") for mark in marks)
+            yield f"{path.name}:{node.lineno} {node.name}: {said.partition(chr(10))[0]}", said, not is_value
+
+
+def misformed(path: Path) -> Iterator[str]:
+    """Yields what is not in the form of this project: a first line without a verb, an error without its "when".
+
+    A verb is told by its s: a noun in the plural without "of" behind it passes.
+    """
+    for where, said, begins_with_a_verb in docstrings(path):
+        if said.startswith(("True ", "False ")) or (begins_with_a_verb and NO_VERB.match(said)):
+            yield where
+        for block in re.findall(r"^Raises:\n((?: {4}.*\n?)+)", said, re.MULTILINE):
+            yield from (
+                f"{where}: {line}" for line in re.findall(r"^ {4}(\S.*)", block, re.MULTILINE) if not ERROR.match(line)
+            )
+
+
+@pytest.mark.parametrize("room", ["voxtell", "dicom_node", "worker"])
+def test_docstrings_begin_with_a_verb_and_say_when_each_error_is_raised(room: str) -> None:
+    assert [line for path in sorted((ROOT / room).rglob("*.py")) for line in misformed(path)] == []
+
+
+def test_docstrings_of_another_form_are_found(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    forms = (
+        ("Returns the files.", 0), ("Whether it is there.", 0), ("The files.", 1), ("Files of a series.", 1),
+        ("Take the next bytes.", 1), ("True when it is there.", 1), ("As `keep`.", 1), ("A -> B, and counts.", 1),
+        ("Reads it.\n\n    Raises:\n        OSError: when the disk fails, or\n            worse.\n    ", 0),
+        ("Reads it.\n\n    Raises:\n        OSError: the disk fails.\n        ValueError: when it is odd.\n    ", 1),
+        ("Reads it.\n\n    Raises:\n        OSError, ValueError: when it cannot.\n    ", 1),
+    )  # fmt: skip
+    for said, found in forms:
+        module.write_text(f'def one():\n    """{said}"""\n')
+        assert len(list(misformed(module))) == found, said
+    module.write_text('class One:\n    """A file."""\n    @property\n    def name(self):\n        """Its name."""\n')
+    assert list(misformed(module)) == []
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "how-to"], ids=name_of)

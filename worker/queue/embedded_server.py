@@ -181,7 +181,7 @@ def queue_problem(settings: Settings) -> str:
     writes a key, as a worker would; it is gone after a second.
 
     Raises:
-        BrokerError: as `queue_answers` does.
+        BrokerError: when the embedded queue's socket would lie in a folder that is not this user's alone.
     """
     where = settings.redis_url or socket_path(settings.home)
     with _client(settings) as client:
@@ -207,10 +207,10 @@ def queue_problem(settings: Settings) -> str:
 
 
 def _client(settings: Settings) -> redis.Redis:
-    """A client of the queue that asks once.
+    """Returns a client of the queue that asks once.
 
     Raises:
-        BrokerError: as `queue_answers` does.
+        BrokerError: when the embedded queue's socket would lie in a folder that is not this user's alone.
     """
     if settings.redis_url:
         url = settings.redis_url.get_secret_value()
