@@ -18,9 +18,7 @@ from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 _NARRATIVE: Final = frozenset(
     (BasicTextSRStorage, EnhancedSRStorage, ComprehensiveSRStorage, Comprehensive3DSRStorage, ExtensibleSRStorage)
 )
-_MEASUREMENTS: Final = (
-    "126000"  # DCM, Imaging Measurement Report (TID 1500): numbers of a device, such as this node's own
-)
+_MEASUREMENTS: Final = "126000"  # DCM, Imaging Measurement Report (TID 1500): numbers of a device, as this node's own
 
 
 @dataclass(frozen=True)
