@@ -142,6 +142,8 @@ class Listener:
         Raises:
             ListenerError: when the port cannot be bound, as when another program listens there.
         """
+        for uid in storage_classes():
+            register_storage_class(uid)
         contexts = [build_context(Verification), *(storage_context(uid) for uid in storage_classes())]
         handlers: list[tuple[Any, Callable[[evt.Event], Any]]] = [
             (evt.EVT_CONN_OPEN, self._connection_opened),

@@ -16,11 +16,8 @@ Linux the roles end with `up` even when it is killed; an embedded queue that out
 """
 
 import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -31,9 +28,10 @@ from dicom_node.listener import Listener
 from dicom_node.scp.access import Access, Limits
 from dicom_node.store import Store
 from worker import logs
+from worker.child_processes import RESTART_SECONDS, ChildProcesses, RoleError
 from worker.destinations.dicom import peer_by_ae_title
 from worker.engines.devices import processes_for
-from worker.errors import BrokerError, WorkerError
+from worker.errors import BrokerError
 from worker.ledger import Ledger
 from worker.logs import get_logger
 from worker.maintenance.presence import DELIVER, LISTEN, SEGMENT, alone_up, at_work
@@ -42,7 +40,7 @@ from worker.maintenance.storage_commitment import CommitmentRequests
 from worker.private_home import keep_private
 from worker.protocols import ship_protocols
 from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
-from worker.queue.celery_worker import STOP_SECONDS, end_with_parent, work
+from worker.queue.celery_worker import work
 from worker.queue.embedded_server import revive_queue, running_queue
 from worker.reports.inbox import ReportInbox
 from worker.servers.tls import listener_tls
@@ -53,18 +51,8 @@ log = get_logger(__name__)
 
 ROLES = (LISTEN, SEGMENT, DELIVER)
 REPORTS_ROLE = "receive-reports"  # a child of each listener
-# A role that ends within this time of the start has settings that cannot work. On a busy machine a role may need a
-# third of this time before it finds that out.
-SETTLING_SECONDS = 45.0
-RESTART_SECONDS = 2.0  # a role that dies is started again after this long
 SPARE_CONNECTIONS = 8  # to the DICOM port, for those that never ask for an association, such as checks of the port
 MOST_DELIVERING = 8  # processes; each takes some 80 MB
-
-
-class RoleError(WorkerError):
-    """A role of the node ended at once."""
-
-    retry = "usage"
 
 
 def listen(settings: Settings) -> None:
@@ -171,7 +159,7 @@ def _reports(settings: Settings, stop: threading.Event) -> Iterator[None]:
         yield
         return
     failed: list[RoleError] = []
-    children = _Children([REPORTS_ROLE])
+    children = ChildProcesses([REPORTS_ROLE])
 
     def watch() -> None:
         try:
@@ -271,42 +259,13 @@ def up(settings: Settings) -> None:
 def _run_roles(settings: Settings) -> None:
     """Runs the queue and the roles until SIGTERM or SIGINT."""
     with _stop_on_signal() as stop, running_queue(settings, ours=True):
-        children = _Children([LISTEN] * settings.listeners + list(ROLES[1:]))
+        children = ChildProcesses([LISTEN] * settings.listeners + list(ROLES[1:]))
         try:
             while not stop.wait(RESTART_SECONDS):
                 _see_to_the_queue(settings)
                 children.look()
         finally:
             children.end()
-
-
-class _Children:
-    """Roles as child processes. One that dies is started again at the next look."""
-
-    def __init__(self, roles: Sequence[str]) -> None:
-        self._running = [(role, _start_role(role)) for role in roles]
-        self._settled_at = time.monotonic() + SETTLING_SECONDS
-
-    def look(self) -> None:
-        """Starts again what has ended.
-
-        Raises:
-            RoleError: when a role ended at once.
-        """
-        for place, (role, child) in enumerate(self._running):
-            if child.poll() is None:
-                continue
-            if child.returncode > 0 and time.monotonic() < self._settled_at:  # a signal is no wrong setting
-                raise RoleError(f"{role} ended at once (exit code {child.returncode}): see its message above")
-            log.error("role_ended", child=role, exit_code=child.returncode)
-            try:
-                self._running[place] = (role, _start_role(role))
-            except OSError as error:  # no room for one more process: there may be at the next look
-                log.error("role_not_started", child=role, problem=str(error))
-
-    def end(self) -> None:
-        """Ends the roles in their order, and waits until they have."""
-        _end([child for _, child in self._running])
 
 
 def _see_to_the_queue(settings: Settings) -> None:
@@ -316,24 +275,6 @@ def _see_to_the_queue(settings: Settings) -> None:
             log.error("queue_restarted")
     except BrokerError as error:
         log.error("queue_not_restarted", problem=str(error))
-
-
-def _start_role(role: str) -> subprocess.Popen[bytes]:
-    """Starts a role as a child that Linux ends when this process dies."""
-    return subprocess.Popen([sys.executable, "-m", "worker", role], preexec_fn=end_with_parent)
-
-
-def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Asks the roles to end, the listener first, so that nothing new comes in; kills what is left after 20 s."""
-    for child in children:
-        child.terminate()
-    deadline = time.monotonic() + STOP_SECONDS
-    for child in children:
-        try:
-            child.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
 
 
 @contextmanager

@@ -64,15 +64,11 @@ def transfer_syntaxes() -> tuple[UID, ...]:
 
 @functools.cache
 def storage_classes() -> tuple[UID, ...]:
-    """Returns every storage SOP class of a patient's study: the current ones, and retired ones that pydicom can name.
-
-    Also has pynetdicom serve those that it does not know (see `register_storage_class`).
-    """
+    """Returns the storage SOP classes of patients: the current ones, and retired ones that pydicom can name."""
     current = {UID(context.abstract_syntax) for context in AllStoragePresentationContexts}
     for uid, (name, kind, *_rest) in UID_dictionary.items():
         known_elsewhere = uid_to_service_class(uid).__name__ != "ServiceClass"
         if kind == "SOP Class" and "Storage" in name and uid.startswith(_FURTHER_CLASS_ROOTS) and not known_elsewhere:
-            register_storage_class(UID(uid))
             current.add(UID(uid))
     return tuple(sorted(current))
 

@@ -27,12 +27,12 @@ from pynetdicom.presentation import build_context
 
 from dicom_node.errors import ListenerError
 from dicom_node.listener import Listener
+from dicom_node.origin import Origin
 from dicom_node.scp.access import Access, Limits
 from dicom_node.scp.arrivals import Arrival
 from dicom_node.scp.contexts import storage_classes, transfer_syntaxes
 from dicom_node.scu.association import Peer, associated, echo
 from dicom_node.store import Outcome, Store
-from dicom_node.uids import SeriesKey
 from tests.support.instances import CT, data_set, send_data_sets, small_instance
 from tests.support.peers import storescp, storescu, storescu_command
 from tests.support.waiting import wait_until
@@ -59,12 +59,12 @@ def test_dcmtk_sends_a_real_ct_and_its_bytes_lie_in_the_store(site, ct_paths, tm
             assert data_set(arrival.path.read_bytes()) == sent[arrival.sop_uid]
             assert dcmread(arrival.path).file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
         first = here.arrivals[0]
-        assert (first.calling_ae, first.called_ae, first.address) == ("STORESCU", "VOXTELL", "127.0.0.1")
+        assert first.origin == Origin("STORESCU", "VOXTELL", "127.0.0.1")
         (end,) = here.ends
         assert end.association_id == first.association_id
-        assert end.series == {(first.study_uid, first.series_uid)}
+        assert end.series == {first.key}
         assert not end.aborted
-        assert len(here.store.series_paths(SeriesKey(first.study_uid, first.series_uid))) == 41
+        assert len(here.store.series_paths(first.key)) == 41
 
 
 @pytest.mark.peers

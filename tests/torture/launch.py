@@ -14,18 +14,17 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from tests.torture import kills  # noqa: E402
-from worker import roles  # noqa: E402
+from worker import child_processes  # noqa: E402
 from worker.__main__ import main  # noqa: E402
 from worker.ledger.retention import RetentionNeed, RetentionStatus  # noqa: E402
 from worker.maintenance import retention  # noqa: E402
-from worker.queue import celery_worker  # noqa: E402
 from worker.steps import intake  # noqa: E402
 
 
 def launch(role: str) -> None:
     """The role with its armed steps; `up` starts the other roles in the same way."""
     if role in ("up", "listen"):
-        roles._start_role = _start_role
+        child_processes.start_role = _start_role
     if role == "segment-worker":
         from tests.support.twins import ThresholdSegmenter
         from worker.engines import loading
@@ -50,7 +49,7 @@ def _hasten_retention(folder: Path) -> None:
 
 def _start_role(role: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.torture.launch", role], preexec_fn=celery_worker.end_with_parent
+        [sys.executable, "-m", "tests.torture.launch", role], preexec_fn=child_processes.end_with_parent
     )
 
 

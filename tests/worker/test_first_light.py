@@ -12,10 +12,10 @@ from tests.support.images import tool
 from tests.support.models import write_random_model
 from tests.support.node import node
 from tests.support.peers import orthanc, storescu
+from worker.demo.received import masks_received
 from worker.engines.loading import load_engine
 from worker.job_spec import Prompt
 from worker.ledger import JobState
-from worker.results.received import masks_received
 from worker.results.write import Segmented
 from worker.settings import load
 from worker.steps.pipeline import segment

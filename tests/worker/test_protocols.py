@@ -677,3 +677,11 @@ def test_a_folder_without_dicom_is_one_sentence(tmp_path):
         series_in(tmp_path)
     with pytest.raises(FolderError, match="is not a folder"):
         series_in(tmp_path / "letter.txt")
+
+
+def test_a_file_of_gigabytes_is_refused_by_its_size(tmp_path):
+    """It is not read first: the folder is the site's, and so is whatever somebody copies there."""
+    with (tmp_path / "huge.yaml").open("wb") as huge:
+        huge.truncate(3 * 2**30)
+    with pytest.raises(ProtocolError, match=r"huge\.yaml: has 3221225472 bytes, and at most 4194304 are read"):
+        read_protocol(tmp_path / "huge.yaml")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker import logs, roles
+from worker import child_processes, logs, roles
 from worker.settings import Settings
 
 pytestmark = pytest.mark.peers
@@ -35,7 +35,7 @@ def test_a_role_that_cannot_be_started_again_now_is_tried_at_the_next_look(
             os.kill(os.getpid(), signal.SIGTERM)
         return process
 
-    monkeypatch.setattr(roles, "_start_role", start)
+    monkeypatch.setattr(child_processes, "start_role", start)
     monkeypatch.setattr(roles, "RESTART_SECONDS", 0.1)
     monkeypatch.setattr(logs, "configure", lambda *_: None)
     roles.up(Settings(home=tmp_path))

@@ -12,6 +12,7 @@ from pydicom import dcmread
 from requests import HTTPError, Session
 
 from dicom_node.listener import Listener
+from dicom_node.origin import Origin
 from dicom_node.scp.sessions import Sessions
 from dicom_node.scu.association import Peer
 from dicom_node.store import Outcome, Store
@@ -85,9 +86,9 @@ def test_dicomweb_client_stores_a_real_ct(web, ct_paths):
         for arrival in here.arrivals:
             assert arrival.path.is_file()
         first = here.arrivals[0]
-        assert (first.calling_ae, first.called_ae, first.address) == ("STOW-RS", "VOXTELL", "127.0.0.1")
+        assert first.origin == Origin("STOW-RS", "VOXTELL", "127.0.0.1")
         (end,) = here.ends
-        assert end.series == {(first.study_uid, first.series_uid)}
+        assert end.series == {first.key}
         assert not end.aborted
         stored = {stored.sop_uid: dcmread(stored.path) for stored in here.store.walk()}
         for path in ct_paths:

@@ -32,11 +32,11 @@ from dicom_node.scu.association import Peer, echo
 from dicom_node.scu.c_store import send
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.store import Store
+from worker.demo.received import masks_received
 from worker.demo.study import DemoStudy, phantom_study, study_from_nifti
 from worker.errors import WorkerError
 from worker.ledger import Job, JobState, Ledger
 from worker.result import Result
-from worker.results.received import masks_received
 from worker.selection.study_volumes import read_headers, series_in
 
 NODE_AE, PACS_AE, MODALITY_AE = "VOXTELL", "DEMO-PACS", "DEMO-CT"

@@ -18,7 +18,7 @@ from pathlib import Path
 from worker.errors import ProtocolError
 from worker.logs import get_logger
 from worker.protocols.protocol import Protocol
-from worker.protocols.yaml_file import parse_protocol, protocol_files, read_protocol
+from worker.protocols.yaml_file import parse_protocol, protocol_files, read_protocol, read_text
 
 log = get_logger(__name__)
 
@@ -139,7 +139,7 @@ class ProtocolFolder:
         for path in [path for path in stamps if path not in self._files]:
             last = before.get(path)
             try:
-                text = _text_of(path)
+                text = read_text(path)
                 protocol = parse_protocol(text, str(path))
                 _check_name(protocol, self._names(), path)
                 self._files[path] = _File(stamps[path], protocol)
@@ -180,18 +180,6 @@ class ProtocolFolder:
             return read_protocol(self._kept / path.name) if self._kept is not None else None
         except ProtocolError:  # none was kept, or a release has changed what is valid
             return None
-
-
-def _text_of(path: Path) -> str:
-    """Reads the text of a file.
-
-    Raises:
-        ProtocolError: when it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"{path}: cannot be read: {error}") from None
 
 
 def _stamps(folder: Path) -> dict[Path, Stamp]:

@@ -21,6 +21,7 @@ MODELS = (Protocol, Prompt, Finish, Plausible, Derived, Route, Choose, FromRepor
 """The models whose fields may stand in a protocol file; a misspelt one is compared with all of them."""
 
 MOST_CHARACTERS = 2**20
+MOST_BYTES = 4 * MOST_CHARACTERS  # a character of UTF-8 has four at most
 """Of a protocol file; the longest that is shipped has a few thousand."""
 MOST_NODES = 100_000
 """Keys and values of a protocol with its aliases written out."""
@@ -39,11 +40,21 @@ def read_protocol(path: Path) -> Protocol:
     Raises:
         ProtocolError: when it cannot be read or is not valid; names the file, the line and the field.
     """
+    return parse_protocol(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Reads the text of a protocol file, but no more than a protocol may have.
+
+    Raises:
+        ProtocolError: when it cannot be read, or is too large; names the file.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise ProtocolError(f"{path}: has {size} bytes, and at most {MOST_BYTES} are read")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ProtocolError(f"{path}: cannot be read: {error}") from None
-    return parse_protocol(text, str(path))
 
 
 def parse_protocol(text: str, source: str) -> Protocol:

@@ -5,10 +5,8 @@ and a queue that refuses commands for a while does not end them. The signals tha
 parent (SIGTERM: finish the tasks at hand, for 20 s at most).
 """
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -24,10 +22,9 @@ from celery.utils.nodenames import nodename
 from celery.worker.consumer import Consumer
 from kombu import Connection
 
+from worker.child_processes import STOP_SECONDS, end_with_parent
 from worker.queue.checked_transport import CheckedTransport
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
-STOP_SECONDS = 20.0  # how long a process may take to end when it is told to
 REFUSED_SECONDS = 2.0  # until a queue that refused is asked again
 
 
@@ -95,15 +92,6 @@ class LastMinute(StartStopStep):  # type: ignore[misc]
         last.start()
 
     terminate = stop
-
-
-def end_with_parent(by: signal.Signals = signal.SIGTERM) -> None:
-    """Asks Linux to send this process a signal when its parent dies, also when that is killed; does nothing elsewhere.
-
-    Otherwise a process that is left over would keep its port from its successor. Called in the child, after the fork.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, by)
 
 
 def _end_with_worker(**_: object) -> None:
