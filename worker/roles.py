@@ -73,7 +73,30 @@ def listen(settings: Settings) -> None:
     ship_protocols(settings.protocols_folder)
     store, ledger = Store(settings.home), Ledger(settings.ledger_url)
     intake = Intake(settings, store, ledger, Broker(celery_app(settings)))
-    listener = Listener(
+    listener = _dicom_listener(settings, store, ledger, intake)
+    stow = _stow(settings, store, listener)
+    with (
+        _stop_on_signal() as stop,
+        running_queue(settings, needed=False),
+        listener,
+        at_work(settings.home, LISTEN),
+        stow,
+        _reports(settings, stop),
+    ):
+        log.info("dicom_listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
+        retention = threading.Thread(target=Retention(settings, store, ledger).run, args=(stop,), name="retention")
+        retention.start()
+        try:
+            intake.run(stop, listener.open_series)
+        finally:  # also after an error: a listener without its intake has to end, so that it is started again
+            stop.set()
+            retention.join()
+    ledger.close()
+
+
+def _dicom_listener(settings: Settings, store: Store, ledger: Ledger, intake: Intake) -> Listener:
+    """Returns the listener of the DICOM port, not started: C-STORE, and storage commitment."""
+    return Listener(
         store,
         ae_title=settings.ae_title,
         host=settings.host,
@@ -98,24 +121,6 @@ def listen(settings: Settings) -> None:
             )
         ],
     )
-    stow = _stow(settings, store, listener)
-    with (
-        _stop_on_signal() as stop,
-        running_queue(settings, needed=False),
-        listener,
-        at_work(settings.home, LISTEN),
-        stow,
-        _reports(settings, stop),
-    ):
-        log.info("dicom_listening", ae_title=settings.ae_title, host=settings.host, port=listener.port)
-        retention = threading.Thread(target=Retention(settings, store, ledger).run, args=(stop,), name="retention")
-        retention.start()
-        try:
-            intake.run(stop, listener.open_series)
-        finally:  # also after an error: a listener without its intake has to end, so that it is started again
-            stop.set()
-            retention.join()
-    ledger.close()
 
 
 def _limits(settings: Settings) -> Limits:
