@@ -24,6 +24,7 @@ from pynetdicom.presentation import build_context
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification, uid_to_service_class
 
+from dicom_node.admission import ConnectionAdmission
 from dicom_node.errors import ListenerError
 from dicom_node.origin import Origin
 from dicom_node.scp.access import DEFAULT_LIMITS, EVERYBODY, Access, Limits
@@ -35,7 +36,6 @@ from dicom_node.storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_V
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from dicom_node.upper_layer.command import Command
-from dicom_node.upper_layer.connections import Connections
 from dicom_node.upper_layer.messages import Messages, PassOn, StorageContext
 from dicom_node.upper_layer.server import Acceptor, Server, SharedContexts, stop_waiting_for_request
 
@@ -165,8 +165,11 @@ class Listener:
                 tls=self._tls,
                 share_port=self._share_port,
                 serve=self._serve,
-                admits=self._access.allows,
-                connections=Connections(self._limits.connections, self._limits.connections_per_address),
+                admission=ConnectionAdmission(
+                    self._access.allows,
+                    connections=self._limits.connections,
+                    per_address=self._limits.connections_per_address,
+                ),
             )
         except OSError as error:
             raise ListenerError(

@@ -4,6 +4,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
+from dicom_node.admission import plain
+
 
 @dataclass(frozen=True)
 class Access:
@@ -28,8 +30,7 @@ class Access:
 
     def allows(self, address: str) -> bool:
         """Whether a peer at this IP address may open an association; ::ffff:10.1.0.1 counts as 10.1.0.1."""
-        peer = ipaddress.ip_address(address)
-        peer = getattr(peer, "ipv4_mapped", None) or peer
+        peer = ipaddress.ip_address(plain(address))
         return not self.networks or any(peer in ipaddress.ip_network(text) for text in self.networks)
 
 

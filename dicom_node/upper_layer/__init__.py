@@ -2,7 +2,6 @@
 
 ```
 server > association > reactor             associations that are opened to the node: accept, start, upper layer
-connections                                limits of connections, judged at accept
 state_machine, request, fault_log          below the reactor: events, A-ASSOCIATE-RQ, the one line of a fault
 messages > command, pdata                  C-STORE requests out of P-DATA-TF PDUs
 requestor                                  associations that the node opens

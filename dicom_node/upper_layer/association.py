@@ -6,6 +6,7 @@ The objects here take the places of pynetdicom's before the association starts; 
 import queue
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from pynetdicom.association import Association
@@ -30,11 +31,12 @@ class AcceptedAssociation(Association):  # type: ignore[misc]
         *,
         serve: Serve,
         request_until: float,
+        on_request: Callable[[], None],
     ) -> None:
         """Binds what `server` offers and has bound to the accepted `connection` of the peer at `address`.
 
         `serve` makes what takes its messages, once it is established, in the thread of its upper layer. Its request
-        must have come by `request_until`, in seconds of the monotonic clock.
+        must have come by `request_until`, in seconds of the monotonic clock; `on_request` is called then.
         """
         super().__init__(server.ae, "acceptor")
         self._server = server
@@ -52,7 +54,7 @@ class AcceptedAssociation(Association):  # type: ignore[misc]
                 if function is not None:
                     self.bind(event, function, arguments)
         self.dimse = _MessageQueue(self)
-        self.dul = UpperLayer(self, connection, serve, News(self.dimse.msg_queue))
+        self.dul = UpperLayer(self, connection, serve, News(self.dimse.msg_queue), on_request)
         self.acse_timeout = max(request_until - time.monotonic(), _LEAST_SECONDS)  # sets the new timers
         self.network_timeout = server.ae.network_timeout
         self.set_socket(BufferedSocket(self, connection))

@@ -79,12 +79,17 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     """
 
     def __init__(
-        self, association: Association, connection: socket.socket, serve: Serve, news: queue.Queue[Any]
+        self,
+        association: Association,
+        connection: socket.socket,
+        serve: Serve,
+        news: queue.Queue[Any],
+        on_request: Callable[[], None],
     ) -> None:
         """Prepares the upper layer of `association` over the accepted `connection`; it starts with the association.
 
         `serve` is called once the association is established, in this thread, and returns what takes its messages.
-        `news` takes what the association's thread is to hear.
+        `news` takes what the association's thread is to hear; `on_request` is called when its request has come.
         """
         super().__init__(association)
         use_steady_timers(self)
@@ -101,6 +106,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         self._data = PDataReader(self.assoc.acceptor.maximum_length)
         self._messages: Messages | None = None
         self.request: AssociationRequest | None = None
+        self._on_request = on_request
         self._odd_ids: dict[int, int] = {}  # of the peer's even context IDs
         self._even_ids: dict[int, int] = {}  # the other way round
         self.log = FaultLog(association.requestor.address)
@@ -278,6 +284,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             request = read_request(bytes(head + content))
             if self.request is None:  # a second one ends the association
                 self.request, self.log.calling_ae = request, request.calling_ae
+                self._on_request()
             self.event_queue.put(REQUEST_CAME)
             return
         pdu, event = _SHORT_PDUS[kind]

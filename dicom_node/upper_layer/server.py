@@ -13,7 +13,7 @@ import socketserver
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Self
 
 from pynetdicom import AE, evt
@@ -21,8 +21,8 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, ThreadedAssociationServer
 
+from dicom_node.admission import BOTH_FAMILIES, ConnectionAdmission, Refusal, plain
 from dicom_node.upper_layer.association import AcceptedAssociation
-from dicom_node.upper_layer.connections import Connections
 from dicom_node.upper_layer.fault_log import unforeseen
 from dicom_node.upper_layer.reactor import Serve
 
@@ -63,15 +63,14 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         tls: ssl.SSLContext | None,
         share_port: bool,
         serve: Serve,
-        admits: Callable[[str], bool],
-        connections: Connections,
+        admission: ConnectionAdmission,
     ) -> None:
         """Binds `address` (host, port; port 0 for any free one) and listens; `serve_forever` accepts.
 
         `ae` gives AE title, timeouts and the limit of associations; `contexts` is offered to every peer, `handlers` are
         pynetdicom's pairs of event and function. With `share_port` other processes may listen on the port too, and the
-        kernel deals connections out (SO_REUSEPORT). `serve` makes what takes the messages of each association. `admits`
-        says whether an IP address may connect; `connections` limits those that do.
+        kernel deals connections out (SO_REUSEPORT). `serve` makes what takes the messages of each association.
+        `admission` judges who may connect.
 
         Raises:
             OSError: when the address cannot be bound.
@@ -80,14 +79,15 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         self._share_port = share_port
         self._idle_seconds = ae.network_timeout
         self._request_seconds: float = ae.acse_timeout
-        self._admits = admits
-        self.connections = connections
+        self.admission = admission
         super().__init__(ae, address, ae.ae_title, contexts, tls, handlers)
 
     def server_bind(self) -> None:
         """Binds the address, as one of several processes when the port is shared."""
         if self._share_port:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if self.server_address[0] == BOTH_FAMILIES:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -100,22 +100,21 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         if self.ssl_context:
             connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        return connection, address
+        return connection, (plain(address[0]), *address[1:])
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether a connection may stay: its address is admitted, and it is not one too many."""
         address = client_address[0]
-        if not self._admits(address):
-            facts = {"address": address, "calling_ae": "", "reason": "the address is not in the list"}
+        ruling = self.admission.admit(request, client_address)
+        if ruling.refusal is Refusal.ADDRESS:
+            facts = {"address": address, "calling_ae": "", "reason": str(ruling.refusal)}
             _log.warning("association_refused", extra=facts)
-            return False
-        admitted, closed = self.connections.admit(request, address)
-        if not admitted:
-            _log.warning("connection_refused", extra={"address": address, "open": len(self.connections)})
-        elif closed:
+        elif ruling.refusal is Refusal.CROWD:
+            _log.warning("connection_refused", extra={"address": address, "open": len(self.admission)})
+        elif closed := ruling.gave_way:
             reason = "it asked for no association while others wait for its connection"
             _log.warning("connection_closed", extra={"peer": closed, "address": closed, "reason": reason})
-        return admitted
+        return ruling.refusal is None
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shakes hands by TLS, in the connection's own thread, then starts its association."""
@@ -129,8 +128,8 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
             request.do_handshake()
         request.settimeout(self._idle_seconds)  # a peer that falls silent within a PDU
         peer = AddressInformation.from_tuple(client_address)
-        association = AcceptedAssociation(self, request, peer, serve=self.serve, request_until=until)
-        self.connections.made(request, association)
+        asked = partial(self.admission.asks, client_address, True)
+        association = AcceptedAssociation(self, request, peer, serve=self.serve, request_until=until, on_request=asked)
         evt.trigger(association, evt.EVT_CONN_OPEN, {"address": client_address})
         association.start()
 

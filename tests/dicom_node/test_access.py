@@ -59,7 +59,7 @@ def test_an_unknown_address_takes_nothing_of_the_node(site):
         refused = [held.enter_context(connect(here.peer.port, "127.0.0.2")) for _ in range(20)]
         assert [connection.recv(1) for connection in refused] == [b""] * 20
         assert not [thread for thread in threading.enumerate() if "AcceptorThread" in thread.name]
-        assert len(here.listener._server.connections) == 0
+        assert len(here.listener._server.admission) == 0
         assert echo(here.peer, calling_ae="CT1").peer == here.peer
 
 

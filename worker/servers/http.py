@@ -24,11 +24,12 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
+from dicom_node.admission import ConnectionAdmission
 from dicom_node.errors import ListenerError
 from dicom_node.scp.access import Access
 from worker.errors import SettingsError
 from worker.logs import get_logger
-from worker.servers.door import Door, GuardedSocket
+from worker.servers.door import WORDS, GuardedSocket
 from worker.servers.http_connection import HttpConnection
 from worker.servers.http_guard import HttpGuard, HttpLimits
 from worker.servers.http_problems import answer_with_problems
@@ -62,15 +63,16 @@ def serving(
         SettingsError: when an allowed address is not an address or network.
         TlsError: when a certificate cannot be used.
     """
-    door = Door(
-        "+".join(routes),
-        access_of(settings),
-        most=limits.connections,
-        most_per_address=share_of_one(limits.connections, settings),
+    admission = ConnectionAdmission(
+        access_of(settings).allows,
+        connections=limits.connections,
+        per_address=share_of_one(limits.connections, settings),
+        spare=WORDS,
         strangers=_STRANGERS,
     )
-    server = uvicorn.Server(_config(front(routes, settings, token=token, limits=limits), settings, limits, door))
-    with _listening(settings.host, port, door, shared=settings.share_port or settings.listeners > 1) as listening:
+    application = front(routes, settings, token=token, limits=limits)
+    server = uvicorn.Server(_config(application, settings, limits, admission))
+    with _listening(settings, port, admission, name="+".join(routes)) as listening:
         bound = int(listening.getsockname()[1])
         thread = threading.Thread(
             target=server.run, kwargs={"sockets": [listening]}, name=f"http:{'+'.join(routes)}", daemon=True
@@ -143,13 +145,15 @@ def token_of(settings: Settings, setting: str, what: str) -> str:
     return token
 
 
-def _config(application: HttpGuard, settings: Settings, limits: HttpLimits, door: Door) -> uvicorn.Config:
+def _config(
+    application: HttpGuard, settings: Settings, limits: HttpLimits, admission: ConnectionAdmission
+) -> uvicorn.Config:
     """Returns uvicorn's configuration: no logs of its own, no trust in proxy headers, our connection class."""
     tls = listener_tls(settings)
     return uvicorn.Config(
         application,
         loop="asyncio",
-        http=HttpConnection.of(limits, door),
+        http=HttpConnection.of(limits, admission),
         ws="none",
         lifespan="off",
         proxy_headers=False,  # or anybody on this machine could give any address
@@ -164,12 +168,13 @@ def _config(application: HttpGuard, settings: Settings, limits: HttpLimits, door
     )
 
 
-def _listening(host: str, port: int, door: Door, *, shared: bool) -> GuardedSocket:
-    """Opens the listening socket; `shared` lets several processes listen on one port (SO_REUSEPORT)."""
+def _listening(settings: Settings, port: int, admission: ConnectionAdmission, *, name: str) -> GuardedSocket:
+    """Opens the listening socket, one of several on the port where the settings say so (SO_REUSEPORT)."""
+    shared = settings.share_port or settings.listeners > 1
     try:
-        return GuardedSocket.listening(host, port, door, shared=shared)
+        return GuardedSocket.listening(settings.host, port, admission, name=name, shared=shared)
     except OSError as error:
         raise ListenerError(
-            f"Port {port} on {host} cannot be listened on ({error.strerror}); "
+            f"Port {port} on {settings.host} cannot be listened on ({error.strerror}); "
             "stop the program that uses it or set another host and port."
         ) from error

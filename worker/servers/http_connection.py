@@ -11,8 +11,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from dicom_node.admission import ConnectionAdmission, plain
 from worker.logs import get_logger
-from worker.servers.door import Door
 from worker.servers.http_guard import HttpLimits
 from worker.servers.http_problems import problem
 
@@ -23,12 +23,12 @@ class HttpConnection(H11Protocol):
     """Closes connections beyond the limit, those without a request in time, and those whose client does not read."""
 
     limits = HttpLimits()  # `of` makes a class with those of a port; uvicorn makes the instances
-    door: Door
+    admission: ConnectionAdmission
 
     @classmethod
-    def of(cls, limits: HttpLimits, door: Door) -> "type[HttpConnection]":
-        """Returns the class for a port with these limits behind this door."""
-        return type(cls.__name__, (cls,), {"limits": limits, "door": door})
+    def of(cls, limits: HttpLimits, admission: ConnectionAdmission) -> "type[HttpConnection]":
+        """Returns the class for a port with these limits, whose connections are admitted by this judge."""
+        return type(cls.__name__, (cls,), {"limits": limits, "admission": admission})
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -39,7 +39,9 @@ class HttpConnection(H11Protocol):
         """Refuses a connection beyond the limit (503); otherwise begins to wait for its first request."""
         super().connection_made(transport)
         self._peer = transport.get_extra_info("peername")
-        if self.door.is_crowded(self._peer):
+        if self.client is not None:
+            self.client = (plain(self.client[0]), self.client[1])
+        if self.admission.is_crowded(self._peer):
             self._refuse(503, f"{self.limits.connections} connections are open; try again later")
             return
         self._wait_for_a_request()
@@ -85,7 +87,7 @@ class HttpConnection(H11Protocol):
     def _wait_for_a_request(self) -> None:
         """Runs the clock while no request is being answered; bytes that trickle do not set it back."""
         asks = not self._expects_a_header()
-        self.door.asks(self._peer, asks)
+        self.admission.asks(self._peer, asks)
         if asks:
             self._until_request = _cancelled(self._until_request)
         elif self._until_request is None and not self.transport.is_closing():

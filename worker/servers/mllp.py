@@ -7,7 +7,7 @@
 | AE | anything else went wrong | sends it again |
 
 The reason stands in MSA-3 and ERR-8. One thread runs an asyncio loop with a task per connection; `take` runs in the
-loop's thread pool. Who may connect, and how many, the `Door` judges.
+loop's thread pool. Who may connect, and how many, `dicom_node.admission` judges.
 """
 
 import asyncio
@@ -17,13 +17,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from dicom_node.admission import ConnectionAdmission, plain
 from dicom_node.scp.access import EVERYBODY, Access
 from worker.errors import ReceiverError
 from worker.logs import get_logger
 from worker.report_language.errors import NotAReportError, ReportError
 from worker.report_language.formats.hl7_message import Message
 from worker.report_language.formats.oru import valid_orders
-from worker.servers.door import Door, GuardedSocket
+from worker.servers.door import GuardedSocket
 from worker.servers.hl7_answer import ACCEPTED, ERROR, REJECTED, WRONG_TYPE, answer
 from worker.servers.mllp_frames import DEFAULT_LIMITS, END, START, FrameLimits, FrameReader, MllpFrame, NoFrameError
 
@@ -59,7 +60,7 @@ class ReportReceiver:
     ) -> None:
         self._take, self._address, self._limits = take, (host, port), limits
         self._tls, self._share_port = tls, share_port
-        self._door = Door("hl7", access, most=connections, most_per_address=per_address)
+        self._admission = ConnectionAdmission(access.allows, connections=connections, per_address=per_address)
         self.port = port
         self._failure: Exception | None = None
         self._started = threading.Event()
@@ -110,7 +111,7 @@ class ReportReceiver:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         self._large = asyncio.Semaphore(self._limits.large)
         host, port = self._address
-        listening = GuardedSocket.listening(host, port, self._door, shared=self._share_port)
+        listening = GuardedSocket.listening(host, port, self._admission, name="hl7", shared=self._share_port)
         self.port = listening.getsockname()[1]
         server = await asyncio.start_server(self._converse, sock=listening, ssl=self._tls, backlog=128)
         self._started.set()
@@ -123,16 +124,16 @@ class ReportReceiver:
         try:
             async with FrameReader(reader, self._limits, self._large) as frames:
                 while (frame := await frames.next()) is not None:
-                    self._door.asks(peer, True)
+                    self._admission.asks(peer, True)
                     answered = await asyncio.to_thread(self._receive_frame, frame)
                     writer.write(START + answered.encode("utf-8", "replace") + END + b"\r")
                     async with asyncio.timeout(self._limits.message_seconds):
                         await writer.drain()
-                    self._door.asks(peer, False)
+                    self._admission.asks(peer, False)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the peer is done
         except (NoFrameError, NotAReportError, TimeoutError, OSError) as error:
-            log.warning("mllp_connection_closed", address=peer[0] if peer else None, reason=type(error).__name__)
+            log.warning("mllp_connection_closed", address=plain(peer[0]) if peer else None, reason=type(error).__name__)
         finally:
             writer.close()
 
