@@ -31,10 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydicom.filereader import read_file_meta_info
-
 from dicom_node.errors import StoreError
 from dicom_node.images.differences import differing_attributes
+from dicom_node.images.headers import sop_class_of
 from dicom_node.storage.durable import fsync, locked, publish
 from dicom_node.storage.incoming import Incoming
 from dicom_node.storage.workspace import Workspace
@@ -200,7 +199,7 @@ class Store:
             if not missing:
                 break
             for path in [path for path in series.glob("*.dcm") if path.stem in missing]:
-                found[path.stem] = str(read_file_meta_info(path).MediaStorageSOPClassUID)
+                found[path.stem] = sop_class_of(path)
                 missing.remove(path.stem)
         return found
 

@@ -25,14 +25,19 @@ MOST_VALUE_BYTES: Final = 64 * 2**20
 few MB."""
 PIXELS_FROM: Final = 0x7FE00000
 """Tags from here on are Pixel Data and what follows it."""
+MOST_META_ELEMENTS: Final = 1000
+"""Elements and items of file meta information (PS3.10 section 7.1), which defines about 20."""
 LARGE_READ: Final = 2**20
 """Bytes: a read of less is not worth asking whether the file has as much."""
 SMALLEST_ELEMENT: Final = 8
 """Bytes of tag and length (PS3.5 section 7.1.3)."""
+DATA_SET_FROM: Final = 0x00030000
+"""Tags from here on are none of file meta information."""
+UNDEFINED: Final = 0xFFFFFFFF
+"""The length of a value that ends with a delimiter (PS3.5 section 7.5.1)."""
 
 _ITEM_ENDS: Final = (0xFFFEE00D, 0xFFFEE0DD)
 _ITEM: Final = b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"  # little, big endian
-_UNDEFINED: Final = 0xFFFFFFFF
 _LONG: Final = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _VR: Final = re.compile(rb"[A-Z]{2}")
 _KNOWN_VRS: Final = frozenset(vr.value.encode() for vr in VR)
@@ -106,6 +111,7 @@ class Walk:
         Raises:
             LimitError: when a limit of this module is passed; the message says which.
         """
+        self._stop = "its data set" if self.stop_at == DATA_SET_FROM else "its pixels"
         order = "<" if self.little else ">"
         self._tag = struct.Struct(f"{order}HH4s").unpack
         self._u32 = struct.Struct(f"{order}L").unpack
@@ -147,7 +153,7 @@ class Walk:
 
     def _value(self, tag: int, vr: bytes, length: int, at: int, end: int, depth: int, implicit: bool) -> int:
         """Walks one value from `at`, which may hold items; returns the byte behind it."""
-        if length == _UNDEFINED:
+        if length == UNDEFINED:
             return self._items(at, end, depth + 1, implicit or vr == b"UN", fragments=vr in (b"OB", b"OW"))
         if length > LARGE_READ and tag < self.stop_at:
             require_bytes(length, end - at)
@@ -174,7 +180,7 @@ class Walk:
                 return at
             self._spend()
             length = self._length(rest)
-            if length == _UNDEFINED:
+            if length == UNDEFINED:
                 at = self._elements(at, end, depth, implicit)
             else:
                 if length > LARGE_READ:
@@ -189,7 +195,7 @@ class Walk:
         """Counts an element or item. Raises `LimitError` at the limit."""
         self.elements += 1
         if self.elements > self.most_elements:
-            raise LimitError(f"it has more than {self.most_elements} elements and items before its pixels")
+            raise LimitError(f"it has more than {self.most_elements} elements and items before {self._stop}")
 
     def _keep(self, length: int) -> None:
         """Counts the bytes of a value that pydicom keeps in memory. Raises `LimitError` at the limit."""
@@ -212,4 +218,19 @@ def check(stream: BinaryIO, end: int, transfer_syntax: Any, *, kept_below: int) 
     known = transfer_syntax is not None and transfer_syntax.is_transfer_syntax
     implicit, little = known and transfer_syntax.is_implicit_VR, not known or transfer_syntax.is_little_endian
     Walk(stream, end, implicit=implicit, little=little, kept_below=kept_below).run()
+    stream.seek(start)
+
+
+def check_meta(stream: BinaryIO) -> None:
+    """Checks the file meta information that begins where `stream` stands, and puts the stream back.
+
+    A data set may go on with elements of the same group, which pydicom reads as if they were of it.
+
+    Raises:
+        LimitError: when it is beyond a limit.
+    """
+    start = stream.tell()
+    end = stream.seek(0, io.SEEK_END)
+    stream.seek(start)
+    Walk(stream, end, implicit=False, stop_at=DATA_SET_FROM, most_elements=MOST_META_ELEMENTS).run()
     stream.seek(start)

@@ -1,6 +1,7 @@
 """Reads one file as far as its pixels, within the limits of `structure`."""
 
 import io
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from pydicom import Dataset, dcmread
@@ -11,10 +12,11 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from dicom_node.images.header_limits import PIXELS_FROM, BoundedReader, LimitError, require_bytes
+from dicom_node.images.header_limits import PIXELS_FROM, BoundedReader, LimitError, check_meta, require_bytes
 from dicom_node.images.header_limits import check as check_structure
 from dicom_node.images.headerless import headerless_meta
 from dicom_node.images.inflate import HEADER_BYTES, inflate
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 
 # Longer values stay in the file until somebody asks for them: they are mostly private blocks of vendors.
 DEFERRED_BYTES: Final = 16 * 1024
@@ -64,16 +66,27 @@ def _is_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return int(tag) in _PIXEL_TAGS
 
 
+def sop_class_of(path: Path) -> str:
+    """Returns the SOP Class UID that a file's meta information gives it; "" where that cannot be read."""
+    try:
+        with BoundedReader(path) as stream:
+            return str(file_meta(stream).get("MediaStorageSOPClassUID", ""))
+    except PYDICOM_ERRORS:
+        return ""
+
+
 def file_meta(stream: BinaryIO) -> FileMetaDataset:
     """Reads the file meta information (PS3.10 7.1) of the file in `stream`, which then stands at the data set.
 
     Of a file that has none, the transfer syntax is told by its first element (`dicom_node.images.headerless`).
 
     Raises:
+        LimitError: when the information is beyond a limit.
         PYDICOM_ERRORS: when it is no DICOM file.
     """
     try:
         read_preamble(stream, force=False)
     except InvalidDicomError:
         return headerless_meta(stream)
+    check_meta(stream)
     return FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, _vr, _length: tag.group != 2))

@@ -1,15 +1,23 @@
 """Images that came again with other content are told by series, with what differs and what to do."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom import dcmread
+from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from dicom_node.conflicts import conflicts_in
 from dicom_node.images.differences import differing_attributes
 from dicom_node.store import Outcome, Store
+from tests.support import attacks
 
 CHANGES = {
     "PatientID": "RIGHT",
@@ -53,6 +61,63 @@ def test_other_pixels_differ(ct_paths: list[Path], tmp_path: Path) -> None:
     other = changed(ct_paths[0], tmp_path, PixelData=bytes(len(image.PixelData)))
     assert differing_attributes(ct_paths[0], other)[-1] == "PixelData"
     assert differing_attributes(ct_paths[0], Path("not there")) == ()
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_the_encoding_alone_makes_no_attribute_differ(ct_paths: list[Path], tmp_path: Path, syntax: str) -> None:
+    """The pixels of a file are compared as they lie in it, so those of another encoding may count as others."""
+    image = dcmread(ct_paths[0])
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, "1.2.3"
+    image.ReferencedImageSequence = [item, Dataset()]
+    image.save_as(tmp_path / "before.dcm")
+    image.file_meta.TransferSyntaxUID = syntax
+    image.ReferencedImageSequence.is_undefined_length = True
+    dcmwrite(tmp_path / "after.dcm", image, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
+    assert set(differing_attributes(tmp_path / "before.dcm", tmp_path / "after.dcm")) <= {"PixelData"}
+    item.ReferencedSOPInstanceUID = "1.2.4"
+    image.save_as(tmp_path / "after.dcm")
+    assert "ReferencedImageSequence" in differing_attributes(tmp_path / "before.dcm", tmp_path / "after.dcm")
+
+
+MB = 2**20
+BOMBS = {
+    "items": attacks.data_set("1.2.3.4.1", behind=attacks.empty_items(240_000)),
+    "items in the meta information": attacks.empty_items(240_000, 0x00021000) + attacks.data_set("1.2.3.4.1"),
+    "claims 4 GB": attacks.data_set("1.2.3.4.1", behind=attacks.element(0x00291010, b"UN", b"", 0xFFFFFFF0)),
+    "a long value": attacks.data_set("1.2.3.4.1", behind=attacks.element(0x00291010, b"UN", bytes(48 * MB))),
+    "J2K": attacks.data_set("1.2.3.4.1", behind=attacks.j2k_bomb(2**16 - 1)),
+    "RLE": attacks.data_set("1.2.3.4.1", behind=attacks.rle_bomb(8 * MB)),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_what_comes_again_is_compared_in_constant_memory(tmp_path: Path, bomb: str) -> None:
+    """The listener does it itself, before it answers."""
+    first, second = tmp_path / "1.dcm", tmp_path / "2.dcm"
+    first.write_bytes(attacks.part10("1.2.3.4.1", BOMBS[bomb]))
+    second.write_bytes(attacks.part10("1.2.3.4.1", BOMBS[bomb] + bytes(8)))
+    tracemalloc.start()
+    differing_attributes(first, second)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * MB
+
+
+def test_the_class_of_a_foreign_file_is_read_in_constant_memory(tmp_path: Path) -> None:
+    """A peer may ask for storage commitment of what it has sent."""
+    store = Store(tmp_path / "home")
+    uids = {"study_uid": "1.2.3", "series_uid": "1.2.3.4"}
+    bomb = attacks.part10("1.2.3.4.1", BOMBS["items in the meta information"])
+    plain = attacks.part10("1.2.3.4.2", attacks.data_set("1.2.3.4.2"))
+    for sop_uid, content in (("1.2.3.4.1", bomb), ("1.2.3.4.2", plain)):
+        store.put(content, **uids, sop_uid=sop_uid)
+    tracemalloc.start()
+    classes = store.classes_of(["1.2.3.4.1", "1.2.3.4.2"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert classes == {"1.2.3.4.1": "", "1.2.3.4.2": CTImageStorage}
+    assert peak < 8 * MB
 
 
 def test_a_corrected_patient_is_told_by_series(ct_paths: list[Path], tmp_path: Path) -> None:

@@ -59,6 +59,28 @@ def deep(levels: int, tag: int = 0x00409096) -> bytes:
     return start * levels + (b"\xfe\xff\x0d\xe0" + bytes(4) + b"\xfe\xff\xdd\xe0" + bytes(4)) * levels
 
 
+def pixels(rows: int, columns: int, fragments: list[bytes]) -> bytes:
+    """The pixel module of one 16-bit frame of that size, and these fragments as its encapsulated pixels."""
+    words = (
+        *((0x00280002, 1), (0x00280010, rows), (0x00280011, columns)),
+        *((0x00280100, 16), (0x00280101, 16), (0x00280102, 15), (0x00280103, 0)),
+    )
+    module = b"".join(element(tag, b"US", struct.pack("<H", value)) for tag, value in words)
+    items = b"".join(b"\xfe\xff\x00\xe0" + struct.pack("<I", len(one)) + one for one in (b"", *fragments))
+    return module + element(0x7FE00010, b"OB", items + b"\xfe\xff\xdd\xe0" + bytes(4), 0xFFFFFFFF)
+
+
+def j2k_bomb(size: int) -> bytes:
+    """A JPEG 2000 frame of a few bytes that states size x size pixels (ISO 15444-1 A.5.1), as its header does."""
+    stated = struct.pack(">4H8LHBBB", 0xFF4F, 0xFF51, 41, 0, size, size, 0, 0, size, size, 0, 0, 1, 15, 1, 1)
+    return pixels(size, size, [stated + bytes(len(stated) % 2) + b"\xff\xd9"])
+
+
+def rle_bomb(size: int) -> bytes:
+    """An RLE frame (PS3.5 annex G) of runs, which unpack to 64 times their bytes."""
+    return pixels(2**16 - 1, 2**16 - 1, [struct.pack("<16L", 1, 64, *[0] * 14) + b"\x81\0" * (size // 2)])
+
+
 def part10(sop_uid: str, content: bytes, syntax: str = ExplicitVRLittleEndian) -> bytes:
     """A file of a data set."""
     return file_start(sop_class_uid=CTImageStorage, sop_uid=sop_uid, transfer_syntax=syntax) + content
