@@ -4,11 +4,19 @@ import os
 import stat
 from pathlib import Path
 
-from worker.logs import get_logger
-
-log = get_logger(__name__)
+from worker.settings import Settings, load
 
 OTHERS = 0o077  # permissions of group and others
+
+
+def load_privately() -> Settings:
+    """Reads the settings for a command that may make HOME: what this process writes from here on is its user's alone.
+
+    Raises:
+        SettingsError: as `worker.settings.load` does.
+    """
+    os.umask(OTHERS)
+    return load()
 
 
 def keep_private(home: Path) -> None:
@@ -25,6 +33,9 @@ def keep_private(home: Path) -> None:
     mode = open_to_others(home)
     if not mode:
         return
+    from worker.logs import get_logger  # structlog, which commands that log nothing do without
+
+    log = get_logger(__name__)
     try:
         for path in (home, *home.iterdir()):
             if open_to_others(path) and not path.is_symlink():

@@ -1,5 +1,6 @@
 """What the tests of the worker share: the ledger on both of its databases, with a clock that stands still."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def ledger(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
 def images(tmp_path: Path) -> list[Path]:
     """Four slices of a CT."""
     return ct_series(np.zeros((4, 8, 8), np.float32), (3.0, 1.0, 1.0), tmp_path / "ct")
+
+
+@pytest.fixture(autouse=True)
+def the_umask_comes_back() -> Iterator[None]:
+    """Commands that work on a home have their process write for its user alone."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(autouse=True)

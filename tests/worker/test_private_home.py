@@ -4,7 +4,6 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from worker.__main__ import app
 from worker.private_home import keep_private, open_to_others
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def usual_umask() -> Iterator[None]:
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
 
 
 def mode(path: Path) -> int:
@@ -80,6 +72,22 @@ def test_doctor_says_who_else_may_read(
     line = next(line for line in CliRunner().invoke(app, ["doctor"]).stdout.splitlines() if " home " in line)
     assert line.startswith(mark)
     assert (f"mode {permissions:04o}" in line) == (mark == "FAIL")
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize(
+    "command",
+    ["jobs", "jobs show 0", "protocols check", "protocols explain --study 1.2", "ledger rebuild", "doctor"],
+)
+def test_a_home_that_a_command_makes_is_for_this_user_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("VOXTELL_HOME", str(home))
+    monkeypatch.setenv("VOXTELL_PORT", "1")
+    CliRunner().invoke(app, command.split())
+    assert home.is_dir()
+    assert [path for path in (home, *home.rglob("*")) if open_to_others(path)] == []
 
 
 ROLE = """

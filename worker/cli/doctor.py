@@ -24,12 +24,12 @@ from worker.engines.loading import load_engine, require_engine
 from worker.errors import BrokerError, EngineMissingError, NotHereError, ProtocolError, WorkerError
 from worker.ledger import JobState, Ledger
 from worker.maintenance.presence import DELIVER, LISTEN, SEGMENT, is_at_work
-from worker.private_home import open_to_others
+from worker.private_home import load_privately, open_to_others
 from worker.protocols import Protocol, inactive, problems_in, read_folder, ship_protocols, unknown_destinations
 from worker.protocols.on_this_node import senders_of, unnamed_senders
 from worker.queue.embedded_server import queue_answers, queue_problem, socket_path
 from worker.servers.tls import tls_to_itself
-from worker.settings import Settings, load
+from worker.settings import Settings
 
 GIB = 1024**3
 
@@ -41,7 +41,7 @@ def doctor(as_json: Json = False) -> None:
 
     The exit code is 1 if a check fails.
     """
-    settings = load()
+    settings = load_privately()
     checks: dict[str, Callable[[Settings], str]] = {
         "home": _home,
         "ledger": _ledger,

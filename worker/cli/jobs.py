@@ -26,8 +26,8 @@ from worker.errors import UnknownJobError
 from worker.explain.job_sentences import sentences_of
 from worker.job_spec import Priority
 from worker.ledger import Delivery, DeliveryState, JobFilter, JobState, Ledger, StudyFacts
+from worker.private_home import load_privately
 from worker.result import Result
-from worker.settings import load
 
 app = typer.Typer(help="Lists jobs; shows, retries, releases and cancels one.", invoke_without_command=True)
 
@@ -62,7 +62,7 @@ def jobs(
     """Lists the jobs, newest first, each with its patient and what it waits for."""
     if context.invoked_subcommand is not None:
         return
-    settings = load()
+    settings = load_privately()
     ledger = Ledger(settings.ledger_url)
     if unreadable:
         print_unreadable(ledger, as_json)
@@ -81,7 +81,7 @@ def jobs(
 @app.command()
 def show(job_id: JobId, as_json: Json = False) -> None:
     """Shows one job: its prompts, what was found, where the results went, and why it is in its state."""
-    settings = load()
+    settings = load_privately()
     ledger = Ledger(settings.ledger_url)
     job = ledger.jobs.get(job_id)
     deliveries = ledger.deliveries.of_job(job.id)
@@ -133,7 +133,7 @@ def retry(
 
     if (job_id is None) is not all_failed:
         raise typer.BadParameter("give the id of a job, or --all")
-    settings = load()
+    settings = load_privately()
     ledger, store = Ledger(settings.ledger_url), Store(settings.home)
     wanted = (
         [job_id] if job_id else [job.id for job in ledger.jobs.find(JobState.FAILED, EVERY) if not job.superseded_by]
@@ -152,14 +152,14 @@ def retry(
 @app.command()
 def release(job_id: JobId) -> None:
     """Releases a result that waits for review, so that it is sent; `jobs cancel` rejects it."""
-    job = Ledger(load().ledger_url).jobs.release(job_id)
+    job = Ledger(load_privately().ledger_url).jobs.release(job_id)
     typer.echo(f"job {job.id} is {job.state}")
 
 
 @app.command()
 def cancel(job_id: JobId) -> None:
     """Cancels an unfinished job; a worker that is at it stops."""
-    job = Ledger(load().ledger_url).jobs.cancel(job_id)
+    job = Ledger(load_privately().ledger_url).jobs.cancel(job_id)
     typer.echo(f"job {job.id} is {job.state}")
 
 

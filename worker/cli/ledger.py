@@ -12,8 +12,9 @@ from dicom_node.store import Store
 from worker.errors import WorkerError
 from worker.ledger import Ledger
 from worker.maintenance.leader_lock import Leadership
+from worker.private_home import load_privately
 from worker.reports.inbox import ReportInbox
-from worker.settings import Settings, load
+from worker.settings import Settings
 
 app = typer.Typer(
     help="Rebuilds the database of series and jobs, or has unreadable series looked at again.", no_args_is_help=True
@@ -40,7 +41,7 @@ def rebuild() -> None:
     The listener must be stopped. Jobs get the same ids as before, and their results the same UIDs: a PACS sees no new
     object.
     """
-    settings = load()
+    settings = load_privately()
     store = Store(settings.home)
     with Leadership(settings.home) as leadership:
         # A series that arrives meanwhile would lose the name of its sender, which protocols ask for; and a listener
@@ -53,7 +54,7 @@ def rebuild() -> None:
 @app.command("look-again")
 def look_again(study: Annotated[str, typer.Argument(help="Study Instance UID.")]) -> None:
     """Opens the series of a study that could not be read: the listener looks at their headers again."""
-    settings = load()
+    settings = load_privately()
     opened = Ledger(settings.ledger_url).series.look_again(study)
     if not opened:
         raise NothingUnreadableError(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from worker.cli.printing import Json, print_json, print_table
+from worker.private_home import load_privately
 from worker.settings import load
 
 app = typer.Typer(help="Downloads, verifies and describes models.", no_args_is_help=True)
@@ -24,7 +25,7 @@ def fetch(
     """Downloads the published weights (1.8 GB), shows their licence, checks every digest; resumes where it stopped."""
     from worker.engines import models
 
-    folder = models.fetch(load(), version, revision, text_model=text_model, announce=typer.echo)
+    folder = models.fetch(load_privately(), version, revision, text_model=text_model, announce=typer.echo)
     typer.echo(f"wrote {folder}; use it with VOXTELL_MODEL={folder}")
 
 
