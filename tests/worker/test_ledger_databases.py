@@ -20,7 +20,9 @@ from dicom_node.storage.durable import locked
 from tests.support.ledger_stories import work
 from tests.support.postgres import postgres
 from worker.errors import LedgerError
+from worker.findings import Finding, VolumeFindings
 from worker.ledger import JobState, Ledger
+from worker.ledger.decisions import MOST_CHARACTERS
 from worker.ledger.engine import open_engine
 from worker.ledger.schema import metadata
 
@@ -112,22 +114,67 @@ def test_a_ledger_that_is_up_to_date_opens_again_with_its_facts(ledger_url):
     again.close()
 
 
-def test_jobs_of_the_first_version_are_read_and_sent_where_they_were_to_go(ledger_url):
+def of_version(ledger_url: str, version: str, table: str, *rows: dict) -> None:
+    """Makes the ledger's tables as that version had them, with rows in one of them."""
     engine = sa.create_engine(ledger_url)
     config = Config()
     config.set_main_option("script_location", str(ROOT / "worker" / "ledger" / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+        connection.execute(sa.insert(sa.Table(table, sa.MetaData(), autoload_with=connection)), rows)
+    engine.dispose()
+
+
+def test_jobs_of_the_first_version_are_read_and_sent_where_they_were_to_go(ledger_url):
     old = work().model_dump(mode="json", include=FIRST_VERSION) | {"destinations": ["pacs", "planning"]}
     numbers = dict.fromkeys(("attempts", "claims", "created_at", "updated_at", "next_try_at", "lease_until"), 0)
     row = {"id": "0" * 16, "study_uid": "1.2", "series_uid": "1.2.3", "protocol": "liver", "state": "queued"}
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        table = sa.Table("jobs", sa.MetaData(), autoload_with=connection)
-        connection.execute(sa.insert(table).values(**row, **numbers, reason="", work=old, result={}))
-    engine.dispose()
+    of_version(ledger_url, "0001", "jobs", {**row, **numbers, "reason": "", "work": old, "result": {}})
     ledger = Ledger(ledger_url)
     assert [route.to for route in ledger.jobs.get("0" * 16).spec.routes] == ["pacs", "planning"]
     ledger.close()
+
+
+def condition(text: str, found: str, holds: bool | None, level: int = 0, **volume: str) -> dict:
+    return {"condition": text, "found": found, "holds": holds, "level": level, **volume}
+
+
+def test_decisions_that_kept_their_conditions_one_by_one_say_what_they_said(ledger_url):
+    """By every command; and a version that is put back reads them too."""
+    one = [condition("any of these", "", True), condition("Modality equals 'CT'", "CT", True, 1)]
+    echoes = [
+        condition("EchoTime min 50.0", "5.5", False, volume="EchoTime=5.5"),
+        condition("EchoTime min 50.0", "90", True, volume="EchoTime=90"),
+        condition("one regular volume", "4 slices", True, volume="EchoTime=90"),
+    ]
+    said = {
+        "alone": ("any of these: yes; Modality equals 'CT': yes, it is CT", one),
+        "echoes": (
+            "EchoTime=5.5: EchoTime min 50.0: no, it is 5.5 | "
+            "EchoTime=90: EchoTime min 50.0: yes, it is 90; one regular volume: yes, it is 4 slices",
+            echoes,
+        ),
+        "first version": ("Modality equals 'CT': no, it is MR", []),
+    }
+    key = {"study_uid": "1.2", "series_uid": "1.2.3"}
+    before = [
+        {**key, "protocol": name, "taken": name != "first version", "reason": reason, "conditions": conditions, "at": 5}
+        for name, (reason, conditions) in said.items()
+    ]
+    of_version(ledger_url, "0007", "decisions", *before)
+    ledger = Ledger(ledger_url)
+    assert sorted((one.json_facts() for one in ledger.series.decisions_on("1.2")), key=str) == sorted(before, key=str)
+    ledger.close()
+    engine, config = sa.create_engine(ledger_url), Config()
+    config.set_main_option("script_location", str(ROOT / "worker" / "ledger" / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0007")
+        table = sa.Table("decisions", sa.MetaData(), autoload_with=connection)
+        rows = {row.protocol: row.conditions for row in connection.execute(sa.select(table))}
+    assert rows == {name: conditions for name, (_, conditions) in said.items()}
+    engine.dispose()
 
 
 def test_a_committed_fact_in_sqlite_survives_a_power_cut(tmp_path):
@@ -142,10 +189,12 @@ def test_a_committed_fact_in_sqlite_survives_a_power_cut(tmp_path):
 def test_what_a_header_says_is_written_whatever_it_says(ledger_url):
     """A NUL, and more characters than a value of its kind may have."""
     ledger = Ledger(ledger_url)
-    shown = [{"shown": "he\0ad"}]
-    ledger.series.decide("1.2", "1.2.3", "liver", taken=False, reason="description is 'he\0ad'", conditions=shown)
+    shown = Finding("SeriesDescription equals 'liver'", "he\0ad" + "x" * 10_000, False)
+    ledger.series.decide("1.2", "1.2.3", "liver", [VolumeFindings("EchoTime=5", (shown,))])
     (decision,) = ledger.series.decisions_on("1.2")
-    assert (decision.reason, decision.conditions) == ("description is 'head'", shown)
+    ((finding,),) = (one.findings for one in decision.volumes)
+    assert finding.found == "head" + "x" * (MOST_CHARACTERS - 7) + "..."
+    assert decision.reason.startswith("SeriesDescription equals 'liver': no, it is headx")
     ledger.studies.note_accession("1.2", "A" * 70)
     assert ledger.studies.of_report("", "A" * 70) == ["1.2"]
     ledger.close()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, RESULT, claimed, deliver, sending
+from worker.findings import Finding, VolumeFindings
 from worker.ledger import DeliveryState, JobState, Ledger, SeriesState
 
 ARRIVAL = Origin("CT", "VOXTELL", "10.0.0.1")
@@ -214,11 +215,15 @@ def test_a_late_image_opens_a_settled_series(ledger):
     assert ledger.series.known() == {("1.2", "1.2.3")}
 
 
+def said(condition: str, found: str, holds: bool) -> list[VolumeFindings]:
+    return [VolumeFindings("", (Finding(condition, found, holds),))]
+
+
 def test_decisions_are_kept_and_the_newest_stands(ledger, clock):
-    ledger.series.decide("1.2", "1.2.3", "liver", taken=False, reason="Modality equals 'CT': no, it is MR")
-    ledger.series.decide("1.2", "1.2.3", "brain", taken=True, reason="Modality equals 'MR': yes, it is MR")
+    ledger.series.decide("1.2", "1.2.3", "liver", said("Modality equals 'CT'", "MR", False))
+    ledger.series.decide("1.2", "1.2.3", "brain", said("Modality equals 'MR'", "MR", True))
     clock.passes(5)
-    ledger.series.decide("1.2", "1.2.3", "liver", taken=True, reason="no conditions")
+    ledger.series.decide("1.2", "1.2.3", "liver", said("one regular volume", "120 slices", True))
     found = {decision.protocol: decision for decision in ledger.series.decisions_on("1.2")}
     assert found["brain"].reason == "Modality equals 'MR': yes, it is MR"
     assert (found["liver"].taken, found["liver"].at) == (True, clock.now)

@@ -12,12 +12,12 @@ from structlog.testing import capture_logs
 
 from dicom_node.origin import Origin
 from worker.errors import ProtocolError
+from worker.findings import decisive
 from worker.job_spec import Priority
 from worker.protocols import (
     Candidate,
     Match,
     Protocol,
-    decisive,
     problems_in,
     read_folder,
     read_protocol,

@@ -11,6 +11,7 @@ import pytest
 from dicom_node.scu.stow import WebPeer
 from worker.destinations.dicomweb import WebDestination
 from worker.errors import BrokerError, SettingsError
+from worker.findings import Finding, VolumeFindings
 from worker.ledger import Ledger
 from worker.ledger.engine import EXAMPLE_URL
 from worker.masking import SecretUrl, masked
@@ -109,9 +110,10 @@ def test_the_user_of_a_url_is_decoded_and_stands_beside_no_token(tmp_path):
 
 
 def test_a_reason_in_the_ledger_holds_no_password(ledger: Ledger):
-    ledger.series.decide("1.2", "1.2.3", "liver", taken=False, reason=f"asked {WEB}")
+    asked = VolumeFindings("", (Finding("an answer", f"of {WEB}", False),))
+    ledger.series.decide("1.2", "1.2.3", "liver", [asked])
     (decision,) = ledger.series.decisions_on("1.2")
-    assert decision.reason == "asked http://***@127.0.0.1:1/dicom-web"
+    assert decision.reason == "an answer: no, it is of http://***@127.0.0.1:1/dicom-web"
 
 
 LINES = f"""

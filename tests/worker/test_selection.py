@@ -12,12 +12,12 @@ from tests.support.images import edit
 from tests.support.listening import QUIET, IntakeSite
 from tests.support.looking import InThisProcess
 from tests.support.studies import echoes, series
+from worker.findings import Finding, reason_of
 from worker.ledger import JobState
 from worker.protocols import Protocol
 from worker.reports.inbox import ReportInbox
 from worker.result import Result
 from worker.selection.choose import choose
-from worker.selection.select import conditions_of, reason_of
 from worker.selection.study_volumes import readable, studies_in, volumes_of
 
 BEST = {"take": "best", "prefer": ["original", "axial", "soft kernel", "thin"]}
@@ -159,17 +159,12 @@ def test_a_condition_may_pick_one_echo_and_one_broken_echo_does_not_spoil_the_ot
         protocol(match={"EchoTime": {"min": 50}}), volumes_of(readable([path for path in paths if path.exists()]))
     )
     assert [one.taken for one in answers] == [False, True, False]
-    assert reason_of(answers) == (
+    assert reason_of([one.on_volume for one in answers]) == (
         "EchoTime=5.5: EchoTime min 50.0: no, it is 5.5 | "
         "EchoTime=90: EchoTime min 50.0: yes, it is 90; one regular volume: yes, it is 4 slices, 3.00 mm apart, axial"
         " | EchoTime=120: one regular volume: no, it is not: " + answers[2].volume.problem
     )
     assert "a slice is missing between" in answers[2].volume.problem
-    assert {condition["volume"] for condition in conditions_of(answers)} == {
-        "EchoTime=5.5",
-        "EchoTime=90",
-        "EchoTime=120",
-    }
 
 
 # -- through the node
@@ -190,8 +185,8 @@ def test_the_best_waits_for_the_series_that_still_arrive(node, tmp_path):
     assert not decided[uid(thick)].taken
     assert "thin: it has 5.00 mm" in decided[uid(thick)].reason
     assert decided[uid(thin)].taken
-    last = decided[uid(thin)].conditions[-1]
-    assert (last["condition"], last["found"], last["holds"]) == ("the best of 2", "number 1", True)
+    (volume,) = decided[uid(thin)].volumes
+    assert volume.findings[-1] == Finding("the best of 2", "number 1", True)
 
 
 @pytest.mark.peers

@@ -18,9 +18,9 @@ from worker.cli.printing import Json, print_json, when
 from worker.errors import ProtocolError
 from worker.explain.dry_run import Explained, of_folder, of_pacs
 from worker.explain.history import SeriesHistory, StudyHistory, history_of
+from worker.findings import Answer, Finding
+from worker.private_home import load_privately
 from worker.protocols import (
-    Answer,
-    Finding,
     Protocol,
     beyond_bundled,
     inactive,
@@ -33,7 +33,7 @@ from worker.protocols import (
 )
 from worker.protocols.on_this_node import where_to
 from worker.protocols.snomed import is_known
-from worker.settings import Settings, load
+from worker.settings import Settings
 
 app = typer.Typer(help="Checks protocols, and says why a study is segmented or not.", no_args_is_help=True)
 
@@ -47,7 +47,7 @@ MARKS = {True: "+", False: "-", None: "?"}
 @app.command()
 def check(protocols: Folder = None, as_json: Json = False) -> None:
     """Checks every protocol: names file, line and field of what is not valid, and what this node lacks for it."""
-    settings = load()
+    settings = load_privately()
     folder = _folder(protocols, settings)
     problems = [str(problem) for problem in ([] if folder.is_file() else problems_in(folder))]
     good = [read_protocol(folder)] if folder.is_file() else _valid(folder, problems)
@@ -84,7 +84,7 @@ def explain(
     if [folder is not None, study is not None, from_pacs is not None].count(True) != 1:
         raise typer.BadParameter("name one: a folder, --study UID or --from-pacs AE@HOST:PORT.")
     _check_date(date)
-    settings = load()
+    settings = load_privately()
     known = _protocols(protocols, settings)
     if study is not None:
         _tell_study(study, known, settings, as_json)
@@ -196,13 +196,12 @@ def _print_series(story: SeriesHistory) -> None:
     for decision in story.decisions:
         verb = "took it" if decision.taken else "did not take it"
         typer.echo(f"  {decision.protocol} {verb} ({when(decision.at)})")
-        volume = ""
-        for condition in decision.conditions:
-            if condition.get("volume", "") != volume:
-                volume = str(condition.get("volume", ""))
-                typer.echo(f"    {volume}:")
-            typer.echo("  " + _line(Finding(**{name: condition[name] for name in condition if name != "volume"})))
-        if not decision.conditions:
+        for one in decision.volumes:
+            if one.volume:
+                typer.echo(f"    {one.volume}:")
+            for finding in one.findings:
+                typer.echo("  " + _line(finding))
+        if not decision.volumes:
             typer.echo(f"    {decision.reason}")
     for name in story.not_asked:
         typer.echo(f"  {name} was not asked: it came after the series was complete, or could not be read then")

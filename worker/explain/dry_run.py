@@ -15,7 +15,8 @@ from pydicom.multival import MultiValue
 from dicom_node.modalities import may_hold_many
 from dicom_node.scu.association import Peer
 from dicom_node.scu.query import find_headers
-from worker.protocols import Answer, Candidate, Finding, Protocol, inactive
+from worker.findings import Answer, Finding
+from worker.protocols import Candidate, Protocol, inactive
 from worker.protocols.attributes import keyword_of
 from worker.selection.choose import Verdict, choose
 from worker.selection.study_volumes import studies_in

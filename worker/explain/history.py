@@ -61,7 +61,7 @@ class StudyHistory:
                     **asdict(one.series),
                     "images": one.images,
                     "sentence": one.sentence,
-                    "decisions": [asdict(decision) for decision in one.decisions],
+                    "decisions": [decision.json_facts() for decision in one.decisions],
                     "not_asked": list(one.not_asked),
                     "jobs": [_job_facts(story) for story in one.jobs],
                 }

@@ -70,9 +70,19 @@ class Database:
     def upsert(self, table: sa.Table, row: Mapping[str, Any], renewed: Mapping[str, Any]) -> None:
         """Inserts a row, or sets the columns `renewed` on the row that has its primary key already."""
         with self.write() as connection:
-            statement = insert(connection, table).values(row)
-            keys = list(table.primary_key.columns)
-            connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=dict(renewed)))
+            upsert(connection, table, row, renewed)
+
+
+def upsert(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any], renewed: Mapping[str, Any]) -> None:
+    """Does what `Database.upsert` does, in a transaction that is open; without `renewed` a row that is there stays."""
+    statement = insert(connection, table).values(row)
+    keys = list(table.primary_key.columns)
+    change = (
+        statement.on_conflict_do_update(index_elements=keys, set_=dict(renewed))
+        if renewed
+        else statement.on_conflict_do_nothing(index_elements=keys)
+    )
+    connection.execute(change)
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:

@@ -4,12 +4,13 @@ Fields are named as the columns of `schema`, which explains them. A record is a 
 does, and passing one back (`jobs.renew(job, ...)`) names the claim that it was read with.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
+from worker.findings import VolumeFindings
 from worker.job_spec import JobSpec
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 from worker.result import Result
@@ -102,15 +103,25 @@ class StudyFacts:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why a protocol took a series or did not; `conditions` are its findings (`worker.selection.select`)."""
+    """Why a protocol took a series or did not: its findings on each volume, and the sentence that follows from them."""
 
     study_uid: str
     series_uid: str
     protocol: str
     taken: bool
     reason: str
-    conditions: Sequence[Mapping[str, Any]]
+    volumes: tuple[VolumeFindings, ...]  # empty in decisions of the first version, which kept the reason alone
     at: float
+
+    def json_facts(self) -> dict[str, Any]:
+        """Returns the decision as JSON values, with the findings in one list `conditions`."""
+        conditions = [
+            asdict(finding) | ({"volume": one.volume} if one.volume else {})
+            for one in self.volumes
+            for finding in one.findings
+        ]
+        facts = {name: value for name, value in asdict(self).items() if name != "volumes"}
+        return facts | {"conditions": conditions}
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,17 @@ decisions = sa.Table(
     sa.Column("series_uid", sa.String(64), primary_key=True),
     sa.Column("protocol", sa.String(64), primary_key=True),
     sa.Column("taken", sa.Boolean, nullable=False),
-    sa.Column("reason", CleanText, nullable=False),  # the answer to "why did this study not run?"
-    sa.Column("conditions", sa.JSON, nullable=False, default=list),  # each condition, what was there, whether it holds
+    sa.Column("reason", CleanText, nullable=False, default="", server_default=""),  # where it is all that is known
+    sa.Column("answers", sa.JSON, nullable=False, default=list),  # to its questions, of each volume (ledger.decisions)
     sa.Column("at", sa.Float, nullable=False),
+    sqlite_with_rowid=False,  # or the key, which is most of a row, would be stored twice
+)
+
+questions = sa.Table(
+    "questions",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),  # a digest of its conditions
+    sa.Column("conditions", sa.JSON, nullable=False),  # as a protocol words them: the same for every series
 )
 
 reports = sa.Table(

@@ -1,11 +1,11 @@
 """Series: what arrived, what is settled, and why a protocol took it or not.
 
-Tables `series` (written when an image arrives, an association ends, or the series is settled) and `decisions` (written
-when a protocol was asked). Receiving threads and the intake thread write at once: `settle` changes nothing if an image
-has arrived since the series was read.
+Tables `series` (written when an image arrives, an association ends, or the series is settled), `decisions` and
+`questions` (written when a protocol was asked). Receiving threads and the intake thread write at once: `settle`
+changes nothing if an image has arrived since the series was read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,9 +13,11 @@ import sqlalchemy as sa
 
 from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
-from worker.ledger.database import Database
+from worker.findings import VolumeFindings, reason_of
+from worker.ledger.database import Database, upsert
+from worker.ledger.decisions import packed, questions_of, unpacked
 from worker.ledger.records import Decision, Series
-from worker.ledger.schema import decisions, series
+from worker.ledger.schema import decisions, questions, series
 from worker.ledger.states import SeriesState, those
 
 
@@ -98,24 +100,31 @@ class SeriesLedger:
         mine = (series.c.study_uid == found.study_uid) & (series.c.series_uid == found.series_uid)
         return self._database.update(sa.update(series).where(mine, unchanged).values(values)) == 1
 
-    def decide(
-        self,
-        study_uid: str,
-        series_uid: str,
-        protocol: str,
-        *,
-        taken: bool,
-        reason: str,
-        conditions: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        """Writes why a protocol took a series or did not, in place of its earlier decision on it."""
+    def decide(self, study_uid: str, series_uid: str, protocol: str, volumes: Sequence[VolumeFindings]) -> None:
+        """Writes what a protocol found of the volumes of a series, in place of its earlier decision on it."""
+        asked, answers = packed(volumes)
         key = {"study_uid": study_uid, "series_uid": series_uid, "protocol": protocol}
-        values = {"taken": taken, "reason": reason, "conditions": list(conditions), "at": self._database.now()}
-        self._database.upsert(decisions, key | values, values)
+        taken = any(one.taken for one in volumes)
+        values = {"taken": taken, "reason": "", "answers": answers, "at": self._database.now()}
+        with self._database.write() as connection:
+            for question, conditions in asked.items():
+                upsert(connection, questions, {"id": question, "conditions": conditions}, {})
+            upsert(connection, decisions, key | values, values)
 
     def decisions_on(self, study_uid: str) -> list[Decision]:
         """Returns the decisions of the protocols on each series of a study."""
-        return self._database.select(Decision, sa.select(decisions).where(decisions.c.study_uid == study_uid))
+        mine = sa.select(decisions).where(decisions.c.study_uid == study_uid)
+        with self._database.read() as connection:
+            rows = [dict(row) for row in connection.execute(mine).mappings()]
+            wanted = questions_of(row["answers"] for row in rows)
+            known = sa.select(questions.c.id, questions.c.conditions).where(questions.c.id.in_(wanted))
+            asked = {str(row.id): row.conditions for row in connection.execute(known)}
+        found = []
+        for row in rows:
+            volumes = unpacked(row.pop("answers"), asked)
+            reason = reason_of(volumes) if volumes else row["reason"]
+            found.append(Decision(**row | {"reason": reason, "volumes": volumes}))
+        return found
 
     def newest(self) -> Series | None:
         """Returns the series of any study that got an image last; None when none has ever arrived."""

@@ -14,7 +14,7 @@ docs/reference/protocols.md describes the files for people.
 """
 
 from worker.protocols.attributes import Candidate
-from worker.protocols.conditions import Answer, Finding, Match, decisive
+from worker.protocols.conditions import Match
 from worker.protocols.folder import problems_in, read_folder, ship_protocols
 from worker.protocols.on_this_node import (
     beyond_bundled,
@@ -27,13 +27,10 @@ from worker.protocols.protocol import Protocol
 from worker.protocols.yaml_file import protocol_files, read_protocol
 
 __all__ = [
-    "Answer",
     "Candidate",
-    "Finding",
     "Match",
     "Protocol",
     "beyond_bundled",
-    "decisive",
     "inactive",
     "open_protocol_folder",
     "problems_in",

@@ -11,57 +11,17 @@ nor false, and so is a group whose answer depends on it (Kleene's three-valued l
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from worker.findings import Answer, Finding
 from worker.protocols.attributes import UNREADABLE, AttributeName, Candidate, Values
 
 _GROUPS = ("all", "any", "not")
 _ANY = "any of these"
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
-
-Answer = bool | None
-"""Yes, no, or None: it cannot be known."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One condition, what was found, and whether that satisfies it (None: it cannot be known).
-
-    `level` counts the groups (`any`, `all`, `not`) around it. A group is a finding of its own and precedes its members.
-    As text: "Modality equals 'CT': no, it is MR".
-    """
-
-    condition: str
-    found: str
-    holds: Answer
-    level: int = 0
-
-    def __str__(self) -> str:
-        if self.holds is None:
-            return f"{self.condition}: not known"
-        return f"{self.condition}: {'yes' if self.holds else 'no'}" + (f", it is {self.found}" if self.found else "")
-
-
-def decisive(findings: Sequence[Finding], taken: bool) -> list[Finding]:
-    """Returns the findings that are the reason for the answer: those that hold if it is yes, those that do not if no.
-
-    Members of a group count only where the group's own answer is of that kind.
-    """
-    chosen: list[Finding] = []
-    within = -1  # members at this level or deeper belong to a group that is not the reason
-    for finding in findings:
-        if 0 <= within <= finding.level:
-            continue
-        within = -1
-        if bool(finding.holds) is taken or finding.level:
-            chosen.append(finding)
-        else:
-            within = finding.level + 1
-    return chosen
 
 
 class Condition(BaseModel):

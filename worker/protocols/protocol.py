@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from worker.findings import Finding
 from worker.identity import deciding_facts, digest_of
 from worker.job_spec import Derived, EngineOptions, Frozen, Output, Priority, Prompt, Route
 from worker.protocols.attributes import Candidate
-from worker.protocols.conditions import Finding, Match
+from worker.protocols.conditions import Match
 from worker.protocols.preferences import Choose
 from worker.protocols.structure_checks import PlacedError, check_structures
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from dicom_node.ranking.facts import VolumeFacts
 from dicom_node.ranking.order import Wish, rank, refused, wish_for
-from worker.protocols import Finding, Protocol, decisive
+from worker.findings import Finding, VolumeFindings
+from worker.protocols import Protocol
 from worker.protocols.preferences import Preference
 from worker.selection.study_volumes import StudyVolume
 
@@ -33,7 +34,12 @@ class Verdict:
     @property
     def reason(self) -> str:
         """One sentence: what was satisfied if the volume is taken, else what was not."""
-        return "; ".join(str(one) for one in decisive(self.findings, self.taken))
+        return self.on_volume.reason
+
+    @property
+    def on_volume(self) -> VolumeFindings:
+        """The findings, with the name of the volume."""
+        return VolumeFindings(self.volume.name, self.findings)
 
     @property
     def waits(self) -> bool:

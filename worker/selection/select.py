@@ -14,15 +14,16 @@ a restart. Until its time or another image has come, `waits` spares the intake t
 `Selection` is used by the intake thread alone; what it remembers is lost with the process and found again by asking.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
+from worker.findings import Finding
 from worker.job_spec import JobSpec, Prompt
 from worker.ledger import Ledger, Series, SeriesState, StudyFacts
-from worker.protocols import Finding, Protocol
+from worker.protocols import Protocol
 from worker.protocols.on_this_node import inactive, job_spec
 from worker.reports.inbox import Reported, ReportInbox
 from worker.selection.answers import Judged, Question, SeriesFiles, judge
@@ -142,14 +143,8 @@ class Selection:
         for verdict in verdicts:
             by_series.setdefault(SeriesKey(verdict.volume.study_uid, verdict.volume.series_uid), []).append(verdict)
         for (study_uid, series_uid), mine in by_series.items():
-            self._ledger.series.decide(
-                study_uid,
-                series_uid,
-                protocol.name,
-                taken=any(verdict.taken for verdict in mine),
-                reason=reason_of(mine),
-                conditions=conditions_of(mine),
-            )
+            said = [verdict.on_volume for verdict in mine]
+            self._ledger.series.decide(study_uid, series_uid, protocol.name, said)
 
     def _add_jobs(self, protocol: Protocol, verdicts: Sequence[Verdict], reported: Reported) -> list[str]:
         """Adds a job for each volume taken; returns the ids of those that are new or start again."""
@@ -199,25 +194,3 @@ def spec_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_re
         volume=volume.name or None,
         frames=volume.frames,
     )
-
-
-def reason_of(verdicts: Sequence[Verdict]) -> str:
-    """Returns in one line why a series was taken or not.
-
-    Where it holds several volumes, those with the same reason are named together: "NAME, NAME: reason | NAME: reason".
-    """
-    groups: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        groups.setdefault(verdict.reason, []).append(verdict.volume.name)
-    if len(verdicts) == 1:
-        return next(iter(groups))
-    return " | ".join(f"{', '.join(names)}: {reason}" for reason, names in groups.items())
-
-
-def conditions_of(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:
-    """Returns the findings as the ledger keeps them: level, condition, what was found, answer, name of the volume."""
-    return [
-        vars(finding) | ({"volume": verdict.volume.name} if verdict.volume.name else {})
-        for verdict in verdicts
-        for finding in verdict.findings
-    ]
