@@ -26,6 +26,7 @@ from pynetdicom.presentation import PresentationContext, build_context, build_ro
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from dicom_node.errors import DicomNodeError, PeerError, PeerRefusedError
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 from dicom_node.scu.association import DEFAULT_TIMEOUTS, Peer, Timeouts, associated
 from dicom_node.store import Store
 
@@ -34,6 +35,7 @@ _log = logging.getLogger(__name__)
 _REQUEST: Final = 1  # the only action type, PS3.4 table J.3-1
 _SUCCESS: Final = 0x0000
 _PROCESSING_FAILURE: Final = 0x0110
+_NO_SUCH_EVENT_TYPE: Final = 0x0113
 _INVALID_ARGUMENT: Final = 0x0115
 _RECOVERABLE: Final = (0x0110, 0x0213)  # processing failure, resource limitation: PS3.7 annex C
 
@@ -159,8 +161,13 @@ class StorageCommitment:
 
     def _report_received(self, event: evt.Event) -> tuple[int, None]:
         """Takes a report; whatever goes wrong becomes a status, after which the peer may report again (a door)."""
+        if event.event_type not in list(_ReportType):
+            return _NO_SUCH_EVENT_TYPE, None
         try:
             report = _read_report(event.event_information)
+        except PYDICOM_ERRORS:  # of an attribute that is missing or damaged
+            return _INVALID_ARGUMENT, None
+        try:
             if self._on_report:
                 self._on_report(report)
         except Exception:  # noqa: BLE001 (a door)

@@ -131,6 +131,7 @@ def _limits(settings: Settings) -> Limits:
         connections=settings.max_connections or 2 * most + SPARE_CONNECTIONS,
         connections_per_address=settings.max_connections_per_address or max(4 * most // 5, 1),
         request_seconds=settings.association_request_seconds,
+        idle_seconds=settings.association_idle_seconds,
         pdu_bytes=settings.max_pdu_bytes,
         free_bytes=settings.min_free_bytes,
     )

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     association_request_seconds: float = Field(
         10.0, gt=0, description="A connection without a complete association request after this long is closed, in s."
     )
+    association_idle_seconds: float = Field(
+        300.0, gt=0, description="An association is aborted after this long without a message, or within one PDU, in s."
+    )
     max_pdu_bytes: int = Field(131072, ge=4096, description="Largest PDU the listener accepts, in bytes.")
     stow_port: int | None = Field(
         None, ge=0, le=65535, description="TCP port that receives instances by STOW-RS; default none."

@@ -11,12 +11,15 @@ from typing import Any, Final
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.transport import AddressInformation, ThreadedAssociationServer
 
 from dicom_node.upper_layer.reactor import Serve, UpperLayer
 from dicom_node.upper_layer.sockets import BufferedSocket
 
 _ASSOCIATION_SECONDS: Final = 0.25  # how late an association sees that it has been idle for too long
+_NO_SUCH_EVENT_TYPE: Final = 0x0113  # statuses of PS3.7 annex C
+_MISTYPED_ARGUMENT: Final = 0x0212
 _LEAST_SECONDS: Final = 0.05  # for the request of a peer whose TLS handshake took all the time
 
 
@@ -70,6 +73,28 @@ class AcceptedAssociation(Association):  # type: ignore[misc]
             super().run()
         except Exception as error:  # noqa: BLE001 (a door: the connection must not outlive its thread)
             self.dul.fail(error)
+
+    def _serve_request(self, message: Any, context_id: int) -> None:
+        """Answer a request at once that lacks what every one must have, for which pynetdicom would leave it waiting."""
+        if message.is_valid_request or message.MessageIDBeingRespondedTo is not None:
+            super()._serve_request(message, context_id)
+        elif message.MessageID is None:  # no answer could name it
+            self.abort()
+        else:
+            self.dimse.send_msg(_refusal(message), context_id)
+
+
+def _refusal(request: Any) -> Any:
+    """The response to a request that lacks a mandatory parameter."""
+    response = type(request)()
+    response.MessageIDBeingRespondedTo = request.MessageID
+    for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):
+        for given in (keyword, keyword.replace("Affected", "Requested")):  # the response has the former in any case
+            if getattr(request, given, None) is not None and hasattr(response, keyword):
+                setattr(response, keyword, getattr(request, given))
+    lacks_type = isinstance(request, N_EVENT_REPORT) and request.EventTypeID is None
+    response.Status = _NO_SUCH_EVENT_TYPE if lacks_type else _MISTYPED_ARGUMENT
+    return response
 
 
 class _MessageQueue(DIMSEServiceProvider):  # type: ignore[misc]
