@@ -16,10 +16,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence as ItemSequence
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context, build_role
@@ -27,10 +30,14 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 
 from dicom_node.errors import DicomNodeError, PeerError, PeerRefusedError
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
+from dicom_node.images.structure import Walk
 from dicom_node.scu.association import DEFAULT_TIMEOUTS, Peer, Timeouts, associated
 from dicom_node.store import Store
 
 _log = logging.getLogger(__name__)
+
+_TRANSFER_SYNTAXES: Final = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)  # none inflates
+_MOST_ELEMENTS: Final = 150_000  # elements and items of a request, of which an instance has three
 
 _REQUEST: Final = 1  # the only action type, PS3.4 table J.3-1
 _SUCCESS: Final = 0x0000
@@ -117,6 +124,14 @@ def request_commitment(
     return inbox[0] if inbox else None
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What a peer asks: a transaction, and the SOP classes of the instances that it means by their UIDs."""
+
+    transaction_uid: str
+    wanted: Mapping[str, str]
+
+
 class StorageCommitment:
     """The listener's part in storage commitment: takes reports, and answers requests from what the store holds.
 
@@ -143,11 +158,12 @@ class StorageCommitment:
         self._on_report = on_report
         self._peer_of = peer_of
         self._timeouts = timeouts
-        self._questions: weakref.WeakKeyDictionary[Association, Dataset] = weakref.WeakKeyDictionary()
+        self._questions: weakref.WeakKeyDictionary[Association, _Question] = weakref.WeakKeyDictionary()
+        self._reading = threading.Lock()  # one at a time: objects made of a data set take many times its bytes
 
     def contexts(self) -> list[PresentationContext]:
         """Returns the presentation context to offer, in both roles: a peer that reports to this node comes as SCP."""
-        context = build_context(StorageCommitmentPushModel)
+        context = build_context(StorageCommitmentPushModel, list(_TRANSFER_SYNTAXES))
         context.scu_role = context.scp_role = True
         return [context]
 
@@ -164,8 +180,9 @@ class StorageCommitment:
         if event.event_type not in list(_ReportType):
             return _NO_SUCH_EVENT_TYPE, None
         try:
-            report = _read_report(event.event_information)
-        except PYDICOM_ERRORS:  # of an attribute that is missing or damaged
+            with self._reading:
+                report = _read_report(_information(event, event.request.EventInformation))
+        except PYDICOM_ERRORS:  # an attribute is missing or damaged
             return _INVALID_ARGUMENT, None
         try:
             if self._on_report:
@@ -176,8 +193,10 @@ class StorageCommitment:
         return _SUCCESS, None
 
     def _question_received(self, event: evt.Event) -> tuple[int, None]:
-        question = event.action_information
-        if "TransactionUID" not in question or not question.get("ReferencedSOPSequence"):
+        try:
+            with self._reading:
+                question = _read_question(_information(event, event.request.ActionInformation))
+        except PYDICOM_ERRORS:
             return _INVALID_ARGUMENT, None
         self._questions[event.assoc] = question
         return _SUCCESS, None
@@ -188,7 +207,7 @@ class StorageCommitment:
         if question is not None:
             threading.Thread(target=self._report, args=(event.assoc, question), name="commitment", daemon=True).start()
 
-    def _report(self, association: Association, question: Dataset) -> None:
+    def _report(self, association: Association, question: _Question) -> None:
         asker = association.requestor.ae_title
         report = self._answer(question)
         try:
@@ -203,18 +222,17 @@ class StorageCommitment:
             ) as reporting:
                 _send_report(reporting, report, str(peer))
         except (DicomNodeError, RuntimeError, ValueError) as error:
-            facts = {"transaction_uid": str(question.TransactionUID), "problem": str(error)}
+            facts = {"transaction_uid": question.transaction_uid, "problem": str(error)}
             _log.warning("commitment_report_not_sent", extra=facts)
 
-    def _answer(self, question: Dataset) -> Dataset:
+    def _answer(self, question: _Question) -> Dataset:
         """Makes the report on a question (PS3.4 section J.3.3).
 
         An instance is committed if the store holds it under the SOP class that was asked for.
         """
-        wanted = {item.ReferencedSOPInstanceUID: item.ReferencedSOPClassUID for item in question.ReferencedSOPSequence}
-        held = self._store.classes_of(wanted)
+        held = self._store.classes_of(question.wanted)
         committed, failed = [], []
-        for sop_uid, sop_class_uid in wanted.items():
+        for sop_uid, sop_class_uid in question.wanted.items():
             item = _item(sop_class_uid, sop_uid)
             if held.get(sop_uid) == sop_class_uid:
                 committed.append(item)
@@ -223,7 +241,7 @@ class StorageCommitment:
             item.FailureReason = FailureReason.CLASS_INSTANCE_CONFLICT if known else FailureReason.NO_SUCH_INSTANCE
             failed.append(item)
         report = Dataset()
-        report.TransactionUID = question.TransactionUID
+        report.TransactionUID = question.transaction_uid
         if committed:
             report.ReferencedSOPSequence = ItemSequence(committed)
         if failed:
@@ -252,6 +270,28 @@ def _item(sop_class_uid: str, sop_uid: str) -> Dataset:
     item.ReferencedSOPClassUID = sop_class_uid
     item.ReferencedSOPInstanceUID = sop_uid
     return item
+
+
+def _information(event: evt.Event, encoded: BytesIO | None) -> Dataset:
+    """Returns the data set of a request, which is walked through before objects are made of it.
+
+    Raises:
+        PYDICOM_ERRORS: when it is damaged, or holds more than any request.
+    """
+    content, syntax = encoded.getvalue() if encoded else b"", event.context.transfer_syntax
+    implicit, little = syntax.is_implicit_VR, syntax.is_little_endian
+    Walk(BytesIO(content), len(content), implicit=implicit, little=little, most_elements=_MOST_ELEMENTS).run()
+    return read_dataset(BytesIO(content), implicit, little)
+
+
+def _read_question(information: Dataset) -> _Question:
+    wanted = {
+        str(item.ReferencedSOPInstanceUID): str(item.ReferencedSOPClassUID)
+        for item in information.ReferencedSOPSequence
+    }
+    if not wanted:
+        raise ValueError("no instance is named")
+    return _Question(str(information.TransactionUID), wanted)
 
 
 def _read_report(information: Dataset) -> CommitmentReport:

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     redis_url: QueueUrl | None = Field(None, description="URL of the queue; default an embedded server in HOME.")
 
     ae_title: AeTitle = Field("VOXTELL", description="AE title of the node, called and calling.")
-    host: str = Field("127.0.0.1", description="Address the listener binds to.")
+    host: str = Field("127.0.0.1", description="Address that the ports listen on; :: takes IPv6 and IPv4.")
     port: int = Field(11112, ge=0, le=65535, description="TCP port of the listener; 0 picks a free one.")
     allowed_calling_aets: tuple[AeTitle, ...] = Field((), description="AE titles that may send; empty means all.")
     allowed_addresses: tuple[str, ...] = Field(

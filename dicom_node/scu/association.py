@@ -49,7 +49,8 @@ class Peer:
     tls: ssl.SSLContext | None = None
 
     def __str__(self) -> str:
-        return f"{self.ae_title}@{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host  # IPv6, as in URLs (RFC 3986 section 3.2.2)
+        return f"{self.ae_title}@{host}:{self.port}"
 
 
 @dataclass(frozen=True)

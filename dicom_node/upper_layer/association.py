@@ -6,12 +6,16 @@ The objects here take the places of pynetdicom's before the association starts; 
 import queue
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from pydicom.uid import UID
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.dimse_primitives import C_ECHO, N_ACTION, N_EVENT_REPORT
+from pynetdicom.service_class import VerificationServiceClass
+from pynetdicom.service_class_n import StorageCommitmentServiceClass
+from pynetdicom.sop_class import uid_to_service_class
 from pynetdicom.transport import AddressInformation, ThreadedAssociationServer
 
 from dicom_node.upper_layer.reactor import Serve, UpperLayer
@@ -19,6 +23,9 @@ from dicom_node.upper_layer.sockets import BufferedSocket
 
 _ASSOCIATION_SECONDS: Final = 0.25  # how late an association sees that it has been idle for too long
 _NO_SUCH_EVENT_TYPE: Final = 0x0113  # statuses of PS3.7 annex C
+_NO_SUCH_CLASS: Final = 0x0118
+_CLASS_NOT_SUPPORTED: Final = 0x0122
+_UNRECOGNISED_OPERATION: Final = 0x0211
 _MISTYPED_ARGUMENT: Final = 0x0212
 _LEAST_SECONDS: Final = 0.05  # for the request of a peer whose TLS handshake took all the time
 
@@ -75,25 +82,51 @@ class AcceptedAssociation(Association):  # type: ignore[misc]
             self.dul.fail(error)
 
     def _serve_request(self, message: Any, context_id: int) -> None:
-        """Answer a request at once that lacks what every one must have, for which pynetdicom would leave it waiting."""
-        if message.is_valid_request or message.MessageIDBeingRespondedTo is not None:
+        """Serves a request, or refuses it at once where pynetdicom would say nothing, or read more than it should.
+
+        pynetdicom serves whatever class a message names in whatever context it comes, and inflates its data set.
+        """
+        if message.MessageIDBeingRespondedTo is not None:  # a response for which nobody waits
+            return
+        context = self._accepted_cx.get(context_id)
+        status = _refusal_of(message, context.abstract_syntax) if context else None
+        if status is None:
             super()._serve_request(message, context_id)
         elif message.MessageID is None:  # no answer could name it
             self.abort()
         else:
-            self.dimse.send_msg(_refusal(message), context_id)
+            self.dimse.send_msg(_refused(message, status), context_id)
 
 
-def _refusal(request: Any) -> Any:
-    """The response to a request that lacks a mandatory parameter."""
+_SERVED: Final[Mapping[Any, tuple[Any, ...]]] = {
+    VerificationServiceClass: (C_ECHO,),
+    StorageCommitmentServiceClass: (N_EVENT_REPORT, N_ACTION),
+}
+"""What pynetdicom serves of each service class; C-STORE requests never reach it (see `messages`)."""
+
+
+def _refusal_of(request: Any, sop_class_uid: UID) -> int | None:
+    """Returns the status with which a request in a context of a SOP class is refused (PS3.7 annex C); None for none."""
+    of_service = type(request).__name__.startswith("N_")
+    named = getattr(request, "AffectedSOPClassUID", None) or getattr(request, "RequestedSOPClassUID", None)
+    if named is not None and named != sop_class_uid:
+        return _NO_SUCH_CLASS if of_service else _CLASS_NOT_SUPPORTED
+    if not isinstance(request, _SERVED.get(uid_to_service_class(sop_class_uid), ())):
+        return _UNRECOGNISED_OPERATION
+    if isinstance(request, N_EVENT_REPORT) and request.EventTypeID is None:
+        return _NO_SUCH_EVENT_TYPE
+    return None if request.is_valid_request else _MISTYPED_ARGUMENT
+
+
+def _refused(request: Any, status: int) -> Any:
+    """Returns the response to a request that is refused."""
     response = type(request)()
     response.MessageIDBeingRespondedTo = request.MessageID
     for keyword in ("AffectedSOPClassUID", "AffectedSOPInstanceUID"):
-        for given in (keyword, keyword.replace("Affected", "Requested")):  # the response has the former in any case
-            if getattr(request, given, None) is not None and hasattr(response, keyword):
-                setattr(response, keyword, getattr(request, given))
-    lacks_type = isinstance(request, N_EVENT_REPORT) and request.EventTypeID is None
-    response.Status = _NO_SUCH_EVENT_TYPE if lacks_type else _MISTYPED_ARGUMENT
+        given = getattr(request, keyword, None) or getattr(request, keyword.replace("Affected", "Requested"), None)
+        if given is not None and hasattr(response, keyword):
+            setattr(response, keyword, given)
+    response.Status = status
     return response
 
 

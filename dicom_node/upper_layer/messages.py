@@ -17,7 +17,7 @@ from dicom_node.upper_layer.command import C_STORE_RQ, Command, read_command, st
 from dicom_node.upper_layer.pdata import MalformedPduError, Piece
 
 _LONGEST_COMMAND: Final = 2**15  # bytes; real ones have some hundred
-_LONGEST_PASSED_ON: Final = 2**26  # bytes of a data set that is held in memory; real ones name some thousand instances
+_LONGEST_PASSED_ON: Final = 2**23  # bytes of a data set that is held in memory: a commitment for 50,000 instances
 
 
 class Storing(Protocol):

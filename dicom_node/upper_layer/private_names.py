@@ -58,9 +58,8 @@ PRIVATE_NAMES: Final = (
     # an association that is opened to the node: server, association, sockets
     PrivateName(_AE, "active_associations", "counts connections that asked for nothing as associations"),
     PrivateName(_ASSOCIATION, "_dul_ready", "what an association's thread waits for before the first event"),
-    PrivateName(
-        _ASSOCIATION, "_serve_request", "leaves a request without an answer that lacks something", ("msg", "context_id")
-    ),
+    PrivateName(_ASSOCIATION, "_accepted_cx", "the context in which a message came, by its ID"),
+    PrivateName(_ASSOCIATION, "_serve_request", "serves what does not belong to the context", ("msg", "context_id")),
     PrivateName(_ASSOCIATION, "_server", "by it the server finds its associations"),
     PrivateName(_ASSOCIATION, "dul", "replaced by an upper layer that waits for events"),
     PrivateName(_ASSOCIATION, "dimse", "replaced by message queues that wait, and that keep answers"),

@@ -1,16 +1,25 @@
 """Storage commitment in both roles, with Orthanc as the other side, and with ourselves on one association."""
 
+import io
+import socket
+import struct
 import threading
+import tracemalloc
 
 import pytest
-from pydicom.uid import CTImageStorage, MRImageStorage
+from pydicom.filereader import read_dataset
+from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, MRImageStorage
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance, Verification
 
+from dicom_node import commitment
 from dicom_node.commitment import FailureReason, Reference, StorageCommitment, request_commitment
 from dicom_node.errors import PeerRefusedError
 from dicom_node.scu.association import Peer
 from dicom_node.scu.c_store import send
 from dicom_node.store import Store
 from dicom_node.uids import derived_uid
+from tests.support import attacks, wire
+from tests.support.association_bytes import IMPLICIT, RELEASE, VERIFICATION, answer, connect, request, results
 from tests.support.instances import small_instance
 from tests.support.peers import orthanc
 from tests.support.ports import LOOPBACK
@@ -108,3 +117,122 @@ def test_a_question_without_instances_is_refused(site, tmp_path):
         pytest.raises(PeerRefusedError, match="0x0115"),
     ):
         request_commitment(here.peer, [], transaction_uid="2.25.4", calling_ae="A")
+
+
+EVENT_REPORT, ACTION = 0x0100, 0x0130
+DEFLATED = str(DeflatedExplicitVRLittleEndian).encode()
+TRANSACTION = struct.pack("<HHL", 0x0008, 0x1195, 6) + b"2.25.5"
+US_1 = struct.pack("<H", 1)
+
+
+def asked(connection: socket.socket, field: int, *elements: tuple[int, bytes], data: bytes = b"") -> int:
+    """The status of the response to a request of these elements, as odd as they may be."""
+    kind = struct.pack("<H", 1 if data else 0x0101)
+    everything = [(0x0100, struct.pack("<H", field)), (0x0110, struct.pack("<H", 7)), (0x0800, kind), *elements]
+    content = b"".join(wire.element(number, value) for number, value in sorted(everything))
+    connection.sendall(wire.pdu((1, 3, content)))
+    for start in range(0, len(data), 60_000):
+        last = 2 * (start + 60_000 >= len(data))
+        connection.sendall(wire.pdu((1, last, data[start : start + 60_000])))
+    kind_of_pdu, answered = answer(connection)
+    assert kind_of_pdu == 4
+    response = read_dataset(io.BytesIO(answered[6:]), True, True)
+    assert response[0x00000120].value == 7
+    return int(response[0x00000900].value)
+
+
+MODEL, MODEL_INSTANCE = (
+    uid.encode() + b"\0" for uid in (StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
+)
+NAMED = ((0x0002, MODEL), (0x1000, MODEL_INSTANCE))
+
+
+@pytest.mark.parametrize(
+    ("field", "elements", "data", "status"),
+    [
+        (EVENT_REPORT, NAMED, b"", 0x0113),
+        (EVENT_REPORT, (*NAMED, (0x1002, struct.pack("<H", 3))), TRANSACTION, 0x0113),
+        (EVENT_REPORT, (*NAMED, (0x1002, US_1)), b"", 0x0115),
+        (EVENT_REPORT, (*NAMED, (0x1002, US_1)), b"\xff" * 40, 0x0115),
+        (EVENT_REPORT, (NAMED[0], (0x1002, US_1)), TRANSACTION, 0x0212),
+        (ACTION, ((0x0003, MODEL), (0x1001, MODEL_INSTANCE)), TRANSACTION, 0x0212),
+        (EVENT_REPORT, (*NAMED, (0x1002, US_1)), TRANSACTION, 0x0000),
+    ],
+    ids=["no type", "another type", "no information", "damaged", "no instance", "no action type", "whole"],
+)
+@pytest.mark.filterwarnings("ignore")  # pydicom's, of what is damaged
+def test_a_request_that_lacks_something_is_answered_at_once(site, tmp_path, caplog, field, elements, data, status):
+    """pynetdicom leaves it without an answer, so that the peer waits until its own time is over."""
+    reports = []
+    service = StorageCommitment(Store(tmp_path / "home"), ae_title="VOXTELL", on_report=reports.append)
+    with site(services=[service]) as here, connect(here.peer.port) as connection:
+        connection.sendall(request((1, StorageCommitmentPushModel.encode(), [IMPLICIT])))
+        assert answer(connection)[0] == 2
+        assert asked(connection, field, *elements, data=data) == status
+        connection.sendall(RELEASE)
+        assert answer(connection)[0] == 6
+    assert len(reports) == (status == 0)
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_a_request_that_cannot_be_answered_ends_its_association(site, tmp_path):
+    service = StorageCommitment(Store(tmp_path / "home"), ae_title="VOXTELL")
+    with site(services=[service]) as here, connect(here.peer.port) as connection:
+        connection.sendall(request((1, StorageCommitmentPushModel.encode(), [IMPLICIT])))
+        assert answer(connection)[0] == 2
+        content = b"".join(wire.element(*one) for one in [NAMED[0], (0x0100, b"\0\1"), (0x0800, b"\1\1"), NAMED[1]])
+        connection.sendall(wire.pdu((1, 3, content)))
+        assert answer(connection)[0] == 7  # A-ABORT: it has no message id
+
+
+FIND = b"1.2.840.10008.5.1.4.1.2.2.1\0"  # Study Root Query/Retrieve, which is offered to nobody
+MB = 2**20
+
+
+def bomb(syntax: bytes) -> bytes:
+    """A data set that becomes 64 MB, or 60,000 items of a sequence."""
+    if syntax == DEFLATED:
+        return attacks.deflated(attacks.element(0x00104000, b"OB", bytes(64 * MB)))
+    return struct.pack("<HHL", 0x0008, 0x1199, 8 * 60_000) + attacks.EMPTY_ITEM * 60_000
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "syntax", "field", "elements", "status"),
+    [
+        (CTImageStorage, DEFLATED, 0x0020, ((0x0002, FIND), (0x0700, b"\0\0")), 0x0122),
+        (CTImageStorage, DEFLATED, EVENT_REPORT, (*NAMED, (0x1002, US_1)), 0x0118),
+        (StorageCommitmentPushModel, IMPLICIT, EVENT_REPORT, (*NAMED, (0x1002, US_1)), 0x0115),
+        (
+            StorageCommitmentPushModel,
+            IMPLICIT,
+            ACTION,
+            ((0x0003, MODEL), (0x1001, MODEL_INSTANCE), (0x1008, US_1)),
+            0x0115,
+        ),
+        (Verification, IMPLICIT, 0x0001, ((0x0002, VERIFICATION + b"\0"), (0x1000, b"1.2.3\0")), 0x0211),
+    ],
+    ids=["C-FIND where CT is stored", "a report where CT is stored", "report", "question", "C-STORE where is echo"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_the_data_set_of_a_request_costs_no_more_than_its_bytes(
+    site, tmp_path, monkeypatch, sop_class, syntax, field, elements, status
+):
+    monkeypatch.setattr(commitment, "_MOST_ELEMENTS", 10_000)  # for the time of the test, which counts every byte
+    service = StorageCommitment(Store(tmp_path / "home"), ae_title="VOXTELL", on_report=print)
+    content = bomb(syntax)
+    with site(services=[service]) as here, connect(here.peer.port) as connection:
+        connection.sendall(request((1, sop_class.encode(), [syntax])))
+        assert results(answer(connection)[1]) == {1: 0}
+        tracemalloc.start()
+        assert asked(connection, field, *elements, data=content) == status
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 5 * len(content) + 8 * MB
+
+
+def test_deflated_requests_are_not_negotiated(site, tmp_path):
+    """Who reads one has to inflate it."""
+    service = StorageCommitment(Store(tmp_path / "home"), ae_title="VOXTELL")
+    with site(services=[service]) as here, connect(here.peer.port) as connection:
+        connection.sendall(request((1, StorageCommitmentPushModel.encode(), [DEFLATED])))
+        assert results(answer(connection)[1]) == {1: 4}

@@ -12,7 +12,7 @@ from worker.destinations.dicom import peer_of
 from worker.errors import SettingsError
 from worker.settings import Settings, load
 
-_WRITTEN_OUT = re.compile(r"(?P<ae_title>[^@]+)@(?P<host>[^@:]+):(?P<port>\d{1,5})")
+_WRITTEN_OUT = re.compile(r"(?P<ae_title>[^@]+)@(?P<host>[^@:]+|\[[^@\]]+\]):(?P<port>\d{1,5})")
 
 LONGEST_AE_TITLE = 16  # PS3.5 6.2, VR AE
 
@@ -44,7 +44,7 @@ def peer_named(text: str, settings: Settings) -> Peer:
             f"'{written['ae_title']}' is too long: an AE title has {LONGEST_AE_TITLE} characters at most"
         )
     if written:
-        return Peer(written["ae_title"], written["host"], int(written["port"]))
+        return Peer(written["ae_title"], written["host"].strip("[]"), int(written["port"]))
     if "@" in text or ":" in text:
         raise SettingsError(f"'{text}' is no peer; write AE@HOST:PORT, such as ORTHANC@127.0.0.1:4242")
     return peer_of(settings.destination(text), settings)

@@ -25,7 +25,7 @@ _REASONS: Final = {
 class GuardedSocket(socket.socket):
     """A listening socket whose `accept` gives only connections that are admitted."""
 
-    _name: str
+    _port_name: str
     _admission: ConnectionAdmission
 
     @classmethod
@@ -39,7 +39,7 @@ class GuardedSocket(socket.socket):
         """
         with _bound(host, port, shared) as plain_socket:
             guarded = cls(plain_socket.family, plain_socket.type, plain_socket.proto, plain_socket.detach())
-        guarded._name, guarded._admission = name, admission
+        guarded._port_name, guarded._admission = name, admission
         guarded.setblocking(False)
         return guarded
 
@@ -56,7 +56,7 @@ class GuardedSocket(socket.socket):
         return connection, peer
 
     def _tell(self, address: str, reason: str) -> None:
-        log.warning("door_connection_closed", port=self._name, address=address, reason=reason)
+        log.warning("door_connection_closed", port=self._port_name, address=address, reason=reason)
 
 
 def _bound(host: str, port: int, shared: bool) -> socket.socket:
