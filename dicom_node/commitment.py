@@ -29,8 +29,8 @@ from pynetdicom.presentation import PresentationContext, build_context, build_ro
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from dicom_node.errors import DicomNodeError, PeerError, PeerRefusedError
+from dicom_node.images.header_limits import Walk
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
-from dicom_node.images.structure import Walk
 from dicom_node.scu.association import DEFAULT_TIMEOUTS, Peer, Timeouts, associated
 from dicom_node.store import Store
 

@@ -15,10 +15,10 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.uid import UID
 
 from dicom_node.errors import DicomNodeError
+from dicom_node.images.header_limits import UNDEFINED, BoundedReader, Walk
 from dicom_node.images.headers import file_meta
 from dicom_node.images.inflate import HEADER_BYTES, inflate
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
-from dicom_node.images.header_limits import UNDEFINED, BoundedReader, Walk
 
 MOST_COMPARED: Final = 20_000
 """Elements and items of one file: real headers have a few hundred, enhanced images more. A walk through them all takes
