@@ -56,7 +56,7 @@ def test_images_come_in(running: ExitStack, tmp_path: Path, host: str, peer: str
     small_instance(1).save_as(tmp_path / "1.dcm", enforce_file_format=True)
     assert echo(peer_named(str(node), Settings(home=tmp_path)), calling_ae="CT").peer == node
     send([tmp_path / "1.dcm"], node, calling_ae="CT")
-    assert [arrival.address for arrival in arrivals] == [known_as]
+    assert [arrival.origin.address for arrival in arrivals] == [known_as]
 
 
 @pytest.mark.parametrize(("host", "peer", "known_as"), BOTH)
