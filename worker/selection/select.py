@@ -16,7 +16,6 @@ a restart. Until its time or another image has come, `waits` spares the intake t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
