@@ -25,7 +25,6 @@ from types import FrameType
 
 from dicom_node.commitment import StorageCommitment
 from dicom_node.listener import Listener
-from dicom_node.scp.access import Access, Limits
 from dicom_node.store import Store
 from worker import logs
 from worker.child_processes import RESTART_SECONDS, ChildProcesses, RoleError
@@ -43,6 +42,7 @@ from worker.queue.broker import DELIVER_QUEUE, SEGMENT_QUEUE, Broker, celery_app
 from worker.queue.celery_worker import work
 from worker.queue.embedded_server import revive_queue, running_queue
 from worker.reports.inbox import ReportInbox
+from worker.servers.dicom import access_to_dicom, dicom_limits
 from worker.servers.tls import listener_tls
 from worker.settings import Settings
 from worker.steps.intake import Intake
@@ -51,7 +51,6 @@ log = get_logger(__name__)
 
 ROLES = (LISTEN, SEGMENT, DELIVER)
 REPORTS_ROLE = "receive-reports"  # a child of each listener
-SPARE_CONNECTIONS = 8  # to the DICOM port, for those that never ask for an association, such as checks of the port
 MOST_DELIVERING = 8  # processes; each takes some 80 MB
 
 
@@ -103,13 +102,8 @@ def _dicom_listener(settings: Settings, store: Store, ledger: Ledger, intake: In
         port=settings.port,
         on_arrival=intake.arrived,
         on_association_end=intake.association_ended,
-        access=Access(
-            called_ae_must_match=settings.require_called_ae,
-            calling_aes=settings.allowed_calling_aets,
-            networks=settings.allowed_addresses,
-            private_classes=settings.private_classes,
-        ),
-        limits=_limits(settings),
+        access=access_to_dicom(settings),
+        limits=dicom_limits(settings),
         tls=listener_tls(settings),
         share_port=settings.share_port or settings.listeners > 1,
         services=[
@@ -120,20 +114,6 @@ def _dicom_listener(settings: Settings, store: Store, ledger: Ledger, intake: In
                 peer_of=partial(peer_by_ae_title, settings=settings),
             )
         ],
-    )
-
-
-def _limits(settings: Settings) -> Limits:
-    """Returns what the listener gives its peers; limits of connections follow that of associations unless set."""
-    most = settings.max_associations
-    return Limits(
-        associations=most,
-        connections=settings.max_connections or 2 * most + SPARE_CONNECTIONS,
-        connections_per_address=settings.max_connections_per_address or max(4 * most // 5, 1),
-        request_seconds=settings.association_request_seconds,
-        idle_seconds=settings.association_idle_seconds,
-        pdu_bytes=settings.max_pdu_bytes,
-        free_bytes=settings.min_free_bytes,
     )
 
 
