@@ -64,7 +64,7 @@ class ConnectionAdmission:
         spare: int = 0,
         strangers: int = 0,
     ) -> None:
-        """Admit `connections` in all and `per_address` from one address, of addresses that `allows` accepts.
+        """Admits `connections` in all and `per_address` from one address, of addresses that `allows` accepts.
 
         Where a protocol can say why it refuses, `spare` connections beyond a limit are let in to be told so (see
         `is_crowded`), and `strangers` of addresses that are not allowed; they take no place of the others.
@@ -159,7 +159,7 @@ def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _of_the_greediest(everybody: Mapping[Peer, _Known]) -> dict[Peer, _Known]:
-    """The connections that may make room: of the network with the most that ask nothing."""
+    """Returns the connections that may make room: of the network with the most that ask nothing."""
     waiting = Counter(known.network for known in everybody.values() if not known.asks)
     greediest = {network for network, count in waiting.items() if count == max(waiting.values())}
     return {peer: known for peer, known in everybody.items() if known.network in greediest}

@@ -13,7 +13,7 @@ def load_privately() -> Settings:
     """Reads the settings for a command that may make HOME: what this process writes from here on is its user's alone.
 
     Raises:
-        SettingsError: as `worker.settings.load` does.
+        SettingsError: when a setting cannot be used (`worker.settings.load`).
     """
     os.umask(OTHERS)
     return load()

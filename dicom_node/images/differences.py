@@ -51,7 +51,7 @@ class _Digests(Walk):
         return behind
 
     def rest(self) -> bytes:
-        """A digest of what lies behind the walk, from the length of the pixel data on; b"" for nothing."""
+        """Returns a digest of what lies behind the walk, from the length of the pixel data on; b"" for nothing."""
         self._digest = blake2b(digest_size=_DIGEST_BYTES)
         before = self.stream.tell()
         self._add(self.end - before)
@@ -79,7 +79,7 @@ def differing_attributes(one: Path, other: Path) -> tuple[str, ...]:
 
 
 def _digests(path: Path) -> dict[int, bytes]:
-    """A digest of each attribute of a file, and one of all bytes from the pixels on."""
+    """Returns a digest of each attribute of a file, and one of all bytes from the pixels on."""
     data_set: BinaryIO
     with BoundedReader(path) as stream:
         syntax = UID(str(file_meta(stream).get("TransferSyntaxUID", "")))

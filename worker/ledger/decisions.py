@@ -76,6 +76,6 @@ def shown(volumes: Sequence[VolumeFindings]) -> Sequence[VolumeFindings]:
 
 
 def _short(found: str) -> str:
-    """What was found as it is stored: no passwords of URLs, no NUL (PostgreSQL takes none), not too long."""
+    """Returns what was found as it is stored: no passwords of URLs, no NUL (PostgreSQL takes none), not too long."""
     found = masked(found.replace("\0", ""))
     return found if len(found) <= MOST_CHARACTERS else found[: MOST_CHARACTERS - 3] + "..."

@@ -35,7 +35,8 @@ class GuardedSocket(socket.socket):
         `name` stands for the port in the log.
 
         Raises:
-            OSError: the address cannot be bound. OverflowError: the port is none.
+            OSError: when the address cannot be bound.
+        OverflowError: when the port is none.
         """
         with _bound(host, port, shared) as plain_socket:
             guarded = cls(plain_socket.family, plain_socket.type, plain_socket.proto, plain_socket.detach())
@@ -44,7 +45,11 @@ class GuardedSocket(socket.socket):
         return guarded
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection; BlockingIOError where there is none, or where it was turned away."""
+        """Returns the next connection.
+
+        Raises:
+            BlockingIOError: when there is none, or it was turned away.
+        """
         connection, peer = super().accept()
         ruling = self._admission.admit(connection, peer)
         if ruling.gave_way:

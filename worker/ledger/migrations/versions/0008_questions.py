@@ -76,7 +76,7 @@ def upgrade() -> None:
 
 
 def _answers(conditions: list[dict[str, Any]], asked: dict[str, Any]) -> list[list[Any]]:
-    """The answers of one decision: of each volume its name, the question, what holds, and what was found."""
+    """Returns the answers of one decision: of each volume its name, the question, what holds, and what was found."""
     answers = []
     for volume, group in groupby(conditions, key=lambda one: one.get("volume", "")):
         findings = list(group)
@@ -106,7 +106,7 @@ def downgrade() -> None:
 
 
 def _conditions(answers: list[list[Any]], asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """The conditions as the versions before kept them; their reasons are gone."""
+    """Returns the conditions as the versions before kept them; their reasons are gone."""
     return [
         {"condition": condition, "found": found, "holds": _ANSWERS[mark], "level": level}
         | ({"volume": volume} if volume else {})
