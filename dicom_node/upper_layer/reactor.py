@@ -30,6 +30,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RQ, A_RELEASE_RP, A_RELEASE_RQ, P_DATA_TF
 from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, P_DATA
 
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 from dicom_node.upper_layer.command import MalformedCommandError
 from dicom_node.upper_layer.fault_log import FaultLog, unforeseen
 from dicom_node.upper_layer.messages import Messages, PassOn
@@ -303,7 +304,10 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     def _pass_on(self, context_id: int, fragment: bytes) -> None:
         primitive = P_DATA()
         primitive.presentation_data_value_list.append([context_id, fragment])
-        self.assoc.dimse.receive_primitive(primitive)
+        try:
+            self.assoc.dimse.receive_primitive(primitive)
+        except PYDICOM_ERRORS as error:  # of a command that is none, or lacks something; their texts quote values
+            raise MalformedCommandError(f"a message that is not understood ({type(error).__name__})") from error
 
 
 def _made(kind: Any) -> Any:
