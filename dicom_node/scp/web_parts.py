@@ -150,6 +150,8 @@ def _meta_end(head: bytes | bytearray) -> int | None:
 
 def _meta(head: bytes) -> FileMetaDataset | None:
     try:
-        return dcmread(io.BytesIO(head)).file_meta
+        meta = dcmread(io.BytesIO(head)).file_meta
+        list(meta)  # pydicom understands a value when it is asked for
+        return meta
     except PYDICOM_ERRORS:
         return None

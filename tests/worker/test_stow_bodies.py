@@ -109,6 +109,7 @@ CASES = {
     "an answer as XML": Case(ONE, 200, STORED, headers="Accept: application/dicom+xml\r\n"),
     "100-continue": Case(ONE, 200, STORED, headers="Expect: 100-continue\r\n"),
     "a boundary that is no ASCII": Case(ONE, 415, kind="multipart/related; boundary*=utf-8''%e2%82%ac"),
+    "meta information of no VR": Case(body(dicom().replace(b"\2\0\2\0UI", b"\2\0\2\0U\0")), 409, (0, 0, 1)),
     "a boundary of 5000 characters": Case(ONE, 415, kind=f"multipart/related; boundary={'b' * 5000}"),
 }
 
