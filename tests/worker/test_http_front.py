@@ -492,6 +492,18 @@ def test_a_client_that_leaves_before_its_answer_is_no_error_of_the_node(front: F
         assert here.lines("http_request_failed") == []
 
 
+def test_a_body_that_turns_out_not_to_be_http_is_answered_once(front: Front) -> None:
+    """A refusal was on its way when the connection answered the body; it met a connection that was over."""
+    with front() as here:
+        for head in (HEAD, HEAD.replace("secret", "wrong")):
+            with here.connect() as line:
+                line.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\nno length\r\n".encode())
+                status, _ = answered(line)
+                assert status in (400, 401)
+        wait_until(lambda: len([line for line in here.told if line["event"].startswith("http_request")]) == 2)
+        assert here.lines("http_request_failed") == []
+
+
 # -- start and stop
 
 

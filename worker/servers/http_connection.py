@@ -113,6 +113,9 @@ class HttpConnection(H11Protocol):
             head = h11.Response(status_code=status, headers=answer.raw_headers)
             for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
+        if self.cycle is not None:  # its route may still be at work, as when the body turns out not to be HTTP
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.transport.close()
 
     def _log_closed(self, reason: str) -> None:
