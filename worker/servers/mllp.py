@@ -125,7 +125,7 @@ class ReportReceiver:
             async with FrameReader(reader, self._limits, self._large) as frames:
                 while (frame := await frames.next()) is not None:
                     self._admission.asks(peer, True)
-                    answered = await asyncio.to_thread(self._receive_frame, frame)
+                    answered = await asyncio.to_thread(self._receive_frame, frame, plain(peer[0]) if peer else None)
                     writer.write(START + answered.encode("utf-8", "replace") + END + b"\r")
                     async with asyncio.timeout(self._limits.message_seconds):
                         await writer.drain()
@@ -137,15 +137,15 @@ class ReportReceiver:
         finally:
             writer.close()
 
-    def _receive_frame(self, frame: MllpFrame) -> str:
+    def _receive_frame(self, frame: MllpFrame, address: str | None) -> str:
         if not frame.cut:
-            return self.receive(frame.content)
+            return self.receive(frame.content, address)
         longest = self._limits.message_bytes
         reason = f"the message is longer than {longest} bytes, and at most these are read; send the report alone"
         return answer(Message.of(frame.content), REJECTED, reason)
 
-    def receive(self, content: bytes) -> str:
-        """Hands one message to `take` and returns its acknowledgement.
+    def receive(self, content: bytes, address: str | None = None) -> str:
+        """Hands one message from an address to `take` and returns its acknowledgement.
 
         Raises:
             NotAReportError: when the message has no header from which an answer could be made.
@@ -162,10 +162,11 @@ class ReportReceiver:
             valid_orders(message)  # a result that is taken back is no report
             self._take(content)
         except Exception as error:  # noqa: BLE001 - a door: whatever failed, the sender is told to send again
-            control_id = message.header(10)[:_LONGEST_ID]
-            log.error("report_not_taken", control_id=control_id, problem=type(error).__name__)
+            control_id, problem = message.header(10)[:_LONGEST_ID], type(error).__name__
             if isinstance(error, ReportError) and error.retry == "final":
+                log.warning("report_refused", address=address, control_id=control_id, problem=problem)
                 return answer(message, REJECTED, str(error))
+            log.error("report_not_taken", control_id=control_id, problem=problem)
             return answer(message, ERROR, "the report could not be kept; send it again later")
         return answer(message, ACCEPTED)
 

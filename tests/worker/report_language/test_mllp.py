@@ -77,7 +77,11 @@ def test_a_full_disk_asks_the_sender_to_try_again() -> None:
 
 
 def test_a_report_that_cannot_be_read_is_rejected_for_good() -> None:
-    assert "MSA|AR|MSG7" in answer_when(NotAReportError("the message: holds no report text"))
+    """The log has it as a warning with the address: of many in a minute there are two lines."""
+    with capture_logs() as told:
+        assert "MSA|AR|MSG7" in answer_when(NotAReportError("the message: holds no report text"))
+    (line,) = told
+    assert (line["event"], line["log_level"], line["address"]) == ("report_refused", "warning", "127.0.0.1")
 
 
 def test_a_failure_is_logged_without_the_report(caplog: pytest.LogCaptureFixture) -> None:
