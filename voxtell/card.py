@@ -14,7 +14,7 @@ class Card:
     "ngrams", the bundled word list.
 
     Raises:
-        ModelError: when text_encoder is unknown.
+        ModelError: when text_encoder is unknown, or a field holds anything but text.
     """
 
     name: str = "VoxTell"
@@ -32,3 +32,10 @@ class Card:
     def __post_init__(self) -> None:
         if self.text_encoder not in ("qwen3", "ngrams"):
             raise ModelError(f"text_encoder {self.text_encoder!r} is unknown; it is 'qwen3' or 'ngrams'")
+        lists = (self.knows, self.taught, self.refused)
+        texts = [self.name, self.version, self.licence, self.notice]
+        texts += [text for one in lists if isinstance(one, tuple) for text in one]
+        if not all(isinstance(one, tuple) for one in lists) or not all(isinstance(text, str) for text in texts):
+            raise ModelError(
+                "name, version, licence and notice of a model must be texts; knows, taught and refused lists of texts"
+            )

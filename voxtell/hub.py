@@ -175,13 +175,21 @@ def describe(directory: Path) -> dict[str, Any]:
 
 
 def _record(directory: Path) -> Mapping[str, Any]:
-    """Returns what `fetch` wrote down, or {} for a model that came another way."""
+    """Returns what `fetch` wrote down, or {} for a model that came another way.
+
+    Raises:
+        ModelError: when it is not what `fetch` writes.
+    """
     path = directory / RECORD
     if not path.is_file():
         return {}
     try:
         record: dict[str, Any] = read_json(path)
-    except ValueError as error:
+        texts = [record.get(key) for key in ("repository", "revision", "licence")]
+        texts += [text for item in record.get("files", {}).items() for text in item]
+        if not all(text is None or isinstance(text, str) for text in texts):
+            raise ValueError("it holds other values than text")
+    except (AttributeError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({error}); remove it and fetch the model again") from error
     return record
 

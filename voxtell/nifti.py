@@ -206,6 +206,8 @@ def _header(path: Path, stream: BinaryIO) -> tuple[Nifti1Header | Nifti2Header, 
     if kind is None:
         raise FileError(f"{path} is no NIfTI file: it begins with another header")
     head += stream.read(kind.sizeof_hdr - len(head))
+    if len(head) < kind.sizeof_hdr:
+        raise FileError(f"{path} is cut off within its header; get the file again")
     header = kind.from_fileobj(io.BytesIO(head), check=False)
     if not header["magic"].item().startswith(b"n+"):
         raise FileError(f"{path} is the header of an .hdr/.img pair; save the image as one .nii file")
@@ -255,7 +257,8 @@ def _scaled(stored: npt.NDArray[Any], header: Nifti1Header | Nifti2Header) -> np
     values = np.empty(stored.shape, np.float32, order="F")
     for k in range(stored.shape[2]):
         slice_ = stored[:, :, k].astype(np.float64)
-        values[:, :, k] = slice_ if slope is None else slice_ * slope + inter
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused as infinite
+            values[:, :, k] = slice_ if slope is None else slice_ * slope + inter
     return values
 
 

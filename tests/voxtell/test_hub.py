@@ -145,9 +145,10 @@ def test_verifying_names_what_changed_since_the_model_was_fetched(remote: Folder
     plans.unlink()
     with pytest.raises(ModelError, match=r"plans\.json is missing"):
         hub.verify(directory)
-    (directory / hub.RECORD).write_text("{")
-    with pytest.raises(ModelError, match="is damaged"):
-        hub.verify(directory)
+    for content in ("{", "7", '{"files": 7}', '{"files": {"plans.json": 7}}', '{"licence": [1]}'):
+        (directory / hub.RECORD).write_text(content)
+        with pytest.raises(ModelError, match="is damaged"):
+            hub.verify(directory)
 
 
 def test_the_self_test_finds_broken_weights(tiny_network: VoxTell) -> None:

@@ -229,6 +229,8 @@ def damaged(**fields: Any) -> Callable[[Path], None]:
         (lambda path: path.write_bytes(b"not an image"), "is no NIfTI file"),
         (lambda path: path.write_bytes(b""), "is no NIfTI file"),
         (lambda path: path.mkdir(), "cannot be read"),
+        (lambda path: path.write_bytes(b"\x5c\x01\0\0" + bytes(200)), "cut off within its header"),
+        (lambda path: path.write_bytes(b"\x1c\x02\0\0" + bytes(400)), "cut off within its header"),
         (four_axes, "4 axes"),
         (two_axes, "2 axes"),
         (lambda path: saved(path, array=np.zeros((2, 2, 2), np.complex64)), "holds complex64"),
@@ -240,6 +242,7 @@ def damaged(**fields: Any) -> Callable[[Path], None]:
         (damaged(vox_offset=-8), "voxels begin at byte -8"),
         (damaged(vox_offset=2**30), "voxels begin at byte"),
         (damaged(datatype=7), "cannot be read as NIfTI"),
+        (damaged(scl_slope=3e38), "infinite"),
         (damaged(magic=b"ni1"), ".hdr/.img pair"),
     ],
 )
