@@ -92,6 +92,7 @@ class Region:
     sentence: str = ""  # the sentence of the radiology report that asked for it
     placeholder: bool = False  # an empty ROI that a person is to draw
     empty_means: EmptyMask = "not found"  # what an empty mask of it says
+    by_network: bool = True  # False: found in the image by its values, whatever the model
 
     @property
     def side(self) -> str:
@@ -240,12 +241,23 @@ def _region(entry: dict[str, Any], category: str, interpreted_type: str) -> Regi
     )
 
 
+def _shade(colour: tuple[int, int, int], side: str) -> tuple[int, int, int]:
+    """Returns the colour of one side of a paired structure: lighter on the left, darker on the right."""
+    red, green, blue = (part + (255 - part) // 2 if side == "left" else part * 3 // 4 for part in colour)
+    return red, green, blue
+
+
 def _sided(name: str, entry: dict[str, Any], region: Region) -> Iterator[tuple[Words, Region]]:
     """Yields every way to name one side of a paired structure or both."""
     one, many = _words(name), _words(entry.get("plural", name + "s"))
     tg263 = region.tg263
     for side, letter in (("left", "l"), ("right", "r")):
-        region_there = replace(region, laterality=_SIDES[side], tg263=tg263 and f"{tg263}_{letter.upper()}")
+        region_there = replace(
+            region,
+            laterality=_SIDES[side],
+            tg263=tg263 and f"{tg263}_{letter.upper()}",
+            colour=_shade(region.colour, side),
+        )
         for word in (side, side[0] + "t", letter):
             yield (word, *one), region_there
             yield (*one, word), region_there

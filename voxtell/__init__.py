@@ -1,7 +1,9 @@
 """Array in, masks out: free-text-prompted 3-D segmentation networks. Importing this package loads no torch.
 
 engine = voxtell.load()                                  # the bundled model; or the directory of another
-masks = engine(image, ["liver", "left kidney"])          # float32 (S, A, R) -> bool (P, S, A, R)
+image = voxtell.read("ct.nii.gz")                        # array float32 (S, A, R), spacing in mm (S, A, R)
+masks = engine(image.array, ["brainstem", "mandible"], spacing=image.spacing)   # bool (P, S, A, R)
+voxtell.write("brainstem.nii.gz", masks[0], image)       # on the grid of the file
 
 Axes are (S, A, R): index 0 grows to superior, 1 to anterior, 2 to the patient's right. P is the number of prompts.
 """
@@ -26,6 +28,10 @@ from voxtell.errors import (
 from voxtell.inference.shortcuts import EXACT, Shortcuts
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from voxtell.nifti import NiftiImage
     from voxtell.segmenter import Segmenter
 
 __all__ = [
@@ -39,6 +45,7 @@ __all__ = [
     "ImageWarning",
     "ModelError",
     "ModelInfo",
+    "NiftiImage",
     "NumbersError",
     "OutOfMemoryError",
     "Point",
@@ -47,6 +54,8 @@ __all__ = [
     "Shortcuts",
     "VoxTellError",
     "load",
+    "read",
+    "write",
 ]
 
 
@@ -87,10 +96,42 @@ def load(
     return layout.load(directory, device, found, use_bank=use_bank, options=layout.options(**chosen))
 
 
+def read(path: str | Path, *, orientation: str | None = None, nan: float | None = None) -> "NiftiImage":
+    """Reads a NIfTI file as an engine takes it: `array` float32 (S, A, R), `spacing` mm per voxel (S, A, R).
+
+    Args:
+        path: a .nii or .nii.gz file with one 3-D volume.
+        orientation: "sform" or "qform" where the two contradict each other; directions of the file's axes, such as
+            "RAS", where it has neither.
+        nan: the value that replaces NaN.
+
+    Raises:
+        FileError: when the file is missing, damaged, or could be read in two ways; says what to do.
+    """
+    from voxtell.nifti import ReadAs, read_image
+
+    return read_image(Path(path), ReadAs(orientation, nan))
+
+
+def write(path: str | Path, mask: "npt.NDArray[np.bool_ | np.integer]", image: "NiftiImage") -> None:
+    """Writes a mask or label map (S, A, R) of an image that `read` returned, on the grid of its file.
+
+    Raises:
+        FileError: when the mask is on another grid than the image, or the name does not end in .nii or .nii.gz.
+    """
+    from voxtell.nifti import write_mask
+
+    write_mask(Path(path), mask, image)
+
+
 def __getattr__(name: str) -> object:
-    """Returns `Segmenter`, whose module loads torch, when it is first asked for (PEP 562)."""
+    """Returns the classes whose modules load torch or nibabel when they are first asked for (PEP 562)."""
     if name == "Segmenter":
         from voxtell.segmenter import Segmenter
 
         return Segmenter
+    if name == "NiftiImage":
+        from voxtell.nifti import NiftiImage
+
+        return NiftiImage
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -55,7 +55,10 @@ class FileError(VoxTellError):
 
 
 class ImageWarning(UserWarning):
-    """The image is not of the kind that the model was trained on: its masks mean little, empty ones nothing."""
+    """The image is not of the kind that the model was trained on, or nothing at all was found in it.
+
+    Its masks mean little then, empty ones nothing.
+    """
 
 
 class FetchError(VoxTellError):

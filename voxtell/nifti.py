@@ -9,7 +9,7 @@ Nothing here loads torch.
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -21,27 +21,17 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
-from nibabel.orientations import (
-    aff2axcodes,
-    apply_orientation,
-    axcodes2ornt,
-    inv_ornt_aff,
-    io_orientation,
-    ornt_transform,
-)
+from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
 from voxtell.engine import Spacing
 from voxtell.errors import FileError
+from voxtell.orientation import MILLIMETRES, NiftiGrid, grid_of
 
 ENDINGS: Final = (".nii.gz", ".nii")  # in any case of letters: scanners and Windows write CT.NII.GZ
 MOST_VOXELS: Final = 2**30  # a volume of 1024 x 1024 x 1024; as float32 it takes 4 GiB
 GZIP_MAGIC: Final = b"\x1f\x8b"
 SLACK_BYTES: Final = 2**20  # zeros that may follow the last voxel, as some writers pad their files
-MILLIMETRES: Final = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
-LEAST_DETERMINANT: Final = 1e-4  # of the affine's unit columns; below, its axes lie in one plane
-
-Affine = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -62,38 +52,6 @@ PLAIN: Final = ReadAs()
 
 
 @dataclass(frozen=True)
-class NiftiGrid:
-    """Where the voxels of a file lie.
-
-    affine: (4, 4), file indices (i, j, k) to RAS in the file's own unit; unit: "mm", "meter", "micron" or "unknown",
-    which counts as millimetres; shape: (I, J, K).
-    """
-
-    affine: Affine
-    unit: str
-    shape: tuple[int, int, int]
-
-    @property
-    def affine_mm(self) -> Affine:
-        """(4, 4) from file indices (i, j, k) to RAS millimetres."""
-        scaled = self.affine.copy()
-        scaled[:3] *= MILLIMETRES[self.unit]
-        return scaled
-
-    @property
-    def orientation(self) -> npt.NDArray[np.float64]:
-        """nibabel's orientation (3, 2) that turns file axes into (R, A, S)."""
-        return np.asarray(io_orientation(self.affine))
-
-    @property
-    def spacing(self) -> Spacing:
-        """Millimetres per voxel (S, A, R)."""
-        turned = self.affine_mm @ inv_ornt_aff(self.orientation, self.shape)
-        r, a, s = (float(size) for size in np.linalg.norm(turned[:3, :3], axis=0))
-        return s, a, r
-
-
-@dataclass(frozen=True)
 class NiftiImage:
     """An image as the network takes it.
 
@@ -107,6 +65,16 @@ class NiftiImage:
     def spacing(self) -> Spacing:
         """Millimetres per voxel (S, A, R)."""
         return self.grid.spacing
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32] | Spacing]:
+        """Yields array and spacing: `array, spacing = voxtell.read(path)`."""
+        return iter((self.array, self.spacing))
+
+    def __repr__(self) -> str:
+        """Returns size, spacing and range of values in one line."""
+        size, sides = (" x ".join(f"{one:g}" for one in triple) for triple in (self.array.shape, self.spacing))
+        values = f"{self.array.min():g} to {self.array.max():g}"
+        return f"<NiftiImage {size} voxels of {sides} mm (S, A, R), values {values}>"
 
 
 def is_nifti_name(path: Path) -> bool:
@@ -150,7 +118,7 @@ def read_voxels(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.flo
         stream = _decompressed(file)
         header, head = _header(path, stream)
         shape = _shape(path, header)
-        grid = _grid(path, header, shape, read_as.orientation)
+        grid = grid_of(path, header, shape, read_as.orientation)
         stored = _stored(path, header, head, stream)
         values = _scaled(stored.reshape(header.get_data_shape(), order="F").reshape(shape, order="F"), header)
     return _finite(path, values, read_as.nan), grid
@@ -160,7 +128,13 @@ def write_mask(path: Path, values: npt.NDArray[Any], image: NiftiImage) -> None:
     """Writes a mask or label map (S, A, R) on the grid of the image's file, under its name only when it is whole.
 
     uint8, or uint16 where a label is 255 or more, as upstream's command writes them.
+
+    Raises:
+        FileError: when the mask is on another grid than the image, or the name ends in neither .nii nor .nii.gz.
     """
+    stem(path)
+    if values.shape != image.array.shape:
+        raise FileError(f"{path}: a mask {values.shape} does not lie on the grid of its image {image.array.shape}")
     grid = image.grid
     back = ornt_transform(axcodes2ornt("RAS"), grid.orientation)
     kind = np.uint8 if values.max(initial=0) < 255 else np.uint16
@@ -275,69 +249,3 @@ def _finite(path: Path, values: npt.NDArray[np.float32], nan: float | None) -> n
     if not np.isfinite(values).all():
         raise FileError(f"{path} holds infinite values; replace them")
     return values
-
-
-# -- the orientation
-
-
-def _grid(
-    path: Path, header: Nifti1Header | Nifti2Header, shape: tuple[int, int, int], orientation: str | None
-) -> NiftiGrid:
-    affine = np.asarray(_affine(path, header, shape, orientation), np.float64)
-    _check_axes(path, affine)
-    return NiftiGrid(affine, header.get_xyzt_units()[0], shape)
-
-
-def _check_axes(path: Path, affine: npt.NDArray[Any]) -> None:
-    """Refuses an affine whose three axes do not span a volume."""
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or not lengths.all():
-        raise FileError(f"{path}: its orientation is damaged (an axis without direction or length)")
-    if abs(np.linalg.det(affine[:3, :3] / lengths)) < LEAST_DETERMINANT:
-        raise FileError(f"{path}: its orientation is damaged (its three axes lie in one plane)")
-
-
-def _affine(
-    path: Path, header: Nifti1Header | Nifti2Header, shape: Sequence[int], orientation: str | None
-) -> npt.NDArray[Any]:
-    """Returns the affine by the option, else by the codes; refuses codes that are missing or contradict each other."""
-    forms = {name: form for name in ("sform", "qform") if (form := _form(header, name)) is not None}
-    if orientation in ("sform", "qform"):
-        if orientation not in forms:
-            raise FileError(f"{path} has no {orientation}; it has {' and '.join(forms) or 'no orientation at all'}")
-        return forms[orientation]
-    if orientation is not None:
-        return _by_letters(orientation, header, shape)
-    if not forms:
-        raise FileError(
-            f"{path} says nothing of its orientation (neither sform nor qform code), so left and right are "
-            "unknown; say how its axes run (--orientation RAS, LAS, ...)"
-        )
-    for form in forms.values():
-        _check_axes(path, form)
-    said = {name: "".join(map(str, aff2axcodes(form))) for name, form in forms.items()}
-    if len(set(said.values())) > 1:
-        raise FileError(
-            f"{path} contradicts itself: its axes run {said['sform']} by the sform and {said['qform']} by "
-            "the qform; say which is right (--orientation sform or --orientation qform)"
-        )
-    return next(iter(forms.values()))  # the sform before the qform
-
-
-def _form(header: Nifti1Header | Nifti2Header, name: str) -> npt.NDArray[Any] | None:
-    """Returns the affine of the sform or qform; None where its code is 0."""
-    form, _code = header.get_sform(coded=True) if name == "sform" else header.get_qform(coded=True)
-    return None if form is None else np.asarray(form)
-
-
-def _by_letters(letters: str, header: Nifti1Header | Nifti2Header, shape: Sequence[int]) -> npt.NDArray[Any]:
-    """Makes an affine: spacing by pixdim, axes by letters such as RAS, the middle of the volume at the origin."""
-    axes = axcodes2ornt(letters.upper()) if len(letters) == 3 and set(letters.upper()) <= set("RLAPSI") else None
-    if axes is None or len({int(row) for row, _ in axes}) != 3:
-        raise FileError(f"orientation {letters!r} is neither sform, qform nor three letters such as RAS or LPS")
-    affine = np.zeros((4, 4))
-    affine[3, 3] = 1
-    for axis, ((row, sign), size) in enumerate(zip(axes, header.get_zooms(), strict=False)):
-        affine[int(row), axis] = sign * abs(float(size))
-    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return affine

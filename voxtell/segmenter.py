@@ -22,6 +22,7 @@ from voxtell.engine import BUNDLED_MODEL, Ask, Cancelled, ModelInfo, Part, Preci
 from voxtell.errors import ImageWarning, ModelError
 from voxtell.inference import preprocess
 from voxtell.inference.assembly import Convert
+from voxtell.inference.axes import CHECK, axes_doubt
 from voxtell.inference.hounsfield import hounsfield_doubt
 from voxtell.inference.memory import shortage_said
 from voxtell.inference.runner import Runner, dtype_of, pick_device
@@ -165,7 +166,7 @@ class Segmenter:
             progress: called with the share of the work that is done, 0 to 1.
             cancelled: asked before every window; True ends the work.
 
-        Warns with `ImageWarning` of what `doubts` says.
+        Warns with `ImageWarning` of what `doubts` says, and where every structure that the model knows comes out empty.
 
         Raises:
             ImageError: when `image` is not a float32 volume of finite numbers.
@@ -179,7 +180,14 @@ class Segmenter:
             warnings.warn(doubt, ImageWarning, stacklevel=2)
         masks = np.zeros((len(texts), *image.shape), dtype=np.bool_)
         self._segment(image, texts, masks, _positive, spacing, progress, cancelled)
+        if not masks.any() and (doubt := self._nothing_found(image.shape, texts, spacing)):
+            warnings.warn(f"Nothing was found: every mask is empty. {doubt}", ImageWarning, stacklevel=2)
         return masks
+
+    def __repr__(self) -> str:
+        """Returns what it is, where it computes and what it knows, in one line."""
+        known = ", ".join(self.info.knows) or "free text"
+        return f"<Segmenter {self.info.name} {self.info.version} on {self.device}: {known}>"
 
     def logits(
         self,
@@ -238,6 +246,16 @@ class Segmenter:
         closest, refused = self._closeness(texts)
         learnt = (closest >= MEANS_THE_SAME) & (closest > refused)
         return [text for text, known in zip(texts, learnt.tolist(), strict=True) if not known]
+
+    def _nothing_found(self, shape: Sequence[int], texts: Sequence[str], spacing: Spacing | None) -> str:
+        """Returns what to check when every mask is empty; "" where that may well be right.
+
+        A model that lists what it knows should find it; one that lists nothing may have been asked for a finding.
+        """
+        known = len(self.unlearnt(texts)) < len(texts)
+        return (
+            axes_doubt(shape, spacing, self.plans.input.spacing) or (CHECK if self.info.knows else "") if known else ""
+        )
 
     def _texts(self, prompts: Sequence[str | Ask], *, to_draw: bool = True) -> list[str]:
         """Returns the texts of the prompts. Raises `PromptError` as `check_asks` does."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from dicom_node.uids import SeriesKey
 from worker.identity import deciding_facts, digest_of
@@ -19,6 +19,17 @@ from worker.identity import deciding_facts, digest_of
 Output = Literal["seg", "rtstruct", "sr", "preview", "nifti"]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 """The name of a structure in the results, at most 64 characters (PS3.5 6.2, VR LO)."""
+
+
+def _one_short_line(value: str) -> str:
+    """Refuses what VR SH cannot hold (PS3.5 6.2)."""
+    if not 0 < len(value.strip()) <= len(value) <= 16 or not value.isprintable() or "\\" in value:
+        raise ValueError("give 1 to 16 characters on one line, without backslash (VR SH)")
+    return value
+
+
+SetLabel = Annotated[str, AfterValidator(_one_short_line)]
+"""A Structure Set Label, as planning systems list it (PS3.3 C.8.8.5)."""
 
 
 class Frozen(BaseModel):
@@ -81,6 +92,7 @@ class Derived(Frozen):
     colour: tuple[int, int, int] | None = None
     roi_type: str | None = None
     empty: bool = False  # a placeholder in the RTSTRUCT for a person to draw; made of nothing
+    body: bool = False  # the patient's outline, found in the image by its values; made of nothing else
 
 
 class EngineOptions(Frozen):
@@ -118,8 +130,9 @@ class Route(Frozen):
 class JobSpec(Frozen):
     """The work of one protocol on one volume.
 
-    The fields down to `holes` decide what the result is, and so the job's id; `volume` is the exception, since it is
-    only a name. The others say where, when and how the result goes, and change neither the id nor the objects' UIDs.
+    The fields down to `structure_set_label` decide what the result is, and so the job's id; `volume` is the exception,
+    since it is only a name. The others say where, when and how the result goes, and change neither the id nor the
+    objects' UIDs.
     """
 
     study_uid: str
@@ -135,6 +148,7 @@ class JobSpec(Frozen):
     engine: EngineOptions = EngineOptions()
     outputs: tuple[Output, ...] = ("seg",)
     holes: Literal["keyhole", "xor"] = "keyhole"  # how RTSTRUCT contours say that a structure has a hole
+    structure_set_label: SetLabel | None = None  # of the RTSTRUCT; None: the node's own
 
     # How and when, not what: these do not change the job's identity.
     routes: tuple[Route, ...] = ()

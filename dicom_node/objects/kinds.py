@@ -52,6 +52,7 @@ class Content:
     label_map: bool  # whether objects are made in this form too
     holes: Holes
     name_length: int
+    set_label: str
     expected: Sequence[Extent] = ()  # where each mask that is not empty lies
     measured: dict[Form, Segmentation] = field(default_factory=dict)  # SEGs until their report is written
 
@@ -150,6 +151,7 @@ def _structure_set(content: Content) -> Dataset:
         content.provenance,
         holes=content.holes,
         name_length=content.name_length,
+        set_label=content.set_label,
     )
     check_rtstruct(structures, content.expected, content.series)
     return structures

@@ -6,7 +6,7 @@ date are burned in, because such a picture travels alone; Burned In Annotation s
 """
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node.errors import ResultError
 from dicom_node.masks.packed import Mask, Masks
-from dicom_node.masks.picture import Rgb, picture
 from dicom_node.objects.common import (
     coded,
     describe,
@@ -29,7 +28,10 @@ from dicom_node.objects.common import (
     titled,
 )
 from dicom_node.objects.provenance import Provenance
-from dicom_node.regions import Region, label_of
+from dicom_node.picture.lettering import is_drawable
+from dicom_node.picture.planes import Pictured
+from dicom_node.picture.sheet import Words, picture
+from dicom_node.regions import EmptyMask, Region, label_of, one_line
 from dicom_node.series import ImageSeries
 from dicom_node.volume import network_axes, to_network
 
@@ -39,25 +41,18 @@ def write_preview(
 ) -> Dataset:
     """Returns a Secondary Capture with three planes through the masks.
 
-    masks: bool (P, slices, rows, columns) on the slices of `series`, one region each. Empty masks are left out of the
-    legend. The frame is uint8 RGB; its size depends on the extent of the volume in millimetres.
+    masks: bool (P, slices, rows, columns) on the slices of `series`, one region each; an empty mask is named among what
+    was not found. The frame is uint8 RGB.
 
     Raises:
         ResultError: when masks, regions and slices do not match, or no mask holds a voxel.
     """
     packed = masks_of(series, masks, regions)
-    found = [index for index, mask in enumerate(packed.packed) if len(mask.held)]
-    if not found:
+    if not any(len(mask.held) for mask in packed.packed):
         raise ResultError("no mask holds a voxel: there is nothing to show")
     reference = provenance.reference("preview", SecondaryCaptureImageStorage, series, regions)
     dataset = result_dataset(series, provenance, reference, "OT")
-    pixels = drawn(
-        series,
-        Masks(packed.packed[index] for index in found),
-        [label_of(regions[index].label) for index in found],
-        [regions[index].colour for index in found],
-        caption=f"{dataset.PatientID}, {dataset.StudyDate}".strip(", "),
-    )
+    pixels = drawn(series, packed, regions, provenance)
     dataset.SeriesDescription = titled("Preview, UNAPPROVED, not for diagnosis", series)
     dataset.ConversionType = "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
@@ -84,11 +79,55 @@ def write_preview(
     return dataset
 
 
-def drawn(
-    series: ImageSeries, masks: Masks, labels: Sequence[str], colours: Sequence[Rgb], caption: str = ""
-) -> NDArray[np.uint8]:
-    """Returns the sheet of `masks.picture` for masks on the slices of a series: uint8 (rows, columns, RGB)."""
-    return picture(to_network(series), _Turned(masks, series), labels, colours, caption)
+def drawn(series: ImageSeries, masks: Masks, regions: Sequence[Region], provenance: Provenance) -> NDArray[np.uint8]:
+    """Returns the sheet of `dicom_node.picture` for masks on the slices of a series: uint8 (rows, columns, RGB)."""
+    algorithm = provenance.algorithm
+    made_by = [f"Contoured by {algorithm.name} {algorithm.version}"]
+    made_by += [f"protocol {provenance.protocol}"] if provenance.protocol else []
+    words = Words(
+        heading=_heading(series),
+        model=", ".join(made_by),
+        notes=_empty(masks, regions),
+        reviews=[reason.sentence for reason in provenance.review],
+    )
+    structures = [Pictured(_name(one), one.colour, filled=one.interpreted_type != "EXTERNAL") for one in regions]
+    return picture(to_network(series), _Turned(masks, series), structures, words)
+
+
+def _heading(series: ImageSeries) -> str:
+    """Returns whose image it is and which: Patient ID, study date, series description."""
+    header = series.headers[0]
+    date = str(header.get("StudyDate") or "")
+    if len(date) == 8 and date.isdigit():
+        date = f"{date[:4]}-{date[4:6]}-{date[6:]}"
+    facts = (str(header.get("PatientID") or ""), date, str(header.get("SeriesDescription") or ""), series.name)
+    return " · ".join(filter(None, map(one_line, facts)))
+
+
+_MEANS: Final[dict[EmptyMask, str]] = {
+    "not found": "Looked for, not found",
+    "not known": "Not known to this model",
+    "not judged": "Not judged",
+}
+
+
+def _empty(masks: Masks, regions: Sequence[Region]) -> list[str]:
+    """Returns one sentence per meaning of an empty mask, with the structures. What a person is to draw has none."""
+    sentences = []
+    for meaning, words in _MEANS.items():
+        names = [
+            _name(region)
+            for mask, region in zip(masks.packed, regions, strict=True)
+            if not len(mask.held) and region.empty_means == meaning and not region.placeholder
+        ]
+        sentences += [f"{words}: {', '.join(names)}."] if names else []
+    return sentences
+
+
+def _name(region: Region) -> str:
+    """Returns the label, or the prompt (English) or TG-263 name where the picture's typeface lacks its characters."""
+    names = (label_of(region.label), label_of(region.prompt), region.tg263)
+    return next((name for name in names if name and is_drawable(name)), label_of(region.label))
 
 
 def _is_lossy(header: Dataset) -> bool:

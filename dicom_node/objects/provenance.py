@@ -17,6 +17,8 @@ from dicom_node.regions import Region, one_line, shortened
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
+OUTLINE: Final = "voxtell-dicom outline"
+"""What finds the body in an image, as results name it."""
 LABEL_MAP_STORAGE: Final = UID("1.2.840.10008.5.1.4.1.1.66.7")  # Label Map Segmentation Storage; newer than pydicom 3.0
 
 
@@ -60,10 +62,22 @@ class Algorithm:
     notice: str = ""  # one sentence: what it is not for
     identity: str = ""  # everything of it that can change a mask, as UIDs derive from it; "": the digest alone
 
+    has_weights: bool = True  # False: rules alone, the same for every model
+
     def __post_init__(self) -> None:
         _put_on_one_line(self, "notice")
         _put_on_one_line(self, "digest", unset="not told")
         _put_on_one_line(self, "name", "version", limit=64, unset="not told")
+
+    @property
+    def title(self) -> str:
+        """Name and version."""
+        return f"{self.name} {self.version}"
+
+    @property
+    def sentence(self) -> str:
+        """Name, version and weights, as descriptions have them."""
+        return f"{self.title}, weights {self.digest}" if self.has_weights else self.title
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,12 @@ class Provenance:
     def __post_init__(self) -> None:
         _put_on_one_line(self, "protocol")
         _put_on_one_line(self, "software_version", limit=64)
+
+    def maker_of(self, region: Region) -> Algorithm:
+        """Returns what computed the mask of a region: the model, or the node itself by the values of the image."""
+        if region.by_network:
+            return self.algorithm
+        return Algorithm(OUTLINE, self.software_version, "", has_weights=False)
 
     def uid(self, kind: str, series: ImageSeries, regions: Sequence[Region], *more: str) -> str:
         """Returns the UID that belongs to this work on `series`.

@@ -15,7 +15,7 @@ from dicom_node.masks.packed import Masks
 from dicom_node.objects.common import masks_of
 from dicom_node.objects.kinds import KINDS, Content, with_brought
 from dicom_node.objects.provenance import Provenance
-from dicom_node.objects.rtstruct import Holes
+from dicom_node.objects.rtstruct import SET_LABEL, Holes
 from dicom_node.objects.seg import overlapping
 from dicom_node.regions import Region
 from dicom_node.series import ImageSeries
@@ -39,6 +39,7 @@ class ResultSet:
         label_map: bool = False,
         holes: Holes = "keyhole",
         name_length: int = 64,
+        set_label: str = SET_LABEL,
     ) -> None:
         """Plans the objects.
 
@@ -49,7 +50,7 @@ class ResultSet:
             provenance: what the objects say about the job.
             outputs: words of a protocol, such as "seg"; what comes along with them is added.
             label_map: also make the LABELMAP forms, unless segments overlap.
-            holes, name_length: as in `write_rtstruct`.
+            holes, name_length, set_label: as in `write_rtstruct`.
 
         Raises:
             ResultError: when masks, regions and slices do not match.
@@ -61,7 +62,7 @@ class ResultSet:
         if label_map and overlapping([mask for mask in packed.packed if len(mask.held)]):
             self.notes.append("segments overlap: there is no label map, and who asks for one gets a BINARY SEG")
             label_map = False
-        content = Content(series, packed, regions, provenance, asked, label_map, holes, name_length)
+        content = Content(series, packed, regions, provenance, asked, label_map, holes, name_length, set_label)
         self.references = {file: kind.reference(content) for file, kind in KINDS.items() if kind.is_made_of(content)}
         made = tuple(self.references.values())
         # The same work may come as another job, as when the model's folder is moved: nothing replaces itself.

@@ -41,6 +41,9 @@ from dicom_node.uids import derived_uid
 
 Holes = Literal["keyhole", "xor"]
 
+SET_LABEL: Final = "AUTO UNAPPROVED"
+"""The Structure Set Label unless a protocol has one of its own."""
+
 _CONTOUR_DATA: Final = Tag(0x30060050)
 _SUFFIXES: Final = {"left": "_L", "right": "_R", "both": "", "": ""}
 _DETACHED_STUDY: Final = "1.2.840.10008.3.1.2.3.1"  # Referenced SOP Class UID of a study, PS3.3 C.8.8.5.4
@@ -54,11 +57,13 @@ def write_rtstruct(
     *,
     holes: Holes = "keyhole",
     name_length: int = 64,
+    set_label: str = SET_LABEL,
     placeholders: bool = False,
 ) -> Dataset:
     """Returns the masks bool (P, slices, rows, columns) of `series`, one region each, as one structure set.
 
     holes: joined to the outer contour ("keyhole"), or contours of their own ("xor"). name_length: bytes of an ROI Name.
+    set_label: the Structure Set Label, at most 16 characters; its caller gives it a UID of its own by the protocol.
     placeholders: every empty mask becomes an ROI without contours, not only those whose region asks for it.
 
     Raises:
@@ -80,6 +85,7 @@ def write_rtstruct(
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     missing = [region for region, mask in zip(regions, packed, strict=True) if not len(mask.held)]
     _describe(dataset, series, provenance, looked_for(missing))
+    dataset.StructureSetLabel = set_label
     refer_to_predecessor(dataset, series, provenance)
     if replaced := provenance.predecessor(reference.sop_class_uid):
         dataset.PredecessorStructureSetSequence = [
@@ -89,16 +95,7 @@ def write_rtstruct(
     rois, contours, observations = [], [], []
     for number, (index, name) in enumerate(named, start=1):
         region = regions[index]
-        rois.append(
-            item(
-                ROINumber=number,
-                ReferencedFrameOfReferenceUID=dataset.FrameOfReferenceUID,
-                ROIName=name,
-                ROIDescription=_roi_description(region, provenance),
-                ROIGenerationAlgorithm="" if region.placeholder else "AUTOMATIC",
-                ROIGenerationDescription=shortened(f"{provenance.algorithm.name} {provenance.algorithm.version}", 64),
-            )
-        )
+        rois.append(_roi(number, name, region, provenance, dataset.FrameOfReferenceUID))
         contours.append(_contours(number, series, packed[index], region, holes))
         observations.append(_observation(number, region))
     dataset.StructureSetROISequence = rois
@@ -168,7 +165,6 @@ def _describe(dataset: Dataset, series: ImageSeries, provenance: Provenance, mis
     dataset.FrameOfReferenceUID = frame_of_reference
     indicator = carried(series.headers[0], "PositionReferenceIndicator")
     dataset.PositionReferenceIndicator = indicator.value if indicator else ""
-    dataset.StructureSetLabel = "AUTO UNAPPROVED"
     dataset.StructureSetName = "Automatic contours, UNAPPROVED"
     dataset.StructureSetDescription = shortened(f"{describe(provenance)} {missing}".strip(), 1024)
     dataset.StructureSetDate, dataset.StructureSetTime = f"{provenance.made:%Y%m%d}", f"{provenance.made:%H%M%S}"
@@ -190,10 +186,22 @@ def _describe(dataset: Dataset, series: ImageSeries, provenance: Provenance, mis
     ]
 
 
+def _roi(number: int, name: str, region: Region, provenance: Provenance, frame_of_reference_uid: str) -> Dataset:
+    """Returns a Structure Set ROI Sequence item (PS3.3 C.8.8.5)."""
+    return item(
+        ROINumber=number,
+        ReferencedFrameOfReferenceUID=frame_of_reference_uid,
+        ROIName=name,
+        ROIDescription=_roi_description(region, provenance),
+        ROIGenerationAlgorithm="" if region.placeholder else "AUTOMATIC",
+        ROIGenerationDescription=shortened(provenance.maker_of(region).title, 64),
+    )
+
+
 def _roi_description(region: Region, provenance: Provenance) -> str:
     """Returns the ROI Description: UNAPPROVED, what made it, the prompt, and reasons for a review."""
     protocol = f", protocol {provenance.protocol} {provenance.protocol_digest}".rstrip() if provenance.protocol else ""
-    made_by = f"{provenance.algorithm.name} {provenance.algorithm.version}, weights {provenance.algorithm.digest}"
+    made_by = provenance.maker_of(region).sentence
     if region.placeholder:
         return shortened(f"UNAPPROVED. Empty, to be drawn by a person{protocol}.", 1024)
     reasons = " ".join(reason.sentence for reason in provenance.review if reason.label == region.label)

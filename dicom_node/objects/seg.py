@@ -149,8 +149,8 @@ def _segment(number: int, region: Region, provenance: Provenance, sop_uid: str) 
 
     The tracking UID derives from the SOP Instance UID, so that the report can name it and a rerun repeats it.
     """
-    algorithm = provenance.algorithm
-    parameters = {"prompt": one_line(region.prompt), "weights": algorithm.digest}
+    algorithm = provenance.maker_of(region)
+    parameters = {"prompt": one_line(region.prompt)} | ({"weights": algorithm.digest} if algorithm.has_weights else {})
     if provenance.protocol:
         parameters["protocol"] = f"{provenance.protocol} {provenance.protocol_digest}".strip()
     segment = SegmentDescription(
@@ -161,7 +161,7 @@ def _segment(number: int, region: Region, provenance: Provenance, sop_uid: str) 
         algorithm_type="AUTOMATIC",
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
             name=algorithm.name,
-            family=codes.DCM.ArtificialIntelligence,
+            family=codes.DCM.ArtificialIntelligence if algorithm.has_weights else codes.DCM.MorphologicalOperations,
             version=algorithm.version,
             source="voxtell-dicom",
             parameters=parameters,

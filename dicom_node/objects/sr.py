@@ -104,10 +104,11 @@ def _group(
     number: int, region: Region, measures: Measures, series: ImageSeries, seg: Dataset, provenance: Provenance
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     """Returns TID 1411 for one segment: its tracking identifiers, codes, figures and comments."""
+    maker = provenance.maker_of(region)
     algorithm = AlgorithmIdentification(
-        name=provenance.algorithm.name,
-        version=provenance.algorithm.version,
-        parameters=[f"prompt={one_line(region.prompt)}", f"weights={provenance.algorithm.digest}"],
+        name=maker.name,
+        version=maker.version,
+        parameters=[f"prompt={one_line(region.prompt)}", *([f"weights={maker.digest}"] if maker.has_weights else [])],
     )
     values = [
         Measurement(name=codes.SCT.Volume, value=_digits(measures.volume_ml), unit=_MILLILITRE),

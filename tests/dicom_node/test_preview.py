@@ -9,14 +9,18 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.errors import ResultError
-from dicom_node.masks.picture import LEGEND_HEIGHT
+from dicom_node.objects import preview
 from dicom_node.objects.preview import write_preview
-from dicom_node.regions import region_for
+from dicom_node.objects.provenance import Provenance, Review
+from dicom_node.picture.planes import Pictured
+from dicom_node.picture.sheet import Words
+from dicom_node.regions import Region, region_for
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import Subject, ct_series
-from tests.support.images import PROVENANCE, iod_errors, series_files
+from tests.support.images import PROVENANCE, edit, iod_errors, series_files
 
 REGIONS = [region_for("liver"), region_for("spleen")]
+HEADER = 112  # rows of the picture with whose it is
 
 
 def boxes(series: ImageSeries) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
@@ -39,9 +43,9 @@ def test_over_real_series_the_preview_is_a_valid_image(
     shared_data: Callable[..., Path], tmp_path: Path, case: str
 ) -> None:
     series = read_series(series_files(shared_data(case)))
-    preview = write_preview(series, boxes(series), REGIONS, PROVENANCE)
-    assert iod_errors(preview, tmp_path) == []
-    pixels = dcmread(tmp_path / f"{preview.SOPInstanceUID}.dcm").pixel_array
+    written = write_preview(series, boxes(series), REGIONS, PROVENANCE)
+    assert iod_errors(written, tmp_path) == []
+    pixels = dcmread(tmp_path / f"{written.SOPInstanceUID}.dcm").pixel_array
     red, green, blue = np.moveaxis(pixels.reshape(-1, 3).astype(int), -1, 0)
     colour = REGIONS[0].colour
     assert ((red == colour[0]) & (green == colour[1]) & (blue == colour[2])).sum() > 50
@@ -60,8 +64,8 @@ def test_it_says_what_it_is_and_whose(tmp_path: Path) -> None:
         return series, dataset.pixel_array
 
     (series, one), (_, other) = preview_of("ONE"), preview_of("ANOTHER")
-    assert np.array_equal(one[:-LEGEND_HEIGHT], other[:-LEGEND_HEIGHT])
-    assert not np.array_equal(one[-LEGEND_HEIGHT:], other[-LEGEND_HEIGHT:]), "the patient's ID is burned in"
+    assert not np.array_equal(one[:HEADER], other[:HEADER]), "the patient's ID is burned in"
+    assert np.array_equal(one[HEADER:], other[HEADER:])
     assert write_preview(series, boxes(series), REGIONS, PROVENANCE).SOPInstanceUID == PROVENANCE.uid(
         "preview", series, REGIONS
     )
@@ -70,3 +74,52 @@ def test_it_says_what_it_is_and_whose(tmp_path: Path) -> None:
     ).SOPInstanceUID != PROVENANCE.uid("preview", series, REGIONS)
     with pytest.raises(ResultError, match="nothing to show"):
         write_preview(series, np.zeros_like(boxes(series)), REGIONS, PROVENANCE)
+
+
+def words_of(series: ImageSeries, regions: list[Region], provenance: Provenance) -> tuple[Words, list[str]]:
+    """What a preview says besides its planes, and the names of its structures."""
+    seen: list[tuple[Words, list[str]]] = []
+
+    def picture(_image: object, _masks: object, structures: list[Pictured], words: Words) -> object:
+        seen.append((words, [one.label for one in structures]))
+        return np.zeros((2, 2, 3), np.uint8)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preview, "picture", picture)
+        write_preview(series, boxes(series)[[0] * len(regions)], regions, provenance)
+    return seen[0]
+
+
+def test_it_says_which_image_which_model_and_what_to_look_at(tmp_path: Path) -> None:
+    files = ct_series(np.zeros((6, 60, 80)), (3.0, 2.0, 2.0), tmp_path, subject=Subject(patient_id="P 7"))
+    for file in files:
+        edit(file, StudyDate="20260214", SeriesDescription="Kopf nativ")
+    series = read_series(files)
+    masks = np.concatenate([boxes(series), boxes(series)[1:], boxes(series)[1:]])
+    regions = [
+        *REGIONS,
+        replace(region_for("kidney"), empty_means="not known"),
+        replace(region_for("heart"), placeholder=True),
+    ]
+    said = replace(PROVENANCE, protocol="abdomen", review=(Review("The liver is small."),))
+    with pytest.MonkeyPatch.context() as patch:
+        seen: list[Words] = []
+        patch.setattr(preview, "picture", lambda *arguments: seen.append(arguments[3]) or np.zeros((2, 2, 3), np.uint8))
+        write_preview(series, masks, regions, said)
+    (words,) = seen
+    assert words.heading == "P 7 · 2026-02-14 · Kopf nativ"
+    assert words.model == f"Contoured by {said.algorithm.name} {said.algorithm.version}, protocol abdomen"
+    assert words.notes == ["Looked for, not found: spleen.", "Not known to this model: kidney."]
+    assert words.reviews == ["The liver is small."]
+
+
+def test_a_name_that_the_typeface_lacks_is_shown_by_its_prompt(tmp_path: Path) -> None:
+    series = read_series(ct_series(np.zeros((6, 60, 80)), (3.0, 2.0, 2.0), tmp_path))
+    regions = [
+        replace(region_for("liver"), label="Leber, vergrößert"),
+        replace(region_for("spleen"), label="脾臓"),
+        replace(region_for("左腎"), tg263="Kidney_L"),
+        region_for("肝臓"),
+    ]
+    _, names = words_of(series, regions, PROVENANCE)
+    assert names == ["Leber, vergrößert", "spleen", "Kidney_L", "肝臓"]

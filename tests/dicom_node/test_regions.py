@@ -146,3 +146,22 @@ def test_most_of_a_usual_list_of_structures_is_coded(shared_data: Callable[..., 
     assert len(coded) > 0.65 * len(labels)
     for label in labels:
         assert ("left" in label) <= (region_for(label).side == "left" or "left" in _type(label).lower()), label
+
+
+def test_left_and_right_have_shades_that_can_be_told_apart_and_seen() -> None:
+    """On the grey of an image, in SEG, RTSTRUCT and previews; both sides together have the colour between."""
+
+    def bright(colour: tuple[int, int, int]) -> float:
+        red, green, blue = colour
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+
+    for name, entry in TABLE["structures"].items():
+        if entry.get("paired"):
+            left, right = (region_for(f"{side} {name}").colour for side in ("left", "right"))
+            assert bright(left) - bright(right) > 35, name
+            assert max(right) > 90, name
+            assert all(0 <= part <= 255 for part in (*left, *right))
+            assert region_for(f"{name}_L").colour == left
+            assert region_for(name).colour == tuple(entry["colour"])
+    cyst = region_for("cyst in the left kidney")
+    assert cyst.colour == region_for("cyst").colour, "a finding has its own colour"

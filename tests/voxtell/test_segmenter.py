@@ -103,8 +103,8 @@ def test_cancelling_stops_before_the_next_window(segmenter: Segmenter, image: Im
 
 
 def test_an_image_without_foreground_gives_empty_masks(segmenter: Segmenter) -> None:
-    masks = segmenter(np.zeros((20, 20, 30), np.float32), ["liver"])
-    assert masks.shape == (1, 20, 20, 30)
+    masks = segmenter(np.zeros((20, 30, 30), np.float32), ["liver"])
+    assert masks.shape == (1, 20, 30, 30)
     assert not masks.any()
 
 

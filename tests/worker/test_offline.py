@@ -1,21 +1,25 @@
 """One study from a folder: the same choice as the node's, and results told apart by series and volume."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+from typer.testing import CliRunner
 
 from dicom_node.series import read_volume
 from dicom_node.synthesis import write_slices
-from tests.support.images import affine_of, rotation, segment_points
+from tests.support.images import affine_of, edit, rotation, segment_points
 from tests.support.listening import QUIET, IntakeSite
 from tests.support.studies import echoes, series
 from tests.support.twins import ThresholdSegmenter
+from worker.__main__ import app
 from worker.results.writable import require_writable
 from worker.settings import Settings
 from worker.steps import offline
-from worker.steps.offline import NothingToDoError, UsedFolderError, run_study
+from worker.steps.offline import NothingToDoError, Sent, UsedFolderError, run_study
 
 PROTOCOLS = {
     "best": "choose: {take: best, prefer: [soft kernel, thin]}\n",
@@ -174,3 +178,91 @@ def test_under_a_tilted_gantry_the_result_lies_where_the_sphere_is_by_either_set
     assert np.abs(found.mean(axis=0) - centre).max() < 0.3
     told = str(dcmread(tmp_path / "out" / "seg.dcm").ContributingEquipmentSequence[0].ContributionDescription)
     assert ("straightened" in told) is straighten, "other masks have other UIDs, and the result says why"
+
+
+def test_a_folder_of_many_studies_is_segmented_study_by_study(tmp_path):
+    """Each result names its study and lies in a folder of its own."""
+    for number, patient in enumerate(("ONE", "TWO")):
+        for path in series(tmp_path / "studies" / patient, 1):
+            edit(path, PatientID=patient, StudyInstanceUID=f"1.2.{number}", SeriesInstanceUID=f"1.2.{number}.1")
+    run = (Settings(home=tmp_path), tmp_path / "studies", tmp_path / "out", ["above -5"], None, None, ("seg",))
+    done = run_study(*run)
+    assert [(one["patient_id"], one["study_uid"]) for one in done] == [("ONE", "1.2.0"), ("TWO", "1.2.1")]
+    assert len({Path(one["files"][0]).parent for one in done}) == 2
+    assert [dcmread(one["files"][0]).PatientID for one in done] == ["ONE", "TWO"]
+
+
+def test_objects_are_written_as_a_destination_with_these_settings_gets_them(tmp_path):
+    study = tmp_path / "study"
+    series(study, 1)
+
+    def written_as(name, form, syntax, prompts):
+        sent = Sent(form, syntax)
+        run = (Settings(home=tmp_path), study, tmp_path / name, prompts, None, None, ("seg", "sr", "preview"))
+        (one,) = run_study(*run, sent=sent)
+        listed = json.loads((tmp_path / name / "result.json").read_text())
+        assert [Path(file).name for file in one["files"]] == listed["files"]
+        assert {path.name for path in (tmp_path / name).iterdir()} == {*listed["files"], "result.json"}
+        return {file: dcmread(tmp_path / name / file) for file in listed["files"]}, listed
+
+    plain, _ = written_as("plain", "binary", "explicit", ["above -5"])
+    assert set(plain) == {"seg.dcm", "sr.dcm", "preview.dcm"}
+    mapped, _ = written_as("mapped", "labelmap", "rle", ["above -5"])
+    assert set(mapped) == {"seg-labelmap.dcm", "sr-labelmap.dcm", "preview.dcm"}
+    assert mapped["seg-labelmap.dcm"].SegmentationType == "LABELMAP"
+    assert mapped["seg-labelmap.dcm"].file_meta.TransferSyntaxUID == RLELossless
+    assert np.array_equal(mapped["preview.dcm"].pixel_array, plain["preview.dcm"].pixel_array)
+    assert mapped["preview.dcm"].SOPInstanceUID == plain["preview.dcm"].SOPInstanceUID
+    deflated, _ = written_as("deflated", "binary", "deflated", ["above -5"])
+    assert {one.file_meta.TransferSyntaxUID for one in deflated.values()} == {DeflatedExplicitVRLittleEndian}
+    both, listed = written_as("overlapping", "labelmap", "explicit", ["above -5", "above -6"])
+    assert set(both) == {"seg.dcm", "sr.dcm", "preview.dcm"}
+    assert "segments overlap" in listed["notes"][0]
+
+
+def test_progress_says_what_is_done_and_grows_to_one(tmp_path):
+    echoes(tmp_path / "study", "5.5", "90")
+    seen = []
+    run = (Settings(home=tmp_path), tmp_path / "study", tmp_path / "out", ["above -5"], None, None, ("seg",))
+    run_study(*run, progress=lambda what, part: seen.append((what, part)))
+    parts = [part for _, part in seen]
+    assert parts == sorted(parts)
+    assert (parts[0], parts[-1]) == (0.0, 1.0)
+    assert seen[0][0].endswith("loading the model")
+    assert [what.split(",")[0] for what, _ in seen if what.endswith("writing")] == ["1 of 2", "2 of 2"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "code"),
+    [
+        (["above 5000"], [], 0),
+        (["above 5000"], ["--nothing-found", "4"], 4),
+        (["above 5000", "above -5"], ["--nothing-found", "4"], 0),
+        (["above 5000"], ["--nothing-found", "4", "--json"], 4),
+        (["above 5000"], ["--nothing-found", "400"], 2),
+    ],
+)
+def test_scripts_can_tell_that_nothing_was_found(tmp_path, monkeypatch, prompts, options, code):
+    monkeypatch.setenv("VOXTELL_HOME", str(tmp_path / "home"))
+    series(tmp_path / "study", 1)
+    asked = [word for prompt in prompts for word in ("-p", prompt)]
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "study"), *asked, "-o", str(tmp_path / "out"), *options])
+    assert done.exit_code == code, done.output
+    if "--json" in options:
+        assert json.loads(done.stdout)[0]["not_found"] == prompts
+    elif code != 2:
+        assert "above 5000: looked for, not found" in done.stdout
+
+
+def test_of_several_volumes_the_output_says_which_is_which(tmp_path, monkeypatch):
+    monkeypatch.setenv("VOXTELL_HOME", str(tmp_path / "home"))
+    for path in echoes(tmp_path / "study", "5.5", "90"):
+        edit(path, PatientID="P 7")
+    command = ["run", str(tmp_path / "study"), "-p", "above 50", "-o", str(tmp_path / "out"), "--seg", "--labelmap"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    heads = [line for line in done.stdout.splitlines() if line.startswith("patient P 7, series ")]
+    assert [head.endswith(f"EchoTime={time}:") for head, time in zip(heads, ("5.5", "90"), strict=True)] == [True, True]
+    assert str(tmp_path / "out") in done.stdout
+    assert "seg-labelmap.dcm" in done.stdout
+    assert "/seg.dcm" not in done.stdout

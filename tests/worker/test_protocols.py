@@ -116,6 +116,19 @@ def test_a_protocol_is_read_with_its_defaults(tmp_path):
         (("name: liver", "name: liver\nwindow: ['22:00', '22:00']"), 2, "window", "no time at all"),
         (("name: liver", "name: liver\npriority: soon"), 2, "priority", "urgent, routine, archive"),
         (("name: liver", "name: liver\nholes: yes"), 2, "holes", "'keyhole' or 'xor'"),
+        *(
+            (("name: liver", f"name: liver\nstructure_set_label: {label}"), 2, "structure_set_label", "1 to 16 char")
+            for label in ("longer than it may be", "''", "' '", "'a\\b'", '"a\\nb"')
+        ),
+        *(
+            (
+                ("name: liver", f"name: liver\nderived: [{{name: BODY, body: true, {more}}}]"),
+                2,
+                "derived.1.body",
+                "made of nothing else",
+            )
+            for more in ("union: [liver]", "margin_mm: 5", "empty: true")
+        ),
         (("name: liver", "name: liver\ndestinations: [a, a]"), 2, "destinations.2", "named twice"),
         (("name: liver", "name: liver\ndestinations: [{to: a, fallback: a}]"), 2, "destinations.1.fallback", "itself"),
         (
@@ -237,11 +250,13 @@ prompts:
 derived:
   - {name: PRV, union: [Heart], intersect: [chest], subtract: [liver], margin_mm: 5, tg263: Heart_PRV05}
   - {name: PTV, empty: true, colour: "#ff0000", roi_type: PTV}
+  - {name: BODY, body: true}
 report: {use: true, wait_minutes: 30, required: true, uncertain: true, limit: 4}
 model: published
 engine: {exact: true, early_exit: 2, skip_below: -400, coarse_first: 3, resample: true, resample_tilt: true}
 outputs: [seg, rtstruct, sr, nifti]
 holes: xor
+structure_set_label: HN draft
 destinations: [pacs, {to: tps, outputs: [rtstruct], fallback: pacs}]
 priority: urgent
 window: [22:00, 06:00]

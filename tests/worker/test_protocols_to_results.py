@@ -8,6 +8,7 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.synthesis import Subject, ct_series
+from tests.support.images import result_errors
 from tests.support.listening import QUIET, IntakeSite
 from tests.support.twins import ThresholdSegmenter
 from worker.explain.history import history_of
@@ -103,6 +104,34 @@ def test_names_types_and_made_structures_reach_the_rtstruct(node, images):
     types = [one.RTROIInterpretedType for one in structures.RTROIObservationsSequence]
     assert dict(zip(names, types, strict=True)).keys() == {"Ball", "Ball_PRV03"}
     assert dict(zip(names, types, strict=True))["Ball_PRV03"] == "AVOIDANCE"
+
+
+def test_the_body_and_the_label_reach_the_objects(node, images):
+    text = SPHERE.replace("derived:\n", "derived:\n  - {name: BODY, body: true}\n").replace(
+        "[seg, rtstruct]", "[seg, sr, rtstruct]"
+    )
+    write(node, text + "structure_set_label: CHEST draft\n")
+    (job_id,) = arrives(node, images)
+    files = {path.name: path for path in node.store.result_paths(job_id)}
+    structures, seg = dcmread(files["rtstruct.dcm"]), dcmread(files["seg.dcm"])
+    assert structures.StructureSetLabel == "CHEST draft"
+    names = [roi.ROIName for roi in structures.StructureSetROISequence]
+    assert names == ["Ball", "BODY", "Ball_PRV03"]
+    body, observed = structures.StructureSetROISequence[1], structures.RTROIObservationsSequence[1]
+    assert observed.RTROIInterpretedType == "EXTERNAL"
+    assert "weights" not in body.ROIDescription
+    assert body.ROIGenerationDescription.startswith("voxtell-dicom outline")
+    segment = seg.SegmentSequence[1]
+    algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
+    assert (segment.SegmentLabel, segment.SegmentAlgorithmName) == ("BODY", "voxtell-dicom outline")
+    assert "weights" not in algorithm.AlgorithmParameters
+    assert seg.SegmentSequence[0].SegmentAlgorithmName != segment.SegmentAlgorithmName
+    assert [
+        line
+        for name in files
+        if name.endswith(".dcm")
+        for line in result_errors(dcmread(files[name]), node.settings.home)
+    ] == []
 
 
 def test_several_protocols_make_a_job_each_and_urgent_ones_go_first(node, images):

@@ -14,6 +14,10 @@ SHAPE = (6, 20, 30)
 AFFINE = np.diag([3.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]]  # slices along z, rows along y, columns along x
 
 
+BODY = np.zeros(SHAPE, dtype=bool)
+BODY[:, 1:19, 1:29] = True
+
+
 def box(slices: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]) -> Mask:
     mask = np.zeros(SHAPE, dtype=bool)
     mask[slice(*slices), slice(*rows), slice(*columns)] = True
@@ -21,7 +25,7 @@ def box(slices: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]
 
 
 def done(masks: list[Mask], prompts: list[Prompt], derived: tuple[Derived, ...] = ()) -> list[Mask]:
-    return list(finished(Masks.of(np.stack(masks)), prompts, derived, AFFINE))
+    return list(finished(Masks.of(np.stack(masks)), prompts, derived, AFFINE, lambda: BODY))
 
 
 def test_a_mask_is_cropped_to_the_finished_one_whichever_comes_first() -> None:
@@ -130,3 +134,32 @@ def test_what_is_cut_or_grown_is_not_called_by_the_organs_code() -> None:
     assert grown.prompt == "made of a, inside b, without c and d, margin +5 mm"
     empty = region_of(Derived(name="Boost", empty=True, roi_type="GTV"))
     assert (empty.placeholder, empty.interpreted_type, empty.label) == (True, "GTV", "Boost")
+
+
+def test_the_body_is_a_structure_that_others_can_be_made_of() -> None:
+    lesion = box((2, 4), (0, 12), (10, 20))
+    prompts = [Prompt(text="lesion", finish=Finish(crop_to="BODY"))]
+    derived = (
+        Derived(name="BODY", body=True),
+        Derived(name="rest", union=("BODY",), subtract=("lesion",)),
+    )
+    cropped, body, rest = done([lesion], prompts, derived)
+    assert np.array_equal(body, BODY)
+    assert np.array_equal(cropped, lesion & BODY)
+    assert np.array_equal(rest, BODY & ~lesion)
+
+
+def test_the_body_is_the_external_contour_and_no_work_of_a_network() -> None:
+    region = region_of(Derived(name="BODY", body=True))
+    assert (region.label, region.tg263, region.interpreted_type) == ("BODY", "External", "EXTERNAL")
+    assert (region.by_network, region.prompt) == (False, "the patient's outline, found in the image by its values")
+    named = region_of(Derived(name="skin", body=True, tg263="Body", roi_type="ORGAN"))
+    assert (named.roi_name, named.interpreted_type) == ("Body", "ORGAN")
+    assert region_of(Prompt(text="body")).by_network
+
+
+def test_without_a_body_among_the_structures_none_is_looked_for() -> None:
+    def looked() -> Mask:
+        raise AssertionError("it was looked for")
+
+    finished(Masks.of(box((1, 2), (1, 2), (1, 2))[None]), [Prompt(text="a")], (), AFFINE, looked)

@@ -1,12 +1,14 @@
 """`run`, `volume`, `nifti-to-dicom`: work on one study or file in this process, without a node."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from worker.cli.printing import Json, print_json
+from worker.cli.progress import progress_bar
 from worker.job_spec import Output
 from worker.settings import load
 
@@ -22,39 +24,75 @@ Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="What 
 
 
 def run(
-    study: Annotated[Path, typer.Argument(help="A folder with the DICOM files of a study or series.")],
+    study: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder with the DICOM files of a series or a study, or of many studies, whatever its layout."
+        ),
+    ],
     output: Out,
     prompts: Prompts = None,
     report: Annotated[Path | None, typer.Option(help="A radiology report that gives the prompts.")] = None,
     protocol: Annotated[Path | None, typer.Option(help="A protocol file that chooses series and prompts.")] = None,
     seg: Annotated[bool, typer.Option("--seg", help="Write DICOM-SEG (the default).")] = False,
+    labelmap: Annotated[
+        bool, typer.Option("--labelmap", help="Write DICOM-SEG as a label map; BINARY where segments overlap.")
+    ] = False,
     rtstruct: Annotated[bool, typer.Option("--rtstruct", help="Write RTSTRUCT.")] = False,
     sr: Annotated[bool, typer.Option("--sr", help="Write a TID 1500 report of measurements, and its SEG.")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Write a picture, a DICOM Secondary Capture.")] = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write masks as NIfTI.")] = False,
+    seg_syntax: Annotated[
+        Literal["explicit", "deflated", "rle"],
+        typer.Option(help="Transfer syntax of the objects, as transfer_syntax of a destination."),
+    ] = "explicit",
+    nothing_found: Annotated[
+        int, typer.Option(min=0, max=125, help="Exit code when no structure was found in any volume.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Segments one study: every volume that a protocol takes, or every volume.
+    """Segments a study, or many: every volume that a protocol takes, or every volume.
 
-    --report may be given together with --protocol, if the protocol takes prompts from reports.
+    --report may be given together with --protocol, if the protocol takes prompts from reports. --labelmap and
+    --seg-syntax write what a destination with these settings would get.
     """
-    from worker.steps.offline import UsedFolderError, run_study
+    from worker.steps.offline import Sent, UsedFolderError, run_study
 
-    flags: dict[Output, bool] = {"seg": seg, "rtstruct": rtstruct, "sr": sr, "preview": preview, "nifti": nifti}
-    outputs = tuple(name for name, wanted in flags.items() if wanted)
-    chosen_by_file = report is not None or protocol is not None
-    if prompts and chosen_by_file:
-        raise typer.BadParameter("prompts (-p) exclude a report and a protocol: give the one or the other.")
-    if not prompts and not chosen_by_file:
-        raise typer.BadParameter("give prompts (-p TEXT, may be repeated), a report (--report FILE) or a protocol.")
+    flags: dict[Output, bool] = {"seg": seg or labelmap, "rtstruct": rtstruct, "sr": sr, "preview": preview}
+    outputs = tuple(name for name, wanted in (flags | {"nifti": nifti}).items() if wanted)
+    _check_asked(prompts, by_file=report is not None or protocol is not None)
+    asked = list(dict.fromkeys(prompts or ()))
+    sent = Sent("labelmap" if labelmap else "binary", seg_syntax)
     try:
-        done = run_study(load(), study, output, list(dict.fromkeys(prompts or ())), report, protocol, outputs)
+        with progress_bar("reading headers") as progress:
+            done = run_study(load(), study, output, asked, report, protocol, outputs, sent=sent, progress=progress)
     except UsedFolderError as error:
         raise typer.BadParameter(f"{error}.") from None
     if as_json:
         print_json(done)
-        return
+    else:
+        _say_found(done)
+    if nothing_found and not any(series["found"] for series in done):
+        raise typer.Exit(nothing_found)
+
+
+def _check_asked(prompts: Sequence[str] | None, *, by_file: bool) -> None:
+    """Refuses prompts beside a report or protocol, and neither.
+
+    Raises:
+        typer.BadParameter: with what to give instead.
+    """
+    if prompts and by_file:
+        raise typer.BadParameter("prompts (-p) exclude a report and a protocol: give the one or the other.")
+    if not prompts and not by_file:
+        raise typer.BadParameter("give prompts (-p TEXT, may be repeated), a report (--report FILE) or a protocol.")
+
+
+def _say_found(done: Sequence[Mapping[str, Any]]) -> None:
+    """Prints what was found in each volume, what was not, what to look at, and the files; several are named."""
     for series in done:
+        if len(done) > 1:
+            typer.echo(f"patient {series['patient_id'] or 'without ID'}, {series['label']}:")
         for found in series["found"]:
             typer.echo(f"{found['label']}: {found['volume_ml']:.1f} ml")
         for label in series["not_found"]:

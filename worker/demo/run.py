@@ -13,13 +13,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import highdicom
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
@@ -27,7 +29,8 @@ from dicom_node.errors import PeerError
 from dicom_node.listener import Listener
 from dicom_node.masks.packed import Mask, Masks, PackedMask
 from dicom_node.objects.preview import drawn
-from dicom_node.regions import region_for
+from dicom_node.objects.provenance import Algorithm, Provenance, Review
+from dicom_node.regions import EmptyMask, region_for
 from dicom_node.scu.association import Peer, echo
 from dicom_node.scu.c_store import send
 from dicom_node.series import ImageSeries, read_series
@@ -36,7 +39,7 @@ from worker.demo.received import masks_received
 from worker.demo.study import DemoStudy, phantom_study, study_from_nifti
 from worker.errors import WorkerError
 from worker.ledger import Job, JobState, Ledger
-from worker.result import Result
+from worker.result import ModelUsed, Result
 from worker.selection.study_volumes import read_headers, series_in
 
 NODE_AE, PACS_AE, MODALITY_AE = "VOXTELL", "DEMO-PACS", "DEMO-CT"
@@ -220,7 +223,7 @@ class Demo:
             volume = f"{row.volume_ml:9.1f} ml" if row.volume_ml else "looked for, not found"
             self._console.print(f"  {row.label:<28}{volume}{dice}")
         picture = self._folder / "overlay.png"
-        _picture(series, masks, picture)
+        Image.fromarray(_sheet(series, masks, self._prompts, _result(job))).save(picture)
         self._console.print(f"[bold]overlay[/]    {picture}", soft_wrap=True)
         model = _result(job).model
         notice = model.notice if model else ""
@@ -280,10 +283,22 @@ def _result(job: Job) -> Result:
     return job.result
 
 
-def _picture(series: ImageSeries, masks: Mapping[str, Mask], path: Path) -> None:
-    """Writes a PNG of three planes with the contours of the masks."""
-    packed = Masks(PackedMask.of(mask) for mask in masks.values())
-    Image.fromarray(drawn(series, packed, list(masks), [region_for(label).colour for label in masks])).save(path)
+def _sheet(series: ImageSeries, masks: Mapping[str, Mask], prompts: Sequence[str], result: Result) -> NDArray[np.uint8]:
+    """Returns the picture of the masks that came back, as a preview shows them: uint8 (rows, columns, RGB)."""
+    model = result.model or ModelUsed(name="", version="", digest="")
+    nothing = np.zeros(series.volume.spatial_shape, bool)
+    regions = [replace(region_for(one), empty_means=_meaning(one, result)) for one in prompts]
+    facts = Provenance(
+        Algorithm(model.name, model.version, model.digest),
+        made=datetime.now().astimezone(),
+        review=tuple(map(Review, result.review)),
+    )
+    return drawn(series, Masks(PackedMask.of(masks.get(one, nothing)) for one in prompts), regions, facts)
+
+
+def _meaning(label: str, result: Result) -> EmptyMask:
+    """What an empty mask of a structure says, as the result lists it."""
+    return "not known" if label in result.not_known else "not judged" if label in result.not_judged else "not found"
 
 
 def _of_series(paths: Sequence[Path], series_uid: str) -> list[Path]:

@@ -153,6 +153,7 @@ def job_spec(
         engine=protocol.engine,
         outputs=protocol.outputs,
         holes=protocol.holes,
+        structure_set_label=protocol.structure_set_label,
         routes=routes_of(protocol, settings),
         priority=protocol.priority,
         window=protocol.window,

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from worker.findings import Finding
 from worker.identity import deciding_facts, digest_of
-from worker.job_spec import Derived, EngineOptions, Frozen, Output, Priority, Prompt, Route
+from worker.job_spec import Derived, EngineOptions, Frozen, Output, Priority, Prompt, Route, SetLabel
 from worker.protocols.attributes import Candidate
 from worker.protocols.conditions import Match
 from worker.protocols.preferences import Choose
@@ -82,6 +82,9 @@ class Protocol(Frozen):
     engine: EngineOptions = Field(EngineOptions(), description="Settings of the engine that are other than the node's.")
     outputs: tuple[Output, ...] = Field(("seg",), min_length=1, description="What is made.")
     holes: Literal["keyhole", "xor"] = Field("keyhole", description="How RTSTRUCT contours say that there is a hole.")
+    structure_set_label: SetLabel | None = Field(
+        None, description="How planning systems list the structure set; 16 characters at most."
+    )
     destinations: tuple[Route, ...] | None = Field(None, description="Where to. Left out: every destination set.")
     priority: Annotated[Priority, BeforeValidator(_by_name)] = Field(
         Priority.ROUTINE, description="urgent, routine or archive: which job is next."

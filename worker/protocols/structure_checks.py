@@ -68,15 +68,23 @@ def _check_words(prompt: Prompt, place: FieldPath) -> None:
 
 
 def _check_operands(structure: Derived, place: FieldPath) -> None:
-    """Checks that a derived structure starts from a union, or is `empty` and made of nothing."""
+    """Checks that a derived structure starts from a union, or is `empty` or `body` and made of nothing."""
     made_of = structure.union + structure.intersect + structure.subtract
+    if structure.body and (made_of or structure.margin_mm or structure.empty):
+        raise PlacedError(
+            (*place, "body"),
+            "the body is found in the image and made of nothing else; remove body, or what stands beside it",
+        )
+    if structure.body:
+        return
     if structure.empty and (made_of or structure.margin_mm):
         raise PlacedError(
             (*place, "empty"), "an empty structure is made of nothing; remove empty or what it is made of"
         )
     if not structure.empty and not structure.union:
         raise PlacedError(
-            place, f"'{structure.name}' needs a union to start from, of one structure or more; or empty: true"
+            place,
+            f"'{structure.name}' needs a union to start from, of one structure or more; or empty: true, or body: true",
         )
 
 

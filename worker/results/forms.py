@@ -5,6 +5,7 @@ Both forms may be made of one result. They are different objects with UIDs of th
 
 from collections.abc import Iterable, Sequence
 
+from dicom_node.objects import Form
 from worker.destinations.destination import Destination
 from worker.job_spec import Route
 from worker.result import ResultObject
@@ -17,9 +18,14 @@ def label_map_wanted(routes: Iterable[Route], destinations: Iterable[Destination
 
 
 def in_form_for(destination: Destination, objects: Sequence[ResultObject]) -> list[ResultObject]:
-    """Returns those of the objects that are in the form that the destination takes, in their order.
+    """Returns those of the objects that are in the form that the destination takes, in their order."""
+    return in_form(destination.seg, objects)
 
-    A destination that asks for label maps gets the BINARY form where none was made: overlapping segments have none.
+
+def in_form(form: Form, objects: Sequence[ResultObject]) -> list[ResultObject]:
+    """Returns those of the objects that are in a form, in their order.
+
+    Who asks for label maps gets the BINARY form where none was made: overlapping segments have none.
     """
-    mapped = {one.kind for one in objects if one.form == "labelmap"} if destination.seg == "labelmap" else set()
+    mapped = {one.kind for one in objects if one.form == "labelmap"} if form == "labelmap" else set()
     return [one for one in objects if (one.form == "labelmap") == (one.kind in mapped)]

@@ -4,7 +4,7 @@ A structure may need others that are finished before it: the one that it is crop
 Pure functions; masks are packed, and few are unpacked at one time.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -51,12 +51,19 @@ def label_of_made(made: Prompt | Derived) -> str:
     return made.label if isinstance(made, Prompt) else made.name
 
 
-def finished(found: Masks, prompts: Sequence[Prompt], derived: Sequence[Derived], affine: Affine) -> Masks:
+def finished(
+    found: Masks,
+    prompts: Sequence[Prompt],
+    derived: Sequence[Derived],
+    affine: Affine,
+    body: Callable[[], Mask],
+) -> Masks:
     """Returns the masks of the prompts after post-processing, then those of the derived structures.
 
     Args:
         found: the network's masks bool (P, slices, rows, columns), in the order of `prompts`.
         affine: (4, 4), from indices of the masks to LPS in mm, with the shear of a tilted gantry.
+        body: finds the patient's outline (slices, rows, columns); called only where a structure is made of it.
 
     Raises:
         StructureError: when a structure needs one that is not there, or itself by way of others.
@@ -72,7 +79,9 @@ def finished(found: Masks, prompts: Sequence[Prompt], derived: Sequence[Derived]
 
     for place in _order(made, places):
         one = made[place]
-        if isinstance(one, Derived):
+        if isinstance(one, Derived) and one.body:
+            masks[place] = PackedMask.of(body())
+        elif isinstance(one, Derived):
             masks[place] = PackedMask.of(_combined(one, mask_of, found.shape[1:], affine))
         elif one.finish == Finish():
             masks[place] = found.packed[place]
@@ -165,6 +174,9 @@ def _region_judged(made: Prompt | Derived, unlearnt: Collection[str], judged: bo
 
 # -- what they are called
 
+BODY = "the patient's outline, found in the image by its values"
+"""How the body is made, in the words of the results. It goes into their UIDs: not to be changed."""
+
 
 def region_of(made: Prompt | Derived) -> Region:
     """Returns the region of a structure: from the table of regions, with what the protocol says of it instead."""
@@ -205,8 +217,11 @@ def _region_of_derived(structure: Derived) -> Region:
     """Returns the region of a derived structure.
 
     A plain union may be coded as the organ that its name says. What is cut or grown is that organ no more, so its code
-    is generic, and only the colour is that of its name.
+    is generic, and only the colour is that of its name. The body is the external contour of radiotherapy (TG-263).
     """
+    if structure.body:
+        outline = region_for("body")
+        return replace(outline, prompt=BODY, label=label_of(structure.name), by_network=False)
     plain = structure.union and not (structure.intersect or structure.subtract or structure.margin_mm)
     region = region_for(structure.name if plain else "")
     colour = region_for(structure.name).colour

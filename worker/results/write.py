@@ -30,6 +30,7 @@ from dicom_node.masks.packed import Masks
 from dicom_node.objects.kinds import KINDS, OutputKind
 from dicom_node.objects.provenance import Algorithm, ObjectReference, Provenance, Review
 from dicom_node.objects.result_set import ResultSet
+from dicom_node.objects.rtstruct import SET_LABEL
 from dicom_node.regions import EmptyMask
 from dicom_node.series import ImageSeries
 from dicom_node.volume import to_network, write_nifti
@@ -85,6 +86,7 @@ def write_outputs(
         spec.outputs,
         label_map=label_map,
         holes=spec.holes,
+        set_label=spec.structure_set_label or SET_LABEL,
         name_length=name_length,
     )
     objects = []

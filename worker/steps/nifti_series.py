@@ -14,7 +14,8 @@ import numpy.typing as npt
 from dicom_node.errors import SeriesError
 from dicom_node.regions import one_line, shortened
 from dicom_node.synthesis import Subject, write_slices
-from voxtell.nifti import PLAIN, NiftiGrid, ReadAs, read_voxels, stem
+from voxtell.nifti import PLAIN, ReadAs, read_voxels, stem
+from voxtell.orientation import NiftiGrid
 
 NOBODY: Final = Subject(patient_id="", patient_name="", study_description="", series_description="From NIfTI")
 """A subject with no names of its own: patient and study follow from the file."""

@@ -5,11 +5,16 @@ results lie in the folder that the caller names.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dicom_node.errors import SeriesError
+from dicom_node.objects import Form
+from dicom_node.scu.transcode import Syntax
+from voxtell.engine import Engine
 from voxtell.prompt_checks import check_prompts
 from worker.engines.loading import load_engine, settings_for
 from worker.errors import WorkerError
@@ -20,6 +25,7 @@ from worker.protocols.preferences import Choose
 from worker.protocols.protocol import FromReport
 from worker.report_language.formats.read import read_report
 from worker.reports.inbox import Reported, language_of, reported_by
+from worker.results.as_sent import as_sent
 from worker.results.writable import require_writable
 from worker.results.write import write_outputs
 from worker.selection.choose import choose
@@ -47,6 +53,14 @@ class UsedFolderError(WorkerError):
     retry = "usage"
 
 
+@dataclass(frozen=True)
+class Sent:
+    """How the objects are written: as a destination with this form of SEG and this transfer syntax gets them."""
+
+    form: Form = "binary"
+    syntax: Syntax = "explicit"
+
+
 def run_study(
     settings: Settings,
     study: Path,
@@ -55,19 +69,25 @@ def run_study(
     report: Path | None,
     protocol: Path | None,
     outputs: tuple[Output, ...],
+    *,
+    sent: Sent = Sent(),
+    progress: Callable[[str, float], None] = lambda _what, _part: None,
 ) -> list[dict[str, Any]]:
     """Segments the volumes that the protocol takes, or every volume if no protocol is given.
 
     Args:
-        study: folder of DICOM files, whatever its layout.
+        study: folder of DICOM files of one study or many, whatever its layout.
         output: folder of the results. Where several volumes are segmented, each has a folder of its own below it,
             `<Series Instance UID>/<name of the volume>`.
         prompts: texts to segment; used where there is no report.
         report: file of a radiology report whose findings become prompts.
         outputs: kinds of results, instead of the protocol's; () leaves these as they are.
+        sent: how the objects are written.
+        progress: called with what is being done and the part of all work that is done, 0 to 1.
 
     Returns:
-        One result per volume, as JSON values (`worker.result.Result`), with the paths of the files written.
+        One result per volume, as JSON values (`worker.result.Result`), with the paths of the files written, and study,
+        series and label of the volume.
 
     Raises:
         NothingToDoError: when no volume was segmented; gives the reason for each series.
@@ -82,31 +102,74 @@ def run_study(
     chosen, reasons = _choose(asked, reported, study, settings)
     folders = _folders(output, chosen)
     done: list[dict[str, Any]] = []
-    engine = None
-    for (volume, spec), folder in zip(chosen, folders, strict=True):
-        wanted = settings_for(spec, settings)
-        engine = engine or load_engine(wanted)
+    engine: Engine | None = None
+    for place, ((volume, spec), folder) in enumerate(zip(chosen, folders, strict=True)):
+        say = _Volume(progress, volume.label, place, len(chosen))
+        if engine is None:
+            say("loading the model", 0.0)
+            engine = load_engine(settings_for(spec, settings))
         try:
-            found = segment(
-                [file.path for file in volume.files],
-                spec.prompts,
-                engine,
-                derived=spec.derived,
-                volume=spec.volume,
-                straighten=wanted.resample_tilt,
-            )
+            done.append(_segmented(volume, spec, folder, engine, settings, sent, say))
         except SeriesError as error:  # found in the pixels: the headers have been judged before
             reasons.append(f"{volume.label}: {error}")
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        result = write_outputs(found, spec, folder, name_length=settings.roi_name_length)
-        files = [str(folder / name) for name in result.files]
-        done.append(result.json_facts() | {"files": files, "series_uid": spec.series_uid, "volume": spec.volume})
     if not done:
         raise NothingToDoError(f"no series of {study} was segmented: " + "; ".join(reasons))
     for reason in reasons:
         log.warning("series_left_out", reason=reason)
     return done
+
+
+@dataclass(frozen=True)
+class _Volume:
+    """Reports the progress of one of several volumes as the part of all work."""
+
+    progress: Callable[[str, float], None]
+    label: str
+    place: int
+    of: int
+
+    def __call__(self, what: str, part: float) -> None:
+        number = f"{self.place + 1} of {self.of}, " if self.of > 1 else ""
+        self.progress(f"{number}{self.label}: {what}", (self.place + part) / self.of)
+
+
+def _segmented(
+    volume: StudyVolume,
+    spec: JobSpec,
+    folder: Path,
+    engine: Engine,
+    settings: Settings,
+    sent: Sent,
+    say: Callable[[str, float], None],
+) -> dict[str, Any]:
+    """Segments one volume and writes its results; returns these, and which volume they are of.
+
+    Raises:
+        SeriesError: when its files are not one regular volume.
+    """
+    say("reading", 0.0)
+    found = segment(
+        [file.path for file in volume.files],
+        spec.prompts,
+        engine,
+        derived=spec.derived,
+        volume=spec.volume,
+        straighten=settings_for(spec, settings).resample_tilt,
+        progress=partial(say, "segmenting"),
+    )
+    say("writing", 1.0)
+    folder.mkdir(parents=True, exist_ok=True)
+    label_map = sent.form == "labelmap"
+    result = write_outputs(found, spec, folder, label_map=label_map, name_length=settings.roi_name_length)
+    result = as_sent(result, folder, sent.form, sent.syntax)
+    return result.json_facts() | {
+        "files": [str(folder / name) for name in result.files],
+        "study_uid": spec.study_uid,
+        "series_uid": spec.series_uid,
+        "volume": spec.volume,
+        "label": volume.label,
+        "patient_id": volume.patient_id,
+    }
 
 
 def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None, settings: Settings) -> Reported:

@@ -9,10 +9,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import highdicom
 
+from dicom_node.masks.body import body
 from dicom_node.masks.packed import Mask, Masks, PackedMask
 from dicom_node.objects.provenance import Review
 from dicom_node.objects.verify import check_way_back
@@ -63,26 +65,23 @@ def segment(
     with turn or nullcontext(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ImageWarning)  # the result says it
         clock.lap("turn")
-        found = engine(
-            network.array,
-            [prompt.text for prompt in prompts],
-            spacing=network.spacing,
-            progress=progress,
-            cancelled=cancelled,
-        )
+        texts = [prompt.text for prompt in prompts]
+        found = engine(network.array, texts, spacing=network.spacing, progress=progress, cancelled=cancelled)
     clock.lap("network")
     back = Masks(_back(prompt, seen, network, series) for prompt, seen in zip(prompts, found, strict=True))
     del found
     clock.lap("back")
-    masks = finished(back, prompts, derived, series.affine)
-    unlearnt = engine.unlearnt([prompt.text for prompt in prompts]) if engine.info.knows else ()
+    hounsfield = series.modality == "CT" and not doubts
+    outline = partial(body, series.volume.array, series.affine, hounsfield=hounsfield)
+    masks = finished(back, prompts, derived, series.affine, outline)
+    unlearnt = engine.unlearnt(texts) if engine.info.knows else ()
     structures = structures_of(masks, prompts, derived, series.affine, unlearnt, judged=not doubts)
     clock.lap("finish")
-    of_image = (*map(Review, doubts), *grid_reviews(network.affine, network.spacing, engine.info.spacing_max))
-    review = (*of_image, *reviews(structures, masks))
-    if series.modality == "CT" and not doubts:
+    review = (*map(Review, doubts), *grid_reviews(network.affine, network.spacing, engine.info.spacing_max))
+    review += tuple(reviews(structures, masks))
+    if hounsfield:
         review += _of_tissue(series, network, structures, masks)
-    info = engine.made_by([prompt.text for prompt in prompts])
+    info = engine.made_by(texts)
     if straighten and series.tilt_degrees:  # another grid, other masks: other UIDs
         info = replace(info, used=(*info.used, "straightened"))
     return Segmented(series, structures, masks, info, clock.seconds, review)
