@@ -17,7 +17,7 @@ from dicom_node.regions import Region, one_line, shortened
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
-OUTLINE: Final = "voxtell-dicom outline"
+OUTLINE: Final = "body outline"
 """What finds the body in an image, as results name it."""
 LABEL_MAP_STORAGE: Final = UID("1.2.840.10008.5.1.4.1.1.66.7")  # Label Map Segmentation Storage; newer than pydicom 3.0
 

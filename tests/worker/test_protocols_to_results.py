@@ -120,10 +120,10 @@ def test_the_body_and_the_label_reach_the_objects(node, images):
     body, observed = structures.StructureSetROISequence[1], structures.RTROIObservationsSequence[1]
     assert observed.RTROIInterpretedType == "EXTERNAL"
     assert "weights" not in body.ROIDescription
-    assert body.ROIGenerationDescription.startswith("voxtell-dicom outline")
+    assert body.ROIGenerationDescription.startswith("body outline")
     segment = seg.SegmentSequence[1]
     algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
-    assert (segment.SegmentLabel, segment.SegmentAlgorithmName) == ("BODY", "voxtell-dicom outline")
+    assert (segment.SegmentLabel, segment.SegmentAlgorithmName) == ("BODY", "body outline")
     assert "weights" not in algorithm.AlgorithmParameters
     assert seg.SegmentSequence[0].SegmentAlgorithmName != segment.SegmentAlgorithmName
     assert [
