@@ -80,7 +80,7 @@ def _check_asked(prompts: Sequence[str] | None, *, by_file: bool) -> None:
     """Refuses prompts beside a report or protocol, and neither.
 
     Raises:
-        typer.BadParameter: with what to give instead.
+        typer.BadParameter: when there are both, or neither.
     """
     if prompts and by_file:
         raise typer.BadParameter("prompts (-p) exclude a report and a protocol: give the one or the other.")

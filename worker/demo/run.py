@@ -297,7 +297,7 @@ def _sheet(series: ImageSeries, masks: Mapping[str, Mask], prompts: Sequence[str
 
 
 def _meaning(label: str, result: Result) -> EmptyMask:
-    """What an empty mask of a structure says, as the result lists it."""
+    """Returns what an empty mask of a structure says, as the result lists it."""
     return "not known" if label in result.not_known else "not judged" if label in result.not_judged else "not found"
 
 
