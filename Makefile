@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
 
-.PHONY: help setup demo test test-unit torture check format lint types imports model-report parity clean format-check
+.PHONY: help setup demo test test-unit torture viewers check format lint types imports model-report parity clean format-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ demo: $(VENV)/.engine ## send a CT through the whole node and show what comes ba
 # A process of tests for each core, each with one thread: two that share the cores' threads wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-test: $(VENV)/.dev $(VENV)/.peers ## all tests, against real peers (Orthanc, DCMTK)
+test: $(VENV)/.dev $(VENV)/.peers $(VENV)/.viewers ## all tests, against real peers (Orthanc, DCMTK, OHIF)
 	$(PYTEST)
 
 test-unit: $(VENV)/.dev ## the tests that start no server and no process: a minute, no Debian packages
@@ -31,6 +31,9 @@ SEED ?= 1
 
 torture: $(VENV)/.dev $(VENV)/.peers ## kill, flush, fill and restart everything while studies come in (STUDIES=200 SEED=1)
 	$(BIN)/python -m tests.torture --studies $(STUDIES) --seed $(SEED)
+
+viewers: $(VENV)/.dev $(VENV)/.peers $(VENV)/.viewers ## look at results of every combination of outputs in OHIF; pictures in build/viewers
+	$(BIN)/python -m tests.viewers
 
 check: $(VENV)/.dev $(VENV)/.peers format-check lint types imports test ## format, lint, types, import contract, tests
 
@@ -78,4 +81,9 @@ $(VENV)/.dev: $(VENV)/.engine
 # The tests' peers are Debian packages: real PACS and tools that nobody here wrote.
 $(VENV)/.peers: tests/debian-packages.txt $(VENV)/.engine
 	scripts/debian-packages.sh tests/debian-packages.txt
+	@touch $@
+
+# Viewers are web pages from npm; Chromium, which shows them, is a Debian package.
+$(VENV)/.viewers: tests/npm-packages.txt $(VENV)/.engine
+	scripts/npm-packages.sh tests/npm-packages.txt $(VENV)/npm $(VENV)
 	@touch $@

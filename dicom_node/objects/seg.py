@@ -81,7 +81,8 @@ def write_seg(
         masks: bool (P, slices, rows, columns).
         regions: one per mask, with label, codes and colour.
         provenance: what the object says about the job.
-        form: BINARY has, per segment, only the frames that hold it. LABELMAP has one frame per slice that holds any.
+        form: BINARY has, per segment, the frames that hold it (and see `_never_misread`). LABELMAP has one frame per
+            slice that holds any.
 
     There is one segment per non-empty mask, in the order given. The same work gives the same UIDs, and the same bytes
     except for dates and times.
@@ -112,6 +113,7 @@ def write_seg(
     refer_to_source(dataset, series)
     refer_to_predecessor(dataset, series, provenance)
     if form == "BINARY":
+        segments = _never_misread(segments)
         _lay_frames(dataset, series, [(number, mask.held) for number, mask in enumerate(segments, start=1)])
         dataset.PixelData = _bits(segments)
     else:
@@ -184,7 +186,8 @@ def _segment(number: int, region: Region, provenance: Provenance, sop_uid: str) 
 def _become_label_map(dataset: Dataset, series: ImageSeries, segments: Sequence[PackedMask]) -> None:
     """Turns the data set into a LABELMAP: one number per voxel.
 
-    The background is a segment of its own, because every value must be described (PS3.3 C.8.20.2.3).
+    The background is a segment of its own, because every value must be described (PS3.3 C.8.20.2.3). It is the last in
+    the sequence, whose order is free: OHIF colours segment 1 like the first item, whatever the number of that is.
     """
     background = SegmentDescription(
         segment_number=1,
@@ -196,7 +199,7 @@ def _become_label_map(dataset: Dataset, series: ImageSeries, segments: Sequence[
         display_color=highdicom.color.CIELabColor(0.0, 0.0, 0.0),
     )
     background.SegmentNumber = 0  # set here, because highdicom accepts positive numbers only
-    dataset.SegmentSequence = [background, *dataset.SegmentSequence]
+    dataset.SegmentSequence = [*dataset.SegmentSequence, background]
     dataset.SegmentationType = "LABELMAP"
     dataset.PixelPaddingValue = 0
     kind = np.dtype(np.uint8 if len(segments) < 256 else "<u2")
@@ -286,6 +289,25 @@ def overlapping(masks: Sequence[PackedMask]) -> bool:
             else:
                 taken[place] = before | bits
     return False
+
+
+def _never_misread(segments: list[PackedMask]) -> list[PackedMask]:
+    """Adds an empty frame to the last segment where OHIF would show stripes: it shows nothing then, and says so.
+
+    OHIF 3.13 takes frames out of a whole object at bytes; frames of 63 x 55 pixels end within one. Where Pixel Data is
+    padded to an even length, it notices, and asks for single frames. So the length without padding is made odd.
+    """
+    last, frames = segments[-1], sum(len(mask.held) for mask in segments)
+    slices, size = last.shape[0], last.shape[1] * last.shape[2]
+    free = np.setdiff1d(np.arange(slices), last.held)
+    if size % 8:
+        for more in range(len(free) + 1):
+            if -(-(frames + more) * size // 8) % 2:
+                held = np.concatenate([last.held, free[:more]])
+                bits = np.pad(last.bits, ((0, more), (0, 0)))
+                order = np.argsort(held)
+                return [*segments[:-1], PackedMask(last.shape, held[order], bits[order])]
+    return segments
 
 
 def _bits(segments: Sequence[PackedMask]) -> bytes:

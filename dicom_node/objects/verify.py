@@ -102,6 +102,8 @@ def _decoded(dataset: Dataset) -> dict[int, Extent]:
         origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
         for number, plane in planes:
             rows, columns = np.nonzero(plane)
+            if not len(rows):  # an empty frame, see `dicom_node.objects.seg`
+                continue
             points = origin + rows[:, None] * row_mm * down + columns[:, None] * column_mm * across
             parts[number].append(extent_of(points, voxel_mm3))
     return {number: joined(frames) for number, frames in parts.items()}

@@ -259,7 +259,7 @@ def test_a_label_map_is_an_object_of_its_own_and_needs_segments_that_do_not_over
     assert dataset_of(binary).SeriesInstanceUID != dataset_of(labels).SeriesInstanceUID
     assert (labels.found, labels.not_found) == (binary.found, binary.not_found)
     described = [(one.SegmentNumber, one.SegmentLabel) for one in dataset_of(labels).SegmentSequence]
-    assert described == [(0, "Background"), (1, "liver"), (2, "spleen")]
+    assert described == [(1, "liver"), (2, "spleen"), (0, "Background")]
     assert dataset_of(labels).NumberOfFrames == 5
     masks[2, 2, 0, 0] = True
     with pytest.raises(ResultError, match="segments overlap"):
@@ -276,6 +276,22 @@ def test_more_segments_than_a_byte_holds_take_two(tmp_path: Path, count: int, bi
     labels = dataset_of(write_seg(series, masks, regions, PROVENANCE, "LABELMAP"))
     assert (labels.BitsAllocated, labels.pixel_array.max()) == (bits, count)
     assert iod_errors(labels, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "held", "frames"),
+    [((4, 4, 6), 2, 2), ((4, 5, 5), 1, 2), ((4, 5, 5), 2, 2), ((4, 5, 5), 3, 4), ((4, 5, 5), 4, 4), ((3, 1, 3), 2, 2)],
+)
+def test_frames_that_end_within_a_byte_make_an_odd_length_where_a_slice_is_free(
+    tmp_path: Path, shape: tuple[int, int, int], held: int, frames: int
+) -> None:
+    """OHIF would cut frames out of an object of even length at bytes, and show stripes (see `make viewers`)."""
+    series = read_series(ct_series(np.zeros(shape), (3.0, 2.0, 1.0), tmp_path))
+    mask = np.zeros((1, *shape), dtype=bool)
+    mask[0, -held:] = True
+    dataset = dataset_of(written(series, mask, PROMPTS[:1]))
+    assert dataset.NumberOfFrames == frames
+    assert np.array_equal(by_highdicom(dataset, series, tmp_path), mask)
 
 
 def test_overlap_is_stated(ct: ImageSeries) -> None:
