@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from voxtell import integrity
 from voxtell.card import Card
 from voxtell.errors import ModelError, PromptError
 from voxtell.prompt_checks import problem_of
@@ -211,6 +212,14 @@ class Layout(ABC):
             ModelError: when its description is missing or damaged.
         """
 
+    def require_whole(self, directory: Path) -> None:
+        """Checks that every file of the model is there to its end; reads little of them, and loads no torch.
+
+        Raises:
+            ModelError: names the file that is missing or was not copied to its end.
+        """
+        integrity.require_whole(directory)
+
     @abstractmethod
     def load(self, directory: Path, device: str, bank: Path | None, *, use_bank: bool, options: Any) -> Engine:
         """Returns the model, ready on a device. `options` is an instance of `self.options`.
@@ -230,7 +239,7 @@ class Layout(ABC):
 
     @abstractmethod
     def verify(self, directory: Path) -> dict[str, str]:
-        """Recomputes the digests and runs a self-test; returns file -> "sha256:...".
+        """Compares the digests that travel with the model, and runs a self-test; returns file -> "sha256:...".
 
         Raises:
             ModelError: when a file has changed or the self-test fails; names the file, or what the self-test found.

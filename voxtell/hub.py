@@ -8,9 +8,8 @@ A fetched model is a directory of the published layout with the embedding bank a
     <folder>/voxtell_v1.1/fetched.json        repository, revision, licence, sha256 of every file
 """
 
-import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,12 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # of whichev
 )
 
 from voxtell.errors import FetchError, ModelError
-from voxtell.model.checkpoint import load_network, weights_digest, weights_path
+from voxtell.integrity import blob_is_whole, compare_digests, digest_of, record_of, write_record
+from voxtell.model.checkpoint import load_network
 from voxtell.model.limits import read_json
 from voxtell.model.network import VoxTell
 from voxtell.model.plans import PLANS, Plans
+from voxtell.model.weights_file import weights_path
 from voxtell.segmenter import BANK
 from voxtell.text.encoders import QWEN
 
@@ -33,7 +34,6 @@ REPOSITORY = "mrokuss/VoxTell"
 VERSIONS = ("v1.1", "v1.0")
 REVISION = "0809ac94c5ed594198bf4e85d63245cf222464d7"
 """The commit that is fetched unless another revision is named; published work on voxtell_v1.1 used this one."""
-RECORD = "fetched.json"
 
 
 def fetch(
@@ -63,7 +63,7 @@ def fetch(
         raise ModelError(f"version {version!r} is unknown; published are {', '.join(VERSIONS)}")
     directory = folder / f"voxtell_{version}"
     bank = f"embeddings/voxtell_{version}/{BANK}"
-    wanted = revision or _record(directory).get("revision") or REVISION
+    wanted = revision or record_of(directory).get("revision") or REVISION
     try:
         info = HfApi().model_info(REPOSITORY, revision=wanted, files_metadata=True)
         _check_version(info, directory.name, wanted)
@@ -85,13 +85,7 @@ def fetch(
     if (folder / bank).is_file():
         (directory / BANK).unlink(missing_ok=True)
         os.link(folder / bank, directory / BANK)
-    record = {
-        "repository": REPOSITORY,
-        "revision": info.sha,
-        "licence": licence,
-        "files": {str(path.relative_to(directory)): weights_digest(path) for path in _files(directory)},
-    }
-    (directory / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_record(directory, repository=REPOSITORY, revision=info.sha, licence=licence)
     return directory
 
 
@@ -109,19 +103,49 @@ def fetch_text_model(announce: Callable[[str], None]) -> None:
 
 
 def verify(directory: Path) -> dict[str, str]:
-    """Recomputes the digests of a model's files and runs its self-test; returns file -> "sha256:...".
+    """Compares the digests that travel with a model, and runs its self-test; returns file -> "sha256:...".
 
     Raises:
-        ModelError: when a file has changed since it was fetched or the self-test fails; names the file, or what the
-            self-test found.
+        ModelError: names the file that is missing or has changed, or what the self-test found.
     """
-    for name, digest in _record(directory).get("files", {}).items():
-        if not (directory / name).is_file():
-            raise ModelError(f"{directory / name} is missing; fetch the model again")
-        _check_digest(directory / name, digest)
+    compared = compare_digests(directory)
     self_test(load_network(directory))
     files = (directory / PLANS, weights_path(directory))
-    return {str(path.relative_to(directory)): weights_digest(path) for path in files}
+    return compared or {str(path.relative_to(directory)): digest_of(path) for path in files}
+
+
+def verify_text_model() -> dict[str, str]:
+    """Compares the text model in the hub's cache with the digests that its files are named by; returns file -> digest.
+
+    Raises:
+        ModelError: when it is not there, a file of it is missing or damaged, or the copy has lost the names.
+    """
+    again = "copy the folder again, or fetch it with: voxtell-dicom model fetch --text-model"
+    try:
+        snapshot = Path(snapshot_download(QWEN, local_files_only=True))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the text model {QWEN} is not in the cache of the hub ({type(error).__name__}); {again}"
+        ) from error
+    wanted = {path.name for path in snapshot.iterdir()}
+    index = snapshot / "model.safetensors.index.json"
+    needed = {"config.json", *(read_json(index)["weight_map"].values() if index.is_file() else ("model.safetensors",))}
+    if missing := sorted(needed - wanted):
+        raise ModelError(f"{snapshot / missing[0]} is missing; {again}")
+    compared = {}
+    for path in sorted(path for path in snapshot.rglob("*") if not path.is_dir()):
+        if not path.exists():
+            raise ModelError(f"{path} leads to a file that is missing; {again}")
+        if not path.is_symlink():
+            raise ModelError(
+                f"{path} is no link into the cache any more, so no digest travels with it; copy the folder with its "
+                "links (tar, cp -a)"
+            )
+        blob = path.resolve()
+        if not blob_is_whole(blob, blob.name):
+            raise ModelError(f"{blob} is damaged; {again}")
+        compared[str(path.relative_to(snapshot))] = blob.name
+    return compared
 
 
 def self_test(network: VoxTell) -> None:
@@ -154,7 +178,7 @@ def describe(directory: Path) -> dict[str, Any]:
     Raises:
         ModelError: when a file is missing or damaged.
     """
-    plans, record = Plans.read(directory / PLANS), _record(directory)
+    plans, record = Plans.read(directory / PLANS), record_of(directory)
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in VoxTell(plans).parameters())
     return {
@@ -163,7 +187,7 @@ def describe(directory: Path) -> dict[str, Any]:
         "licence": record.get("licence", plans.card.licence),
         "notice": plans.card.notice,
         "knows": ", ".join(plans.card.knows) or "whatever is asked for",
-        "digest": weights_digest(weights_path(directory)),
+        "digest": digest_of(weights_path(directory)),
         "weights": str(weights_path(directory)),
         "parameters": parameters,
         "patch_size": list(plans.patch_size),
@@ -174,36 +198,12 @@ def describe(directory: Path) -> dict[str, Any]:
     }
 
 
-def _record(directory: Path) -> Mapping[str, Any]:
-    """Returns what `fetch` wrote down, or {} for a model that came another way.
-
-    Raises:
-        ModelError: when it is not what `fetch` writes.
-    """
-    path = directory / RECORD
-    if not path.is_file():
-        return {}
-    try:
-        record: dict[str, Any] = read_json(path)
-        texts = [record.get(key) for key in ("repository", "revision", "licence")]
-        texts += [text for item in record.get("files", {}).items() for text in item]
-        if not all(text is None or isinstance(text, str) for text in texts):
-            raise ValueError("it holds other values than text")
-    except (AttributeError, ValueError) as error:
-        raise ModelError(f"{path} is damaged ({error}); remove it and fetch the model again") from error
-    return record
-
-
-def _files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file() and path.name != RECORD)
-
-
 def _check_version(info: ModelInfo, folder: str, revision: str) -> None:
     if not any(file.rfilename.startswith(f"{folder}/") for file in info.siblings or []):
         raise ModelError(f"{REPOSITORY} at {revision} has no {folder}; name another revision with --revision")
 
 
 def _check_digest(path: Path, expected: str) -> None:
-    found = weights_digest(path)
+    found = digest_of(path)
     if found != expected:
         raise ModelError(f"{path} has {found}, expected {expected}; remove it and fetch the model again")

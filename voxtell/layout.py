@@ -14,6 +14,7 @@ from voxtell.card import Card
 from voxtell.engine import Layout, Precision
 from voxtell.inference.shortcuts import Shortcuts
 from voxtell.model.plans import ENGINE, PLANS, Plans
+from voxtell.model.weights_file import weights_path
 
 if TYPE_CHECKING:
     from voxtell.segmenter import Segmenter
@@ -62,6 +63,15 @@ class VoxTellLayout(Layout):
             ModelError: when plans.json is missing or damaged.
         """
         return Plans.read(directory / PLANS).card
+
+    def require_whole(self, directory: Path) -> None:
+        """Checks that the weights are there, and that every file is there to its end.
+
+        Raises:
+            ModelError: names the file.
+        """
+        weights_path(directory)
+        super().require_whole(directory)
 
     def load(self, directory: Path, device: str, bank: Path | None, *, use_bank: bool, options: Options) -> Segmenter:
         """Returns a `Segmenter` on the device; arguments and errors are those of `voxtell.segmenter.load`."""

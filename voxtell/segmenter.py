@@ -27,9 +27,11 @@ from voxtell.inference.hounsfield import hounsfield_doubt
 from voxtell.inference.memory import shortage_said
 from voxtell.inference.runner import Runner, dtype_of, pick_device
 from voxtell.inference.shortcuts import EXACT, Shortcuts
+from voxtell.integrity import digest_of
 from voxtell.model import checkpoint
 from voxtell.model.network import VoxTell
 from voxtell.model.plans import ENGINE, PLANS, Plans
+from voxtell.model.weights_file import weights_path
 from voxtell.text.encoders import Bank, QwenEncoder, TextEncoder
 from voxtell.text.lexical import NgramEncoder
 
@@ -76,13 +78,13 @@ def load(
     found = bank_of(directory, bank) if use_bank else None
     if found is not None:
         text = Bank(found, text)
-    digest = checkpoint.weights_digest(checkpoint.weights_path(directory))
+    digest = digest_of(weights_path(directory))
     with shortage_said():
         return Segmenter(
             network.to(place),
             text,
             digest,
-            plans_digest=checkpoint.weights_digest(directory / PLANS),
+            plans_digest=digest_of(directory / PLANS),
             precision=precision,
             shortcuts=shortcuts,
             compiled=compiled,

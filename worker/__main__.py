@@ -56,7 +56,7 @@ COMMANDS = (
     ),
     Declared(
         "doctor",
-        "Checks disk, ledger, queue, protocols, reports, engine, listener, workers, quarantine and destinations.",
+        "Checks disk, ledger, queue, protocols, reports, models, listener, workers, quarantine and destinations.",
         "worker.cli.doctor",
         "doctor",
     ),

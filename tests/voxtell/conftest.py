@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.support.models import Spelling
-from voxtell.model import checkpoint
 from voxtell.model.network import VoxTell
 from voxtell.model.plans import EncoderPlans, Plans, PromptPlans
+from voxtell.model.weights_file import PUBLISHED_WEIGHTS
 from voxtell.segmenter import Segmenter
 
 
@@ -86,5 +86,5 @@ def published(tiny_network: VoxTell, tmp_path: Path) -> Path:
         "logging": {"dice": [np.float32(0.1)], "curve": np.arange(3.0)},
         "current_epoch": 7,
     }
-    torch.save(content, tmp_path / checkpoint.PUBLISHED_WEIGHTS)
+    torch.save(content, tmp_path / PUBLISHED_WEIGHTS)
     return tmp_path

@@ -12,16 +12,18 @@ from safetensors.torch import save_file
 
 import voxtell
 from voxtell.errors import ModelError
+from voxtell.integrity import digest_of
 from voxtell.model import checkpoint
 from voxtell.model.network import VoxTell
 from voxtell.model.plans import Plans
 from voxtell.model.prompt_decoder import from_published_order
+from voxtell.model.weights_file import BUNDLED_WEIGHTS, PUBLISHED_WEIGHTS
 
 
 @pytest.fixture
 def bundled(tiny_network: VoxTell, tmp_path: Path) -> Path:
     (tmp_path / "plans.json").write_text(json.dumps(tiny_network.plans.document()))
-    save_file(tiny_network.state_dict(), tmp_path / checkpoint.BUNDLED_WEIGHTS)
+    save_file(tiny_network.state_dict(), tmp_path / BUNDLED_WEIGHTS)
     return tmp_path
 
 
@@ -48,7 +50,7 @@ def test_both_layouts_give_the_network_back(layout: str, tiny_network: VoxTell, 
 def test_a_bundled_file_needs_only_what_is_read(tiny_network: VoxTell, bundled: Path) -> None:
     whole = checkpoint.load_network(bundled).state_dict()
     tiny_network.drop_unused()
-    save_file(tiny_network.state_dict(), bundled / checkpoint.BUNDLED_WEIGHTS)
+    save_file(tiny_network.state_dict(), bundled / BUNDLED_WEIGHTS)
     for key, tensor in checkpoint.load_network(bundled).state_dict().items():
         assert torch.equal(tensor, whole[key]), key
 
@@ -61,7 +63,7 @@ def test_load_gives_a_segmenter_with_the_digest_of_its_weights(bundled: Path) ->
     masks = segmenter(np.random.default_rng(0).normal(size=(16, 16, 24)).astype(np.float32), ["liver"])
     assert masks.shape == (1, 16, 16, 24)
     assert (segmenter.info.name, segmenter.info.version, segmenter.info.text_encoder) == ("tiny", "3", "ngrams")
-    assert segmenter.info.digest == checkpoint.weights_digest(bundled / "model.safetensors")
+    assert segmenter.info.digest == digest_of(bundled / "model.safetensors")
     assert len(segmenter.info.digest) == len("sha256:") + 64
 
 
@@ -101,7 +103,7 @@ class Evil:
 def test_a_wrong_checkpoint_is_refused_in_one_sentence(
     published: Path, spoil: Callable[[Path], None], sentence: str
 ) -> None:
-    spoil(published / checkpoint.PUBLISHED_WEIGHTS)
+    spoil(published / PUBLISHED_WEIGHTS)
     with pytest.raises(ModelError, match=sentence) as raised:
         checkpoint.load_network(published)
     assert "\n" not in str(raised.value)
@@ -109,7 +111,7 @@ def test_a_wrong_checkpoint_is_refused_in_one_sentence(
 
 
 def test_truncated_safetensors_are_refused(bundled: Path) -> None:
-    truncate(bundled / checkpoint.BUNDLED_WEIGHTS)
+    truncate(bundled / BUNDLED_WEIGHTS)
     with pytest.raises(ModelError, match="truncated or damaged"):
         checkpoint.load_network(bundled)
 

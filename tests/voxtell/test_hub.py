@@ -3,20 +3,25 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import RevisionNotFoundError
 
 import voxtell
 from voxtell import hub
 from voxtell.errors import FetchError, ModelError
-from voxtell.model import checkpoint
+from voxtell.integrity import RECORD, digest_of
 from voxtell.model.network import VoxTell
+from voxtell.model.weights_file import PUBLISHED_WEIGHTS
+from voxtell.text.encoders import QWEN
 
 
 class FolderHub:
@@ -139,14 +144,17 @@ def test_an_unknown_version_is_refused(tmp_path) -> None:
 def test_verifying_names_what_changed_since_the_model_was_fetched(remote: FolderHub, tmp_path) -> None:
     directory = hub.fetch(tmp_path, announce=lambda _: None)
     plans = directory / "plans.json"
-    plans.write_text(plans.read_text() + " ")
+    plans.write_text(plans.read_text().replace(" ", "\t", 1))
     with pytest.raises(ModelError, match=r"plans\.json has sha256:"):
+        hub.verify(directory)
+    plans.write_text(plans.read_text() + " ")
+    with pytest.raises(ModelError, match=r"plans\.json has \d+ bytes, expected \d+; copy it again"):
         hub.verify(directory)
     plans.unlink()
     with pytest.raises(ModelError, match=r"plans\.json is missing"):
         hub.verify(directory)
     for content in ("{", "7", '{"files": 7}', '{"files": {"plans.json": 7}}', '{"licence": [1]}'):
-        (directory / hub.RECORD).write_text(content)
+        (directory / RECORD).write_text(content)
         with pytest.raises(ModelError, match="is damaged"):
             hub.verify(directory)
 
@@ -168,7 +176,7 @@ def test_the_self_test_finds_broken_weights(tiny_network: VoxTell) -> None:
 def test_a_model_without_a_record_is_described_by_its_own_card(published: Path) -> None:
     facts = hub.describe(published)
     assert facts["revision"] is None
-    assert facts["digest"] == checkpoint.weights_digest(published / checkpoint.PUBLISHED_WEIGHTS)
+    assert facts["digest"] == digest_of(published / PUBLISHED_WEIGHTS)
     assert facts["parameters"] > 1000
     assert json.dumps(facts)
 
@@ -176,3 +184,61 @@ def test_a_model_without_a_record_is_described_by_its_own_card(published: Path) 
 def test_what_a_model_knows_is_said(published: Path) -> None:
     assert hub.describe(published)["knows"] == "whatever is asked for"
     assert hub.describe(voxtell.engine.BUNDLED_MODEL)["knows"].startswith("brainstem, spinal cord, ")
+
+
+# -- the text model, whose files in the hub's cache are named by their digests
+
+
+@pytest.fixture
+def text_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The text model as `model fetch --text-model` leaves it in the hub's cache; with other weights."""
+    repository = tmp_path / "hub" / f"models--{QWEN.replace('/', '--')}"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    index = json.dumps({"weight_map": {"x": "model-1.safetensors", "y": "model-2.safetensors"}}).encode()
+    files = {"config.json": b"{}", "model.safetensors.index.json": index}
+    files |= {f"model-{n}.safetensors": bytes([n]) * 1000 for n in (1, 2)}
+    for name, content in files.items():
+        large = name.endswith(".safetensors")
+        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        blob = repository / "blobs" / (hashlib.sha256(content).hexdigest() if large else git)
+        blob.write_bytes(content)
+        (snapshot / name).symlink_to(blob)
+    monkeypatch.setattr(hub, "snapshot_download", partial(snapshot_download, cache_dir=tmp_path / "hub"))
+    return snapshot
+
+
+def test_the_text_model_is_held_against_the_names_of_its_files(text_model: Path) -> None:
+    assert set(hub.verify_text_model()) == {path.name for path in text_model.iterdir()}
+    blob = (text_model / "model-2.safetensors").resolve()
+    blob.write_bytes(blob.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=rf"^{blob} is damaged; copy the folder again"):
+        hub.verify_text_model()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda snapshot: (snapshot / "model-2.safetensors").unlink(), r"model-2\.safetensors is missing; copy the"),
+        (lambda snapshot: (snapshot / "config.json").unlink(), r"config\.json is missing; copy the folder again"),
+        (
+            lambda snapshot: (snapshot / "config.json").resolve().unlink(),
+            r"config\.json leads to a file that is missing",
+        ),
+        (lambda snapshot: shutil.rmtree(snapshot.parents[1]), r"is not in the cache of the hub .* --text-model"),
+        (
+            lambda snapshot: (snapshot / "config.json").unlink() or (snapshot / "config.json").write_text("{}"),
+            r"config\.json is no link into the cache any more, .* copy the folder with its links \(tar, cp -a\)",
+        ),
+    ],
+    ids=["a part", "its description", "behind a link", "all of it", "copied without links"],
+)
+def test_what_a_copy_of_the_text_model_has_lost_is_named(
+    text_model: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    spoil(text_model)
+    with pytest.raises(ModelError, match=said):
+        hub.verify_text_model()

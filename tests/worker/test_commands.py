@@ -1,6 +1,7 @@
 """The command line as people meet it: one sentence when something is missing, and the exit codes of the contract."""
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -104,6 +105,18 @@ def test_verify_says_that_the_self_test_was_run(tmp_path: Path, model: Path) -> 
     assert len(files) == 2
     assert all(line.startswith("ok  ") and "sha256:" in line for line in files)
     assert last == "ok  self-test"
+    assert "no digests travel with this model, so the ones above were compared with nothing" in done.stderr
+
+
+def test_digests_are_written_once_and_then_travel_with_a_copy(tmp_path: Path, model: Path) -> None:
+    copy = shutil.copytree(model, tmp_path / "copy")
+    done = voxtell_dicom("model", "verify", copy, "--record", home=tmp_path)
+    assert done.stdout.splitlines()[-1] == f"wrote {copy / 'fetched.json'}; copy it with the model"
+    assert voxtell_dicom("model", "verify", copy, home=tmp_path).stderr == ""
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    assert "model.safetensors has sha256:" in sentence(voxtell_dicom("model", "verify", copy, home=tmp_path))
 
 
 def test_a_misspelt_setting_stops_the_start(tmp_path: Path) -> None:

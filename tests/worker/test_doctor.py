@@ -20,6 +20,7 @@ from dicom_node.objects.kinds import KINDS
 from dicom_node.store import Store
 from dicom_node.tls import server_context
 from tests.support.certificates import Authority
+from tests.support.model_files import looks_published
 from worker.cli import doctor as doctors
 from worker.cli.doctor import doctor
 from worker.destinations.dicom import DicomDestination, kinds_for
@@ -122,6 +123,18 @@ def test_a_listener_with_another_certificate_than_the_settings_name_fails(node: 
         code, checks = node.doctor()
     assert "TLS fails (CERTIFICATE_VERIFY_FAILED)" in checks["listener"]["message"]
     assert (checks["listener"]["mark"], code) == ("FAIL", 1)
+
+
+def test_a_half_copied_model_is_told(node: Machine) -> None:
+    copy = looks_published(node.home / "models" / "voxtell_v1.1")
+    with listening(node):
+        code, checks = node.doctor()
+        assert (checks["models"]["message"], code) == (f"{copy}: every file verifies", 0)
+        (copy / "text_embeddings.npz").write_bytes(b"PK\x03\x04")
+        code, checks = node.doctor()
+    assert checks["models"]["message"].startswith("voxtell_v1.1 counts as not here: ")
+    assert "text_embeddings.npz ends early; it was not copied to its end" in checks["models"]["message"]
+    assert (checks["models"]["mark"], code) == ("FAIL", 1)
 
 
 # -- whose listener answers, and whether workers live

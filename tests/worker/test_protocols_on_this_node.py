@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dicom_node.uids import SeriesKey
+from tests.support.model_files import looks_published
 from worker.job_spec import JobSpec, Priority, Route
 from worker.protocols import (
     Protocol,
@@ -29,13 +30,6 @@ def protocol(**fields: object) -> Protocol:
 
 def settings(home: Path, **fields: object) -> Settings:
     return Settings(home=home, **fields)
-
-
-def published(folder: Path) -> Path:
-    """A folder that looks like published weights."""
-    (folder / "fold_0").mkdir(parents=True)
-    (folder / "fold_0" / "checkpoint_final.pth").touch()
-    return folder
 
 
 def test_without_a_model_the_nodes_own_is_used(tmp_path):
@@ -73,19 +67,19 @@ def test_what_the_bundled_model_has_not_learnt_is_said(tmp_path):
 
 def test_published_weights_are_found_where_they_are(tmp_path):
     asked = protocol(model="published")
-    named = published(tmp_path / "named")
+    named = looks_published(tmp_path / "named")
     assert model_of(asked, settings(tmp_path, model=str(named))) == str(named)
     elsewhere = str(tmp_path / "on the machine of the segmentation worker")
     assert model_of(asked, settings(tmp_path, model=elsewhere)) == elsewhere
-    published(tmp_path / "models" / "voxtell_v1.0")
-    newest = published(tmp_path / "models" / "voxtell_v1.1")
+    looks_published(tmp_path / "models" / "voxtell_v1.0")
+    newest = looks_published(tmp_path / "models" / "voxtell_v1.1")
     assert model_of(asked, settings(tmp_path)) == str(newest)
 
 
 def test_a_model_of_ones_own_is_a_folder(tmp_path):
-    (tmp_path / "models" / "tuned").mkdir(parents=True)
-    assert model_of(protocol(model="tuned"), settings(tmp_path)) == str(tmp_path / "models" / "tuned")
-    assert model_of(protocol(model=str(tmp_path)), settings(tmp_path)) == str(tmp_path)
+    tuned = looks_published(tmp_path / "models" / "tuned")
+    assert model_of(protocol(model="tuned"), settings(tmp_path)) == str(tuned)
+    assert model_of(protocol(model=str(tuned)), settings(tmp_path)) == str(tuned)
     assert f"{tmp_path / 'models' / 'tunde'} is no folder" in inactive(protocol(model="tunde"), settings(tmp_path))
 
 

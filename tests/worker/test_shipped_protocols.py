@@ -10,6 +10,7 @@ import pytest
 from pydicom import Dataset
 
 from dicom_node.regions import region_for
+from tests.support.model_files import looks_published
 from worker.explain.dry_run import of_folder
 from worker.protocols import Candidate, Protocol, inactive, read_folder
 from worker.settings import Settings
@@ -253,9 +254,7 @@ def test_reports_are_followed_in_ct_and_mr():
 )
 def test_real_studies(case, expected, shared_data: Callable[..., Path], tmp_path):
     """What is taken, by the first words of the series; with the published weights. Scouts and summaries never are."""
-    (tmp_path / "fold_0").mkdir()
-    (tmp_path / "fold_0" / "checkpoint_final.pth").touch()
-    node = Settings(home=tmp_path, model=str(tmp_path))
+    node = Settings(home=tmp_path, model=str(looks_published(tmp_path / "model")))
     taken: dict[str, set[str]] = {}
     for answer in of_folder(shared_data(case[0]), list(SHIPPED.values()), node):
         if answer.taken is not False:

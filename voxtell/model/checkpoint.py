@@ -9,7 +9,6 @@ Nothing in a file is executed: the pickle is read with an allow-list, layer clas
 and shape must be that of the network which plans.json describes.
 """
 
-import hashlib
 import pickle
 import re
 from collections.abc import Mapping
@@ -26,9 +25,7 @@ from voxtell.errors import ModelError
 from voxtell.model.network import UNUSED, VoxTell
 from voxtell.model.plans import PLANS, Plans
 from voxtell.model.prompt_decoder import from_published_order
-
-PUBLISHED_WEIGHTS = Path("fold_0", "checkpoint_final.pth")
-BUNDLED_WEIGHTS = Path("model.safetensors")
+from voxtell.model.weights_file import weights_path
 
 # A published checkpoint holds the same tensor under several names: the encoder again as part of the decoder, and the
 # parts of every convolution block again in the order in which they run. Both kinds of alias are dropped; what remains
@@ -44,28 +41,6 @@ _HARMLESS: list[Any] = [
     *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *((_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
 ]
-
-
-def weights_path(directory: Path) -> Path:
-    """Returns the weights file of a model directory; the bundled layout wins where both are there.
-
-    Raises:
-        ModelError: when the directory or the weights file is missing.
-    """
-    if not directory.is_dir():
-        raise ModelError(f"{directory} is no model directory; it must hold {PLANS} and {PUBLISHED_WEIGHTS}")
-    for name in (BUNDLED_WEIGHTS, PUBLISHED_WEIGHTS):
-        if (directory / name).is_file():
-            return directory / name
-    raise ModelError(
-        f"{directory} holds no weights: neither {PUBLISHED_WEIGHTS} nor {BUNDLED_WEIGHTS}; put one of them there"
-    )
-
-
-def weights_digest(path: Path) -> str:
-    """Returns "sha256:..." over all bytes of a file, the digits as `sha256sum` prints them."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_network(directory: Path) -> VoxTell:

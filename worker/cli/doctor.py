@@ -20,7 +20,9 @@ from dicom_node.scu.association import Peer, echo
 from dicom_node.storage.part10 import IMPLEMENTATION_VERSION_NAME
 from worker.cli.printing import Json, print_json
 from worker.destinations.destination import Destination
+from worker.engines import models
 from worker.engines.loading import load_engine, require_engine
+from worker.engines.whole_models import problem_with
 from worker.errors import BrokerError, EngineMissingError, NotHereError, ProtocolError, WorkerError
 from worker.ledger import JobState, Ledger
 from worker.maintenance.presence import DELIVER, LISTEN, SEGMENT, is_at_work
@@ -37,7 +39,7 @@ Mark = Literal["ok", "note", "FAIL"]
 
 
 def doctor(as_json: Json = False) -> None:
-    """Checks disk, ledger, queue, protocols, reports, engine, listener, workers, quarantine and destinations.
+    """Checks disk, ledger, queue, protocols, reports, models, listener, workers, quarantine and destinations.
 
     The exit code is 1 if a check fails.
     """
@@ -48,6 +50,7 @@ def doctor(as_json: Json = False) -> None:
         "queue": _queue,
         "protocols": _protocols,
         "reports": _reports,
+        "models": _models,
         "engine": _engine,
         "listener": _listener,
         "workers": _workers,
@@ -152,6 +155,15 @@ def _reports(settings: Settings) -> str:
     except LanguageError as error:
         raise WorkerError(f"{error}; see VOXTELL_REPORT_LANGUAGE") from None
     return f"language {lexicon.language}: {len(lexicon.findings)} kinds of findings are known"
+
+
+def _models(settings: Settings) -> str:
+    """Every model on this machine is whole: a half-copied one counts as not there."""
+    found = models.on_this_node(settings)
+    problems = {folder: problem for folder in found if (problem := problem_with(folder, settings.home))}
+    if problems:
+        raise WorkerError("; ".join(f"{folder.name} counts as not here: {said}" for folder, said in problems.items()))
+    return f"{', '.join(str(folder) for folder in found)}: every file verifies" if found else "the bundled one alone"
 
 
 def _engine(settings: Settings) -> str:

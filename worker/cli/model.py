@@ -30,13 +30,38 @@ def fetch(
 
 
 @app.command()
-def verify(folder: Folder = None) -> None:
-    """Recomputes the digests and runs a self-test of the network."""
+def verify(
+    folder: Folder = None,
+    text_model: Annotated[bool, typer.Option("--text-model", help="Verify the text model instead.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Then write sizes and digests beside the model, to travel with a copy.")
+    ] = False,
+) -> None:
+    """Compares the digests that travel with a model (fetched.json), and runs a self-test of the network."""
+    from voxtell import integrity
     from worker.engines import models
 
-    for file, digest in models.verify(folder or models.node_model(load())).items():
+    if text_model:
+        for file, digest in models.verify_text_model().items():
+            typer.echo(f"ok  {file} {digest}")
+        return
+    settings = load()
+    folder = folder or models.node_model(settings)
+    for file, digest in models.verify(folder, settings).items():
         typer.echo(f"ok  {file} {digest}")
     typer.echo("ok  self-test")  # `verify` has run it, and raises where the network fails
+    travelling = integrity.record_of(folder)
+    if record:
+        integrity.write_record(
+            folder, **{name: travelling[name] for name in travelling if name not in ("files", "bytes")}
+        )
+        typer.echo(f"wrote {folder / integrity.RECORD}; copy it with the model")
+    elif not travelling.get("files"):
+        typer.echo(
+            "note: no digests travel with this model, so the ones above were compared with nothing; compare them with "
+            "those of its source, or write them with --record",
+            err=True,
+        )
 
 
 @app.command()
