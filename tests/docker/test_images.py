@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,18 +13,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from worker.settings import PREFIX, Settings
+from worker.errors import SettingsError
+from worker.settings import PREFIX, Settings, load
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
-SET_BY_THE_IMAGE = {"HOME", "HOST", "LOG_FORMAT"}
-FIXED_INSIDE = {"PORT", "PROTOCOLS"}  # the published port is the host's; protocols lie in the home
+ROLES = ("listener", "segment-worker", "deliver-worker")
+FIXED_INSIDE = {"VOXTELL_HOME": "/var/lib/voxtell", "VOXTELL_HOST": "0.0.0.0", "VOXTELL_PORT": "11112"}
+GUIDE = ROOT / "docs" / "how-to" / "containers.md"
 
 
 def compose(*arguments: str, **environment: str) -> dict:
     """What `docker compose config` makes of the file; needs no running Docker."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "COMPOSE_", "NODE_"))}
+    ours = (PREFIX, "COMPOSE_", "NODE_", "SETTINGS_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     command = [PROGRAMS / "docker-compose", *arguments, "config", "--format", "json"]
     done = subprocess.run(
         command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, timeout=60, check=False
@@ -121,7 +125,7 @@ def test_the_compose_file_has_one_container_per_role():
     assert services["listener"]["command"] == ["listen"]
     assert services["segment-worker"]["build"]["dockerfile"] == "docker/gpu.Dockerfile"
     assert services["deliver-worker"]["image"] == services["listener"]["image"]
-    for name in ("listener", "segment-worker", "deliver-worker"):
+    for name in ROLES:
         assert [volume["target"] for volume in services[name]["volumes"]] == ["/var/lib/voxtell"]
         assert services[name]["depends_on"]["redis"]["condition"] == "service_healthy"
 
@@ -140,7 +144,7 @@ def test_a_password_for_the_queue_reaches_the_server_and_every_role():
     services = compose(QUEUE_PASSWORD="s3cret")["services"]
     assert services["redis"]["command"][-2:] == ["--requirepass", "s3cret"]
     assert services["redis"]["environment"]["REDISCLI_AUTH"] == "s3cret"
-    for name in ("listener", "segment-worker", "deliver-worker"):
+    for name in ROLES:
         assert services[name]["environment"]["VOXTELL_REDIS_URL"] == "redis://:s3cret@redis:6379/0"
 
 
@@ -156,13 +160,64 @@ def test_nothing_listens_beyond_this_machine_unless_asked_for():
 @pytest.mark.peers
 def test_every_setting_reaches_every_role():
     passed_on = {PREFIX + name.upper() for name in Settings.model_fields}
-    passed_on -= {PREFIX + name for name in SET_BY_THE_IMAGE | FIXED_INSIDE}
-    services = compose(VOXTELL_QUIET_SECONDS="7")["services"]
-    for name in ("listener", "segment-worker", "deliver-worker"):
+    given = {"VOXTELL_QUIET_SECONDS": "7", "VOXTELL_PROTOCOLS": "/etc/p", "VOXTELL_LOG_FORMAT": "text"}
+    services = compose(**given)["services"]
+    for name in ROLES:
         environment = services[name]["environment"]
-        assert set(environment) == passed_on | {"TZ"}  # by which the windows of protocols are told
-        assert environment["VOXTELL_QUIET_SECONDS"] == "7"
+        # TZ: by it the windows of protocols are told
+        assert set(environment) == passed_on | {"TZ", "HF_HUB_OFFLINE"}
+        assert environment | given | FIXED_INSIDE == environment
         assert environment["VOXTELL_REDIS_URL"] == "redis://redis:6379/0"
+
+
+@pytest.mark.peers
+def test_a_misspelt_variable_in_the_settings_file_stops_the_start(tmp_path, monkeypatch):
+    """And what the file says of paths and port inside changes nothing."""
+    file = tmp_path / "settings.env"
+    lines = ("VOXTELL_QUITE_SECONDS=7", "VOXTELL_AE_TITLE=SITE", "VOXTELL_HOME=/home/me", "VOXTELL_PORT=104")
+    file.write_text("\n".join((f"SETTINGS_FILE={file}", *lines)))  # as docker/demo.env; .env names itself
+    for name in ROLES:
+        environment = compose("--env-file", str(file))["services"][name]["environment"]
+        assert environment | FIXED_INSIDE == environment
+        with monkeypatch.context() as inside:
+            for variable, value in environment.items():
+                if value is not None:
+                    inside.setenv(variable, value)
+            with pytest.raises(SettingsError, match=r"^VOXTELL_QUITE_SECONDS is no .*; did you mean VOXTELL_QUIET_"):
+                load()
+            inside.delenv("VOXTELL_QUITE_SECONDS")
+            assert load().ae_title == "SITE"
+    shell = compose("--env-file", str(file), VOXTELL_AE_TITLE="SHELL")["services"]["listener"]["environment"]
+    assert shell["VOXTELL_AE_TITLE"] == "SHELL"
+
+
+@pytest.mark.peers
+def test_what_the_guide_has_people_add_is_taken(tmp_path):
+    snippets = re.findall(r"^```yml\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(snippets) == 3
+    mounts = set()
+    for number, snippet in enumerate(snippets):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(snippet)
+        services = compose("-f", "compose.yaml", "-f", str(file))["services"]
+        for name in ROLES if "volumes" in snippet else ():
+            mounts |= {volume["target"] for volume in services[name]["volumes"]}
+    assert mounts == {
+        *("/var/lib/voxtell", "/var/lib/voxtell/models"),
+        *("/etc/voxtell/protocols", "/etc/voxtell/certificates"),
+    }
+    settings = re.findall(r"^(VOXTELL_\w+)=", GUIDE.read_text(), re.MULTILINE)
+    assert {name.removeprefix(PREFIX).lower() for name in settings} <= set(Settings.model_fields)
+
+
+@pytest.mark.peers
+def test_the_image_for_cpus_has_no_library_of_nvidia():
+    """The build itself fails where a dependency brings one; uv knows where torch's builds for CPUs are."""
+    plain = compose()["services"]["segment-worker"]
+    assert (plain["image"], plain["build"]["args"]) == ("voxtell-dicom-cpu", {"TORCH": "cpu"})
+    text = (ROOT / "docker" / "gpu.Dockerfile").read_text()
+    assert "--torch-backend=cpu" in text
+    assert "site-packages/nvidia" in text
 
 
 @pytest.mark.peers
@@ -170,6 +225,7 @@ def test_a_gpu_is_reserved_when_asked_for():
     plain = compose()["services"]["segment-worker"]
     assert "resources" not in plain.get("deploy", {})
     reserved = compose("-f", "compose.yaml", "-f", "docker/gpu.yaml")["services"]["segment-worker"]
+    assert (reserved["image"], reserved["build"]["args"]) == ("voxtell-dicom-gpu", {"TORCH": "cuda"})
     (device,) = reserved["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
 
@@ -182,6 +238,18 @@ def test_the_demonstration_sends_results_to_its_orthanc(monkeypatch):
     assert destination.host in services
     assert destination.ae_title == services["orthanc"]["environment"]["ORTHANC__DICOM_AET"]
     assert services["orthanc"]["ports"][0]["target"] == destination.port
+
+
+@pytest.mark.peers
+def test_the_demonstration_sends_a_study_to_its_listener():
+    services = compose("--env-file", "docker/demo.env")["services"]
+    sender = services["demo-study"]
+    assert sender["command"][:3] == ["demo", "--send-to", "VOXTELL@listener:11112"]
+    assert sender["depends_on"]["listener"]["condition"] == "service_healthy"
+    assert sender["image"] == services["segment-worker"]["image"], "the phantom comes with the engine"
+    titled = compose("--env-file", "docker/demo.env", VOXTELL_AE_TITLE="SITE")["services"]["demo-study"]
+    assert titled["command"][2] == "SITE@listener:11112"
+    assert "demo-study" not in compose()["services"]
 
 
 def test_images_are_named_without_a_registry_host():

@@ -16,8 +16,17 @@ def demo(
     prompts: Annotated[
         list[str] | None, typer.Option("--prompt", "-p", help="What to segment; default head and neck organs.")
     ] = None,
+    to: Annotated[
+        str | None, typer.Option("--send-to", help="AE@HOST:PORT of a node that runs: only send the CT there.")
+    ] = None,
 ) -> None:
     """Sends a CT to a node by C-STORE and shows what comes back to a PACS: segments, volumes, Dice, a picture."""
+    from worker.cli.peers import peer_named
     from worker.demo.run import Demo
+    from worker.settings import load
 
-    Demo(output, study, tuple(prompts or ())).run()
+    made = Demo(output, study, tuple(prompts or ()))
+    if to is None:
+        made.run()
+    else:
+        made.send_to(peer_named(to, load()))

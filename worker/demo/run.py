@@ -95,11 +95,23 @@ class Demo:
             )
             self._configure()
             node = stack.enter_context(self._node(port, pacs.port))
-            self._step("node up", lambda: self._await_node(node, port))
-            self._step("sent", lambda: self._send(study, port))
+            here = Peer(NODE_AE, "127.0.0.1", port)
+            self._step("node up", lambda: self._await_answer(here, lambda: self._require_alive(node)))
+            self._step("sent", lambda: self._send(study, here))
             job = self._step("segmented", lambda: self._await_job(node))
             received = self._step("received", lambda: self._received(job))
         self._show(study, job, received)
+
+    def send_to(self, peer: Peer) -> None:
+        """Only sends the study to a node that runs already, as a modality would.
+
+        Raises:
+            DemoError: when the node does not answer for three minutes, or takes none of the images.
+        """
+        self._clean()
+        study = self._step("study", self._prepare)
+        self._step("node", lambda: self._await_answer(peer, lambda: None))
+        self._step("sent", lambda: self._send(study, peer))
 
     def _clean(self) -> None:
         """Removes what an earlier demo wrote: its three folders, and nothing else."""
@@ -149,23 +161,23 @@ class Demo:
                 node.terminate()
                 node.wait()
 
-    def _await_node(self, node: subprocess.Popen[bytes], port: int) -> tuple[None, str]:
-        """Waits until the node answers a C-ECHO, for three minutes at most."""
+    def _await_answer(self, node: Peer, check: Callable[[], None]) -> tuple[None, str]:
+        """Waits until the node answers a C-ECHO, for three minutes at most; `check` raises when it has ended."""
         deadline = time.monotonic() + START_SECONDS
         while True:
-            self._require_alive(node)
+            check()
             try:
-                echo(Peer(NODE_AE, "127.0.0.1", port), calling_ae=MODALITY_AE)
+                echo(node, calling_ae=MODALITY_AE)
             except PeerError as error:
                 if time.monotonic() > deadline:
-                    raise DemoError(f"the node did not come up: {error} Its log is {self._log}.") from None
+                    raise DemoError(f"the node did not come up: {error} Its log says why.") from None
                 time.sleep(0.2)
             else:
-                return None, f"{NODE_AE} on 127.0.0.1:{port} answers C-ECHO"
+                return None, f"{node} answers C-ECHO"
 
-    def _send(self, study: DemoStudy, port: int) -> tuple[None, str]:
+    def _send(self, study: DemoStudy, node: Peer) -> tuple[None, str]:
         """Sends the study; images that the node refuses are only printed, unless it refuses all of them."""
-        outcomes = send(study.paths, Peer(NODE_AE, "127.0.0.1", port), calling_ae=MODALITY_AE)
+        outcomes = send(study.paths, node, calling_ae=MODALITY_AE)
         refused = [outcome for outcome in outcomes if outcome.result == "failed"]
         if len(refused) == len(outcomes):
             raise DemoError(f"the node took none of the files: {refused[0].message}")
