@@ -216,7 +216,7 @@ class Layout(ABC):
         """Checks that every file of the model is there to its end; reads little of them, and loads no torch.
 
         Raises:
-            ModelError: names the file that is missing or was not copied to its end.
+            ModelError: when a file is missing or was not copied to its end; names it.
         """
         integrity.require_whole(directory)
 

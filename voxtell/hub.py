@@ -106,7 +106,7 @@ def verify(directory: Path) -> dict[str, str]:
     """Compares the digests that travel with a model, and runs its self-test; returns file -> "sha256:...".
 
     Raises:
-        ModelError: names the file that is missing or has changed, or what the self-test found.
+        ModelError: when a file is missing or has changed, or the self-test fails; names the file, or what was found.
     """
     compared = compare_digests(directory)
     self_test(load_network(directory))

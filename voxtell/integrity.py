@@ -77,7 +77,7 @@ def require_whole(directory: Path) -> None:
     """Checks that every file of a model is there to its end, without reading all of it.
 
     Raises:
-        ModelError: names the first file that is missing or ends early.
+        ModelError: when a file is missing or ends early; names the first.
     """
     sizes = record_of(directory).get("bytes", {})
     for path in model_files(directory):
@@ -97,7 +97,7 @@ def compare_digests(directory: Path) -> dict[str, str]:
     Files without a recorded digest are held against the checksums inside them, where they have any.
 
     Raises:
-        ModelError: names the first file that is missing or has changed.
+        ModelError: when a file is missing or has changed; names the first.
     """
     require_whole(directory)
     expected = record_of(directory).get("files", {})
@@ -126,7 +126,7 @@ def _require_end(path: Path, size: int) -> None:
 
 
 def _announced(path: Path) -> int:
-    """The size that the header of a .safetensors file announces; 0 where it has none."""
+    """Returns the size that the header of a .safetensors file announces; 0 where it has none."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))

@@ -68,7 +68,7 @@ class VoxTellLayout(Layout):
         """Checks that the weights are there, and that every file is there to its end.
 
         Raises:
-            ModelError: names the file.
+            ModelError: when one is not; names the file.
         """
         weights_path(directory)
         super().require_whole(directory)

@@ -158,7 +158,7 @@ def _reports(settings: Settings) -> str:
 
 
 def _models(settings: Settings) -> str:
-    """Every model on this machine is whole: a half-copied one counts as not there."""
+    """Checks that every model on this machine is whole: a half-copied one counts as not there."""
     found = models.on_this_node(settings)
     problems = {folder: problem for folder in found if (problem := problem_with(folder, settings.home))}
     if problems:

@@ -103,7 +103,7 @@ class Demo:
         self._show(study, job, received)
 
     def send_to(self, peer: Peer) -> None:
-        """Only sends the study to a node that runs already, as a modality would.
+        """Sends the study to a node that runs already, as a modality would, and does nothing else.
 
         Raises:
             DemoError: when the node does not answer for three minutes, or takes none of the images.

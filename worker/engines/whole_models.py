@@ -52,7 +52,7 @@ def note_verified(directory: Path, home: Path) -> None:
 
 
 def _read(directory: Path, state: State, home: Path) -> str:
-    """What is wrong with a copy in this state; reads it unless it was read before."""
+    """Returns what is wrong with a copy in this state; reads it unless it was read before."""
     if _noted(home / "verified-models.json").get(str(directory.resolve())) == state:
         return ""
     try:
@@ -69,7 +69,7 @@ def _state(directory: Path) -> State:
 
 
 def _noted(path: Path) -> dict[str, State]:
-    """The models that were verified, with their state at that time; {} where nothing is noted."""
+    """Returns the models that were verified, with their state at that time; {} where nothing is noted."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
