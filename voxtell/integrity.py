@@ -117,7 +117,7 @@ def _require_end(path: Path, size: int) -> None:
     if path.suffix == ".safetensors":
         if size != (announced := _announced(path)):
             raise ModelError(f"{path} has {size} of {announced} bytes; {_AGAIN}")
-    elif _is_archive(path):
+    elif path.suffix in (".pth", ".npz") and _is_archive(path):
         try:
             with zipfile.ZipFile(path):
                 pass
@@ -138,8 +138,9 @@ def _announced(path: Path) -> int:
 
 
 def _is_archive(path: Path) -> bool:
+    """Whether a file is an archive or the very beginning of one; an older checkpoint is a pickle."""
     with path.open("rb") as file:
-        return file.read(4) == _ZIP
+        return path.suffix == ".npz" or _ZIP.startswith(file.read(4))
 
 
 def _require_checksums(path: Path) -> None:
