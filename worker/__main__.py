@@ -22,7 +22,10 @@ COMMANDS = (
     Declared("jobs", "Lists jobs; shows, retries, releases and cancels one.", "worker.cli.jobs", "app"),
     Declared("protocols", "Checks protocols, and says why a study is segmented or not.", "worker.cli.protocols", "app"),
     Declared(
-        "run", "Segments one study: every volume that a protocol takes, or every volume.", "worker.cli.offline", "run"
+        "run",
+        "Segments a study, or many: every volume that a protocol takes, or every volume.",
+        "worker.cli.offline",
+        "run",
     ),
     Declared(
         "predict",

@@ -83,8 +83,8 @@ def test_a_study_is_segmented_by_the_toy_and_the_result_names_it(toy: Path, tmp_
         load(home=tmp_path / "home", model=str(toy), device="cpu"),
         tmp_path / "study", tmp_path / "out", ["above 300"], None, None, (),
     )  # fmt: skip
-    facts = result if isinstance(result, dict) else result.model_dump()
-    assert (facts["model"]["name"], facts["model"]["version"]) == ("threshold", "1")
+    model = result.result.json_facts()["model"]
+    assert (model["name"], model["version"]) == ("threshold", "1")
 
 
 def test_an_option_that_the_engine_does_not_have_is_refused_where_a_protocol_sets_it(toy: Path, tmp_path: Path):

@@ -68,16 +68,16 @@ def test_each_volume_has_a_folder_of_its_own(tmp_path):
     done = run_study(
         Settings(home=tmp_path), tmp_path / "study", out, ["above -5", "above 50"], None, None, ("nifti", "seg")
     )
-    uid = done[0]["series_uid"]
-    assert [one["volume"] for one in done] == ["EchoTime=5.5", "EchoTime=90"]
-    assert [Path(one["files"][0]).parent for one in done] == [out / uid / "EchoTime=5.5", out / uid / "EchoTime=90"]
-    assert [dcmread(out / uid / one["volume"] / "seg.dcm").SeriesDescription for one in done] == [
+    uid = done[0].series_uid
+    assert [one.volume for one in done] == ["EchoTime=5.5", "EchoTime=90"]
+    assert [one.files[0].parent for one in done] == [out / uid / "EchoTime=5.5", out / uid / "EchoTime=90"]
+    assert [dcmread(out / uid / one.volume / "seg.dcm").SeriesDescription for one in done] == [
         "Segmentation, UNAPPROVED, EchoTime=5.5",
         "Segmentation, UNAPPROVED, EchoTime=90",
     ]
-    means = [read_volume(paths, one["volume"]).volume.array.mean() for one in done]
+    means = [read_volume(paths, one.volume).volume.array.mean() for one in done]
     assert means[1] - means[0] == pytest.approx(100)
-    assert [len(one["found"]) for one in done] == [1, 2]  # only the second echo is brighter than 50
+    assert [len(one.result.found) for one in done] == [1, 2]  # only the second echo is brighter than 50
 
 
 @pytest.mark.parametrize("volumes", [("5.5",), ("5.5", "90")], ids=["of one volume", "of several volumes"])
@@ -115,8 +115,8 @@ def test_a_protocol_may_take_more_prompts_from_the_report_that_is_given(tmp_path
     settings, study = Settings(home=tmp_path), tmp_path / "study"
     (with_report,) = run_study(settings, study, tmp_path / "with", [], report, path, ("nifti",))
     (without,) = run_study(settings, study, tmp_path / "without", [], None, path, ("nifti",))
-    assert with_report["not_found"] == ["liver", "solid nodule in the right upper lobe"]
-    assert without["not_found"] == ["liver"]
+    assert list(with_report.result.not_found) == ["liver", "solid nodule in the right upper lobe"]
+    assert list(without.result.not_found) == ["liver"]
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_why_nothing_is_done(tmp_path, more, report, message):
 def test_the_echoes_of_one_multi_frame_file_become_results_of_their_own(tmp_path, shared_data):
     study = shared_data("mr_enhanced/philips_fieldmap")
     done = run_study(Settings(home=tmp_path), study, tmp_path / "out", ["above -1"], None, None, ("seg",))
-    assert [one["volume"] for one in done] == ["EchoTime=0.0", "EchoTime=1.52"]
-    segs = [dcmread(one["files"][0]) for one in done]
+    assert [one.volume for one in done] == ["EchoTime=0.0", "EchoTime=1.52"]
+    segs = [dcmread(one.files[0]) for one in done]
     assert len({seg.SOPInstanceUID for seg in segs}) == 2
     frames = [
         {
@@ -187,9 +187,9 @@ def test_a_folder_of_many_studies_is_segmented_study_by_study(tmp_path):
             edit(path, PatientID=patient, StudyInstanceUID=f"1.2.{number}", SeriesInstanceUID=f"1.2.{number}.1")
     run = (Settings(home=tmp_path), tmp_path / "studies", tmp_path / "out", ["above -5"], None, None, ("seg",))
     done = run_study(*run)
-    assert [(one["patient_id"], one["study_uid"]) for one in done] == [("ONE", "1.2.0"), ("TWO", "1.2.1")]
-    assert len({Path(one["files"][0]).parent for one in done}) == 2
-    assert [dcmread(one["files"][0]).PatientID for one in done] == ["ONE", "TWO"]
+    assert [(one.patient_id, one.study_uid) for one in done] == [("ONE", "1.2.0"), ("TWO", "1.2.1")]
+    assert len({one.files[0].parent for one in done}) == 2
+    assert [dcmread(one.files[0]).PatientID for one in done] == ["ONE", "TWO"]
 
 
 def test_objects_are_written_as_a_destination_with_these_settings_gets_them(tmp_path):
@@ -201,7 +201,7 @@ def test_objects_are_written_as_a_destination_with_these_settings_gets_them(tmp_
         run = (Settings(home=tmp_path), study, tmp_path / name, prompts, None, None, ("seg", "sr", "preview"))
         (one,) = run_study(*run, sent=sent)
         listed = json.loads((tmp_path / name / "result.json").read_text())
-        assert [Path(file).name for file in one["files"]] == listed["files"]
+        assert [file.name for file in one.files] == listed["files"]
         assert {path.name for path in (tmp_path / name).iterdir()} == {*listed["files"], "result.json"}
         return {file: dcmread(tmp_path / name / file) for file in listed["files"]}, listed
 

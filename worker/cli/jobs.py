@@ -4,7 +4,6 @@ The commands change the ledger only. A listener's sweep puts a job on the queue 
 at its next step that its job was cancelled.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated
 
@@ -21,7 +20,7 @@ from worker.cli.job_list import (
     print_jobs,
     print_unreadable,
 )
-from worker.cli.printing import Json, print_json, print_table, when
+from worker.cli.printing import Json, print_json, print_table, result_lines, when
 from worker.errors import UnknownJobError
 from worker.explain.job_sentences import sentences_of
 from worker.job_spec import Priority
@@ -113,7 +112,7 @@ def show(job_id: JobId, as_json: Json = False) -> None:
         "superseded by": job.superseded_by or "",
     }
     print_table(("", ""), ((name, value) for name, value in lines.items() if value != ""))
-    for line in _findings(job.result or Result()):
+    for line in result_lines(job.result or Result()):
         typer.echo(line)
     for delivery in deliveries:
         typer.echo(_way(delivery))
@@ -161,18 +160,6 @@ def cancel(job_id: JobId) -> None:
     """Cancels an unfinished job; a worker that is at it stops."""
     job = Ledger(load_privately().ledger_url).jobs.cancel(job_id)
     typer.echo(f"job {job.id} is {job.state}")
-
-
-def _findings(result: Result) -> Iterator[str]:
-    """Yields a line for each structure and each reason for review."""
-    for found in result.found:
-        yield f"found      {found.label}: {found.volume_ml:.1f} ml"
-        if found.sentence:
-            yield f"           {found.sentence}"
-    yield from (f"not found  {label}" for label in result.not_found)
-    yield from (f"not known  {label}" for label in result.not_known)
-    yield from (f"not judged {label}" for label in result.not_judged)
-    yield from (f"review     {sentence}" for sentence in result.review)
 
 
 def _way(delivery: Delivery) -> str:

@@ -1,16 +1,19 @@
 """`run`, `volume`, `nifti-to-dicom`: work on one study or file in this process, without a node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from worker.cli.printing import Json, print_json
+from worker.cli.printing import Json, print_json, result_lines
 from worker.cli.progress import progress_bar
 from worker.job_spec import Output
 from worker.settings import load
+
+if TYPE_CHECKING:
+    from worker.steps.offline import VolumeResult
 
 Out = Annotated[Path, typer.Option("--output", "-o", help="Where to write the result.")]
 Orientation = Annotated[
@@ -69,10 +72,10 @@ def run(
     except UsedFolderError as error:
         raise typer.BadParameter(f"{error}.") from None
     if as_json:
-        print_json(done)
+        print_json([one.json_facts() for one in done])
     else:
         _say_found(done)
-    if nothing_found and not any(series["found"] for series in done):
+    if nothing_found and not any(one.result.found for one in done):
         raise typer.Exit(nothing_found)
 
 
@@ -88,23 +91,13 @@ def _check_asked(prompts: Sequence[str] | None, *, by_file: bool) -> None:
         raise typer.BadParameter("give prompts (-p TEXT, may be repeated), a report (--report FILE) or a protocol.")
 
 
-def _say_found(done: Sequence[Mapping[str, Any]]) -> None:
-    """Prints what was found in each volume, what was not, what to look at, and the files; several are named."""
-    for series in done:
+def _say_found(done: Sequence["VolumeResult"]) -> None:
+    """Prints what came of each volume, and the files; several volumes are named."""
+    for one in done:
         if len(done) > 1:
-            typer.echo(f"patient {series['patient_id'] or 'without ID'}, {series['label']}:")
-        for found in series["found"]:
-            typer.echo(f"{found['label']}: {found['volume_ml']:.1f} ml")
-        for label in series["not_found"]:
-            typer.echo(f"{label}: looked for, not found")
-        for label in series["not_known"]:
-            typer.echo(f"{label}: not known to this model")
-        for label in series["not_judged"]:
-            typer.echo(f"{label}: not judged, see below")
-        for sentence in series["review"]:
-            typer.echo(f"to be reviewed: {sentence}")
-        for file in series["files"]:
-            typer.echo(f"wrote {file}")
+            typer.echo(f"patient {one.patient_id or 'without ID'}, {one.label}:")
+        for line in (*result_lines(one.result), *(f"wrote {file}" for file in one.files)):
+            typer.echo(line)
 
 
 def nifti_to_dicom(

@@ -1,7 +1,7 @@
 """How commands print: a table or lines for people, JSON for programs."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from worker.result import Result
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -31,6 +33,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     if not console.is_terminal:
         console.width = _UNBOUNDED
     console.print(table)
+
+
+def result_lines(result: Result) -> Iterator[str]:
+    """Yields a line for each structure, with its report's sentence below it, and one for each reason for review."""
+    for found in result.found:
+        yield f"{found.label}: {found.volume_ml:.1f} ml"
+        if found.sentence:
+            yield f"  {found.sentence}"
+    yield from (f"{label}: looked for, not found" for label in result.not_found)
+    yield from (f"{label}: not known to this model" for label in result.not_known)
+    yield from (f"{label}: not judged, see below" for label in result.not_judged)
+    yield from (f"to be reviewed: {sentence}" for sentence in result.review)
 
 
 def when(seconds: float) -> str:

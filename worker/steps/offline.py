@@ -25,6 +25,7 @@ from worker.protocols.preferences import Choose
 from worker.protocols.protocol import FromReport
 from worker.report_language.formats.read import read_report
 from worker.reports.inbox import Reported, language_of, reported_by
+from worker.result import Result
 from worker.results.as_sent import as_sent
 from worker.results.writable import require_writable
 from worker.results.write import write_outputs
@@ -54,6 +55,29 @@ class UsedFolderError(WorkerError):
 
 
 @dataclass(frozen=True)
+class VolumeResult:
+    """What came of one volume: its result, and the folder with the files that `result.files` names."""
+
+    study_uid: str
+    series_uid: str
+    volume: str | None  # its name, where the series holds several
+    label: str
+    patient_id: str
+    folder: Path
+    result: Result
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that were written."""
+        return [self.folder / name for name in self.result.files]
+
+    def json_facts(self) -> dict[str, Any]:
+        """Returns the result as JSON values, with the paths of its files and which volume it is of."""
+        facts = {name: value for name, value in vars(self).items() if name not in ("folder", "result")}
+        return self.result.json_facts() | facts | {"files": [str(file) for file in self.files]}
+
+
+@dataclass(frozen=True)
 class Sent:
     """How the objects are written: as a destination with this form of SEG and this transfer syntax gets them."""
 
@@ -72,7 +96,7 @@ def run_study(
     *,
     sent: Sent = Sent(),
     progress: Callable[[str, float], None] = lambda _what, _part: None,
-) -> list[dict[str, Any]]:
+) -> list[VolumeResult]:
     """Segments the volumes that the protocol takes, or every volume if no protocol is given.
 
     Args:
@@ -86,8 +110,7 @@ def run_study(
         progress: called with what is being done and the part of all work that is done, 0 to 1.
 
     Returns:
-        One result per volume, as JSON values (`worker.result.Result`), with the paths of the files written, and study,
-        series and label of the volume.
+        One result per volume.
 
     Raises:
         NothingToDoError: when no volume was segmented; gives the reason for each series.
@@ -101,7 +124,7 @@ def run_study(
     reported = _reported(asked, prompts, report, settings)
     chosen, reasons = _choose(asked, reported, study, settings)
     folders = _folders(output, chosen)
-    done: list[dict[str, Any]] = []
+    done: list[VolumeResult] = []
     engine: Engine | None = None
     for place, ((volume, spec), folder) in enumerate(zip(chosen, folders, strict=True)):
         say = _Volume(progress, volume.label, place, len(chosen))
@@ -141,8 +164,8 @@ def _segmented(
     settings: Settings,
     sent: Sent,
     say: Callable[[str, float], None],
-) -> dict[str, Any]:
-    """Segments one volume and writes its results; returns these, and which volume they are of.
+) -> VolumeResult:
+    """Segments one volume, and writes and returns what came of it.
 
     Raises:
         SeriesError: when its files are not one regular volume.
@@ -162,14 +185,7 @@ def _segmented(
     label_map = sent.form == "labelmap"
     result = write_outputs(found, spec, folder, label_map=label_map, name_length=settings.roi_name_length)
     result = as_sent(result, folder, sent.form, sent.syntax)
-    return result.json_facts() | {
-        "files": [str(folder / name) for name in result.files],
-        "study_uid": spec.study_uid,
-        "series_uid": spec.series_uid,
-        "volume": spec.volume,
-        "label": volume.label,
-        "patient_id": volume.patient_id,
-    }
+    return VolumeResult(spec.study_uid, spec.series_uid, spec.volume, volume.label, volume.patient_id, folder, result)
 
 
 def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None, settings: Settings) -> Reported:
