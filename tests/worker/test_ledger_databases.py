@@ -146,13 +146,16 @@ def test_decisions_that_kept_their_conditions_one_by_one_say_what_they_said(ledg
     echoes = [
         condition("EchoTime min 50.0", "5.5", False, volume="EchoTime=5.5"),
         condition("EchoTime min 50.0", "90", True, volume="EchoTime=90"),
-        condition("one regular volume", "4 slices", True, volume="EchoTime=90"),
+        condition(
+            "one regular volume", "4 slices, 3.00 mm apart, axial, and some words more", True, volume="EchoTime=90"
+        ),
     ]
     said = {
         "alone": ("any of these: yes; Modality equals 'CT': yes, it is CT", one),
         "echoes": (
             "EchoTime=5.5: EchoTime min 50.0: no, it is 5.5 | "
-            "EchoTime=90: EchoTime min 50.0: yes, it is 90; one regular volume: yes, it is 4 slices",
+            "EchoTime=90: EchoTime min 50.0: yes, it is 90; one regular volume: yes, "
+            "it is 4 slices, 3.00 mm apart, axial, and some words more",
             echoes,
         ),
         "first version": ("Modality equals 'CT': no, it is MR", []),

@@ -2,7 +2,7 @@
 
 ```
 Ledger
-  .series        what arrived, what is settled, why a protocol took it        tables series, decisions, questions
+  .series        what arrived, what is settled, why a protocol took it        tables series, decisions, decision_texts
   .studies       accession numbers; what people know a study by               table studies
   .reports       radiology reports and their links                            table reports
   .jobs          a job from QUEUED to the end of its segmentation             table jobs

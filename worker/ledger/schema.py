@@ -98,16 +98,17 @@ decisions = sa.Table(
     sa.Column("protocol", sa.String(64), primary_key=True),
     sa.Column("taken", sa.Boolean, nullable=False),
     sa.Column("reason", CleanText, nullable=False, default="", server_default=""),  # where it is all that is known
-    sa.Column("answers", sa.JSON, nullable=False, default=list),  # to its questions, of each volume (ledger.decisions)
+    sa.Column("answers", sa.JSON, nullable=False, default=list),  # what was found of each volume (ledger.decisions)
     sa.Column("at", sa.Float, nullable=False),
     sqlite_with_rowid=False,  # or the key, which is most of a row, would be stored twice
 )
 
-questions = sa.Table(
-    "questions",
+decision_texts = sa.Table(
+    "decision_texts",
     metadata,
-    sa.Column("id", sa.String(16), primary_key=True),  # a digest of its conditions
-    sa.Column("conditions", sa.JSON, nullable=False),  # as a protocol words them: the same for every series
+    sa.Column("id", sa.String(16), primary_key=True),  # a digest of the text
+    sa.Column("text", sa.Text, nullable=False),  # conditions of a protocol, or a long sentence of what was found
+    sqlite_with_rowid=False,
 )
 
 reports = sa.Table(

@@ -1,13 +1,13 @@
 """Series: what arrived, what is settled, and why a protocol took it or not.
 
 Tables `series` (written when an image arrives, an association ends, or the series is settled), `decisions` and
-`questions` (written when a protocol was asked). Receiving threads and the intake thread write at once: `settle`
+`decision_texts` (written when a protocol was asked). Receiving threads and the intake thread write at once: `settle`
 changes nothing if an image has arrived since the series was read.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -15,10 +15,12 @@ from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from worker.findings import VolumeFindings, reason_of
 from worker.ledger.database import Database, upsert
-from worker.ledger.decisions import packed, questions_of, unpacked
+from worker.ledger.decisions import packed, texts_of, unpacked
 from worker.ledger.records import Decision, Series
-from worker.ledger.schema import decisions, questions, series
+from worker.ledger.schema import decision_texts, decisions, series
 from worker.ledger.states import SeriesState, those
+
+_MOST_IDS: Final = 10_000  # in one query: databases take some 32,000 parameters
 
 
 class SeriesLedger:
@@ -102,13 +104,13 @@ class SeriesLedger:
 
     def decide(self, study_uid: str, series_uid: str, protocol: str, volumes: Sequence[VolumeFindings]) -> None:
         """Writes what a protocol found of the volumes of a series, in place of its earlier decision on it."""
-        asked, answers = packed(volumes)
+        texts, answers = packed(volumes)
         key = {"study_uid": study_uid, "series_uid": series_uid, "protocol": protocol}
         taken = any(one.taken for one in volumes)
         values = {"taken": taken, "reason": "", "answers": answers, "at": self._database.now()}
         with self._database.write() as connection:
-            for question, conditions in asked.items():
-                upsert(connection, questions, {"id": question, "conditions": conditions}, {})
+            for text_id, text in sorted(texts.items()):
+                upsert(connection, decision_texts, {"id": text_id, "text": text}, {})
             upsert(connection, decisions, key | values, values)
 
     def decisions_on(self, study_uid: str) -> list[Decision]:
@@ -116,12 +118,10 @@ class SeriesLedger:
         mine = sa.select(decisions).where(decisions.c.study_uid == study_uid)
         with self._database.read() as connection:
             rows = [dict(row) for row in connection.execute(mine).mappings()]
-            wanted = questions_of(row["answers"] for row in rows)
-            known = sa.select(questions.c.id, questions.c.conditions).where(questions.c.id.in_(wanted))
-            asked = {str(row.id): row.conditions for row in connection.execute(known)}
+            texts = _texts(connection, sorted(texts_of(row["answers"] for row in rows)))
         found = []
         for row in rows:
-            volumes = unpacked(row.pop("answers"), asked)
+            volumes = unpacked(row.pop("answers"), texts)
             reason = reason_of(volumes) if volumes else row["reason"]
             found.append(Decision(**row | {"reason": reason, "volumes": volumes}))
         return found
@@ -140,6 +140,15 @@ def reopen(connection: sa.Connection, study_uid: str) -> None:
     """
     opened = {"state": SeriesState.RECEIVING, "last_at": series.c.last_at + 0.001}
     connection.execute(sa.update(series).where(series.c.study_uid == study_uid).values(opened))
+
+
+def _texts(connection: sa.Connection, wanted: Sequence[str]) -> dict[str, str]:
+    """Returns the texts of decisions by their ids."""
+    found: dict[str, str] = {}
+    for start in range(0, len(wanted), _MOST_IDS):
+        part = decision_texts.c.id.in_(wanted[start : start + _MOST_IDS])
+        found |= {str(row.id): str(row.text) for row in connection.execute(sa.select(decision_texts).where(part))}
+    return found
 
 
 def is_unsettled() -> sa.ColumnElement[bool]:
