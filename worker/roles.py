@@ -63,7 +63,6 @@ def listen(settings: Settings) -> None:
 
     Raises:
         ListenerError: when a port is in use.
-        ProtocolError: when a protocol file is not valid.
         SettingsError: when a setting cannot be used.
         TlsError: when a certificate cannot be used.
         RoleError: when the process for reports ended at once; its own message, above this one, says why.

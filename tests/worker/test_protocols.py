@@ -14,6 +14,7 @@ from dicom_node.origin import Origin
 from worker.errors import ProtocolError
 from worker.findings import decisive
 from worker.job_spec import Priority
+from worker.off_protocols import off_protocols
 from worker.protocols import (
     Candidate,
     Match,
@@ -381,14 +382,14 @@ def test_a_good_version_outlives_the_process(tmp_path):
     folder, kept = tmp_path / "protocols", tmp_path / "kept"
     folder.mkdir()
     path = written(folder, LIVER)
-    (good,) = ProtocolFolder(folder, kept=kept).current()
+    (good,) = ProtocolFolder(folder, home=kept).current()
     path.write_text("name: [")
     said: list[ProtocolError] = []
-    assert ProtocolFolder(folder, said.append, kept=kept).current() == [good]
+    assert ProtocolFolder(folder, said.append, home=kept).current() == [good]
     assert "liver.yaml, line 1" in str(said[0])
     written(folder, "name: [", "new.yaml")
-    with pytest.raises(ProtocolError, match=r"new\.yaml"):
-        ProtocolFolder(folder, said.append, kept=kept)
+    assert ProtocolFolder(folder, said.append, home=kept).current() == [good]
+    assert "new.yaml" in str(said[-1])
 
 
 def test_a_file_that_was_removed_does_not_come_back(tmp_path):
@@ -396,7 +397,7 @@ def test_a_file_that_was_removed_does_not_come_back(tmp_path):
     folder.mkdir()
     written(folder, LIVER)
     written(folder, LIVER.replace("liver", "spleen"), "spleen.yaml")
-    protocols = ProtocolFolder(folder, kept=kept)
+    protocols = ProtocolFolder(folder, home=kept)
     (folder / "liver.yaml").unlink()
     written(folder, LIVER.replace("liver", "kidney"), "spleen.yaml")
     assert [protocol.name for protocol in protocols.current()] == ["kidney"]
@@ -425,7 +426,7 @@ def test_a_disk_that_is_full_holds_up_nothing(tmp_path):
     kept.write_text("a file where the folder should be")
     written(folder, LIVER)
     with capture_logs() as logged:
-        assert ProtocolFolder(folder, kept=kept).current()
+        assert ProtocolFolder(folder, home=kept).current()
     assert [line["event"] for line in logged] == ["protocol_version_not_kept"]
 
 
@@ -451,10 +452,54 @@ def test_every_file_with_a_problem_is_named(tmp_path):
     ]
 
 
-def test_a_node_does_not_start_with_a_protocol_that_it_cannot_read(tmp_path):
-    written(tmp_path, "name: [")
-    with pytest.raises(ProtocolError, match="line 1"):
-        ProtocolFolder(tmp_path)
+NO_MANDIBLE = "name: jaw\nmatch: {Modality: CT}\nprompts: [no mandible]\n"
+
+
+def test_a_node_starts_without_a_protocol_that_it_cannot_read(tmp_path):
+    """A release that refuses what was valid must not stop a node: it receives, and says which protocol is off."""
+    folder, home = tmp_path / "protocols", tmp_path / "home"
+    folder.mkdir()
+    written(folder, LIVER)
+    written(folder, NO_MANDIBLE, "jaw.yaml")
+    (home / "protocols-in-force").mkdir(parents=True)
+    written(home / "protocols-in-force", NO_MANDIBLE, "jaw.yaml")  # as the release before kept it
+    back: list[float] = []
+    for _ in range(2):
+        with capture_logs() as logged:
+            protocols = ProtocolFolder(folder, on_return=back.append, home=home)
+        assert [protocol.name for protocol in protocols.current()] == ["liver"]
+        (line,) = logged
+        assert (line["log_level"], line["event"]) == ("error", "protocol_off")
+        assert "jaw.yaml, line 3, prompts.1: the prompt 'no mandible'" in line["problem"]
+    (problem,) = protocols.problems
+    (off,) = off_protocols(home)
+    assert problem == off.sentence
+    assert problem.endswith(
+        "the protocol is off: its studies are stored, and segmented when the file can be read again"
+    )
+    written(folder, NO_MANDIBLE.replace("no mandible", "mandible"), "jaw.yaml")
+    assert [protocol.name for protocol in protocols.current()] == ["jaw", "liver"]
+    assert (off_protocols(home), back) == ([], [off.unasked_since])
+
+
+def test_commands_read_protocols_as_a_start_would_and_leave_no_trace(tmp_path):
+    folder, home = tmp_path / "protocols", tmp_path / "home"
+    folder.mkdir()
+    written(folder, LIVER)
+    written(folder, NO_MANDIBLE, "jaw.yaml")
+    assert len(ProtocolFolder(folder, home=home, keeps=False, on_error=lambda _: None).problems) == 1
+    assert not home.exists()
+
+
+def test_a_file_that_is_off_and_goes_is_forgotten(tmp_path):
+    folder, home = tmp_path / "protocols", tmp_path / "home"
+    folder.mkdir()
+    path = written(folder, NO_MANDIBLE, "jaw.yaml")
+    back: list[float] = []
+    protocols = ProtocolFolder(folder, on_return=back.append, home=home)
+    path.unlink()
+    assert protocols.current() == []
+    assert (off_protocols(home), back) == ([], [])
 
 
 # -- what a condition means

@@ -23,11 +23,11 @@ from worker.destinations.destination import Destination
 from worker.engines import models
 from worker.engines.loading import load_engine, require_engine
 from worker.engines.whole_models import problem_with
-from worker.errors import BrokerError, EngineMissingError, NotHereError, ProtocolError, WorkerError
+from worker.errors import BrokerError, EngineMissingError, NotHereError, WorkerError
 from worker.ledger import JobState, Ledger
 from worker.maintenance.presence import DELIVER, LISTEN, SEGMENT, is_at_work
 from worker.private_home import load_privately, open_to_others
-from worker.protocols import Protocol, inactive, problems_in, read_folder, ship_protocols, unknown_destinations
+from worker.protocols import Protocol, inactive, read_as_at_a_start, ship_protocols, unknown_destinations
 from worker.protocols.on_this_node import senders_of, unnamed_senders
 from worker.queue.embedded_server import queue_answers, queue_problem, socket_path
 from worker.servers.tls import tls_to_itself
@@ -131,10 +131,10 @@ def _protocols(settings: Settings) -> str:
     """Checks that there are protocols, all valid, whose destinations are all set; says which are inactive."""
     folder = settings.protocols_folder
     ship_protocols(folder)
-    if problems := problems_in(folder):
-        said = "; ".join(str(problem) for problem in problems)
-        raise WorkerError(f"{said}; a running node keeps the last good version")
-    protocols = read_folder(folder)
+    now = read_as_at_a_start(settings)
+    if now.problems:
+        raise WorkerError("; ".join(now.problems))
+    protocols = now.current()
     if not protocols:
         raise WorkerError(f"{folder} holds no protocol: nothing will be segmented; add a YAML file")
     if unknown := [problem for protocol in protocols for problem in unknown_destinations(protocol, settings)]:
@@ -226,9 +226,5 @@ def _destination(settings: Settings, destination: Destination) -> str:
 
 
 def _active(settings: Settings) -> list[Protocol]:
-    """Returns the active protocols; none where a file is not valid, which the check of protocols says."""
-    try:
-        protocols = read_folder(settings.protocols_folder)
-    except ProtocolError:
-        return []
-    return [protocol for protocol in protocols if not inactive(protocol, settings)]
+    """Returns the active protocols among those that can be read; the check of protocols tells the others."""
+    return [protocol for protocol in read_as_at_a_start(settings).current() if not inactive(protocol, settings)]

@@ -25,6 +25,7 @@ from worker.errors import UnknownJobError
 from worker.explain.job_sentences import sentences_of
 from worker.job_spec import Priority
 from worker.ledger import Delivery, DeliveryState, JobFilter, JobState, Ledger, StudyFacts
+from worker.off_protocols import off_protocols
 from worker.private_home import load_privately
 from worker.result import Result
 
@@ -75,6 +76,8 @@ def jobs(
     print_jobs(found, ledger, settings, verbose=verbose)
     for note in notes_on(found, wanted, ledger, conflicts, limit or SHOWN):
         typer.echo(f"note: {note}.")
+    for off in off_protocols(settings.home):
+        typer.echo(f"note: {off.sentence}.")
 
 
 @app.command()

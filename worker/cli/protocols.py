@@ -26,6 +26,7 @@ from worker.protocols import (
     inactive,
     problems_in,
     protocol_files,
+    read_as_at_a_start,
     read_folder,
     read_protocol,
     ship_protocols,
@@ -49,7 +50,9 @@ def check(protocols: Folder = None, as_json: Json = False) -> None:
     """Checks every protocol: names file, line and field of what is not valid, and what this node lacks for it."""
     settings = load_privately()
     folder = _folder(protocols, settings)
-    problems = [str(problem) for problem in ([] if folder.is_file() else problems_in(folder))]
+    problems = [] if folder.is_file() else list(map(str, problems_in(folder)))
+    if protocols is None:
+        problems = read_as_at_a_start(settings).problems
     good = [read_protocol(folder)] if folder.is_file() else _valid(folder, problems)
     if as_json:
         print_json({"protocols": [_checked(one, settings) for one in good], "problems": problems})
@@ -233,6 +236,11 @@ def _folder(path: Path | None, settings: Settings) -> Path:
 
 
 def _protocols(path: Path | None, settings: Settings) -> list[Protocol]:
-    """Returns the protocols to ask: of one file, or of a folder; all of them must be valid."""
+    """Returns the protocols to ask: those that a node that starts now has, or of a file or folder that is all valid."""
     folder = _folder(path, settings)
-    return [read_protocol(folder)] if folder.is_file() else read_folder(folder)
+    if path is not None:
+        return [read_protocol(folder)] if folder.is_file() else read_folder(folder)
+    now = read_as_at_a_start(settings)
+    for problem in now.problems:
+        typer.echo(f"voxtell-dicom: {problem}", err=True)
+    return now.current()

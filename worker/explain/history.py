@@ -15,6 +15,7 @@ from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from worker.explain.job_sentences import sentence_of
 from worker.ledger import Decision, Delivery, Job, Ledger, Series, SeriesState
+from worker.off_protocols import off_protocols
 from worker.protocols import Protocol, inactive, unknown_destinations
 from worker.selection.study_volumes import SCATTERED
 from worker.settings import Settings
@@ -189,7 +190,8 @@ def _hints_on_series(told: Sequence[SeriesHistory]) -> Iterator[str]:
 def _hints_on_protocols(protocols: Sequence[Protocol], settings: Settings) -> Iterator[str]:
     """Yields what is wrong with the protocols, whatever the study: none there, one inactive, a destination unknown."""
     if not protocols:
-        yield f"{settings.protocols_folder} holds no protocol: nothing is segmented"
+        yield f"{settings.protocols_folder} holds no protocol that can be read: nothing is segmented"
+    yield from (one.sentence for one in off_protocols(settings.home))
     for protocol in protocols:
         if why := inactive(protocol, settings):
             yield why

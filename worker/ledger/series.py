@@ -20,6 +20,7 @@ from worker.ledger.records import Decision, Series
 from worker.ledger.schema import decision_texts, decisions, series
 from worker.ledger.states import SeriesState, those
 
+_ASKED_ABOUT: Final = (SeriesState.SETTLED, SeriesState.FULL)
 _MOST_IDS: Final = 10_000  # in one query: databases take some 32,000 parameters
 
 
@@ -84,6 +85,18 @@ class SeriesLedger:
         """Marks the series UNREADABLE: its headers are not read any more. Returns whether it was not before."""
         mine = sa.update(series).where(_is(key), is_unsettled())
         return self._database.update(mine.values(state=SeriesState.UNREADABLE, reason=reason)) == 1
+
+    def asked_about_since(self, seconds: float) -> list[Series]:
+        """Returns the SETTLED and FULL series that got an image or a decision since a time (s since 1970-01-01 UTC)."""
+        mine = (decisions.c.study_uid == series.c.study_uid) & (decisions.c.series_uid == series.c.series_uid)
+        decided = sa.select(decisions.c.at).where(mine, decisions.c.at >= seconds).exists()
+        late = series.c.state.in_(_ASKED_ABOUT) & (decided | (series.c.last_at >= seconds))
+        return self._database.select(Series, sa.select(series).where(late).order_by(series.c.last_at))
+
+    def open_again(self, key: SeriesKey) -> bool:
+        """Marks such a series RECEIVING, so that the protocols are asked about it again; returns whether it was one."""
+        mine = sa.update(series).where(_is(key), series.c.state.in_(_ASKED_ABOUT))
+        return self._database.update(mine.values(state=SeriesState.RECEIVING, full_with=0)) == 1
 
     def look_again(self, study_uid: str) -> list[Series]:
         """Opens the series of a study that could not be read, as if they had just come; returns them."""

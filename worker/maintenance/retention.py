@@ -24,6 +24,7 @@ from worker.ledger.clock import SLACK_SECONDS
 from worker.ledger.retention import RetentionNeed, RetentionStatus
 from worker.logs import get_logger
 from worker.maintenance.quarantine import trim
+from worker.off_protocols import off_protocols
 from worker.reports.inbox import ReportInbox
 from worker.settings import Settings
 
@@ -108,9 +109,14 @@ class Retention:
                 log.info("report_removed", report=report.id[:16])
 
     def _studies(self) -> list[RetentionStatus]:
-        """Returns the status of the studies that are in the store."""
+        """Returns the status of the studies in the store, without those that a protocol that is off may want."""
         here = self._removal.studies()
-        return [use for use in self._ledger.retention.studies() if use.uid in here]
+        unasked_since = min((one.unasked_since for one in off_protocols(self._settings.home)), default=float("inf"))
+        return [
+            use
+            for use in self._ledger.retention.studies()
+            if use.uid in here and (use.need is not RetentionNeed.UNUSED or use.since < unasked_since)
+        ]
 
     def _results(self) -> list[RetentionStatus]:
         """Returns the status of the results that are in the store."""

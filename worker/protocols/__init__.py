@@ -20,6 +20,7 @@ from worker.protocols.on_this_node import (
     beyond_bundled,
     inactive,
     open_protocol_folder,
+    read_as_at_a_start,
     routes_of,
     unknown_destinations,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "open_protocol_folder",
     "problems_in",
     "protocol_files",
+    "read_as_at_a_start",
     "read_folder",
     "read_protocol",
     "routes_of",

@@ -1,11 +1,13 @@
 """The protocols in force: a folder of files that is read again when one changes.
 
 A file with a mistake keeps its last good version in force, and the mistake is logged. Good versions are also kept in
-`HOME/protocols-in-force`, so that a node that restarts with a mistake in its folder goes on as before instead of
-refusing studies until somebody has found it.
+`HOME/protocols-in-force`, so that a node that restarts with a mistake in its folder goes on as before.
+
+A file of which no version can be read, such as one that a new release refuses, is off: the node starts, receives and
+stores without it, and says so until the file is mended (`worker.off_protocols`).
 
 The intake thread asks `ProtocolFolder.current` at every tick. The commands use `read_folder` and `problems_in`, which
-keep nothing.
+keep nothing, and `ProtocolFolder` without a home.
 """
 
 import os
@@ -17,6 +19,7 @@ from pathlib import Path
 
 from worker.errors import ProtocolError
 from worker.logs import get_logger
+from worker.off_protocols import CONSEQUENCE, KEPT, note_off, note_on, off_protocols
 from worker.protocols.protocol import Protocol
 from worker.protocols.yaml_file import parse_protocol, protocol_files, read_protocol, read_text
 
@@ -79,10 +82,10 @@ class ProtocolFolder:
     Args:
         on_error: called once with each new problem of a file; without it the problem is logged.
         on_change: called with the protocols in force, at first and after every change.
-        kept: folder in which good versions outlive the process; None: they do not.
-
-    Raises:
-        ProtocolError: when a file is not valid at the first reading and no good version of it is kept.
+        on_return: called when a file that was off is in force, with the time since when it was not asked about series
+            (s since 1970-01-01 UTC).
+        home: where good versions outlive the process, and notes of those that are off; None: they do not.
+        keeps: whether it writes there, as the node does, or only reads.
     """
 
     def __init__(
@@ -90,19 +93,28 @@ class ProtocolFolder:
         folder: Path,
         on_error: Callable[[ProtocolError], None] | None = None,
         on_change: Callable[[Sequence[Protocol]], None] | None = None,
+        on_return: Callable[[float], None] | None = None,
         *,
-        kept: Path | None = None,
+        home: Path | None = None,
+        keeps: bool = True,
     ) -> None:
-        self._folder, self._kept = folder, kept
-        self._on_error = on_error or (lambda error: log.error("protocol_change_rejected", problem=str(error)))
+        self._folder, self._home, self._keeps = folder, home, keeps and home is not None
+        self._on_error = on_error
         self._on_change = on_change or (lambda _protocols: None)
+        self._on_return = on_return or (lambda _since: None)
         self._files: dict[Path, _File] = {}
         self._missing = False
         self._read()
-        for file in self._files.values():
-            if file.problem is not None and file.protocol is None:
-                raise file.problem
         self._on_change(self._in_force())
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the files as they stand now, and what follows from it, in one sentence each."""
+        return [
+            f"{file.problem}; {'its last good version stays in force' if file.protocol else CONSEQUENCE}"
+            for _, file in sorted(self._files.items())
+            if file.problem is not None
+        ]
 
     def current(self) -> list[Protocol]:
         """Reads the files again if one has changed; returns the protocols in force, in the order of their files."""
@@ -119,7 +131,15 @@ class ProtocolFolder:
         """Reports once that the folder is missing."""
         if not self._missing:
             self._missing = True
-            self._on_error(ProtocolError(f"{self._folder} is not there any more; its protocols stay in force"))
+            self._tell(ProtocolError(f"{self._folder} is not there any more; its protocols stay in force"), off=False)
+
+    def _tell(self, problem: ProtocolError, *, off: bool) -> None:
+        if self._on_error is not None:
+            self._on_error(problem)
+        elif off:
+            log.error("protocol_off", problem=str(problem))
+        else:
+            log.error("protocol_change_rejected", problem=str(problem))
 
     def _in_force(self) -> list[Protocol]:
         """Returns the protocols in force, in the order of their files' names."""
@@ -149,7 +169,25 @@ class ProtocolFolder:
                 still = good if good is not None and good.name not in self._names() else None
                 self._files[path] = _File(stamps[path], still, problem)
                 if last is None or str(last.problem) != str(problem):
-                    self._on_error(problem)
+                    self._tell(problem, off=still is None)
+        self._note_off()
+
+    def _note_off(self) -> None:
+        """Brings the notes of files that are off up to date, and tells of those that are in force again."""
+        if self._home is None or not self._keeps:
+            return
+        off = {path.name: file.problem for path, file in self._files.items() if file.protocol is None}
+        there = {path.name for path in self._files}
+        try:
+            for name, problem in off.items():
+                note_off(self._home, name, str(problem))
+            for before in off_protocols(self._home):
+                if before.file not in off:
+                    if before.file in there:
+                        self._on_return(before.unasked_since)
+                    note_on(self._home, before.file)
+        except OSError as error:
+            log.warning("protocol_version_not_kept", file=str(self._folder), problem=str(error))
 
     def _names(self) -> list[str]:
         """Returns the names of the protocols in force."""
@@ -160,24 +198,25 @@ class ProtocolFolder:
 
         A full disk is only logged: the node has the version in memory.
         """
-        if self._kept is None:
+        if self._home is None or not self._keeps:
             return
+        kept = self._home / KEPT
         try:
-            self._kept.mkdir(parents=True, exist_ok=True)
-            fresh = self._kept / f"{path.name}.{os.getpid()}"
+            kept.mkdir(parents=True, exist_ok=True)
+            fresh = kept / f"{path.name}.{os.getpid()}"
             fresh.write_text(text, encoding="utf-8")
-            fresh.replace(self._kept / path.name)
+            fresh.replace(kept / path.name)
             there = {one.name for one in protocol_files(self._folder)}
-            for kept in protocol_files(self._kept):
-                if kept.name not in there:
-                    kept.unlink(missing_ok=True)
+            for one in protocol_files(kept):
+                if one.name not in there:
+                    one.unlink(missing_ok=True)
         except OSError as error:
             log.warning("protocol_version_not_kept", file=str(path), problem=str(error))
 
     def _kept_version(self, path: Path) -> Protocol | None:
         """Returns the version of a file that was good when the node last read it; None if there is none."""
         try:
-            return read_protocol(self._kept / path.name) if self._kept is not None else None
+            return read_protocol(self._home / KEPT / path.name) if self._home is not None else None
         except ProtocolError:  # none was kept, or a release has changed what is valid
             return None
 

@@ -4,7 +4,7 @@ A protocol that needs the published weights must not run with the bundled model:
 head and neck, and everything else would come back empty, as if it had been looked for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from dicom_node.regions import region_for
 from dicom_node.uids import SeriesKey
@@ -162,11 +162,15 @@ def job_spec(
     )
 
 
-def open_protocol_folder(settings: Settings) -> ProtocolFolder:
+def read_as_at_a_start(settings: Settings) -> ProtocolFolder:
+    """Reads the node's folder of protocols as a node that starts now would, and keeps nothing: for commands."""
+    return ProtocolFolder(settings.protocols_folder, lambda _problem: None, home=settings.home, keeps=False)
+
+
+def open_protocol_folder(settings: Settings, on_return: Callable[[float], None] | None = None) -> ProtocolFolder:
     """Opens the node's folder of protocols, and logs at the start and at each change which are in force or inactive.
 
-    Raises:
-        ProtocolError: when a file is not valid and the node has never read a good version of it.
+    `on_return` is called when a file that was off can be read again (see `ProtocolFolder`).
     """
 
     def announce(protocols: Sequence[Protocol]) -> None:
@@ -185,4 +189,4 @@ def open_protocol_folder(settings: Settings) -> ProtocolFolder:
         if idle:  # mostly all for the same reason; `protocols check` tells the reason of each
             log.warning("protocol_inactive", names=list(idle), problem=next(iter(idle.values())))
 
-    return ProtocolFolder(settings.protocols_folder, on_change=announce, kept=settings.home / "protocols-in-force")
+    return ProtocolFolder(settings.protocols_folder, on_change=announce, on_return=on_return, home=settings.home)

@@ -55,7 +55,7 @@ class Intake:
 
     def __init__(self, settings: Settings, store: Store, ledger: Ledger, broker: Broker) -> None:
         self._settings, self._store, self._ledger, self._broker = settings, store, ledger, broker
-        self._protocols = open_protocol_folder(settings)
+        self._protocols = open_protocol_folder(settings, self._ask_again)
         self._looks = Looks(settings, ledger)
         self._selection = Selection(settings, store, ledger, ReportInbox.of(settings, ledger), self._looks)
         self._completeness = CompletenessWatch(settings, store, self._looks)
@@ -202,6 +202,12 @@ class Intake:
             )
         except BrokerError as error:
             log.warning("queue_unreachable", problem=str(error))
+
+    def _ask_again(self, since: float) -> None:
+        """Opens the series that came while a protocol was off, so that it is asked about them; no other job changes."""
+        came = [one.series_key for one in self._ledger.series.asked_about_since(since)]
+        opened = [key for key in came if self._store.count(key) and self._ledger.series.open_again(key)]
+        log.info("protocol_back", series=len(opened))
 
     def _ask(self, series: Series, why: str, settle: Callable[[Series], bool], *, study_open: bool) -> None:
         """Asks every protocol, marks the series by `settle` unless a protocol waits, and enqueues the new jobs."""
