@@ -159,8 +159,16 @@ def test_every_protocol_of_a_guide_is_valid(page: Path) -> None:
 def test_the_readme_and_the_changelog_name_the_version_of_the_project() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"| Version | {version};" in (ROOT / "README.md").read_text()
-    released = re.findall(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = re.findall(r"^## \[(\S+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert released[0] == version
+
+
+def test_what_is_not_released_is_one_line_a_change_under_the_headings_of_keep_a_changelog() -> None:
+    (changes,) = re.findall(
+        r"^## \[Unreleased\]\n(.*?)(?=^## )", (ROOT / "CHANGELOG.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    kinds = "### (?:Added|Changed|Deprecated|Removed|Fixed|Security)"
+    assert [line for line in changes.splitlines() if not re.fullmatch(rf"{kinds}|- \S.*|", line)] == []
 
 
 def test_the_page_of_commands_is_up_to_date() -> None:
