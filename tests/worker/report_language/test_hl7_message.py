@@ -72,6 +72,28 @@ def test_an_observation_that_was_withdrawn_is_not_read_beside_its_correction(sta
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "PRIOR^Prior report",
+        "^Previous Findings",
+        "PRIOR_REPORT",
+        "55114-3^Vorbefund^LN",
+        "18834-2^Comparison study^LN",
+        "COMPARISON",
+    ],
+)
+def test_an_earlier_report_within_a_report_is_not_read_as_this_one(name: str) -> None:
+    message = head() + order("A", text(KIDNEY).replace("F^FINDINGS", name), text(LUNG))
+    assert name in message
+    assert read(message) == {"A": [LUNG_PROMPT]}
+
+
+@pytest.mark.parametrize("name", ["GDT^Report", "59776-5^Findings^LN", "OLDHAM^Report", "^Priority findings"])
+def test_other_names_of_observations_hide_nothing(name: str) -> None:
+    assert read(head() + order("A", text(KIDNEY).replace("F^FINDINGS", name))) == {"A": [KIDNEY_PROMPT]}
+
+
+@pytest.mark.parametrize(
     "message",
     [
         head() + order("A", text(LUNG), status="X"),

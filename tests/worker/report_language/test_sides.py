@@ -1,5 +1,7 @@
 """Left stays left: the side of every finding, wherever in the sentence or title it stands."""
 
+import itertools
+
 import pytest
 
 from worker.report_language import prompts_from_text
@@ -29,3 +31,20 @@ from worker.report_language import prompts_from_text
 )  # fmt: skip
 def test_the_side_is_the_side_of_the_finding(text: str, expected: list[tuple[str, str]]) -> None:
     assert [(prompt.prompt, prompt.side) for prompt in prompts_from_text(text).prompts] == expected
+
+
+PLACED = (
+    ("nodule RUL", "nodule in the RUL"),
+    ("nodule in the left lung", "nodule in the left lung"),
+    ("cyst in the liver", "cyst in the liver"),
+    ("stone left kidney", "stone in the left kidney"),
+    ("left pleural effusion", "left pleural effusion"),
+    ("mass in the pancreas", "mass in the pancreas"),
+)
+
+
+@pytest.mark.parametrize("joint", [" and a ", ", ", " and ", " with a ", "; "])
+def test_of_two_findings_with_a_place_each_keeps_its_own(joint: str) -> None:
+    for (first, one), (second, other) in itertools.permutations(PLACED, 2):
+        text = f"A {first}{joint}{second}."
+        assert [prompt.prompt for prompt in prompts_from_text(text).prompts] == [one, other], text

@@ -36,7 +36,7 @@ def share_places(chunks: Sequence[Chunk], found: Sequence[Mention], lexicon: Lex
         joined = between and all(
             piece.kind in _BETWEEN_FINDINGS or piece.concept in lexicon.companions for piece in between
         )
-        needs = not (first.place or _names_place(chunks, first) or chunks[first.head].located)
+        needs = not (first.place or first.apart or _names_place(chunks, first) or chunks[first.head].located)
         if joined and needs and second.place:
             first.place = list(second.place)
         with_it = between and all(piece.concept in lexicon.companions for piece in between)

@@ -11,7 +11,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from worker.report_language.errors import NotAReportError
 from worker.report_language.formats.links import ReportLinks
-from worker.report_language.formats.markup import has_markup, without_markup
+from worker.report_language.formats.markup import plain
 from worker.report_language.formats.report_file import ReportFile
 from worker.report_language.formats.report_format import ReportFormat
 
@@ -83,8 +83,7 @@ def _value(item: Dataset, value_type: str, title: str) -> Iterator[str]:
     """Yields the lines of one value: "Finding: 8 mm nodule", "Site: Left lung.", "Diameter: 8 millimeter."."""
     if value_type == "TEXT":
         # Basic Text SR names its paragraphs "Finding", "Impression": titles whose text may have several lines.
-        text = str(item.get("TextValue", ""))
-        text = without_markup(text) if has_markup(text) else text
+        text = plain(str(item.get("TextValue", "")))
         yield f"{title}: {text}" if title else text
     elif value_type == "CODE":
         yield f"{title}: {_meaning(item.get('ConceptCodeSequence'))}."

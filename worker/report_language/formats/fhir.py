@@ -1,20 +1,25 @@
 """FHIR R4 and R5: a DiagnosticReport, alone or in a Bundle (hl7.org/fhir/diagnosticreport.html)."""
 
 import base64
+import codecs
 import json
 from collections.abc import Iterator
-from typing import Any
+from contextlib import suppress
+from email.message import Message
+from typing import Any, Final
 
 from worker.report_language.errors import NotAReportError
 from worker.report_language.formats.links import ReportLinks
-from worker.report_language.formats.markup import without_markup
-from worker.report_language.formats.report_file import ReportFile
+from worker.report_language.formats.markup import plain, without_markup
+from worker.report_language.formats.report_file import ReportFile, as_text
 from worker.report_language.formats.report_format import ReportFormat
 from worker.report_language.language.rules import CONCLUSION
 
 _RETRACTED = ("cancelled", "entered-in-error")  # FHIR value set diagnostic-report-status
 _DICOM_UID = "urn:dicom:uid"  # the system of a Study Instance UID as an identifier (FHIR R4, ImagingStudy)
 _ACCESSION = "ACSN"  # HL7 table 0203
+_HTML: Final = ("text/html", "application/xhtml+xml")
+_NO_WORDS: Final = ("text/rtf", "text/richtext", "text/css", "text/csv", "text/calendar", "text/javascript", "text/xml")
 _REFERENCES = ("imagingStudy", "study", "basedOn")  # to studies (R4, R5) and to orders
 
 
@@ -41,7 +46,7 @@ def fhir_text(file: ReportFile) -> str:
         resources = [resource, *(entry["resource"] for entry in resource.get("entry") or [] if "resource" in entry)]
         reports = [one for one in resources if one.get("resourceType") == "DiagnosticReport"]
         valid = [one for one in reports if one.get("status") not in _RETRACTED]
-        text = "\n\n".join(part for report in valid for part in _parts(report))
+        text = "\n\n".join(part for report in valid for part in _parts(report, name))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise NotAReportError(f"{name}: is no valid FHIR DiagnosticReport; send it again") from error
     if not reports:
@@ -74,16 +79,33 @@ def fhir_links(file: ReportFile) -> ReportLinks:
     return ReportLinks.of(next(iter(studies), ""), next(iter(accessions), ""), patients)
 
 
-def _parts(report: dict[str, Any]) -> Iterator[str]:
+def _parts(report: dict[str, Any], name: str) -> Iterator[str]:
     """Yields the texts of one report: what is attached as text or HTML, else the narrative; then the conclusion."""
-    forms = [form for form in report.get("presentedForm") or [] if str(form.get("contentType", "")).startswith("text/")]
-    for form in forms:
-        text = base64.b64decode(form.get("data") or "", validate=True).decode("utf-8", errors="replace")
-        yield without_markup(text) if "html" in form["contentType"] else text
-    if not forms and report.get("text", {}).get("div"):
+    attached = [text for form in report.get("presentedForm") or () if (text := _attached(form, name)).strip()]
+    yield from attached
+    if not attached and report.get("text", {}).get("div"):
         yield without_markup(report["text"]["div"])
     if report.get("conclusion"):
         yield f"{CONCLUSION}: {report['conclusion']}"
+
+
+def _attached(form: dict[str, Any], name: str) -> str:
+    """The text of an attachment; "" where it is none in words, or only the address of one."""
+    header = Message()
+    header["Content-Type"] = form.get("contentType") or ""
+    kind = header["Content-Type"].partition(";")[0].strip().lower()
+    if not (kind.startswith("text/") or kind in _HTML) or kind in _NO_WORDS:
+        return ""
+    content = base64.b64decode("".join((form.get("data") or "").split()), validate=True)  # some break its lines
+    text = as_text(content, name, _codec(header.get_content_charset()))
+    return without_markup(text) if kind in _HTML else plain(text)
+
+
+def _codec(charset: str | None) -> str | None:
+    """Python's name of a character set; None where it knows none of that name."""
+    with suppress(LookupError):
+        return codecs.lookup(charset).name if charset else None
+    return None
 
 
 def _resources(resource: dict[str, Any]) -> Iterator[dict[str, Any]]:

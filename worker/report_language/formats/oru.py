@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from worker.report_language.errors import NotAReportError
 from worker.report_language.formats.hl7_message import Delimiters, Message, Segment, begins_as_message, nth
 from worker.report_language.formats.links import ReportLinks
+from worker.report_language.formats.markup import plain
 from worker.report_language.formats.report_file import ReportFile
 from worker.report_language.formats.report_format import ReportFormat
 
@@ -26,6 +27,9 @@ ACCESSION_FIELDS = ("OBR-18", "OBR-3", "ORC-3", "OBR-2")
 _LINE_BREAKS = dict.fromkeys((".br", ".sp", "X0A", "X0D", "X0D0A"), "\n")
 _TEXT_TYPES = frozenset({"TX", "FT", "ST", ""})  # OBX-2
 _RETRACTED = frozenset({"X", "W", "D"})  # HL7 tables 0123 and 0085: cancelled, wrong (patient), deleted
+_PRIOR = re.compile(r"(55114-3|18834-2)$|(prior|previous|earlier|old|comparisons?)(?![a-z])", re.IGNORECASE)
+"""How an observation (OBX-3) is named that repeats an earlier report: LOINC "Prior procedure descriptions" and
+"Comparison study", or in words."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,10 @@ def _status(segment: Segment, number: int) -> str:
 def observed_text(message: Message, order: Order) -> str:
     r"""Reads the report text of an order: its text observations (OBX-5) in order (HL7 v2.5.1, 7.4.2).
 
-    An observation that was deleted, or is wrong or cancelled (OBX-11 D, W, X), is left out. Each other is a line, and
-    so is each repetition (`~`) and each line break (`\.br\`) in it; other escapes become their character. An empty line
-    stands where the observation's name changes, such as from FINDINGS to IMPRESSION.
+    An observation that was deleted, or is wrong or cancelled (OBX-11 D, W, X), is left out, and so is one that is named
+    a prior report (OBX-3). Each other is a line, and so is each repetition (`~`) and each line break (`\.br\`) in it;
+    other escapes become their character. An empty line stands where the observation's name changes, such as from
+    FINDINGS to IMPRESSION.
     """
     lines: list[str] = []
     previous = ""
@@ -133,14 +138,16 @@ def observed_text(message: Message, order: Order) -> str:
             or _status(segment, 11) in _RETRACTED
         ):
             continue
-        observation = segment[3].split(mark.component, 2)
+        observation = [part.strip() for part in segment[3].split(mark.component)]
+        if any(_PRIOR.match(part) for part in observation):
+            continue
         title = observation[1] if len(observation) > 1 else ""
         if title != previous and lines:
             lines.append("")
         previous = title
         for part in segment[5].split(mark.repetition):
             lines.append(escaped.sub(lambda found: (escapes | _LINE_BREAKS).get(found[1], " "), part))
-    return "\n".join(lines)
+    return plain("\n".join(lines))
 
 
 def order_links(message: Message, order: Order, accession_fields: Sequence[str] = ACCESSION_FIELDS) -> ReportLinks:
