@@ -20,6 +20,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import PeerError, PeerRefusedError
+from dicom_node.scu.obstacles import Heard, no_answer, no_connection
 from dicom_node.storage.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_node.upper_layer.requestor import Requestor, tune_connection
 
@@ -167,8 +168,11 @@ class _Attempt:
     contexts: Sequence[PresentationContext]
     timeouts: Timeouts
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation]
-    connected: bool = False
+    connected: float = 0.0  # when, in seconds of the monotonic clock; 0: not
     accepted: bool = False
+
+    def __post_init__(self) -> None:
+        self._requestor = Requestor(self.calling_ae)
 
     def associate(self) -> Association:
         """Requests the association; returns it established or not (see `failure`).
@@ -176,7 +180,7 @@ class _Attempt:
         Raises:
             PeerError: when the host name is unknown.
         """
-        ae = Requestor(self.calling_ae)
+        ae = self._requestor
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         ae.connection_timeout = self.timeouts.connect
@@ -199,7 +203,7 @@ class _Attempt:
 
     def _connected(self, event: evt.Event) -> None:
         tune_connection(event.assoc, self.timeouts.response)
-        self.connected = True
+        self.connected = time.monotonic()
 
     def _accepted(self, _event: evt.Event) -> None:
         self.accepted = True
@@ -216,27 +220,10 @@ class _Attempt:
         if self.accepted:
             classes = ", ".join(sorted({UID(context.abstract_syntax).name for context in self.contexts}))
             return PeerRefusedError(f"{peer} accepted the association of {calling_ae} but nothing of it: {classes}.")
+        self._requestor.close()
+        host, port, tls = peer.host, peer.port, peer.tls
         if self.connected:
-            return PeerError(
-                f"{peer} took the connection but did not answer the association request of {calling_ae}; "
-                "check that it is a DICOM port that allows this node's address, and whether it expects TLS or a "
-                "certificate."
-            )
-        return PeerError(f"{peer} cannot be reached: {_obstacle(peer, self.timeouts)}.")
-
-
-def _obstacle(peer: Peer, timeouts: Timeouts) -> str:
-    """Says why no connection comes about, by trying once more: pynetdicom only logs it."""
-    try:
-        with socket.create_connection((peer.host, peer.port), timeouts.connect) as connection:
-            if peer.tls:
-                peer.tls.wrap_socket(connection, server_hostname=peer.host).close()
-    except TimeoutError:
-        return f"no answer within {timeouts.connect:g} s; check host, port and firewall"
-    except ConnectionRefusedError:
-        return "nothing listens there; check host and port, and that the peer runs"
-    except ssl.SSLError as error:
-        return f"TLS fails ({error.reason}); check the certificates of both sides"
-    except OSError as error:
-        return f"{error.strerror or error}; check host and port"
-    return "the connection failed and works now; try again"
+            heard = Heard(*self._requestor.heard(), time.monotonic() - self.connected)
+            did = no_answer(heard, self.timeouts.association, host=host, port=port, tls=tls is not None)
+            return PeerError(f"{peer} took the connection of {calling_ae}, but {did}.")
+        return PeerError(f"{peer} cannot be reached: {no_connection(host, port, tls, self.timeouts.connect)}.")

@@ -17,6 +17,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.scu.association import DEFAULT_TIMEOUTS, Peer, Timeouts, associated
+from dicom_node.upper_layer.requestor import has_ended
 
 _MAX_CONTEXTS: Final = 128  # of one association: odd numbers of one byte, PS3.8 section 9.3.2.2
 
@@ -24,7 +25,8 @@ _MAX_CONTEXTS: Final = 128  # of one association: odd numbers of one byte, PS3.8
 _REWRITABLE: Final = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 
 _SUCCESS: Final = 0x0000
-_DUPLICATE: Final = 0x0111  # duplicate SOP instance: PS3.7 annex C
+# Duplicate SOP instance (PS3.7 annex C), and what DICOMweb services of Azure say instead (45070).
+STORED_BEFORE: Final = (0x0111, 0xB00E)
 _GENERAL_WARNINGS: Final = (0x0107, 0x0116)  # attribute list error, value out of range: PS3.7 annex C
 _GENERAL_RECOVERABLE: Final = (0x0110, 0x0213)  # processing failure, resource limitation: PS3.7 annex C
 
@@ -123,7 +125,7 @@ def _contexts(batch: Sequence[_Item]) -> list[PresentationContext]:
 
 
 def _send_one(association: Association, item: _Item, peer: Peer) -> SendOutcome:
-    if not association.is_established:
+    if not association.is_established or has_ended(association):
         return _failed(item, "later", f"{peer} ended the association before {item.sop_uid} was sent.")
     accepted = {(context.abstract_syntax, context.transfer_syntax[0]) for context in association.accepted_contexts}
     sop_class, syntax = item.wanted
@@ -134,14 +136,23 @@ def _send_one(association: Association, item: _Item, peer: Peer) -> SendOutcome:
         response = association.send_c_store(item.path if item.wanted in accepted else dcmread(item.path))
     except (InvalidDicomError, ValueError, AttributeError) as error:
         return _failed(item, "final", f"{item.path} cannot be sent to {peer} ({error}).")
+    except RuntimeError:  # it ended since it was looked at
+        return _ended(item, peer)
     except OSError as error:
         association.abort()  # part of the message may have gone out
         return _failed(item, "later", f"{item.path} could not be read while it was sent to {peer} ({error}).")
     if "Status" not in response:
-        association.abort()  # pynetdicom notices a peer's A-ABORT only later; until then it would go on sending
+        if has_ended(association):
+            return _ended(item, peer)
+        association.abort()
         return _failed(item, "later", f"{peer} did not answer when {item.sop_uid} was sent.", silent=True)
     comment = f" ({response.ErrorComment})" if response.get("ErrorComment") else ""
     return judged(item.path, item.sop_uid, int(response.Status), peer, comment)
+
+
+def _ended(item: _Item, peer: Peer) -> SendOutcome:
+    """Returns the outcome of an item during which the peer aborted or closed the association."""
+    return _failed(item, "later", f"{peer} ended the association when {item.sop_uid} was sent.", silent=True)
 
 
 def judged(path: Path, sop_uid: str, status: int, peer: object, comment: str = "") -> SendOutcome:
@@ -153,10 +164,10 @@ def judged(path: Path, sop_uid: str, status: int, peer: object, comment: str = "
     said = f"{peer} answered 0x{status:04X}{comment} to {sop_uid}."
     if status == _SUCCESS:
         return SendOutcome(path, sop_uid, status, "ok", None, f"{peer} stored {sop_uid}.")
+    if status in STORED_BEFORE:
+        return SendOutcome(path, sop_uid, status, "warning", None, f"{said} It was stored before.")
     if 0xB000 <= status <= 0xBFFF or status in _GENERAL_WARNINGS:
         return SendOutcome(path, sop_uid, status, "warning", None, f"{said} It is stored.")
-    if status == _DUPLICATE:
-        return SendOutcome(path, sop_uid, status, "warning", None, f"{said} It was stored before.")
     return refused(path, sop_uid, status, peer, comment)
 
 

@@ -19,7 +19,7 @@ from pydicom.filereader import read_file_meta_info
 
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.scu.association import DEFAULT_TIMEOUTS, Timeouts
-from dicom_node.scu.c_store import SendOutcome, judged, refused
+from dicom_node.scu.c_store import STORED_BEFORE, SendOutcome, judged, refused
 
 _JSON: Final = "application/dicom+json"
 _PART: Final = b"--%b\r\nContent-Type: application/dicom\r\n\r\n"
@@ -155,7 +155,7 @@ def _said(response: requests.Response) -> Mapping[str, _InstanceAnswer] | None:
             said[str(item.ReferencedSOPInstanceUID)] = _InstanceAnswer(True, int(item.get("WarningReason") or _STORED))
         for item in content.get("FailedSOPSequence") or []:
             reason = int(item.get("FailureReason") or _PROCESSING_FAILURE)
-            said[str(item.ReferencedSOPInstanceUID)] = _InstanceAnswer(False, reason)
+            said[str(item.ReferencedSOPInstanceUID)] = _InstanceAnswer(reason in STORED_BEFORE, reason)
     except (ValueError, TypeError, KeyError, AttributeError):  # no JSON, or no data set of the standard in it
         return None
     return said or None

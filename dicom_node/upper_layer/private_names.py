@@ -103,6 +103,7 @@ PRIVATE_NAMES: Final = (
     PrivateName(_P_DATA, "presentation_data_value_items", "values, whose context IDs are put back"),
     # messages and timers
     PrivateName(_DIMSE, "assoc", "the association whose checkpoint is looked at"),
+    PrivateName(_DIMSE, "dimse_timeout", "how long an answer is waited for, in seconds"),
     PrivateName(_DIMSE, "get_msg", "does not wait for a message; here it does", ("block",)),
     PrivateName(_DIMSE, "msg_queue", "the messages that are complete"),
     PrivateName(_DIMSE, "receive_primitive", "takes the fragments that are none of a C-STORE", ("primitive",)),

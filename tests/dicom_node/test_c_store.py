@@ -18,7 +18,8 @@ from pydicom.uid import (
     MRImageStorage,
     SegmentationStorage,
 )
-from pynetdicom import AE, evt
+from pynetdicom import AE, association, evt
+from pynetdicom.association import Association
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 from pynetdicom.sop_class import Verification
 
@@ -30,6 +31,7 @@ from dicom_node.synthesis import ct_series
 from tests.support.instances import data_set, small_instance
 from tests.support.peers import orthanc, program, running, storescp, wait_for_peer
 from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.peers
 
@@ -175,6 +177,37 @@ def test_an_abort_in_the_middle_leaves_an_outcome_for_every_instance(small_paths
     with Answering(0x0000, abort_at=2) as pacs:
         outcomes = send(small_paths, pacs.peer, calling_ae="A")
     assert [(outcome.result, outcome.retry) for outcome in outcomes] == [("ok", None)] * 2 + [("failed", "later")] * 3
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen before it is sent", "seen when it is sent"])
+def test_a_peer_that_aborts_between_two_objects_is_not_waited_for(small_paths, monkeypatch, seen):
+    """pynetdicom's own thread has taken note of the abort, and with it what would wake the one who waits."""
+    ours: list[Association] = []
+    sending, split = c_store._send_one, association.split_dataset
+
+    def noted(mine, *more):
+        ours[:] = [mine]
+        if seen:
+            abort_at_the_third()
+        return sending(mine, *more)
+
+    def abort_at_the_third() -> None:
+        if len(pacs.received) == 2:
+            for theirs in pacs.server.active_associations:
+                theirs.abort()
+            wait_until(lambda: not ours[0].is_alive() and not ours[0].dul.is_alive())
+
+    def split_later(path):
+        if not seen:
+            abort_at_the_third()
+        return split(path)
+
+    monkeypatch.setattr(c_store, "_send_one", noted)
+    monkeypatch.setattr(association, "split_dataset", split_later)
+    with Answering(0x0000) as pacs:
+        outcomes = send(small_paths, pacs.peer, calling_ae="A", timeouts=Timeouts(response=5.0))
+    assert [(outcome.result, outcome.retry) for outcome in outcomes] == [("ok", None)] * 2 + [("failed", "later")] * 3
+    assert all("ended the association" in outcome.message for outcome in outcomes[2:])
 
 
 def test_a_peer_that_does_not_answer_is_given_up(small_paths):

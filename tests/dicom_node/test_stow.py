@@ -159,7 +159,17 @@ def test_a_conflict_is_read_too_and_says_what_may_pass(service, paths, uids):
     assert [outcome.retry for outcome in send_to_web(paths, WebPeer(service.url))] == ["later", "final"]
 
 
-@pytest.mark.parametrize("reason", [0xB000, 0xB00F, 0x0107, 0x0111])
+@pytest.mark.parametrize("status", [200, 202, 409])
+@pytest.mark.parametrize("reason", [0x0111, 45070])
+def test_an_instance_that_was_stored_before_is_stored(service, paths, uids, status, reason):
+    """45070 is how Azure Health Data Services say it, 0x0111 what PS3.7 annex C has for it."""
+    service.says(status, failed=dict.fromkeys(uids, reason))
+    outcomes = send_to_web(paths, WebPeer(service.url))
+    assert [(one.result, one.status, one.retry) for one in outcomes] == [("warning", reason, None)] * 2
+    assert all("It was stored before." in one.message for one in outcomes)
+
+
+@pytest.mark.parametrize("reason", [0xB000, 0xB00F, 0x0107])
 def test_an_instance_that_is_named_as_failed_is_never_called_stored(service, paths, uids, reason):
     service.says(202, stored={uids[0]: 0}, failed={uids[1]: reason})
     stored, failed = send_to_web(paths, WebPeer(service.url))

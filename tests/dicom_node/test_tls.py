@@ -64,7 +64,7 @@ def test_dcmtk_with_a_certificate_sends_and_without_is_rejected(secured, ours, c
 
 
 def test_a_plain_peer_is_rejected(secured):
-    with pytest.raises(PeerError, match="whether it expects TLS"):
+    with pytest.raises(PeerError, match="it expects TLS; set TLS for this peer"):
         echo(secured.peer, calling_ae="CT1")
 
 
@@ -87,7 +87,7 @@ def test_certificates_of_peers_are_optional(site, ours, node):
 def test_we_do_not_talk_to_a_peer_that_we_cannot_trust(site, node, stranger):
     with (
         site(tls=server_context(*node)) as here,
-        pytest.raises(PeerError, match=r"TLS fails .CERTIFICATE_VERIFY_FAILED.; check the certificates"),
+        pytest.raises(PeerError, match="signed by an authority that this node does not trust"),
     ):
         echo(with_tls(here.peer, client_context(stranger[0])), calling_ae="CT1")
 

@@ -4,17 +4,17 @@ import re
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from dicom_node.scu.association import Peer
 from dicom_node.scu.association import echo as c_echo
 from worker.cli.printing import Json, print_json
-from worker.destinations.dicom import peer_of
-from worker.errors import SettingsError
+from worker.destinations.dicom import AeTitle, peer_of
 from worker.settings import Settings, load
 
-_WRITTEN_OUT = re.compile(r"(?P<ae_title>[^@]+)@(?P<host>[^@:]+|\[[^@\]]+\]):(?P<port>\d{1,5})")
+_WRITTEN_OUT = re.compile(r"(?P<ae_title>[^@]+)@(?P<host>[^@:\s\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,9})")
 
-LONGEST_AE_TITLE = 16  # PS3.5 6.2, VR AE
+HIGHEST_PORT = 65535
 
 
 def echo(
@@ -35,16 +35,22 @@ def peer_named(text: str, settings: Settings) -> Peer:
     """Returns the peer that AE@HOST:PORT or the name of a destination stands for; the latter with its TLS.
 
     Raises:
-        SettingsError: when the text is neither, or the destination is reached by DICOMweb.
+        BadParameter: when the text is neither (wrong usage).
+        SettingsError: when there is no such destination, or it is reached by DICOMweb.
         TlsError: when a certificate cannot be used.
     """
+    if "@" not in text and ":" not in text and text.strip():
+        return peer_of(settings.destination(text), settings)
     written = _WRITTEN_OUT.fullmatch(text)
-    if written and len(written["ae_title"]) > LONGEST_AE_TITLE:
-        raise SettingsError(
-            f"'{written['ae_title']}' is too long: an AE title has {LONGEST_AE_TITLE} characters at most"
-        )
-    if written:
-        return Peer(written["ae_title"], written["host"].strip("[]"), int(written["port"]))
-    if "@" in text or ":" in text:
-        raise SettingsError(f"'{text}' is no peer; write AE@HOST:PORT, such as ORTHANC@127.0.0.1:4242")
-    return peer_of(settings.destination(text), settings)
+    if not written:
+        example = "ORTHANC@127.0.0.1:4242 or ORTHANC@[::1]:4242"
+        raise typer.BadParameter(f"'{text}' is no peer; write AE@HOST:PORT, such as {example}.")
+    if not 1 <= int(written["port"]) <= HIGHEST_PORT:
+        raise typer.BadParameter(f"'{text}': a port is a number from 1 to {HIGHEST_PORT}.")
+    try:
+        ae_title = TypeAdapter(AeTitle).validate_python(written["ae_title"])
+    except ValidationError:
+        raise typer.BadParameter(
+            f"'{written['ae_title']}' is no AE title: it has 1 to 16 characters of ASCII, and no backslash."
+        ) from None
+    return Peer(ae_title, written["host"].strip("[]"), int(written["port"]))
