@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.storage.durable import fsync, locked
-from dicom_node.store import CONFLICT_MARK, Store
+from dicom_node.storage.quarantine import CONFLICT_MARK
+from dicom_node.store import Store
 
 _LEAVING = re.compile(r"(?P<study>[0-9.]+)-(?P<since>[0-9]+)(-(?P<used_at>[0-9.]+))?")
 

@@ -2,8 +2,9 @@
 
 What is handled exactly: any order of files, CT, MR and PET (rescale per slice), every orientation, non-square pixels,
 enhanced multi-frame files, compressed pixels, gantry tilt, doubled files, jitter of positions within the tolerances of
-`dicom_node.images.grid`. What is left out of a series is written into `ImageSeries.notes`: localizers, secondary
-captures and other objects. That cannot hide a slice, because what remains must be one gapless regular grid.
+`dicom_node.images.grid`; where it is asked for, a spacing that changes by design. What is left out of a series is
+written into `ImageSeries.notes`: localizers, secondary captures and other objects. That cannot hide a slice, because
+what remains must be one gapless regular grid.
 
 Coordinates are millimetres in LPS: x grows to the left, y to posterior, z to the head (PS3.3 C.7.6.2.1.1).
 """
@@ -11,6 +12,7 @@ Coordinates are millimetres in LPS: x grows to the left, y to posterior, z to th
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -60,7 +62,7 @@ class ImageSeries:
     modality: str
     frame_of_reference_uid: str
     headers: list[Dataset]  # without pixels, one per file in slice order: a multi-frame image has one for its slices
-    references: list[FrameReference]  # one per slice
+    references: list[FrameReference]  # one per slice that a file holds, in slice order
     volume: highdicom.Volume
     affine: NDArray[np.float64]
     positions: NDArray[np.float64]  # (slices, 3) LPS mm: centre of each slice's first pixel, as its own header says
@@ -68,20 +70,30 @@ class ImageSeries:
     tilt_degrees: float = 0.0
     name: str = ""  # what distinguishes this volume in its series ("EchoTime=90"); "" when it is the only one
     notes: tuple[str, ...] = ()
+    interpolated: frozenset[int] = frozenset()  # slices that no file holds, where the spacing of the files changes
+
+    @cached_property
+    def reference_at(self) -> dict[int, FrameReference]:
+        """The source frame of each slice that a file holds, by its index."""
+        places = (place for place in range(len(self.positions)) if place not in self.interpolated)
+        return dict(zip(places, self.references, strict=True))
 
 
-def read_series(paths: Sequence[Path]) -> ImageSeries:
+def read_series(paths: Sequence[Path], *, even: bool = False, character_set: str = "") -> ImageSeries:
     """Returns the one volume that the files of a series hold. Memory: four bytes per voxel.
+
+    even: where the spacing changes by design, add slices between the others, so that all lie on one regular grid.
+    character_set: of texts whose file declares none (`dicom_node.images.character_sets`).
 
     Raises:
         SeriesError: when they hold none or several, or slices are missing, uneven, or do not belong together.
         UnreadableError: when the disk does not give a file out (retry: later).
     """
-    volumes = header_volumes(read_files(paths))
+    volumes = header_volumes(read_files(paths, character_set))
     if len(volumes) > 1:
         names = "; ".join(f"{volume.name}: {len(volume.frames)} slices" for volume in volumes)
         raise SeriesError(f"the series holds {len(volumes)} volumes ({names}); name one of them")
-    return _series(volumes[0])
+    return _series(replace(volumes[0], even=even))
 
 
 def split_series(paths: Sequence[Path]) -> list[ImageSeries]:
@@ -99,8 +111,8 @@ def split_series(paths: Sequence[Path]) -> list[ImageSeries]:
     return [_series(volume) for volume in volumes]
 
 
-def read_volume(paths: Sequence[Path], name: str) -> ImageSeries:
-    """Returns the volume called `name` among those that the files hold; see `HeaderVolume.name`.
+def read_volume(paths: Sequence[Path], name: str, *, even: bool = False, character_set: str = "") -> ImageSeries:
+    """Returns the volume called `name` among those that the files hold; see `HeaderVolume.name` and `read_series`.
 
     `paths` may be the whole series or only the files of this volume. The latter have in common what distinguished them
     in the whole series, so a shorter name that is part of `name` is the same volume.
@@ -109,7 +121,7 @@ def read_volume(paths: Sequence[Path], name: str) -> ImageSeries:
         SeriesError: when there is no such volume, or its slices are missing, uneven, or do not belong together.
         UnreadableError: when the disk does not give a file out (retry: later).
     """
-    volumes = header_volumes(read_files(paths))
+    volumes = header_volumes(read_files(paths, character_set))
     wanted = _parts(name)
     named = [volume for volume in volumes if _parts(volume.name) <= wanted]
     if len(named) != 1:
@@ -117,7 +129,7 @@ def read_volume(paths: Sequence[Path], name: str) -> ImageSeries:
             f"the files hold no volume '{name}', but {'; '.join(volume.name or 'one' for volume in volumes)}; "
             "name one that is there"
         )
-    return _series(replace(named[0], name=name))
+    return _series(replace(named[0], name=name, even=even))
 
 
 def _parts(name: str) -> set[str]:
@@ -132,6 +144,7 @@ class HeaderVolume:
     name: str  # what distinguishes it from the other volumes ("EchoTime=90"); "" when it is the only one
     frames: tuple[Frame, ...]  # its slices
     notes: tuple[str, ...] = ()  # what was left out of the series
+    even: bool = False  # whether a spacing that changes by design is made even
 
     @cached_property
     def grid(self) -> Grid:
@@ -142,9 +155,9 @@ class HeaderVolume:
         """
         try:
             require_one_rescale(self.frames)
-            return arrange(self.frames)
+            return arrange(self.frames, even=self.even)
         except SeriesError as error:
-            raise SeriesError("; ".join([str(error), *_few(self.notes)])) from error
+            raise type(error)("; ".join([str(error), *_few(self.notes)])) from error
 
     @property
     def files(self) -> list[File]:
@@ -182,6 +195,15 @@ def _series(outline: HeaderVolume) -> ImageSeries:
         notes.append(f"the slices lean by {grid.tilt_degrees:.3f} degrees, as their rounded orientation makes them")
     if grid.jitter_mm > 0.01:
         notes.append(f"slice positions jitter by up to {grid.jitter_mm:.3f} mm around a regular grid")
+    slices = grid.places[-1] + 1
+    interpolated = frozenset(range(slices)) - frozenset(grid.places)
+    if interpolated:
+        notes.append(
+            f"the spacing changes by design, up to {grid.widest_mm:.3g} mm: {len(interpolated)} slices between the "
+            f"others were interpolated for the network, {grid.step_mm:.3g} mm apart; results lie on the source slices"
+        )
+    positions = grid.affine[:3, 3] + np.arange(slices)[:, None] * grid.affine[:3, 0]
+    positions[list(grid.places)] = [frame.position for frame in grid.frames]
     frame_of_reference = str(first.get("FrameOfReferenceUID") or "")
     return ImageSeries(
         study_uid=str(first.get("StudyInstanceUID", "")),
@@ -193,15 +215,32 @@ def _series(outline: HeaderVolume) -> ImageSeries:
             FrameReference(frame.file.sop_class_uid, frame.file.sop_uid, frame.number) for frame in grid.frames
         ],
         volume=highdicom.Volume(
-            decode(grid.frames), grid.upright, "PATIENT", frame_of_reference_uid=frame_of_reference or None
+            _filled(decode(grid.frames), grid.places),
+            grid.upright,
+            "PATIENT",
+            frame_of_reference_uid=frame_of_reference or None,
         ),
         affine=grid.affine,
-        positions=np.array([frame.position for frame in grid.frames]),
+        positions=positions,
         orientation=grid.orientation,
         tilt_degrees=grid.tilt_degrees,
         name=outline.name,
         notes=tuple(notes),
+        interpolated=interpolated,
     )
+
+
+def _filled(slices: NDArray[np.float32], places: Sequence[int]) -> NDArray[np.float32]:
+    """Returns float32 (indices, rows, columns) with each slice at its place, those between interpolated linearly."""
+    if places[-1] + 1 == len(slices):
+        return slices
+    filled = np.empty((places[-1] + 1, *slices.shape[1:]), dtype=np.float32)
+    filled[list(places)] = slices
+    for before, after in pairwise(places):
+        for place in range(before + 1, after):
+            part = np.float32((place - before) / (after - before))
+            filled[place] = (1 - part) * filled[before] + part * filled[after]
+    return filled
 
 
 def _images(files: Sequence[File]) -> tuple[list[Frame], list[str]]:

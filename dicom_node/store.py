@@ -3,6 +3,7 @@
 ```
 home/
   studies/<study uid>/<series uid>/<sop uid>.dcm    as received, DICOM File Format (PS3.10), never changed
+                                   <sop uid>.replaced  how often another content took its place (where newer wins)
   results/<job>/                                    what a job made; appears and is replaced as a whole
   quarantine/<digest>.dcm                           what could not become an instance
              <sop uid>.conflict-<digest>.dcm        same SOP Instance UID, other content than in studies/
@@ -14,37 +15,35 @@ home/
 How a file gets its name: it is written in incoming/, fsynced, hard linked to its final name (a link never replaces what
 is there, so the first of several writers wins whatever process it is in), and the folder of the final name is fsynced.
 A crash leaves either nothing or the whole file under the final name; the next start sweeps the rest in incoming/.
+Where newer wins, a correction of an instance is renamed over it; the former content has its name in quarantine/ before.
 
-Concurrency. Several processes, and several threads of each, may use one home. Instances need no lock, since the link
-decides; the quarantine has one, because its files are removed by age. Only `dicom_node.removal` takes files away.
+Concurrency. Several processes, and several threads of each, may use one home. New instances need no lock, since the
+link decides; who replaces one holds the lock of its series' folder. The quarantine has a lock, because its files are
+removed by age. Only `dicom_node.removal` takes files away.
 """
 
 import contextlib
 import enum
 import filecmp
-import json
 import os
 import re
 import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from dicom_node.errors import StoreError
-from dicom_node.images.differences import differing_attributes
+from dicom_node.images.differences import differing_attributes, is_correction
 from dicom_node.images.headers import sop_class_of
 from dicom_node.storage.durable import fsync, locked, publish
 from dicom_node.storage.incoming import Incoming
+from dicom_node.storage.links import Links
+from dicom_node.storage.quarantine import FIRST, LATER, Quarantine
+from dicom_node.storage.replacements import MARK, count_replacement, replacements_in
 from dicom_node.storage.workspace import Workspace
 from dicom_node.uids import SeriesKey, is_uid
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-
-CONFLICT_MARK: Final = ".conflict-"
-"""In the name of a quarantined file whose sender heard Success: its SOP Instance UID is known with other content."""
-
-_REMEMBERED_FOLDERS: Final = 4096  # series whose folder needs no further fsync in its parents; about 1 MB
 
 
 class Outcome(enum.Enum):
@@ -53,6 +52,9 @@ class Outcome(enum.Enum):
     NEW = "new"
     SAME = "same"  # already there, byte for byte
     CONFLICT = "conflict"  # its UID is there with other content; this one lies in quarantine
+    REPLACED = (
+        "replaced"  # its UID was there with other content, which lies in quarantine now; this one is in its place
+    )
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,10 @@ class Stored:
 class Store:
     """The folder tree of this module's docstring; every method may be called by any thread."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, newer_wins: bool = False) -> None:
         """Makes the tree under `home` and removes what dead processes left in incoming/.
+
+        newer_wins: an instance that comes again with other content takes the place of the first (see `keep`).
 
         Raises:
             StoreError: when `home` cannot be made or written, or its file system has no hard links or no locks.
@@ -90,13 +94,14 @@ class Store:
         self.home = home
         self.studies = home / "studies"
         self._results = home / "results"
-        self._quarantine = home / "quarantine"
-        self._durable_folders: set[Path] = set()
+        self._newer_wins = newer_wins
+        self._links = Links(home)
         try:
-            for folder in (self.studies, self._results, self._quarantine, home / "incoming"):
+            for folder in (self.studies, self._results, home / "quarantine", home / "incoming"):
                 folder.mkdir(parents=True, exist_ok=True)
             fsync(home)
             self.workspace = Workspace(home / "incoming")
+            self._quarantine = Quarantine(home / "quarantine", self.workspace)
             with self.incoming() as probe:  # finds out here that a file system has no hard links
                 self._place(probe, linked := self.workspace.new_path())
                 linked.unlink()
@@ -127,7 +132,8 @@ class Store:
 
         `file` is complete: preamble, file meta information, data set. The first instance of a SOP Instance UID stays
         for good; the same bytes again are SAME, any other byte makes a CONFLICT, which is put aside. So an instance
-        that comes again in another transfer syntax is put aside too.
+        that comes again in another transfer syntax is put aside too. Where newer wins, a correction (see
+        `dicom_node.images.differences`) takes the place of the former instance, which is put aside: REPLACED.
 
         Raises:
             StoreError: when the disk does not take it; nothing is kept.
@@ -140,27 +146,45 @@ class Store:
             if file.equals(final):
                 fsync(final.parent)  # its first writer may have died before it came to this
                 return Receipt(final, Outcome.SAME)
-        reason = f"the SOP Instance UID {sop_uid} was received again with other content; the first one stands"
-        facts = {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": sop_uid}
-        facts["differs"] = " ".join(differing_attributes(final, file.path))
-        kept = self.quarantine(file, reason, name=f"{sop_uid}{CONFLICT_MARK}{file.digest()[:16]}", **facts)
-        return Receipt(kept, Outcome.CONFLICT)
+            note = _note(study_uid, series_uid, final, file.path)
+            file.sync()
+            if self._newer_wins and is_correction(final, file.path, note["differs"].split()):
+                return Receipt(final, self._replace(file, final, note))
+            return Receipt(self._quarantine.put_conflict(file.path, note, stands=FIRST), Outcome.CONFLICT)
+
+    def _replace(self, file: Incoming, final: Path, note: dict[str, str]) -> Outcome:
+        """Puts `file` in the place of the instance `final`, whose content gets a name in quarantine before."""
+        with locked(final.parent):
+            if file.equals(final):  # another sender was first
+                return Outcome.SAME
+            self._quarantine.put_conflict(final, note, stands=LATER)
+            count_replacement(final, self.workspace.new_path())
+            file.path.replace(final)
+            fsync(final.parent)
+        return Outcome.REPLACED
 
     def put_back(self, path: Path, *, study_uid: str, series_uid: str) -> None:
         """Links the instance in the file `path`, which lies on the store's disk, back to its place; the file stays.
 
         This works on a full disk too. If the instance has come again meanwhile with other content, that one stays, and
-        a copy of `path` is put aside: both were acknowledged.
+        `path` is put aside: both were acknowledged.
 
         Raises:
             StoreError: when the disk does not take it.
         """
         final = self._instance_path(study_uid, series_uid, path.stem)
         with self._as_store_error(final):
-            if self._link(path, final) or filecmp.cmp(path, final, shallow=False):
+            if path.with_suffix(MARK).exists():
+                self._links.link(path.with_suffix(MARK), final.with_suffix(MARK))
+            if self._links.link(path, final) or filecmp.cmp(path, final, shallow=False):
                 return
-            content = path.read_bytes()
-        self.put(content, study_uid=study_uid, series_uid=series_uid, sop_uid=path.stem)
+            self._quarantine.put_conflict(path, _note(study_uid, series_uid, path, final), stands=LATER)
+            if self._newer_wins:  # jobs on the former content are none on this
+                count_replacement(final, self.workspace.new_path())
+
+    def replacements(self, series: SeriesKey) -> dict[str, int]:
+        """Returns how often instances of a series were replaced by later ones, by SOP Instance UID, where they were."""
+        return replacements_in(self._series_folder(series))
 
     def series_paths(self, series: SeriesKey) -> list[Path]:
         """Returns the files of a series, sorted by name; empty when the series is unknown.
@@ -206,23 +230,14 @@ class Store:
     def quarantine(self, file: Incoming, reason: str, *, name: str | None = None, **facts: str) -> Path:
         """Puts a file into quarantine, with `reason` and `facts` beside it as JSON; returns its path.
 
-        It is named by `name`, or by the SHA-256 of its content; under a name that is taken nothing is written, so the
-        same bytes again take no more room. The time of the note (its st_mtime) is when the bytes came last.
+        It is named by `name`, or by the SHA-256 of its content: the same bytes again take no more room.
 
         Raises:
             StoreError: when the disk does not take it.
         """
-        with self._as_store_error(self._quarantine):
-            path = self._quarantine / f"{name or file.digest()[:32]}.dcm"
-            with self.incoming() as note:
-                note.write(json.dumps({"reason": reason, **facts}, indent=2).encode())
-                for new in (note, file):
-                    new.sync()
-                with locked(self._quarantine):  # else what is old here may be removed under the same bytes
-                    if not self._place(note, path.with_suffix(".json")):
-                        os.utime(path.with_suffix(".json"))
-                    self._place(file, path)
-        return path
+        with self._as_store_error(self._quarantine.path):
+            file.sync()
+            return self._quarantine.put(file.path, name or file.digest()[:32], {"reason": reason, **facts})
 
     # results
 
@@ -284,34 +299,7 @@ class Store:
     def _place(self, file: Incoming, final: Path) -> bool:
         """Gives `file` its final name, durable; returns False when that name is taken."""
         file.sync()
-        return self._link(file.path, final)
-
-    def _link(self, path: Path, final: Path) -> bool:
-        """Gives the file `path`, which is on the disk, its final name too, durable; returns False when it is taken."""
-        folder = final.parent
-        if folder not in self._durable_folders:
-            self._make_folder(folder)
-        try:
-            try:
-                os.link(path, final)
-            except FileNotFoundError:  # old series are removed with their folders, whenever it is their time
-                self._make_folder(folder)
-                os.link(path, final)
-        except FileExistsError:
-            return False
-        fsync(folder)
-        return True
-
-    def _make_folder(self, folder: Path) -> None:
-        """Makes `folder` with its parents; its entry in them is durable on return, whichever process made them."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for parent in folder.parents:
-            fsync(parent)
-            if parent == self.home:
-                break
-        if len(self._durable_folders) >= _REMEMBERED_FOLDERS:
-            self._durable_folders.clear()
-        self._durable_folders.add(folder)
+        return self._links.link(file.path, final)
 
     @contextlib.contextmanager
     def _as_store_error(self, path: Path) -> Iterator[None]:
@@ -321,6 +309,12 @@ class Store:
             raise StoreError(
                 f"{path} could not be written ({error.strerror or error}); make room on its disk or check it."
             ) from error
+
+
+def _note(study_uid: str, series_uid: str, former: Path, later: Path) -> dict[str, str]:
+    """Returns what is written beside one of two contents of the instance `former`."""
+    differs = " ".join(differing_attributes(former, later))
+    return {"study_uid": study_uid, "series_uid": series_uid, "sop_uid": former.stem, "differs": differs}
 
 
 def _checked_uid(uid: str) -> str:

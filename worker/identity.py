@@ -2,9 +2,9 @@
 
 | what | made of | changes when |
 |---|---|---|
-| job id | images, protocol's digest, prompts, model, engine, outputs | the work is another one |
+| job id | images, their revision, protocol's digest, prompts, model, engine, outputs | the work is another one |
 | protocol's digest | everything in the protocol that decides a result | results may become others |
-| UIDs of results (`dicom_node.objects`) | images, prompts, protocol's digest, `ModelInfo.identity` | likewise |
+| UIDs of results (in `dicom_node`) | images, revision, prompts, protocol's digest, `ModelInfo.identity` | likewise |
 
 All of them are digests of the same canonical bytes (`dicom_node.uids.fingerprint`). A fact that stands at its default
 is left out, so that a field which a later release adds changes no identity. That holds while two rules do: the default
@@ -13,7 +13,7 @@ of a field means what the program did before the field was there, and a default 
 The ids of jobs that are in a ledger already are whatever they were made of then: see `same_work`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -36,3 +36,12 @@ def deciding_facts(value: BaseModel, circumstances: Mapping[str, Any]) -> dict[s
     them.
     """
     return value.model_dump(mode="json", exclude=dict(circumstances), exclude_defaults=True)
+
+
+def revision_of(replacements: Mapping[str, int], instances: Collection[str]) -> str:
+    """Returns what tells the content of images from earlier content under the same SOP Instance UIDs.
+
+    `replacements`: how often each was replaced (`dicom_node.store.Store.replacements`). "" where none was.
+    """
+    replaced = sorted((uid, count) for uid, count in replacements.items() if uid in set(instances))
+    return digest_of(replaced) if replaced else ""

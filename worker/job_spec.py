@@ -104,6 +104,7 @@ class EngineOptions(Frozen):
     coarse_first: float | None = Field(None, ge=0)
     resample: bool | None = None
     resample_tilt: bool | None = None
+    resample_spacing: bool = False  # takes volumes whose spacing changes by design, on a regular grid (no such setting)
 
 
 class Priority(IntEnum):
@@ -139,6 +140,7 @@ class JobSpec(Frozen):
     series_uid: str
     volume: str | None = None  # which volume of a series that holds several (phase, echo, b-value); None: the only one
     instances: tuple[str, ...]  # SOP Instance UIDs, sorted
+    revision: str = ""  # which content of the instances, where later ones replaced them (`worker.identity.revision_of`)
     frames: str | None = None  # digest of the frames, where a multi-frame image holds frames of other volumes, too
     protocol: str
     protocol_digest: str

@@ -69,7 +69,8 @@ def listen(settings: Settings) -> None:
     """
     _begin(settings, LISTEN)
     ship_protocols(settings.protocols_folder)
-    store, ledger = Store(settings.home), Ledger(settings.ledger_url)
+    store = Store(settings.home, newer_wins=settings.conflict == "newer")
+    ledger = Ledger(settings.ledger_url)
     intake = Intake(settings, store, ledger, Broker(celery_app(settings)))
     listener = _dicom_listener(settings, store, ledger, intake)
     stow = _stow(settings, store, listener)

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, ValidationInfo
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, ValidationInfo
 from pydantic.functional_validators import field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -24,6 +24,16 @@ from worker.masking import SecretUrl, WellFormed
 PREFIX = "VOXTELL_"
 NOT_SETTINGS = {"VOXTELL_TEST_DATA"}  # the folder of the tests' images; the node does not read it
 
+
+def _known_character_set(value: str) -> str:
+    """Refuses a name that neither DICOM nor Python has for a character set."""
+    from dicom_node.images.character_sets import codec_of  # brings pydicom, which most nodes need not load here
+
+    codec_of(value)
+    return value
+
+
+CharacterSet = Annotated[str, AfterValidator(_known_character_set)]
 QueueUrl = Annotated[SecretUrl, WellFormed("redis://", "rediss://")]
 
 
@@ -81,6 +91,16 @@ class Settings(BaseSettings):
         None, ge=0, le=65535, description="TCP port that receives instances by STOW-RS; default none."
     )
     stow_token_file: Path | None = Field(None, description="File with the bearer token that STOW-RS senders must give.")
+    conflict: Literal["keep", "newer"] = Field(
+        "keep",
+        description="An image that comes again with other content, such as a corrected Patient ID. keep: the first "
+        "stands, the other lies in quarantine. newer: the later one takes its place, and new jobs are made.",
+    )
+    character_set: CharacterSet | None = Field(
+        None,
+        description="Character set of images that declare none (or none that DICOM knows), by DICOM's name or a usual "
+        "one: ISO_IR 144, GB18030, cp1251. Default: UTF-8, else Latin-1.",
+    )
     min_free_bytes: int = Field(
         2 * 1024**3, ge=0, description="Free disk in bytes below which images are refused (status 0xA700)."
     )

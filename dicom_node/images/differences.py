@@ -1,4 +1,4 @@
-"""Which attributes differ between two files that claim to be one instance.
+"""Which attributes differ between two files that claim to be one instance, and whether one corrects the other.
 
 The listener asks this of foreign files, so nothing is built of them and nothing decoded: a walk makes a short digest of
 each attribute, in constant memory, within the limits of `header_limits`.
@@ -6,16 +6,18 @@ each attribute, in constant memory, within the limits of `header_limits`.
 
 import io
 import struct
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 from pydicom.datadict import keyword_for_tag
 from pydicom.uid import UID
 
 from dicom_node.errors import DicomNodeError
-from dicom_node.images.header_limits import UNDEFINED, BoundedReader, Walk
+from dicom_node.images.header_limits import PIXELS_FROM, UNDEFINED, BoundedReader, Walk
 from dicom_node.images.headers import file_meta
 from dicom_node.images.inflate import HEADER_BYTES, inflate
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
@@ -23,6 +25,14 @@ from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 MOST_COMPARED: Final = 20_000
 """Elements and items of one file: real headers have a few hundred, enhanced images more. A walk through them all takes
 about 0.1 s, for which the sender waits."""
+PLACE: Final = frozenset(("ImagePositionPatient", "InstanceNumber", "SliceLocation"))
+"""Where images differ in one of these, they are two slices under one UID, and neither corrects the other."""
+_OF_COMPRESSION: Final = frozenset(
+    (
+        *("PixelData", "PhotometricInterpretation", "PlanarConfiguration", "LossyImageCompression"),
+        *("LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+    )
+)
 _AT_ONCE: Final = 2**20
 _DIGEST_BYTES: Final = 8
 _PIXEL_DATA: Final = 0x7FE00010
@@ -64,6 +74,37 @@ class _Digests(Walk):
             self._digest.update(piece if length > 0 else piece.rstrip(_PADDING))
 
 
+@dataclass
+class _Ends(Walk):
+    """Walks to the end of the pixels and what follows them, to see whether the file was cut off."""
+
+    stop_at: int = 2**32
+
+    def run_to_end(self) -> bool:
+        """Returns whether the file has all bytes that its elements announce.
+
+        Raises:
+            LimitError: when the data set is beyond a limit.
+        """
+        self._behind = self.end
+        self.run()
+        return self._behind <= self.end
+
+    def _elements(self, at: int, end: int, depth: int, implicit: bool) -> int:
+        behind = super()._elements(at, end, depth, implicit)
+        if not depth:
+            self._behind = behind
+        return behind
+
+    def _value(self, tag: int, vr: bytes, length: int, at: int, end: int, depth: int, implicit: bool) -> int:
+        if not depth and tag >= PIXELS_FROM and length != UNDEFINED:
+            return at + length  # the limits are those of what stands before the pixels
+        return super()._value(tag, vr, length, at, end, depth, implicit)
+
+
+W = TypeVar("W", bound=Walk)
+
+
 def differing_attributes(one: Path, other: Path) -> tuple[str, ...]:
     """Returns the keywords of the attributes whose values differ, in the order of their tags, PixelData last.
 
@@ -78,8 +119,32 @@ def differing_attributes(one: Path, other: Path) -> tuple[str, ...]:
     return tuple(map(_named, differ))
 
 
+def is_correction(former: Path, later: Path, differing: Collection[str]) -> bool:
+    """Whether the file `later` may take the place of `former`, from which it differs in these attributes.
+
+    It does not where it is another slice, where it is the same image compressed in another way, where one of them
+    cannot be read, and where it was cut off.
+    """
+    found = frozenset(differing)
+    if not found or found & PLACE:
+        return False
+    try:
+        with _walking(former, _Ends) as (before, _), _walking(later, _Ends) as (after, ends):
+            return ends.run_to_end() and (before == after or not found <= _OF_COMPRESSION)
+    except (DicomNodeError, *PYDICOM_ERRORS):
+        return False
+
+
 def _digests(path: Path) -> dict[int, bytes]:
     """Returns a digest of each attribute of a file, and one of all bytes from the pixels on."""
+    with _walking(path, _Digests) as (_, walk):
+        walk.run()
+        return walk.digests | {_PIXEL_DATA: walk.rest()}
+
+
+@contextmanager
+def _walking(path: Path, kind: type[W]) -> Iterator[tuple[UID, W]]:
+    """Opens a file; yields its transfer syntax and a walk of that kind through its data set, which has not begun."""
     data_set: BinaryIO
     with BoundedReader(path) as stream:
         syntax = UID(str(file_meta(stream).get("TransferSyntaxUID", "")))
@@ -88,16 +153,17 @@ def _digests(path: Path) -> dict[int, bytes]:
         if known and syntax.is_deflated:
             content, _ = inflate(stream, HEADER_BYTES)
             data_set, end = io.BytesIO(content), len(content)
-        walk = _Digests(
-            data_set,
-            end,
-            implicit=known and syntax.is_implicit_VR,
-            little=not known or syntax.is_little_endian,
-            most_elements=MOST_COMPARED,
-            kept_below=0,  # nothing is kept
+        yield (
+            syntax,
+            kind(
+                data_set,
+                end,
+                implicit=known and syntax.is_implicit_VR,
+                little=not known or syntax.is_little_endian,
+                most_elements=MOST_COMPARED,
+                kept_below=0,  # nothing is kept
+            ),
         )
-        walk.run()
-        return walk.digests | {_PIXEL_DATA: walk.rest()}
 
 
 def _named(tag: int) -> str:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
 from dicom_node.errors import SeriesError
+from dicom_node.images.character_sets import read_as_site
 from dicom_node.images.header_limits import BoundedReader, LimitError
 from dicom_node.images.headers import read_to_pixels
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, unreadable
@@ -128,19 +130,21 @@ class Frame:
         return f"{self.path.name}{frame} at ({place}) mm"
 
 
-def read_files(paths: Iterable[Path]) -> list[File]:
+def read_files(paths: Iterable[Path], character_set: str = "") -> list[File]:
     """Reads the headers of all files, several at once, in the order of `paths`.
+
+    character_set: of texts whose file declares none (see `character_sets`).
 
     Raises:
         SeriesError: when one is not a DICOM file, is damaged, or beyond a limit of `structure`; the first that fails.
         UnreadableError: when the disk does not give one out (retry: later).
     """
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(read_file, paths))
+        return list(pool.map(read_file, paths, repeat(character_set)))
 
 
-def read_file(path: Path) -> File:
-    """Reads the header of one file.
+def read_file(path: Path, character_set: str = "") -> File:
+    """Reads the header of one file; `character_set` as for `read_files`.
 
     An empty SOP Class or SOP Instance UID is taken from the file meta information, which some anonymisers leave intact.
 
@@ -151,6 +155,7 @@ def read_file(path: Path) -> File:
     try:
         with BoundedReader(path) as stream:
             header, pixels_at = read_to_pixels(stream)
+        read_as_site(header, character_set)
         for keyword in ("SOPClassUID", "SOPInstanceUID"):  # an anonymiser may have emptied the header alone
             if not header.get(keyword) and (named := header.file_meta.get(f"MediaStorage{keyword}")):
                 setattr(header, keyword, named)

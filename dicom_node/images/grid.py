@@ -28,8 +28,14 @@ JITTER_MM: Final = 0.01
 GAP_SPACINGS: Final = 1.5
 # So many parts of different spacing are a plan; more are slices that lie anywhere.
 MOST_STEPS: Final = 4
+# The finest grid that slices of different spacing are put on, in parts of the smallest one.
+FINEST_PART: Final = 5
 # Two frames closer than this lie at the same place.
 SAME_PLACE_MM: Final = 0.01
+
+
+class VariableSpacingError(SeriesError):
+    """The spacing changes from one part of the series to the next, and no slice is missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +45,26 @@ class Grid:
     affine: (4, 4) float64, maps (slice, row, column) to LPS millimetres, including the shear of a tilted gantry.
     upright: the same with the slice axis along the normal. It equals `affine` for an untilted series; libraries that
     know no shear need it.
+    places: the slice index of each frame; there is none at some indices where the spacing changes.
     """
 
     frames: tuple[Frame, ...]
+    places: tuple[int, ...]
     affine: NDArray[np.float64]
     upright: NDArray[np.float64]
     orientation: NDArray[np.float64]  # (2, 3) of most frames
     tilt_degrees: float  # between the slice axis and the normal: the gantry tilt; 0.0 if below what positions resolve
     jitter_mm: float  # the largest distance of a slice from its place on the grid
+
+    @property
+    def step_mm(self) -> float:
+        """Between two neighbouring slice indices, along the normal."""
+        return float(np.linalg.norm(self.upright[:3, 0]))
+
+    @property
+    def widest_mm(self) -> float:
+        """Between the two neighbouring frames that lie farthest apart; the spacing where that does not change."""
+        return self.step_mm * int(np.diff(self.places).max())
 
 
 def require_uniform(frames: Sequence[Frame]) -> None:
@@ -130,13 +148,16 @@ def levels_of(frames: Sequence[Frame]) -> list[list[Frame]]:
     return levels
 
 
-def arrange(frames: Sequence[Frame]) -> Grid:
+def arrange(frames: Sequence[Frame], *, even: bool = False) -> Grid:
     """Returns the regular grid of uniform frames, of which no two lie at one place.
 
     A line is fitted to the positions by least squares; each slice may lie off it by `JITTER_PART` of the spacing. A
     drift of the slices within their plane that exceeds the tolerance is the tilt of the gantry.
 
+    even: where the spacing changes by design, take the coarsest grid on which every slice has a place.
+
     Raises:
+        VariableSpacingError: when the spacing changes by design, and `even` is not set or there is no such grid.
         SeriesError: when there is one slice only, a slice is missing, or one lies off the grid; names slice and figure.
     """
     if len(frames) < 2:
@@ -147,10 +168,7 @@ def arrange(frames: Sequence[Frame]) -> Grid:
     ordered = tuple(sorted(frames, key=lambda frame: float(frame.position @ normal)))
     positions = np.array([frame.position for frame in ordered])
     depths = positions @ normal
-    _require_one_step(ordered, depths)
-    _require_no_gap(ordered, depths)
-
-    count = np.arange(len(ordered))
+    count = _places(ordered, depths, even=even)
     step, origin = np.polyfit(count, positions, 1)
     spacing = float(step @ normal)
     off = np.linalg.norm(positions - (origin + count[:, None] * step), axis=1)
@@ -162,9 +180,7 @@ def arrange(frames: Sequence[Frame]) -> Grid:
             f"{allowed:.3f} mm is accepted"
         )
     drift = step - spacing * normal
-    tilted = np.linalg.norm(drift) * (len(ordered) - 1) > max(
-        JITTER_MM, JITTER_PART * min(between_rows, between_columns)
-    )
+    tilted = np.linalg.norm(drift) * count[-1] > max(JITTER_MM, JITTER_PART * min(between_rows, between_columns))
     upright = np.eye(4)
     upright[:3, 0] = spacing * normal
     upright[:3, 1] = np.cross(normal, orientation[0]) * between_rows
@@ -174,16 +190,14 @@ def arrange(frames: Sequence[Frame]) -> Grid:
     if tilted:
         affine[:3, 0] = step
     tilt = float(np.degrees(np.arctan2(np.linalg.norm(drift), spacing))) if tilted else 0.0
-    return Grid(ordered, affine, upright, orientation, tilt, float(off[worst]))
+    return Grid(ordered, tuple(count.tolist()), affine, upright, orientation, tilt, float(off[worst]))
 
 
-def _require_one_step(ordered: Sequence[Frame], depths: NDArray[np.float64]) -> None:
-    """Checks that the spacing does not change from one part of the series to the next, as some scans are planned.
+def _places(ordered: Sequence[Frame], depths: NDArray[np.float64], *, even: bool) -> NDArray[np.int_]:
+    """Returns the slice index of each frame, from 0; `depths` are millimetres along the normal in ascending order.
 
+    They are consecutive unless the spacing changes from one part of the series to the next, as some scans are planned.
     A part is at least two gaps of one size: a single wide gap is a missing slice.
-
-    Raises:
-        SeriesError: when it does; names both spacings and the slice at which they meet.
     """
     runs: list[list[float]] = []
     for gap in np.diff(depths).tolist():
@@ -192,11 +206,21 @@ def _require_one_step(ordered: Sequence[Frame], depths: NDArray[np.float64]) -> 
         else:
             runs.append([gap])
     if not 2 <= len(runs) <= MOST_STEPS or any(len(run) < 2 or run[0] < SAME_PLACE_MM for run in runs):
-        return
-    before, after = (float(np.mean(run)) for run in runs[:2])
-    raise SeriesError(
-        f"spacing changes from {before:.3g} to {after:.3g} mm at {ordered[len(runs[0])]}; a volume has one spacing: "
-        "send a reconstruction with one"
+        _require_no_gap(ordered, depths)
+        return np.arange(len(ordered))
+    means = [float(np.mean(run)) for run in runs]
+    said = f"spacing changes from {means[0]:.3g} to {means[1]:.3g} mm at {ordered[len(runs[0])]}"
+    if not even:
+        raise VariableSpacingError(f"{said}; a volume has one spacing: send a reconstruction with one")
+    for part in range(1, FINEST_PART + 1):
+        step = min(means) / part
+        exact = (depths - depths[0]) / step
+        if np.abs(exact - np.rint(exact)).max() * step <= max(JITTER_MM, JITTER_PART * step):
+            places: NDArray[np.int_] = np.rint(exact).astype(np.int_)
+            return places
+    raise VariableSpacingError(
+        f"{said}; no grid of a {FINEST_PART}th of the smaller spacing holds all slices: send a reconstruction with one "
+        "spacing"
     )
 
 

@@ -135,7 +135,7 @@ def _lie_between_each_other(fact: str, groups: Sequence[Sequence[Frame]]) -> boo
     if all(before[1] < after[0] for before, after in pairwise(ends)):
         return False
     grids = [_grid(group) for group in groups]
-    spacings = [float(np.linalg.norm(grid.upright[:3, 0])) for grid in grids if grid]
+    spacings = [grid.step_mm for grid in grids if grid]
     if not all(grids) or max(spacings) > 1.1 * min(spacings):
         return False
     return fact not in _CHANGING or _grid([frame for group in groups for frame in group]) is None

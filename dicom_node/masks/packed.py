@@ -3,7 +3,7 @@
 The bits of a plane are those of a BINARY Segmentation's frame (PS3.5 8.1.1), so that packing once serves both.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -43,6 +43,11 @@ class PackedMask:
             row[:] = np.packbits(mask[place].ravel(), bitorder="little")
         return cls((mask.shape[0], mask.shape[1], mask.shape[2]), held, bits)
 
+    def without(self, slices: Collection[int]) -> "PackedMask":
+        """Returns the mask with these slices empty."""
+        kept = np.array([place not in slices for place in self.held.tolist()], dtype=bool)
+        return PackedMask(self.shape, self.held[kept], self.bits[kept])
+
     def planes(self) -> Iterator[tuple[int, NDArray[np.bool_]]]:
         """Yields each slice that holds a voxel, with its plane bool (rows, columns)."""
         _, rows, columns = self.shape
@@ -73,6 +78,10 @@ class Masks(Sequence[Mask]):
     def of(cls, masks: "Masks | NDArray[np.bool_]") -> "Masks":
         """Packs an array bool (P, slices, rows, columns), one mask at a time; packed masks are returned as they are."""
         return masks if isinstance(masks, Masks) else cls(map(PackedMask.of, masks))
+
+    def without(self, slices: Collection[int]) -> "Masks":
+        """Returns the masks with these slices empty."""
+        return Masks(one.without(slices) for one in self.packed) if slices else self
 
     @property
     def shape(self) -> tuple[int, ...]:

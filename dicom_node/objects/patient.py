@@ -15,6 +15,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
+from dicom_node.images.character_sets import is_read_as_site
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 
 _FILED_BY: Final = ("StudyInstanceUID", "PatientName", "PatientID", "AccessionNumber")
@@ -140,7 +141,7 @@ def _undeclared(source: Dataset, keyword: str) -> str | None:
     """
     raw: Any = source.get_item(keyword)
     declared = str(source.get("SpecificCharacterSet") or "")
-    if not isinstance(raw, RawDataElement) or declared not in ("", "ISO_IR 6", "ISO_IR 192"):
+    if not isinstance(raw, RawDataElement) or declared not in ("", "ISO_IR 6", "ISO_IR 192") or is_read_as_site(source):
         return None
     content = raw.value or b""
     if content.isascii() or dictionary_VR(keyword) not in _TEXTS:

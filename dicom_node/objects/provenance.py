@@ -1,8 +1,8 @@
 """Records where a result comes from: which job made it, by which algorithm, under which UIDs, and what it replaces.
 
-The UIDs of a result derive from the source SOP Instance UIDs, the prompts, the model's identity, the protocol's digest
-and the kind of object, so that the same work always gives the same object. No result is approved: where an object has
-no Approval Status, its description says UNAPPROVED.
+The UIDs of a result derive from the source SOP Instance UIDs and their revision, the prompts, the model's identity, the
+protocol's digest and the kind of object, so that the same work always gives the same object. No result is approved:
+where an object has no Approval Status, its description says UNAPPROVED.
 """
 
 from collections.abc import Sequence
@@ -93,6 +93,7 @@ class Provenance:
     protocol_digest: str = ""
     software_version: str = ""
     series_number: int = 9001
+    revision: str = ""  # of images that were replaced by later ones under their UIDs; part of the result's UIDs
     review: tuple[Review, ...] = ()
     siblings: tuple[ObjectReference, ...] = ()  # every object of this result
     predecessors: tuple[ObjectReference, ...] = ()  # the objects of the result that this one replaces
@@ -123,7 +124,7 @@ class Provenance:
             str(len(prompts)),
             *prompts,
         ]
-        return derived_uid(kind, *facts, *more)
+        return derived_uid(kind, *facts, *more, *([f"revision {self.revision}"] if self.revision else []))
 
     def reference(
         self, kind: str, sop_class: UID, series: ImageSeries, regions: Sequence[Region], *more: str

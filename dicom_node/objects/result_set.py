@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from dicom_node.masks.measures import Extent
+from dicom_node.masks.measures import Extent, extent
 from dicom_node.masks.packed import Masks
 from dicom_node.objects.common import masks_of
 from dicom_node.objects.kinds import KINDS, Content, with_brought
@@ -77,6 +77,10 @@ class ResultSet:
         Raises:
             ResultError: when an object does not lie where its mask lies.
         """
+        series = self._content.series
+        if series.interpolated:  # objects hold what lies on the slices of the files alone
+            masks = self._content.masks.without(series.interpolated).packed
+            extents = [extent(mask.mask(), series.affine) if len(mask.held) else None for mask in masks]
         content = replace(self._content, expected=[one for one in extents if one], measured={})
         for file in self.references:
             yield file, KINDS[file].write(content)

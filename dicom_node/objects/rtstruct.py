@@ -69,7 +69,7 @@ def write_rtstruct(
     Raises:
         ResultError: when masks, regions and slices do not match, or there is nothing to write.
     """
-    packed = masks_of(series, masks, regions).packed
+    packed = masks_of(series, masks, regions).without(series.interpolated).packed
     kept = [
         index
         for index, (mask, region) in enumerate(zip(packed, regions, strict=True))
@@ -218,7 +218,7 @@ def _contours(number: int, series: ImageSeries, mask: PackedMask, region: Region
     across, down = series.affine[:3, 2], series.affine[:3, 1]
     sequence: list[Dataset] = []
     for place, plane in mask.planes():
-        reference = series.references[place]
+        reference = series.reference_at[place]
         for polygon in outline(plane):
             rings = [keyhole(polygon)] if holes == "keyhole" else [polygon.outer, *polygon.holes]
             for ring in rings:

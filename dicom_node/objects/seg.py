@@ -84,13 +84,13 @@ def write_seg(
         form: BINARY has, per segment, the frames that hold it (and see `_never_misread`). LABELMAP has one frame per
             slice that holds any.
 
-    There is one segment per non-empty mask, in the order given. The same work gives the same UIDs, and the same bytes
-    except for dates and times.
+    There is one segment per non-empty mask, in the order given. Slices that no file holds have no frames. The same work
+    gives the same UIDs, and the same bytes except for dates and times.
 
     Raises:
         ResultError: when masks, regions and slices do not match, or segments of a LABELMAP overlap.
     """
-    packed = masks_of(series, masks, regions).packed
+    packed = masks_of(series, masks, regions).without(series.interpolated).packed
     result = Segmentation(
         dataset=None,
         regions=tuple(regions),
@@ -264,7 +264,7 @@ def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[tuple[int 
 
 def _plane(series: ImageSeries, place: int) -> tuple[DataElement, DataElement]:
     """Returns plane position and derivation image of the frames on one slice; all segments share them."""
-    reference = series.references[place]
+    reference = series.reference_at[place]
     source = reference_item(reference.sop_class_uid, reference.sop_uid, reference.frame_number)
     source.SpatialLocationsPreserved = "YES"
     source.PurposeOfReferenceCodeSequence = [coded(codes.DCM.SourceImageForImageProcessingOperation)]

@@ -129,7 +129,7 @@ def _planes(dataset: Dataset) -> Iterator[list[tuple[int, NDArray[np.bool_]]]]:
 
 def _filled(structure: Dataset, series: ImageSeries, name: str) -> NDArray[np.bool_]:
     """Returns the mask bool (slices, rows, columns) that the contours of an ROI enclose."""
-    places = {(reference.sop_uid, reference.frame_number): place for place, reference in enumerate(series.references)}
+    places = {(one.sop_uid, one.frame_number): place for place, one in series.reference_at.items()}
     inverse = np.linalg.inv(series.affine[:3, :3])
     rings: defaultdict[int, list[NDArray[np.float64]]] = defaultdict(list)
     for contour in structure.ContourSequence:

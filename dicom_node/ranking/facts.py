@@ -76,9 +76,9 @@ class VolumeFacts:
     plane: Plane  # the nearest
     oblique_degrees: float  # between the slices' normal and that of the plane
     slices: int
-    spacing_mm: float  # between slices along the normal, from their positions and not from Slice Thickness
+    spacing_mm: float  # between slices along the normal, the widest, from their positions and not from Slice Thickness
     thickness_mm: float | None
-    coverage_mm: float  # slices x spacing
+    coverage_mm: float  # slices x spacing, where that does not change
     field_mm: float  # Reconstruction Diameter, or else what the columns cover
     kernel: str
     sharpness: Sharpness | None
@@ -91,6 +91,7 @@ class VolumeFacts:
     body_part: str
     acquired: str  # YYYYMMDDHHMMSS of the earliest slice
     phantom_said: str = ""  # what says that it is a phantom and no patient; "" where nothing does
+    resampled_mm: float | None = None  # spacing of the grid that a spacing which changes was made even on
 
 
 def facts_of(outline: HeaderVolume) -> VolumeFacts:
@@ -105,7 +106,6 @@ def facts_of(outline: HeaderVolume) -> VolumeFacts:
     frames, headers = grid.frames, [file.header for file in outline.files]
     normal = np.cross(*grid.orientation)
     axis = int(np.abs(normal).argmax())
-    spacing = float(np.linalg.norm(grid.upright[:3, 0]))
     types = _image_types(frames)
     words = " ".join(_texts(headers, "SeriesDescription"))
     projection = bool(types & _PROJECTIONS) or bool(_PROJECTION_WORDS.search(words))
@@ -118,9 +118,9 @@ def facts_of(outline: HeaderVolume) -> VolumeFacts:
         plane=_PLANES[axis],
         oblique_degrees=float(np.degrees(np.arccos(min(1.0, abs(normal[axis]) / np.linalg.norm(normal))))),
         slices=len(frames),
-        spacing_mm=spacing,
+        spacing_mm=grid.widest_mm,
         thickness_mm=max(_thicknesses(frames), default=None),
-        coverage_mm=spacing * len(frames),
+        coverage_mm=grid.step_mm * (grid.places[-1] + 1),
         field_mm=max(field) if field else frames[0].spacing[1] * frames[0].size[1],
         kernel=kernel,
         sharpness=sharpness_of(kernel, " ".join(_texts(headers, "Manufacturer"))),
@@ -133,6 +133,7 @@ def facts_of(outline: HeaderVolume) -> VolumeFacts:
         body_part=" ".join(_texts(headers, "BodyPartExamined")),
         acquired=min(map(_moment, headers)),
         phantom_said=_phantom(headers),
+        resampled_mm=None if grid.widest_mm == grid.step_mm else grid.step_mm,
     )
 
 

@@ -18,7 +18,7 @@ class Site:
     ) -> None:
         self.home = home
         self.settings = Settings(home=home, **settings)
-        self.store = Store(home)
+        self.store = Store(home, newer_wins=self.settings.conflict == "newer")
         self.ledger = ledger or Ledger(self.settings.ledger_url, clock)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ def masks_received(paths: Sequence[Path], series: ImageSeries) -> dict[str, Mask
 
     A frame belongs to the slice whose SOP Instance UID (and frame number) it refers to, whatever the order of frames.
     """
-    place = {(ref.sop_uid, ref.frame_number): index for index, ref in enumerate(series.references)}
+    place = {(ref.sop_uid, ref.frame_number): index for index, ref in series.reference_at.items()}
     masks: dict[str, Mask] = {}
     for path in paths:
         dataset = pydicom.dcmread(path)

@@ -15,8 +15,8 @@ from worker.errors import EngineMissingError, EngineOptionError
 from worker.job_spec import EngineOptions, JobSpec
 from worker.settings import Settings
 
-# Options of a protocol that are not the engine's: `exact` chooses defaults, `resample_tilt` is the pipeline's.
-_NOT_THE_ENGINES = {"exact", "resample_tilt"}
+# Options of a protocol that are not the engine's: `exact` chooses defaults, the others are the pipeline's.
+_NOT_THE_ENGINES = {"exact", "resample_tilt", "resample_spacing"}
 _OPTIONS = tuple(name for name in EngineOptions.model_fields if name not in _NOT_THE_ENGINES)
 
 
@@ -68,7 +68,7 @@ def settings_for(spec: JobSpec, settings: Settings) -> Settings:
         ModelError: when the engine of its model cannot be told.
     """
     off = {name: False if isinstance(getattr(settings, name), bool) else None for name in _OPTIONS}
-    asked = spec.engine.model_dump(exclude={"exact"}, exclude_none=True)
+    asked = spec.engine.model_dump(exclude={"exact", "resample_spacing"}, exclude_none=True)
     changed = settings.model_copy(update={"model": spec.model} | (off if spec.engine.exact else {}) | asked)
     if options := asked.keys() & set(_OPTIONS):
         layout = recognise(_directory(changed))

@@ -37,11 +37,12 @@ def supersede_older(connection: sa.Connection, spec: JobSpec, now: float) -> Non
     rows = connection.execute(candidates).all()
     older = [row.id for row in rows if is_same_volume(spec, JobSpec.model_validate(row.work))]
     connection.execute(sa.update(jobs).where(jobs.c.id.in_(older)).values(superseded_by=spec.job_id, updated_at=now))
+    why = "its images came again with other content" if spec.revision else "later images arrived"
     connection.execute(
         sa.update(jobs)
         .where(jobs.c.superseded_by == spec.job_id)
         .where(jobs.c.state.in_(those(JobState, lambda state: state.is_unsent)))
-        .values(state=JobState.CANCELLED, reason=f"superseded by job {spec.job_id}: later images arrived")
+        .values(state=JobState.CANCELLED, reason=f"superseded by job {spec.job_id}: {why}")
     )
 
 

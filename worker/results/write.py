@@ -130,6 +130,7 @@ def _provenance(done: Segmented, spec: JobSpec, predecessors: Sequence[ObjectRef
         protocol_digest=spec.protocol_digest,
         software_version=version("voxtell-dicom"),
         review=done.review,
+        revision=spec.revision,
         predecessors=tuple(predecessors),
     )
 

@@ -18,11 +18,12 @@ from worker.selection.study_volumes import StudyVolume, Unread, read_all, volume
 
 @dataclass(frozen=True)
 class SeriesFiles:
-    """A series of the store: who sent it, and where its files lie."""
+    """A series of the store: who sent it, where its files lie, and the character set of texts that declare none."""
 
     key: SeriesKey
     paths: tuple[Path, ...]
     origin: Origin
+    character_set: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def judge(series: SeriesFiles, others: Sequence[SeriesFiles], questions: Sequenc
     Raises:
         UnreadableError: when the disk does not give an image just now.
     """
-    files, unread = read_all(series.paths)
+    files, unread = read_all(series.paths, series.character_set)
     documents = tuple(one for file in files if (one := narrative(file.path, file.header)))
     here = volumes_of(files, series.origin) if files else without_volume(series.key, unread)
     study: list[StudyVolume] | None = None
@@ -75,10 +76,9 @@ def judge(series: SeriesFiles, others: Sequence[SeriesFiles], questions: Sequenc
                 done=question.done,
             )
         )
-    bare = {volume: volume.bare() for volume in (*here, *(study or ()))}
     return Judged(
-        volumes=tuple(bare[volume] for volume in here),
-        verdicts=tuple(tuple(Verdict(bare[one.volume], one.taken, one.findings) for one in said) for said in verdicts),
+        volumes=tuple(volume.bare() for volume in here),
+        verdicts=tuple(tuple(Verdict(one.volume.bare(), one.taken, one.findings) for one in said) for said in verdicts),
         documents=documents,
         unread=tuple(unread),
     )
@@ -88,7 +88,7 @@ def _volumes(others: Sequence[SeriesFiles]) -> list[StudyVolume]:
     """Returns the volumes of other series of the study, as far as their images are in the store."""
     found: list[StudyVolume] = []
     for series in others:
-        files, _ = read_all(series.paths)
+        files, _ = read_all(series.paths, series.character_set)
         found += volumes_of(files, series.origin) if files else []
     return found
 

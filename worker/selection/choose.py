@@ -2,13 +2,13 @@
 
 A protocol takes a volume when
 1. all its conditions hold for the images of the series;
-2. the images make one regular volume;
+2. the images make one regular volume, if need be on a resampled grid where the protocol has that;
 3. the volume is of no kind that `choose: {never: ...}` lists;
 4. with `choose: {take: best}`, it ranks first among the volumes of the study for which 1 to 3 hold.
 """
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dicom_node.ranking.facts import VolumeFacts
 from dicom_node.ranking.order import Wish, rank, refused, wish_for
@@ -86,8 +86,12 @@ def choose(
 def _fits(protocol: Protocol, volume: StudyVolume) -> Verdict:
     """Judges a volume by itself: conditions, geometry, kind. The other volumes of the study play no part."""
     matches, findings = protocol.ask(volume.candidate)
+    if volume.resampled and protocol.engine.resample_spacing:
+        volume = replace(volume, facts=volume.resampled, problem="")
     if volume.facts is None:
-        return Verdict(volume, False, (*findings, Finding("one regular volume", f"not: {volume.problem}", False)))
+        way_out = "; or let the protocol resample it (engine: {resample_spacing: true})" if volume.resampled else ""
+        said = f"not: {volume.problem}{way_out}"
+        return Verdict(volume, False, (*findings, Finding("one regular volume", said, False)))
     verdict = Verdict(volume, matches, (*findings, Finding("one regular volume", _shape(volume.facts), True)))
     if why := refused(volume.facts, protocol.choose.never):
         return verdict.but(Finding(f"none of {', '.join(protocol.choose.never)}", why, False))
@@ -96,6 +100,9 @@ def _fits(protocol: Protocol, volume: StudyVolume) -> Verdict:
 
 def _shape(facts: VolumeFacts) -> str:
     """Describes a volume's geometry for people, such as "120 slices, 3.00 mm apart, axial"."""
+    if facts.resampled_mm is not None:
+        resampled = f"up to {facts.spacing_mm:.2f} mm apart, resampled to {facts.resampled_mm:.2f} mm"
+        return f"{facts.slices} slices, {resampled}, {facts.plane}"
     return f"{facts.slices} slices, {facts.spacing_mm:.2f} mm apart, {facts.plane}"
 
 

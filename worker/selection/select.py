@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from worker.findings import Finding
+from worker.identity import revision_of
 from worker.job_spec import JobSpec, Prompt
 from worker.ledger import Ledger, Series, SeriesState, StudyFacts
 from worker.protocols import Protocol
@@ -125,7 +126,8 @@ class Selection:
         self._ledger.studies.note_facts(series.study_uid, facts)
 
     def _files(self, series: Series) -> SeriesFiles:
-        return SeriesFiles(series.series_key, tuple(self._store.series_paths(series.series_key)), series.origin)
+        paths = tuple(self._store.series_paths(series.series_key))
+        return SeriesFiles(series.series_key, paths, series.origin, self._settings.character_set or "")
 
     def _reported(self, protocol: Protocol, verdicts: Sequence[Verdict]) -> Reported:
         """Returns what the study's report asks for: nothing if the protocol takes no volume, or no report's prompts."""
@@ -151,7 +153,9 @@ class Selection:
         for verdict in verdicts:
             if not verdict.taken:
                 continue
-            spec = spec_of(protocol, verdict.volume, self._settings, reported.prompts)
+            replaced = self._store.replacements(SeriesKey(verdict.volume.study_uid, verdict.volume.series_uid))
+            revision = revision_of(replaced, verdict.volume.instances)
+            spec = spec_of(protocol, verdict.volume, self._settings, reported.prompts, revision=revision)
             new = self._ledger.jobs.add(spec)
             again = protocol.choose.take == "best" and self._ledger.best_volume.prefer(spec)
             if new or again:
@@ -174,8 +178,15 @@ def with_report(protocol: Protocol, verdict: Verdict, reported: Reported) -> Ver
     return verdict.but(Finding("a report", reported.line, True)) if reported.found else verdict
 
 
-def spec_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_report: Sequence[Prompt] = ()) -> JobSpec:
-    """Returns the job of a protocol on one volume.
+def spec_of(
+    protocol: Protocol,
+    volume: StudyVolume,
+    settings: Settings,
+    from_report: Sequence[Prompt] = (),
+    *,
+    revision: str = "",
+) -> JobSpec:
+    """Returns the job of a protocol on one volume, whose images are there in the revision of `revision_of`.
 
     The prompts from the report follow the protocol's own; one whose name the protocol has already is left out.
 
@@ -192,4 +203,5 @@ def spec_of(protocol: Protocol, volume: StudyVolume, settings: Settings, from_re
         (*protocol.prompts, *more),
         volume=volume.name or None,
         frames=volume.frames,
+        revision=revision,
     )

@@ -6,6 +6,7 @@ it, so that all see the same volumes under the same names.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import pydicom
 
 from dicom_node.errors import SeriesError, UnreadableError
 from dicom_node.images.frames import File, read_file
+from dicom_node.images.grid import VariableSpacingError
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 from dicom_node.origin import FROM_A_FOLDER, Origin
 from dicom_node.ranking.facts import VolumeFacts, facts_of
@@ -65,6 +67,7 @@ class StudyVolume:
     candidate: Candidate
     facts: VolumeFacts | None  # None if it is no regular volume
     problem: str = ""  # why it is none, with the slice
+    resampled: VolumeFacts | None = None  # if it is none because its spacing changes by design: made even
     frames: str | None = None  # digest of its frames, where a file of it holds frames of other volumes, too
     instances: tuple[str, ...] = ()  # the SOP Instance UIDs of its files
     accession: str = ""
@@ -87,13 +90,15 @@ class Unread:
     gone: bool
 
 
-def readable(paths: Sequence[Path]) -> list[File]:
+def readable(paths: Sequence[Path], character_set: str = "") -> list[File]:
     """Reads the DICOM instances among the files, without pixel data. Other files and missing ones are left out.
+
+    character_set: of texts whose file declares none (`dicom_node.images.character_sets`).
 
     Raises:
         UnreadableError: when the disk does not give a file just now. Leaving it out would make the series look smaller.
     """
-    found, unread = read_all(paths)
+    found, unread = read_all(paths, character_set)
     log_unread(unread)
     return found
 
@@ -104,8 +109,8 @@ def log_unread(unread: Sequence[Unread]) -> None:
         log.warning("file_unreadable", file=str(one.path), problem=one.problem)
 
 
-def read_all(paths: Sequence[Path]) -> tuple[list[File], list[Unread]]:
-    """Reads the files that are DICOM instances of a series, without pixel data, and names those that are not.
+def read_all(paths: Sequence[Path], character_set: str = "") -> tuple[list[File], list[Unread]]:
+    """Reads the files that are DICOM instances of a series, as `readable` does, and names those that are not.
 
     Raises:
         UnreadableError: when the disk does not give one just now.
@@ -114,7 +119,7 @@ def read_all(paths: Sequence[Path]) -> tuple[list[File], list[Unread]]:
     unread: list[Unread] = []
     for path in paths:
         try:
-            file = read_file(path)
+            file = read_file(path, character_set)
             _ = file.header.SOPInstanceUID, file.header.SeriesInstanceUID  # what has none is a DICOMDIR, or damaged
         except (SeriesError, *PYDICOM_ERRORS) as error:
             if isinstance(error, UnreadableError) and not isinstance(error.__cause__, FileNotFoundError):
@@ -161,11 +166,15 @@ def without_volume(series: SeriesKey, unread: Sequence[Unread]) -> list[StudyVol
 def _volume(outline: HeaderVolume, files: Sequence[File], origin: Origin, problem: str) -> StudyVolume:
     """Describes one volume; a geometry that is not regular becomes its problem."""
     facts: VolumeFacts | None = None
+    resampled: VolumeFacts | None = None
     if not problem:
         try:
             facts = facts_of(outline)
         except SeriesError as error:
             problem = str(error)
+            if isinstance(error, VariableSpacingError):
+                with suppress(SeriesError, *PYDICOM_ERRORS):
+                    resampled = facts_of(replace(outline, even=True))
         except PYDICOM_ERRORS as error:
             problem = f"a header is damaged: {error}"
     first = files[0].header
@@ -183,6 +192,7 @@ def _volume(outline: HeaderVolume, files: Sequence[File], origin: Origin, proble
         candidate=candidate,
         facts=facts,
         problem=problem,
+        resampled=resampled,
         frames=_part_of_files(outline),
         instances=tuple(file.sop_uid for file in files),
         accession=_said(first, "AccessionNumber"),
@@ -212,8 +222,10 @@ def _said(header: pydicom.Dataset, keyword: str) -> str:
         return ""
 
 
-def series_in(folder: Path) -> list[FolderSeries]:
+def series_in(folder: Path, character_set: str = "") -> list[FolderSeries]:
     """Returns the series below a folder, whatever its layout; files are grouped by Series Instance UID.
+
+    character_set: as for `readable`.
 
     Raises:
         FolderError: when the folder cannot be read or holds no DICOM file.
@@ -221,20 +233,20 @@ def series_in(folder: Path) -> list[FolderSeries]:
     if not folder.is_dir():
         raise FolderError(f"{folder} is not a folder that can be read; name a folder of DICOM files")
     found: dict[str, list[File]] = defaultdict(list)
-    for file in readable(sorted(path for path in folder.rglob("*") if path.is_file())):
+    for file in readable(sorted(path for path in folder.rglob("*") if path.is_file()), character_set):
         found[str(file.header.SeriesInstanceUID)].append(file)
     if not found:
         raise FolderError(f"{folder} holds no DICOM series; name a folder of DICOM files")
     return [FolderSeries(tuple(files)) for files in found.values()]
 
 
-def studies_in(folder: Path) -> list[list[StudyVolume]]:
+def studies_in(folder: Path, character_set: str = "") -> list[list[StudyVolume]]:
     """Returns the volumes of each study below a folder; see `series_in` and `volumes_of`.
 
     Slices that an anonymiser gave a series each are one entry with a `problem`.
     """
     studies: dict[str, list[StudyVolume]] = defaultdict(list)
-    for files in _gathered(series_in(folder)):
+    for files in _gathered(series_in(folder, character_set)):
         apart = len({str(file.header.SeriesInstanceUID) for file in files})
         problem = (
             f"each of the {apart} files has a Series Instance UID of its own, as some anonymisers write: give them one"

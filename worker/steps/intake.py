@@ -70,7 +70,8 @@ class Intake:
 
         The first image of a series in an association is noted at once, also one that was in the store already: that is
         how an image that was stored just before a crash comes again. Later images only renew the quiet time, and are
-        noted four times in it at most. The series becomes RECEIVING, whatever it was before.
+        noted four times in it at most, but each that replaced another one. The series becomes RECEIVING, whatever it
+        was before.
 
         Raises:
             LedgerError: when the database does not answer.
@@ -81,7 +82,9 @@ class Intake:
         now = time.monotonic()
         with self._lock:
             noted = self._noted.get((arrival.association_id, arrival.key), float("-inf"))
-        if now - noted < self._settings.quiet_seconds / NOTES_PER_QUIET_TIME:
+        if arrival.outcome is Outcome.REPLACED:  # other content, other work: whoever has just asked must ask again
+            log.warning("instance_replaced", sop_uid=arrival.sop_uid)
+        elif now - noted < self._settings.quiet_seconds / NOTES_PER_QUIET_TIME:
             return
         self._ledger.series.image_arrived(arrival.key, arrival.origin)
         self._check_is_there(arrival)

@@ -178,6 +178,8 @@ def _segmented(
         derived=spec.derived,
         volume=spec.volume,
         straighten=settings_for(spec, settings).resample_tilt,
+        even=spec.engine.resample_spacing,
+        character_set=settings.character_set or "",
         progress=partial(say, "segmenting"),
     )
     say("writing", 1.0)
@@ -214,7 +216,7 @@ def _choose(
 ) -> tuple[list[tuple[StudyVolume, JobSpec]], list[str]]:
     """Returns the volumes to segment, each with its job, and one sentence for each volume that is left out."""
     chosen, reasons = [], []
-    for volumes in studies_in(study):
+    for volumes in studies_in(study, settings.character_set or ""):
         for verdict in choose(protocol, volumes, inactive=inactive(protocol, settings)):
             verdict = with_report(protocol, verdict, reported)
             if verdict.taken:

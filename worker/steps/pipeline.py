@@ -20,7 +20,7 @@ from dicom_node.objects.provenance import Review
 from dicom_node.objects.verify import check_way_back
 from dicom_node.series import ImageSeries, read_series, read_volume
 from dicom_node.volume import from_network, to_network
-from voxtell.engine import Engine
+from voxtell.engine import Engine, ModelInfo
 from voxtell.errors import ImageWarning
 from worker.job_spec import Derived, Prompt
 from worker.results.plausibility import grid_reviews, reviews, shows_trunk_alone, tissue_reviews
@@ -36,6 +36,8 @@ def segment(
     derived: Sequence[Derived] = (),
     volume: str | None = None,
     straighten: bool = False,
+    even: bool = False,
+    character_set: str = "",
     turn: AbstractContextManager[None] | None = None,
     progress: Callable[[float], None] = lambda _part: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -47,6 +49,8 @@ def segment(
         derived: structures made from finished masks.
         volume: the volume's name in a series of several; None where the series is one volume.
         straighten: resample a tilted gantry's slices to where they lie before the network sees them.
+        even: add slices for the network where the spacing changes by design; results lie on those of the files.
+        character_set: of texts whose file declares none.
         turn: held while the engine computes, such as a device lock.
         progress: called with the part that is done, 0 to 1.
         cancelled: asked often; True ends the computation with CancelledError.
@@ -58,7 +62,8 @@ def segment(
         StructureError: when a structure needs one that is not there.
     """
     clock = _Clock()
-    series = read_series(paths) if volume is None else read_volume(paths, volume)
+    read = read_series if volume is None else partial(read_volume, name=volume)
+    series = read(paths, even=even, character_set=character_set)
     network = to_network(series, straighten=straighten)
     clock.lap("read")
     doubts = engine.doubts(network.array)
@@ -73,7 +78,7 @@ def segment(
     clock.lap("back")
     hounsfield = series.modality == "CT" and not doubts
     outline = partial(body, series.volume.array, series.affine, hounsfield=hounsfield)
-    masks = finished(back, prompts, derived, series.affine, outline)
+    masks = _on_files(finished(back, prompts, derived, series.affine, outline), series)
     unlearnt = engine.unlearnt(texts) if engine.info.knows else ()
     structures = structures_of(masks, prompts, derived, series.affine, unlearnt, judged=not doubts)
     clock.lap("finish")
@@ -81,10 +86,23 @@ def segment(
     review += tuple(reviews(structures, masks))
     if hounsfield:
         review += _of_tissue(series, network, structures, masks)
-    info = engine.made_by(texts)
-    if straighten and series.tilt_degrees:  # another grid, other masks: other UIDs
-        info = replace(info, used=(*info.used, "straightened"))
+    info = _on_other_grid(engine.made_by(texts), series, straighten)
     return Segmented(series, structures, masks, info, clock.seconds, review)
+
+
+def _on_other_grid(info: ModelInfo, series: ImageSeries, straighten: bool) -> ModelInfo:
+    """Notes in a model's description that it saw another grid than that of the slices: other masks, other UIDs."""
+    changes = {"straightened": straighten and series.tilt_degrees, "spacing made even": series.interpolated}
+    return replace(info, used=(*info.used, *(name for name, is_so in changes.items() if is_so)))
+
+
+def _on_files(masks: Masks, series: ImageSeries) -> Masks:
+    """Empties masks that lie on interpolated slices alone: no object could show them."""
+    if not series.interpolated:
+        return masks
+    return Masks(
+        one if len(one.without(series.interpolated).held) else one.without(range(one.shape[0])) for one in masks.packed
+    )
 
 
 def _of_tissue(

@@ -29,6 +29,7 @@ from voxtell.engine import Engine
 from worker.engines.devices import device_lock, means_gpu
 from worker.engines.loading import engine_key, load_with_device_lock, settings_for
 from worker.errors import BrokerError, WorkerError
+from worker.identity import revision_of
 from worker.job_spec import JobSpec
 from worker.ledger import Job, Ledger
 from worker.logs import get_logger
@@ -56,6 +57,10 @@ class ImagesMissingError(WorkerError):
     """Images that a job was made for are not in the store any more."""
 
 
+class ImagesReplacedError(WorkerError):
+    """Images that a job was made for came again with other content; another job is made on that."""
+
+
 @shared_task(name=SEGMENT_TASK)
 def run(job_id: str) -> None:
     """Makes one attempt at a job.
@@ -81,7 +86,7 @@ class SegmentationWorker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.ledger = Ledger(settings.ledger_url)
-        self.store = Store(settings.home)
+        self.store = Store(settings.home, newer_wins=settings.conflict == "newer")
         self.broker = Broker(celery_app(settings))
         self._other: tuple[tuple[object, ...], Engine] | None = None
 
@@ -157,16 +162,19 @@ class SegmentationWorker:
         spec = job.spec
         wanted = settings_for(spec, self.settings)
         engine = self._engine_for(wanted)
-        done = segment(
-            self._images(spec),
-            spec.prompts,
-            engine,
-            derived=spec.derived,
-            volume=spec.volume,
-            straighten=wanted.resample_tilt,
-            turn=device_lock(self.settings.home, engine.device),
-            cancelled=lost.is_set,
-        )
+        with self._unchanged(spec):
+            done = segment(
+                self._images(spec),
+                spec.prompts,
+                engine,
+                derived=spec.derived,
+                volume=spec.volume,
+                straighten=wanted.resample_tilt,
+                even=spec.engine.resample_spacing,
+                character_set=self.settings.character_set or "",
+                turn=device_lock(self.settings.home, engine.device),
+                cancelled=lost.is_set,
+            )
         before = self.ledger.jobs.predecessor(job)
         with self.store.results(job.id) as folder:
             result = write_outputs(
@@ -187,6 +195,23 @@ class SegmentationWorker:
             self.broker.deliver(self.ledger.deliveries.due(job.id), {job.id: spec.priority})
         except BrokerError as error:  # the listener's sweep enqueues them
             log.warning("queue_unreachable", problem=str(error))
+
+    @contextmanager
+    def _unchanged(self, spec: JobSpec) -> Iterator[None]:
+        """Makes sure that the content which the block reads is the one that the job was made for, and the whole time.
+
+        Raises:
+            ImagesReplacedError: when it is not; whatever went wrong in the block has this cause then.
+        """
+        self._require_revision(spec)
+        try:
+            yield
+        finally:
+            self._require_revision(spec)
+
+    def _require_revision(self, spec: JobSpec) -> None:
+        if revision_of(self.store.replacements(spec.series_key), spec.instances) != spec.revision:
+            raise ImagesReplacedError
 
     def _images(self, spec: JobSpec) -> list[Path]:
         """Returns the files of exactly the instances that the job names, in its order.

@@ -90,7 +90,7 @@ def _parts(report: dict[str, Any], name: str) -> Iterator[str]:
 
 
 def _attached(form: dict[str, Any], name: str) -> str:
-    """The text of an attachment; "" where it is none in words, or only the address of one."""
+    """Returns the text of an attachment; "" where it is none in words, or only the address of one."""
     header = Message()
     header["Content-Type"] = form.get("contentType") or ""
     kind = header["Content-Type"].partition(";")[0].strip().lower()
@@ -102,7 +102,7 @@ def _attached(form: dict[str, Any], name: str) -> str:
 
 
 def _codec(charset: str | None) -> str | None:
-    """Python's name of a character set; None where it knows none of that name."""
+    """Returns Python's name of a character set; None where it knows none of that name."""
     with suppress(LookupError):
         return codecs.lookup(charset).name if charset else None
     return None

@@ -62,7 +62,7 @@ def plain(text: str) -> str:
 
 
 def without_markup(html: str) -> str:
-    r"""Returns the text of HTML or XHTML, each block and each row of a table on its own line, without styles and scripts.
+    """Returns the text of HTML or XHTML: each block and each row of a table a line, without styles and scripts.
 
     "<p>Nodule.</p><p>Cyst.</p>" has two lines. The first cell of a row is the title of the others: "<tr><td>Spleen</td>
     <td>normal</td><td>11 cm</td></tr>" gives "Spleen: normal, 11 cm".
@@ -110,7 +110,7 @@ class _Lines(HTMLParser):
         self.parts.append(data)
 
     def _part_cells(self) -> None:
-        """Put a mark before a cell that is not the first, unless the line or a title has just ended."""
+        """Puts a mark before a cell that is not the first, unless the line or a title has just ended."""
         if self._cells[-1] > 1:
             before = next((part.rstrip(" \t\xa0") for part in reversed(self.parts) if part.strip(" \t\xa0")), "\n")
             self.parts.append(" " if before[-1] in "\r\n:;," else ": " if self._cells[-1] == 2 else ", ")
