@@ -27,6 +27,7 @@ FILE = re.compile(
 )
 FOLDER = re.compile(r"`((?:voxtell|dicom_node|worker|tests|scripts|bench|docs|docker)/(?:[\w-]+/)*)`")
 MODULE = re.compile(r"python -m ((?:voxtell|worker|bench|tests)[\w.]*)")
+NAME = re.compile(r"`(?!NAME)(_?[a-z]\w+|[A-Z]\w*[a-z]\w*)(?:\([^`]*\))?`")  # capitals alone are examples and settings
 TARGET = re.compile(r"(?:`|^)make ([a-z-]+)", re.MULTILINE)
 COMMAND = re.compile(r"voxtell-dicom((?: [a-z][a-z-]*)+)")
 NO_VERB = re.compile(r"(?!Whether\b)(?![A-Z][a-z-]+s\b(?! of\b))|(?:This|Its|As|Is)\b")
@@ -66,6 +67,22 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
     modules = {module.rstrip(".").replace(".", "/") for module in MODULE.findall(text)}
     assert sorted(one for one in modules if not ((ROOT / one).is_dir() or (ROOT / f"{one}.py").exists())) == []
+
+
+def unknown_names(page: Path) -> list[str]:
+    """Returns the names of functions, classes and fields in backticks that stand nowhere in the code."""
+    sources = [
+        path for room in ("voxtell", "dicom_node", "worker", "tests", "bench") for path in (ROOT / room).rglob("*.py")
+    ]
+    code = set(re.findall(r"\w+", "".join(path.read_text() for path in (*sources, ROOT / ".importlinter"))))
+    return sorted({name for name in NAME.findall(page.read_text()) if name not in code})
+
+
+def test_every_name_in_the_recipes_is_in_the_code(tmp_path: Path) -> None:
+    assert unknown_names(ROOT / "docs" / "contributing.md") == []
+    page = tmp_path / "page.md"
+    page.write_text("`load_engine`, `_nobody" + "_has_this(...)`, `HELD` and `Engine`")
+    assert unknown_names(page) == ["_nobody" + "_has_this"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
