@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from voxtell.errors import ModelError
-from voxtell.model import limits
+from voxtell.model import checkpoint, limits
 from voxtell.model.plans import Plans
 from voxtell.text.encoders import bank_labels
 
@@ -99,3 +100,63 @@ def test_an_array_that_unpacks_to_more_than_any_bank_is_refused(tmp_path, monkey
     monkeypatch.setattr(limits, "ARRAY_BYTES", 2**20)
     with pytest.raises(ModelError, match="at most 1048576 are read"):
         bank_labels(bank(tmp_path / "bank.npz", (2**19,), bytes(4 * 2**19)))
+
+
+def weights(path: Path, tensors: dict | bytes, data: bytes = bytes(64), *, length: int | None = None) -> Path:
+    """A .safetensors file with this header, whatever it announces."""
+    header = tensors if isinstance(tensors, bytes) else json.dumps(tensors).encode()
+    path.write_bytes((len(header) if length is None else length).to_bytes(8, "little") + header + data)
+    return path
+
+
+def tensor(shape: list, *offsets: int, dtype: str = "F32") -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": list(offsets)}
+
+
+@pytest.mark.parametrize(
+    ("header", "more", "says"),
+    [
+        ({"a": tensor([4, 4], 0, 64)}, {"length": 2**60}, r"announces \d+ bytes of itself"),
+        (b" " * (limits.TENSOR_HEADER_BYTES + 1), {}, "at most 4194304 are read"),
+        ({str(number): tensor([], 0, 4) for number in range(limits.MOST_TENSORS + 1)}, {}, "20001 tensors"),
+        ({"a": tensor([2**40, 2**20], 0, 64)}, {}, "a announces the shape"),
+        ({"a": tensor([4, 4], 0, 2**40)}, {}, "0 to 1099511627776, and the file has 64"),
+        ({"a": tensor([4, 4], 64, 0)}, {}, "bytes 64 to 0"),
+        ({"a": tensor([-4, -4], 0, 64)}, {}, "a announces the shape"),
+        ({"a": tensor([True] * 4, 0, 4)}, {}, "a announces the shape"),
+        ({"a": tensor([4, 4], 0, 64, dtype="F4096")}, {}, "cannot be read"),
+        ({"a": []}, {}, "cannot be read"),
+        (b"[" * 100_000, {}, "cannot be read"),
+        (b"[]", {}, "cannot be read"),
+        (b"\xff\xfe", {}, "cannot be read"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_weights_that_announce_what_is_not_there_are_refused_by_their_header(tmp_path, monkeypatch, header, more, says):
+    path = weights(tmp_path / "model.safetensors", header, **more)
+    monkeypatch.setattr(checkpoint, "load_file", lambda _path: pytest.fail("a tensor was read"))
+    with pytest.raises(ModelError, match=says) as refused:
+        checkpoint.read_bundled(path, {"a": (4, 4)})
+    assert str(path) in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("shapes", [{"a": (4, 5)}, {"a": (4, 4), "b": (1,)}, {}])
+def test_weights_of_another_network_are_refused_by_their_header(tmp_path, monkeypatch, shapes):
+    path = weights(tmp_path / "model.safetensors", {"a": tensor([4, 4], 0, 64), "__metadata__": {"format": "pt"}})
+    monkeypatch.setattr(checkpoint, "load_file", lambda _path: pytest.fail("a tensor was read"))
+    with pytest.raises(ModelError, match=r"plans\.json"):
+        checkpoint.read_bundled(path, shapes)
+
+
+def test_a_checkpoint_that_is_packed_is_refused_before_it_is_unpacked(tmp_path):
+    """torch inflates what is packed: 64 MB come out of some 64 kB here."""
+    plain, packed = tmp_path / "plain.pth", tmp_path / "packed.pth"
+    torch.save({"network_weights": {"a": torch.zeros(2**24)}}, plain)
+    with zipfile.ZipFile(plain) as before, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as after:
+        for entry in before.infolist():
+            after.writestr(entry.filename, before.read(entry))
+    assert packed.stat().st_size < 2**20
+    assert checkpoint.read_published(plain)["a"].shape == (2**24,)
+    with pytest.raises(ModelError, match="it is packed, and a checkpoint is not"):
+        checkpoint.read_published(packed)

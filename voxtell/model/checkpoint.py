@@ -22,10 +22,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from voxtell.errors import ModelError
+from voxtell.model.limits import require_stored, tensor_shapes
 from voxtell.model.network import UNUSED, VoxTell
 from voxtell.model.plans import PLANS, Plans
 from voxtell.model.prompt_decoder import from_published_order
 from voxtell.model.weights_file import weights_path
+
+Shape = tuple[int, ...]
 
 # A published checkpoint holds the same tensor under several names: the encoder again as part of the decoder, and the
 # parts of every convolution block again in the order in which they run. Both kinds of alias are dropped; what remains
@@ -54,25 +57,28 @@ def load_network(directory: Path) -> VoxTell:
     """
     path = weights_path(directory)
     plans = Plans.read(directory / PLANS)
-    state = read_bundled(path) if path.suffix == ".safetensors" else read_published(path)
-    state = {key: tensor for key, tensor in state.items() if not UNUSED.match(key)}
     with torch.device("meta"):
         network = VoxTell(plans)
     network.drop_unused()
-    check_keys(path, {key: tensor.shape for key, tensor in network.state_dict().items()}, state)
+    expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    state = read_bundled(path, expected) if path.suffix == ".safetensors" else read_published(path)
+    state = {key: tensor for key, tensor in state.items() if not UNUSED.match(key)}
+    check_keys(path, expected, {key: tuple(tensor.shape) for key, tensor in state.items()})
     if path.suffix != ".safetensors":
         state["pos_embed"] = from_published_order(state["pos_embed"], plans.memory_grid)
     network.load_state_dict(state, strict=True, assign=True)
     return network.float().eval().requires_grad_(False)
 
 
-def read_bundled(path: Path) -> dict[str, Tensor]:
-    """Returns the tensors of a .safetensors file by their keys.
+def read_bundled(path: Path, expected: Mapping[str, Shape]) -> dict[str, Tensor]:
+    """Returns the tensors of a .safetensors file by their keys; none is read unless all are as `expected`.
 
     Raises:
-        ModelError: when the file is damaged.
+        ModelError: when the file is damaged, or holds other tensors.
     """
     try:
+        shapes = tensor_shapes(path)
+        check_keys(path, expected, {key: shape for key, shape in shapes.items() if not UNUSED.match(key)})
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is truncated or damaged; put the whole file in its place ({error})") from error
@@ -84,6 +90,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: when the file is damaged, holds anything but plain data, or is not a network's checkpoint.
     """
+    require_stored(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -99,8 +106,8 @@ def read_published(path: Path) -> dict[str, Tensor]:
     return {key: tensor for key, tensor in weights.items() if not ALIAS.search(key)}
 
 
-def check_keys(path: Path, expected: Mapping[str, torch.Size], found: Mapping[str, Tensor]) -> None:
-    """Checks that the tensors found are those expected, key for key and shape for shape.
+def check_keys(path: Path, expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> None:
+    """Checks that the shapes of the tensors found are those expected, key for key.
 
     path: the weights file, for the message.
 
@@ -110,7 +117,7 @@ def check_keys(path: Path, expected: Mapping[str, torch.Size], found: Mapping[st
     for key, shape in expected.items():
         if key not in found:
             raise ModelError(f"{path} lacks {key}; its plans.json describes another network")
-        if found[key].shape != shape:
-            raise ModelError(f"{path}: {key} is {tuple(found[key].shape)}, plans.json says {tuple(shape)}")
+        if found[key] != shape:
+            raise ModelError(f"{path}: {key} is {found[key]}, plans.json says {shape}")
     if unknown := found.keys() - expected.keys():
         raise ModelError(f"{path} holds {len(unknown)} keys that plans.json does not describe, such as {min(unknown)}")
