@@ -6,12 +6,12 @@ A listener with the shipped protocols gets so many series of one small CT image,
 that gives every file new UIDs brings them. Printed is the size of the SQLite file when all are decided, without its
 write-ahead log, and what of it is decisions. --checkout measures the node of another checkout.
 
-1,001 series, eight protocols (SQLite 3.46):
+1,001 series, eight protocols, bytes:
 
 | | file | a series | decisions of it |
 |---|---|---|---|
-| findings with each decision | BEFORE | | |
-| conditions once, answers with each decision | NOW | | |
+| conditions and reasons with each decision | 30,244,864 | 30,215 | 29,846 |
+| conditions and long sentences once, answers with each decision | 3,559,424 | 3,556 | 3,044 |
 """
 
 import argparse

@@ -2,7 +2,6 @@
 
 import io
 import resource
-import time
 
 import numpy as np
 import pytest
@@ -24,15 +23,13 @@ MB = 2**20
 
 
 class Cost:
-    """What a block cost: by how many bytes this process grew at its peak, and processor seconds."""
+    """What a block cost: by how many bytes this process grew at its peak."""
 
     def __enter__(self) -> "Cost":
         self.before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        self.began = time.process_time()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.seconds = time.process_time() - self.began
         self.peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.before)
 
 
@@ -68,7 +65,6 @@ def test_a_header_beyond_a_limit_is_refused_with_the_file_and_the_limit(tmp_path
     assert refused.value.retry == "final"
     assert path.name in str(refused.value)
     assert cost.peak < 96 * MB
-    assert cost.seconds < 3
 
 
 def test_thousands_of_nested_sequences_are_refused(tmp_path):
@@ -152,5 +148,4 @@ def test_an_instance_beyond_a_limit_gets_a_final_status_at_once(tmp_path, conten
     with Cost() as cost, pytest.raises(RefusedError) as refused:
         reception.finish()
     assert refused.value.status == 0xC000
-    assert cost.seconds < 2
     assert cost.peak < 64 * MB

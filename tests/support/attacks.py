@@ -31,10 +31,12 @@ def uid(tag: int, text: str) -> bytes:
     return element(tag, b"UI", value + bytes(len(value) % 2))
 
 
-def data_set(sop_uid: str, *, before: bytes = b"", behind: bytes = b"", sop_class: str = CTImageStorage) -> bytes:
+def data_set(
+    sop_uid: str, *, before: bytes = b"", behind: bytes = b"", sop_class: str = CTImageStorage, series: str = SERIES
+) -> bytes:
     """The UIDs of an image with `before` (groups below 0020) and `behind` (groups above) them."""
     start = uid(0x00080016, sop_class) + uid(0x00080018, sop_uid)
-    return start + before + uid(0x0020000D, STUDY) + uid(0x0020000E, SERIES) + behind
+    return start + before + uid(0x0020000D, STUDY) + uid(0x0020000E, series) + behind
 
 
 def deflated(content: bytes) -> bytes:

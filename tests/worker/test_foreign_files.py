@@ -1,9 +1,9 @@
 """Protocols and reports that ask for more than they should are refused in one sentence, before the work."""
 
-import time
 from pathlib import Path
 
 import pytest
+import yaml
 from pydicom.uid import ExplicitVRLittleEndian
 
 from tests.support import attacks
@@ -11,6 +11,7 @@ from worker.errors import ProtocolError
 from worker.ledger import Ledger
 from worker.protocols.yaml_file import MOST_CHARACTERS, parse_protocol
 from worker.report_language import NotAReportError
+from worker.report_language.formats import dicom_sr
 from worker.reports.inbox import ReportInbox
 
 MB = 2**20
@@ -27,11 +28,10 @@ def doubled(levels: int, join: str) -> str:
 
 
 @pytest.mark.parametrize("join", ["list", "merge"])
-def test_aliases_of_aliases_are_refused_before_they_are_written_out(join):
-    began = time.process_time()
+def test_aliases_of_aliases_are_refused_before_they_are_written_out(join, monkeypatch):
+    monkeypatch.setattr(yaml, "safe_load", lambda _text: pytest.fail("they were written out"))
     with pytest.raises(ProtocolError, match=r"liver\.yaml: its aliases \(\*\) stand for \d+ entries"):
         parse_protocol(PROTOCOL + doubled(12, join), "liver.yaml")
-    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,7 @@ def report(content: bytes, syntax: str = ExplicitVRLittleEndian) -> bytes:
     ],
     ids=["items", "deflate bomb", "depth", "claims 4 GB"],
 )
-def test_a_structured_report_that_is_none_is_refused_before_it_is_built(inbox, content, says):
-    began = time.process_time()
+def test_a_structured_report_that_is_none_is_refused_before_it_is_built(inbox, content, says, monkeypatch):
+    monkeypatch.setattr(dicom_sr, "dcmread", lambda *_, **__: pytest.fail("it was built"))
     with pytest.raises(NotAReportError, match=says):
         inbox.take(content, source="http", study_uid=attacks.STUDY)
-    assert time.process_time() - began < 2

@@ -418,14 +418,18 @@ def test_a_request_whose_header_does_not_come_is_given_up(front: Front, sent: by
         assert here.line("http_connection_closed")["address"] == "127.0.0.1"
 
 
+def is_cut_off_at_one_byte_more(line: socket.socket) -> bool:
+    """Whether the other end has closed the connection, which a peer that trickles sees when it sends on."""
+    try:
+        line.sendall(b"P")
+    except ConnectionError:
+        return True
+    return False
+
+
 def test_a_header_that_trickles_gains_no_time(front: Front) -> None:
     with front(HttpLimits(header_seconds=0.5)) as here, here.connect() as line:
-        began = time.monotonic()
-        with contextlib.suppress(ConnectionError):
-            while time.monotonic() - began < 15:
-                line.sendall(b"P")
-                time.sleep(0.05)
-        assert time.monotonic() - began < 10
+        wait_until(lambda: is_cut_off_at_one_byte_more(line))
 
 
 def test_a_body_that_stops_is_given_up_and_one_that_goes_on_is_not(front: Front) -> None:
@@ -447,12 +451,7 @@ def test_the_rest_of_a_refused_body_is_read_for_a_while_only(front: Front) -> No
     with front(HttpLimits(header_seconds=0.5)) as here, here.connect() as line:
         line.sendall(b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         assert b"401" in line.recv(65536)
-        began = time.monotonic()
-        with contextlib.suppress(ConnectionError):
-            while time.monotonic() - began < 15:
-                line.sendall(b"a")
-                time.sleep(0.05)
-        assert time.monotonic() - began < 10
+        wait_until(lambda: is_cut_off_at_one_byte_more(line))
 
 
 def test_a_client_that_does_not_read_its_answer_is_given_up(front: Front) -> None:
@@ -524,8 +523,6 @@ def test_a_request_that_does_not_end_does_not_hold_up_the_stop(front: Front) -> 
         line = here.connect()
         line.sendall(f"{HEAD}Content-Length: 100\r\n\r\nabc".encode())
         time.sleep(0.2)
-        began = time.monotonic()
-    assert time.monotonic() - began < 9
     assert here.line("http_request_cut_off")["received_bytes"] == 3
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("http:")]
     line.close()

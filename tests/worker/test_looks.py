@@ -6,11 +6,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import median
 
 import psutil
 import pytest
-from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 from pynetdicom import AE, _config
 from structlog.testing import capture_logs
 
@@ -79,10 +84,8 @@ def test_a_child_that_dies_is_replaced(child):
 def test_an_answer_that_takes_too_long_is_not_waited_for():
     child = Child(256 * MB, 1.0)
     child.start()
-    began = time.monotonic()
     with pytest.raises(LookError, match="more than 1 s"):
         child.ask(time.sleep, 60)
-    assert time.monotonic() - began < 30
     child.close()
 
 
@@ -223,7 +226,12 @@ def test_a_listener_in_two_gigabytes_stays_up_and_flat_under_bombs(tmp_path, mon
             ExplicitVRLittleEndian,
         ),
     }
-    ledger = None
+    late = attacks.element(0x7FE10010, b"UN", bytes(8))  # other content, under the same UID
+    again = {
+        "1.2.3.5.1": (attacks.j2k_bomb(2**16 - 1), JPEG2000Lossless),
+        "1.2.3.5.2": (attacks.rle_bomb(MB), RLELossless),
+    }
+    ledger, answered = None, 0
     for log in (home / "first.log", home / "second.log"):
         with log.open("wb") as lines, running(command, env=environment, stdout=lines, stderr=lines) as listener:
             wait_for_peer(peer, listener)
@@ -233,20 +241,24 @@ def test_a_listener_in_two_gigabytes_stays_up_and_flat_under_bombs(tmp_path, mon
                 for uid, (content, syntax) in bombs.items()
             ]
             assert statuses == [0x0000, 0x0000, 0xC000, 0xC000]
+            for uid, (content, syntax) in again.items():
+                for more in (b"", late):
+                    bomb = attacks.data_set(uid, behind=content, series="1.2.3.5") + more
+                    assert send(peer, attacks.written(tmp_path / f"{uid}.dcm", bomb, syntax), syntax) == 0x0000
             ledger = ledger or Ledger(f"sqlite:///{home / 'ledger.sqlite'}")
-            waits, deadline = [], time.monotonic() + 120
-            while ledger.series.unsettled():
-                asked = time.monotonic()
+            deadline = time.monotonic() + 120
+            while unsettled := ledger.series.unsettled():
                 echo(peer, calling_ae="ATTACKER")
-                waits.append(time.monotonic() - asked)
+                looked_at = {one.series_uid for one in unsettled if one.looks}
+                answered += bool(looked_at & {one.series_uid for one in ledger.series.unsettled() if one.looks})
                 assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.2)
-            assert median(waits) < 2, "the machine may be busy: one answer proves nothing"
             assert memory(listener.pid) - began < 128 * MB
             assert listener.poll() is None
             listener.terminate()
             assert listener.wait(30) == 0, log.read_text()
         assert "Traceback" not in log.read_text()
-    decisions = ledger.series.decisions_on(attacks.STUDY)
-    assert ["cannot be read" in one.reason or "can be read" in one.reason for one in decisions] == [True]
+    assert answered, "it answers while a series is being looked at"
+    assert len(list((home / "quarantine").glob("*.conflict-*.dcm"))) == len(again)
+    (decision,) = (one for one in ledger.series.decisions_on(attacks.STUDY) if one.series_uid == attacks.SERIES)
+    assert "cannot be read" in decision.reason or "can be read" in decision.reason
     ledger.close()

@@ -22,8 +22,13 @@ Answer = TypeVar("Answer")
 MOST_LOOKS: Final = 3
 """Looks in a row at one series that ended the child, or took too much of its time."""
 MOST_ENDINGS: Final = 10
-"""Looks in a row during which the listener itself ended. Anything may end it, a restart or a power cut too; the child
-bears what a series can do. So this is the last line of defence, and no hasty one."""
+"""Looks in a row during which the listener itself ended. The child bears what a series can do, so this is the last line
+of defence; the number weighs two harms. A series that takes the listener with it costs a start each time: before the
+child bore the looks, deflated objects in a container of 2 GB ended it every 28 s, so ten such ends are five minutes in
+which it comes and goes. Something else that ends it over and over, such as a kill by hand or a disk that fails, meets
+the series that is first in turn at each start; a listener that ends within 5 s of its start counts ten in a minute, and
+that series then needs a person (`ledger look-again`), though nothing of it is lost. Three, as for the child, would be
+less than a few restarts in a row."""
 
 
 class Looks:
