@@ -262,3 +262,9 @@ def test_real_studies(case, expected, shared_data: Callable[..., Path], tmp_path
             key = next((known for known in expected if words.startswith(known)), words)
             taken.setdefault(key, set()).add(answer.protocol)
     assert taken == expected
+
+
+def test_a_protocol_for_organs_at_risk_makes_contours_for_the_planning_system():
+    made = {name: protocol.outputs for name, protocol in SHIPPED.items() if name.endswith("-oar")}
+    assert len(made) == 5
+    assert all({"seg", "rtstruct"} <= {*outputs} for outputs in made.values()), made
