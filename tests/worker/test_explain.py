@@ -1,6 +1,7 @@
 """Why a study was segmented or was not: asked of a folder, of a real PACS's list, and of the node's own ledger."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ from tests.support.peers import orthanc, program, running, wait_for_peer
 from tests.support.ports import free_port
 from worker.cli.protocols import app
 from worker.errors import SettingsError
-from worker.explain.dry_run import Explained, of_folder, of_pacs
+from worker.explain.dry_run import Explained, explain_folder, of_folder, of_pacs, studies
 from worker.explain.history import history_of
 from worker.ledger import DeliveryState
 from worker.protocols import Protocol
 from worker.queue.embedded_server import running_queue
 from worker.result import Result
+from worker.selection.study_volumes import FolderError
 from worker.settings import Settings
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
@@ -89,8 +91,93 @@ def test_json_is_all_that_stands_on_standard_output(tmp_path):
     ct(tmp_path / "study", 4, "thin")
     (tmp_path / "study" / "letter.txt").write_text("no image")
     done = voxtell_dicom("protocols", "explain", tmp_path / "study", "--json", home=tmp_path)
-    assert {one["protocol"] for one in json.loads(done.stdout)} >= {"head-and-neck-oar", "lesions-by-report"}
-    assert "letter.txt" in done.stderr
+    (study,) = json.loads(done.stdout)
+    names = {one["protocol"] for one in study["series"][0]["decisions"]}
+    assert names >= {"head-and-neck-oar", "lesions-by-report"}
+    assert study["hints"] == [
+        "letter.txt is not a readable DICOM file: it does not begin like one (PS3.10); it is left out"
+    ]
+
+
+def test_what_is_left_out_of_a_folder_is_named(tmp_path):
+    images = ct(tmp_path, 4, "thin")
+    (tmp_path / "thin" / "cut.dcm").write_bytes(images[0].read_bytes()[:300])
+    node = Settings(home=tmp_path / "home")
+    (study,) = studies(*explain_folder(tmp_path, [protocol()], node))
+    assert study.hints == ("cut.dcm names no series or no instance: it is a DICOMDIR, or was cut off; it is left out",)
+    for number in range(9):
+        (tmp_path / "thin" / f"{number}.txt").write_text("no image")
+    (study,) = studies(*explain_folder(tmp_path, [protocol()], node))
+    assert (len(study.hints), study.hints[-1]) == (6, "5 more files are left out")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("no image")
+    with pytest.raises(FolderError, match=r"holds no DICOM series \(letter\.txt is not a readable DICOM file"):
+        explain_folder(tmp_path / "other", [protocol()], node)
+
+
+def test_a_protocol_says_in_one_line_why(tmp_path):
+    ct(tmp_path, 4, "thin", seed=0)
+    ct(tmp_path, 2, "short", seed=1)
+    known = [
+        protocol(),
+        protocol("lesions", prompts=[], report={"use": True}),
+        protocol("mr", match={"Modality": "MR"}),
+    ]
+    told = studies(*explain_folder(tmp_path, known, Settings(home=tmp_path / "home")))
+    assert {study.summary for study in told} == {
+        "1 series: thorax would take it; lesions may take it",
+        "1 series: no protocol takes it",
+    }
+    series = [one for study in told for one in study.series]
+    said = {one.description: [answer.sentence for answer in one.decisions] for one in series}
+    assert said == {
+        "series 1 (thin)": [
+            "thorax takes it: 4 slices, 3.00 mm apart, axial",
+            "lesions may take it: it depends on a report of the study with findings",
+            "mr does not take it: Modality is CT, not MR",
+        ],
+        "series 2 (short)": [
+            "thorax does not take it: it has 2 images, and at least 3 are asked for",
+            "lesions does not take it: it has 2 images, and at least 3 are asked for",
+            "mr does not take it: Modality is CT, not MR",
+        ],
+    }
+
+
+def many(folder: Path, home: Path) -> None:
+    """Five studies of five patients, and a protocol that takes two of them."""
+    for number in range(5):
+        subject = Subject(
+            patient_id=f"P{number}", patient_name="Doe^Jane", accession_number=f"A{number}", series_number=number
+        )
+        ct_series(np.zeros((2 + number % 2, 8, 8)), (3.0, 1.0, 1.0), folder / str(number), subject=subject, seed=number)
+    (home / "protocols").mkdir(parents=True)
+    text = {"name": "thorax", "match": {"Modality": "CT", "Instances": {"min": 3}}, "prompts": ["heart"]}
+    (home / "protocols" / "a.yaml").write_text(yaml.safe_dump(text))
+
+
+def test_many_studies_are_a_table_and_details_stand_behind_v(tmp_path, monkeypatch):
+    many(tmp_path / "studies", tmp_path / "home")
+    monkeypatch.setenv("VOXTELL_HOME", str(tmp_path / "home"))
+    lines = CliRunner().invoke(app, ["explain", str(tmp_path / "studies")]).output.splitlines()
+    assert len(lines) == 1 + 5 + 2
+    assert lines[0].split("  ")[0] == "study"
+    taken = [line for line in lines[1:6] if "thorax" in line]
+    assert len(taken) == 2
+    assert all(re.search(r"2026-01-01  Doe\^Jane \(P[13]\) .* 3 +thorax", line) for line in taken)
+    assert sum("it has 2 images, and at least 3 are asked for" in line for line in lines) == 3
+    assert lines[-2:] == ["-v tells each study with every condition.", "thorax: of 5 series 2 taken, 3 not"]
+    told = CliRunner().invoke(app, ["explain", str(tmp_path / "studies"), "-v"]).output.splitlines()
+    assert sum(line.startswith("study 2.25.") for line in told) == 5
+    assert told.count("    - Instances min 3.0: it is 2") == 3
+    few = CliRunner().invoke(app, ["explain", str(tmp_path / "studies" / "1")]).output.splitlines()
+    assert few[0].endswith(", Doe^Jane (P1), A1, 2026-01-01, Synthetic CT")
+    assert few[1:] == [
+        "1 series: thorax would take it.",
+        few[2],
+        "  thorax takes it: 3 slices, 3.00 mm apart, axial",
+        "-v shows every condition with what was there.",
+    ]
 
 
 def test_who_sends_is_not_known_of_a_folder(tmp_path):
@@ -223,12 +310,16 @@ def test_the_command_line_asks_a_pacs(pacs, tmp_path):
     done = voxtell_dicom(*words, home=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "a may take series (thin), 4 images, 1.2.8.1" in lines
-    assert "  + Modality equals 'CT': it is CT" in lines
-    assert "  ? ImageType equals 'AXIAL': not known" in lines
-    assert lines[-1] == "a: of 2 series or volumes 0 taken, 0 not, 2 not known before the images are here"
-    facts = json.loads(voxtell_dicom(*words, "--modality", "CT", "--json", home=tmp_path).stdout)
-    assert [(one["series_uid"], one["taken"]) for one in facts] == [("1.2.8.1", None), ("1.2.8.2", None)]
+    assert lines[0] == "study 1.2.8, Test^Small (P1), 2026-01-10, Thorax"
+    assert lines[1] == "2 series: a may take it."
+    assert "series (thin), 4 images, 1.2.8.1" in lines
+    assert "  a may take it: ImageType cannot be known before the images are here" in lines
+    assert lines[-1] == "a: of 2 series 0 taken, 0 not, 2 not known before the images are here"
+    (study,) = json.loads(voxtell_dicom(*words, "--modality", "CT", "--json", home=tmp_path).stdout)
+    assert [(one["series_uid"], one["decisions"][0]["taken"]) for one in study["series"]] == [
+        ("1.2.8.1", None),
+        ("1.2.8.2", None),
+    ]
 
 
 @pytest.mark.processes
@@ -380,10 +471,50 @@ def test_the_command_line_tells_a_study(node, tmp_path, home):
     done = voxtell_dicom("protocols", "explain", "--study", study_of(images[0]), home=home)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("1 series arrived; no protocol took one")
-    assert any(line.startswith("  thorax did not take it") for line in lines)
-    assert "    - Modality equals 'MR': it is CT" in lines
-    facts = json.loads(
+    assert lines[0] == f"study {study_of(images[0])}, Phantom^Synthetic (PHANTOM), 2026-01-01, Synthetic CT"
+    assert lines[1].startswith("1 series arrived; no protocol took one")
+    assert "  thorax did not take it: Modality is CT, not MR" in lines
+    (study,) = json.loads(
         voxtell_dicom("protocols", "explain", "--study", study_of(images[0]), "--json", home=home).stdout
     )
-    assert facts["series"][0]["decisions"][0]["conditions"][0]["found"] == "CT"
+    assert study["series"][0]["decisions"][0]["conditions"][0]["found"] == "CT"
+
+
+@pytest.mark.peers
+def test_a_study_is_also_found_by_its_accession_number(node, tmp_path, home, monkeypatch):
+    subject = Subject(accession_number="A 0042")
+    images = ct_series(np.zeros((4, 8, 8)), (3.0, 1.0, 1.0), tmp_path / "ct", subject=subject)
+    put(node, protocol(match={"Modality": "CT"}))
+    node.receives(*images, ago=QUIET + 1)
+    (job,) = node.tick()
+    monkeypatch.setenv("VOXTELL_HOME", str(home))
+    monkeypatch.setenv("VOXTELL_DESTINATIONS", json.dumps([PACS]))
+    lines = CliRunner().invoke(app, ["explain", "--study", "A 0042"]).output.splitlines()
+    assert lines[0].startswith(f"study {job.study_uid}, ")
+    assert f"  job {job.id} is queued: waits for a segmentation worker" in lines
+
+
+@pytest.mark.parametrize("study", ["hello", "1.2.3 ", "A-0042", "1" * 65, "1,2"])
+def test_a_uid_that_is_none_is_usage(home, monkeypatch, study):
+    monkeypatch.setenv("VOXTELL_HOME", str(home))
+    done = CliRunner().invoke(app, ["explain", "--study", study])
+    assert done.exit_code == 2
+    assert "is no Study Instance UID (digits and dots, 64 at most)" in " ".join(done.output.replace("│", "").split())
+
+
+@pytest.mark.peers
+def test_every_source_has_one_form_of_json(node, pacs, tmp_path, home, monkeypatch):
+    ct(tmp_path / "study", 4, "thin")
+    images = sorted((tmp_path / "study" / "thin").iterdir())
+    put(node, protocol(match={"Modality": "CT"}))
+    node.receives(*images, ago=QUIET + 1)
+    node.tick()
+    monkeypatch.setenv("VOXTELL_HOME", str(home))
+    sources = (["--study", study_of(images[0])], [str(tmp_path / "study")], ["--from-pacs", str(pacs.peer)])
+    forms = []
+    for words in sources:
+        told = json.loads(CliRunner().invoke(app, ["explain", *words, "--json"]).stdout)
+        study = told[0]
+        series = study["series"][0]
+        forms.append((type(told), list(study), list(series), list(series["decisions"][0])))
+    assert forms[0] == forms[1] == forms[2]

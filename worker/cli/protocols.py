@@ -7,18 +7,19 @@
 
 import datetime
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from worker.cli.explained import print_studies
 from worker.cli.peers import peer_named
-from worker.cli.printing import Json, print_json, when
+from worker.cli.printing import Json, print_json
 from worker.errors import ProtocolError
-from worker.explain.dry_run import Explained, of_folder, of_pacs
-from worker.explain.history import SeriesHistory, StudyHistory, history_of
-from worker.findings import Answer, Finding
+from worker.explain.dry_run import explain_folder, of_pacs, studies
+from worker.explain.explained import ExplainedStudy
+from worker.explain.history import history_of
 from worker.private_home import load_privately
 from worker.protocols import (
     Protocol,
@@ -40,9 +41,8 @@ app = typer.Typer(help="Checks protocols, and says why a study is segmented or n
 
 Folder = Annotated[Path | None, typer.Option("--protocols", help="Folder or file; default the node's protocols.")]
 
+_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)  # PS3.5 9.1; also what is cut short or badly made: it may have arrived
 _DATES = re.compile(r"\d{8}(-|-\d{8})?|-\d{8}", re.ASCII)
-
-MARKS = {True: "+", False: "-", None: "?"}
 
 
 @app.command()
@@ -81,22 +81,48 @@ def explain(
     patient_id: Annotated[str, typer.Option(help="With --from-pacs: only studies of this Patient ID.")] = "",
     accession: Annotated[str, typer.Option(help="With --from-pacs: only the studies of this accession number.")] = "",
     protocols: Folder = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show every condition with what was there, also of many studies.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Says why a study is segmented or not: per series and per condition, what was asked and what was there."""
+    """Says why a study is segmented or not: a line for each protocol; of many studies a table."""
     if [folder is not None, study is not None, from_pacs is not None].count(True) != 1:
         raise typer.BadParameter("name one: a folder, --study UID or --from-pacs AE@HOST:PORT.")
     _check_date(date)
     settings = load_privately()
     known = _protocols(protocols, settings)
     if study is not None:
-        _tell_study(study, known, settings, as_json)
+        told = _history(study, known, settings)
     elif folder is not None:
-        _tell(of_folder(folder, known, settings), as_json)
+        told = studies(*explain_folder(folder, known, settings))
     else:
         keys = {"StudyDate": date, "ModalitiesInStudy": modality, "PatientID": patient_id, "AccessionNumber": accession}
         listed = of_pacs(peer_named(str(from_pacs), settings), keys, known, settings)
-        _tell((answer for answers in listed for answer in answers), as_json)
+        told = studies(answer for answers in listed for answer in answers)
+    if as_json:
+        print_json([one.facts() for one in told])
+    else:
+        print_studies(told, verbose=verbose, past=study is not None)
+
+
+def _history(study: str, protocols: Sequence[Protocol], settings: Settings) -> list[ExplainedStudy]:
+    """Returns the history of a study that was sent to this node, named by its UID or its accession number.
+
+    Raises:
+        typer.BadParameter: when it is neither.
+    """
+    from dicom_node.store import Store
+    from worker.ledger import Ledger
+
+    ledger, store = Ledger(settings.ledger_url), Store(settings.home)
+    named = ledger.studies.with_accession(study)
+    if not named and not _UID.fullmatch(study):
+        raise typer.BadParameter(
+            f"--study {study!r} is no Study Instance UID (digits and dots, 64 at most), and no study with that "
+            "accession number is known; voxtell-dicom jobs -v shows the UIDs."
+        )
+    return [history_of(uid, ledger, store, settings, protocols) for uid in named or [study]]
 
 
 def _check_date(text: str) -> None:
@@ -143,73 +169,6 @@ def _checked(protocol: Protocol, settings: Settings) -> dict[str, Any]:
     """Returns what `check` says of one protocol, for JSON."""
     facts = {"name": protocol.name, "digest": protocol.digest, "contents": _contents(protocol)}
     return facts | {"active": not inactive(protocol, settings), "notes": list(_notes(protocol, settings))}
-
-
-def _tell(answers: Iterable[Explained], as_json: bool) -> None:
-    """Prints each answer as it comes, since a PACS may list many studies, and at the end the counts per protocol."""
-    if as_json:
-        print_json([vars(one) | {"conditions": [vars(finding) for finding in one.conditions]} for one in answers])
-        return
-    given: dict[str, list[Answer]] = {}
-    for answer in answers:
-        given.setdefault(answer.protocol, []).append(answer.taken)
-        verb = {True: "takes", False: "does not take", None: "may take"}[answer.taken]
-        images = "? images" if answer.images is None else f"{answer.images} images"
-        typer.echo(f"{answer.protocol} {verb} {answer.description}, {images}, {answer.series_uid}")
-        for finding in answer.conditions:
-            typer.echo(_line(finding))
-    for protocol, said in given.items():
-        counts = f"{said.count(True)} taken, {said.count(False)} not"
-        counts += f", {said.count(None)} not known before the images are here" if None in said else ""
-        typer.echo(f"{protocol}: of {len(said)} series or volumes {counts}")
-    if not given:
-        typer.echo("nothing found")
-
-
-def _line(finding: Finding) -> str:
-    """Returns one condition with its mark and indentation: "  - Modality equals 'CT': it is MR"."""
-    there = f": it is {finding.found}" if finding.found else ": not known" if finding.holds is None else ""
-    return f"  {'  ' * finding.level}{MARKS[finding.holds]} {finding.condition}{there}"
-
-
-def _tell_study(study_uid: str, protocols: Sequence[Protocol], settings: Settings, as_json: bool) -> None:
-    """Prints the history of a study that was sent to this node."""
-    from dicom_node.store import Store
-    from worker.ledger import Ledger
-
-    story = history_of(study_uid, Ledger(settings.ledger_url), Store(settings.home), settings, protocols)
-    if as_json:
-        print_json(story.facts())
-        return
-    _print_history(story)
-
-
-def _print_history(story: StudyHistory) -> None:
-    """Prints the summary, each series, and the hints."""
-    typer.echo(f"{story.summary}.")
-    for series in story.series:
-        _print_series(series)
-    for hint in story.hints:
-        typer.echo(f"note: {hint}.")
-
-
-def _print_series(story: SeriesHistory) -> None:
-    """Prints one series: each protocol's decision with its conditions, then its jobs."""
-    typer.echo(f"series {story.series.series_uid}, {story.images} images, {story.sentence}")
-    for decision in story.decisions:
-        verb = "took it" if decision.taken else "did not take it"
-        typer.echo(f"  {decision.protocol} {verb} ({when(decision.at)})")
-        for one in decision.volumes:
-            if one.volume:
-                typer.echo(f"    {one.volume}:")
-            for finding in one.findings:
-                typer.echo("  " + _line(finding))
-        if not decision.volumes:
-            typer.echo(f"    {decision.reason}")
-    for name in story.not_asked:
-        typer.echo(f"  {name} was not asked: it came after the series was complete, or could not be read then")
-    for job in story.jobs:
-        typer.echo(f"  {job.sentence}")
 
 
 # -- where protocols lie

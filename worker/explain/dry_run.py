@@ -4,8 +4,8 @@ Nothing is stored, retrieved or enqueued. Of a series that a PACS lists only tho
 same for all its images. A condition on any other attribute stays open (`None`); it is never guessed.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,22 @@ from pydicom.multival import MultiValue
 from dicom_node.modalities import may_hold_many
 from dicom_node.scu.association import Peer
 from dicom_node.scu.query import find_headers
-from worker.findings import Answer, Finding
+from worker.explain.explained import ExplainedSeries, ExplainedStudy, ProtocolAnswer, summary_of
+from worker.findings import Answer, Finding, VolumeFindings, reason_of
+from worker.ledger import StudyFacts
 from worker.protocols import Candidate, Protocol, inactive
 from worker.protocols.attributes import keyword_of
 from worker.selection.choose import Verdict, choose
-from worker.selection.study_volumes import studies_in
+from worker.selection.select import study_facts
+from worker.selection.study_volumes import Unread, files_in, studies_of
 from worker.settings import Settings
 
 COUNT = "NumberOfSeriesRelatedInstances"
+
+SHOWN = frozenset(("PatientID", "PatientName", "AccessionNumber", "StudyDate", "StudyDescription"))
+"""Attributes by which people know a study."""
+
+_NAMED = 5  # files that are left out and named one by one
 
 STUDY_ATTRIBUTES = frozenset(
     (
@@ -58,6 +66,46 @@ class Explained:
     protocol: str
     taken: Answer  # None: it cannot be known yet
     conditions: tuple[Finding, ...]
+    volume: str = ""  # which volume of the series; "" for the only one
+    about: StudyFacts = field(default_factory=StudyFacts)
+
+
+def studies(answers: Iterable[Explained], unread: Sequence[Unread] = ()) -> list[ExplainedStudy]:
+    """Gathers the answers by study, series and protocol, in their order; `unread` files are named among the hints."""
+    found: dict[str, dict[str, dict[str, list[Explained]]]] = {}
+    for one in answers:
+        found.setdefault(one.study_uid, {}).setdefault(one.series_uid, {}).setdefault(one.protocol, []).append(one)
+    gathered = [_study(study_uid, list(series.values())) for study_uid, series in found.items()]
+    if gathered and unread:
+        named = [f"{one.problem}; it is left out" for one in unread[:_NAMED]]
+        named += [f"{len(unread) - _NAMED} more files are left out"] if len(unread) > _NAMED else []
+        gathered[0] = replace(gathered[0], hints=(*gathered[0].hints, *named))
+    return gathered
+
+
+def _study(study_uid: str, series: Sequence[Mapping[str, Sequence[Explained]]]) -> ExplainedStudy:
+    """Tells one study by its series, each with the answers of each protocol on its volumes."""
+    told = tuple(_series(protocols) for protocols in series)
+    first = next(iter(series[0].values()))[0]
+    return ExplainedStudy(study_uid, first.about, summary_of(told), told)
+
+
+def _series(protocols: Mapping[str, Sequence[Explained]]) -> ExplainedSeries:
+    """Tells one series: what each protocol says to its volumes."""
+    decisions = tuple(_decision(name, said) for name, said in protocols.items())
+    said = next(iter(protocols.values()))
+    first, counts = said[0], [one.images for one in said]
+    images = None if None in counts else sum(one for one in counts if one is not None)
+    label = first.description.removesuffix(f", {first.volume}") if first.volume else first.description
+    return ExplainedSeries(first.study_uid, first.series_uid, label, images, decisions)
+
+
+def _decision(protocol: str, said: Sequence[Explained]) -> ProtocolAnswer:
+    """Sums up what a protocol says to the volumes of a series: it takes the series when it takes one of them."""
+    answers = [one.taken for one in said]
+    taken = True if True in answers else None if None in answers else False
+    volumes = tuple(VolumeFindings(one.volume, one.conditions) for one in said)
+    return ProtocolAnswer(protocol, taken, volumes, reason_of(volumes))
 
 
 # -- a folder
@@ -70,15 +118,29 @@ def of_folder(folder: Path, protocols: Sequence[Protocol], settings: Settings) -
         FolderError: when the folder cannot be read or holds no DICOM file.
         UnreadableError: when the disk does not give a file.
     """
+    return explain_folder(folder, protocols, settings)[0]
+
+
+def explain_folder(
+    folder: Path, protocols: Sequence[Protocol], settings: Settings
+) -> tuple[list[Explained], list[Unread]]:
+    """Answers as `of_folder` does, and names the files that are no instance of a series.
+
+    Raises:
+        FolderError: when the folder cannot be read or holds no DICOM file.
+        UnreadableError: when the disk does not give a file.
+    """
     answers = []
-    for volumes in studies_in(folder):
+    found, unread = files_in(folder, settings.character_set)
+    for volumes in studies_of(found):
         verdicts = [choose(protocol, volumes, inactive=inactive(protocol, settings)) for protocol in protocols]
         for i, volume in enumerate(volumes):
             for protocol, said in zip(protocols, verdicts, strict=True):
                 facts = (volume.study_uid, volume.series_uid, volume.label, len(volume.files))
                 taken = None if _open(said[i]) else said[i].taken
-                answers.append(Explained(*facts, protocol.name, *_and_a_report(protocol, taken, said[i].findings)))
-    return answers
+                judged = _and_a_report(protocol, taken, said[i].findings)
+                answers.append(Explained(*facts, protocol.name, *judged, volume.name, study_facts(volume)))
+    return answers, unread
 
 
 def _open(verdict: Verdict) -> bool:
@@ -110,9 +172,7 @@ def of_pacs(
         PeerRefusedError: when it refuses the association or the query.
     """
     asked = {keyword_of(name) for protocol in protocols for name in protocol.match.names()}
-    study_keys = dict.fromkeys(
-        sorted(asked & STUDY_ATTRIBUTES | {"StudyDate", "StudyDescription", "SOPClassesInStudy"}), ""
-    ) | dict(keys)
+    study_keys = dict.fromkeys(sorted(asked & STUDY_ATTRIBUTES | SHOWN | {"SOPClassesInStudy"}), "") | dict(keys)
     series = sorted(asked & SERIES_ATTRIBUTES | {"Modality", "SeriesNumber", "SeriesDescription", COUNT})
     listed = list(find_headers(peer, study_keys, series=series, calling_ae=settings.ae_title))
     every = (header for study, found in listed for header in (study, *found))
@@ -134,8 +194,15 @@ def _of_listed(candidates: Sequence[Candidate], protocols: Sequence[Protocol], s
             if taken and rivals > 1 and protocol.choose.take == "best":
                 taken, findings = None, [*findings, Finding(f"the best of {rivals}", "seen in the images only", None)]
             facts = (str(header.StudyInstanceUID), str(header.SeriesInstanceUID), _words(header), candidate.at_least)
-            answers.append(Explained(*facts, protocol.name, *_and_a_report(protocol, taken, findings)))
+            answer = _and_a_report(protocol, taken, findings)
+            answers.append(Explained(*facts, protocol.name, *answer, about=_about(header)))
     return answers
+
+
+def _about(header: Dataset) -> StudyFacts:
+    """Returns what people know a listed study by, as far as the PACS tells."""
+    keywords = ("PatientID", "PatientName", "AccessionNumber", "StudyDate", "StudyDescription")
+    return StudyFacts(*(str(header.get(keyword) or "") for keyword in keywords))
 
 
 def _listed(study: Dataset, series: Dataset, told: Collection[str]) -> Candidate:

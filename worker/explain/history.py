@@ -7,81 +7,22 @@ from the store; both are only read, and no protocol is asked again.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from dicom_node.conflicts import conflicts_in
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
+from worker.explain.explained import ExplainedSeries, ExplainedStudy, JobHistory, decided
 from worker.explain.job_sentences import sentence_of
-from worker.ledger import Decision, Delivery, Job, Ledger, Series, SeriesState
+from worker.ledger import Decision, Job, Ledger, Series, SeriesState, StudyFacts
 from worker.off_protocols import off_protocols
 from worker.protocols import Protocol, inactive, unknown_destinations
 from worker.selection.study_volumes import SCATTERED
 from worker.settings import Settings
 
 
-@dataclass(frozen=True)
-class JobHistory:
-    """A job, its deliveries, and one sentence on both."""
-
-    job: Job
-    deliveries: tuple[Delivery, ...]
-    sentence: str
-
-
-@dataclass(frozen=True)
-class SeriesHistory:
-    """A series that arrived, what each protocol said to it, and its jobs."""
-
-    series: Series
-    images: int  # in the store now
-    decisions: tuple[Decision, ...]
-    jobs: tuple[JobHistory, ...]
-    not_asked: tuple[str, ...]  # protocols in force now that have not judged it
-    sentence: str
-
-
-@dataclass(frozen=True)
-class StudyHistory:
-    """The history of one study; `hints` are sentences on what else to look at."""
-
-    study_uid: str
-    summary: str
-    series: tuple[SeriesHistory, ...]
-    hints: tuple[str, ...]
-
-    def facts(self) -> dict[str, Any]:
-        """Returns the story as JSON values, for `protocols explain --json`."""
-        return {
-            "study_uid": self.study_uid,
-            "summary": self.summary,
-            "hints": list(self.hints),
-            "series": [
-                {
-                    **asdict(one.series),
-                    "images": one.images,
-                    "sentence": one.sentence,
-                    "decisions": [decision.json_facts() for decision in one.decisions],
-                    "not_asked": list(one.not_asked),
-                    "jobs": [_job_facts(story) for story in one.jobs],
-                }
-                for one in self.series
-            ],
-        }
-
-
-def _job_facts(story: JobHistory) -> dict[str, Any]:
-    """Returns a job of the story as JSON values, without its whole specification."""
-    job = story.job
-    facts: dict[str, Any] = {"id": job.id, "protocol": job.protocol, "volume": job.spec.volume, "state": job.state}
-    facts |= {"reason": job.reason, "attempts": job.attempts, "superseded_by": job.superseded_by}
-    return facts | {"sentence": story.sentence, "deliveries": [asdict(one) for one in story.deliveries]}
-
-
 def history_of(
     study_uid: str, ledger: Ledger, store: Store, settings: Settings, protocols: Sequence[Protocol]
-) -> StudyHistory:
+) -> ExplainedStudy:
     """Tells everything that the node knows of a study, also that nothing of it has arrived.
 
     `protocols` are those in force now; one that came after a series was complete is listed as not asked.
@@ -97,13 +38,16 @@ def history_of(
         mine = tuple(one for one in decisions if one.series_uid == series.series_uid)
         asked = {one.protocol for one in mine}
         told.append(
-            SeriesHistory(
-                series,
-                len(store.series_paths(SeriesKey(study_uid, series.series_uid))),
-                mine,
-                tuple(_job_story(job, ledger, now) for job in jobs if job.series_uid == series.series_uid),
-                tuple(name for name in names if name not in asked) if series.state.is_complete else (),
-                _arrival(series, mine, settings, now),
+            ExplainedSeries(
+                study_uid,
+                series.series_uid,
+                description="",
+                images=len(store.series_paths(SeriesKey(study_uid, series.series_uid))),
+                decisions=decided(mine),
+                sentence=_arrival(series, mine, settings, now),
+                jobs=tuple(_job_story(job, ledger, now) for job in jobs if job.series_uid == series.series_uid),
+                not_asked=tuple(name for name in names if name not in asked) if series.state.is_complete else (),
+                arrived=series,
             )
         )
     hints = (
@@ -112,14 +56,15 @@ def history_of(
         *(one.sentence for one in conflicts_in(store.home, study_uid)),
         *_hints_on_protocols(protocols, settings),
     )
-    return StudyHistory(study_uid, _summary(study_uid, told), tuple(told), hints)
+    about = ledger.studies.facts_of(study_uid) if settings.keep_names else StudyFacts()
+    return ExplainedStudy(study_uid, about, _summary(study_uid, told), tuple(told), hints)
 
 
-def _summary(study_uid: str, told: Sequence[SeriesHistory]) -> str:
+def _summary(study_uid: str, told: Sequence[ExplainedSeries]) -> str:
     """Writes one sentence on the study, such as "2 series arrived; 1 job: 1 delivered"."""
     if not told:
         return f"nothing of study {study_uid} has arrived at this node"
-    arriving = sum(one.series.state is SeriesState.RECEIVING for one in told)
+    arriving = sum(one.arrived is not None and one.arrived.state is SeriesState.RECEIVING for one in told)
     states = Counter(story.job.state for one in told for story in one.jobs)
     jobs = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     parts = [f"{len(told)} series arrived" + (f", {arriving} of them still arriving" if arriving else "")]
@@ -177,7 +122,7 @@ def _hints_on_arrival(study_uid: str, arrived: bool, ledger: Ledger, store: Stor
     )
 
 
-def _hints_on_series(told: Sequence[SeriesHistory]) -> Iterator[str]:
+def _hints_on_series(told: Sequence[ExplainedSeries]) -> Iterator[str]:
     """Yields what is wrong with the series together: slices that came as a series each."""
     lone = sum(one.images == 1 for one in told)
     if lone >= SCATTERED:
@@ -192,7 +137,11 @@ def _hints_on_protocols(protocols: Sequence[Protocol], settings: Settings) -> It
     if not protocols:
         yield f"{settings.protocols_folder} holds no protocol that can be read: nothing is segmented"
     yield from (one.sentence for one in off_protocols(settings.home))
+    idle: dict[str, list[str]] = {}
     for protocol in protocols:
         if why := inactive(protocol, settings):
-            yield why
+            idle.setdefault(why.partition(" is inactive: ")[2], []).append(f"'{protocol.name}'")
         yield from unknown_destinations(protocol, settings)
+    for why, names in idle.items():
+        which = f"protocol {names[0]} is" if len(names) == 1 else f"protocols {', '.join(names)} are"
+        yield f"{which} inactive: {why}"

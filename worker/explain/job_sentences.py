@@ -27,7 +27,7 @@ def sentences_of(job: Job, deliveries: Sequence[Delivery], now: float) -> Iterat
     if job.state is JobState.QUEUED:
         yield _queued(job, now)
     elif job.state is JobState.REVIEW:
-        yield f"waits for a person: voxtell-dicom jobs release {job.id}"
+        yield f"a person must release it: voxtell-dicom jobs release {job.id}"
     elif job.state is JobState.SEGMENTED:
         yield kept_because(job)
     for one in deliveries:

@@ -31,6 +31,14 @@ class StudyLedger:
         if any(getattr(known, name) != value for name, value in said.items()):
             self._database.upsert(studies, {"study_uid": study_uid, "accession": ""} | said, said)
 
+    def with_accession(self, number: str) -> list[str]:
+        """Returns the UIDs of the studies whose images say this accession number."""
+        query = sa.select(studies.c.study_uid).where(
+            studies.c.accession_number == number, studies.c.accession_number != ""
+        )
+        with self._database.read() as connection:
+            return [str(row.study_uid) for row in connection.execute(query.order_by(studies.c.study_uid))]
+
     def facts_of(self, study_uid: str) -> StudyFacts:
         """Returns what people know a study by; empty where nothing is noted."""
         found = self._database.select(StudyFacts, sa.select(*fact_columns()).where(studies.c.study_uid == study_uid))

@@ -119,11 +119,7 @@ class Selection:
         """Notes what people know the study by, unless the settings keep no names."""
         if not self._settings.keep_names or not volumes:
             return
-        first = volumes[0]
-        facts = StudyFacts(
-            first.patient_id, first.patient_name, first.accession, first.study_date, first.study_description
-        )
-        self._ledger.studies.note_facts(series.study_uid, facts)
+        self._ledger.studies.note_facts(series.study_uid, study_facts(volumes[0]))
 
     def _files(self, series: Series) -> SeriesFiles:
         paths = tuple(self._store.series_paths(series.series_key))
@@ -161,6 +157,13 @@ class Selection:
             if new or again:
                 added.append(self._ledger.jobs.id_of(spec))
         return added
+
+
+def study_facts(volume: StudyVolume) -> StudyFacts:
+    """Returns what people know the study of a volume by."""
+    return StudyFacts(
+        volume.patient_id, volume.patient_name, volume.accession, volume.study_date, volume.study_description
+    )
 
 
 def with_report(protocol: Protocol, verdict: Verdict, reported: Reported) -> Verdict:

@@ -124,10 +124,17 @@ def read_all(paths: Sequence[Path], character_set: str = "") -> tuple[list[File]
         except (SeriesError, *PYDICOM_ERRORS) as error:
             if isinstance(error, UnreadableError) and not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            unread.append(Unread(path, str(error), gone=isinstance(error.__cause__, FileNotFoundError)))
+            unread.append(Unread(path, _problem(path, error), gone=isinstance(error.__cause__, FileNotFoundError)))
             continue
         found.append(file)
     return found, unread
+
+
+def _problem(path: Path, error: BaseException) -> str:
+    """Says in one sentence why a file is no instance of a series."""
+    if isinstance(error, AttributeError):
+        return f"{path.name} names no series or no instance: it is a DICOMDIR, or was cut off"
+    return str(error) if isinstance(error, SeriesError) else f"the header of {path.name} cannot be read: {error}"
 
 
 def read_headers(paths: Sequence[Path]) -> tuple[list[Path], list[pydicom.Dataset]]:
@@ -230,23 +237,41 @@ def series_in(folder: Path, character_set: str = "") -> list[FolderSeries]:
     Raises:
         FolderError: when the folder cannot be read or holds no DICOM file.
     """
+    found, unread = files_in(folder, character_set)
+    log_unread(unread)
+    return found
+
+
+def files_in(folder: Path, character_set: str = "") -> tuple[list[FolderSeries], list[Unread]]:
+    """Returns the series below a folder as `series_in` does, and the files that are no instance of one.
+
+    Raises:
+        FolderError: when the folder cannot be read or holds no DICOM file.
+    """
     if not folder.is_dir():
         raise FolderError(f"{folder} is not a folder that can be read; name a folder of DICOM files")
+    files, unread = read_all(sorted(path for path in folder.rglob("*") if path.is_file()), character_set)
     found: dict[str, list[File]] = defaultdict(list)
-    for file in readable(sorted(path for path in folder.rglob("*") if path.is_file()), character_set):
+    for file in files:
         found[str(file.header.SeriesInstanceUID)].append(file)
     if not found:
-        raise FolderError(f"{folder} holds no DICOM series; name a folder of DICOM files")
-    return [FolderSeries(tuple(files)) for files in found.values()]
+        first = f" ({unread[0].problem})" if unread else ""
+        raise FolderError(f"{folder} holds no DICOM series{first}; name a folder of DICOM files")
+    return [FolderSeries(tuple(one)) for one in found.values()], unread
 
 
 def studies_in(folder: Path, character_set: str = "") -> list[list[StudyVolume]]:
-    """Returns the volumes of each study below a folder; see `series_in` and `volumes_of`.
+    """Returns the volumes of each study below a folder; see `series_in` and `studies_of`."""
+    return studies_of(series_in(folder, character_set))
+
+
+def studies_of(series: Sequence[FolderSeries]) -> list[list[StudyVolume]]:
+    """Returns the volumes of each study among these series; see `volumes_of`.
 
     Slices that an anonymiser gave a series each are one entry with a `problem`.
     """
     studies: dict[str, list[StudyVolume]] = defaultdict(list)
-    for files in _gathered(series_in(folder, character_set)):
+    for files in _gathered(series):
         apart = len({str(file.header.SeriesInstanceUID) for file in files})
         problem = (
             f"each of the {apart} files has a Series Instance UID of its own, as some anonymisers write: give them one"
