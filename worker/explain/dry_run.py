@@ -131,7 +131,7 @@ def explain_folder(
         UnreadableError: when the disk does not give a file.
     """
     answers = []
-    found, unread = files_in(folder, settings.character_set)
+    found, unread = files_in(folder, settings.character_set or "")
     for volumes in studies_of(found):
         verdicts = [choose(protocol, volumes, inactive=inactive(protocol, settings)) for protocol in protocols]
         for i, volume in enumerate(volumes):
