@@ -67,6 +67,11 @@ def _found(content: Content) -> bool:
     return content.found
 
 
+def _looked_for(content: Content) -> bool:
+    """Whether there is anything to report: what was found, or what was looked for and not found."""
+    return content.found or any(not region.placeholder for region in content.regions)
+
+
 def _nothing(_content: Content) -> tuple[str, ...]:
     """Stands for kinds whose UIDs depend on no options."""
     return ()
@@ -131,13 +136,12 @@ def _segmentation(form: Form, kind: SegmentationType) -> Callable[[Content], Dat
 
 
 def _report(form: Form) -> Callable[[Content], Dataset]:
-    """Returns the writer of the SR on the SEG in one form."""
+    """Returns the writer of the SR on the SEG in one form; where nothing was found, on what was looked for."""
 
     def write(content: Content) -> Dataset:
-        report = write_sr(content.series, content.masks, content.measured.pop(form), content.provenance)
-        if report is None:
-            raise ResultError("segments were found, but the report measures none of them; it is not sent")
-        return report
+        regions = tuple(content.regions)
+        made = content.measured.pop(form) if content.found else Segmentation(None, regions, (), regions)
+        return write_sr(content.series, content.masks, made, content.provenance)
 
     return write
 
@@ -182,6 +186,7 @@ KINDS: Final[dict[str, OutputKind]] = {
             sop_class=EnhancedSRStorage,
             purpose=codes.DCM.ImagingMeasurementReport,
             brings=("seg",),  # it measures the segments of that object
+            holds=_looked_for,
             write=_report("binary"),
         ),
         OutputKind(

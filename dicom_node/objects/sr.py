@@ -20,11 +20,13 @@ from typing import Final
 import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
+    CodeContentItem,
     ContainerContentItem,
     ContentSequence,
     DeviceObserverIdentifyingAttributes,
     EnhancedSR,
     FindingSite,
+    LanguageOfContentItemAndDescendants,
     Measurement,
     MeasurementReport,
     ObservationContext,
@@ -46,21 +48,24 @@ from pydicom.valuerep import DA, TM
 from dicom_node.masks.measures import Measures, measure
 from dicom_node.masks.packed import Masks
 from dicom_node.modalities import procedure_of, quantity_of
-from dicom_node.objects.common import describe, documents, item, masks_of, result_dataset, titled
-from dicom_node.objects.provenance import LABEL_MAP_STORAGE, ObjectReference, Provenance
+from dicom_node.objects.common import coded, describe, documents, item, masks_of, result_dataset, titled
+from dicom_node.objects.provenance import LABEL_MAP_STORAGE, Provenance, Review
 from dicom_node.objects.seg import Segmentation
 from dicom_node.regions import EmptyMask, Region, asked_by, one_line, shortened
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
 _MILLILITRE: Final = Code("ml", "UCUM", "milliliter")
+_ENGLISH: Final = Code("en-US", "RFC5646", "English (United States)")
 _EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500 row 12
 
 
 def write_sr(
     series: ImageSeries, masks: Masks | NDArray[np.bool_], segmentation: Segmentation, provenance: Provenance
-) -> Dataset | None:
-    """Returns the measures of the segments as one Enhanced SR (PS3.3 A.35.2), or None when no segment was found.
+) -> Dataset:
+    """Returns the measures of the segments as one Enhanced SR (PS3.3 A.35.2).
+
+    Where nothing was found there are no segments; the report then says what was looked for, and measures nothing.
 
     Args:
         series: the volume that was segmented; its values give the intensities.
@@ -72,13 +77,22 @@ def write_sr(
         ResultError: when masks, regions and slices do not match.
     """
     seg = segmentation.dataset
-    if seg is None:
-        return None
     found = [mask for mask in masks_of(series, masks, segmentation.regions).packed if len(mask.held)]
     groups = [
         _group(number, region, measure(mask.mask(), series.affine, series.volume.array), series, seg, provenance)
         for number, (region, mask) in enumerate(zip(segmentation.found, found, strict=True), start=1)
+        if seg is not None
     ]
+    content = _content(groups, series.modality, provenance)
+    if missing := [region for region in segmentation.not_found if not region.placeholder]:
+        content.ContentSequence.append(_not_there(missing, () if groups else provenance.review))
+    return _document(content, series, seg, provenance, segmentation.regions)
+
+
+def _content(
+    groups: Sequence[VolumetricROIMeasurementsAndQualitativeEvaluations], modality: str, provenance: Provenance
+) -> Dataset:
+    """Returns the root of the content tree with its context and measurements (TID 1500)."""
     observer = ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
@@ -89,15 +103,21 @@ def write_sr(
             serial_number=provenance.algorithm.digest,
         ),
     )
-    report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=observer),
-        procedure_reported=procedure_of(series.modality),
-        imaging_measurements=groups,
-        title=codes.DCM.ImagingMeasurementReport,
-    )
-    if missing := [region for region in segmentation.not_found if not region.placeholder]:
-        report[0].ContentSequence.append(_not_there(missing))
-    return _document(report, series, seg, provenance, segmentation.regions)
+    context = ObservationContext(observer_device_context=observer)
+    title, procedure = codes.DCM.ImagingMeasurementReport, procedure_of(modality)
+    if groups:
+        report = MeasurementReport(
+            observation_context=context, procedure_reported=procedure, imaging_measurements=groups, title=title
+        )
+        return report[0]
+    # highdicom makes no report without measurements; of rows 10 and 12 of TID 1500 one is enough.
+    root = ContainerContentItem(name=title, template_id="1500")
+    root.ContentSequence = ContentSequence()
+    root.ContentSequence.extend(LanguageOfContentItemAndDescendants(coded(_ENGLISH)))
+    root.ContentSequence.extend(context)
+    reported = RelationshipTypeValues.HAS_CONCEPT_MOD
+    root.ContentSequence.append(CodeContentItem(codes.DCM.ProcedureReported, procedure, reported))
+    return root
 
 
 def _group(
@@ -158,14 +178,19 @@ _NOT_THERE: Final[dict[EmptyMask, str]] = {
 }
 
 
-def _not_there(regions: Sequence[Region]) -> ContainerContentItem:
-    """Returns TID 1500 rows 12 and 14: one comment for each region that was asked for and has no segment."""
+def _not_there(regions: Sequence[Region], reviews: Sequence[Review]) -> ContainerContentItem:
+    """Returns TID 1500 rows 12 and 14: one comment for each region that was asked for and has no segment.
+
+    reviews: reasons for a review that stand with no measurement.
+    """
     container = ContainerContentItem(name=_EVALUATIONS, relationship_type=RelationshipTypeValues.CONTAINS)
     container.ContentSequence = ContentSequence()
     for region in regions:
         what = _NOT_THERE[region.empty_means]
         asked = f" {asked_by(region)}" if region.sentence else ""
         container.ContentSequence.append(_comment(f"{what}: {region.label}.{asked}"))
+    for reason in reviews:
+        container.ContentSequence.append(_comment(f"To be reviewed: {reason.sentence}"))
     return container
 
 
@@ -175,22 +200,23 @@ def _comment(text: str) -> TextContentItem:
 
 
 def _document(
-    report: MeasurementReport, series: ImageSeries, seg: Dataset, provenance: Provenance, regions: Sequence[Region]
+    content: Dataset,
+    series: ImageSeries,
+    seg: Dataset | None,
+    provenance: Provenance,
+    regions: Sequence[Region],
 ) -> Dataset:
     """Returns the report as an object: highdicom's document modules on the header that all results share.
 
-    The evidence is the SEG and the source images; other objects of the result are Pertinent Other Evidence (C.17.2).
+    The evidence is the SEG, if there is one, and the source images; other objects of the result are Pertinent Other
+    Evidence (C.17.2).
     """
-    kind = "SR labelmap" if seg.SOPClassUID == LABEL_MAP_STORAGE else "SR"
+    kind = "SR labelmap" if seg is not None and seg.SOPClassUID == LABEL_MAP_STORAGE else "SR"
     reference = provenance.reference(kind, EnhancedSRStorage, series, regions)
-    blank = dict.fromkeys(
-        ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"), ""
-    )
-    named = {key: seg[key].value for key in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
     document = EnhancedSR(
         # highdicom takes the patient from the first piece of evidence; the shared header fills it in below.
-        evidence=[item(**named, **blank, StudyDate="", StudyTime=""), *series.headers],
-        content=report[0],
+        evidence=[_evidence(series.headers[0] if seg is None else seg), *series.headers],
+        content=content,
         series_instance_uid=reference.series_uid,
         series_number=provenance.series_number,
         sop_instance_uid=reference.sop_uid,
@@ -203,12 +229,21 @@ def _document(
     document.SeriesDescription = titled("Measurements, UNAPPROVED", series)
     document.ContentDate, document.ContentTime = DA(provenance.made.date()), TM(provenance.made.time())
     document.CompletionFlagDescription = shortened(describe(provenance), 64)
-    measured = ObjectReference(str(seg.SOPClassUID), str(seg.SOPInstanceUID), str(seg.SeriesInstanceUID))
-    if beside := documents(series, [one for one in provenance.others(reference) if one != measured]):
+    measured = [str(seg.SOPInstanceUID)] if seg is not None else []
+    if beside := documents(series, [one for one in provenance.others(reference) if one.sop_uid not in measured]):
         document.PertinentOtherEvidenceSequence = beside
     if replaced := documents(series, provenance.predecessor(reference.sop_class_uid)):
         document.PredecessorDocumentsSequence = replaced
     return document
+
+
+def _evidence(one: Dataset) -> Dataset:
+    """Returns an object as highdicom lists evidence, without a patient."""
+    blank = dict.fromkeys(
+        ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"), ""
+    )
+    named = {key: one[key].value for key in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")}
+    return item(**named, **blank, StudyDate="", StudyTime="")
 
 
 def _digits(value: float) -> float:

@@ -156,3 +156,17 @@ def test_an_object_that_does_not_lie_where_its_mask_lies_is_not_given_out(tmp_pa
     for kind in ("seg", "rtstruct"):
         with pytest.raises(ResultError, match="does not lie where its mask lies"):
             list(ResultSet(series, masks, REGIONS, PROVENANCE, (kind,)).written(wrong))
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("case", ["mr_enhanced/philips_anat_8frames/dicom", "ct_abdomen_crlm1004/dicom"])
+def test_where_nothing_is_found_a_valid_report_alone_is_made(
+    shared_data: Callable[..., Path], tmp_path: Path, case: str
+) -> None:
+    series = read_series(series_files(shared_data(case)))
+    nothing = np.zeros((3, *series.volume.spatial_shape), bool)
+    objects = made(series, nothing)
+    assert set(objects) == {"sr.dcm"}
+    assert result_errors(objects["sr.dcm"], tmp_path) == []
+    without = ResultSet(series, nothing, REGIONS, PROVENANCE, ("seg", "rtstruct", "preview"), label_map=True)
+    assert without.references == {}

@@ -13,7 +13,8 @@ from pydicom import Dataset
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
 from dicom_node.masks.measures import longest_diameter, measure
-from dicom_node.objects.seg import write_seg
+from dicom_node.objects.provenance import Review
+from dicom_node.objects.seg import Segmentation, write_seg
 from dicom_node.objects.sr import write_sr
 from dicom_node.regions import region_for
 from dicom_node.series import read_series
@@ -41,7 +42,6 @@ def test_dcmqi_reads_the_numbers_of_every_segment(shared_data: Callable[..., Pat
     masks[3, 2, 2, 2] = True
     segmentation = write_seg(series, masks, [region_for(prompt) for prompt in PROMPTS], PROVENANCE)
     report = write_sr(series, masks, segmentation, PROVENANCE)
-    assert report is not None
     assert iod_errors(report, tmp_path) == []
     read = tool(
         *("tid1500reader", "--inputDICOM", tmp_path / f"{report.SOPInstanceUID}.dcm"),
@@ -84,7 +84,6 @@ def test_pet_values_are_reported_in_the_units_of_the_image(
     mask = series.volume.array[None] > 50
     regions = [region_for("tumor")]
     report = write_sr(series, mask, write_seg(series, mask, regions, PROVENANCE), PROVENANCE)
-    assert report is not None
     assert iod_errors(report, tmp_path) == []
     names = [element.value for element in report.iterall() if element.keyword == "CodeMeaning"]
     units_used = [element.value for element in report.iterall() if element.keyword == "CodeValue"]
@@ -104,7 +103,6 @@ def test_only_hounsfield_units_are_reported_as_such(tmp_path: Path, said: str | 
     series = read_series(files)
     mask = series.volume.array[None] > 50
     report = write_sr(series, mask, write_seg(series, mask, [region_for("liver")], PROVENANCE), PROVENANCE)
-    assert report is not None
     assert len([element for element in report.iterall() if element.keyword == "NumericValue"]) == reported
 
 
@@ -120,7 +118,6 @@ def test_what_has_no_segment_is_said(tmp_path: Path) -> None:
     masks = np.zeros((4, 3, 5, 5), dtype=bool)
     masks[1, 1] = True
     report = write_sr(series, masks, write_seg(series, masks, regions, PROVENANCE), PROVENANCE)
-    assert report is not None
     assert iod_errors(report, tmp_path) == []
     assert texts_of(report) == [
         "Looked for, not found: cyst. Prompt: cyst Report: Cyst of the spleen.",
@@ -132,7 +129,6 @@ def test_where_everything_is_found_there_is_nothing_to_say(tmp_path: Path) -> No
     series = read_series(ct_series(np.zeros((3, 4, 5)), (1, 1, 1), tmp_path))
     masks = np.ones((1, 3, 4, 5), dtype=bool)
     report = write_sr(series, masks, write_seg(series, masks, [region_for("liver")], PROVENANCE), PROVENANCE)
-    assert report is not None
     assert texts_of(report) == []
 
 
@@ -160,3 +156,32 @@ def test_the_longest_diameter_is_the_longest(seed: int, count: int) -> None:
     points = np.random.default_rng(seed).normal(size=(count, 3)) * (30, 10, 5)
     gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)
     assert longest_diameter(points) == pytest.approx(gaps.max(), rel=2e-3)
+
+
+def test_where_nothing_is_found_it_says_what_was_looked_for(tmp_path: Path) -> None:
+    """And why that may not hold; it measures nothing and names no segmentation."""
+    series = read_series(ct_series(np.zeros((4, 6, 8)), (3.0, 1.0, 1.0), tmp_path / "ct"))
+    regions = (
+        region_for("liver"),
+        replace(region_for("knee"), empty_means="not known"),
+        replace(region_for("PTV"), placeholder=True),
+    )
+    said = replace(PROVENANCE, review=(Review("The image is turned."),))
+    masks = np.zeros((3, *series.volume.spatial_shape), bool)
+    report = write_sr(series, masks, Segmentation(None, regions, (), regions), said)
+    assert texts_of(report) == [
+        "Looked for, not found: liver.",
+        "Not known to the model, which says nothing of it: knee.",
+        "To be reviewed: The image is turned.",
+    ]
+    names = [one.ConceptNameCodeSequence[0].CodeMeaning for one in report.ContentSequence]
+    assert "Imaging Measurements" not in names
+    assert report.ConceptNameCodeSequence[0].CodeMeaning == "Imaging Measurement Report"
+    evidence = {
+        one.ReferencedSOPInstanceUID
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for listed in study.ReferencedSeriesSequence
+        for one in listed.ReferencedSOPSequence
+    }
+    assert evidence == {one.sop_uid for one in series.references}
+    assert report.SOPInstanceUID == said.uid("SR", series, regions)

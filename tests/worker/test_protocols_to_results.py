@@ -134,6 +134,17 @@ def test_the_body_and_the_label_reach_the_objects(node, images):
     ] == []
 
 
+@pytest.mark.parametrize(("outputs", "sent"), [("[seg, sr, rtstruct]", ["sr.dcm"]), ("[seg, rtstruct]", [])])
+def test_where_nothing_is_found_a_report_that_was_asked_for_is_sent(node, images, outputs, sent):
+    text = SPHERE.replace("above 300", "above 3000").replace("[seg, rtstruct]", outputs)
+    write(node, text + "destinations: [pacs]\n")
+    (job_id,) = arrives(node, images)
+    job = node.ledger.jobs.get(job_id)
+    assert [one.file for one in job.result.objects] == sent
+    assert job.state is (JobState.SENDING if sent else JobState.SEGMENTED)
+    assert [line.destination for line in node.ledger.deliveries.of_job(job_id)] == ["pacs"] * len(sent)
+
+
 def test_several_protocols_make_a_job_each_and_urgent_ones_go_first(node, images):
     write(node, SPHERE)
     write(node, SPHERE.replace("name: sphere", "name: urgent") + "priority: urgent\n", "urgent.yaml")
