@@ -53,7 +53,8 @@ def page() -> str:
     """The whole page."""
     parts = [HEAD, "\n## Functions\n", *map(_function, (voxtell.load, voxtell.read, voxtell.write))]
     parts += ["\n## An engine, as `voxtell.load` returns it\n", _text(Engine)]
-    parts += [_function(getattr(Segmenter, name), name) for name in ("__call__", "logits", "unlearnt", "doubts")]
+    parts += [_function(Segmenter.__call__, "segmenter")]
+    parts += [_function(getattr(Segmenter, name), f"segmenter.{name}") for name in ("logits", "unlearnt", "doubts")]
     parts += ["\n## Values\n", *map(_class, (voxtell.NiftiImage, voxtell.Ask, voxtell.ModelInfo, voxtell.Shortcuts))]
     parts += ["\n## Errors and warnings\n\n| | |\n|---|---|\n", *_errors()]
     parts += [DICOM, *map(_function, (read_series, to_network, from_network, write_nifti))]
@@ -62,9 +63,35 @@ def page() -> str:
 
 def _function(function: Callable[..., Any], name: str | None = None) -> str:
     """A heading with the signature, and the docstring."""
-    shown = re.sub(r"self, ?", "", str(inspect.signature(function)))
-    shown = re.sub(r"\b(?:\w+\.)+(?=\w)", "", shown).replace("'", "").replace('"', "")
-    return f"\n### {name or function.__name__}\n```\n{name or function.__name__}{shown}\n```\n{_text(function)}"
+    called = name or f"{function.__module__.removesuffix('.__init__')}.{function.__name__}"
+    heading = called.rpartition(".")[2] if called.startswith("dicom_node") else called
+    return f"\n### {heading}\n```\n{called}{_signature(function)}\n```\n{_text(function)}"
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    """Parameters and what is returned, one parameter a line, with short names of types."""
+    signature = inspect.signature(function)
+    rows = []
+    for one in signature.parameters.values():
+        if one.name != "self":
+            default = "" if one.default is one.empty else f" = {one.default!r}"
+            rows += ["*"] if one.kind is one.KEYWORD_ONLY and "*" not in rows else []
+            rows.append(f"{one.name}: {_type(one.annotation)}{_short(default)}")
+    return "(\n" + "".join(f"    {row},\n" for row in rows) + f") -> {_type(signature.return_annotation)}"
+
+
+def _type(annotation: Any) -> str:
+    """A type as people write it."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    text = re.sub(
+        r"(?:npt\.)?NDArray\[np\.(\w+)[^]]*\]|numpy\.ndarray\[.*?numpy\.dtype\[numpy\.(\w+)\]\]", r"\1\2 array", text
+    )
+    return _short(text)
+
+
+def _short(text: str) -> str:
+    """Names without their modules."""
+    return re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Za-z])", "", text)
 
 
 def _class(kind: type[Any]) -> str:

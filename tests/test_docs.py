@@ -188,13 +188,14 @@ def test_what_is_not_released_is_one_line_a_change_under_the_headings_of_keep_a_
     assert [line for line in changes.splitlines() if not re.fullmatch(rf"{kinds}|- \S.*|", line)] == []
 
 
-def test_the_page_of_commands_is_up_to_date() -> None:
-    spec = importlib.util.spec_from_file_location("command_line", ROOT / "scripts" / "command_line.py")
+@pytest.mark.parametrize("name", ["command_line", "python_api"])
+def test_pages_made_by_a_script_are_up_to_date(name: str) -> None:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert script.PAGE.read_text() == script.page(), "run scripts/command_line.py"
+    assert script.PAGE.read_text() == script.page(), f"run scripts/{name}.py"
 
 
 @cache

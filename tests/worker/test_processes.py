@@ -199,11 +199,16 @@ def test_a_worker_ends_in_time_though_one_of_its_processes_does_not(site: Runnin
     wait_until(lambda: gone(pool))
 
 
-def test_a_worker_that_has_nothing_to_do_ends_at_once(site: RunningWorker) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_has_nothing_to_do_ends_at_once_and_without_words(
+    site: RunningWorker, stop: signal.Signals
+) -> None:
+    """Celery's own handlers print lines that are none of the log's."""
     pool = site.pool
-    site.worker.terminate()
+    site.worker.send_signal(stop)
     assert site.worker.wait(SECONDS) == os.EX_OK
     assert gone(pool)
+    assert [line for line in site.log.read_text().splitlines() if "shutdown" in line or "Ctrl+C" in line] == []
 
 
 def test_no_process_outlives_a_worker_that_was_killed(site: RunningWorker) -> None:

@@ -9,8 +9,16 @@ import numpy as np
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from voxtell.training.measure import Disagreement
+
+GROUND, INK, LETTER = "#10141a", "#f0f3f7", "#78cdeb"
+CONTOUR, MASK = "#3ddc84", "#ff7043"
+DARK = [withStroke(linewidth=3, foreground="black")]  # around letters, which may lie on bone
 
 
 def losses(log: Path, out: Path) -> None:
@@ -43,33 +51,53 @@ def dice_boxes(dice: Mapping[str, Sequence[float]], out: Path) -> None:
 
 
 def disagreements(worst: Mapping[str, Disagreement], out: Path, reach_mm: float = 65.0) -> None:
-    """Draws for each structure one slice with contour (green) and mask (red), the patient's right on the left.
+    """Draws for each structure one slice with the planner's contour and the mask, the patient's right on the left.
 
-    reach_mm: half the side of the square that is shown around the structure.
+    The last panel is the legend. reach_mm: half the side of the square that is shown around the structure.
     """
-    figure, grid = plt.subplots(2, -(-len(worst) // 2), figsize=(13, 7), layout="constrained", squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, (structure, shown) in zip(grid.flat, worst.items(), strict=False):
-        height, width = shown.image.shape
-        extent = (-0.5 * shown.spacing[1], (width - 0.5) * shown.spacing[1])
-        axes.imshow(
-            shown.image,
-            cmap="gray",
-            vmin=-160,
-            vmax=240,
-            origin="lower",
-            extent=(*extent, -0.5 * shown.spacing[0], (height - 0.5) * shown.spacing[0]),
+    with plt.rc_context({"figure.facecolor": GROUND, "text.color": INK, "font.size": 13}):
+        columns = -(-(len(worst) + 1) // 2)
+        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+        figure, grid = plt.subplots(2, columns, figsize=(15, 8.4), layout=layout, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for axes, (structure, shown) in zip(grid.flat, worst.items(), strict=False):
+            _disagreement(axes, structure, shown, reach_mm)
+        lines = [Line2D([], [], color=colour, linewidth=3) for colour in (CONTOUR, MASK)]
+        legend = grid.flat[-1].legend(
+            lines, ["the planner's contour", "the model's mask"], loc="center", frameon=False, fontsize=15
         )
-        places = [np.arange(n) * step for n, step in zip((width, height), shown.spacing[::-1], strict=True)]
-        for mask, colour in ((shown.contour, "lime"), (shown.found, "red")):
-            if mask.any():
-                axes.contour(*places, mask, [0.5], colors=colour, linewidths=1.2)
-        middle = np.argwhere(shown.contour | shown.found).mean(0) * shown.spacing
-        axes.set(
-            xlim=(middle[1] + reach_mm, middle[1] - reach_mm),
-            ylim=(middle[0] - reach_mm, middle[0] + reach_mm),
-            title=f"{structure}, {shown.case}\nDice {shown.dice:.2f}",
+        legend.set_title("the slice where the two differ most\nin the patient with the lowest Dice", {"size": 13})
+        plt.setp(legend.get_texts(), color=INK)
+        figure.savefig(out, dpi=80)
+        plt.close(figure)
+
+
+def _disagreement(axes: Axes, structure: str, shown: Disagreement, reach_mm: float) -> None:
+    """Draws one slice with both outlines, letters at its sides and a scale."""
+    height, width = shown.image.shape
+    deep, wide = shown.spacing
+    extent = (-0.5 * wide, (width - 0.5) * wide, -0.5 * deep, (height - 0.5) * deep)
+    axes.imshow(shown.image, cmap="gray", vmin=-160, vmax=240, origin="lower", extent=extent, interpolation="bicubic")
+    places = [np.arange(n) * step for n, step in zip((width, height), (wide, deep), strict=True)]
+    for mask, colour in ((shown.contour, CONTOUR), (shown.found, MASK)):
+        if mask.any():
+            axes.contour(*places, mask, [0.5], colors="black", linewidths=4, alpha=0.5)
+            axes.contour(*places, mask, [0.5], colors=colour, linewidths=2.2)
+    middle = np.argwhere(shown.contour | shown.found).mean(0) * shown.spacing
+    axes.set(
+        xlim=(middle[1] + reach_mm, middle[1] - reach_mm),
+        ylim=(middle[0] - reach_mm, middle[0] + reach_mm),
+        facecolor="black",
+    )
+    axes.patch.set_visible(True)
+    axes.set_title(structure, loc="left", color=INK, fontweight="bold")
+    axes.set_title(f"Dice {shown.dice:.2f}", loc="right", color=INK)
+    axes.text(0.98, 0.04, shown.case, transform=axes.transAxes, ha="right", va="center", fontsize=11, path_effects=DARK)
+    for text, x, side in (("R", 0.02, "left"), ("L", 0.98, "right")):
+        axes.text(
+            x, 0.5, text, transform=axes.transAxes, ha=side, va="center", color=LETTER, weight="bold", path_effects=DARK
         )
-    figure.savefig(out, dpi=80)
-    plt.close(figure)
+    left, low = middle[1] + 0.92 * reach_mm, middle[0] - 0.92 * reach_mm
+    axes.plot([left, left - 20], [low, low], color=INK, linewidth=2, path_effects=DARK)
+    axes.text(left - 23, low, "2 cm", va="center", fontsize=11, path_effects=DARK)

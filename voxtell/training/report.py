@@ -139,8 +139,8 @@ def _worst() -> str:
     """Returns the text around the figure of the worst patients."""
     return """## Where mask and contour differ most
 
-For each structure the patient with the lowest Dice, in the slice where the two differ most: the planner's contour in
-green, the mask in red, the patient's right on the left.
+For each structure the patient with the lowest Dice, in the slice where the two differ most; the patient's right is on
+the left.
 
 ![Worst patients](figures/worst.png)"""
 

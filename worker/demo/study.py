@@ -1,15 +1,17 @@
 """CT series for the demo, with the contours that are known of them: the built-in phantom, or a NIfTI CT."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import highdicom
 import numpy as np
 
 from dicom_node.masks.packed import Mask
+from dicom_node.regions import one_line, shortened
 from dicom_node.synthesis import Subject, centred_affine, ct_series
-from worker.steps.nifti_series import series_from_nifti, slices_of
+from voxtell.nifti import stem
+from worker.steps.nifti_series import NOBODY, series_from_nifti, slices_of
 
 OPENKBP_LABELS = {
     "brainstem": 1,
@@ -64,7 +66,7 @@ def study_from_nifti(path: Path, folder: Path) -> DemoStudy:
         FileError: when the image or its contours cannot be read.
         SeriesError: when a DICOM series cannot hold the image (see `series_from_nifti`).
     """
-    subject = Subject(patient_id="", patient_name="", study_description="", body_part="HEADNECK")
+    subject = replace(NOBODY, series_description=shortened(one_line(stem(path)), 64), body_part="HEADNECK")
     paths = series_from_nifti(path, folder, subject)
     contours = path.with_name(path.name.replace("_ct.nii", "_oar.nii"))
     if contours == path or not contours.exists():

@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from socket import gethostname
+from types import FrameType
 from typing import ClassVar
 
 from celery import Celery
@@ -19,6 +20,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 from celery.utils.nodenames import nodename
+from celery.worker import state
 from celery.worker.consumer import Consumer
 from kombu import Connection
 
@@ -35,7 +37,7 @@ def work(app: Celery, role: str, queue: str, *, processes: int, log_level: str) 
     thread, once in a process.
     """
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root and pickle: only JSON is accepted here
-    app.steps["worker"].add(LastMinute)
+    app.steps["worker"].update((OwnSignals, LastMinute))
     worker_process_init.connect(_end_with_worker)
     worker = app.Worker(
         hostname=nodename(f"{role}-{os.getpid()}", gethostname()),
@@ -71,6 +73,25 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
             warnings.simplefilter("ignore", CPendingDeprecationWarning)  # of a default that is the one wanted here
             super().on_connection_error_after_connected(exc)
         time.sleep(REFUSED_SECONDS)
+
+
+class OwnSignals(StartStopStep):  # type: ignore[misc]
+    """Takes SIGTERM and SIGINT from Celery, whose handlers print lines that are none of the log's.
+
+    Both have the worker finish the tasks at hand, as Celery's handler for the first signal does.
+    """
+
+    requires: ClassVar = {"celery.worker.components:Pool"}
+
+    def start(self, _worker: object) -> None:
+        """Replaces the handlers; Celery's are in place by now."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop_soon)
+
+
+def _stop_soon(_number: int, _frame: FrameType | None) -> None:
+    """Has the worker's loop end."""
+    state.should_stop = os.EX_OK
 
 
 class LastMinute(StartStopStep):  # type: ignore[misc]
