@@ -22,9 +22,9 @@ HEAD = """# From Python
 ```python
 import voxtell
 
-segmenter = voxtell.load()                     # the bundled model, on the CPU
-image = voxtell.read("ct.nii.gz")              # array float32 (S, A, R), spacing in mm (S, A, R)
-masks = segmenter(image.array, ["brainstem", "left parotid gland"], spacing=image.spacing)   # bool (2, S, A, R)
+segmenter = voxtell.load()  # the bundled model, on the CPU
+image = voxtell.read("ct.nii.gz")  # array float32 (S, A, R), spacing in mm (S, A, R)
+masks = segmenter(image.array, ["brainstem", "left parotid gland"], spacing=image.spacing)  # bool (2, S, A, R)
 voxtell.write("brainstem.nii.gz", masks[0], image)
 ```
 
@@ -40,10 +40,10 @@ DICOM = """
 from dicom_node.series import read_series
 from dicom_node.volume import from_network, to_network
 
-series = read_series(sorted(Path("ct").glob("*.dcm")))     # refused with the slice that is wrong
-volume = to_network(series)                                # .array (S, A, R), .spacing in mm
+series = read_series(sorted(Path("ct").glob("*.dcm")))  # refused with the slice that is wrong
+volume = to_network(series)  # .array (S, A, R), .spacing in mm
 masks = segmenter(volume.array, ["mandible"], spacing=volume.spacing)
-on_slices = from_network(masks, volume, series)            # bool (1, slices, rows, columns)
+on_slices = from_network(masks, volume, series)  # bool (1, slices, rows, columns)
 ```
 `voxtell-dicom run` does this and writes SEG, RTSTRUCT, SR and previews: [command line](command-line.md#run).
 """

@@ -132,12 +132,6 @@ def test_where_everything_is_found_there_is_nothing_to_say(tmp_path: Path) -> No
     assert texts_of(report) == []
 
 
-def test_no_segment_no_report(tmp_path: Path) -> None:
-    series = read_series(ct_series(np.zeros((3, 4, 5)), (1, 1, 1), tmp_path))
-    masks = np.zeros((1, 3, 4, 5), dtype=bool)
-    assert write_sr(series, masks, write_seg(series, masks, [region_for("liver")], PROVENANCE), PROVENANCE) is None
-
-
 def test_a_box_has_the_measures_of_a_box() -> None:
     mask = np.zeros((10, 20, 30), dtype=bool)
     mask[2:5, 3:9, 10:20] = True
