@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dicom_node.images.differences import PLACE
 from dicom_node.storage.quarantine import LATER
 from dicom_node.uids import SeriesKey
 
@@ -36,6 +35,8 @@ class SeriesConflicts:
     @property
     def sentence(self) -> str:
         """What happened, and what to do."""
+        from dicom_node.images.differences import PLACE  # brings pydicom, which `jobs` does without
+
         named = ", ".join(self.attributes[:_SHOWN]) or "attributes that are not known"
         more = f" and {len(self.attributes) - _SHOWN} more" if len(self.attributes) > _SHOWN else ""
         start = f"series {self.series.series_uid}: {self.files} file{'s' if self.files > 1 else ''} came again under"

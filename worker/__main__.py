@@ -8,6 +8,7 @@ A command's module is imported only when the command is called (`worker.cli.lazy
 load what only segmentation needs.
 """
 
+import os
 import sys
 import traceback
 import warnings
@@ -122,6 +123,7 @@ def _options(
 
 def main() -> None:
     """Runs the command line and exits with its code; turns every error into one sentence on standard error."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else each command looks through all distributions
     debug = "--debug" in sys.argv
     warnings.filterwarnings("ignore", module=r"pydicom\.")  # as in the processes: it may quote a patient's name
     try:
