@@ -12,7 +12,6 @@ from dicom_node.synthesis import ct_series
 from tests.support.delivering import pacs
 from worker.cli.demo import demo
 from worker.demo import run
-from worker.errors import SettingsError
 
 COMMAND = Typer()
 COMMAND.command()(demo)
@@ -40,6 +39,7 @@ def test_a_node_that_does_not_come_up_is_said(tmp_path: Path, free_port: int, mo
     assert "the node did not come up: PACS@127.0.0.1" in str(done.exception)
 
 
-def test_a_peer_that_is_none_is_said(tmp_path: Path) -> None:
+def test_a_peer_that_is_none_is_usage(tmp_path: Path) -> None:
     done = CliRunner().invoke(COMMAND, [str(tmp_path), "--send-to", "PACS:104"])
-    assert isinstance(done.exception, SettingsError)
+    assert done.exit_code == 2
+    assert "'PACS:104'" in done.output

@@ -107,5 +107,5 @@ def test_doctor_asks_it(folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert asked() == ("FAIL", f"{folder} is not there; mount it")
     folder.mkdir()
     mark, message = asked()
-    assert (mark, message.partition(";")[0]) == ("ok", f"{folder} takes seg")
+    assert (mark, message.partition(";")[0]) == ("ok", f"{folder} takes seg, rtstruct")
     assert "it gets everything from head-and-neck-oar" in message
