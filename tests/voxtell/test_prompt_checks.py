@@ -32,12 +32,18 @@ SAYS_MORE = {
     "exception": """everything except the mandible|everything except the left lung|Lungs-GTV|Bowel-PTV
         |lungs minus tumour|all but the brain|body excluding the cord|rest of the lung
         |au\N{LATIN SMALL LETTER SHARP S}er der Lunge
+        |Lungs_sub_GTV|Mandible-Larynx
         |anything other than the larynx|lungs less GTV""",
     "margin": """SpinalCord_PRV05|SpinalCord_PRV|Cord PRV 5 mm|cord_prv3|Brainstem PRV|cord + 5 mm|cord plus 3mm
         |cord with 5 mm margin|cord expanded by 5 mm|larynx with a margin|PTV_7000|margin of 5 mm around the cord""",
     "relative": """contralateral parotid|Parotid_Contra|ipsilateral lung|Parotid_Ipsi|the other kidney|opposite parotid
         |kidney contralateral to the left|parotid on the affected side|lung, tumour side|Niere der Gegenseite""",
-    "combination": "union of both lungs|intersection of liver and tumour|overlap between PET and liver",
+    "planning": """Parotid_L_Opt|zBrainstem|z_Brainstem|~SpinalCord|SpinalCord_Ring|avoid larynx|Larynx_Avoid|GTV_Ring
+        |Ring5mm|avoidance structure of the larynx|Brain_eval|zGTV|ring around the GTV""",
+    "combination": """union of both lungs|intersection of liver and tumour|overlap between PET and liver
+        |larynx and mandible|left lung and right kidney|Brainstem and SpinalCord|liver, spleen|liver & spleen
+        |liver/spleen|liver + spleen|both lungs and the heart|tumour and left kidney|brain, brainstem and cord
+        |liver or spleen|Leber und Milz|the whole liver as well as the spleen|Parotid_L and Mandible""",
 }
 NAMES_ONE = """right and left kidney|both parotid glands|left lung in red|non-tumorous liver|non-calcified nodule
     |8 mm nodule in the left lung|nodule with spiculated margins|non-small cell lung cancer|lymph node level no. 2
@@ -45,6 +51,9 @@ NAMES_ONE = """right and left kidney|both parotid glands|left lung in red|non-tu
     |left-to-right shunt|post-RT fibrosis in the lung|Lung_RUL|parotid to be spared|Glnd_Submand_L|A_Carotid_L
     |COVID-19 infection|tumor bed in left breast|GTVp|level II lymph nodes left|right lung, upper lobe
     |the gland behind the stomach that makes insulin|organ at risk: larynx|collateral vessels|node|nose|nodule
+    |portal vein and splenic vein|kidneys left and right|cyst in the liver and spleen|nodes in the neck and axilla
+    |left pleural effusion and pneumothorax|eyes and lenses|head and neck cancer|zygoma|ring-enhancing lesion
+    |pelvic ring fracture|pons and medulla|Z0011 trial|lytic and sclerotic lesions|optic nerve
     |normal liver|noncalcified plaque|CTV of the breast|notochord|nonunion of the femur"""
 
 
@@ -72,6 +81,24 @@ def test_what_only_names_something_is_taken(prompt: str) -> None:
 def test_every_name_that_is_known_is_taken(name: str) -> None:
     assert problem_of(name) is None
     assert problem_of(f"left {name}") is None
+
+
+CONCEPTS = tomllib.loads(LEXICON.read_text(encoding="utf-8"))["concepts"]
+JOINTS = [" and ", " AND ", " & ", ", ", "/", " + ", " as well as ", " or ", ", and the "]
+
+
+@given(
+    concepts=st.lists(st.sampled_from(sorted(CONCEPTS)), min_size=2, max_size=4, unique=True),
+    joint=st.sampled_from(JOINTS),
+    side=st.sampled_from(["", "left ", "right ", "the ", "both "]),
+    data=st.data(),
+)
+def test_two_structures_of_one_prompt_are_refused_and_two_names_of_one_are_not(concepts, joint, side, data) -> None:
+    names = [data.draw(st.sampled_from(CONCEPTS[concept])) for concept in concepts]
+    assert problem_of(joint.join(side + name for name in names)) is not None
+    same = [data.draw(st.sampled_from(CONCEPTS[concepts[0]])) for _ in concepts]
+    found = problem_of(joint.join(side + name for name in same))
+    assert found is None or found.kind != "combination"
 
 
 @given(

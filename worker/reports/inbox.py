@@ -261,7 +261,7 @@ def reported_by(text: str, options: FromReport, language: ReportLanguage) -> Rep
 def drawable(found: ReportPrompts) -> ReportPrompts:
     """Leaves out the prompts that say more than what is to be drawn ("nodule in the contralateral lung").
 
-    The reason is the kind of wording: relative, exception, denial, margin or combination.
+    The reason is the kind of wording: relative, exception, denial, margin, planning or combination.
     """
     problems = [(one, problem_of(one.prompt)) for one in found.prompts]
     refused = (LeftOut(one.prompt, one.sentence, problem.kind) for one, problem in problems if problem is not None)
