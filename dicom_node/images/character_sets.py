@@ -6,10 +6,12 @@ A PACS there shows them right because it was told; this node is told by a settin
 
 import codecs
 import re
-from typing import Final
+from typing import Any, Final
 
 from pydicom import Dataset
 from pydicom.charset import default_encoding, python_encoding
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 
 
@@ -18,6 +20,8 @@ def _bare(term: str) -> str:
     return re.sub(r"[^A-Z0-9]", "", term.upper())
 
 
+TEXTS: Final = ("SH", "LO", "LT", "PN")
+"""Value representations of texts in the character set of a file."""
 _ASCII: Final = frozenset(map(_bare, ("", "ISO_IR 6", "ISO 2022 IR 6")))
 _CODECS: Final = {_bare(term): codec for term, codec in python_encoding.items() if _bare(term) not in _ASCII}
 
@@ -48,7 +52,30 @@ def read_as_site(header: Dataset, character_set: str) -> None:
     header.set_original_encoding(implicit, little_endian, codec_of(character_set))
 
 
-def is_read_as_site(header: Dataset) -> bool:
+def undeclared_text(header: Dataset, keyword: str) -> str | None:
+    """Returns text whose bytes the declared character set lacks, read as UTF-8, else Latin-1; None for other text.
+
+    pydicom would put question marks into a name that archives then take for another patient's. To be called before the
+    value is read.
+    """
+    raw: Any = header.get_item(keyword)
+    declared = str(header.get("SpecificCharacterSet") or "")
+    if (
+        not isinstance(raw, RawDataElement)
+        or declared not in ("", "ISO_IR 6", "ISO_IR 192")
+        or _is_read_as_site(header)
+    ):
+        return None
+    content = raw.value or b""
+    if content.isascii() or dictionary_VR(keyword) not in TEXTS:
+        return None
+    try:
+        return content.decode().rstrip()
+    except UnicodeDecodeError:
+        return content.decode("latin-1").rstrip()
+
+
+def _is_read_as_site(header: Dataset) -> bool:
     """Whether the header is read in the site's character set: pydicom itself gives a list where one is declared."""
     return isinstance(header.original_character_set, str) and header.original_character_set != default_encoding
 

@@ -11,11 +11,10 @@ from typing import Any, Final
 from pydicom import DataElement, Dataset
 from pydicom.config import IGNORE, RAISE, disable_value_validation
 from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
-from dicom_node.images.character_sets import is_read_as_site
+from dicom_node.images.character_sets import TEXTS, undeclared_text
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 
 _FILED_BY: Final = ("StudyInstanceUID", "PatientName", "PatientID", "AccessionNumber")
@@ -63,7 +62,6 @@ _TRIAL: Final = (
 )
 _SEVERAL: Final = ("DeidentificationMethod",)  # the only one with a value multiplicity above 1
 _CODE: Final = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
-_TEXTS: Final = ("SH", "LO", "LT", "PN")
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -111,7 +109,7 @@ def carried(source: Dataset, keyword: str) -> DataElement | None:
     value: Any
     try:
         with disable_value_validation():
-            value = _undeclared(source, keyword) or source[keyword].value
+            value = undeclared_text(source, keyword) or source[keyword].value
         if vr == "SQ":
             return source[keyword] if value and all(_is_whole(item, keyword) for item in value) else None
         if keyword in _FILED_BY:
@@ -121,7 +119,7 @@ def carried(source: Dataset, keyword: str) -> DataElement | None:
         if vr == "DA":
             value = str(value).replace(".", "")  # dates of the standard's predecessor have points
         one = not isinstance(value, MultiValue)
-        text = _CONTROLS.sub(" ", str(value)).strip() if one and vr in _TEXTS else value
+        text = _CONTROLS.sub(" ", str(value)).strip() if one and vr in TEXTS else value
         if text in ("", None) or (vr in ("DA", "TM") and "-" in str(text)):  # a range is for queries only
             return None
         return DataElement(Tag(keyword), vr, text, validation_mode=RAISE)
@@ -132,21 +130,3 @@ def carried(source: Dataset, keyword: str) -> DataElement | None:
 def _is_whole(item: Dataset, keyword: str) -> bool:
     """Whether an item of a code sequence has value, scheme and meaning (PS3.3 8.8)."""
     return "CodeSequence" not in keyword or all(item.get(part) for part in _CODE)
-
-
-def _undeclared(source: Dataset, keyword: str) -> str | None:
-    """Returns text whose bytes the declared character set lacks, read as UTF-8, else Latin-1; None for other text.
-
-    pydicom would put question marks into a name that archives then take for another patient's.
-    """
-    raw: Any = source.get_item(keyword)
-    declared = str(source.get("SpecificCharacterSet") or "")
-    if not isinstance(raw, RawDataElement) or declared not in ("", "ISO_IR 6", "ISO_IR 192") or is_read_as_site(source):
-        return None
-    content = raw.value or b""
-    if content.isascii() or dictionary_VR(keyword) not in _TEXTS:
-        return None
-    try:
-        return content.decode().rstrip()
-    except UnicodeDecodeError:
-        return content.decode("latin-1").rstrip()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pydicom
 
 from dicom_node.errors import SeriesError, UnreadableError
+from dicom_node.images.character_sets import undeclared_text
 from dicom_node.images.frames import File, read_file
 from dicom_node.images.grid import VariableSpacingError
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
@@ -224,7 +225,7 @@ def _part_of_files(outline: HeaderVolume) -> str | None:
 def _said(header: pydicom.Dataset, keyword: str) -> str:
     """Returns an attribute as text; "" where it is missing, empty or damaged."""
     try:
-        return str(header.get(keyword) or "").strip()
+        return str(undeclared_text(header, keyword) or header.get(keyword) or "").strip()
     except PYDICOM_ERRORS:
         return ""
 
