@@ -78,6 +78,11 @@ class ImageSeries:
         places = (place for place in range(len(self.positions)) if place not in self.interpolated)
         return dict(zip(places, self.references, strict=True))
 
+    @property
+    def is_tilted(self) -> bool:
+        """Whether the slices lean over each other, as under a tilted gantry; not by what rounding explains."""
+        return self.tilt_degrees >= ROUNDING_DEGREES
+
 
 def read_series(paths: Sequence[Path], *, even: bool = False, character_set: str = "") -> ImageSeries:
     """Returns the one volume that the files of a series hold. Memory: four bytes per voxel.

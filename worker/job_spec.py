@@ -150,6 +150,7 @@ class JobSpec(Frozen):
     engine: EngineOptions = EngineOptions()
     outputs: tuple[Output, ...] = ("seg",)
     holes: Literal["keyhole", "xor"] = "keyhole"  # how RTSTRUCT contours say that a structure has a hole
+    tilted_rtstruct: bool = True  # whether an RTSTRUCT is made on the slices of a tilted gantry
     structure_set_label: SetLabel | None = None  # of the RTSTRUCT; None: the node's own
 
     # How and when, not what: these do not change the job's identity.

@@ -51,7 +51,7 @@ def result_dataset(series: ImageSeries, provenance: Provenance, reference: Objec
     for keyword in ("InstanceCreation", "Series"):
         setattr(result, f"{keyword}Date", f"{provenance.made:%Y%m%d}")
         setattr(result, f"{keyword}Time", f"{provenance.made:%H%M%S}")
-    result.ContributingEquipmentSequence = [_equipment(provenance)]
+    result.ContributingEquipmentSequence = [_equipment(provenance, series)]
     result.file_meta = FileMetaDataset()
     result.file_meta.MediaStorageSOPClassUID = UID(reference.sop_class_uid)
     result.file_meta.MediaStorageSOPInstanceUID = UID(reference.sop_uid)
@@ -131,7 +131,7 @@ def _with_purpose(one: ObjectReference) -> Dataset:
     return named
 
 
-def _equipment(provenance: Provenance) -> Dataset:
+def _equipment(provenance: Provenance, series: ImageSeries) -> Dataset:
     """Returns a Contributing Equipment Sequence item (PS3.3 C.12.1.1.5)."""
     return highdicom.ContributingEquipment(
         manufacturer=MANUFACTURER,
@@ -139,20 +139,25 @@ def _equipment(provenance: Provenance) -> Dataset:
         manufacturer_model_name=provenance.algorithm.name,
         software_versions=provenance.software_version or provenance.algorithm.version,
         contribution_datetime=provenance.made,
-        contribution_description=describe(provenance),
+        contribution_description=describe(provenance, series),
     )
 
 
-def describe(provenance: Provenance) -> str:
+def describe(provenance: Provenance, series: ImageSeries) -> str:
     """Returns how the result came about, for people: at most 1024 characters (VR ST).
 
-    It names the model, the weights, the protocol, what the model is not for, and the reasons for a review.
+    It names the model, the weights, the protocol, a gantry tilt of the source, what the model is not for, and the
+    reasons for a review.
     """
     algorithm = provenance.algorithm
     protocol = f", protocol {provenance.protocol} {provenance.protocol_digest}".rstrip() if provenance.protocol else ""
     text = f"UNAPPROVED automatic result of {algorithm.name} {algorithm.version}, weights {algorithm.digest}{protocol}."
+    tilt = (
+        f"Gantry tilt of {series.tilt_degrees:.1f} degrees: each slice lies where its own image says; a program that "
+        "stacks slices upright shows structures in the wrong place."
+    )
     reasons = " ".join(reason.sentence for reason in provenance.review)
-    parts = (text, algorithm.notice, reasons and f"To be reviewed: {reasons}")
+    parts = (text, series.is_tilted and tilt, algorithm.notice, reasons and f"To be reviewed: {reasons}")
     return shortened(" ".join(part for part in parts if part), 1024)
 
 

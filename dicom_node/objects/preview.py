@@ -59,7 +59,7 @@ def write_preview(
     dataset.PatientOrientation = ""  # three planes have no common orientation
     dataset.Laterality = ""
     dataset.BurnedInAnnotation = "YES"
-    dataset.ImageComments = describe(provenance)
+    dataset.ImageComments = describe(provenance, series)
     dataset.DerivationDescription = "Contours of an automatic segmentation on three planes of the image"
     dataset.ContentDate, dataset.ContentTime = f"{provenance.made:%Y%m%d}", f"{provenance.made:%H%M%S}"
     dataset.LossyImageCompression = "01" if any(_is_lossy(header) for header in series.headers) else "00"

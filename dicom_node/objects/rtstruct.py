@@ -166,7 +166,7 @@ def _describe(dataset: Dataset, series: ImageSeries, provenance: Provenance, mis
     indicator = carried(series.headers[0], "PositionReferenceIndicator")
     dataset.PositionReferenceIndicator = indicator.value if indicator else ""
     dataset.StructureSetName = "Automatic contours, UNAPPROVED"
-    dataset.StructureSetDescription = shortened(f"{describe(provenance)} {missing}".strip(), 1024)
+    dataset.StructureSetDescription = shortened(f"{describe(provenance, series)} {missing}".strip(), 1024)
     dataset.StructureSetDate, dataset.StructureSetTime = f"{provenance.made:%Y%m%d}", f"{provenance.made:%H%M%S}"
     images = [
         reference_item(reference.sop_class_uid, reference.sop_uid, reference.frame_number)

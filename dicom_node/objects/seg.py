@@ -129,7 +129,7 @@ def _describe(dataset: Dataset, result: Segmentation, series: ImageSeries, prove
     dataset.ContentDescription = "Automatic segmentation, UNAPPROVED"
     dataset.ContentCreatorName = ""
     dataset.ContentDate, dataset.ContentTime = f"{provenance.made:%Y%m%d}", f"{provenance.made:%H%M%S}"
-    dataset.ImageComments = shortened(f"{describe(provenance)} {looked_for(result.not_found)}".strip(), 10240)
+    dataset.ImageComments = shortened(f"{describe(provenance, series)} {looked_for(result.not_found)}".strip(), 10240)
     dataset.FrameOfReferenceUID = series.frame_of_reference_uid or derived_uid("frame of reference", series.series_uid)
     indicator = carried(series.headers[0], "PositionReferenceIndicator")
     dataset.PositionReferenceIndicator = indicator.value if indicator else ""

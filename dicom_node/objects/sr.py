@@ -228,7 +228,7 @@ def _document(
     document.file_meta = shared.file_meta
     document.SeriesDescription = titled("Measurements, UNAPPROVED", series)
     document.ContentDate, document.ContentTime = DA(provenance.made.date()), TM(provenance.made.time())
-    document.CompletionFlagDescription = shortened(describe(provenance), 64)
+    document.CompletionFlagDescription = shortened(describe(provenance, series), 64)
     measured = [str(seg.SOPInstanceUID)] if seg is not None else []
     if beside := documents(series, [one for one in provenance.others(reference) if one.sop_uid not in measured]):
         document.PertinentOtherEvidenceSequence = beside

@@ -257,6 +257,7 @@ model: published
 engine: {exact: true, early_exit: 2, skip_below: -400, coarse_first: 3, resample: true, resample_tilt: true}
 outputs: [seg, rtstruct, sr, nifti]
 holes: xor
+tilted_rtstruct: false
 structure_set_label: HN draft
 destinations: [pacs, {to: tps, outputs: [rtstruct], fallback: pacs}]
 priority: urgent

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
-from dicom_node.synthesis import ct_series
+from dicom_node.synthesis import centred_affine, write_slices
 from tests.support.images import iod_errors
 from tests.support.twins import ThresholdSegmenter
 from worker.job_spec import Derived, Finish, JobSpec, Output, Plausible, Prompt
@@ -38,7 +38,9 @@ def write(tmp_path: Path) -> Write:
         image[1:8, 3:21, 4:28] = 300
         image[3:6, 6:12, 8:16] = 900
         image[7, 18, 25] = 900
-        paths = ct_series(image, SPACING, tmp_path / "series")
+        affine = centred_affine(image.shape, SPACING)
+        affine[1, 0] = np.tan(np.radians(options.pop("tilt", 0.0))) * SPACING[0]  # later slices lie more to posterior
+        paths = write_slices(image[:, ::-1, ::-1], affine, tmp_path / "series")
         outputs = options.pop("outputs", EVERYTHING)
         work = JobSpec.of(
             study_uid="1.2",
@@ -50,6 +52,7 @@ def write(tmp_path: Path) -> Write:
             derived=derived,
             model=None,
             outputs=outputs,
+            **({"tilted_rtstruct": False} if options.pop("refuse", False) else {}),
         )
         done = segment(paths, prompts, ThresholdSegmenter(), derived=derived)  # type: ignore[arg-type]
         folder = tmp_path / f"results {options.pop('folder', '')}"
@@ -176,6 +179,21 @@ def test_a_result_that_is_not_as_expected_is_written_and_marked(write: Write) ->
         assert volume in made[name].ImageComments
     assert volume in made["rtstruct.dcm"].StructureSetROISequence[0].ROIDescription
     assert f"To be reviewed: {volume}" in [e.value for e in made["sr.dcm"].iterall() if e.keyword == "TextValue"]
+
+
+def test_a_gantry_tilt_is_said_and_a_protocol_may_refuse_a_structure_set_then(write: Write) -> None:
+    made = objects(write(HIGH, tilt=18.5, outputs=("seg", "rtstruct"), folder="tilted"))
+    assert "Gantry tilt of 18.5 degrees" in made["seg.dcm"].ImageComments
+    assert "Gantry tilt of 18.5 degrees" in made["rtstruct.dcm"].StructureSetDescription
+    refused = write(HIGH, tilt=18.5, refuse=True, outputs=("seg", "rtstruct"), folder="refused")
+    assert refused["files"] == ["seg.dcm"]
+    assert refused["notes"][-1].startswith("there is no RTSTRUCT: the gantry is tilted by 18.5 degrees")
+    assert objects(refused)["seg.dcm"].SOPInstanceUID == made["seg.dcm"].SOPInstanceUID
+
+
+def test_a_structure_set_of_an_upright_series_is_never_refused(write: Write) -> None:
+    made = objects(write(HIGH, refuse=True, outputs=("seg", "rtstruct")))
+    assert "tilt" not in made["rtstruct.dcm"].StructureSetDescription
 
 
 def test_a_result_names_the_objects_that_it_replaces(write: Write) -> None:

@@ -156,6 +156,7 @@ def job_spec(
         engine=protocol.engine,
         outputs=protocol.outputs,
         holes=protocol.holes,
+        tilted_rtstruct=protocol.tilted_rtstruct,
         structure_set_label=protocol.structure_set_label,
         routes=routes_of(protocol, settings),
         priority=protocol.priority,

@@ -82,6 +82,7 @@ class Protocol(Frozen):
     engine: EngineOptions = Field(EngineOptions(), description="Settings of the engine that are other than the node's.")
     outputs: tuple[Output, ...] = Field(("seg",), min_length=1, description="What is made.")
     holes: Literal["keyhole", "xor"] = Field("keyhole", description="How RTSTRUCT contours say that there is a hole.")
+    tilted_rtstruct: bool = Field(True, description="Whether an RTSTRUCT is made on the slices of a tilted gantry.")
     structure_set_label: SetLabel | None = Field(
         None, description="How planning systems list the structure set; 16 characters at most."
     )

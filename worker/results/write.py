@@ -35,7 +35,7 @@ from dicom_node.regions import EmptyMask
 from dicom_node.series import ImageSeries
 from dicom_node.volume import to_network, write_nifti
 from voxtell.engine import ModelInfo
-from worker.job_spec import JobSpec
+from worker.job_spec import JobSpec, Output
 from worker.result import Found, ModelUsed, Result, ResultObject
 from worker.results.structures import Structure
 
@@ -77,13 +77,14 @@ def write_outputs(
         name_length: the largest number of characters of a name in a structure set.
         predecessors: the objects of the result that this one replaces.
     """
+    outputs, refused = _outputs(spec, done.series)
     regions, extents = [one.region for one in done.structures], [one.extent for one in done.structures]
     result_set = ResultSet(
         done.series,
         done.masks,
         regions,
         _provenance(done, spec, predecessors),
-        spec.outputs,
+        outputs,
         label_map=label_map,
         holes=spec.holes,
         set_label=spec.structure_set_label or SET_LABEL,
@@ -108,10 +109,20 @@ def write_outputs(
             name=model.name, version=model.version, digest=model.digest, notice=model.notice, identity=model.identity
         ),
         seconds={step: round(seconds, 3) for step, seconds in done.seconds.items()},
-        notes=(*done.series.notes, *result_set.notes),
+        notes=(*done.series.notes, *result_set.notes, *refused),
     )
     (folder / "result.json").write_text(json.dumps(result.json_facts(), indent=2), encoding="utf-8")
     return result
+
+
+def _outputs(spec: JobSpec, series: ImageSeries) -> tuple[tuple[Output, ...], list[str]]:
+    """Returns the outputs to make, and a note where the protocol refuses one for this series."""
+    if spec.tilted_rtstruct or not series.is_tilted or "rtstruct" not in spec.outputs:
+        return spec.outputs, []
+    refused = (
+        f"there is no RTSTRUCT: the gantry is tilted by {series.tilt_degrees:.1f} degrees, and the protocol refuses it"
+    )
+    return tuple(output for output in spec.outputs if output != "rtstruct"), [refused]
 
 
 def _labels(empty: Sequence[Structure], meaning: EmptyMask) -> tuple[str, ...]:
