@@ -1,8 +1,10 @@
 """Outlines a mask on one image plane as closed polygons, and fills polygons again.
 
-The outline runs halfway between the centres of inner and outer pixels (marching squares at one half). It is thinned
-within `TOLERANCE` pixels; no pixel centre lies nearer to an outline than 0.35 pixels, so whoever fills the polygon gets
-the mask back pixel for pixel. Points are (row, column) in pixels: (0, 0) is the centre of the first pixel.
+The outline runs halfway between the centres of inner and outer pixels, a hundredth of a pixel nearer to the inner one
+(marching squares at `LEVEL`): programs that round its points to whole pixels, as rt-utils and platipy do, then get the
+outermost pixels of the mask, and at one half would get a rim around it. It is thinned within `TOLERANCE` pixels; no
+pixel centre lies nearer to an outline than 0.34 pixels, so whoever fills the polygon gets the mask back pixel for
+pixel. Points are (row, column) in pixels: (0, 0) is the centre of the first pixel.
 """
 
 from collections.abc import Iterable
@@ -14,7 +16,9 @@ import numpy as np
 from contourpy import FillType, contour_generator
 from numpy.typing import NDArray
 
+LEVEL: Final = 0.51
 TOLERANCE: Final = 0.25  # pixels: a thinned outline is nowhere farther from the full one
+
 
 Points = NDArray[np.float64]  # (points, 2): row, column in pixels; closed, the first point is not repeated
 
@@ -36,7 +40,7 @@ def outline(mask: NDArray[np.bool_]) -> list[Polygon]:
     piece = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1).astype(np.float64)
     generator = contour_generator(z=piece, fill_type=FillType.OuterOffset)
     polygons = []
-    for points, offsets in zip(*generator.filled(0.5, 2.0), strict=True):
+    for points, offsets in zip(*generator.filled(LEVEL, 2.0), strict=True):
         rings = [thinned(points[start : stop - 1, ::-1] + corner) for start, stop in pairwise(map(int, offsets))]
         polygons.append(Polygon(rings[0], tuple(rings[1:])))
     return polygons

@@ -213,28 +213,28 @@ def _contours(number: int, series: ImageSeries, mask: PackedMask, region: Region
     """Returns a ROI Contour Sequence item (PS3.3 C.8.8.6): one contour per ring, slices in ascending order.
 
     A point lies at the slice's own Image Position plus its row and column times the steps of the grid, in LPS
-    millimetres.
+    millimetres. Only a structure that has a hole gets CLOSEDPLANAR_XOR, which many programs do not read.
     """
     across, down = series.affine[:3, 2], series.affine[:3, 1]
+    polygons = [(place, polygon) for place, plane in mask.planes() for polygon in outline(plane)]
+    apart = holes == "xor" and any(polygon.holes for _, polygon in polygons)
     sequence: list[Dataset] = []
-    for place, plane in mask.planes():
+    for place, polygon in polygons:
         reference = series.reference_at[place]
-        for polygon in outline(plane):
-            rings = [keyhole(polygon)] if holes == "keyhole" else [polygon.outer, *polygon.holes]
-            for ring in rings:
-                points = series.positions[place] + ring[:, :1] * down + ring[:, 1:] * across
-                contour = item(
-                    ContourNumber=len(sequence) + 1,
-                    ContourImageSequence=[
-                        reference_item(reference.sop_class_uid, reference.sop_uid, reference.frame_number)
-                    ],
-                    ContourGeometricType="CLOSED_PLANAR" if holes == "keyhole" else "CLOSEDPLANAR_XOR",
-                    NumberOfContourPoints=len(points),
-                )
-                contour[_CONTOUR_DATA] = _contour_data(points)
-                # pydicom writes raw values as they are only into the encoding in which they came.
-                contour.set_original_encoding(True, True, default_encoding)
-                sequence.append(contour)
+        for ring in (polygon.outer, *polygon.holes) if apart else (keyhole(polygon),):
+            points = series.positions[place] + ring[:, :1] * down + ring[:, 1:] * across
+            contour = item(
+                ContourNumber=len(sequence) + 1,
+                ContourImageSequence=[
+                    reference_item(reference.sop_class_uid, reference.sop_uid, reference.frame_number)
+                ],
+                ContourGeometricType="CLOSEDPLANAR_XOR" if apart else "CLOSED_PLANAR",
+                NumberOfContourPoints=len(points),
+            )
+            contour[_CONTOUR_DATA] = _contour_data(points)
+            # pydicom writes raw values as they are only into the encoding in which they came.
+            contour.set_original_encoding(True, True, default_encoding)
+            sequence.append(contour)
     structure = item(ROIDisplayColor=list(region.colour), ReferencedROINumber=number)
     if sequence:
         structure.ContourSequence = sequence

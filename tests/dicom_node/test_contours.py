@@ -33,6 +33,17 @@ def test_filling_the_outlines_gives_the_mask_back(seed: int, smooth: float) -> N
     assert np.array_equal(filled([ring for one in polygons for ring in (one.outer, *one.holes)], mask.shape), mask)
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), smooth=st.floats(0.3, 6))
+def test_a_point_rounded_to_a_whole_pixel_is_a_pixel_of_the_mask(seed: int, smooth: float) -> None:
+    """Some programs round points before they fill a contour: to the other side it would get a rim."""
+    mask = blobs(seed, smooth)
+    for polygon in outline(mask):
+        for ring in (polygon.outer, *polygon.holes):
+            rows, columns = np.rint(ring).astype(int).T
+            assert mask[rows, columns].all()
+
+
 def test_a_ring_has_one_hole_and_a_keyhole_encloses_the_area_between() -> None:
     rows, columns = np.indices((60, 60)) - 30
     radius = np.hypot(rows, columns)

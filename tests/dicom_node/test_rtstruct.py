@@ -142,6 +142,12 @@ def test_a_planners_mask_becomes_contours_with_the_planners_volume(shared_data: 
     assert volume_ml == pytest.approx(expected["rois"]["GTV_Mass_CT"]["sum_abs_polygon_area_ml"], rel=0.02)
 
 
+def test_only_a_structure_with_a_hole_has_contours_that_not_every_program_reads(ct: ImageSeries) -> None:
+    dataset = write_rtstruct(ct, bodies(ct), regions_of(), PROVENANCE, holes="xor")
+    kinds = {name: {one.ContourGeometricType for one in roi.ContourSequence} for name, roi in rois(dataset).items()}
+    assert kinds == {"Parotid_L": {"CLOSED_PLANAR"}, "Bony_Ring": {"CLOSEDPLANAR_XOR"}}
+
+
 def test_the_structure_set_is_a_named_coloured_unapproved_draft(ct: ImageSeries) -> None:
     dataset = write_rtstruct(ct, bodies(ct), regions_of(), PROVENANCE)
     assert dataset.ApprovalStatus == "UNAPPROVED"
