@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
 
-.PHONY: help setup demo test test-unit torture viewers check format lint types imports model-report parity clean format-check
+.PHONY: help setup demo test test-unit torture viewers readers check format lint types imports model-report parity clean format-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ torture: $(VENV)/.dev $(VENV)/.peers ## kill, flush, fill and restart everything
 
 viewers: $(VENV)/.dev $(VENV)/.peers $(VENV)/.viewers ## look at results of every combination of outputs in OHIF; pictures in build/viewers
 	$(BIN)/python -m tests.viewers
+
+readers: $(VENV)/.dev $(VENV)/.peers ## ask nine programs of others what they read out of our objects: docs/reference/readers.md
+	scripts/readers.sh
 
 check: $(VENV)/.dev $(VENV)/.peers format-check lint types imports test ## format, lint, types, import contract, tests
 
@@ -64,7 +67,7 @@ parity: $(VENV)/.dev ## compare with voxtell 0.1.2 from PyPI at full size (slow;
 	scripts/parity.sh
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-out
+	rm -rf $(VENV) .venv-readers .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-out
 
 # torch goes first and alone: with it in place no dependency pulls another build.
 $(VENV)/.engine: pyproject.toml constraints.txt

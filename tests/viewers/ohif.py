@@ -70,6 +70,11 @@ class _Front(ThreadingHTTPServer):
         self.settings = f"window.config = {json.dumps(settings)};".encode()
         super().__init__((LOOPBACK, free_port()), _Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Passes over connections that a page drops when it is left."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
