@@ -113,7 +113,7 @@ def write_seg(
     refer_to_source(dataset, series)
     refer_to_predecessor(dataset, series, provenance)
     if form == "BINARY":
-        segments = _never_misread(segments)
+        segments = _never_misread(segments, series)
         _lay_frames(dataset, series, [(number, mask.held) for number, mask in enumerate(segments, start=1)])
         dataset.PixelData = _bits(segments)
     else:
@@ -291,15 +291,15 @@ def overlapping(masks: Sequence[PackedMask]) -> bool:
     return False
 
 
-def _never_misread(segments: list[PackedMask]) -> list[PackedMask]:
+def _never_misread(segments: list[PackedMask], series: ImageSeries) -> list[PackedMask]:
     """Adds an empty frame to the last segment where OHIF would show stripes: it shows nothing then, and says so.
 
     OHIF 3.13 takes frames out of a whole object at bytes; frames of 63 x 55 pixels end within one. Where Pixel Data is
     padded to an even length, it notices, and asks for single frames. So the length without padding is made odd.
     """
     last, frames = segments[-1], sum(len(mask.held) for mask in segments)
-    slices, size = last.shape[0], last.shape[1] * last.shape[2]
-    free = np.setdiff1d(np.arange(slices), last.held)
+    size = last.shape[1] * last.shape[2]
+    free = np.setdiff1d(list(series.reference_at), last.held)
     if size % 8:
         for more in range(len(free) + 1):
             if -(-(frames + more) * size // 8) % 2:

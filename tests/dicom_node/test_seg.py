@@ -294,6 +294,22 @@ def test_frames_that_end_within_a_byte_make_an_odd_length_where_a_slice_is_free(
     assert np.array_equal(by_highdicom(dataset, series, tmp_path), mask)
 
 
+def test_a_frame_more_lies_on_a_slice_of_the_source(tmp_path: Path) -> None:
+    """Slices that were interpolated for the network have no image to lie on."""
+    paths = ct_series(np.zeros((5, 5, 5)), (3.0, 2.0, 1.0), tmp_path / "ct")
+    for path, depth in zip(paths, (0, 3, 6, 12, 18), strict=True):
+        edit(path, ImagePositionPatient=[0, 0, depth])
+    series = read_series(paths, even=True)
+    assert series.interpolated == {3, 5}
+    mask = np.zeros((1, 7, 5, 5), dtype=bool)
+    mask[0, :3] = True
+    dataset = dataset_of(written(series, mask, PROMPTS[:1]))
+    sources = [
+        one.DerivationImageSequence[0].SourceImageSequence[0] for one in dataset.PerFrameFunctionalGroupsSequence
+    ]
+    assert [one.ReferencedSOPInstanceUID for one in sources] == [one.sop_uid for one in series.references[:4]]
+
+
 def test_overlap_is_stated(ct: ImageSeries) -> None:
     masks = np.zeros((2, 6, 5, 7), dtype=bool)
     masks[0, :3], masks[1, 3:] = True, True
