@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pydicom.config import WARN
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -16,6 +17,7 @@ from pydicom.uid import (
     JPEG2000Lossless,
     RLELossless,
 )
+from pydicom.valuerep import validate_value
 from pynetdicom import AE, _config
 from structlog.testing import capture_logs
 
@@ -62,6 +64,12 @@ def test_the_child_answers_and_raises_as_the_function_does(child):
     with pytest.raises(ZeroDivisionError):
         child.ask(divmod, 7, 0)
     assert child.ask(os.getpid) == child.ask(os.getpid) != os.getpid()
+
+
+def test_the_child_says_nothing_of_the_values_that_it_reads(capfd, child):
+    """pydicom warns, and quotes what it does not like, which may be a patient's name."""
+    child.ask(validate_value, "UI", "DOE^JANE", WARN)
+    assert "DOE" not in capfd.readouterr().err
 
 
 def test_too_much_memory_is_an_error_and_the_next_question_gets_an_answer(child):

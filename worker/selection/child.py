@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from functools import cache
 from multiprocessing.connection import Connection
@@ -127,6 +128,7 @@ def serve(connection: Connection, memory_bytes: int, seconds: float) -> None:
     """Answers until the parent is gone; whatever goes wrong is an answer (a door)."""
     import worker.selection.answers  # noqa: F401 (loaded before the limit counts, and before the first question)
 
+    warnings.filterwarnings("ignore", module=r"pydicom\.")  # as in the other processes: it may quote a patient's name
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent ends this process
     _limit(memory_bytes)
     while True:
