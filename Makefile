@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDY ?=
 
-.PHONY: help setup demo test test-unit torture viewers readers check format lint types imports model-report parity clean format-check
+.PHONY: help setup demo test test-unit torture fuzz viewers readers check format lint types imports model-report parity clean format-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -31,6 +31,11 @@ SEED ?= 1
 
 torture: $(VENV)/.dev $(VENV)/.peers ## kill, flush, fill and restart everything while studies come in (STUDIES=200 SEED=1)
 	$(BIN)/python -m tests.torture --studies $(STUDIES) --seed $(SEED)
+
+SECONDS ?= 600
+
+fuzz: $(VENV)/.dev $(VENV)/.peers ## attack every door of a node in 2 GB of memory with damaged input (SECONDS=600 SEED=1)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 viewers: $(VENV)/.dev $(VENV)/.peers $(VENV)/.viewers ## look at results of every combination of outputs in OHIF; pictures in build/viewers
 	$(BIN)/python -m tests.viewers

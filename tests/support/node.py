@@ -27,6 +27,7 @@ class Node:
     peer: Peer
     home: Path
     log: Path
+    pid: int
 
     def job(self, *, until: Callable[[Job], bool], number: int = 0) -> Job:
         """The job that was made as the `number`th, once `until` holds; AssertionError with the log if it never does."""
@@ -49,8 +50,13 @@ class Node:
 
 
 @contextlib.contextmanager
-def node(home: Path, *, pacs: Peer | None, protocol: str, **settings: object) -> Iterator[Node]:
-    """A node with one protocol (YAML) and one destination; `settings` are names of `worker.settings.Settings`."""
+def node(
+    home: Path, *, pacs: Peer | None, protocol: str, program: str = "worker", **settings: object
+) -> Iterator[Node]:
+    """A node with one protocol (YAML) and one destination; `settings` are names of `worker.settings.Settings`.
+
+    `program` is the module that starts a role by its name.
+    """
     peer = Peer("VOXTELL", LOOPBACK, free_port())
     (home / "protocols").mkdir(parents=True)
     (home / "protocols" / "test.yaml").write_text(protocol)
@@ -71,9 +77,9 @@ def node(home: Path, *, pacs: Peer | None, protocol: str, **settings: object) ->
     log = home / "node.log"
     with (
         log.open("wb") as lines,
-        running([sys.executable, "-m", "worker", "up"], env=environment, stdout=lines, stderr=subprocess.STDOUT) as up,
+        running([sys.executable, "-m", program, "up"], env=environment, stdout=lines, stderr=subprocess.STDOUT) as up,
     ):
         wait_for_peer(peer, up)
-        yield Node(peer, home, log)
+        yield Node(peer, home, log, up.pid)
         up.terminate()
         up.wait(STOP_SECONDS)

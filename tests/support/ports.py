@@ -25,3 +25,14 @@ def free_port() -> int:
                 continue
             return port
     raise AssertionError("the numbers have no end")
+
+
+def nobody_listens(port: int) -> bool:
+    """Whether a connection to a TCP port on 127.0.0.1 is refused; one that is not answered is a port that is full."""
+    try:
+        socket.create_connection((LOOPBACK, port), 10.0).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        pass
+    return False
