@@ -15,6 +15,7 @@ import psutil
 import redis
 
 from tests.torture import clock_steps
+from tests.torture.attackers import Attackers
 from tests.torture.house import START_SECONDS, House, http_port
 from tests.torture.plan import Event
 from tests.torture.proxy import Mood
@@ -34,6 +35,7 @@ class Events:
     def __init__(self, house: House, lasts_seconds: float) -> None:
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
+        self.attackers = Attackers(house)
         self._house, self._lasts_seconds = house, lasts_seconds
         self._ways = (house.proxy, house.web_proxy)
         self._furthest = 0  # by how many seconds the clock has been ahead
@@ -61,6 +63,7 @@ class Events:
             "delivery worker killed": partial(self._kill, "deliver-worker"),
             "supervisor killed": partial(self._kill, "up"),
             "node killed": self._kill_all,
+            "attacked": partial(self._for_a_while, self.attackers.at_work),
             **{event: partial(self._for_a_while, partial(self._pacs, mood)) for event, mood in moods.items()},
         }
 

@@ -135,6 +135,7 @@ class House:
     web_proxy: Proxy
     stow_port: int
     reports_port: int
+    hl7_port: int
     tokens: Tokens
     clock: Path
     postgres: Postgres | None
@@ -245,7 +246,7 @@ def house(folder: Path, *, database: str, wide: bool = False) -> Iterator[House]
         ledger_url = server.new_database() if server else f"sqlite:///{home / 'ledger.sqlite'}"
         (token := folder / "token").write_text(TOKEN)
         doors = {"stow_port": free_port(), "stow_token_file": token}
-        doors |= {"reports_http_port": free_port(), "reports_token_file": token}
+        doors |= {"reports_http_port": free_port(), "reports_token_file": token, "hl7_port": free_port()}
         destinations = json.dumps(_destinations(pacs, stranger, front, web_front))
         variables = dict(SETTINGS) | doors | {"home": home, "port": node.port, "destinations": destinations}
         variables |= {"database_url": ledger_url, "listeners": 2 if wide else 1}
@@ -261,6 +262,7 @@ def house(folder: Path, *, database: str, wide: bool = False) -> Iterator[House]
             web_proxy=web_front,
             stow_port=doors["stow_port"],
             reports_port=doors["reports_http_port"],
+            hl7_port=doors["hl7_port"],
             tokens=tokens,
             clock=clock,
             postgres=server,

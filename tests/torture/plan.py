@@ -38,10 +38,11 @@ Event = Literal[
     "delivery worker killed",
     "supervisor killed",
     "node killed",
+    "attacked",
 ]
 """What befalls the node. PACS aborting: A-ABORT in the middle of a message; mute: the line drops before the answer.
 stalled: the process that segments stands still for longer than its lease, then goes on. supervisor killed: `up` alone.
-node killed: all its processes at once."""
+node killed: all its processes at once. attacked: see `tests.torture.attackers`."""
 
 WAYS: Final[Sequence[Way]] = Way.__args__  # type: ignore[attr-defined]
 ROUTES: Final[Sequence[Route]] = ("pacs", "spare", "web", "pacs")

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.errors import DicomNodeError
 from tests.torture import compare
+from tests.torture.attackers import Wait, too_long
 from tests.torture.events import Events
 from tests.torture.house import TOKEN, House, house
 from tests.torture.kills import STEPS
@@ -77,6 +78,7 @@ def torture(
     facts |= {f"  {name}": count for name, count in built.tokens.struck().items() if count}
     facts |= {"events": sum(run.events.counts.values())}
     facts |= {f"  {name}": count for name, count in sorted(run.events.counts.items())}
+    facts |= run.under_attack()
     facts |= {"supervisor started again": deaths, "jobs retried by hand": run.by_hand}
     verdict.counts = facts | verdict.counts
     return Report(verdict, time.monotonic() - started)
@@ -131,7 +133,22 @@ class Run:
         """
         left = [token for token in self.house.tokens.left() if not any(uid in token for uid in self.poison)]
         missed = [f"nobody came to {token}" for token in left]
-        return [*self._unhappy, *self.events.problems, *missed]
+        slow = too_long(self._waits(), self.events.attackers.attacks)
+        return [*self._unhappy, *self.events.problems, *missed, *slow]
+
+    def under_attack(self) -> dict[str, int]:
+        """What attackers sent, and how long honest senders waited meanwhile."""
+        attackers = self.events.attackers
+        waits = [wait for wait in self._waits() if any(begin <= wait.began <= end for begin, end in attackers.attacks)]
+        longest = max((wait.seconds for wait in waits), default=0.0)
+        facts = {"inputs of attackers": attackers.inputs.total()}
+        facts |= {f"  {name}": count for name, count in sorted(attackers.inputs.items())}
+        return facts | {"honest senders' waits meanwhile": len(waits), "  longest, in ms": round(1000 * longest)}
+
+    def _waits(self) -> list[Wait]:
+        """Of modalities for each response, and of the honest senders beside the attackers."""
+        sent = [Wait(f"study {study.uid}", *wait) for study in self.studies for wait in study.waits]
+        return [*sent, *self.events.attackers.waits]
 
     def _prepare(self, turn: Turn) -> Study:
         folder = self.house.log.parent / "sent" / f"{turn.number:04d}"

@@ -29,7 +29,8 @@ AGAIN_SECONDS = 0.3
 ANSWER_SECONDS = 60.0
 REPORT = b"FINDINGS: 8 mm solid nodule in the right upper lobe."
 SENDING = re.compile(r"Sending file: (.*)$")
-SUCCESS = "Received Store Response (Success)"
+RESPONSE = "Received Store Response"
+SUCCESS = f"{RESPONSE} (Success)"
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Study:
     acknowledged: set[str] = field(default_factory=set)  # Success was heard
     leaves: bool = False  # its images may be removed
     reported: bool = False  # its report was taken
+    waits: list[tuple[float, float]] = field(default_factory=list)  # for an image's response: begin, seconds
 
     @property
     def paths(self) -> list[Path]:
@@ -72,14 +74,16 @@ def send_once(
     command = storescu_command(node, *paths, options=options)
     environment = {**os.environ, "TCP_NODELAY": "1"}
     by_path = {str(path): uid for uid, path in study.images.items()}
-    heard, current = 0, ""
+    heard, current, began = 0, "", time.monotonic()
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
     ) as sender:
         for line in sender.stderr or ():
             if found := SENDING.search(line):
-                current = by_path[found[1].strip()]
-            elif SUCCESS in line:
+                current, began = by_path[found[1].strip()], time.monotonic()
+            elif RESPONSE in line:
+                study.waits.append((began, time.monotonic() - began))
+            if SUCCESS in line:
                 study.acknowledged.add(current)
                 heard += 1
                 if heard == cut_after:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.torture.attackers import ATTACKS
 from tests.torture.kills import STEPS, Step
 from tests.torture.plan import EVENTS, WAYS, Event, brief, seeded
 from tests.torture.run import torture
@@ -23,9 +24,13 @@ class Quick:
 
 RUNS = {
     "sqlite": Quick(
-        STEPS, ("queue killed", "disk full", "supervisor killed", "clock an hour ahead", "clock an hour back"), True
+        STEPS,
+        ("queue killed", "disk full", "attacked", "supervisor killed", "clock an hour ahead", "clock an hour back"),
+        True,
     ),
-    "postgresql": Quick((), ("database restarted", "queue flushed", "PACS mute", "PACS down", "PACS refusing"), False),
+    "postgresql": Quick(
+        (), ("database restarted", "attacked", "queue flushed", "PACS mute", "PACS down", "PACS refusing"), False
+    ),
 }
 
 
@@ -41,6 +46,8 @@ def test_whatever_dies_nothing_acknowledged_is_lost_and_every_result_arrives_onc
     counts = report.verdict.counts
     assert counts["processes killed at a step"] >= len(quick.steps) + quick.poison
     assert counts["events"] == len(quick.events)
+    assert all(counts[f"  {attack}"] > 0 for attack in ATTACKS)
+    assert counts["honest senders' waits meanwhile"] >= 4
     assert counts["images acknowledged"] >= 4 * len(quick.events)
     assert counts["results in the PACS"] >= 2 * len(quick.events)
 
