@@ -1,6 +1,6 @@
 """Writes docs/explanation/cases.md: every series of the test data, what came in, what was decided, what came out.
 
-    python scripts/cases.py ../shared/data docs/explanation/cases.md
+    python scripts/cases.py ../shared/data ../shared/cases docs/explanation/cases.md
 
 Each volume is asked for by the shipped protocols, together with the others of its study. Each regular one gets two
 boxes as masks, seen on the network's grid, and becomes a SEG, BINARY and LABELMAP, a report on either, an RTSTRUCT and
@@ -34,7 +34,7 @@ from dicom_node.synthesis import write_slices
 from dicom_node.volume import from_network, to_network
 from worker.protocols import Protocol, read_folder
 from worker.selection.choose import choose
-from worker.selection.study_volumes import StudyVolume, volumes_of
+from worker.selection.study_volumes import StudyVolume, studies_in, volumes_of
 
 PROVENANCE = Provenance(Algorithm("boxes", "1", "sha256:" + "0" * 64), made=datetime(2026, 1, 1))
 REGIONS = [region_for("left kidney"), region_for("a box"), region_for("spleen")]
@@ -45,21 +45,36 @@ Every series of the test data, and what the node makes of it. "Taken by" says wh
 volume of its study, were their model there, and which prefer another one. The masks are two boxes and an empty one;
 "agree" means that SEG and RTSTRUCT, decoded again, lie where the boxes lay on the network's grid. Of the 203 planning
 CTs of `openkbp` the table holds the first and those that their index flags. Made by
-`python scripts/cases.py DATA docs/explanation/cases.md`; the data are described in their own MANIFEST.
+`python scripts/cases.py DATA CASES docs/explanation/cases.md`; the data are described in their own MANIFEST.
 
-| case | what came in | what was found | taken by | what came out |
+"""
+TABLE = """| case | what came in | what was found | taken by | what came out |
 |---|---|---|---|---|
+"""
+UNUSUAL = """
+## Unusual series
+Series as they were reported to public projects, without settings: `tests/cases` has the outcome of each, with
+`VOXTELL_CHARACTER_SET` and `resample_spacing` too.
+
 """
 
 
-def main(data: Path, target: Path) -> None:
-    """Writes one row per volume of DICOM files, and one per NIfTI image or set of them."""
+def main(data: Path, cases: Path, target: Path) -> None:
+    """Writes one row per volume of DICOM files, and one per NIfTI image or set of them; then those of the cases."""
     protocols = read_folder(SHIPPED)
     rows = [row for study in dicom_studies(data) for row in study_rows(study, protocols)]
     with tempfile.TemporaryDirectory() as folder:
         rows += [nifti_row(path.relative_to(data), path, Path(folder) / str(n)) for n, path in enumerate(images(data))]
-    target.write_text(HEAD + "".join(rows), encoding="utf-8")
-    print(f"{target}: {len(rows)} rows")
+    unusual = list(case_rows(cases, protocols))
+    target.write_text(HEAD + TABLE + "".join(rows) + UNUSUAL + TABLE + "".join(unusual), encoding="utf-8")
+    print(f"{target}: {len(rows) + len(unusual)} rows")
+
+
+def case_rows(cases: Path, protocols: Sequence[Protocol]) -> Iterator[str]:
+    """The table rows of folders that hold a study each, read as `run` reads a folder."""
+    for case in sorted(path.parent for path in cases.glob("*/dicom")):
+        for study in studies_in(case / "dicom"):
+            yield from volume_rows([(case.name, volume) for volume in study], protocols)
 
 
 Case = tuple[str, list[Path]]
@@ -93,7 +108,11 @@ def header_of(path: Path) -> Dataset | None:
 
 def study_rows(study: Sequence[Case], protocols: Sequence[Protocol]) -> Iterator[str]:
     """The table rows of one study, one for each volume."""
-    volumes = [(name, volume) for name, files in study for volume in volumes_of(read_files(files))]
+    return volume_rows([(name, volume) for name, files in study for volume in volumes_of(read_files(files))], protocols)
+
+
+def volume_rows(volumes: Sequence[tuple[str, StudyVolume]], protocols: Sequence[Protocol]) -> Iterator[str]:
+    """The table rows of the volumes of one study."""
     verdicts = [choose(protocol, [volume for _, volume in volumes]) for protocol in protocols]
     for index, (name, volume) in enumerate(volumes):
         kinds = Counter(
@@ -216,4 +235,4 @@ def cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:]))
