@@ -54,6 +54,17 @@ _RELATIONS: Final = frozenset(
         "to",
     }
 )
+# Beside these words RT is radiotherapy, LT a transplant of the liver, and "left" what remains.
+_NO_SIDE_AFTER: Final = {
+    **dict.fromkeys(
+        ("rt", "lt"), frozenset({"after", "before", "during", "following", "post", "pre", "prior", "since"})
+    ),
+    "left": frozenset({"remaining", "remains", "remnant", "residual", "what", "is"}),
+}
+_NO_SIDE_BEFORE: Final = {
+    "rt": frozenset({"change", "changes", "dose", "field", "fields", "fibrosis", "necrosis", "plan", "planning"}),
+    "lt": frozenset({"artery", "donor", "graft", "recipient"}),
+}
 _SPELLING: Final = {"tumour": "tumor", "oesophagus": "esophagus", "haematoma": "hematoma", "oedema": "edema"}
 _SILENT: Final = frozenset(("the", "a", "an", "side", "sided"))
 
@@ -197,12 +208,19 @@ def _unknown(words: Words) -> Region:
 
 def _side(words: Words) -> str:
     """Returns the side that the words give to what they name; "" without one, or if it is something else's."""
-    places = [index for index, word in enumerate(words) if word in _SIDE_WORDS]
+    places = [index for index, word in enumerate(words) if word in _SIDE_WORDS and _tells_a_side(words, index)]
     sides = {_SIDE_WORDS[words[index]] for index in places}
     if len(sides) != 1 or _RELATIONS & set(words[: places[-1]]):
         return ""
     following = words[places[-1] + 1 : places[-1] + 2]
     return "" if _RELATIONS & set(following) or "of" in following else sides.pop()
+
+
+def _tells_a_side(words: Words, place: int) -> bool:
+    """Whether the word there tells a side: not in "post-RT fibrosis", "LT artery", "remnant liver left"."""
+    word, following = words[place], words[place + 1 : place + 2]
+    before = words[place - 1 : place] if len(word) == len("rt") else () if following else words[:place]
+    return not (_NO_SIDE_AFTER.get(word, set()) & set(before) or _NO_SIDE_BEFORE.get(word, set()) & set(following))
 
 
 @cache

@@ -63,6 +63,17 @@ def test_structures_are_coded_with_their_side(prompt: str, meaning: str, side: s
         ("t2", ""),
         ("", ""),
         ("Leberläsion links", ""),
+        ("post-RT fibrosis in the lung", ""),  # radiotherapy
+        ("post RT changes", ""),
+        ("lung fibrosis after RT", ""),
+        ("RT field", ""),
+        ("RT hand", "right"),
+        ("post-RT fibrosis in the left hand", "left"),
+        ("LT artery stenosis", ""),  # of a transplanted liver
+        ("LT hand", "left"),
+        ("remnant liver left", ""),  # what remains
+        ("left remnant liver", "left"),
+        ("residual cyst of the left hand", "left"),
     ],
 )
 def test_what_is_not_known_gets_the_generic_code_and_says_so(prompt: str, side: str) -> None:
