@@ -25,8 +25,10 @@ from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 MOST_COMPARED: Final = 20_000
 """Elements and items of one file: real headers have a few hundred, enhanced images more. A walk through them all takes
 about 0.1 s, for which the sender waits."""
-PLACE: Final = frozenset(("ImagePositionPatient", "InstanceNumber", "SliceLocation"))
-"""Where images differ in one of these, they are two slices under one UID, and neither corrects the other."""
+PLACE: Final = frozenset(
+    ("ImagePositionPatient", "InstanceNumber", "SliceLocation", "Rows", "Columns", "NumberOfFrames")
+)
+"""Where images differ in one of these, they are two images under one UID, and neither corrects the other."""
 _OF_COMPRESSION: Final = frozenset(
     (
         *("PixelData", "PhotometricInterpretation", "PlanarConfiguration", "LossyImageCompression"),
@@ -79,6 +81,7 @@ class _Ends(Walk):
     """Walks to the end of the pixels and what follows them, to see whether the file was cut off."""
 
     stop_at: int = 2**32
+    has_pixels: bool = False
 
     def run_to_end(self) -> bool:
         """Returns whether the file has all bytes that its elements announce.
@@ -97,6 +100,7 @@ class _Ends(Walk):
         return behind
 
     def _value(self, tag: int, vr: bytes, length: int, at: int, end: int, depth: int, implicit: bool) -> int:
+        self.has_pixels = self.has_pixels or (not depth and tag == _PIXEL_DATA)
         if not depth and tag >= PIXELS_FROM and length != UNDEFINED:
             return at + length  # the limits are those of what stands before the pixels
         return super()._value(tag, vr, length, at, end, depth, implicit)
@@ -123,14 +127,15 @@ def is_correction(former: Path, later: Path, differing: Collection[str]) -> bool
     """Whether the file `later` may take the place of `former`, from which it differs in these attributes.
 
     It does not where it is another slice, where it is the same image compressed in another way, where one of them
-    cannot be read, and where it was cut off.
+    cannot be read, and where it was cut off, has lost its pixels or has another matrix.
     """
     found = frozenset(differing)
     if not found or found & PLACE:
         return False
     try:
         with _walking(former, _Ends) as (before, _), _walking(later, _Ends) as (after, ends):
-            return ends.run_to_end() and (before == after or not found <= _OF_COMPRESSION)
+            whole = ends.run_to_end() and (ends.has_pixels or "PixelData" not in found)
+            return whole and (before == after or not found <= _OF_COMPRESSION)
     except (DicomNodeError, *PYDICOM_ERRORS):
         return False
 

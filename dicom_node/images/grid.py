@@ -30,6 +30,11 @@ GAP_SPACINGS: Final = 1.5
 MOST_STEPS: Final = 4
 # The finest grid that slices of different spacing are put on, in parts of the smallest one.
 FINEST_PART: Final = 5
+# A grid that is so fine, has so many slices for each slice of the files, or so many in one gap, is nobody's plan, and
+# its volume might not fit in memory.
+FINEST_MM: Final = 0.2
+MOST_SLICES: Final = 8
+MOST_IN_GAP: Final = 10
 # Two frames closer than this lie at the same place.
 SAME_PLACE_MM: Final = 0.01
 
@@ -210,18 +215,43 @@ def _places(ordered: Sequence[Frame], depths: NDArray[np.float64], *, even: bool
         return np.arange(len(ordered))
     means = [float(np.mean(run)) for run in runs]
     said = f"spacing changes from {means[0]:.3g} to {means[1]:.3g} mm at {ordered[len(runs[0])]}"
+    _require_all_images(ordered, depths, said)
     if not even:
         raise VariableSpacingError(f"{said}; a volume has one spacing: send a reconstruction with one")
     for part in range(1, FINEST_PART + 1):
         step = min(means) / part
         exact = (depths - depths[0]) / step
+        if step < FINEST_MM or exact[-1] > MOST_SLICES * len(ordered) or max(means) > MOST_IN_GAP * step:
+            break
         if np.abs(exact - np.rint(exact)).max() * step <= max(JITTER_MM, JITTER_PART * step):
             places: NDArray[np.int_] = np.rint(exact).astype(np.int_)
             return places
     raise VariableSpacingError(
-        f"{said}; no grid of a {FINEST_PART}th of the smaller spacing holds all slices: send a reconstruction with one "
-        "spacing"
+        f"{said}; no grid of reasonable size holds all slices: send a reconstruction with one spacing"
     )
+
+
+def _require_all_images(ordered: Sequence[Frame], depths: NDArray[np.float64], said: str) -> None:
+    """Checks that the images' numbers go on evenly where the spacing changes: lost slices leave wider gaps, too.
+
+    Raises:
+        SeriesError: when the numbers jump; names the images around the first jump.
+    """
+    try:
+        numbers = np.array([int(frame.instance_number) for frame in ordered])
+    except ValueError:
+        raise SeriesError(
+            f"{said}, and the images have no Instance Number that would tell a plan from lost slices; send a "
+            "reconstruction with one spacing"
+        ) from None
+    steps = np.diff(numbers)
+    usual = steps[np.diff(depths).argmin()]
+    if (jumps := np.flatnonzero(steps != usual)).size:
+        at = int(jumps[0])
+        raise SeriesError(
+            f"slices are missing: {said}, and the image numbers jump from {numbers[at]} to {numbers[at + 1]} between "
+            f"{ordered[at]} and {ordered[at + 1]}; send the whole series again"
+        )
 
 
 def _require_no_gap(ordered: Sequence[Frame], depths: NDArray[np.float64]) -> None:

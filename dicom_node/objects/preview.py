@@ -91,7 +91,7 @@ def drawn(series: ImageSeries, masks: Masks, regions: Sequence[Region], provenan
         reviews=[reason.sentence for reason in provenance.review],
     )
     structures = [Pictured(_name(one), one.colour, filled=one.interpreted_type != "EXTERNAL") for one in regions]
-    return picture(to_network(series), _Turned(masks, series), structures, words)
+    return picture(to_network(series), _Turned(masks, series), structures, words, ct=series.modality == "CT")
 
 
 def _heading(series: ImageSeries) -> str:

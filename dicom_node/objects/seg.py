@@ -234,13 +234,9 @@ def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[tuple[int 
         )
         for pointer, group, label in dimensions
     ]
-    spacing = [format_number_as_ds(value) for value in series.volume.spacing]
     cosines = [format_number_as_ds(float(value)) for value in series.orientation.ravel()]
     shared = item(
-        PlaneOrientationSequence=[item(ImageOrientationPatient=cosines)],
-        PixelMeasuresSequence=[
-            item(SliceThickness=spacing[0], SpacingBetweenSlices=spacing[0], PixelSpacing=spacing[1:])
-        ],
+        PlaneOrientationSequence=[item(ImageOrientationPatient=cosines)], PixelMeasuresSequence=[_measures(series)]
     )
     dataset.SharedFunctionalGroupsSequence = [shared]
     slices = np.unique(np.concatenate([places for _, places in held]))
@@ -260,6 +256,18 @@ def _lay_frames(dataset: Dataset, series: ImageSeries, held: Sequence[tuple[int 
             frames.append(frame)
     dataset.PerFrameFunctionalGroupsSequence = frames
     dataset.NumberOfFrames = len(frames)
+
+
+def _measures(series: ImageSeries) -> Dataset:
+    """Returns the pixel measures of all frames; no spacing between slices where the source has several.
+
+    The thickness is the source's step, then: of frames that lie further apart nobody is told that they touch.
+    """
+    between, *in_plane = (format_number_as_ds(value) for value in series.volume.spacing)
+    measures = item(SliceThickness=between, PixelSpacing=in_plane)
+    if not series.interpolated:
+        measures.SpacingBetweenSlices = between
+    return measures
 
 
 def _plane(series: ImageSeries, place: int) -> tuple[DataElement, DataElement]:

@@ -66,7 +66,7 @@ def check_seg(dataset: Dataset, expected: Sequence[Extent], spacing: Sequence[fl
     Raises:
         ResultError: when one differs; names the segment and the figure.
     """
-    found = _decoded(dataset)
+    found = _decoded(dataset, spacing[0])
     labels = [segment.SegmentLabel for segment in dataset.SegmentSequence if segment.SegmentNumber]
     _require_count("segments", len(found), len(expected))
     for number, (label, wanted) in enumerate(zip(labels, expected, strict=True), start=1):
@@ -90,13 +90,16 @@ def check_rtstruct(dataset: Dataset, expected: Sequence[Extent], series: ImageSe
         _compare(name, found, wanted, series.volume.spacing)
 
 
-def _decoded(dataset: Dataset) -> dict[int, Extent]:
-    """Returns where the voxels of each segment number lie, by their frames' geometry, one frame at a time."""
+def _decoded(dataset: Dataset, step_mm: float) -> dict[int, Extent]:
+    """Returns where the voxels of each segment number lie, by their frames' geometry, one frame at a time.
+
+    step_mm: between slices, where the object says none since its frames lie unevenly.
+    """
     shared = dataset.SharedFunctionalGroupsSequence[0]
     across, down = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
     measures = shared.PixelMeasuresSequence[0]
     row_mm, column_mm = (float(value) for value in measures.PixelSpacing)
-    voxel_mm3 = float(measures.SpacingBetweenSlices) * row_mm * column_mm
+    voxel_mm3 = float(measures.get("SpacingBetweenSlices") or step_mm) * row_mm * column_mm
     parts: defaultdict[int, list[Extent]] = defaultdict(list)
     for frame, planes in zip(dataset.PerFrameFunctionalGroupsSequence, _planes(dataset), strict=True):
         origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)

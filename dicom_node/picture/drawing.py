@@ -83,9 +83,11 @@ class Drawing:
     image: float32 (S, A, R) with its LPS affine.
     """
 
-    def __init__(self, image: highdicom.Volume, structures: Sequence[Pictured], surveyed: Survey) -> None:
+    def __init__(
+        self, image: highdicom.Volume, structures: Sequence[Pictured], surveyed: Survey, *, ct: bool = True
+    ) -> None:
         self._image, self._structures, self._surveyed = image, structures, surveyed
-        self.hounsfield = bool(image.array.min() < AIR_SEEN)
+        self.hounsfield = ct and bool(image.array.min() < AIR_SEEN)
         self._along = _along(image, surveyed.extent(AXIAL))
         self._steps = [max(1, int(COARSE_MM // side)) for side in image.spacing]
         affine = image.affine.copy()

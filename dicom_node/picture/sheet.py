@@ -42,7 +42,12 @@ class Words:
 
 
 def picture(
-    image: highdicom.Volume, masks: Sequence[Mask], structures: Sequence[Pictured], words: Words = Words()
+    image: highdicom.Volume,
+    masks: Sequence[Mask],
+    structures: Sequence[Pictured],
+    words: Words = Words(),
+    *,
+    ct: bool = True,
 ) -> NDArray[np.uint8]:
     """Returns the sheet: uint8 (rows, columns, RGB), `WIDTH` columns.
 
@@ -52,10 +57,11 @@ def picture(
         masks: bool (S, A, R) each; one at a time is held.
         structures: one per mask. One whose mask is empty is left out.
         words: whose image it is, what made the masks, and what else is to be said.
+        ct: whether the values can be HU. Phase images of MR have negative values, too.
     """
     surveyed = survey(image, masks)
     structures = _numbered(structures, surveyed)
-    drawing = Drawing(image, structures, surveyed)
+    drawing = Drawing(image, structures, surveyed, ct=ct)
     shown = best_planes(surveyed, structures)
     levels = more_levels(surveyed, shown, LEVELS)
     places = [(axis, shown[axis]) for axis in range(3)] + [(AXIAL, level) for level in levels]

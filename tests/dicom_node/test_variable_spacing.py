@@ -28,12 +28,12 @@ STEP = 1.0  # mm: the images are made on this grid, and slices are then left out
 SHAPE = (12, 10)
 
 
-def scan(folder: Path, depths: Sequence[float], *, lean: float = 0.0) -> list[Path]:
+def scan(folder: Path, depths: Sequence[float], *, lean: float = 0.0, shape: tuple[int, int] = SHAPE) -> list[Path]:
     """A CT with slices at these depths (mm), each with its depth as its value; `lean`: mm in plane per mm of depth."""
-    paths = ct_series(np.zeros((len(depths), *SHAPE)), (STEP, 2.0, 1.5), folder)
+    paths = ct_series(np.zeros((len(depths), *shape)), (STEP, 2.0, 1.5), folder)
     first = [float(value) for value in dcmread(paths[0]).ImagePositionPatient]
     for path, depth in zip(paths, depths, strict=True):
-        pixels = np.full(SHAPE, round(depth * 10), np.int16)
+        pixels = np.full(shape, round(depth * 10), np.int16)
         position = [first[0], round(first[1] + lean * depth, 6), first[2] + depth]
         edit(path, ImagePositionPatient=position, PixelData=pixels.tobytes(), RescaleSlope=1, RescaleIntercept=0)
     return paths
@@ -102,14 +102,30 @@ def test_the_grid_is_the_coarsest_that_holds_every_slice(
     [
         (depths_of((4, 3.0), (1, 6.0), (4, 3.0)), "a slice is missing between"),
         (depths_of((4, 3.0), (1, 6.0)), "a slice is missing between"),
-        (depths_of((4, 3.0), (4, 3.77)), "no grid of a 5th of the smaller spacing holds all slices"),
+        (depths_of((4, 3.0), (4, 3.77)), "no grid of reasonable size holds all slices"),
         (depths_of(*[(2, 1.0 + n) for n in range(5)]), "a slice is missing between"),
+        ([0, 0.011, 0.022, 1000, 2000], "no grid of reasonable size holds all slices"),
+        (depths_of((3, 1.0), (10, 40.0)), "no grid of reasonable size holds all slices"),
     ],
-    ids=["a gap", "a gap at the end", "no common step", "no plan"],
+    ids=["a gap", "a gap at the end", "no common step", "no plan", "hundred thousand slices", "a grid of gaps"],
 )
 def test_what_is_no_plan_is_refused_all_the_same(depths: list[float], sentence: str, tmp_path: Path) -> None:
     with pytest.raises(SeriesError, match=sentence):
         read_series(scan(tmp_path, depths), even=True)
+
+
+@pytest.mark.parametrize("lost", [{5, 7}, {7, 9}, {1, 3}], ids=["in the middle", "at the end", "at the beginning"])
+def test_every_second_slice_lost_is_no_plan(lost: set[int], tmp_path: Path) -> None:
+    paths = scan(tmp_path, depths_of((10, 3.0)))
+    with pytest.raises(SeriesError, match=r"slices are missing: spacing changes .*, and the image numbers jump from"):
+        read_series([path for place, path in enumerate(paths) if place not in lost], even=True)
+
+
+def test_without_numbers_nobody_can_tell(tmp_path: Path) -> None:
+    paths = scan(tmp_path, PLANNED)
+    edit(paths[3], InstanceNumber=None)
+    with pytest.raises(SeriesError, match="no Instance Number that would tell a plan from lost slices"):
+        read_series(paths, even=True)
 
 
 def test_an_even_series_is_read_as_before(tmp_path: Path) -> None:
@@ -190,3 +206,14 @@ def test_whatever_was_seen_on_a_source_slice_comes_back_on_it(tmp_path_factory, 
         np.testing.assert_array_equal(plane, mask[by_uid[uid]])
         depth = depths[[*series.reference_at].index(by_uid[uid])]
         assert series.volume.array[by_uid[uid], 0, 0] == pytest.approx(round(depth * 10))
+
+
+@pytest.mark.parametrize("shape", [(13, 10), (11, 9), (63, 55)], ids=str)
+def test_a_matrix_of_any_size_has_its_frames_on_source_slices(shape: tuple[int, int], tmp_path: Path) -> None:
+    """An object of odd length is padded by an empty frame: that lies on a slice of the files, too."""
+    series = read_series(scan(tmp_path, PLANNED, shape=shape), even=True)
+    for last in (5, 6, 8, 10):
+        masks = np.zeros((1, *series.volume.spatial_shape), dtype=bool)
+        masks[0, 2:last, 3:9, 2:6] = True
+        seg = written(series, masks, ("seg",))["seg.dcm"]
+        assert "SpacingBetweenSlices" not in seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]

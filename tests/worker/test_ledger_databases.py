@@ -21,7 +21,7 @@ from tests.support.ledger_stories import work
 from tests.support.postgres import postgres
 from worker.errors import LedgerError
 from worker.findings import Finding, VolumeFindings
-from worker.ledger import JobState, Ledger
+from worker.ledger import JobState, Ledger, SeriesState
 from worker.ledger.decisions import MOST_CHARACTERS
 from worker.ledger.engine import open_engine
 from worker.ledger.schema import metadata
@@ -178,6 +178,16 @@ def test_decisions_that_kept_their_conditions_one_by_one_say_what_they_said(ledg
         rows = {row.protocol: row.conditions for row in connection.execute(sa.select(table))}
     assert rows == {name: conditions for name, (_, conditions) in said.items()}
     engine.dispose()
+
+
+def test_series_that_were_set_aside_are_unreadable(ledger_url):
+    """A name that was in use for a while."""
+    row = {"study_uid": "1.2", "series_uid": "1.2.3", "state": "set aside", "reason": "three looks", "looks": 3}
+    sender = {"calling_ae": "CT", "called_ae": "VOXTELL", "address": "10.0.0.1"}
+    of_version(ledger_url, "0008", "series", row | sender | {"first_at": 5, "last_at": 6, "full_with": 0})
+    ledger = Ledger(ledger_url)
+    assert [one.state for one in ledger.series.of_study("1.2")] == [SeriesState.UNREADABLE]
+    ledger.close()
 
 
 def test_a_committed_fact_in_sqlite_survives_a_power_cut(tmp_path):

@@ -84,6 +84,8 @@ def segment(
     clock.lap("finish")
     review = (*map(Review, doubts), *grid_reviews(network.affine, network.spacing, engine.info.spacing_max))
     review += tuple(reviews(structures, masks))
+    if series.interpolated:
+        review += (Review(series.notes[-1]),)
     if hounsfield:
         review += _of_tissue(series, network, structures, masks)
     info = _on_other_grid(engine.made_by(texts), series, straighten)
