@@ -3,6 +3,7 @@
 Files go out as they lie on the disk, without being decoded, in the transfer syntax that they have.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,7 @@ def _send_one(association: Association, item: _Item, peer: Peer) -> SendOutcome:
     if not _proposals(item) & accepted:
         reason = f"{peer} does not take {sop_class.name} in {syntax.name}; change its settings or send another syntax."
         return _failed(item, "final", reason)
+    asked_at = time.monotonic()
     try:
         response = association.send_c_store(item.path if item.wanted in accepted else dcmread(item.path))
     except (InvalidDicomError, ValueError, AttributeError) as error:
@@ -142,9 +144,10 @@ def _send_one(association: Association, item: _Item, peer: Peer) -> SendOutcome:
         association.abort()  # part of the message may have gone out
         return _failed(item, "later", f"{item.path} could not be read while it was sent to {peer} ({error}).")
     if "Status" not in response:
-        if has_ended(association):
+        patience = association.dimse_timeout
+        if has_ended(association) and (patience is None or time.monotonic() - asked_at < patience):
             return _ended(item, peer)
-        association.abort()
+        association.abort()  # pynetdicom may have done so when the time for the answer was over
         return _failed(item, "later", f"{peer} did not answer when {item.sop_uid} was sent.", silent=True)
     comment = f" ({response.ErrorComment})" if response.get("ErrorComment") else ""
     return judged(item.path, item.sop_uid, int(response.Status), peer, comment)

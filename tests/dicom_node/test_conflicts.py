@@ -15,7 +15,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.conflicts import conflicts_in
-from dicom_node.images.differences import differing_attributes
+from dicom_node.images.differences import differing_attributes, is_correction
 from dicom_node.store import Outcome, Store
 from tests.support import attacks
 
@@ -152,3 +152,16 @@ def test_a_note_that_says_less_is_passed_over(note: str, tmp_path: Path) -> None
     (tmp_path / "quarantine").mkdir()
     (tmp_path / "quarantine" / "1.2.conflict-ab.json").write_text(note)
     assert conflicts_in(tmp_path) == []
+
+
+def test_an_image_without_pixels_or_of_another_matrix_corrects_none(ct_paths: list[Path], tmp_path: Path) -> None:
+    for name, change in {
+        "name": lambda image: setattr(image, "PatientName", "Right^Name"),
+        "no pixels": lambda image: delattr(image, "PixelData"),
+        "matrix": lambda image: setattr(image, "Rows", 4),
+    }.items():
+        image = dcmread(ct_paths[0])
+        change(image)
+        image.save_as(tmp_path / name)
+        differing = differing_attributes(ct_paths[0], tmp_path / name)
+        assert is_correction(ct_paths[0], tmp_path / name, differing) is (name == "name"), name

@@ -20,7 +20,7 @@ from worker.ledger.records import Decision, Series
 from worker.ledger.schema import decision_texts, decisions, series
 from worker.ledger.states import SeriesState, those
 
-_ASKED_ABOUT: Final = (SeriesState.SETTLED, SeriesState.FULL)
+_ASKED_ABOUT: Final = those(SeriesState, lambda state: state.is_complete)
 _MOST_IDS: Final = 10_000  # in one query: databases take some 32,000 parameters
 
 

@@ -82,14 +82,18 @@ def segment(
     unlearnt = engine.unlearnt(texts) if engine.info.knows else ()
     structures = structures_of(masks, prompts, derived, series.affine, unlearnt, judged=not doubts)
     clock.lap("finish")
-    review = (*map(Review, doubts), *grid_reviews(network.affine, network.spacing, engine.info.spacing_max))
+    review = (*map(Review, doubts), *_of_grid(network, series, engine))
     review += tuple(reviews(structures, masks))
-    if series.interpolated:
-        review += (Review(series.notes[-1]),)
     if hounsfield:
         review += _of_tissue(series, network, structures, masks)
     info = _on_other_grid(engine.made_by(texts), series, straighten)
     return Segmented(series, structures, masks, info, clock.seconds, review)
+
+
+def _of_grid(network: highdicom.Volume, series: ImageSeries, engine: Engine) -> tuple[Review, ...]:
+    """Says what a person should know of the grid that the network sees: what it lacks, what was interpolated."""
+    review = tuple(grid_reviews(network.affine, network.spacing, engine.info.spacing_max))
+    return (*review, Review(series.notes[-1])) if series.interpolated else review
 
 
 def _on_other_grid(info: ModelInfo, series: ImageSeries, straighten: bool) -> ModelInfo:
