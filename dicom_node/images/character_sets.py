@@ -84,4 +84,12 @@ def _declares_one(header: Dataset) -> bool:
     """Whether Specific Character Set names one that has more than ASCII."""
     declared = header.get("SpecificCharacterSet")
     values = list(declared) if isinstance(declared, MultiValue) else [declared or ""]
-    return any(_bare(str(value)) in _CODECS for value in values)
+    return any(_has_more_than_ascii(str(value)) for value in values)
+
+
+def _has_more_than_ascii(term: str) -> bool:
+    """Whether a term names a character set with more than ASCII; pydicom takes usual names ("ISO-8859-1") too."""
+    try:
+        return _bare(term) in _CODECS or codec_of(term) != "ascii"
+    except ValueError:
+        return False

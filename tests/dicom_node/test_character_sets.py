@@ -21,7 +21,7 @@ from tests.support.images import PROVENANCE
 
 IVANOV, WANG = "Иванов^Иван", "王^小东"
 UNDECLARED: list[str | list[str] | None] = [
-    None, "", "ISO_IR 6", "ISO 2022 IR 6", "Not Supplied", ["ISO 2022 IR 6", "IS"], ["", "KLINGON"],
+    None, "", "ISO_IR 6", "ISO 2022 IR 6", "Not Supplied", ["ISO 2022 IR 6", "IS"], ["", "KLINGON"], "US-ASCII",
 ]  # fmt: skip
 
 
@@ -82,6 +82,9 @@ def test_names_of_images_that_declare_none_are_what_the_pacs_shows(
         ("GB18030", "gb18030", WANG),
         (["", "ISO 2022 IR 100"], "ascii", "Miller^J"),
         ("ISO-IR 100", "latin-1", "Müller^Jörg"),
+        ("ISO-8859-1", "latin-1", "Müller^Jörg"),  # usual names, which the standard does not have
+        ("GB2312", "gb2312", "王^小"),
+        ("KOI8-R", "koi8_r", IVANOV),
     ],
     ids=str,
 )
