@@ -190,6 +190,9 @@ def test_a_folder_of_many_studies_is_segmented_study_by_study(tmp_path):
     assert [(one.patient_id, one.study_uid) for one in done] == [("ONE", "1.2.0"), ("TWO", "1.2.1")]
     assert len({one.files[0].parent for one in done}) == 2
     assert [dcmread(one.files[0]).PatientID for one in done] == ["ONE", "TWO"]
+    none = written(tmp_path, match="{Modality: MR}")
+    with pytest.raises(NothingToDoError, match=r"series 1 .* of study 1\.2\.0: .*; series 1 .* of study 1\.2\.1: "):
+        run_study(*run[:2], tmp_path / "none", [], None, none, ())
 
 
 def test_objects_are_written_as_a_destination_with_these_settings_gets_them(tmp_path):

@@ -214,15 +214,20 @@ def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None, s
 def _choose(
     protocol: Protocol, reported: Reported, study: Path, settings: Settings
 ) -> tuple[list[tuple[StudyVolume, JobSpec]], list[str]]:
-    """Returns the volumes to segment, each with its job, and one sentence for each volume that is left out."""
+    """Returns the volumes to segment, each with its job, and one sentence for each volume that is left out.
+
+    Where there are several studies, the sentence names the volume's.
+    """
     chosen, reasons = [], []
-    for volumes in studies_in(study, settings.character_set or ""):
+    studies = list(studies_in(study, settings.character_set or ""))
+    for volumes in studies:
         for verdict in choose(protocol, volumes, inactive=inactive(protocol, settings)):
             verdict = with_report(protocol, verdict, reported)
             if verdict.taken:
                 chosen.append((verdict.volume, spec_of(protocol, verdict.volume, settings, reported.prompts)))
             else:
-                reasons.append(f"{verdict.volume.label}: {verdict.reason}")
+                of = f" of study {verdict.volume.study_uid}" if len(studies) > 1 else ""
+                reasons.append(f"{verdict.volume.label}{of}: {verdict.reason}")
     return chosen, reasons
 
 
