@@ -43,7 +43,7 @@ def test_an_unknown_address_is_closed_at_once(site, networks, caplog):
     with site(access=Access(networks=networks)) as here:
         with (
             caplog.at_level(logging.WARNING),
-            pytest.raises(PeerError, match="check that it is a DICOM port that allows"),
+            pytest.raises(PeerError, match="check that this is a DICOM port, and that it allows"),
         ):
             echo(here.peer, calling_ae="CT1")
         (line,) = [record for record in caplog.records if record.getMessage() == "association_refused"]
@@ -150,5 +150,5 @@ def test_a_peer_that_is_not_there_is_named(free_port, host, words):
 def test_a_port_without_dicom_is_said():
     with socket.create_server(("127.0.0.1", 0)) as mute:
         peer = Peer("PACS", "127.0.0.1", mute.getsockname()[1])
-        with pytest.raises(PeerError, match="did not answer the association request of A; check that it is a DICOM"):
+        with pytest.raises(PeerError, match="did not answer the association request within 0.3 s; check that this is a DICOM"):
             echo(peer, calling_ae="A", timeouts=Timeouts(association=0.3))
