@@ -15,6 +15,7 @@ from tests.support.reports import ORU, document
 from worker.ledger import Ledger, SeriesState
 from worker.protocols.protocol import FromReport
 from worker.report_language import NotAReportError, ReportError
+from worker.report_language.formats.read import report_text
 from worker.reports.inbox import Reported, ReportInbox
 from worker.reports.narrative import is_narrative, narrative
 
@@ -164,6 +165,22 @@ def test_an_addendum_adds_to_the_report_before_it(inbox: ReportInbox) -> None:
     inbox.take(b"Cyst in the left kidney. No fracture.", source="http", study_uid=STUDY)
     inbox.take(b"ADDENDUM: Fracture of the left 7th rib.", source="http", study_uid=STUDY)
     assert texts(inbox.prompts_for(ASKED, STUDY, "")) == ["cyst in the left kidney", "fracture of the left 7th rib"]
+
+
+def test_of_a_thousand_reports_on_a_study_the_newest_are_read(
+    inbox: ReportInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them asks the protocols again: reading all of them at each question would hold up all other studies."""
+    older = [TEXT.replace(b"8 mm", b"%d mm" % size) for size in range(3, 10)]
+    for content in (*older, b"FINDINGS: mass in the left kidney."):
+        inbox.take(content, source="http", study_uid=STUDY)
+    read: list[bytes] = []
+    monkeypatch.setattr("worker.reports.inbox.MOST_REPORTS", 3)
+    monkeypatch.setattr(
+        "worker.reports.inbox.report_text", lambda content: read.append(content) or report_text(content)
+    )
+    assert texts(inbox.prompts_for(ASKED, STUDY, "")) == ["mass in the left kidney"]
+    assert len(read) == 3
 
 
 def test_an_addendum_alone_counts(inbox: ReportInbox) -> None:

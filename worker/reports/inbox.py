@@ -49,6 +49,7 @@ from worker.settings import Settings
 log = get_logger(__name__)
 
 Source = Literal["dicom", "hl7", "http"]
+MOST_REPORTS = 100  # the newest of a study that are read: it has a few, and each new one asks its protocols again
 _LINK_LENGTH = 64  # of the ledger's columns; a UID and an accession number (VR SH) have no more
 
 
@@ -175,7 +176,7 @@ class ReportInbox:
         accession = normalised(accession)
         if accession:
             self._ledger.studies.note_accession(study_uid, accession)
-        reports = self._ledger.reports.on_study(study_uid, accession)
+        reports = self._ledger.reports.on_study(study_uid, accession)[-MOST_REPORTS:]
         texts = [text for report in reports if (text := self._text(report, patient_id))]
         if not texts:
             return self._waiting(options, study_uid)
