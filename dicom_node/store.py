@@ -146,22 +146,23 @@ class Store:
             if file.equals(final):
                 fsync(final.parent)  # its first writer may have died before it came to this
                 return Receipt(final, Outcome.SAME)
-            note = _note(study_uid, series_uid, final, file.path)
             file.sync()
-            if self._newer_wins and is_correction(final, file.path, note["differs"].split()):
-                return Receipt(final, self._replace(file, final, note))
-            return Receipt(self._quarantine.put_conflict(file.path, note, stands=FIRST), Outcome.CONFLICT)
+            with locked(final.parent) if self._newer_wins else contextlib.nullcontext():
+                return self._keep_other(file, final, SeriesKey(study_uid, series_uid))
 
-    def _replace(self, file: Incoming, final: Path, note: dict[str, str]) -> Outcome:
-        """Puts `file` in the place of the instance `final`, whose content gets a name in quarantine before."""
-        with locked(final.parent):
-            if file.equals(final):  # another sender was first
-                return Outcome.SAME
-            self._quarantine.put_conflict(final, note, stands=LATER)
-            count_replacement(final, self.workspace.new_path())
-            file.path.replace(final)
-            fsync(final.parent)
-        return Outcome.REPLACED
+    def _keep_other(self, file: Incoming, final: Path, series: SeriesKey) -> Receipt:
+        """Keeps `file`, which differs from the instance `final`; where newer wins, under the lock of its folder."""
+        if self._newer_wins and file.equals(final):  # another sender was first
+            return Receipt(final, Outcome.SAME)
+        note = _note(series.study_uid, series.series_uid, final, file.path)
+        if not (self._newer_wins and is_correction(final, file.path, note["differs"].split())):
+            return Receipt(self._quarantine.put_conflict(file.path, note, stands=FIRST), Outcome.CONFLICT)
+        self._quarantine.put_conflict(final, note, stands=LATER)
+        count_replacement(final, self.workspace.new_path())
+        file.path.replace(final)
+        fsync(final.parent)
+        self._quarantine.drop_conflict(final)  # where it stands again, or was put aside when the first one stood
+        return Receipt(final, Outcome.REPLACED)
 
     def put_back(self, path: Path, *, study_uid: str, series_uid: str) -> None:
         """Links the instance in the file `path`, which lies on the store's disk, back to its place; the file stays.

@@ -51,9 +51,19 @@ class Quarantine:
 
     def put_conflict(self, file: Path, note: Mapping[str, str], *, stands: str) -> Path:
         """Puts one of two contents of an instance here; `stands` is FIRST or LATER."""
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
         reason = f"the SOP Instance UID {note['sop_uid']} was received again with other content; {stands} stands"
-        return self.put(
-            file, f"{note['sop_uid']}{CONFLICT_MARK}{digest[:16]}", {"reason": reason, "stands": stands, **note}
-        )
+        name = _name_of_conflict(file, note["sop_uid"])
+        return self.put(file, name, {"reason": reason, "stands": stands, **note})
+
+    def drop_conflict(self, instance: Path) -> None:
+        """Removes the content of the instance in the file `<sop uid>.dcm` from here, if it is: it is in its place."""
+        kept = self.path / f"{_name_of_conflict(instance, instance.stem)}.dcm"
+        with locked(self.path):
+            kept.unlink(missing_ok=True)
+            kept.with_suffix(".json").unlink(missing_ok=True)  # last, so that a crash leaves something that is found
+
+
+def _name_of_conflict(file: Path, sop_uid: str) -> str:
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return f"{sop_uid}{CONFLICT_MARK}{digest[:16]}"

@@ -1,8 +1,10 @@
 """Where newer wins, a correction takes the place of the former instance, and no content is lost."""
 
 import itertools
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from dicom_node.conflicts import conflicts_in
 from dicom_node.errors import StoreError
 from dicom_node.removal import StoreRemoval
+from dicom_node.storage.durable import locked
 from dicom_node.store import Outcome, Receipt, Store
 from dicom_node.uids import SeriesKey
 from tests.support.instances import small_instance
@@ -140,6 +143,37 @@ def test_a_disk_that_fails_keeps_the_former_in_its_place(store: Store, monkeypat
     assert put(store, later).outcome in (Outcome.SAME, Outcome.REPLACED)
     assert first.path.read_bytes() == later
     assert former in aside(store)
+
+
+def test_what_stands_again_is_no_conflict_any_more(tmp_path: Path) -> None:
+    former, later = content(**WRONG), content(**RIGHT)
+    keeping, newer = Store(tmp_path / "home"), Store(tmp_path / "home", newer_wins=True)
+    put(keeping, former)
+    put(keeping, later)
+    assert aside(keeping) == [later], "the first one stands"
+    put(newer, later)
+    assert aside(newer) == [former]
+    (found,) = conflicts_in(newer.home)
+    assert (found.replaced, found.files) == (True, 1)
+    put(newer, former)
+    assert aside(newer) == [later]
+
+
+def test_the_note_of_a_content_compares_it_with_the_one_that_took_its_place(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, content(**WRONG))
+    other = content(**WRONG, StudyDescription="Thorax")
+
+    def overtaken(folder: Path) -> AbstractContextManager[None]:
+        monkeypatch.undo()
+        put(store, other)  # another sender is quicker
+        return locked(folder)
+
+    monkeypatch.setattr("dicom_node.store.locked", overtaken)
+    put(store, content(**RIGHT))
+    notes = [json.loads(path.read_text()) for path in (store.home / "quarantine").glob("*.json")]
+    assert {note["differs"] for note in notes} == {"StudyDescription", "StudyDescription PatientName PatientID"}
 
 
 def _fails(_path: Path) -> None:

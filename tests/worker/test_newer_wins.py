@@ -16,10 +16,10 @@ from tests.support.twins import ThresholdSegmenter
 from worker.explain.history import history_of
 from worker.identity import revision_of
 from worker.job_spec import JobSpec
-from worker.ledger import Job, JobState, Ledger
+from worker.ledger import DeliveryState, Job, JobState, Ledger
 from worker.protocols import read_folder
 from worker.queue.embedded_server import running_queue
-from worker.result import Result
+from worker.result import Result, ResultObject
 from worker.steps.segmentation import SegmentationWorker
 
 pytestmark = pytest.mark.peers
@@ -163,6 +163,56 @@ def test_only_replacements_of_its_own_images_are_part_of_a_jobs_identity(counts:
     assert revised.same_work(JobSpec.of(**facts)) is same
 
 
+# -- results of the former content
+
+
+def sends(node: IntakeSite, job: Job) -> Job:
+    """The job is segmented, and its results wait for two destinations."""
+    claimed = node.ledger.jobs.claim(job.id, 60)
+    assert claimed is not None
+    found = Result(objects=(ResultObject(kind="seg", file="seg.dcm", sop_uid="1.2.3"),))
+    assert node.ledger.jobs.segmented(claimed, found)
+    return node.ledger.jobs.get(job.id)
+
+
+@pytest.fixture
+def sending(tmp_path: Path) -> Iterator[IntakeSite]:
+    (tmp_path / "home" / "protocols").mkdir(parents=True)
+    (tmp_path / "home" / "protocols" / "liver.yaml").write_text(PROTOCOL + "destinations: [pacs, plan]\n")
+    two = [{"name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": 104} for name in ("pacs", "plan")]
+    made = IntakeSite(tmp_path / "home", conflict="newer", destinations=two)
+    with running_queue(made.settings):
+        yield made
+        made.close()
+
+
+def test_results_of_the_wrong_patient_are_not_sent_any_more(sending: IntakeSite, images: list[Path]) -> None:
+    sending.receives(*images, ago=QUIET + 1)
+    old = sends(sending, *sending.tick())
+    assert old.state is JobState.SENDING
+    sending.receives(*corrected(images), ago=QUIET + 1, association="a2")
+    new = sends(sending, sending.tick()[-1])
+    found = superseded(sending, old, new)
+    assert found.state is JobState.CANCELLED
+    assert "its images came again with other content" in found.reason
+    assert sending.ledger.deliveries.claim(old.id, "pacs", 60) is None
+    assert sending.ledger.deliveries.claim(new.id, "pacs", 60), "the right ones wait for nothing"
+
+
+def test_the_right_results_wait_until_one_that_is_being_sent_has_ended(sending: IntakeSite, images: list[Path]) -> None:
+    sending.receives(*images, ago=QUIET + 1)
+    old = sends(sending, *sending.tick())
+    on_its_way = sending.ledger.deliveries.claim(old.id, "pacs", 60)
+    assert on_its_way
+    sending.receives(*corrected(images), ago=QUIET + 1, association="a2")
+    new = sends(sending, sending.tick()[-1])
+    assert sending.ledger.deliveries.claim(old.id, "plan", 60) is None
+    assert sending.ledger.deliveries.claim(new.id, "pacs", 60) is None, "what arrives last must be the newest"
+    sending.ledger.deliveries.end(on_its_way, DeliveryState.DELIVERED)
+    assert sending.ledger.jobs.get(old.id).state is JobState.CANCELLED
+    assert sending.ledger.deliveries.claim(new.id, "pacs", 60)
+
+
 # -- the segmentation reads the content that its job was made for
 
 
@@ -205,8 +255,8 @@ def test_a_job_whose_images_were_replaced_before_it_began_makes_no_result(
     node.receives(*corrected(images), ago=0, association="a2")
     done = attempted(desk, old)
     assert (done.state, done.reason) == (
-        JobState.FAILED,
-        "Images that a job was made for came again with other content; another job is made on that.",
+        JobState.CANCELLED,
+        "its images came again with other content; the protocols are asked about that one",
     )
     assert node.store.result_paths(old.id) == []
 
@@ -222,5 +272,5 @@ def test_images_that_are_replaced_while_the_job_runs_end_it(
     node.receives(*images, ago=QUIET + 1)
     (old,) = node.tick()
     desk.engine = Interrupted()  # type: ignore[assignment]
-    assert attempted(desk, old).state is JobState.FAILED
+    assert attempted(desk, old).state is JobState.CANCELLED
     assert node.store.result_paths(old.id) == []

@@ -168,8 +168,10 @@ def overtakes() -> sa.ColumnElement[bool]:
         sa.select(theirs.c.job_id)
         .join(older, older.c.id == theirs.c.job_id)
         .where(older.c.superseded_by == deliveries.c.job_id, theirs.c.destination == deliveries.c.destination)
-        .where(older.c.state == JobState.SENDING)
-        .where(theirs.c.state.in_(those(DeliveryState, lambda state: state.is_open)))
+        .where(
+            (older.c.state == JobState.SENDING) & theirs.c.state.in_(those(DeliveryState, lambda state: state.is_open))
+            | (theirs.c.state == DeliveryState.SENDING)  # a worker is at it, although its job was cancelled
+        )
         .correlate(deliveries)
         .exists()
     )

@@ -44,7 +44,8 @@ class JobLedger:
         """Writes a QUEUED job unless the same work is known; returns whether it is new.
 
         Older jobs on the same volume and protocol are superseded, because their input has changed. Those that have sent
-        nothing are CANCELLED, also while a worker is at one; results on their way still go to their destinations.
+        nothing are CANCELLED, also while a worker is at one; results on their way still go to their destinations,
+        unless the images came again with other content.
 
         A part of the images of a job whose images were removed is no new work: they are being sent again, and more of
         them will come.
@@ -155,6 +156,10 @@ class JobLedger:
     def fail(self, job: Job, reason: str) -> bool:
         """Ends a claimed job: SEGMENTING -> FAILED with the reason; False if the claim is lost."""
         return self._leave(job, state=JobState.FAILED, reason=reason)
+
+    def give_up(self, job: Job, reason: str) -> bool:
+        """Ends a claimed job whose input is no more: SEGMENTING -> CANCELLED; False if the claim is lost."""
+        return self._leave(job, state=JobState.CANCELLED, reason=reason)
 
     def cancel(self, job_id: str) -> Job:
         """Cancels a job in any unfinished state. A worker that is at it stops after its next renewal of the lease.

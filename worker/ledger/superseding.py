@@ -3,6 +3,8 @@
 Functions with a `connection` are part of a transaction that the caller has begun.
 """
 
+from collections.abc import Callable, Set
+
 import sqlalchemy as sa
 
 from worker.job_spec import JobSpec
@@ -30,19 +32,30 @@ def came_before_removal(connection: sa.Connection, spec: JobSpec) -> bool:
 
 
 def supersede_older(connection: sa.Connection, spec: JobSpec, now: float) -> None:
-    """Marks the older jobs on the volume as superseded by this one; those that have sent nothing become CANCELLED."""
+    """Marks the older jobs on the volume as superseded by this one; those that have sent nothing become CANCELLED.
+
+    Where the images came again with other content, jobs that are being sent become so, too: what has not left yet must
+    not, since it may stand under the wrong patient.
+    """
     candidates = sa.select(jobs.c.id, jobs.c.work).where(
         on_volume_of(spec), jobs.c.id != spec.job_id, jobs.c.superseded_by.is_(None)
     )
     rows = connection.execute(candidates).all()
-    older = [row.id for row in rows if is_same_volume(spec, JobSpec.model_validate(row.work))]
+    found = {str(row.id): JobSpec.model_validate(row.work) for row in rows}
+    older = {job_id: its for job_id, its in found.items() if is_same_volume(spec, its)}
+    wrong = {job_id for job_id, its in older.items() if its.revision != spec.revision}
     connection.execute(sa.update(jobs).where(jobs.c.id.in_(older)).values(superseded_by=spec.job_id, updated_at=now))
-    why = "its images came again with other content" if spec.revision else "later images arrived"
+    _cancel(connection, wrong, lambda state: state.is_unfinished, spec, "its images came again with other content")
+    _cancel(connection, older.keys() - wrong, lambda state: state.is_unsent, spec, "later images arrived")
+
+
+def _cancel(
+    connection: sa.Connection, job_ids: Set[str], which: Callable[[JobState], bool], by: JobSpec, why: str
+) -> None:
+    in_state = jobs.c.state.in_(those(JobState, which))
+    reason = f"superseded by job {by.job_id}: {why}"
     connection.execute(
-        sa.update(jobs)
-        .where(jobs.c.superseded_by == spec.job_id)
-        .where(jobs.c.state.in_(those(JobState, lambda state: state.is_unsent)))
-        .values(state=JobState.CANCELLED, reason=f"superseded by job {spec.job_id}: {why}")
+        sa.update(jobs).where(jobs.c.id.in_(job_ids), in_state).values(state=JobState.CANCELLED, reason=reason)
     )
 
 

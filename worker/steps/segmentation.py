@@ -58,7 +58,7 @@ class ImagesMissingError(WorkerError):
 
 
 class ImagesReplacedError(WorkerError):
-    """Images that a job was made for came again with other content; another job is made on that."""
+    """Images that a job was made for came again with other content."""
 
 
 @shared_task(name=SEGMENT_TASK)
@@ -123,6 +123,7 @@ class SegmentationWorker:
         | results published | SEGMENTED, REVIEW or SENDING |
         | error that may pass, attempts left | QUEUED, not before the backoff is over |
         | error for good, no attempt left, time limit | FAILED, with the reason |
+        | images came again with other content | CANCELLED, with the reason |
         | claim lost to a person or another worker | left as it is |
 
         An error in the process's CUDA context would meet every later job as well, so after an unexpected error on a
@@ -134,6 +135,9 @@ class SegmentationWorker:
                 self._do(job, lost)
         except TakenBackError as error:
             log.warning("job_taken_back", reason=str(error))
+        except ImagesReplacedError as error:
+            if self.ledger.jobs.give_up(job, str(error)):
+                log.warning("job_taken_back", reason=str(error))
         except SoftTimeLimitExceeded:
             self._failed(job, self._too_long)
         except Exception as error:
@@ -211,7 +215,9 @@ class SegmentationWorker:
 
     def _require_revision(self, spec: JobSpec) -> None:
         if revision_of(self.store.replacements(spec.series_key), spec.instances) != spec.revision:
-            raise ImagesReplacedError
+            raise ImagesReplacedError(
+                "its images came again with other content; the protocols are asked about that one"
+            )
 
     def _images(self, spec: JobSpec) -> list[Path]:
         """Returns the files of exactly the instances that the job names, in its order.
