@@ -25,6 +25,11 @@ def replacements_in(folder: Path) -> dict[str, int]:
     return {mark.stem: _count(mark) for mark in sorted(folder.glob(f"*{MARK}"))}
 
 
+def any_replaced(study: Path) -> bool:
+    """Whether an image in one of the series folders of a study was replaced."""
+    return next(study.glob(f"*/*{MARK}"), None) is not None
+
+
 def _count(mark: Path) -> int:
     try:
         return int(mark.read_bytes())

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from dicom_node.storage.replacements import count_replacement
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, Clock, claimed, deliver, work
 from tests.support.retention_site import ARRIVAL, RetentionSite
@@ -361,3 +362,15 @@ def _happens(site: RetentionSite, meanwhile: str) -> None:
         site.ledger.series.image_arrived(SeriesKey("1.0", "1.0.0"), ARRIVAL)
     for job in site.ledger.jobs.find(JobState.FAILED) if meanwhile == "retry" else []:
         site.ledger.jobs.retry(job.id)
+
+
+def test_a_study_with_replaced_images_stays(site):
+    """The counts beside its images tell a content that comes next from one that has a job."""
+    site.arrived("1.2.3", "1.2.3.4")
+    site.arrived("1.2.5", "1.2.5.4")
+    (image,) = site.store.series_paths(SeriesKey("1.2.3", "1.2.3.4"))
+    count_replacement(image, image.with_suffix(".unfinished"))
+    site.clock.passes(10 * DAY)
+    site.rounds(site.retention(keep_unused_days=5))
+    assert site.has_images("1.2.3", "1.2.3.4")
+    assert not site.has_images("1.2.5", "1.2.5.4")

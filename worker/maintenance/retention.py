@@ -18,6 +18,7 @@ from collections.abc import Collection
 
 from dicom_node.errors import StoreError
 from dicom_node.removal import PendingRemoval, StoreRemoval
+from dicom_node.storage.replacements import any_replaced
 from dicom_node.store import Store
 from worker.ledger import Ledger
 from worker.ledger.clock import SLACK_SECONDS
@@ -129,7 +130,12 @@ class Retention:
         return limit > 0 and use.since < now - limit * DAY
 
     def _set_aside(self, use: RetentionStatus, why: str) -> int:
-        """Sets a study aside, unless its status has changed since it was listed; returns how many bytes it has."""
+        """Sets a study aside, unless its status has changed since it was listed; returns how many bytes it has.
+
+        A study with replaced images stays: the counts beside them tell its next contents from those that have jobs.
+        """
+        if any_replaced(self._settings.home / "studies" / use.uid):
+            return 0
         with self._removal.alone():
             if self._ledger.retention.studies(use.uid) != [use]:
                 return 0  # listing the studies, and the removal of those before it, may have taken minutes
