@@ -27,7 +27,7 @@ class Extent:
     highest: tuple[float, float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measures:
     """Holds the figures of one non-empty mask that a report states."""
 
@@ -35,6 +35,7 @@ class Measures:
     mean: float  # of the image under the mask, in its units (HU for CT)
     deviation: float
     diameter_mm: float  # longest distance between two voxel centres
+    diameter_ends: NDArray[np.float64]  # (2, 3): those two, LPS millimetres
 
 
 def extent(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Extent:
@@ -83,11 +84,13 @@ def measure(mask: NDArray[np.bool_], affine: NDArray[np.float64], image: NDArray
     """
     (mask, image), affine = _cropped(mask, affine, image)
     values = image[mask].astype(np.float64)
+    ends = farthest_pair(_line_ends(mask, affine))
     return Measures(
         volume_ml=len(values) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
         mean=float(values.mean()),
         deviation=float(values.std()),
-        diameter_mm=longest_diameter(_line_ends(mask, affine)),
+        diameter_mm=float(np.linalg.norm(ends[0] - ends[1])),
+        diameter_ends=ends,
     )
 
 
@@ -115,8 +118,8 @@ def _line_ends(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> NDArray[
     return np.asarray(ends @ affine[:3, :3].T + affine[:3, 3])
 
 
-def longest_diameter(points: NDArray[np.float64]) -> float:
-    """Returns the longest distance between two of the points (N, 3), in their unit.
+def farthest_pair(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the two of the points (N, 3) that are farthest from each other, (2, 3).
 
     Candidates are the outermost points in `_DIRECTIONS` directions. From the best pair the search goes on to the point
     farthest from one end until none is farther. That avoids all N x N distances.
@@ -131,14 +134,14 @@ def longest_diameter(points: NDArray[np.float64]) -> float:
         outermost |= {int(along.argmin()), int(along.argmax())}
     ends = points[sorted(outermost)]
     gaps = np.linalg.norm(ends[:, None] - ends[None], axis=-1)
-    end = ends[int(gaps.max(axis=1).argmax())]
+    end, other = ends[list(np.unravel_index(int(gaps.argmax()), gaps.shape))]
     longest = float(gaps.max())
     while True:
         distances = np.linalg.norm(points - end, axis=1)
         far = int(distances.argmax())
         if distances[far] <= longest:
-            return longest
-        longest, end = float(distances[far]), points[far]
+            return np.stack([end, other])
+        longest, end, other = float(distances[far]), points[far], end
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:

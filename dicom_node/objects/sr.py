@@ -4,13 +4,17 @@ The content tree:
 
     Imaging Measurement Report
       Observer: the model as a device; procedure reported: CT, MR or PET
+      Image Library: the source images
       Imaging Measurements
         Measurement Group, one per segment (TID 1411)
           tracking identifier and UID, referenced segment and source series, finding category, type and site, algorithm
-          Volume (ml), Diameter, maximum (mm); mean and standard deviation of the intensity, where its unit is known
+          Volume (ml); mean and standard deviation of the intensity, where its unit is known
           Comments: the sentence of the radiology report that asked for it, and reasons for a review
+        Measurement Group, one per segment (TID 1501), with the same tracking identifier
+          Diameter, maximum (mm), with its two ends on their images: TID 1411 has no place for coordinates
       Qualitative Evaluations: a comment for each structure that was asked for and has no segment
 
+The ends are SCOORD on images, not SCOORD3D: OHIF draws the former alone, and an Enhanced SR may hold no other.
 That a network found nothing is not a finding, and the code for absence would be one: so it is said in words.
 """
 
@@ -23,19 +27,24 @@ from highdicom.sr import (
     CodeContentItem,
     ContainerContentItem,
     ContentSequence,
+    CoordinatesForMeasurement,
     DeviceObserverIdentifyingAttributes,
     EnhancedSR,
     FindingSite,
+    ImageContentItem,
     LanguageOfContentItemAndDescendants,
     Measurement,
     MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
     ReferencedSegment,
     RelationshipTypeValues,
+    SourceImageForRegion,
     SourceSeriesForSegmentation,
     TextContentItem,
     TrackingIdentifier,
+    UIDRefContentItem,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from numpy.typing import NDArray
@@ -46,7 +55,7 @@ from pydicom.uid import EnhancedSRStorage
 from pydicom.valuerep import DA, TM
 
 from dicom_node.masks.measures import Measures, measure
-from dicom_node.masks.packed import Masks
+from dicom_node.masks.packed import Masks, PackedMask
 from dicom_node.modalities import procedure_of, quantity_of
 from dicom_node.objects.common import coded, describe, documents, item, masks_of, result_dataset, titled
 from dicom_node.objects.provenance import LABEL_MAP_STORAGE, Provenance, Review
@@ -79,18 +88,21 @@ def write_sr(
     seg = segmentation.dataset
     found = [mask for mask in masks_of(series, masks, segmentation.regions).packed if len(mask.held)]
     groups = [
-        _group(number, region, measure(mask.mask(), series.affine, series.volume.array), series, seg, provenance)
+        group
         for number, (region, mask) in enumerate(zip(segmentation.found, found, strict=True), start=1)
         if seg is not None
+        for group in _groups(number, region, mask, series, seg, provenance)
     ]
-    content = _content(groups, series.modality, provenance)
+    content = _content(groups, series, provenance)
     if missing := [region for region in segmentation.not_found if not region.placeholder]:
         content.ContentSequence.append(_not_there(missing, () if groups else provenance.review))
     return _document(content, series, seg, provenance, segmentation.regions)
 
 
 def _content(
-    groups: Sequence[VolumetricROIMeasurementsAndQualitativeEvaluations], modality: str, provenance: Provenance
+    groups: Sequence[MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations],
+    series: ImageSeries,
+    provenance: Provenance,
 ) -> Dataset:
     """Returns the root of the content tree with its context and measurements (TID 1500)."""
     observer = ObserverContext(
@@ -104,12 +116,14 @@ def _content(
         ),
     )
     context = ObservationContext(observer_device_context=observer)
-    title, procedure = codes.DCM.ImagingMeasurementReport, procedure_of(modality)
+    title, procedure = codes.DCM.ImagingMeasurementReport, procedure_of(series.modality)
     if groups:
         report = MeasurementReport(
             observation_context=context, procedure_reported=procedure, imaging_measurements=groups, title=title
         )
-        return report[0]
+        root = report[0]
+        root.ContentSequence.insert(len(root.ContentSequence) - 1, _image_library(series))
+        return root
     # highdicom makes no report without measurements; of rows 10 and 12 of TID 1500 one is enough.
     root = ContainerContentItem(name=title, template_id="1500")
     root.ContentSequence = ContentSequence()
@@ -117,11 +131,76 @@ def _content(
     root.ContentSequence.extend(context)
     reported = RelationshipTypeValues.HAS_CONCEPT_MOD
     root.ContentSequence.append(CodeContentItem(codes.DCM.ProcedureReported, procedure, reported))
+    root.ContentSequence.append(_image_library(series))
     return root
 
 
-def _group(
-    number: int, region: Region, measures: Measures, series: ImageSeries, seg: Dataset, provenance: Provenance
+def _image_library(series: ImageSeries) -> ContainerContentItem:
+    """Returns the source images as an Image Library (TID 1600, 1601), with what they have in common."""
+    group = ContainerContentItem(codes.DCM.ImageLibraryGroup, relationship_type=RelationshipTypeValues.CONTAINS)
+    group.ContentSequence = ContentSequence()
+    if series.frame_of_reference_uid:
+        acquired = RelationshipTypeValues.HAS_ACQ_CONTEXT
+        group.ContentSequence.append(
+            UIDRefContentItem(codes.DCM.FrameOfReferenceUID, series.frame_of_reference_uid, acquired)
+        )
+    for image in dict.fromkeys((one.sop_class_uid, one.sop_uid) for one in series.references):
+        group.ContentSequence.append(
+            ImageContentItem(codes.SCT.Source, *image, relationship_type=RelationshipTypeValues.CONTAINS)
+        )
+    library = ContainerContentItem(codes.DCM.ImageLibrary, relationship_type=RelationshipTypeValues.CONTAINS)
+    library.ContentSequence = ContentSequence([group])
+    return library
+
+
+def _groups(
+    number: int, region: Region, mask: PackedMask, series: ImageSeries, seg: Dataset, provenance: Provenance
+) -> tuple[VolumetricROIMeasurementsAndQualitativeEvaluations, MeasurementsAndQualitativeEvaluations]:
+    """Returns the measurement groups of one segment: what is of the volume, and the diameter with its ends."""
+    measures = measure(mask.mask(), series.affine, series.volume.array)
+    segment = next(segment for segment in seg.SegmentSequence if segment.SegmentNumber == number)
+    diameter = Measurement(
+        name=codes.SCT.Diameter,
+        value=_digits(measures.diameter_mm),
+        unit=codes.UCUM.Millimeter,
+        derivation=codes.SCT.Maximum,
+        referenced_coordinates=_ends(measures, series),
+    )
+    line = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
+        finding_category=region.category,
+        finding_type=region.type,
+        measurements=[diameter],
+    )
+    return _volumetric(segment, region, measures, series, seg, provenance), line
+
+
+def _ends(measures: Measures, series: ImageSeries) -> list[CoordinatesForMeasurement] | None:
+    """Returns the ends of the diameter on the images that hold them; None where one lies on no image.
+
+    Two ends on one image are a line, others a point on each. Image coordinates are column and row; the middle of the
+    first pixel is (0.5, 0.5) (PS3.3 C.18.6.1.2).
+    """
+    inverse = np.linalg.inv(series.affine)
+    places = np.rint(measures.diameter_ends @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
+    if not {*places[:, 0].tolist()} <= series.reference_at.keys():
+        return None
+    points = places[:, :0:-1] + 0.5
+    if places[0, 0] == places[1, 0] and measures.diameter_mm > 0:
+        return [CoordinatesForMeasurement("POLYLINE", points, _on(series, int(places[0, 0])))]
+    distinct = dict.fromkeys(zip(places[:, 0].tolist(), map(tuple, points.tolist()), strict=True))
+    return [CoordinatesForMeasurement("POINT", np.array([point]), _on(series, place)) for place, point in distinct]
+
+
+def _on(series: ImageSeries, place: int) -> SourceImageForRegion:
+    """Returns the image, and the frame of it, that is a slice."""
+    reference = series.reference_at[place]
+    frames = None if reference.frame_number is None else [reference.frame_number]
+    return SourceImageForRegion(reference.sop_class_uid, reference.sop_uid, frames)
+
+
+def _volumetric(
+    segment: Dataset, region: Region, measures: Measures, series: ImageSeries, seg: Dataset, provenance: Provenance
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     """Returns TID 1411 for one segment: its tracking identifiers, codes, figures and comments."""
     maker = provenance.maker_of(region)
@@ -130,15 +209,7 @@ def _group(
         version=maker.version,
         parameters=[f"prompt={one_line(region.prompt)}", *([f"weights={maker.digest}"] if maker.has_weights else [])],
     )
-    values = [
-        Measurement(name=codes.SCT.Volume, value=_digits(measures.volume_ml), unit=_MILLILITRE),
-        Measurement(
-            name=codes.SCT.Diameter,
-            value=_digits(measures.diameter_mm),
-            unit=codes.UCUM.Millimeter,
-            derivation=codes.SCT.Maximum,
-        ),
-    ]
+    values = [Measurement(name=codes.SCT.Volume, value=_digits(measures.volume_ml), unit=_MILLILITRE)]
     if quantity := quantity_of(series.modality, series.headers):
         name, unit = quantity
         for derivation, value in (
@@ -146,7 +217,6 @@ def _group(
             (codes.SCT.StandardDeviation, measures.deviation),
         ):
             values.append(Measurement(name=name, value=_digits(value), unit=unit, derivation=derivation))
-    segment = next(segment for segment in seg.SegmentSequence if segment.SegmentNumber == number)
     place = region.site or (region.type if region.coded and region.laterality else None)
     sites = [FindingSite(anatomic_location=place, laterality=region.laterality)] if place else None
     group = VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -154,7 +224,7 @@ def _group(
         referenced_segment=ReferencedSegment(
             sop_class_uid=seg.SOPClassUID,
             sop_instance_uid=seg.SOPInstanceUID,
-            segment_number=number,
+            segment_number=segment.SegmentNumber,
             source_series=SourceSeriesForSegmentation(series.series_uid),
         ),
         finding_category=region.category,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
-from dicom_node.masks.measures import longest_diameter, measure
+from dicom_node.masks.measures import farthest_pair, measure
 from dicom_node.objects.provenance import Review
 from dicom_node.objects.seg import Segmentation, write_seg
 from dicom_node.objects.sr import write_sr
@@ -49,14 +49,48 @@ def test_dcmqi_reads_the_numbers_of_every_segment(shared_data: Callable[..., Pat
     )
     assert read.returncode == 0, read.stderr
     assert texts_of(report) == ["Looked for, not found: spleen."]
-    groups = json.loads((tmp_path / "report.json").read_text())["Measurements"]
+    read_groups = json.loads((tmp_path / "report.json").read_text())["Measurements"]
+    groups, diameters = read_groups[::2], read_groups[1::2]
+    assert [group["TrackingIdentifier"] for group in diameters] == [group["TrackingIdentifier"] for group in groups]
     assert [group["TrackingIdentifier"] for group in groups] == [PROMPTS[0], PROMPTS[2], PROMPTS[3]]
     assert [group["ReferencedSegment"] for group in groups] == [1, 2, 3]
     assert [group.get("Laterality", {}).get("CodeMeaning") for group in groups] == ["Left", "Right", None]
-    for group, mask in zip(groups, masks[[0, 2, 3]], strict=True):
+    for group, diameter, mask in zip(groups, diameters, masks[[0, 2, 3]], strict=True):
         wanted = measure(mask, series.affine, series.volume.array)
-        numbers = [float(item["value"]) for item in group["measurementItems"]]
-        assert numbers == pytest.approx([wanted.volume_ml, wanted.diameter_mm, wanted.mean, wanted.deviation], rel=1e-4)
+        numbers = [float(item["value"]) for item in (*group["measurementItems"], *diameter["measurementItems"])]
+        assert numbers == pytest.approx([wanted.volume_ml, wanted.mean, wanted.deviation, wanted.diameter_mm], rel=1e-4)
+
+
+def coordinates_of(item: Dataset) -> list[tuple[str, list[float], str]]:
+    """Of each coordinate below a content item: graphic type, column and row, and the image."""
+    found = []
+    for one in item.get("ContentSequence", []):
+        if one.ValueType == "SCOORD":
+            image = one.ContentSequence[0].ReferencedSOPSequence[0]
+            found.append((one.GraphicType, list(one.GraphicData), image.ReferencedSOPInstanceUID))
+        found += coordinates_of(one)
+    return found
+
+
+def test_a_diameter_has_its_ends_on_the_images_that_hold_them(tmp_path: Path) -> None:
+    series = read_series(ct_series(np.zeros((5, 8, 9)), (3, 2, 1), tmp_path / "ct"))
+    masks = np.zeros((3, 5, 8, 9), dtype=bool)
+    masks[0, 2, 1, 1:6] = True  # in one slice
+    masks[1, 1:4, 4, 7] = True  # across slices
+    masks[2, 4, 7, 0] = True  # one voxel
+    regions = [region_for("liver"), region_for("spleen"), region_for("odd thing")]
+    report = write_sr(series, masks, write_seg(series, masks, regions, PROVENANCE), PROVENANCE)
+    uids = [one.sop_uid for one in series.references]
+    lines = [(kind, sorted(zip(at[::2], at[1::2], strict=True)), uid) for kind, at, uid in coordinates_of(report)]
+    assert lines[0] == ("POLYLINE", [(1.5, 1.5), (5.5, 1.5)], uids[2])
+    assert {uid for _, _, uid in lines[1:3]} == {uids[1], uids[3]}
+    assert {(kind, *at) for kind, at, _ in lines[1:3]} == {("POINT", (7.5, 4.5))}
+    assert lines[3:] == [("POINT", [(0.5, 7.5)], uids[4])]
+    (library,) = (
+        one for one in report.ContentSequence if one.ConceptNameCodeSequence[0].CodeMeaning == "Image Library"
+    )
+    listed = [one for one in library.ContentSequence[0].ContentSequence if one.ValueType == "IMAGE"]
+    assert [one.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for one in listed] == uids
 
 
 @pytest.mark.peers
@@ -93,7 +127,7 @@ def test_pet_values_are_reported_in_the_units_of_the_image(
         return
     assert names.count(quantity) == 2
     assert units_used.count(unit) == 2
-    assert numbers[2:] == pytest.approx([250, np.std([100, 200, 300, 400])], rel=1e-4)
+    assert numbers[1:3] == pytest.approx([250, np.std([100, 200, 300, 400])], rel=1e-4)
 
 
 @pytest.mark.parametrize(("said", "reported"), [("HU", 4), (None, 4), ("US", 2), ("MGML", 2), ("Z_EFF", 2)])
@@ -149,7 +183,8 @@ def test_a_box_has_the_measures_of_a_box() -> None:
 def test_the_longest_diameter_is_the_longest(seed: int, count: int) -> None:
     points = np.random.default_rng(seed).normal(size=(count, 3)) * (30, 10, 5)
     gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    assert longest_diameter(points) == pytest.approx(gaps.max(), rel=2e-3)
+    one, other = farthest_pair(points)
+    assert np.linalg.norm(one - other) == pytest.approx(gaps.max(), rel=2e-3)
 
 
 def test_where_nothing_is_found_it_says_what_was_looked_for(tmp_path: Path) -> None:

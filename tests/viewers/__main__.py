@@ -13,7 +13,7 @@ from pathlib import Path
 from dicom_node.objects.kinds import KINDS, with_brought
 from dicom_node.scu.c_store import send
 from tests.support.peers import Orthanc, orthanc, orthanc_plugin
-from tests.viewers.looking import NOT_SHOWN, Seen, look
+from tests.viewers.looking import NOT_SHOWN, Seen, look, look_at_report
 from tests.viewers.ohif import Ohif, ohif
 from tests.viewers.studies import ct, enhanced_mr, oblique_mr, odd_ct, study
 
@@ -83,6 +83,8 @@ def _seen(
         for output, modality in OVERLAYS.items():
             if output in outputs:
                 seen[modality] = look(page, shown, modality, pictures)
+        if "sr" in outputs:
+            seen["SR"] = Seen(faults=look_at_report(page, shown, pictures))
     for one in pacs.get("/studies"):
         pacs.put(f"/studies/{one}", None, "DELETE")
     return seen

@@ -17,6 +17,7 @@ from tests.viewers.studies import LookedAtStudy, Spot
 _SECONDS: Final = 30.0  # until a picture is drawn, on a loaded machine
 _LIKE: Final = 0.93  # cosine between two hues
 _TINTED: Final = 6.0  # grey levels by which a colour must differ from grey
+_MARK: Final = 100  # pixels of a line with its text
 _DRAWN: Final = 0.85  # of the samples along an outline; labels and scroll bars may lie over some
 
 
@@ -49,6 +50,23 @@ def look(page: StudyPage, study: LookedAtStudy, modality: str, pictures: Path) -
     else:
         seen.faults += _faults(page, study, modality, pictures)
     return seen
+
+
+def look_at_report(page: StudyPage, study: LookedAtStudy, pictures: Path) -> list[str]:
+    """Opens the SR; returns what is not right: it must show the source's images, with the diameters drawn on them."""
+    page.open("SR")
+    slices = {one.sop_uid for one in study.series.references}
+    if not _until(lambda: any(map(page.shows, slices))):
+        return ["the SR opens on no image of the source"]
+    drawn = _until(lambda: _coloured(page.picture(pictures / "sr.png")) > _MARK)
+    return [*page.errors, *([] if drawn else ["no diameter is drawn"])]
+
+
+def _coloured(picture: Image.Image) -> int:
+    """The number of pixels of the image in view, without the rim of the page, that have a strong colour."""
+    width, height = picture.size
+    inner = np.asarray(picture.crop((width * 3 // 10, height // 8, width * 9 // 10, height * 9 // 10)), dtype=int)
+    return int((inner.max(axis=2) - inner.min(axis=2) > 100).sum())
 
 
 def _faults(page: StudyPage, study: LookedAtStudy, modality: str, pictures: Path) -> list[str]:

@@ -44,6 +44,9 @@ window.asked = {
     return index >= 0;
   },
 
+  // Whether the images in view have a slice.
+  shows: uid => window.asked.image()?.getImageIds().some(id => id.includes(`/instances/${uid}/`)) ?? false,
+
   // LPS millimetres to pixels of the page.
   places(points) {
     const viewport = this.image();

@@ -170,6 +170,10 @@ class StudyPage:
         """Whether OHIF says over the image that it loads an object."""
         return self.page.get_by_text("Loading").count() > 0
 
+    def shows(self, sop_uid: str) -> bool:
+        """Whether the images in view have a slice."""
+        return bool(self.page.evaluate("uid => asked.shows(uid)", sop_uid))
+
     def go_to(self, sop_uid: str, frame: int | None) -> None:
         """Scrolls to a slice, once the images in view have it."""
         self.page.wait_for_function("slice => asked.goTo(slice)", arg=[sop_uid, frame])

@@ -1,4 +1,4 @@
-"""A result of all outputs in the real OHIF: SEG and RTSTRUCT lie on the image, in their places, names and colours."""
+"""A result of all outputs in the real OHIF: each object is shown on the image, in its place, names and colours."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from dicom_node.scu.c_store import send
 from tests.support.peers import orthanc, orthanc_plugin
-from tests.viewers.looking import look
+from tests.viewers.looking import look, look_at_report
 from tests.viewers.ohif import ohif
 from tests.viewers.studies import ct, study
 
@@ -20,3 +20,4 @@ def test_a_result_of_all_outputs_is_shown_on_its_image(tmp_path: Path) -> None:
             for modality in ("RTSTRUCT", "SEG"):
                 seen = look(page, shown, modality, tmp_path / "pictures")
                 assert (seen.opened_on, seen.faults) == ("CT", [])
+            assert look_at_report(page, shown, tmp_path / "pictures") == []
