@@ -734,7 +734,10 @@ def test_real_headers_answer_numbers_dates_and_multiple_values(shared_data):
 
 def test_a_folder_without_dicom_is_one_sentence(tmp_path):
     (tmp_path / "letter.txt").write_text("no image")
-    with pytest.raises(FolderError, match="holds no DICOM series; name a folder of DICOM files"):
+    with pytest.raises(
+        FolderError,
+        match=r"holds no DICOM series \(letter\.txt is not a readable DICOM file: .*\); name a folder of DICOM files",
+    ):
         series_in(tmp_path)
     with pytest.raises(FolderError, match="is not a folder"):
         series_in(tmp_path / "letter.txt")

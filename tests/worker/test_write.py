@@ -134,9 +134,9 @@ def test_every_mask_has_a_file_of_its_own_whatever_its_name(write: Write) -> Non
     assert len(result["files"]) == 4
 
 
-def test_an_empty_structure_alone_makes_a_structure_set_to_draw_in(write: Write) -> None:
+def test_an_empty_structure_alone_makes_a_structure_set_to_draw_in_and_a_report(write: Write) -> None:
     result = write(NOTHING, derived=(Derived(name="PTV", empty=True),), outputs=("seg", "rtstruct", "sr", "preview"))
-    assert (result["files"], result["found"], result["not_found"]) == (["rtstruct.dcm"], [], ["nothing"])
+    assert (result["files"], result["found"], result["not_found"]) == (["sr.dcm", "rtstruct.dcm"], [], ["nothing"])
 
 
 def test_names_in_structure_sets_are_cut_where_the_site_says_and_keep_their_side(write: Write) -> None:
