@@ -19,6 +19,7 @@ SETTLING_SECONDS: Final = 45.0
 RESTART_SECONDS: Final = 2.0  # a role that dies is started again after this long
 STOP_SECONDS: Final = 20.0  # how long a process may take to end when it is told to
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_LIBC: Final = ctypes.CDLL(None)  # loaded here: after a fork another thread's lock of the loader would be held for ever
 
 
 class RoleError(WorkerError):
@@ -76,4 +77,4 @@ def end_with_parent(by: signal.Signals = signal.SIGTERM) -> None:
     Otherwise a process that is left over would keep its port from its successor. Called in the child, after the fork.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, by)

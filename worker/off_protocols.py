@@ -45,9 +45,17 @@ def off_protocols(home: Path) -> list[OffProtocol]:
             note = json.loads(path.read_text(encoding="utf-8"))
             problem, since = str(note["problem"]), float(note["since"])
         except (OSError, ValueError, KeyError, TypeError):
-            problem, since = f"{path.name.removesuffix(_SUFFIX)} cannot be read", 0.0
+            problem, since = f"{path.name.removesuffix(_SUFFIX)} cannot be read", _written_at(path)
         found.append(OffProtocol(path.name.removesuffix(_SUFFIX), problem, since))
     return found
+
+
+def _written_at(note: Path) -> float:
+    """Returns when a note was written, in s since 1970-01-01 UTC; now where it is gone."""
+    try:
+        return note.stat().st_mtime
+    except OSError:
+        return time.time()
 
 
 def note_off(home: Path, file: str, problem: str) -> None:

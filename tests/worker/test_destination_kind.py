@@ -76,7 +76,8 @@ def test_the_settings_tell_it_from_the_other_kinds(folder: Path) -> None:
     liver = Protocol.model_validate({"name": "liver", "match": {"Modality": "CT"}, "prompts": ["liver"]})
     assert [route.to for route in routes_of(liver, settings)] == ["share"]
     with pytest.raises(SettingsError, match="port is for a destination that is reached by ae_title and host; this one"):
-        load(destinations=[{"folder": "/mnt", "port": 104}])
+        load(destinations=[{"folder": "/mnt", "port": 105}])
+    assert load(destinations=[{"folder": "/mnt", "tls": False}]).destinations, "it says nothing"
     with pytest.raises(SettingsError, match="reached by ae_title and host, or else by url, or else by folder"):
         load(destinations=[{"folder": "/mnt", "url": "https://h"}])
 

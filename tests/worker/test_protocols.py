@@ -11,7 +11,7 @@ from pydicom.datadict import tag_for_keyword
 from structlog.testing import capture_logs
 
 from dicom_node.origin import Origin
-from worker.errors import ProtocolError
+from worker.errors import LedgerError, ProtocolError
 from worker.findings import decisive
 from worker.job_spec import Priority
 from worker.off_protocols import off_protocols
@@ -480,6 +480,39 @@ def test_a_node_starts_without_a_protocol_that_it_cannot_read(tmp_path):
     )
     written(folder, NO_MANDIBLE.replace("no mandible", "mandible"), "jaw.yaml")
     assert [protocol.name for protocol in protocols.current()] == ["jaw", "liver"]
+    assert (off_protocols(home), back) == ([], [off.unasked_since])
+
+
+def test_a_protocol_that_comes_back_while_the_ledger_is_away_is_told_at_the_next_look(tmp_path):
+    folder, home = tmp_path / "protocols", tmp_path / "home"
+    folder.mkdir()
+    written(folder, NO_MANDIBLE, "jaw.yaml")
+    told: list[float] = []
+
+    def tell(since: float) -> None:
+        told.append(since)
+        if len(told) == 1:
+            raise LedgerError("the database does not answer")
+
+    protocols = ProtocolFolder(folder, on_return=tell, home=home)
+    (off,) = off_protocols(home)
+    written(folder, NO_MANDIBLE.replace("no mandible", "mandible"), "jaw.yaml")
+    for seen in (1, 2, 2):
+        assert [protocol.name for protocol in protocols.current()] == ["jaw"]
+        assert told == [off.unasked_since] * seen
+    assert off_protocols(home) == []
+
+
+def test_a_protocol_that_is_mended_under_another_name_is_told_too(tmp_path):
+    folder, home = tmp_path / "protocols", tmp_path / "home"
+    folder.mkdir()
+    path = written(folder, NO_MANDIBLE, "jaw.yaml")
+    back: list[float] = []
+    protocols = ProtocolFolder(folder, on_return=back.append, home=home)
+    (off,) = off_protocols(home)
+    path.unlink()
+    written(folder, NO_MANDIBLE.replace("no mandible", "mandible"), "mandible.yaml")
+    assert [protocol.name for protocol in protocols.current()] == ["jaw"]
     assert (off_protocols(home), back) == ([], [off.unasked_since])
 
 

@@ -28,7 +28,10 @@ def of_its_kind(entry: Any) -> Any:
         raise ValueError(f"a destination is reached by {', or else by '.join(map(_way, KINDS))}")
     (kind,) = named
     for name in sorted(given.keys() - kind.model_fields.keys()):
-        if others := [other for other in KINDS if name in other.model_fields]:
+        others = [other for other in KINDS if name in other.model_fields]
+        if others and given[name] == others[0].model_fields[name].default:
+            del given[name]  # it says nothing, and settings that worked go on working
+        elif others:
             raise ValueError(
                 f"{name} is for a destination that is reached by {_way(others[0])}; this one is reached by "
                 f"{_way(kind)}: leave {name} out"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from worker.errors import ProtocolError
+from worker.errors import LedgerError, ProtocolError
 from worker.logs import get_logger
 from worker.off_protocols import CONSEQUENCE, KEPT, note_off, note_on, off_protocols
 from worker.protocols.protocol import Protocol
@@ -104,6 +104,8 @@ class ProtocolFolder:
         self._on_return = on_return or (lambda _since: None)
         self._files: dict[Path, _File] = {}
         self._missing = False
+        self._came = False  # whether the last reading found a file of a new name
+        self._owed = False  # whether notes could not be brought up to date, or their return not be told
         self._read()
         self._on_change(self._in_force())
 
@@ -125,6 +127,8 @@ class ProtocolFolder:
             self._read()
             if self._in_force() != before:
                 self._on_change(self._in_force())
+        elif self._owed:
+            self._note_off()
         return self._in_force()
 
     def _gone(self) -> None:
@@ -152,6 +156,7 @@ class ProtocolFolder:
         one kept on the disk.
         """
         stamps, before = _stamps(self._folder), self._files
+        self._came = bool(stamps.keys() - before.keys())
         self._missing = False
         self._files = {
             path: file for path, file in before.items() if stamps.get(path) == file.stamp and not file.problem
@@ -178,15 +183,17 @@ class ProtocolFolder:
             return
         off = {path.name: file.problem for path, file in self._files.items() if file.protocol is None}
         there = {path.name for path in self._files}
+        self._owed = True
         try:
             for name, problem in off.items():
                 note_off(self._home, name, str(problem))
             for before in off_protocols(self._home):
                 if before.file not in off:
-                    if before.file in there:
+                    if before.file in there or self._came:  # mended, perhaps under another name
                         self._on_return(before.unasked_since)
                     note_on(self._home, before.file)
-        except OSError as error:
+            self._owed = False
+        except (OSError, LedgerError) as error:
             log.warning("protocol_version_not_kept", file=str(self._folder), problem=str(error))
 
     def _names(self) -> list[str]:

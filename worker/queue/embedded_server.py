@@ -137,7 +137,7 @@ def _start(home: Path, path: Path) -> None:
         )
         server.start(timeout=30)
     except (ValkeyServerError, OSError) as error:
-        cause = str(error).splitlines()[0]
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise BrokerError(f"the embedded queue in {home / 'queue'} did not start: {cause}") from None
 
 
@@ -200,7 +200,8 @@ def queue_problem(settings: Settings) -> str:
         except BusyLoadingError:
             return f"the queue at {where} still reads its file; ask again"
         except ResponseError as error:
-            return f"the queue at {where} answers and takes no message: {str(error).splitlines()[0]}"
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            return f"the queue at {where} answers and takes no message: {said}"
         except (RedisError, OSError):
             return f"no queue answers at {where}; start Redis or check VOXTELL_REDIS_URL"
     return ""

@@ -27,7 +27,11 @@ ACCESSION_FIELDS = ("OBR-18", "OBR-3", "ORC-3", "OBR-2")
 _LINE_BREAKS = dict.fromkeys((".br", ".sp", "X0A", "X0D", "X0D0A"), "\n")
 _TEXT_TYPES = frozenset({"TX", "FT", "ST", ""})  # OBX-2
 _RETRACTED = frozenset({"X", "W", "D"})  # HL7 tables 0123 and 0085: cancelled, wrong (patient), deleted
-_PRIOR = re.compile(r"(55114-3|18834-2)$|(prior|previous|earlier|old|comparisons?)(?![a-z])", re.IGNORECASE)
+_PRIOR = re.compile(
+    r"(55114-3|18834-2)$|comparisons?$|(prior|previous|earlier|old|comparison)[ _-](reports?|stud(y|ies)|exams?|"
+    r"examinations?|procedures?|findings?|impressions?|results?|images?|imaging)(?![a-z])",
+    re.IGNORECASE,
+)
 """How an observation (OBX-3) is named that repeats an earlier report: LOINC "Prior procedure descriptions" and
 "Comparison study", or in words."""
 
