@@ -88,7 +88,10 @@ def test_an_earlier_report_within_a_report_is_not_read_as_this_one(name: str) ->
     assert read(message) == {"A": [LUNG_PROMPT]}
 
 
-@pytest.mark.parametrize("name", ["GDT^Report", "59776-5^Findings^LN", "OLDHAM^Report", "^Priority findings", "^Old infarct", "^Previous surgery"])
+@pytest.mark.parametrize(
+    "name",
+    ["GDT^Report", "59776-5^Findings^LN", "OLDHAM^Report", "^Priority findings", "^Old infarct", "^Previous surgery"],
+)
 def test_other_names_of_observations_hide_nothing(name: str) -> None:
     assert read(head() + order("A", text(KIDNEY).replace("F^FINDINGS", name))) == {"A": [KIDNEY_PROMPT]}
 
