@@ -10,6 +10,7 @@ import hashlib
 import json
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -143,6 +144,17 @@ def _is_archive(path: Path) -> bool:
         return path.suffix == ".npz" or _ZIP.startswith(file.read(4))
 
 
+_ARCHIVE_ERRORS: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,  # a place before the beginning of the file
+    EOFError,
+    RuntimeError,  # encrypted, or compressed in a way of its own
+    ValueError,
+)
+"""What zipfile raises over a damaged archive."""
+
+
 def _require_checksums(path: Path) -> None:
     """Raises ModelError when a member of an archive is not what its checksum (CRC-32) says."""
     if not _is_archive(path):
@@ -150,7 +162,7 @@ def _require_checksums(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
+    except _ARCHIVE_ERRORS as error:
         damaged = str(error)
     if damaged is not None:
         raise ModelError(f"{path} is damaged ({damaged}); {_CHANGED}")

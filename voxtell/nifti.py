@@ -230,8 +230,8 @@ def _scaled(stored: npt.NDArray[Any], header: Nifti1Header | Nifti2Header) -> np
     slope, inter = header.get_slope_inter()  # None: a slope of 0 or NaN means "not scaled"
     values = np.empty(stored.shape, np.float32, order="F")
     for k in range(stored.shape[2]):
-        slice_ = stored[:, :, k].astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused as infinite
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no number, or too large, is refused later
+            slice_ = stored[:, :, k].astype(np.float64)
             values[:, :, k] = slice_ if slope is None else slice_ * slope + inter
     return values
 

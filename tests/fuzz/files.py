@@ -107,6 +107,7 @@ class Models(Files):
 
     def __init__(self, folder: Path) -> None:
         super().__init__("models", folder / "models", read_model)
+        (self._folder / "home").mkdir()
         self._layouts = _layouts(self._folder / "sound")
 
     def make(self, chance: random.Random, number: int, *, sound: bool) -> bytes:

@@ -1,8 +1,10 @@
 """A model that was copied in part is told from a whole one, before anything of it is loaded."""
 
+import contextlib
 import hashlib
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,19 @@ def test_a_byte_that_changed_on_the_way_is_found(model: Path, data: st.DataObjec
             compare_digests(model)
     finally:
         path.write_bytes(bytes(whole))
+
+
+@EACH_ITS_OWN
+@given(at=st.integers(4, 400), size=st.integers(0, 80), put=st.binary(max_size=8))
+def test_whatever_is_missing_within_an_archive_is_a_sentence(tmp_path: Path, at: int, size: int, put: bytes) -> None:
+    path = tmp_path / "text_embeddings.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("labels.npy", "vectors.npy"):
+            archive.writestr(name, bytes(range(256)) * 4)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:at] + put + whole[at + size :])
+    with contextlib.suppress(ModelError):
+        compare_digests(tmp_path)
 
 
 def test_a_file_that_is_missing_is_named_where_digests_travel(model: Path) -> None:

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.reports import KIDNEY, LUNG, head, order, text
-from worker.report_language import NotAReportError, ReportError, prompts_from_text
+from worker.report_language import NotAReportError, ReportError, ReportTooLargeError, prompts_from_text
 from worker.report_language.formats.hl7_message import MOST_SEGMENTS, Delimiters
+from worker.report_language.formats.oru import MOST_ORDERS
 from worker.report_language.formats.read import report_links, report_text, single_reports
 
 LUNG_PROMPT, KIDNEY_PROMPT = "nodule in the right upper lobe", "mass in the left kidney"
@@ -247,6 +248,14 @@ def test_segments_are_counted_before_they_are_split(separator: str) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6 * len(message), "a segment split from the others takes some hundred bytes"
+
+
+def test_a_message_of_more_orders_than_anybody_reports_together_is_refused() -> None:
+    """Each of 9,800 orders looked for its text among all others, for half a minute."""
+    many = "".join(order(f"A{number}", text(LUNG)) for number in range(MOST_ORDERS))
+    assert len(single_reports((head() + many).encode())) == MOST_ORDERS
+    with pytest.raises(ReportTooLargeError, match=f"more than {MOST_ORDERS} orders"):
+        single_reports((head() + many + order("B", text(LUNG))).encode())
 
 
 def test_a_report_that_speaks_of_a_gene_is_no_message() -> None:

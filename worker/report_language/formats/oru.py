@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from worker.report_language.errors import NotAReportError
+from worker.report_language.errors import NotAReportError, ReportTooLargeError
 from worker.report_language.formats.hl7_message import Delimiters, Message, Segment, begins_as_message, nth
 from worker.report_language.formats.links import ReportLinks
 from worker.report_language.formats.markup import plain
@@ -24,6 +24,7 @@ from worker.report_language.formats.report_format import ReportFormat
 ACCESSION_FIELDS = ("OBR-18", "OBR-3", "ORC-3", "OBR-2")
 """Where systems put the accession number, the surest first: IHE RAD TF 4.1 has it in OBR-18, many RIS in OBR-3."""
 
+MOST_ORDERS = 100  # of a message; reports on several orders have a few, and each may become a report of its own
 _LINE_BREAKS = dict.fromkeys((".br", ".sp", "X0A", "X0D", "X0D0A"), "\n")
 _TEXT_TYPES = frozenset({"TX", "FT", "ST", ""})  # OBX-2
 _RETRACTED = frozenset({"X", "W", "D"})  # HL7 tables 0123 and 0085: cancelled, wrong (patient), deleted
@@ -53,8 +54,11 @@ def valid_orders(message: Message) -> list[Order]:
 
     Raises:
         NotAReportError: when the message takes its results back (OBR-25 or every OBX-11 says so), or has none.
+        ReportTooLargeError: when it has more than MOST_ORDERS orders.
     """
     orders = _orders(message)
+    if len(orders) > MOST_ORDERS:
+        raise ReportTooLargeError(f"{message.name}: has more than {MOST_ORDERS} orders (OBR); send each report alone")
     if not orders:
         raise NotAReportError(f"{message.name}: holds no order (OBR) and no observation (OBX); send an ORU^R01")
     valid = [order for order in orders if not _is_retracted(message, order)]
