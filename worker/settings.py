@@ -254,7 +254,8 @@ class Settings(BaseSettings):
     keep_names: bool = Field(
         True,
         description="Note in the ledger, for `jobs`, each study's patient, accession number, date and description, "
-        "until its images are removed. false: none of it is noted or shown.",
+        "until its images are removed. false: the list of jobs has none of it. What protocols find in headers that "
+        "they ask for, such as descriptions, stands in the decisions either way.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log.")
     log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines.")

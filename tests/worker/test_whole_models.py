@@ -124,3 +124,8 @@ def test_the_models_of_a_node_are_found(source: Path, tmp_path: Path) -> None:
     assert on_this_node(Settings(home=home)) == [one]
     assert on_this_node(Settings(home=home, model=str(source))) == [source, one]
     assert on_this_node(Settings(home=home, model=str(tmp_path / "elsewhere"))) == [one]
+
+
+def test_a_model_that_changed_while_it_was_read_is_not_noted_as_whole(source: Path, tmp_path: Path) -> None:
+    note_verified(source, tmp_path, {"model.safetensors": [1, 1]})
+    assert not (tmp_path / "verified-models.json").exists()

@@ -193,7 +193,7 @@ def _listener(settings: Settings) -> str:
     if not is_at_work(settings.home, LISTEN):
         raise WorkerError(
             f"another node has the port: {peer} answers, and no listener works on {settings.home}; correct "
-            "VOXTELL_HOME, or set another VOXTELL_PORT"
+            "VOXTELL_HOME or set another VOXTELL_PORT; a listener that an older version started has to be started again"
         )
     return f"{peer} answers{' by TLS' if peer.tls else ''}"
 

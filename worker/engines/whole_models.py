@@ -39,10 +39,15 @@ def problem_with(directory: Path, home: Path) -> str:
         return f"{error.filename or directory} cannot be read: {error.strerror}"
 
 
-def note_verified(directory: Path, home: Path) -> None:
-    """Notes that every file of a model was read and is what it should be."""
-    path = home / "verified-models.json"
-    known = _noted(path) | {str(directory.resolve()): _state(directory)}
+def note_verified(directory: Path, home: Path, state: State | None = None) -> None:
+    """Notes that every file of a model was read and is what it should be; nothing where it is not in that state now.
+
+    state: sizes and times of its files before they were read; None for those of now.
+    """
+    path, now = home / "verified-models.json", _state(directory)
+    if state is not None and state != now:
+        return
+    known = _noted(path) | {str(directory.resolve()): now}
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         fresh.write_text(json.dumps(known), encoding="utf-8")
@@ -59,7 +64,7 @@ def _read(directory: Path, state: State, home: Path) -> str:
         compare_digests(directory)
     except ModelError as error:
         return str(error)
-    note_verified(directory, home)
+    note_verified(directory, home, state)
     return ""
 
 
