@@ -10,7 +10,7 @@ import highdicom
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 
@@ -142,6 +142,7 @@ def test_masks_of_another_grid_are_refused(tmp_path: Path) -> None:
     spacing=st.tuples(st.floats(1, 3), st.floats(0.5, 1.5), st.floats(0.5, 1.5)),
     axes=st.sampled_from(list(axis_orders())),
 )
+@example(tilt=26.375, turn=(0.0, 0.0, 0.0), spacing=(2.890625, 1.3828125, 1.0), axes=np.eye(3))
 @settings(max_examples=25, deadline=None)
 def test_a_sphere_under_a_tilted_gantry_comes_back_to_its_place_and_is_round_when_straightened(
     tilt: float, turn: tuple[float, float, float], spacing: tuple[float, float, float], axes: np.ndarray
@@ -162,7 +163,8 @@ def test_a_sphere_under_a_tilted_gantry_comes_back_to_its_place_and_is_round_whe
     network = seen[True]
     assert network.array.min() == -1000
     inside = np.argwhere(network.array > 0) @ network.affine[:3, :3].T + network.affine[:3, 3]
-    assert np.linalg.norm(inside.mean(axis=0) - centre) < 0.5
+    # A slice moves by whole pixels: half of one may be off.
+    assert np.linalg.norm(inside.mean(axis=0) - centre) < max(0.5, spacing[1] / 2)
     # Each point of a sphere has the mean square distance 3/5 r^2, a fifth along every axis.
     assert np.allclose(np.cov(inside.T), np.eye(3) * radius**2 / 5, atol=0.06 * radius**2)
 
