@@ -164,9 +164,12 @@ def _study_identity(subject: Subject) -> tuple[str, ...]:
     return (*identity, subject.study_key) if subject.study_key else identity
 
 
+_NOTHING_MM: Final = 1e-10  # smaller ones come of rounding, and may need more than 16 characters
+
+
 def _decimals(values: NDArray[np.float64] | list[float]) -> list[str]:
     """Returns Decimal Strings of at most 16 characters, the nearest to the values (PS3.5 6.2)."""
-    return [format_number_as_ds(float(value) + 0.0) for value in values]
+    return [format_number_as_ds(float(value) if abs(value) > _NOTHING_MM else 0.0) for value in values]
 
 
 def _header(subject: Subject, study_uid: str, series_uid: str, sop_uid: str) -> Dataset:

@@ -46,7 +46,7 @@ def test_an_unknown_address_is_closed_at_once(site, networks, caplog):
             pytest.raises(PeerError, match="check that this is a DICOM port, and that it allows"),
         ):
             echo(here.peer, calling_ae="CT1")
-        (line,) = [record for record in caplog.records if record.getMessage() == "association_refused"]
+        line, *_ = [record for record in caplog.records if record.getMessage() == "association_refused"]
         assert line.address == "127.0.0.1"
         assert line.reason == "the address is not in the list"
         assert here.ends == []

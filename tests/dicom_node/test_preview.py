@@ -80,7 +80,8 @@ def words_of(series: ImageSeries, regions: list[Region], provenance: Provenance)
     """What a preview says besides its planes, and the names of its structures."""
     seen: list[tuple[Words, list[str]]] = []
 
-    def picture(_image: object, _masks: object, structures: list[Pictured], words: Words) -> object:
+    def picture(_image: object, _masks: object, structures: list[Pictured], words: Words, *, ct: bool) -> object:
+        assert ct
         seen.append((words, [one.label for one in structures]))
         return np.zeros((2, 2, 3), np.uint8)
 
@@ -104,7 +105,9 @@ def test_it_says_which_image_which_model_and_what_to_look_at(tmp_path: Path) -> 
     said = replace(PROVENANCE, protocol="abdomen", review=(Review("The liver is small."),))
     with pytest.MonkeyPatch.context() as patch:
         seen: list[Words] = []
-        patch.setattr(preview, "picture", lambda *arguments: seen.append(arguments[3]) or np.zeros((2, 2, 3), np.uint8))
+        patch.setattr(
+            preview, "picture", lambda *arguments, ct: seen.append(arguments[3]) or np.zeros((2, 2, 3), np.uint8)
+        )
         write_preview(series, masks, regions, said)
     (words,) = seen
     assert words.heading == "P 7 · 2026-02-14 · Kopf nativ"

@@ -100,7 +100,9 @@ def test_an_option_that_the_engine_does_not_have_is_refused_where_a_protocol_set
 
 def test_every_shortcut_of_a_protocol_is_switched_off_by_exact_and_makes_another_engine(tmp_path: Path):
     taken = {"early_exit": 2.0, "skip_below": -900.0, "coarse_first": 1.0, "resample": True}
-    assert taken.keys() | {"exact", "resample_tilt"} == EngineOptions.model_fields.keys(), "a row for the new option"
+    assert taken.keys() | {"exact", "resample_tilt", "resample_spacing"} == EngineOptions.model_fields.keys(), (
+        "a row for the new option"
+    )
     plain, shortened = load(home=tmp_path / "home"), load(home=tmp_path / "home", **taken)
     exact = settings_for(spec(BUNDLED_MODEL, exact=True), shortened)
     assert engine_key(exact) == engine_key(settings_for(spec(BUNDLED_MODEL), plain))

@@ -1,6 +1,7 @@
 """Report text that comes as HTML: the narrative of FHIR, and text values of SR documents and HL7 messages."""
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 _MARKUP = re.compile(
@@ -67,9 +68,10 @@ def without_markup(html: str) -> str:
     "<p>Nodule.</p><p>Cyst.</p>" has two lines. The first cell of a row is the title of the others: "<tr><td>Spleen</td>
     <td>normal</td><td>11 cm</td></tr>" gives "Spleen: normal, 11 cm".
     """
-    parser = _Lines()
-    parser.feed(html)
-    parser.close()  # gives out what may have been the beginning of a tag
+    parser, end = _Lines(), html.rfind(">") + 1
+    parser.feed(html[:end])
+    parser.close()
+    parser.handle_data(unescape(html[end:]))  # no tag ends there; the parser would look for an end again and again
     return "".join(parser.parts)
 
 
