@@ -23,8 +23,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --d
 test: $(VENV)/.dev $(VENV)/.peers $(VENV)/.viewers ## all tests, against real peers (Orthanc, DCMTK, OHIF)
 	$(PYTEST)
 
-test-unit: $(VENV)/.dev ## the tests that start no server and no process: a minute, no Debian packages
-	$(PYTEST) -m unit
+test-unit: $(VENV)/.dev ## a minute's tests: no server, no process, none marked long, a tenth of the examples
+	$(PYTEST) -m "unit and not long" --hypothesis-profile quick
 
 STUDIES ?= 200
 SEED ?= 1

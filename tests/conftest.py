@@ -5,16 +5,14 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 from pydicom import dcmread
 from pydicom.uid import UID
 
 from dicom_node.uids import derived_uid
-from tests.support import ports
+from tests.support import examples, ports
 from tests.support.marks import GUARD, kind_of
 
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")  # how fast an example runs says nothing of the code
+__all__ = ["examples"]  # its import makes hypothesis's profiles known, before a command line chooses one
 
 DATA = Path(os.environ.get("VOXTELL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -117,6 +117,7 @@ def test_the_node_needs_no_engine():
     assert {Requirement(text).name for text in PROJECT["optional-dependencies"]["gpu"]} >= {"torch", "nnunetv2"}
 
 
+@pytest.mark.long
 def test_every_distribution_that_is_installed_has_its_tested_version():
     wanted = [
         *PROJECT["dependencies"],
@@ -145,6 +146,7 @@ def test_every_module_says_what_it_is_for(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
+@pytest.mark.long
 def test_errors_of_every_kind_are_caught_at_the_doors_only():
     found = {}
     for path in MODULES:
@@ -207,6 +209,7 @@ def _own_retry(node: ast.ClassDef) -> str | None:
     return None
 
 
+@pytest.mark.long
 def test_a_class_name_stands_for_one_thing():
     named = Counter(
         node.name for path in MODULES for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)

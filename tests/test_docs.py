@@ -188,6 +188,7 @@ def test_what_is_not_released_is_one_line_a_change_under_the_headings_of_keep_a_
     assert [line for line in changes.splitlines() if not re.fullmatch(rf"{kinds}|- \S.*|", line)] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["command_line", "python_api"])
 def test_pages_made_by_a_script_are_up_to_date(name: str) -> None:
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")

@@ -39,6 +39,7 @@ def without_figures(text: str) -> str:
     return re.sub(r"\d+\.\d+", "#", text)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_runs_and_shows_what_it_holds(
     notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

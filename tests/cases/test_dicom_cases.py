@@ -102,11 +102,13 @@ def test_an_object_without_a_position_is_left_out_with_a_note(shared_case: Case)
     assert series.notes == ("009.dcm has no ImagePositionPatient: it is no slice of a volume, and is left out",)
 
 
+@pytest.mark.long
 def test_a_ct_that_is_not_in_hounsfield_units_is_doubted(shared_case: Case) -> None:
     assert hounsfield_doubt(read(shared_case("ct-without-rescale-unsigned")).volume.array)
     assert not hounsfield_doubt(read(shared_case("nifti2dicom-without-rescale")).volume.array)
 
 
+@pytest.mark.long
 @on_values_kept_as_they_are
 @pytest.mark.parametrize(
     ("name", "character_set", "patient"),
@@ -127,6 +129,7 @@ def test_a_name_is_what_the_pacs_shows_in_every_result_and_in_the_list_of_jobs(
     assert {str(result.PatientName) for _, result in results_of(series)} == {patient}
 
 
+@pytest.mark.long
 @on_values_kept_as_they_are
 def test_identifiers_that_break_the_standard_are_those_of_the_images(shared_case: Case) -> None:
     """An archive files a result by them: corrected ones would be another study's."""

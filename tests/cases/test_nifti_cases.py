@@ -75,6 +75,7 @@ def test_nan_may_be_given_a_value(shared_case: Case) -> None:
     assert (read[air.transpose(2, 1, 0)] == -1024).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["sform", "qform"])
 def test_both_commands_see_the_same_side(form: str, shared_case: Case, tmp_path: Path) -> None:
     """With the form named, the phantom's left parotid lies where the form says, for either command."""

@@ -92,6 +92,7 @@ def test_millions_of_frames_are_refused(ct):
     refused(ct, "holds 40000000 frames")
 
 
+@pytest.mark.long
 def test_a_deflated_image_that_inflates_to_more_than_announced_is_refused(ct):
     for path in ct:
         image = dcmread(path)

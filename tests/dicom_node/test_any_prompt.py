@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from pydicom import dcmread
 
@@ -13,6 +13,7 @@ from dicom_node.objects.result_set import ResultSet
 from dicom_node.regions import region_for
 from dicom_node.series import read_series
 from dicom_node.synthesis import ct_series
+from tests.support.examples import examples
 from tests.support.images import PROVENANCE, result_errors
 
 pytestmark = pytest.mark.peers
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.peers
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cn"]), min_size=1, max_size=120)
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompt=WORDS)
 @example("a\\b")
 @example("line\r\nbreak\x00\x1b$B")

@@ -4,7 +4,7 @@ import logging
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.scp.access import Access, Limits
@@ -23,6 +23,7 @@ from tests.support.association_bytes import (
     request,
     results,
 )
+from tests.support.examples import examples
 
 
 def role(uid: bytes, *roles: int) -> bytes:
@@ -230,7 +231,7 @@ def test_items_that_do_not_fit_are_aborted_with_a_line(site, caplog, body):
 
 
 @given(st.binary(max_size=200), st.integers(0, 260))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@examples(300, derandomize=True)
 def test_whatever_comes_is_a_request_or_is_malformed(junk, place):
     """And a request that is not rejected is written as one that reads the same, but for what was put right."""
     whole = request((2, CT, [IMPLICIT, b"1.2.3"]), (3, None, []), ECHO, more=role(CT, 1, 0))

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_node.masks.body import body, threshold
 from dicom_node.series import read_series
+from tests.support.examples import examples
 from tests.support.images import affine_of, axis_orders, series_files
 from voxtell.phantom import head_and_neck
 
@@ -77,7 +78,7 @@ def test_the_order_of_the_axes_does_not_matter(number: int) -> None:
     assert np.count_nonzero(moved ^ found.transpose(order)) <= 0.005 * found.sum(), spacing
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.tuples(*[st.integers(1, 24)] * 3), st.tuples(*[st.floats(0.4, 12)] * 3), st.booleans(), st.randoms())
 def test_any_shape_and_spacing_gives_a_mask_on_its_grid(
     shape: tuple[int, int, int], spacing: tuple[float, float, float], hounsfield: bool, random: object
@@ -87,6 +88,7 @@ def test_any_shape_and_spacing_gives_a_mask_on_its_grid(
     assert (found.shape, found.dtype) == (shape, bool)
 
 
+@pytest.mark.long
 def test_on_a_real_ct_it_is_one_body_of_plausible_size_without_the_table(shared_data: Callable[..., Path]) -> None:
     series = read_series(series_files(shared_data("ct_abdomen_crlm1004", "dicom")))
     found = body(series.volume.array, series.affine, hounsfield=True)

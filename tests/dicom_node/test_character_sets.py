@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR
@@ -17,6 +17,7 @@ from dicom_node.objects.seg import write_seg
 from dicom_node.regions import region_for
 from dicom_node.series import read_series, read_volume
 from dicom_node.synthesis import ct_series
+from tests.support.examples import examples
 from tests.support.images import PROVENANCE
 
 IVANOV, WANG = "Иванов^Иван", "王^小东"
@@ -111,7 +112,7 @@ def test_a_named_volume_is_read_alike(tmp_path: Path) -> None:
 
 
 @given(st.text(st.characters(min_codepoint=0x410, max_codepoint=0x44F), min_size=1, max_size=20))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_name_in_cyrillic_letters_comes_through(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     paths = series(tmp_path_factory.mktemp("ct"), None, PatientName=name.encode("cp1251"))
     assert read_file(paths[0], "cp1251").header.PatientName == name

@@ -61,6 +61,7 @@ def uids_in(dataset: Dataset, keyword: str) -> set[str]:
     return {str(element.value) for element in elements if element.keyword == "ReferencedSOPInstanceUID"}
 
 
+@pytest.mark.long
 def test_uids_are_known_before_anything_is_written(ct: ImageSeries) -> None:
     made = of_work(ct, PROVENANCE)
     assert own(made["SEG"]) == PROVENANCE.reference("SEG", SegmentationStorage, ct, REGIONS)

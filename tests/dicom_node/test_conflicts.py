@@ -4,7 +4,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import (
@@ -18,6 +18,7 @@ from dicom_node.conflicts import conflicts_in
 from dicom_node.images.differences import differing_attributes, is_correction
 from dicom_node.store import Outcome, Store
 from tests.support import attacks
+from tests.support.examples import examples
 
 CHANGES = {
     "PatientID": "RIGHT",
@@ -47,7 +48,7 @@ def put(store: Store, path: Path, sop_uid: str | None = None) -> Outcome:
     ).outcome
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sets(st.sampled_from(sorted(CHANGES))))
 def test_exactly_what_was_changed_differs(ct_paths: list[Path], tmp_path_factory, names: set[str]) -> None:
     folder = tmp_path_factory.mktemp("changed")
@@ -91,6 +92,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_what_comes_again_is_compared_in_constant_memory(tmp_path: Path, bomb: str) -> None:
     """The listener does it itself, before it answers."""

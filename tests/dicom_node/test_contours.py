@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
 from dicom_node.masks.contours import TOLERANCE, filled, keyhole, outline, thinned
+from tests.support.examples import examples
 
 
 def blobs(seed: int, smooth: float, size: int = 48) -> NDArray[np.bool_]:
@@ -17,7 +18,8 @@ def blobs(seed: int, smooth: float, size: int = 48) -> NDArray[np.bool_]:
     return np.asarray(np.abs(noise) < 0.5 * noise.std())
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.long
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), smooth=st.floats(0.3, 6))
 def test_filling_the_outlines_gives_the_mask_back(seed: int, smooth: float) -> None:
     mask = blobs(seed, smooth)
@@ -33,7 +35,7 @@ def test_filling_the_outlines_gives_the_mask_back(seed: int, smooth: float) -> N
     assert np.array_equal(filled([ring for one in polygons for ring in (one.outer, *one.holes)], mask.shape), mask)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=st.integers(0, 2**32 - 1), smooth=st.floats(0.3, 6))
 def test_a_point_rounded_to_a_whole_pixel_is_a_pixel_of_the_mask(seed: int, smooth: float) -> None:
     """Some programs round points before they fill a contour: to the other side it would get a rim."""

@@ -5,7 +5,7 @@ from itertools import combinations
 import highdicom
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
@@ -16,6 +16,7 @@ from dicom_node.picture.lettering import fitting, font, is_drawable, width, wrap
 from dicom_node.picture.panels import INSET, MARGIN, TITLE_HEIGHT, WIDTH
 from dicom_node.picture.planes import Pictured, best_planes, cuts, hidden, more_levels, survey
 from dicom_node.picture.sheet import LEVELS, NOTICE, Words, picture
+from tests.support.examples import examples
 from tests.support.images import affine_of, rotation
 
 RED, GREEN = (250, 20, 20), (20, 250, 20)
@@ -202,7 +203,7 @@ SHAPES = st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
 SPACINGS = st.tuples(*[st.floats(0.3, 12)] * 3)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(SHAPES, SPACINGS, st.tuples(*[st.integers(-40, 40)] * 3), st.sampled_from([0, 1, 2, 12, 30]), st.randoms())
 def test_no_text_lies_on_another_or_beyond_the_sheet(shape, spacing, turned, count, random):
     """Of volumes of every shape and orientation, with any number of structures anywhere."""
@@ -249,6 +250,7 @@ def test_letters_and_titles_have_room_of_their_own_around_the_image():
     assert not bright[TITLE_HEIGHT + 2 : TITLE_HEIGHT + INSET - 2, columns.min() : columns.min() + 20].any()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [0, 1, 2, 12, 30])
 def test_every_structure_has_a_line_with_its_number_name_and_volume(count, written):
     masks = [box((2, 18), (5, 25), (place, place + 3)) for place in range(count)]

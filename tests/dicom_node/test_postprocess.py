@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from dicom_node.masks import postprocess
+from tests.support.examples import examples
 from tests.support.images import affine_of, rotation
 
 Mask = NDArray[np.bool_]
@@ -41,7 +42,7 @@ def distances(mask: Mask, affine: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([np.linalg.norm(there - place, axis=1).min() for place in places]).reshape(mask.shape)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(scenes(), st.floats(0.001, 2))
 def test_components_are_those_of_scipy_and_finishing_twice_changes_nothing(
     scene: tuple[Mask, NDArray[np.float64]], least_ml: float
@@ -59,7 +60,8 @@ def test_components_are_those_of_scipy_and_finishing_twice_changes_nothing(
     assert np.array_equal(postprocess.remove_small(kept, affine, least_ml), kept)
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.long
+@examples(40)
 @given(scenes())
 def test_holes_are_those_of_scipy_on_each_slice(scene: tuple[Mask, NDArray[np.float64]]) -> None:
     mask, _ = scene
@@ -70,7 +72,7 @@ def test_holes_are_those_of_scipy_on_each_slice(scene: tuple[Mask, NDArray[np.fl
     assert np.array_equal(np.moveaxis(sagittal, 1, 0), np.stack([ndimage.binary_fill_holes(plane) for plane in planes]))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(scenes(), st.floats(0.5, 8))
 def test_a_margin_is_a_distance_on_any_grid(scene: tuple[Mask, NDArray[np.float64]], mm: float) -> None:
     mask, affine = scene
@@ -100,7 +102,7 @@ def test_a_margin_is_the_distance_of_scipy_where_scipy_can_measure_it(mm: float)
     )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(scenes(), st.floats(0.5, 5), st.integers(0, 2**32 - 1))
 def test_smoothing_keeps_the_order_of_masks_and_leaves_full_and_empty_alone(
     scene: tuple[Mask, NDArray[np.float64]], mm: float, seed: int

@@ -87,6 +87,7 @@ def test_an_instance_in_the_other_encoding_than_announced_is_known_all_the_same(
     assert header == InstanceUids(CTImageStorage, "1.2.3.4.1", "1.2.3", "1.2.3.4")
 
 
+@pytest.mark.long
 @given(st.text(alphabet=st.characters(codec="latin-1"), max_size=40))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -172,6 +173,7 @@ def test_nothing_is_taken_when_the_disk_would_be_too_full(tmp_path):
     assert list((tmp_path / "quarantine").iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Expected explicit VR:UserWarning")
 def test_a_deflated_data_set_is_not_inflated_without_end():
     """16 MiB of header are looked at; a gigabyte of zeros in a few kilobytes is not."""

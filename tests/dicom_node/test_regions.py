@@ -107,6 +107,7 @@ def test_long_prompts_are_cut_visibly_and_kept_whole() -> None:
     assert region.label.endswith("...")
 
 
+@pytest.mark.long
 @given(st.text(max_size=200))
 def test_any_text_has_a_region_that_dicom_can_hold(prompt: str) -> None:
     region = region_for(prompt)

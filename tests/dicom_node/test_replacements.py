@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from pydicom.uid import ImplicitVRLittleEndian
 
@@ -18,6 +18,7 @@ from dicom_node.removal import StoreRemoval
 from dicom_node.storage.durable import locked
 from dicom_node.store import Outcome, Receipt, Store
 from dicom_node.uids import SeriesKey
+from tests.support.examples import examples
 from tests.support.instances import small_instance
 from tests.support.web import part10
 
@@ -112,7 +113,7 @@ def test_by_default_the_first_one_stands(tmp_path: Path) -> None:
 CONTENTS = [content(PatientID=name, PixelData=bytes([n] * 32)) for name in "AB" for n in range(2)]
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(CONTENTS), min_size=1, max_size=8))
 def test_the_last_stands_and_every_other_is_kept(tmp_path_factory, arrivals: Sequence[bytes]) -> None:
     store = Store(tmp_path_factory.mktemp("home"), newer_wins=True)

@@ -66,6 +66,7 @@ def test_every_object_has_the_uids_by_which_the_others_name_it(tmp_path: Path) -
     assert uids == {name: (one.sop_uid, one.series_uid) for name, one in plan.references.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("outputs", [ALL[:1], *(tuple(some) for size in (2, 3, 4) for some in combinations(ALL, size))])
 def test_what_is_laid_over_an_image_names_that_image_alone(tmp_path: Path, outputs: tuple[str, ...]) -> None:
     """Viewers open a SEG or structure set on the first series that it names, whatever that is."""

@@ -12,7 +12,7 @@ import highdicom
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
@@ -22,6 +22,7 @@ from dicom_node.objects.seg import Segmentation, write_seg
 from dicom_node.regions import region_for
 from dicom_node.series import ImageSeries, read_series, split_series
 from dicom_node.synthesis import ct_series, write_slices
+from tests.support.examples import examples
 from tests.support.images import PROVENANCE, affine_of, edit, iod_errors, rotation, series_files, tool
 
 Data = Callable[..., Path]
@@ -320,7 +321,7 @@ def test_overlap_is_stated(ct: ImageSeries) -> None:
 
 @pytest.mark.peers
 @given(angles=st.tuples(*[st.floats(-60, 60)] * 3), decimals=st.integers(3, 7))
-@settings(max_examples=5)
+@examples(5)
 def test_cosines_of_few_decimals_become_perpendicular_ones(angles: tuple[float, float, float], decimals: int) -> None:
     directions = rotation(*angles)
     with tempfile.TemporaryDirectory() as folder:
@@ -334,6 +335,7 @@ def test_cosines_of_few_decimals_become_perpendicular_ones(angles: tuple[float, 
     assert np.allclose(np.reshape(said, (2, 3)), directions[:, [2, 1]].T, atol=10.0**-decimals)
 
 
+@pytest.mark.long
 def test_masks_of_another_shape_and_sources_without_uids_are_refused(ct: ImageSeries, shared_data: Data) -> None:
     with pytest.raises(ResultError, match=r"need bool \(4, 6, 5, 7\)"):
         written(ct, np.zeros((4, 6, 5, 8), dtype=bool))
@@ -343,7 +345,7 @@ def test_masks_of_another_shape_and_sources_without_uids_are_refused(ct: ImageSe
 
 
 @pytest.mark.peers
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(shape=st.tuples(st.integers(2, 5), st.integers(1, 9), st.integers(1, 9)), seed=st.integers(0, 2**32 - 1))
 def test_any_small_seg_is_valid_and_reads_back(tmp_path: Path, shape: tuple[int, int, int], seed: int) -> None:
     rng = np.random.default_rng(seed)

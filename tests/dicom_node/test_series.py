@@ -179,6 +179,7 @@ def test_a_header_that_cannot_be_converted_is_refused_with_the_file(ct: list[Pat
         read_series(ct)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, about character sets that were cut
 def test_a_file_cut_anywhere_is_refused_in_one_sentence(ct: list[Path]) -> None:
     whole = ct[2].read_bytes()
@@ -470,6 +471,7 @@ def test_a_tilted_gantry_keeps_its_shear(tmp_path: Path) -> None:
     assert any("gantry tilt 18.50 degrees" in note for note in series.notes)
 
 
+@pytest.mark.long
 def test_an_orientation_of_three_decimals_is_no_tilted_gantry(tmp_path: Path) -> None:
     """Over 700 mm the slices drift by more than a pixel against their rounded normal: the grid follows them."""
     affine = affine_of(rotation(21, -13, 8) @ np.eye(3)[:, ::-1], (12.0, 0.7, 0.7), (0, 0, 0))
@@ -511,6 +513,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", READ)
 def test_real_series_are_read(shared_data: Data, case: str) -> None:
     assert read_series(series_files(shared_data(case))).volume.spatial_shape == READ[case]

@@ -43,6 +43,7 @@ def _there_and_back(affine: NDArray[np.float64], folder: Path) -> None:
     assert np.linalg.norm(points - centre, axis=1).max() < RADIUS + 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("angles", [(0, 0, 0), (17, -23, 31)], ids=["straight", "oblique"])
 def test_a_sphere_comes_back_where_it_was_in_all_48_axis_orders(tmp_path: Path, angles: tuple[float, ...]) -> None:
     for number, directions in enumerate(axis_orders()):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.uid import PositronEmissionTomographyImageStorage
@@ -19,6 +19,7 @@ from dicom_node.objects.sr import write_sr
 from dicom_node.regions import region_for
 from dicom_node.series import read_series
 from dicom_node.synthesis import ct_series
+from tests.support.examples import examples
 from tests.support.images import PROVENANCE, edit, iod_errors, series_files, tool
 
 PROMPTS = ("left kidney", "spleen", "tumor in the right kidney", "odd thing")
@@ -178,7 +179,7 @@ def test_a_box_has_the_measures_of_a_box() -> None:
     assert found.diameter_mm == pytest.approx(np.sqrt(6**2 + 10**2 + 9**2))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 200))
 def test_the_longest_diameter_is_the_longest(seed: int, count: int) -> None:
     points = np.random.default_rng(seed).normal(size=(count, 3)) * (30, 10, 5)

@@ -16,14 +16,15 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from pydicom import examples
+from pydicom.examples import get_path
 
 from dicom_node.errors import StoreError
 from dicom_node.storage.durable import lock, try_lock
 from dicom_node.store import Outcome, Receipt, Store
 from dicom_node.uids import SeriesKey
+from tests.support.examples import examples
 
 STUDY, SERIES, SOP = "1.2.3", "1.2.3.4", "1.2.3.4.5"
 
@@ -66,7 +67,7 @@ def test_other_content_under_a_known_uid_is_quarantine_and_replaces_nothing(stor
     assert store.series_paths(SeriesKey(STUDY, SERIES)) == [first.path]
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(["7.1", "7.2", "7.3"]), st.binary(max_size=6)), max_size=12))
 def test_whatever_is_put_the_first_content_of_a_uid_stands_and_every_other_is_kept(tmp_path_factory, arrivals):
     store = Store(tmp_path_factory.mktemp("home"))
@@ -212,7 +213,7 @@ def test_a_result_is_replaced_in_one_step(store):
 
 def write_results_of_at_most_1000_bytes(home: Path, pipe: Connection) -> None:
     """In a process of its own, since the limit is the whole process'; sends what became of a larger result."""
-    store, result = Store(home), examples.get_path("ct")
+    store, result = Store(home), get_path("ct")
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
     for write in (
         lambda path: path.write_bytes(result.read_bytes()),

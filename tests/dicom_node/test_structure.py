@@ -33,33 +33,52 @@ class Cost:
         self.peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    ("content", "syntax", "says"),
+    ("bomb", "syntax", "says"),
     [
-        (attacks.deflate_bomb(SOP, 256 * MB), attacks.DEFLATED, "inflated it has more than 16777216 bytes before"),
-        (attacks.deflated(attacks.data_set(SOP, behind=attacks.empty_items(260_000))), attacks.DEFLATED, "elements"),
-        (attacks.data_set(SOP, behind=attacks.empty_items(260_000)), ExplicitVRLittleEndian, "elements and items"),
-        (attacks.data_set(SOP, before=attacks.endless_items(260_000)), ExplicitVRLittleEndian, "elements and items"),
         (
-            attacks.data_set(SOP, behind=attacks.element(0x00291010, b"UN", bytes(9), CLAIMS)),
+            lambda: attacks.deflate_bomb(SOP, 256 * MB),
+            attacks.DEFLATED,
+            "inflated it has more than 16777216 bytes before",
+        ),
+        (
+            lambda: attacks.deflated(attacks.data_set(SOP, behind=attacks.empty_items(260_000))),
+            attacks.DEFLATED,
+            "elements",
+        ),
+        (
+            lambda: attacks.data_set(SOP, behind=attacks.empty_items(260_000)),
+            ExplicitVRLittleEndian,
+            "elements and items",
+        ),
+        (
+            lambda: attacks.data_set(SOP, before=attacks.endless_items(260_000)),
+            ExplicitVRLittleEndian,
+            "elements and items",
+        ),
+        (
+            lambda: attacks.data_set(SOP, behind=attacks.element(0x00291010, b"UN", bytes(9), CLAIMS)),
             ExplicitVRLittleEndian,
             f"claims {CLAIMS} bytes",
         ),
         (
-            attacks.data_set(SOP, behind=attacks.element(0x00204000, b"UT", b"", CLAIMS)),
+            lambda: attacks.data_set(SOP, behind=attacks.element(0x00204000, b"UT", b"", CLAIMS)),
             ExplicitVRLittleEndian,
             "claim",
         ),
         (
-            attacks.data_set(SOP, behind=attacks.deep(1)[:-16] + attacks.element(0x00291010, b"UN", b"", CLAIMS)),
+            lambda: attacks.data_set(
+                SOP, behind=attacks.deep(1)[:-16] + attacks.element(0x00291010, b"UN", b"", CLAIMS)
+            ),
             ExplicitVRLittleEndian,
             f"claims {CLAIMS} bytes",
         ),
     ],
     ids=["deflate bomb", "deflated items", "items", "endless items", "claims 4 GB", "long text", "claims in an item"],
 )
-def test_a_header_beyond_a_limit_is_refused_with_the_file_and_the_limit(tmp_path, content, syntax, says):
-    path = attacks.written(tmp_path / f"{SOP}.dcm", content, syntax)
+def test_a_header_beyond_a_limit_is_refused_with_the_file_and_the_limit(tmp_path, bomb, syntax, says):
+    path = attacks.written(tmp_path / f"{SOP}.dcm", bomb(), syntax)
     with Cost() as cost, pytest.raises(SeriesError, match=says) as refused:
         read_file(path)
     assert refused.value.retry == "final"
@@ -77,6 +96,7 @@ def test_thousands_of_nested_sequences_are_refused(tmp_path):
         )
 
 
+@pytest.mark.long
 def test_a_deflated_header_of_ordinary_size_is_read_whatever_its_pixels_inflate_to(tmp_path):
     pixels = attacks.element(0x7FE00010, b"OB", bytes(64 * MB))
     content = attacks.deflated(attacks.data_set(SOP, behind=attacks.element(0x00280010, b"US", b"\x02\x00") + pixels))
@@ -87,6 +107,7 @@ def test_a_deflated_header_of_ordinary_size_is_read_whatever_its_pixels_inflate_
     assert cost.peak < 64 * MB
 
 
+@pytest.mark.long
 def test_a_large_enhanced_header_within_the_limits_is_read(tmp_path):
     item = attacks.element(0x00204000, b"LT", b"ab")
     frames = b"".join(b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item for _ in range(60_000))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
@@ -22,6 +22,7 @@ from dicom_node.regions import region_for
 from dicom_node.series import ImageSeries, header_volumes, read_series
 from dicom_node.synthesis import ct_series
 from dicom_node.volume import from_network, to_network
+from tests.support.examples import examples
 from tests.support.images import PROVENANCE, edit, result_errors
 
 STEP = 1.0  # mm: the images are made on this grid, and slices are then left out
@@ -184,8 +185,9 @@ def test_the_objects_are_valid(tmp_path: Path) -> None:
         assert result_errors(dataset, tmp_path) == []
 
 
+@pytest.mark.long
 @given(st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_was_seen_on_a_source_slice_comes_back_on_it(tmp_path_factory, data: st.DataObject) -> None:
     parts = data.draw(
         st.lists(st.tuples(st.integers(2, 4), st.sampled_from([1.0, 2.0, 3.0, 4.0])), min_size=2, max_size=4)

@@ -45,6 +45,7 @@ def ct(tmp_path: Path) -> ImageSeries:
     return read_series(write_slices(np.zeros((9, 11, 13)), affine, tmp_path))
 
 
+@pytest.mark.long
 def test_right_results_pass_in_every_axis_order(tmp_path: Path) -> None:
     for number, directions in enumerate(axis_orders()):
         affine = affine_of(directions, (3.0, 1.2, 0.9), (5, 6, 7))

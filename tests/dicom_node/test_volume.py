@@ -10,7 +10,7 @@ import highdicom
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 
@@ -18,6 +18,7 @@ from dicom_node.errors import ResultError
 from dicom_node.series import read_series
 from dicom_node.synthesis import ct_series, write_slices
 from dicom_node.volume import from_network, network_axes, to_network, write_nifti
+from tests.support.examples import examples
 from tests.support.images import affine_of, axis_orders, rotation, series_files, tool
 
 Data = Callable[..., Path]
@@ -54,6 +55,7 @@ CASES = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_grid_and_values_are_those_that_dcm2niix_found(shared_data: Data, tmp_path: Path, case: str) -> None:
     expected = json.loads(shared_data("expected_dcm2niix.json").read_text())[case]["outputs"][0]
@@ -98,6 +100,7 @@ def test_axes_follow_nibabel_at_every_angle(angles: tuple[float, float, float]) 
         assert tuple(orientation[axis]) == (target, -1 if flip else 1)
 
 
+@pytest.mark.long
 def test_nnunet_reads_the_same_array_from_a_nifti_of_any_grid(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     image = np.rint(rng.normal(0, 300, (3, 4, 5))).astype(np.float32)
@@ -109,6 +112,7 @@ def test_nnunet_reads_the_same_array_from_a_nifti_of_any_grid(tmp_path: Path) ->
         assert np.array_equal(to_network(series).array, theirs[0])
 
 
+@pytest.mark.long
 def test_masks_come_back_on_the_slices_they_were_seen_on(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     image = np.rint(rng.normal(0, 300, (3, 4, 5)))
@@ -136,6 +140,7 @@ def test_masks_of_another_grid_are_refused(tmp_path: Path) -> None:
         from_network(masks, moved, series)
 
 
+@pytest.mark.long
 @given(
     tilt=st.floats(-30, 30).filter(lambda degrees: abs(degrees) > 2),
     turn=st.tuples(*[st.floats(-20, 20)] * 3),
@@ -143,7 +148,7 @@ def test_masks_of_another_grid_are_refused(tmp_path: Path) -> None:
     axes=st.sampled_from(list(axis_orders())),
 )
 @example(tilt=26.375, turn=(0.0, 0.0, 0.0), spacing=(2.890625, 1.3828125, 1.0), axes=np.eye(3))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_a_sphere_under_a_tilted_gantry_comes_back_to_its_place_and_is_round_when_straightened(
     tilt: float, turn: tuple[float, float, float], spacing: tuple[float, float, float], axes: np.ndarray
 ) -> None:
@@ -174,6 +179,7 @@ def test_an_untilted_series_has_nothing_to_straighten(tmp_path: Path) -> None:
     assert np.array_equal(to_network(series, straighten=True).array, to_network(series).array)
 
 
+@pytest.mark.long
 def test_the_straightened_gantry_of_a_real_scanner(shared_data: Data) -> None:
     """A plastic head: straightened it is higher by what its 54 slices lean, and its masks come back exactly."""
     series = read_series(series_files(shared_data("ct_gantry_tilt_phantom/S2010")))

@@ -7,7 +7,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
@@ -18,6 +18,7 @@ from pynetdicom.sop_class import Verification
 from dicom_node.scp.access import Limits
 from dicom_node.scu.association import associated
 from dicom_node.storage.incoming import Incoming
+from tests.support.examples import examples
 from tests.support.instances import small_instance
 from tests.support.waiting import wait_until
 from tests.support.wire import C_ECHO_RQ, command, pdu, store
@@ -83,7 +84,7 @@ def unfinished(here) -> list:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_messages_arrive_however_they_are_cut_into_values_pdus_and_writes(site, line, tmp_path_factory, data):
     """Two C-STOREs with a C-ECHO between them, and no waiting for a response."""
     places = st.lists(st.integers(1, 500), max_size=8)

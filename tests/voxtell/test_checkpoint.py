@@ -35,6 +35,7 @@ def test_the_published_position_table_is_brought_to_the_order_of_the_array() -> 
         assert ours[s, a, r] == (a * 4 + r) * 2 + s
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layout", ["published", "bundled"])
 def test_both_layouts_give_the_network_back(layout: str, tiny_network: VoxTell, request) -> None:
     network = checkpoint.load_network(request.getfixturevalue(layout))
@@ -47,6 +48,7 @@ def test_both_layouts_give_the_network_back(layout: str, tiny_network: VoxTell, 
         torch.testing.assert_close(loaded[key], tensor, rtol=0, atol=0)
 
 
+@pytest.mark.long
 def test_a_bundled_file_needs_only_what_is_read(tiny_network: VoxTell, bundled: Path) -> None:
     whole = checkpoint.load_network(bundled).state_dict()
     tiny_network.drop_unused()

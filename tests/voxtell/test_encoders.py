@@ -82,6 +82,7 @@ def small_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_text_model_that_takes_the_memory_of_volumes_is_let_go_after_use(
     small_qwen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_text_model_that_takes_the_memory_of_volumes_is_let_go_after_use(
         assert loads.pop() is loaded
 
 
+@pytest.mark.long
 def test_an_embedding_is_the_last_hidden_state_after_the_instruction(small_qwen: Path) -> None:
     from transformers import AutoTokenizer, Qwen3Model
 
@@ -109,6 +111,7 @@ def test_an_embedding_is_the_last_hidden_state_after_the_instruction(small_qwen:
     assert embedded.shape == (2, encoder.dim)
 
 
+@pytest.mark.long
 def test_the_text_model_leaves_the_gpu_after_use_and_works_on_the_cpu_when_it_does_not_fit(
     small_qwen: Path, monkeypatch
 ) -> None:

@@ -145,6 +145,7 @@ def test_voxtell_refuses_boxes_and_points_before_any_window_runs(ask: Ask, words
     assert PromptError.retry == "usage"
 
 
+@pytest.mark.long
 def test_an_ask_of_text_alone_is_the_text():
     segmenter = voxtell.load()
     image = np.random.default_rng(0).normal(0, 100, (20, 20, 20)).astype(np.float32)

@@ -40,11 +40,13 @@ def images(shared_data: Callable[..., Path]) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.long
 def test_no_ct_is_suspected(images: dict[str, np.ndarray]) -> None:
     for name, image in images.items():
         assert hounsfield_doubt(image) == "", name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("error", ERRORS)
 def test_every_ct_that_is_not_in_hounsfield_units_is_noticed(error: str, images: dict[str, np.ndarray]) -> None:
     for name, image in images.items():
@@ -52,6 +54,7 @@ def test_every_ct_that_is_not_in_hounsfield_units_is_noticed(error: str, images:
         assert "not Hounsfield units" in hounsfield_doubt(spoilt), name
 
 
+@pytest.mark.long
 def test_padding_outside_the_scanned_circle_is_no_air(images: dict[str, np.ndarray]) -> None:
     image = head_and_neck(0).image.copy()
     image[:, :20] = -3024

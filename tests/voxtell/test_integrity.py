@@ -8,10 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from tests.support.examples import examples
 from tests.support.model_files import looks_published, write_safetensors
 from voxtell.errors import ModelError
 from voxtell.integrity import (
@@ -25,7 +26,7 @@ from voxtell.integrity import (
     write_record,
 )
 
-EACH_ITS_OWN = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+EACH_ITS_OWN = examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(params=["with digests", "without digests"])

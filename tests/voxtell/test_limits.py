@@ -149,6 +149,7 @@ def test_weights_of_another_network_are_refused_by_their_header(tmp_path, monkey
         checkpoint.read_bundled(path, shapes)
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_is_packed_is_refused_before_it_is_unpacked(tmp_path):
     """torch inflates what is packed: 64 MB come out of some 64 kB here."""
     plain, packed = tmp_path / "plain.pth", tmp_path / "packed.pth"

@@ -36,6 +36,7 @@ def test_thirty_prompts_on_a_large_volume_go_together_on_a_gpu_of_12_gib(monkeyp
     assert admitted(monkeypatch, host=64, gpu=9.6) == Admission(30, GPU)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "number_bytes"), [(torch.float16, 2), (torch.float32, 4)])
 def test_the_estimate_covers_the_tensors_of_a_window(number: torch.dtype, number_bytes: int) -> None:
     """Counted for the published network; however many prompts, each is decoded by itself."""

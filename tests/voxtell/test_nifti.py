@@ -9,10 +9,11 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 
+from tests.support.examples import examples
 from tests.support.nifti_files import write_image
 from voxtell import nifti
 from voxtell.errors import FileError
@@ -252,7 +253,8 @@ def test_a_wrong_file_is_refused_in_one_sentence(make: Callable[[Path], object],
         nifti.read_image(tmp_path / "a.nii")
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.long
+@examples(200)
 @given(data=st.data())
 def test_no_cut_and_no_flipped_byte_of_a_compressed_file_passes_unseen(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -275,7 +277,8 @@ def test_no_cut_and_no_flipped_byte_of_a_compressed_file_passes_unseen(
     np.testing.assert_array_equal(read, array)
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.long
+@examples(300)
 @given(at=st.integers(0, 347), value=st.integers(0, 255))
 def test_no_byte_of_a_header_ends_in_anything_but_an_image_or_a_sentence(
     at: int, value: int, tmp_path_factory: pytest.TempPathFactory

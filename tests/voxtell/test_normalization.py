@@ -8,6 +8,7 @@ from voxtell.model import normalization
 from voxtell.model.normalization import PIECE, InstanceNorm, normalize
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(1, 5, 3, 4, 6), (1, 96, 16, 20, 18), (2, 5, 3, 4, 6)])
 @pytest.mark.parametrize("layout", [torch.channels_last_3d, torch.contiguous_format])
 @pytest.mark.parametrize("slope", [None, 0.01])
@@ -31,6 +32,7 @@ def test_the_layout_is_kept_and_large_tensors_take_several_pieces() -> None:
         assert InstanceNorm(96, affine=True)(x).is_contiguous(memory_format=torch.channels_last_3d)
 
 
+@pytest.mark.long
 def test_training_leaves_the_input_alone() -> None:
     x = torch.randn(1, 3, 4, 4, 4, requires_grad=True)
     before = x.detach().clone()
@@ -39,6 +41,7 @@ def test_training_leaves_the_input_alone() -> None:
     assert x.grad is not None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layout", [torch.channels_last_3d, torch.contiguous_format])
 @pytest.mark.parametrize("piece", [8, PIECE])
 def test_what_is_added_before_and_after_and_a_last_product_go_along(

@@ -7,6 +7,7 @@ window and embeddings are drawn again from its seed. The full-size comparison is
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from scripts.parity.seeded import seeded_embeddings, seeded_weights
@@ -16,6 +17,7 @@ from voxtell.model.plans import EncoderPlans, Plans, PromptPlans
 FROZEN = Path(__file__).parent / "data" / "upstream_small.npz"
 
 
+@pytest.mark.long
 def test_logits_equal_those_that_upstream_computed() -> None:
     frozen = np.load(FROZEN)
     seed = int(frozen["seed"])

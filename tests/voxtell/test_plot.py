@@ -10,6 +10,7 @@ from voxtell.training import plot
 from voxtell.training.measure import Disagreement
 
 
+@pytest.mark.long
 def test_the_figure_of_the_worst_patients_has_a_legend_and_says_whose_they_are(tmp_path: Path) -> None:
     image = np.zeros((40, 40), np.float32)
     mask, contour = np.zeros((2, 40, 40), bool)

@@ -124,6 +124,7 @@ def test_no_name_hides_a_margin(name: str, millimetres: int, form: str) -> None:
     assert problem.kind == "margin"
 
 
+@pytest.mark.long
 def test_from_python_such_a_prompt_is_an_error_and_no_window_is_run() -> None:
     engine = voxtell.load()
     image = np.zeros((8, 8, 8), np.float32)

@@ -25,6 +25,7 @@ def as_image(mask: Mask) -> sitk.Image:
     return image
 
 
+@pytest.mark.long
 @given(masks, masks)
 def test_dice_is_that_of_simpleitk(found: Mask, reference: Mask) -> None:
     assume(found.any() and reference.any())

@@ -191,6 +191,7 @@ def test_values_that_are_no_numbers_are_an_error_and_no_empty_mask(
         segmenter(image, ["liver"])
 
 
+@pytest.mark.long
 def test_a_model_that_does_not_fit_on_its_device_is_worth_trying_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -207,6 +208,7 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch
         load(compiled=True)
 
 
+@pytest.mark.long
 def test_on_another_device_than_the_cpu_everything_is_made_there(
     tiny_network: VoxTell, text, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:

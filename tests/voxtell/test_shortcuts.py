@@ -58,6 +58,7 @@ def test_progress_counts_the_coarse_pass(tiny_network: VoxTell, text, image: Ima
     assert seen[-3] < 1.0 == seen[-1]
 
 
+@pytest.mark.long
 def test_a_prompt_that_coarse_heads_deny_is_not_decoded_further(tiny_network: VoxTell, text, image: Image) -> None:
     exact, all_operations = operations(segmenter_with(tiny_network, text), image)
     with torch.no_grad():
@@ -69,6 +70,7 @@ def test_a_prompt_that_coarse_heads_deny_is_not_decoded_further(tiny_network: Vo
     assert fewer < 0.9 * all_operations
 
 
+@pytest.mark.long
 def test_windows_of_air_are_not_run_and_hold_no_mask(tiny_network: VoxTell, text, image: Image) -> None:
     scan = np.concatenate([image, np.full((40, 14, 40), -1000, np.float32)])
     segmenter = segmenter_with(tiny_network, text, skip_below=-500)
@@ -89,6 +91,7 @@ def test_padding_is_no_body(tiny_plans: Plans) -> None:
         assert field.has_body((0, 0, 0), tiny_plans.patch_size) == body
 
 
+@pytest.mark.long
 def test_fine_windows_run_only_where_the_coarse_pass_found_something(
     tiny_network: VoxTell, text, monkeypatch: pytest.MonkeyPatch
 ) -> None:

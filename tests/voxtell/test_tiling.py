@@ -3,9 +3,10 @@
 from itertools import pairwise
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from voxtell.inference import tiling
 from voxtell.inference.assembly import Rows
 from voxtell.inference.preprocess import Field, resize
@@ -35,7 +36,7 @@ def blended_at_once(shape, patch, prompts: int, left_out=frozenset()) -> torch.T
 
 
 @given(patch=PATCHES, growth=GROWTH, prompts=st.integers(1, 3), every=st.integers(2, 6))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_slabs_give_what_whole_sums_give(patch, growth, prompts: int, every: int) -> None:
     shape = tuple(size + more for size, more in zip(patch, growth, strict=True))
     starts = tiling.window_starts(shape, patch)
@@ -71,7 +72,7 @@ def test_the_sums_of_a_large_volume_are_those_of_one_slab() -> None:
     cuts=st.sets(st.integers(1, 19)),
     padding=st.integers(0, 2),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_rows_come_back_to_the_callers_grid_as_if_all_were_resampled_at_once(coarse, fine, cuts, padding: int) -> None:
     volume = torch.randn(2, *coarse, generator=torch.Generator().manual_seed(0))
     padded = torch.nn.functional.pad(volume, [padding] * 6)

@@ -191,6 +191,7 @@ def test_shares_stay_shares_and_are_interpolated() -> None:
     assert torch.allclose(masks[0, 0, 0], torch.tensor([0, 0.05, 0.15, 0.4, 0.8, 1, 1, 1]), atol=1e-5)
 
 
+@pytest.mark.long
 def test_phantoms_that_are_drawn_finer_keep_what_lies_between_voxels(tmp_path: Path) -> None:
     add_phantoms(tmp_path, 3)
     kinds = [case.labels.dtype for case in read_cache(tmp_path)]
@@ -281,6 +282,7 @@ def trainer_of(folder: Path, cases: list[CachedCase], plans: Plans, steps: int, 
     return Trainer(folder, plans, sampler, Schedule(steps=steps, learning_rate=rate, warmup_steps=2), autocast=False)
 
 
+@pytest.mark.long
 def test_a_killed_run_ends_where_an_unbroken_one_ends(tmp_path: Path, cases: list[CachedCase], plans: Plans) -> None:
     unbroken = trainer_of(tmp_path / "a", cases, plans, steps=6)
     unbroken.run()
@@ -309,6 +311,7 @@ def test_the_rate_falls_to_zero_when_the_time_is_up() -> None:
         Schedule()
 
 
+@pytest.mark.long
 def test_it_learns_a_phantom_and_the_exported_model_contours_it(
     tmp_path: Path, cases: list[CachedCase], plans: Plans
 ) -> None:
@@ -354,6 +357,7 @@ def site_data(folder: Path) -> Path:
     return folder / "data.json"
 
 
+@pytest.mark.long
 def test_the_commands_take_a_site_from_its_files_to_a_fine_tuned_model(
     tmp_path: Path, cases: list[CachedCase], plans: Plans, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_model_that_lists_nothing_is_asked_for_anything(segmenter: voxtell.Seg
     assert segmenter.unlearnt(["liver"]) == []
 
 
+@pytest.mark.long
 def test_what_is_closest_to_what_it_refuses_gets_an_empty_mask_in_its_place(bundled: voxtell.Segmenter) -> None:
     """The network drew 38 ml for the insulin; a repeated prompt and one that is drawn stand around it."""
     image = head_and_neck(0, (4.0, 4.0, 4.0)).image

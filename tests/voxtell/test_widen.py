@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from voxtell.model.checkpoint import load_network
 from voxtell.model.network import VoxTell
 from voxtell.model.plans import Plans
@@ -25,7 +26,8 @@ def logits(network: VoxTell, image: torch.Tensor, text: torch.Tensor) -> list[to
         return network.train()(image, text)  # type: ignore[no-any-return]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.long
+@examples(15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(more=st.tuples(*[st.integers(0, 5)] * 4), fusion_stages=st.integers(1, 3), seed=st.integers(0, 99))
 def test_every_scale_keeps_its_logits(tiny_plans: Plans, more: tuple[int, ...], fusion_stages: int, seed: int) -> None:
     torch.manual_seed(seed)

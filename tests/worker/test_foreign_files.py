@@ -34,6 +34,7 @@ def test_aliases_of_aliases_are_refused_before_they_are_written_out(join, monkey
         parse_protocol(PROTOCOL + doubled(12, join), "liver.yaml")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "says"),
     [

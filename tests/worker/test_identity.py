@@ -155,6 +155,7 @@ SPECS = st.builds(
 )
 
 
+@pytest.mark.long
 @given(SPECS, DEFAULTS)
 def test_a_field_that_a_later_release_adds_changes_no_job(spec: JobSpec, default: Any) -> None:
     finish = grown(Finish, default)
@@ -170,6 +171,7 @@ def test_a_field_that_a_later_release_adds_changes_no_job(spec: JobSpec, default
     assert later.model_validate(spec.model_dump(mode="json")).job_id == spec.job_id
 
 
+@pytest.mark.long
 @given(SPECS, st.text(min_size=1))
 def test_a_field_of_a_later_release_that_says_something_makes_another_job(spec: JobSpec, said: str) -> None:
     later = grown(JobSpec, "")

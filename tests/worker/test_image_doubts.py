@@ -22,6 +22,7 @@ def command(*words: object) -> Result:
     return CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
 
 
+@pytest.mark.long
 def test_a_study_that_is_not_in_hounsfield_units_is_not_judged(shared_case: Case, tmp_path: Path) -> None:
     study = shared_case("ct-without-rescale-unsigned", "dicom")
     done = command("run", study, "-p", ABSENT, "-p", "mandible", "-o", tmp_path / "out", "--seg", "--sr", "--json")
@@ -35,6 +36,7 @@ def test_a_study_that_is_not_in_hounsfield_units_is_not_judged(shared_case: Case
         assert "ooked for, not found" not in str(dcmread(path)), path.name
 
 
+@pytest.mark.long
 def test_predict_says_it_of_the_file(shared_case: Case, tmp_path: Path) -> None:
     path = shared_case("nifti-normalised-0-1", "ct.nii.gz")
     done = command("predict", path, "-p", "mandible", "-o", tmp_path)
@@ -42,6 +44,7 @@ def test_predict_says_it_of_the_file(shared_case: Case, tmp_path: Path) -> None:
     assert "ct.nii.gz: to be reviewed: The values reach from 0 to 1 and show neither air nor fat" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Nothing was found")
 def test_from_python_it_is_a_warning() -> None:
     segmenter, phantom = voxtell.load(), head_and_neck(0)

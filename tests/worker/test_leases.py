@@ -29,6 +29,7 @@ class Answers:
         return answer
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("failure", [LedgerError(), RuntimeError("no error of a ledger")])
 def test_a_ledger_that_fails_once_is_asked_again(failure: Exception) -> None:
     renew = Answers(failure, True)

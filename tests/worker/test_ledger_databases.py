@@ -73,6 +73,7 @@ def test_of_several_processes_that_race_for_200_jobs_each_gets_its_own(processes
     ledger.close()
 
 
+@pytest.mark.long
 def test_a_new_database_is_opened_by_one_process_after_the_other(tmp_path):
     """SQLite may say "database is locked" at once to those who turn it to WAL together."""
     opened = threading.Event()

@@ -3,6 +3,8 @@
 import threading
 from dataclasses import replace
 
+import pytest
+
 from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from tests.support.ledger_stories import LEASE, RESULT, claimed, deliver, sending
@@ -142,6 +144,7 @@ def test_nothing_is_sent_for_a_cancelled_job(ledger):
     assert ledger.deliveries.claim(job.id, "pacs", LEASE) is None
 
 
+@pytest.mark.long
 def test_two_last_deliveries_that_end_at_the_same_moment_end_the_job(ledger_url):
     ledger = Ledger(ledger_url)
     for number in range(20):

@@ -7,10 +7,10 @@ their lease can come back at any time and try to write.
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.support.examples import examples
 from tests.support.ledger_stories import Clock, work
 from worker.errors import UnknownJobError
 from worker.job_spec import Route
@@ -263,6 +263,5 @@ def _rather(preferred, others):
 
 
 TestLedgerStates = LedgerMachine.TestCase
-TestLedgerStates.settings = settings(
-    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestLedgerStates.pytestmark = pytest.mark.long
+TestLedgerStates.settings = examples(20, stateful_step_count=40)

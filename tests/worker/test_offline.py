@@ -144,6 +144,7 @@ def test_why_nothing_is_done(tmp_path, more, report, message):
         )
 
 
+@pytest.mark.long
 def test_the_echoes_of_one_multi_frame_file_become_results_of_their_own(tmp_path, shared_data):
     study = shared_data("mr_enhanced/philips_fieldmap")
     done = run_study(Settings(home=tmp_path), study, tmp_path / "out", ["above -1"], None, None, ("seg",))
@@ -195,6 +196,7 @@ def test_a_folder_of_many_studies_is_segmented_study_by_study(tmp_path):
         run_study(*run[:2], tmp_path / "none", [], None, none, ())
 
 
+@pytest.mark.long
 def test_objects_are_written_as_a_destination_with_these_settings_gets_them(tmp_path):
     study = tmp_path / "study"
     series(study, 1)

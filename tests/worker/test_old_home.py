@@ -145,6 +145,7 @@ def test_results_are_read_and_their_files_lie_in_the_store(ledger: Ledger, home:
     assert {one.file for one in job.result.objects} <= files
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("story", WITH_RESULTS)
 def test_facts_of_then_give_the_uids_of_then(ledger: Ledger, home: Path, tmp_path: Path, story: str) -> None:
     job = job_of(ledger, story)

@@ -154,6 +154,7 @@ def test_a_real_head_and_neck_is_no_trunk(name: str, shared_data: Callable[..., 
     assert not shows_trunk_alone(image.array, image.spacing)
 
 
+@pytest.mark.long
 def test_real_abdomens_are(ct_paths: list[Path], j2k_paths: list[Path], shared_data: Callable[..., Path]) -> None:
     for paths in (ct_paths, j2k_paths):
         network = to_network(read_series(paths))

@@ -179,6 +179,7 @@ def test_a_file_that_is_no_protocol_at_all_is_one_sentence(tmp_path, content):
     assert len(str(raised.value)) < 400
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "text", ["a: &a [*a]", "? [x, y]\n: 1", "? {x: 1}\n: 1", "[" * 3000, "a: !!python/none x", "1: 2", "null"]
 )
@@ -292,7 +293,10 @@ def test_the_limit_on_prompts_is_that_of_the_reports():
     assert FromReport().limit == DEFAULT_LIMIT
 
 
-@given(st.sampled_from(sorted(known_codes())), st.integers(0, 20), st.integers(1, 9))
+RIGHT_CODES = sorted(known_codes() - {"115347700"})  # of DICOM's codes the one whose check digit is wrong
+
+
+@given(st.sampled_from(RIGHT_CODES), st.integers(0, 20), st.integers(1, 9))
 def test_a_slip_in_a_code_is_seen(code, place, turn):
     slip = list(code)
     slip[place % len(code)] = str((int(slip[place % len(code)]) + turn) % 10)

@@ -389,6 +389,7 @@ def test_a_long_list_is_read_in_pages(broker, settings, monkeypatch):
     assert waiting(settings) == (11, 0)
 
 
+@pytest.mark.long
 def test_a_queue_that_is_down_is_one_sentence_and_soon(settings):
     app = celery_app(settings)
     for enqueue in (lambda: Broker(app).segment(["a"]), lambda: Broker(app).top_up(["a"], [])):

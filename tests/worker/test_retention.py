@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from dicom_node.storage.replacements import count_replacement
 from dicom_node.uids import SeriesKey
+from tests.support.examples import examples
 from tests.support.ledger_stories import LEASE, Clock, claimed, deliver, work
 from tests.support.retention_site import ARRIVAL, RetentionSite
 from worker.errors import SettingsError
@@ -289,7 +290,8 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RetentionSite]:
     ledger.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.long
+@examples(60)
 @given(facts=facts, limits=limits, full=st.booleans(), meanwhile=st.sampled_from(["nothing", "image", "retry"]))
 def test_nothing_that_is_needed_is_ever_removed(crowd, facts, limits, full, meanwhile):
     engine, now = crowd.ledger.database.engine, crowd.clock.now

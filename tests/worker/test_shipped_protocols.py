@@ -242,6 +242,7 @@ def test_reports_are_followed_in_ct_and_mr():
 # -- real headers
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("case", "expected"),
     [

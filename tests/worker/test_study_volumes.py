@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from structlog.testing import capture_logs
 
 from dicom_node.errors import UnreadableError
 from dicom_node.synthesis import Subject, ct_series
+from tests.support.examples import examples
 from worker.protocols import Candidate, Match
 from worker.selection.study_volumes import FolderError, candidates_in, read_headers, readable, series_in, studies_in
 
@@ -78,7 +79,7 @@ EVERYTHING = Match.model_validate(
 
 
 @given(st.data())
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 def test_a_damaged_file_never_stops_the_questions_about_the_others(tmp_path, data):
     """Bytes overwritten, or cut off: the file is left out, or its values do not match; nothing raises."""

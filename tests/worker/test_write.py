@@ -91,6 +91,7 @@ def test_every_output_is_written_valid_and_listed(write: Write, tmp_path: Path) 
     assert references_to(Result.model_validate({"files": ["seg.dcm"]})) == ()
 
 
+@pytest.mark.long
 def test_finished_and_derived_structures_stand_in_every_object(write: Write) -> None:
     bone = HIGH.model_copy(update={"finish": Finish(largest_component=True)})
     derived = (
@@ -196,6 +197,7 @@ def test_a_structure_set_of_an_upright_series_is_never_refused(write: Write) -> 
     assert "tilt" not in made["rtstruct.dcm"].StructureSetDescription
 
 
+@pytest.mark.long
 def test_a_result_names_the_objects_that_it_replaces(write: Write) -> None:
     old = write(HIGH, digest="older", folder="old")
     new = write(HIGH, predecessors=references_to(Result.model_validate(old)), folder="new")

@@ -10,6 +10,7 @@ from worker.report_language.__main__ import main
 from worker.report_language.evaluation.scores import evaluate
 
 
+@pytest.mark.long
 def test_real_chest_ct_reports_hold_the_aim(shared_data: Callable[..., Path]) -> None:
     labels, gold = evaluate(shared_data("reports_chestct"))
     assert labels.precision >= 0.95
@@ -25,6 +26,7 @@ def test_real_annotated_mentions(shared_data: Callable[..., Path]) -> None:
     assert [miss for score in scores for miss in (*score.missed, *score.let_through)] == []
 
 
+@pytest.mark.long
 def test_a_folder_of_labelled_reports_is_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "labels.csv").write_text(
         "AccessionNo,report_text,Medical material,Arterial wall calcification,Cardiomegaly,Pericardial effusion,"
@@ -64,6 +66,7 @@ def test_labels_in_words_are_scored(tmp_path: Path) -> None:
     assert score.wrong == score.let_through == ["one: spleen stone <- Spleen stone."]
 
 
+@pytest.mark.long
 def test_invented_reports_of_the_whole_body() -> None:
     """a and d were tuned on, b and e looked at once; nothing was corrected because of a miss in c and f."""
     least = {

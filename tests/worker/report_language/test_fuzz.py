@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.reports import ORU, document
 from worker.report_language import NotAReportError, ReportError, ReportTooLargeError
 from worker.report_language.formats.read import read_report, report_links, report_text
@@ -63,20 +64,20 @@ def taken(content: bytes) -> None:
 
 
 @given(st.sampled_from(STARTS), st.binary(max_size=200))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_any_bytes_are_read_or_refused(start: bytes, rest: bytes) -> None:
     taken(start + rest)
 
 
 @given(st.sampled_from(STARTS), st.lists(st.sampled_from(MARKS), max_size=60))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_any_order_of_marks_is_read_or_refused(start: bytes, marks: list[str]) -> None:
     taken(start + "".join(marks).encode())
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_any_damage_to_a_document_is_read_or_refused(data: st.DataObject) -> None:
     content = bytearray(document(StudyInstanceUID="1.2.3", AccessionNumber="A", PatientID="P"))
     for place in data.draw(st.lists(st.integers(132, len(content) - 1), max_size=8)):
@@ -84,12 +85,13 @@ def test_any_damage_to_a_document_is_read_or_refused(data: st.DataObject) -> Non
     taken(bytes(content))
 
 
+@pytest.mark.long
 @given(
     st.recursive(
         st.none() | st.text(max_size=5), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(KEYS), inner)
     )
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_any_json_is_read_or_refused(value: object) -> None:
     report = {"resourceType": "DiagnosticReport"} | (value if isinstance(value, dict) else {"text": value})
     taken(json.dumps(report).encode())

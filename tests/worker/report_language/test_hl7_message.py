@@ -3,9 +3,10 @@
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.reports import KIDNEY, LUNG, head, order, text
 from worker.report_language import NotAReportError, ReportError, ReportTooLargeError, prompts_from_text
 from worker.report_language.formats.hl7_message import MOST_SEGMENTS, Delimiters
@@ -56,7 +57,7 @@ def test_segments_that_are_separated_in_two_ways_are_refused() -> None:
 
 
 @given(st.lists(st.text(alphabet="ab .\n", min_size=1, max_size=12).filter(str.strip), min_size=1, max_size=5))
-@settings(max_examples=100, deadline=None)
+@examples(100)
 def test_every_word_of_every_observation_is_in_the_text(parts: list[str]) -> None:
     words = [f"{part}end{number}" for number, part in enumerate(parts)]
     found = report_text((head() + order("A", *map(text, words))).encode())

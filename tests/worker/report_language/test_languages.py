@@ -222,6 +222,7 @@ def test_the_dot_at_the_end_of_a_sentence_is_no_ordinal(folder: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_a_site_may_replace_one_of_the_two_files(tmp_path: Path) -> None:
     bundled = Path(data_files.__file__).with_name("lexicon.en.toml").read_text("utf-8")
     changed = bundled.replace('lesion = ["lesion",', 'lesion = ["lesion", "wobbly bit",')

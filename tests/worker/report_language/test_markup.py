@@ -5,9 +5,10 @@ import json
 from html import escape
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.reports import KIDNEY, LUNG, head, order, text
 from worker.report_language import NotAReportError, prompts_from_text
 from worker.report_language.formats.markup import has_markup, without_markup
@@ -67,7 +68,7 @@ def test_the_end_of_a_text_is_not_taken_for_a_tag_that_goes_on(end: str) -> None
 @given(
     st.lists(st.tuples(st.sampled_from(["p", "div", "li", "td", "th", "b", "span"]), st.text("ab<&;x ", max_size=9)))
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_every_word_of_every_element_is_in_the_text(parts: list[tuple[str, str]]) -> None:
     html = "".join(f"<{tag}>{escape(words)}end{n}</{tag}>" for n, (tag, words) in enumerate(parts))
     found = "".join(without_markup(html).split())

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -20,6 +20,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from tests.support.examples import examples
 from worker.report_language import NotAReportError, ReportError, ReportTooLargeError, prompts_from_text
 from worker.report_language.formats.read import read_report, report_text
 from worker.report_language.formats.report_file import MAX_BYTES
@@ -167,7 +168,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=20))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 def test_a_damaged_structured_report_is_read_or_refused(changes: list[tuple[int, int]]) -> None:
     with TemporaryDirectory() as folder:

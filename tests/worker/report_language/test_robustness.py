@@ -5,9 +5,10 @@ import string
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from worker.report_language import ReportLanguage, ReportTooLargeError, load_language, prompts_from_text
 from worker.report_language.findings.context import trigger_scopes
 from worker.report_language.language.lexicon import Lexicon
@@ -19,7 +20,7 @@ WORDS = [*LINE.split(), *OTHERS.split(), "\n", "\n\n"]
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=60))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_any_order_of_report_words_is_read(words: list[str]) -> None:
     text = " ".join(words)
     for prompt in prompts_from_text(text).prompts:
@@ -29,7 +30,7 @@ def test_any_order_of_report_words_is_read(words: list[str]) -> None:
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_any_characters_are_read(text: str) -> None:
     result = prompts_from_text(text)
     assert all(prompt.sentence in visible(text) for prompt in result.prompts)
@@ -94,6 +95,7 @@ def _noise(length: int) -> str:
     return "".join(random.Random(5).choices(string.printable, k=length))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "adversary", [_nodules, _negated, _commas, _parentheses, _colons, _breaks, _numbers, _noise]
 )  # fmt: skip
