@@ -10,7 +10,7 @@ from worker.protocols import read_protocol
 from worker.protocols.protocol import FromReport
 from worker.report_language import ExtractedPrompt, load_language
 from worker.report_language.extract import ReportPrompts
-from worker.reports.inbox import drawable, reported_by
+from worker.reports.reported import drawable, reported_by
 from worker.settings import Settings
 from worker.steps.offline import run_study
 

@@ -16,8 +16,9 @@ from worker.ledger import Ledger, SeriesState
 from worker.protocols.protocol import FromReport
 from worker.report_language import NotAReportError, ReportError
 from worker.report_language.formats.read import report_text
-from worker.reports.inbox import Reported, ReportInbox
+from worker.reports.inbox import ReportInbox
 from worker.reports.narrative import is_narrative, narrative
+from worker.reports.reported import Reported
 
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
 ASKED = FromReport(wait_minutes=30)

@@ -148,7 +148,7 @@ def _protocols(settings: Settings) -> str:
 def _reports(settings: Settings) -> str:
     """Checks that the words and rules of the report language can be loaded."""
     from worker.report_language import LanguageError
-    from worker.reports.inbox import language_of
+    from worker.reports.reported import language_of
 
     try:
         lexicon = language_of(settings).lexicon.file

@@ -34,7 +34,7 @@ def prompts(
     """Prints the prompts that a report gives, each with its sentence, and what was left out with the reason."""
     from worker.report_language import load_language, prompts_from_text
     from worker.report_language.formats.read import read_report
-    from worker.reports.inbox import drawable
+    from worker.reports.reported import drawable
 
     if folders := [str(file) for file in files if file.is_dir()]:
         raise typer.BadParameter(f"{', '.join(folders)} is a folder; name the files of reports.")

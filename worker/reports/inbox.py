@@ -13,36 +13,29 @@ intake thread; they share the ledger and the folder only.
 
 import hashlib
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from dicom_node.regions import LABEL_LENGTH, shortened
 from dicom_node.storage.durable import fsync, write_new
-from voxtell.prompt_checks import problem_of
-from worker.job_spec import Prompt
 from worker.ledger import Ledger, Report
 from worker.logs import get_logger
 from worker.protocols.protocol import FromReport
 from worker.report_language import (
-    ExtractedPrompt,
-    LeftOut,
     NotAReportError,
     ReportError,
     ReportLanguage,
     load_language,
-    prompts_from_text,
 )
-from worker.report_language.extract import ReportPrompts
 from worker.report_language.formats.dicom_sr import is_dicom
 from worker.report_language.formats.links import ReportLinks, normalised
 from worker.report_language.formats.oru import ACCESSION_FIELDS
 from worker.report_language.formats.read import report_links, report_text, single_reports
 from worker.report_language.formats.report_file import MAX_BYTES
 from worker.reports.narrative import Document
+from worker.reports.reported import Reported, current, language_of, reported_by
 from worker.reports.sr_limits import require_ordinary
 from worker.settings import Settings
 
@@ -51,17 +44,6 @@ log = get_logger(__name__)
 Source = Literal["dicom", "hl7", "http"]
 MOST_REPORTS = 100  # the newest of a study that are read: it has a few, and each new one asks its protocols again
 _LINK_LENGTH = 64  # of the ledger's columns; a UID and an accession number (VR SH) have no more
-
-
-@dataclass(frozen=True)
-class Reported:
-    """What the reports of a study ask for."""
-
-    prompts: tuple[Prompt, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
-    found: bool = False  # a report is there, whether it gives prompts or not
-    waiting_until: float | None = None  # seconds since 1970-01-01 UTC; None: nothing to wait for
-    line: str = ""  # for people and the ledger; holds no word of the report
 
 
 class ReportInbox:
@@ -182,8 +164,8 @@ class ReportInbox:
             return self._waiting(options, study_uid)
         for report in reports:
             self._ledger.reports.note_read(report.id)
-        current = _current(texts, self._language.rules.addenda)
-        return reported_by("\n\n".join(current), options, self._language)
+        newest = current(texts, self._language.rules.addenda)
+        return reported_by("\n\n".join(newest), options, self._language)
 
     def forget(self, report: Report) -> None:
         """Removes a report's bytes; the ledger's line about it may stay."""
@@ -235,62 +217,3 @@ class ReportInbox:
             return Reported(line="no report came" if options.wait_minutes else "no report is there")
         at = datetime.fromtimestamp(until).astimezone()
         return Reported(waiting_until=until, line=f"waits for a report until {at:%H:%M}")
-
-
-def language_of(settings: Settings) -> ReportLanguage:
-    """Loads the language of the node's reports.
-
-    Raises:
-        LanguageError: when the node has no such language, or its files are not valid.
-    """
-    return load_language(settings.report_language, settings.report_language_folder)
-
-
-def reported_by(text: str, options: FromReport, language: ReportLanguage) -> Reported:
-    """Reads what the text of a report asks for.
-
-    "8 mm nodule in the left lung. No effusion." gives the prompt "nodule in the left lung" and the line "1 prompt from
-    the report; left out: 1 negated".
-    """
-    result = drawable(
-        prompts_from_text(text, language=language, limit=options.limit, include_uncertain=options.uncertain)
-    )
-    prompts = tuple(map(_prompt, result.prompts))
-    return Reported(prompts, result.left_out, found=True, line=_line(len(prompts), result.left_out))
-
-
-def drawable(found: ReportPrompts) -> ReportPrompts:
-    """Leaves out the prompts that say more than what is to be drawn ("nodule in the contralateral lung").
-
-    The reason is the kind of wording: relative, exception, denial, margin, planning or combination.
-    """
-    problems = [(one, problem_of(one.prompt)) for one in found.prompts]
-    refused = (LeftOut(one.prompt, one.sentence, problem.kind) for one, problem in problems if problem is not None)
-    return ReportPrompts(tuple(one for one, problem in problems if problem is None), (*found.left_out, *refused))
-
-
-def _prompt(phrase: ExtractedPrompt) -> Prompt:
-    """Makes a prompt of a phrase of the report.
-
-    A phrase that is too long for a label (VR LO) gets a name that begins with the side, so that no cut removes the
-    side. The sentence is put on one line: it is part of the job's identity, and copies of a report differ in their line
-    breaks.
-    """
-    words = (phrase.side, phrase.finding, phrase.site)
-    name = (
-        shortened(" ".join(word for word in words if word), LABEL_LENGTH) if len(phrase.prompt) > LABEL_LENGTH else None
-    )
-    return Prompt(text=phrase.prompt, name=name, sentence=" ".join(phrase.sentence.split()))
-
-
-def _current(texts: Sequence[str], addenda: tuple[str, ...]) -> Sequence[str]:
-    """Returns the newest whole report and the addenda after it: ["A", "Addendum: x", "B"] becomes ["B"]."""
-    whole = [i for i, text in enumerate(texts) if not text.lstrip(" \n*-=").casefold().startswith(addenda)]
-    return texts[whole[-1] :] if whole else texts
-
-
-def _line(prompts: int, left_out: Sequence[LeftOut]) -> str:
-    """Writes one line on a report without its words: "1 prompt from the report; left out: 1 negated"."""
-    reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(one.reason for one in left_out).items())
-    named = f"{prompts} prompt{'' if prompts == 1 else 's'} from the report"
-    return f"{named}; left out: {reasons}" if reasons else named

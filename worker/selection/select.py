@@ -25,7 +25,8 @@ from worker.job_spec import JobSpec, Prompt
 from worker.ledger import Ledger, Series, SeriesState, StudyFacts
 from worker.protocols import Protocol
 from worker.protocols.on_this_node import inactive, job_spec
-from worker.reports.inbox import Reported, ReportInbox
+from worker.reports.inbox import ReportInbox
+from worker.reports.reported import Reported
 from worker.selection.answers import Judged, Question, SeriesFiles, judge
 from worker.selection.choose import Verdict
 from worker.selection.looks import Looks

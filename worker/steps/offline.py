@@ -24,7 +24,7 @@ from worker.protocols import Match, Protocol, inactive, read_protocol
 from worker.protocols.preferences import Choose
 from worker.protocols.protocol import FromReport
 from worker.report_language.formats.read import read_report
-from worker.reports.inbox import Reported, language_of, reported_by
+from worker.reports.reported import Reported, language_of, reported_by
 from worker.result import Result
 from worker.results.as_sent import as_sent
 from worker.results.writable import require_writable
