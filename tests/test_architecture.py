@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from kombu.transport import redis as redis_transport
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -215,3 +216,39 @@ def test_a_class_name_stands_for_one_thing():
         node.name for path in MODULES for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
     )
     assert [name for name, times in named.items() if times > 1] == []
+
+
+PRIVATE_IMPORTS = {
+    "dicom_node/scp/contexts.py": {"pydicom._uid_dict"},  # every SOP class that DICOM names
+    "dicom_node/upper_layer/requestor.py": {"pynetdicom._config"},  # listed in upper_layer/private_names.py
+    "worker/protocols/attributes.py": {"pydicom._dicom_dict"},  # which keywords protocols may ask about
+    "worker/protocols/snomed.py": {"pydicom.sr._concepts_dict"},  # which SNOMED codes DICOM uses
+}
+"""What comes from a private module of a library, which a release may move without a word."""
+
+
+def test_private_modules_of_libraries_are_those_that_are_known() -> None:
+    found: dict[str, set[str]] = {}
+    for path in MODULES:
+        for module in _imported(path):
+            head, *inner = module.split(".")
+            if head not in ROOMS and any(part.startswith("_") for part in inner):
+                found.setdefault(name_of(path), set()).add(module)
+    assert found == PRIVATE_IMPORTS
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Yields every module that the file imports; of `from a import _b` a._b."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{one.name}" for one in node.names if one.name.startswith("_"))
+
+
+@pytest.mark.parametrize("name", ["Channel._brpop_read", "Transport._deliver"])
+def test_kombu_has_the_methods_that_the_queue_overrides(name: str) -> None:
+    """worker/queue/checked_transport.py drops there what is no message of the node."""
+    owner, method = name.split(".")
+    assert callable(getattr(getattr(redis_transport, owner), method))
