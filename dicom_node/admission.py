@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-Peer = tuple[Any, ...]
+SocketAddress = tuple[Any, ...]
 """Address and port of a connection's other end, as its socket gives them."""
 
 BOTH_FAMILIES: Final = "::"
@@ -72,13 +72,13 @@ class ConnectionAdmission:
         self._allows = allows
         self._most, self._most_per_address = connections, per_address
         self._spare, self._strangers = spare, strangers
-        self._open: dict[Peer, _Known] = {}
+        self._open: dict[SocketAddress, _Known] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self, connection: socket.socket, peer: Peer) -> Ruling:
+    def admit(self, connection: socket.socket, peer: SocketAddress) -> Ruling:
         """Judges a connection that was just accepted from `peer`; another may be closed for it.
 
         One that is refused is the caller's to close.
@@ -92,14 +92,14 @@ class ConnectionAdmission:
                 self._open[peer] = new
         return ruling
 
-    def asks(self, peer: Peer | None, asks: bool) -> None:
+    def asks(self, peer: SocketAddress | None, asks: bool) -> None:
         """Notes that a connection has asked something, or has its answer and waits again."""
         with self._lock:
             known = self._open.get(peer) if peer else None
             if known is not None and known.asks != asks:
                 known.asks, known.waits_since = asks, time.monotonic()
 
-    def is_crowded(self, peer: Peer | None) -> bool:
+    def is_crowded(self, peer: SocketAddress | None) -> bool:
         """Whether there are more connections than the limits allow, so that this one is only to be told so."""
         with self._lock:
             known = self._open.get(peer) if peer else None
@@ -124,14 +124,14 @@ class ConnectionAdmission:
         beyond = max(len(same) - self._most_per_address, len(everybody) - self._most)
         return Ruling(None if gave_way or beyond < self._spare else Refusal.CROWD, gave_way)
 
-    def _of(self, *, allowed: bool | None = None, network: str | None = None) -> dict[Peer, _Known]:
+    def _of(self, *, allowed: bool | None = None, network: str | None = None) -> dict[SocketAddress, _Known]:
         return {
             peer: known
             for peer, known in self._open.items()
             if (allowed is None or known.allowed == allowed) and (network is None or known.network == network)
         }
 
-    def _close_one(self, among: Mapping[Peer, _Known]) -> str:
+    def _close_one(self, among: Mapping[SocketAddress, _Known]) -> str:
         """Closes the connection that has waited longest and asks nothing; returns its address, or "" for none."""
         waiting = [peer for peer, known in among.items() if not known.asks]
         if not waiting:
@@ -158,7 +158,7 @@ def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return ipaddress.ip_address(address.partition("%")[0])
 
 
-def _of_the_greediest(everybody: Mapping[Peer, _Known]) -> dict[Peer, _Known]:
+def _of_the_greediest(everybody: Mapping[SocketAddress, _Known]) -> dict[SocketAddress, _Known]:
     """Returns the connections that may make room: of the network with the most that ask nothing."""
     waiting = Counter(known.network for known in everybody.values() if not known.asks)
     greediest = {network for network, count in waiting.items() if count == max(waiting.values())}

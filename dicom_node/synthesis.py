@@ -18,7 +18,7 @@ from pydicom.valuerep import format_number_as_ds
 from dicom_node.errors import SeriesError
 from dicom_node.uids import derived_uid
 
-Modality = Literal["CT", "MR"]
+SyntheticModality = Literal["CT", "MR"]
 STORED: Final = (-32768, 32767)  # signed 16-bit pixels
 LEAST_COSINE: Final = 1e-3  # of the angle between rows and columns; about 0.06 degrees from a right angle
 
@@ -39,7 +39,7 @@ class Subject:
     series_description: str = "Synthetic axial"
     series_number: int = 1
     body_part: str = ""  # Body Part Examined, PS3.16 annex L: "HEADNECK", "ABDOMEN"
-    modality: Modality = "CT"
+    modality: SyntheticModality = "CT"
     study_key: str = ""  # tells this study from others of the same patient and accession number
     patient_position: str = "HFS"
 
@@ -142,7 +142,7 @@ def check_grid(affine: NDArray[np.float64]) -> None:
         )
 
 
-def _stored(image: NDArray[np.floating], modality: Modality) -> tuple[NDArray[np.int16], float, float]:
+def _stored(image: NDArray[np.floating], modality: SyntheticModality) -> tuple[NDArray[np.int16], float, float]:
     """Returns pixels int16, and the slope and intercept that give the values back (PS3.3 C.11.1)."""
     low, high = float(image.min(initial=0)), float(image.max(initial=0))
     whole = modality == "CT" or bool((np.rint(image) == image).all())

@@ -28,7 +28,7 @@ class WebRequestError(DicomNodeError):
     """The request is no STOW-RS of DICOM files."""
 
 
-class Part(Protocol):
+class WebPart(Protocol):
     """One file that is being received: `write` any number of times, then `finish`, or `discard` at any time."""
 
     def write(self, content: bytes) -> None:
@@ -41,7 +41,7 @@ class Part(Protocol):
         """Leaves nothing behind of a file that did not finish; harmless after `finish`."""
 
 
-BeginPart = Callable[[FileMetaDataset | None], Part]
+BeginPart = Callable[[FileMetaDataset | None], WebPart]
 """Begins a part by its file meta information; for None there is none, and `write` gets every byte that came."""
 
 
@@ -67,7 +67,7 @@ class Parts:
         if kind != "application/dicom":
             raise WebRequestError(f"{kind} is not taken here; send application/dicom")
         self._begin = begin
-        self._part: Part | None = None
+        self._part: WebPart | None = None
         self._head = bytearray()  # of a file whose meta information is not complete yet
         callbacks = {
             "on_part_begin": self._part_begun,

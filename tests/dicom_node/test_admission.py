@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_node.admission import ConnectionAdmission, Peer, Refusal, network_of, plain
+from dicom_node.admission import ConnectionAdmission, Refusal, SocketAddress, network_of, plain
 
 ADDRESSES = ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1", "fd00::1", "fd00::2", "fd00:0:0:1::1", "192.168.0.1"]
 
@@ -17,7 +17,7 @@ ADDRESSES = ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1", "fd00::1", "fd00::2", "f
 class Fake(socket.socket):
     """A connection that is open until it is shut down or closed."""
 
-    peer: Peer
+    peer: SocketAddress
     shut: bool = field(default=False, init=False)
     gone: bool = field(default=False, init=False)
 
@@ -50,7 +50,7 @@ def test_whatever_comes_the_limits_hold(steps, most, per_address, spare, strange
         allowed, connections=most, per_address=per_address, spare=spare, strangers=strangers
     )
     here: list[Fake] = []
-    asking: set[Peer] = set()
+    asking: set[SocketAddress] = set()
     for number, (what, which) in enumerate(steps):
         if what == "comes":
             new = Fake((which, number))

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-Report = Callable[[str, float], None]
+ReportProgress = Callable[[str, float], None]
 """Takes what is being done and the part of all work that is done, 0 to 1."""
 
 
 @contextmanager
-def progress_bar(first: str) -> Iterator[Report]:
+def progress_bar(first: str) -> Iterator[ReportProgress]:
     """Shows one bar until the block ends; a file or pipe gets nothing. `first` is what is being done at the start."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     console = Console(stderr=True)

@@ -15,10 +15,10 @@ from worker.logs import get_logger
 
 log = get_logger(__name__)
 
-State = dict[str, list[int]]
+FileStates = dict[str, list[int]]
 """Size in bytes and time of change in ns of each file of a model."""
 
-_judged: dict[Path, tuple[State, str]] = {}  # in this process: the state, and what was wrong with it
+_judged: dict[Path, tuple[FileStates, str]] = {}  # in this process: the state, and what was wrong with it
 
 
 def problem_with(directory: Path, home: Path) -> str:
@@ -39,7 +39,7 @@ def problem_with(directory: Path, home: Path) -> str:
         return f"{error.filename or directory} cannot be read: {error.strerror}"
 
 
-def note_verified(directory: Path, home: Path, state: State | None = None) -> None:
+def note_verified(directory: Path, home: Path, state: FileStates | None = None) -> None:
     """Notes that every file of a model was read and is what it should be; nothing where it is not in that state now.
 
     state: sizes and times of its files before they were read; None for those of now.
@@ -56,7 +56,7 @@ def note_verified(directory: Path, home: Path, state: State | None = None) -> No
         log.warning("model_note_not_kept", file=str(path), problem=str(error))
 
 
-def _read(directory: Path, state: State, home: Path) -> str:
+def _read(directory: Path, state: FileStates, home: Path) -> str:
     """Returns what is wrong with a copy in this state; reads it unless it was read before."""
     if _noted(home / "verified-models.json").get(str(directory.resolve())) == state:
         return ""
@@ -68,12 +68,12 @@ def _read(directory: Path, state: State, home: Path) -> str:
     return ""
 
 
-def _state(directory: Path) -> State:
+def _state(directory: Path) -> FileStates:
     stats = {path: path.stat() for path in model_files(directory)}
     return {str(path.relative_to(directory)): [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()}
 
 
-def _noted(path: Path) -> dict[str, State]:
+def _noted(path: Path) -> dict[str, FileStates]:
     """Returns the models that were verified, with their state at that time; {} where nothing is noted."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from worker.errors import BrokerError
 from worker.job_spec import Priority
 from worker.queue.embedded_server import ANSWER_SECONDS, embedded_url
-from worker.queue.messages import COMMIT_TASK, DELIVER_TASK, SEGMENT_TASK, Message, read
+from worker.queue.messages import COMMIT_TASK, DELIVER_TASK, SEGMENT_TASK, QueueMessage, read
 from worker.settings import Settings
 
 SEGMENT_QUEUE, DELIVER_QUEUE = "segment", "deliver"
@@ -116,7 +116,7 @@ class Broker:
         first += [(COMMIT_TASK, *pair) for pair in _first_for_each(to_commit)]
         self._fill(DELIVER_QUEUE, first, priorities or {})
 
-    def _fill(self, queue: str, messages: Sequence[Message], priorities: Mapping[str, Priority]) -> None:
+    def _fill(self, queue: str, messages: Sequence[QueueMessage], priorities: Mapping[str, Priority]) -> None:
         """Sends those of the messages that the list of their priority does not hold."""
         wanted = defaultdict(list)
         for message in messages:
@@ -125,7 +125,7 @@ class Broker:
             waiting = self._waiting(list_of(queue, priority))
             self._send(queue, [message for message in due if message not in waiting], priorities)
 
-    def _send(self, queue: str, messages: Sequence[Message], priorities: Mapping[str, Priority]) -> None:
+    def _send(self, queue: str, messages: Sequence[QueueMessage], priorities: Mapping[str, Priority]) -> None:
         """Sends messages, each to the list of its job's priority; does not retry."""
         try:
             for message in messages:
@@ -135,12 +135,12 @@ class Broker:
         except (OperationalError, RedisError, OSError) as error:
             raise self._down(error) from None
 
-    def _waiting(self, name: str) -> set[Message]:
+    def _waiting(self, name: str) -> set[QueueMessage]:
         """Reads the messages that a list holds, page by page.
 
         New messages come in at its head while it is read, so one may be seen twice and none is overlooked.
         """
-        found: set[Message] = set()
+        found: set[QueueMessage] = set()
         start = 0
         try:
             with self._app.connection_for_write() as connection:
@@ -168,7 +168,7 @@ def list_of(queue: str, priority: Priority) -> str:
     return f"{queue}{PRIORITY_SEPARATOR}{priority.value}" if priority else queue
 
 
-def _priority(message: Message, priorities: Mapping[str, Priority]) -> Priority:
+def _priority(message: QueueMessage, priorities: Mapping[str, Priority]) -> Priority:
     """Returns the priority of a message's job, routine where none is given."""
     return priorities.get(message[1], Priority.ROUTINE)
 

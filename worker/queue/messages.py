@@ -14,11 +14,11 @@ COMMIT_TASK = "worker.delivery.ask"
 ARGUMENTS = {SEGMENT_TASK: 1, DELIVER_TASK: 2, COMMIT_TASK: 2}
 """How many arguments each task has; all are strings."""
 
-Message = tuple[str, ...]
+QueueMessage = tuple[str, ...]
 """A task's name and its arguments."""
 
 
-def read(raw: bytes | str) -> Message | None:
+def read(raw: bytes | str) -> QueueMessage | None:
     """Reads a message as it lies in a Redis list; None when it is none of the node's."""
     try:
         return task_of(json.loads(raw))
@@ -26,7 +26,7 @@ def read(raw: bytes | str) -> Message | None:
         return None
 
 
-def task_of(envelope: Any) -> Message | None:
+def task_of(envelope: Any) -> QueueMessage | None:
     """Reads the task of a message in kombu's envelope (Celery's protocol 2); None when it is none of the node's.
 
     What Celery reads of a message has the type that it expects, and no field asks for another time or time limit.
