@@ -25,6 +25,8 @@ class Extent:
     centroid: tuple[float, float, float]
     lowest: tuple[float, float, float]  # per patient axis
     highest: tuple[float, float, float]
+    spread: tuple[float, ...]
+    """Covariance of the coordinates in mm2: xx, xy, xz, yy, yz, zz. Mixed terms change their sign in a mirror."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +46,14 @@ def extent(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> Extent:
     mask: bool with three axes and at least one voxel. affine: (4, 4), from its indices to LPS millimetres.
     """
     (mask,), affine = _cropped(mask, affine)
-    counts = [mask.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
-    voxels = int(counts[0].sum())
-    middle = np.array([count @ np.arange(len(count)) / voxels for count in counts])
+    middle, covariance, voxels = _moments(mask)
     ends = _line_ends(mask, affine)
     return Extent(
         volume_ml=voxels * abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
         centroid=_triple(affine[:3, :3] @ middle + affine[:3, 3]),
         lowest=_triple(ends.min(axis=0)),
         highest=_triple(ends.max(axis=0)),
+        spread=_six(affine[:3, :3] @ covariance @ affine[:3, :3].T),
     )
 
 
@@ -63,17 +64,22 @@ def extent_of(points: NDArray[np.float64], voxel_mm3: float) -> Extent:
         centroid=_triple(points.mean(axis=0)),
         lowest=_triple(points.min(axis=0)),
         highest=_triple(points.max(axis=0)),
+        spread=_six(np.cov(points, rowvar=False, bias=True)),
     )
 
 
 def joined(parts: Sequence[Extent]) -> Extent:
     """Returns where several sets of voxels lie together; they must not overlap."""
     volumes = np.array([part.volume_ml for part in parts])
+    shares, middles = volumes / volumes.sum(), np.array([part.centroid for part in parts])
+    apart = middles - shares @ middles
+    within = shares @ np.array([part.spread for part in parts])
     return Extent(
         volume_ml=float(volumes.sum()),
-        centroid=_triple(volumes @ np.array([part.centroid for part in parts]) / volumes.sum()),
+        centroid=_triple(shares @ middles),
         lowest=_triple(np.min([part.lowest for part in parts], axis=0)),
         highest=_triple(np.max([part.highest for part in parts], axis=0)),
+        spread=tuple((within + _six((shares[:, None] * apart).T @ apart)).tolist()),
     )
 
 
@@ -142,6 +148,24 @@ def farthest_pair(points: NDArray[np.float64]) -> NDArray[np.float64]:
         if distances[far] <= longest:
             return np.stack([end, other])
         longest, end, other = float(distances[far]), points[far], end
+
+
+def _moments(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Returns mean (3) and covariance (3, 3) of the indices of a mask's voxels, and how many there are."""
+    pairs = {(1, 2): mask.sum(axis=0), (0, 2): mask.sum(axis=1), (0, 1): mask.sum(axis=2)}
+    counts = [pairs[0, 1].sum(axis=1), pairs[0, 1].sum(axis=0), pairs[0, 2].sum(axis=0)]
+    voxels = int(counts[0].sum())
+    middle = np.array([count @ np.arange(len(count)) / voxels for count in counts])
+    offsets = [np.arange(len(count)) - centre for count, centre in zip(counts, middle, strict=True)]
+    covariance = np.diag([count @ offset**2 for count, offset in zip(counts, offsets, strict=True)])
+    for (one, other), count in pairs.items():
+        covariance[one, other] = covariance[other, one] = offsets[one] @ count @ offsets[other]
+    return middle, covariance / voxels, voxels
+
+
+def _six(matrix: NDArray[np.float64]) -> tuple[float, ...]:
+    """Returns the upper triangle of a symmetric (3, 3) matrix, row by row."""
+    return tuple(matrix[np.triu_indices(3)].tolist())
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -1,12 +1,13 @@
 """Verifies the node's own results: each is decoded again and must lie where its mask lies, in patient space.
 
-Centroid, extent on each patient axis (so that swapped sides are noticed) and volume are compared, in two steps: each
+Centroid, extent on each patient axis, covariance (so that a mask which is mirrored in its place is noticed, too) and
+volume are compared, in two steps: each
 mask on the slices must lie where the network saw it, and each object must lie where the post-processed masks on the
 slices lie. Coordinates are LPS millimetres; (S, A, R) are the network's axes (see `dicom_node.volume`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,8 @@ from dicom_node.series import ImageSeries
 TOLERANCE_VOXELS: Final = 0.5
 TOLERANCE_SPACINGS: Final = 0.06
 TOLERANCE_VOLUME: Final = 0.01
+TOLERANCE_SPREAD: Final = 0.05  # of a covariance, as a share of the deviations on its two axes: a coefficient
+_DIAGONAL: Final = [0, 3, 5]  # of `Extent.spread`
 
 
 def check_way_back(
@@ -166,6 +169,14 @@ def _compare(name: str, found: Extent, wanted: Extent, spacing: Sequence[float],
         raise ResultError(
             f"{name} holds {found.volume_ml:.3f} ml where its mask holds {wanted.volume_ml:.3f} ml; it is not sent"
         )
+    here, there = np.array(found.spread), np.array(wanted.spread)
+    deviations = np.sqrt(np.maximum(there[_DIAGONAL], 0))
+    turned = np.abs(here - there) - TOLERANCE_SPREAD * np.outer(deviations, deviations)[np.triu_indices(3)]
+    if turned.max() > allowed**2:
+        raise ResultError(
+            f"{name} is mirrored or turned in its place: the covariances of its coordinates are {_figures(here)}, not "
+            f"{_figures(there)} mm2; the result is not sent"
+        )
 
 
 def _require_count(what: str, found: int, wanted: int) -> None:
@@ -176,4 +187,9 @@ def _require_count(what: str, found: int, wanted: int) -> None:
 
 def _place(point: tuple[float, float, float]) -> str:
     """Returns a position for messages."""
-    return "(" + ", ".join(f"{value:.2f}" for value in point) + ") mm"
+    return f"{_figures(point)} mm"
+
+
+def _figures(values: Iterable[float]) -> str:
+    """Returns figures for messages: "(1.00, -2.50)"."""
+    return "(" + ", ".join(f"{value:.2f}" for value in values) + ")"

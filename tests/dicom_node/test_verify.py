@@ -1,6 +1,7 @@
 """The node finds its own mistakes: mirrored, shifted, lost or grown results are not passed on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,37 @@ def test_a_mirrored_seg_is_not_passed_on(ct: ImageSeries) -> None:
     orientation.ImageOrientationPatient = [-float(value) for value in orientation.ImageOrientationPatient]
     with pytest.raises(ResultError, match="segment 'left kidney' does not lie where its mask lies"):
         check_seg(seg, expected, ct.volume.spacing)
+
+
+def chiral(shape: tuple[int, ...]) -> np.ndarray:
+    """A mask whose middle is that of its bounding box, so that neither moves when it is mirrored in its place."""
+    mask = np.zeros(shape, dtype=bool)
+    a, b, c = (size // 2 for size in shape)
+    mask[a - 2 : a + 1, b - 2 : b + 1, c - 2 : c + 1] = True
+    mask[a : a + 3, b : b + 3, c : c + 3] = True
+    return mask
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_a_mask_that_is_mirrored_in_its_place_is_not_passed_on(tmp_path: Path, axis: int) -> None:
+    affine = affine_of(np.eye(3)[:, ::-1], (3.0, 1.2, 0.9), (5, 6, 7))
+    ct = read_series(write_slices(np.zeros((9, 11, 13)), affine, tmp_path))
+    mask = chiral(ct.volume.spatial_shape)
+    places = [slice(places.min(), places.max() + 1) for places in np.nonzero(mask)]
+    mirrored = np.zeros_like(mask)
+    mirrored[tuple(places)] = np.flip(mask[tuple(places)], axis)
+    seg = write_seg(ct, mirrored[None], REGIONS[:1], PROVENANCE).dataset
+    assert seg is not None
+    expected = [extent(mask, ct.affine)]
+    with pytest.raises(ResultError, match="segment 'left kidney' is mirrored or turned in its place"):
+        check_seg(seg, expected, ct.volume.spacing)
+    with pytest.raises(ResultError, match="ROI 'Kidney_L' is mirrored or turned in its place"):
+        check_rtstruct(write_rtstruct(ct, mirrored[None], REGIONS[:1], PROVENANCE), expected, ct)
+    network = to_network(ct)
+    seen = to_network(replace(ct, volume=ct.volume.with_array(mask.astype(np.uint8)))).array.astype(bool)
+    check_way_back("kidney", seen, network, mask, ct)
+    with pytest.raises(ResultError, match="kidney is mirrored or turned in its place"):
+        check_way_back("kidney", seen, network, mirrored, ct)
 
 
 def test_a_seg_shifted_by_one_voxel_on_any_axis_is_not_passed_on(ct: ImageSeries) -> None:

@@ -48,3 +48,34 @@ def test_of_two_findings_with_a_place_each_keeps_its_own(joint: str) -> None:
     for (first, one), (second, other) in itertools.permutations(PLACED, 2):
         text = f"A {first}{joint}{second}."
         assert [prompt.prompt for prompt in prompts_from_text(text).prompts] == [one, other], text
+
+
+TITLED = (
+    "{title}: no stone. A 2 cm cyst is seen on the {side}.",
+    "Spleen normal. {title}: no stone. A 2 cm cyst is seen on the {side}.",
+    "{title}:\nA 2 cm cyst is seen on the {side}.",
+    "{title} - A 2 cm cyst on the {side}.",
+    "1. {title}: cyst on the {side}",
+    "- {title}: 2 cm {side} cyst.",
+    "**{title}** A 2 cm cyst on the {side}.",
+    "{title}: cyst, {side}.",
+)
+
+
+@pytest.mark.parametrize("form", TITLED)
+def test_a_sentence_of_another_side_than_its_title_speaks_of_another_organ(form: str) -> None:
+    for (title, side), organ, case in itertools.product(
+        itertools.permutations(("left", "right")), ("kidney", "lung", "parotid", "hip"), (str.capitalize, str.upper)
+    ):
+        text = form.format(title=case(f"{title} {organ}"), side=side)
+        (found,) = prompts_from_text(text).prompts
+        assert found.side == side, text
+        assert title not in found.prompt, text
+        assert organ not in found.prompt, text
+
+
+def test_a_title_of_both_sides_holds_findings_of_either() -> None:
+    (found,) = prompts_from_text("Both kidneys: cyst on the left.").prompts
+    assert (found.prompt, found.side) == ("cyst in the left kidney", "left")
+    (found,) = prompts_from_text("Right kidney: cyst on the right.").prompts
+    assert found.side == "right"

@@ -61,6 +61,10 @@ class PromptWriter:
         The place is that of its own phrase, else the one that the sentence names apart from it, else the organ of the
         title: "Left kidney: 2 cm cyst" gives "cyst in the left kidney" with site "left kidney" and side "left".
         """
+        if mention.apart is not None and _contradict(
+            _side(self._pieces([mention.apart])), _side(self._pieces([*mention.kept, *mention.place]))
+        ):
+            mention = replace(mention, apart=None)  # "**Right kidney** A cyst on the left": not in that kidney
         organ = self._organ_for(mention)
         if organ is not None and mention.apart is None and self._lies_in(organ, mention):
             return self._in_titled_organ(mention, organ)
@@ -105,9 +109,21 @@ class PromptWriter:
         return PromptText(finding, site, _side(named), self._key(mention, named))
 
     def _organ_for(self, mention: Mention) -> Chunk | None:
-        """Returns the organ of the title; None where the finding's own name says where it is ("cardiomegaly")."""
-        located = self._chunks[mention.head].located
-        return None if located else titled_organ(self._title_chunks, self._lexicon)
+        """Returns the organ of the title.
+
+        None where the finding's own name says where it is ("cardiomegaly"), and where the sentence names another side
+        than the title ("RIGHT KIDNEY: no stone. A cyst is seen on the left."): it speaks of another organ then.
+        """
+        if self._chunks[mention.head].located:
+            return None
+        organ = titled_organ(self._title_chunks, self._lexicon)
+        own = _side(self._pieces([*mention.kept, *mention.place, *([mention.apart] if mention.apart else [])]))
+        if organ is None or _contradict(organ.side, own):
+            return None
+        if organ.side == BILATERAL and own not in ("", BILATERAL):  # "Both kidneys: cyst on the left" is in one
+            site = next(piece for piece in self._title_chunks[::-1] if piece.kind is WordKind.SITE)
+            return replace(organ, start=site.start, side="")
+        return organ
 
     def _lies_in(self, organ: Chunk, mention: Mention) -> bool:
         """Whether the title tells the finding's place: it names none, or that organ without a side ("interpolar")."""
@@ -320,6 +336,11 @@ def _merged(spans: Sequence[Span]) -> list[Span]:
         else:
             merged.append((start, end))
     return merged
+
+
+def _contradict(title: str, own: str) -> bool:
+    """Whether a title of this side cannot hold a finding of that side: "Right kidney:" none on the left or on both."""
+    return bool(title and own) and title not in (own, BILATERAL)
 
 
 def _side(chunks: Sequence[Chunk]) -> str:
