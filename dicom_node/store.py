@@ -177,7 +177,10 @@ class Store:
         with self._as_store_error(final):
             if path.with_suffix(MARK).exists():
                 self._links.link(path.with_suffix(MARK), final.with_suffix(MARK))
-            if self._links.link(path, final) or filecmp.cmp(path, final, shallow=False):
+            if self._links.link(path, final):
+                return
+            if filecmp.cmp(path, final, shallow=False):
+                fsync(final.parent)  # its writer may have died before it came to this, and `path` is removed next
                 return
             self._quarantine.put_conflict(path, _note(study_uid, series_uid, path, final), stands=LATER)
             if self._newer_wins:  # jobs on the former content are none on this

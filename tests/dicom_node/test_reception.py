@@ -173,6 +173,15 @@ def test_nothing_is_taken_when_the_disk_would_be_too_full(tmp_path):
     assert list((tmp_path / "quarantine").iterdir()) == []
 
 
+def test_room_that_goes_while_an_image_comes_is_noticed_at_its_end(tmp_path, monkeypatch):
+    store, room = Store(tmp_path), [2000, 999]
+    monkeypatch.setattr(store, "free_bytes", lambda: room.pop(0))
+    with pytest.raises(RefusedError, match="too little free disk space") as refused:
+        keep(encoded(), store, 1000)
+    assert refused.value.status is StoreStatus.OUT_OF_RESOURCES
+    assert list(store.walk()) == []
+
+
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Expected explicit VR:UserWarning")
 def test_a_deflated_data_set_is_not_inflated_without_end():

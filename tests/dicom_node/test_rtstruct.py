@@ -162,6 +162,9 @@ def test_the_structure_set_is_a_named_coloured_unapproved_draft(ct: ImageSeries)
     assert first.RTROIIdentificationCodeSequence[0].CodeMeaning == "Parotid gland"
     assert "RTROIIdentificationCodeSequence" not in second
     assert rois(dataset)["Parotid_L"].ROIDisplayColor == list(region_for("left parotid gland").colour)
+    (frame,) = dataset.ReferencedFrameOfReferenceSequence
+    places = {roi.ReferencedFrameOfReferenceUID for roi in dataset.StructureSetROISequence}
+    assert places == {frame.FrameOfReferenceUID} == {dataset.FrameOfReferenceUID} == {ct.frame_of_reference_uid}
 
 
 @pytest.mark.peers

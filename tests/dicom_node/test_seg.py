@@ -160,6 +160,19 @@ def test_only_frames_that_hold_the_segment_are_written(ct: ImageSeries) -> None:
     assert len(dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 6
 
 
+def test_the_positions_of_frames_are_counted_without_gaps(tmp_path: Path) -> None:
+    """Dimension Index Values go from 1 to the number of positions (PS3.3 C.7.6.17), wherever masks lie."""
+    ct = read_series(ct_series(np.zeros((6, 8, 8), np.float32), (3.0, 2.0, 1.0), tmp_path))
+    masks = np.zeros((2, *ct.volume.spatial_shape), dtype=bool)
+    masks[0, [1, 4], 1, 1] = True
+    masks[1, [4, 5], 2, 2] = True
+    dataset = dataset_of(written(ct, masks, PROMPTS[:2]))
+    indices = [
+        list(one.FrameContentSequence[0].DimensionIndexValues) for one in dataset.PerFrameFunctionalGroupsSequence
+    ]
+    assert indices == [[1, 1], [1, 2], [2, 2], [2, 3]]
+
+
 def test_a_segment_says_what_it_is_and_how_it_was_made(ct: ImageSeries) -> None:
     liver, kidney, thing = dataset_of(written(ct, masks_on(ct))).SegmentSequence
     assert liver.SegmentedPropertyTypeCodeSequence[0].CodeValue == "10200004"

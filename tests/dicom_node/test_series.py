@@ -304,6 +304,19 @@ def test_frames_of_an_enhanced_ct_may_come_in_any_order(ct: list[Path], tmp_path
     assert np.array_equal(read_series([file]).volume.array, expected)
 
 
+def test_what_a_frame_says_of_itself_wins_over_what_all_share(ct: list[Path], tmp_path: Path) -> None:
+    """PS3.3 C.7.6.16: a functional group stands in one place; where a file has it in both, the frame's own counts."""
+    (file,) = _enhanced(ct, tmp_path / "enhanced")
+    expected = read_series([file]).affine
+    image = dcmread(file)
+    shared = image.SharedFunctionalGroupsSequence[0]
+    for frame in image.PerFrameFunctionalGroupsSequence:
+        frame.PlaneOrientationSequence = deepcopy(shared.PlaneOrientationSequence)
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    image.save_as(file)
+    assert np.allclose(read_series([file]).affine, expected)
+
+
 def test_stacks_of_an_enhanced_image_in_several_orientations_are_volumes_of_their_own(
     ct: list[Path], tmp_path: Path
 ) -> None:

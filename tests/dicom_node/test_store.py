@@ -226,6 +226,30 @@ def write_results_of_at_most_1000_bytes(home: Path, pipe: Connection) -> None:
             pipe.send((error.retry, str(error)))
 
 
+def put_3000_bytes_where_1000_fit(home: Path, pipe: Connection) -> None:
+    """The system writes the first 1000 bytes and says so, as a disk does that fills up: a short write."""
+    store = Store(home)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    try:
+        pipe.send(str(put(store, bytes(3000)).outcome))
+    except StoreError as error:
+        pipe.send(error.retry)
+
+
+@pytest.mark.processes
+def test_a_part_of_an_image_is_never_taken_for_the_whole(store):
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    child = multiprocessing.get_context("spawn").Process(
+        target=put_3000_bytes_where_1000_fit, args=(store.home, theirs)
+    )
+    child.start()
+    theirs.close()
+    assert ours.recv() == "later"
+    child.join()
+    assert list(store.walk()) == []
+    assert leftovers(store) == []
+
+
 @pytest.mark.processes
 def test_a_result_that_the_disk_does_not_take_is_worth_trying_later(store):
     ours, theirs = multiprocessing.get_context("spawn").Pipe()

@@ -291,6 +291,36 @@ def test_what_a_pacs_took_is_not_sent_again_for_what_it_refused(sender: Delivery
 
 
 @pytest.mark.peers
+def test_an_object_refused_for_good_does_not_end_the_others(sender: DeliveryWorker) -> None:
+    """0xA900 for the first object is final, 0xA700 for the second is not: it is tried again and arrives."""
+    came: list[str] = []
+
+    def store(event: evt.Event) -> int:
+        uid = str(event.request.AffectedSOPInstanceUID)
+        came.append(uid)
+        return 0xA900 if uid == came[0] else 0xA700 if came.count(uid) == 1 else 0x0000
+
+    server = AE("PACS").start_server(
+        ("127.0.0.1", 0), block=False, contexts=ANY_CONTEXT, evt_handlers=[(evt.EVT_C_STORE, store)]
+    )
+    try:
+        peer = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": server.server_address[1]}
+        sender.settings = load(home=sender.settings.home, destinations=[peer], backoff_seconds=0.001, max_deliveries=3)
+        job = segmented(sender, "pacs")
+        delivery.run(job.id, "pacs")
+        (waiting,) = sender.ledger.deliveries.of_job(job.id)
+        assert waiting.state is DeliveryState.PENDING
+        time.sleep(0.01)  # its backoff
+        delivery.run(job.id, "pacs")
+    finally:
+        server.shutdown()
+    (ended,) = sender.ledger.deliveries.of_job(job.id)
+    assert ended.state is DeliveryState.FAILED, "the first one is refused for good"
+    assert len(ended.taken) == 1
+    assert "1 of 2 objects are there" in ended.reason
+
+
+@pytest.mark.peers
 def test_the_fallback_gets_the_objects_that_a_destination_refuses(
     sender: DeliveryWorker, tmp_path: Path, free_port: int
 ) -> None:

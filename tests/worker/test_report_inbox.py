@@ -11,6 +11,7 @@ from pydicom.uid import BasicTextSRStorage, EnhancedSRStorage, XRayRadiationDose
 
 from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
+from tests.support.power import Disk
 from tests.support.reports import ORU, document
 from worker.ledger import Ledger, SeriesState
 from worker.protocols.protocol import FromReport
@@ -80,6 +81,14 @@ def test_a_report_lies_on_the_disk_under_its_digest_when_take_returns(inbox: Rep
     assert inbox.take(TEXT, source="hl7", study_uid=STUDY) == digest
     (report,) = ledger.reports.on_study(STUDY, "")
     assert (report.id, report.source, report.path) == (digest, "http", digest)
+
+
+def test_a_report_survives_a_power_cut_once_it_is_taken(
+    inbox: ReportInbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(inbox.folder, monkeypatch)
+    report_id = inbox.take(TEXT, source="http", study_uid=STUDY)
+    assert disk.holds(inbox.folder / report_id)
 
 
 def test_the_ledger_holds_no_word_of_a_report(inbox: ReportInbox, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Room on the disk: what goes, what stays, and that nothing which anybody needs is ever removed."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from dicom_node.removal import StoreRemoval
 from dicom_node.storage.replacements import count_replacement
 from dicom_node.uids import SeriesKey
 from tests.support.examples import examples
@@ -140,6 +142,42 @@ def test_what_lies_in_quarantine_goes_by_days_of_its_own_and_is_named(site):
     assert sorted(path.name for path in (site.home / "quarantine").iterdir()) == ["1.dcm", "1.json"]
     said = [(line["file"], line["was_there_because"]) for line in logs if line["event"] == "quarantine_removed"]
     assert said == [("0", "it is a letter")]
+
+
+@pytest.mark.parametrize("by", ["age", "quota"])
+def test_a_file_that_cannot_be_removed_now_is_removed_by_a_later_round(site, monkeypatch, by):
+    """Its note goes last: what has no note would never be found again."""
+    with site.store.incoming() as file:
+        file.write(b"a letter")
+        kept = site.store.quarantine(file, "it is a letter", name="0")
+    removal = StoreRemoval(site.store)
+
+    def remove() -> None:
+        removal.remove_from_quarantine(1e12) if by == "age" else removal.drop(removal.quarantined())
+
+    with monkeypatch.context() as broken:
+
+        def unlink(path: Path, missing_ok: bool = False) -> None:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        broken.setattr(Path, "unlink", unlink)
+        with pytest.raises(PermissionError):
+            remove()
+    assert kept.with_suffix(".json").exists()
+    fails = iter([PermissionError(13, "Permission denied", str(kept))])
+    unlink_file = Path.unlink
+
+    def once(path: Path, missing_ok: bool = False) -> None:
+        if path == kept and (error := next(fails, None)):
+            raise error
+        unlink_file(path, missing_ok)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", once)
+        with contextlib.suppress(PermissionError):
+            remove()
+    remove()
+    assert list((site.home / "quarantine").iterdir()) == []
 
 
 # -- when images come again

@@ -195,6 +195,20 @@ def test_a_job_whose_images_are_gone_fails_and_makes_nothing_of_the_rest(
     assert desk.store.result_paths(job.id) == []
 
 
+def test_a_job_is_done_on_its_own_images_when_more_have_come(
+    desk: SegmentationWorker, queued: Callable[..., Job], tmp_path: Path
+) -> None:
+    """The UIDs of its results say which images they are of: a slice that came later belongs to another job."""
+    job = queued("above 300", instances=8, outputs=("seg",))
+    late = sorted((tmp_path / "series").iterdir())[8]
+    study_uid, series_uid, sop_uid = _uids(late)
+    desk.store.put(late.read_bytes(), study_uid=study_uid, series_uid=series_uid, sop_uid=sop_uid)
+    segmentation.run(job.id)
+    seg = pydicom.dcmread(desk.store.home / "results" / job.id / "seg.dcm")
+    named = {one.ReferencedSOPInstanceUID for one in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
+    assert named == set(job.spec.instances)
+
+
 def test_files_that_no_pacs_takes_wait_for_no_delivery(desk: SegmentationWorker, queued: Callable[..., Job]) -> None:
     job = queued("above 300", outputs=("nifti",), routes=(Route(to="pacs"),))
     segmentation.run(job.id)

@@ -343,6 +343,17 @@ def test_a_study_waits_for_its_report_without_being_read_again_and_again(node, h
 
 
 @pytest.mark.peers
+def test_what_the_protocol_asks_for_already_is_not_asked_for_again(node, home, tmp_path):
+    asked = WAITS.replace("[liver]", "[liver, Solid nodule in the right upper lobe]")
+    (home / "protocols" / "liver.yaml").write_text(asked)
+    paths = series(tmp_path, 1)
+    node.receives(*paths, ago=QUIET + 1)
+    ReportInbox(home, node.ledger).take(REPORT, source="http", study_uid=str(dcmread(paths[0]).StudyInstanceUID))
+    (job,) = node.tick()
+    assert [prompt.text for prompt in job.spec.prompts] == ["liver", "Solid nodule in the right upper lobe"]
+
+
+@pytest.mark.peers
 def test_after_the_time_the_study_goes_on_without_a_report(node, home, tmp_path):
     (home / "protocols" / "liver.yaml").write_text(WAITS)
     node.receives(*series(tmp_path, 1), ago=61 * 60)

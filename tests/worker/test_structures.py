@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dicom_node.masks import postprocess
 from dicom_node.masks.packed import Masks
 from worker.job_spec import Derived, Finish, Prompt
 from worker.results.structures import StructureError, finished, region_of, structures_of
@@ -98,6 +99,16 @@ def test_unions_intersections_and_differences_of_structures() -> None:
     assert itself.sum() == 16
     cropped = done([one, two], [Prompt(text="one", finish=Finish(crop_to="two")), Prompt(text="two")])[0]
     assert np.array_equal(cropped, one_in_two)
+
+
+def test_a_margin_grows_what_is_left_after_the_subtraction() -> None:
+    """A PTV of a target without the cord reaches into the cord again by its margin; the other order keeps out of it."""
+    target, cord = box((2, 3), (4, 6), (4, 20)), box((2, 3), (0, 10), (12, 30))
+    derived = (Derived(name="PTV", union=("target",), subtract=("cord",), margin_mm=2),)
+    ptv = done([target, cord], [Prompt(text="target"), Prompt(text="cord")], derived)[2]
+    rest = postprocess.margin(target & ~cord, AFFINE, 2)
+    assert np.array_equal(ptv, rest)
+    assert (ptv & cord).any()
 
 
 def test_circles_and_strangers_are_refused_by_name() -> None:
