@@ -1,10 +1,13 @@
 """Jobs in the ledger, told as stories: on SQLite and on PostgreSQL alike, with a clock that stands still."""
 
+from datetime import datetime
+
 import pytest
 from sqlalchemy import event
 
 from tests.support.ledger_stories import LEASE, RESULT, claimed, deliver, sending, work
 from worker.errors import UnknownJobError
+from worker.job_spec import JobSpec, Priority
 from worker.ledger import DeliveryState, Job, JobState, Ledger
 
 # -- a job
@@ -64,6 +67,47 @@ def test_jobs_are_segmented_in_the_order_in_which_they_came(ledger, clock):
     assert ledger.jobs.due() == ids
     assert ledger.jobs.due(limit=2) == ids[:2]
     assert [job.id for job in ledger.jobs.find()] == ids[::-1]
+
+
+NIGHT = ("22:00", "06:00")
+
+
+def archived(**circumstances) -> JobSpec:
+    return work().model_copy(update={"priority": Priority.ARCHIVE, "window": NIGHT} | circumstances)
+
+
+def test_what_the_archive_queued_goes_first_when_the_clinic_sends_it(ledger, clock):
+    clock.now = datetime(2026, 3, 3, 12).timestamp()
+    ledger.jobs.add(archived())
+    other = work(series="1.2.3.5")
+    ledger.jobs.add(other)
+    urgent = work().model_copy(update={"priority": Priority.URGENT})
+    assert ledger.jobs.due() == [other.job_id], "its hours begin in the evening"
+    assert not ledger.jobs.add(urgent)
+    assert ledger.jobs.hasten(urgent)
+    assert ledger.jobs.due() == [urgent.job_id, other.job_id]
+    job = ledger.jobs.claim(urgent.job_id, LEASE)
+    assert (job.spec.priority, job.spec.window, job.spec.job_id) == (Priority.URGENT, None, archived().job_id)
+    assert not ledger.jobs.hasten(urgent), "a worker is at it"
+
+
+@pytest.mark.parametrize("later", [archived(), archived(window=None), archived(priority=Priority.ROUTINE)])
+def test_no_job_is_moved_back(ledger, clock, later):
+    clock.now = datetime(2026, 3, 3, 12).timestamp()
+    ledger.jobs.add(work())
+    assert not ledger.jobs.hasten(later)
+    assert not ledger.jobs.hasten(work(series="1.2.3.9")), "nobody knows that work"
+    assert ledger.jobs.due() == [work().job_id]
+    assert ledger.jobs.get(work().job_id).spec.priority is Priority.ROUTINE
+
+
+def test_a_retry_that_waits_for_its_backoff_is_not_hastened_past_it(ledger, clock):
+    job = claimed(ledger)
+    ledger.jobs.postpone(job, "the GPU is full", 60)
+    assert ledger.jobs.hasten(work().model_copy(update={"priority": Priority.URGENT}))
+    assert ledger.jobs.due() == []
+    clock.passes(60)
+    assert ledger.jobs.due() == [job.id]
 
 
 def test_a_job_is_found_by_the_first_characters_of_its_id(ledger):

@@ -145,7 +145,7 @@ class Selection:
             self._ledger.series.decide(study_uid, series_uid, protocol.name, said)
 
     def _add_jobs(self, protocol: Protocol, verdicts: Sequence[Verdict], reported: Reported) -> list[str]:
-        """Adds a job for each volume taken; returns the ids of those that are new or start again."""
+        """Adds a job for each volume taken; returns the ids of those that are new, start again or may start earlier."""
         added: list[str] = []
         for verdict in verdicts:
             if not verdict.taken:
@@ -153,7 +153,7 @@ class Selection:
             replaced = self._store.replacements(SeriesKey(verdict.volume.study_uid, verdict.volume.series_uid))
             revision = revision_of(replaced, verdict.volume.instances)
             spec = spec_of(protocol, verdict.volume, self._settings, reported.prompts, revision=revision)
-            new = self._ledger.jobs.add(spec)
+            new = self._ledger.jobs.add(spec) or self._ledger.jobs.hasten(spec)
             again = protocol.choose.take == "best" and self._ledger.best_volume.prefer(spec)
             if new or again:
                 added.append(self._ledger.jobs.id_of(spec))
