@@ -1,11 +1,14 @@
 """Asks a PACS what it holds (C-FIND) and has it send studies (C-MOVE), by the study root model of PS3.4 annex C.
 
 Every function opens an association of its own and waits for the last response; values come as the PACS wrote them.
+
+Many PACSs limit how many matches they give, and say it in different ways: Orthanc with the status Cancel, others as out
+of resources, some not at all. `Matches.complete` is False where the list is known to be cut.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, TypeVar
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -22,6 +25,7 @@ from dicom_node.scu.association import DEFAULT_TIMEOUTS, Peer, Timeouts, associa
 _PENDING: Final = (0xFF00, 0xFF01)  # a match, PS3.4 table C.4-1
 _SUCCESS: Final = 0x0000
 _SOME_FAILED: Final = 0xB000  # sub-operations complete, one or more failed, PS3.4 table C.4-2
+_CUT: Final = (0xFE00, 0xA700)  # "matching terminated due to Cancel", "out of resources": after some matches, a limit
 _RECOVERABLE: Final = (0xA700, 0xA701, 0xA702, 0x0110, 0x0213)  # out of resources; PS3.7 annex C
 
 
@@ -49,6 +53,29 @@ class SeriesEntry:
     instances: int | None
 
 
+Entry = TypeVar("Entry")
+Other = TypeVar("Other")
+
+
+@dataclass(frozen=True)
+class Matches(Generic[Entry]):
+    """What a PACS listed for one question, in its order."""
+
+    entries: tuple[Entry, ...]
+    complete: bool  # False: the PACS has more that match, and did not list them
+    status: int  # of its last response, PS3.4 table C.4-1
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def of(self, make: Callable[[Entry], Other]) -> "Matches[Other]":
+        """Returns the same list with each entry turned into another kind."""
+        return Matches(tuple(map(make, self.entries)), self.complete, self.status)
+
+
 @dataclass(frozen=True)
 class MoveReport:
     """How a C-MOVE ended: how many instances the PACS sent (with warnings too), and how many it could not send."""
@@ -65,12 +92,14 @@ def find_studies(
     modality: str = "",
     patient_id: str = "",
     accession_number: str = "",
+    limit: int | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
-) -> list[StudyEntry]:
+) -> Matches[StudyEntry]:
     """Returns the studies of a PACS that match every key given; an empty key matches all.
 
     `dates` is a day or a range (20250101-20250131, PS3.4 section C.2.2.2.5); the other keys may have the wildcards `*`
-    and `?` (section C.2.2.2.4).
+    and `?` (section C.2.2.2.4). A list of `limit` studies or more is taken for cut, whatever the PACS says: some cut
+    theirs in silence.
 
     Raises:
         PeerError: when the peer does not answer, ends the association or is short of resources.
@@ -84,23 +113,13 @@ def find_studies(
     keys.AccessionNumber = accession_number
     for keyword in ("StudyInstanceUID", "StudyDescription", "NumberOfStudyRelatedInstances"):
         setattr(keys, keyword, "")
-    return [
-        StudyEntry(
-            study_uid=_text(match, "StudyInstanceUID"),
-            patient_id=_text(match, "PatientID"),
-            accession_number=_text(match, "AccessionNumber"),
-            date=_text(match, "StudyDate"),
-            description=_text(match, "StudyDescription"),
-            modalities=_texts(match, "ModalitiesInStudy"),
-            instances=_number(match, "NumberOfStudyRelatedInstances"),
-        )
-        for match in _find(peer, keys, calling_ae, timeouts)
-    ]
+    found = _find(peer, keys, calling_ae, timeouts).of(_study)
+    return replace(found, complete=False) if limit is not None and len(found) >= limit else found
 
 
 def find_series(
     peer: Peer, study_uid: str, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
-) -> list[SeriesEntry]:
+) -> Matches[SeriesEntry]:
     """Returns the series of one study of a PACS.
 
     Raises:
@@ -112,16 +131,15 @@ def find_series(
     keys.StudyInstanceUID = study_uid
     for keyword in ("SeriesInstanceUID", "Modality", "SeriesDescription", "NumberOfSeriesRelatedInstances"):
         setattr(keys, keyword, "")
-    return [
-        SeriesEntry(
+    return _find(peer, keys, calling_ae, timeouts).of(
+        lambda match: SeriesEntry(
             study_uid=study_uid,
             series_uid=_text(match, "SeriesInstanceUID"),
             modality=_text(match, "Modality"),
             description=_text(match, "SeriesDescription"),
             instances=_number(match, "NumberOfSeriesRelatedInstances"),
         )
-        for match in _find(peer, keys, calling_ae, timeouts)
-    ]
+    )
 
 
 def find_headers(
@@ -130,13 +148,15 @@ def find_headers(
     *,
     series: Iterable[str] = (),
     calling_ae: str,
+    on_cut: Callable[[str], object],
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> Iterator[tuple[Dataset, list[Dataset]]]:
     """Yields each study that matches, with its series, as data sets of the attributes that were asked for.
 
     `study` maps keywords to keys, "" for one that is only to be returned; `series` are the keywords to be returned of
-    each series. What a PACS does not keep it leaves out or empty (PS3.4 section C.4.1.1.3). One association stays open
-    until the last study was yielded or the iterator is closed.
+    each series. What a PACS does not keep it leaves out or empty (PS3.4 section C.4.1.1.3). `on_cut` is called with a
+    sentence for people where the PACS cuts a list. One association stays open until the last study was yielded or the
+    iterator is closed.
 
     Raises:
         PeerError: when the peer does not answer, ends the association or is short of resources.
@@ -150,9 +170,17 @@ def find_headers(
         setattr(series_keys, keyword, None)
     model = StudyRootQueryRetrieveInformationModelFind
     with associated(peer, [build_context(model)], calling_ae=calling_ae, timeouts=timeouts) as association:
-        for found in _matches(association, peer, study_keys, calling_ae):
+        studies = _matches(association, peer, study_keys, calling_ae)
+        if not studies.complete:
+            on_cut(
+                f"{peer} cut its list after {len(studies)} studies: there are more that match; ask for fewer at a time."
+            )
+        for found in studies:
             series_keys.StudyInstanceUID = found.StudyInstanceUID
-            yield found, _matches(association, peer, series_keys, calling_ae)
+            its_series = _matches(association, peer, series_keys, calling_ae)
+            if not its_series.complete:
+                on_cut(f"{peer} cut its list after {len(its_series)} series of study {found.StudyInstanceUID}.")
+            yield found, list(its_series)
 
 
 def move_study(
@@ -180,16 +208,30 @@ def move_study(
     return MoveReport(int(last.get("NumberOfCompletedSuboperations") or 0) + warned, failed)
 
 
-def _find(peer: Peer, keys: Dataset, calling_ae: str, timeouts: Timeouts) -> list[Dataset]:
+def _find(peer: Peer, keys: Dataset, calling_ae: str, timeouts: Timeouts) -> Matches[Dataset]:
     model = StudyRootQueryRetrieveInformationModelFind
     with associated(peer, [build_context(model)], calling_ae=calling_ae, timeouts=timeouts) as association:
         return _matches(association, peer, keys, calling_ae)
 
 
-def _matches(association: Association, peer: Peer, keys: Dataset, calling_ae: str) -> list[Dataset]:
+def _matches(association: Association, peer: Peer, keys: Dataset, calling_ae: str) -> Matches[Dataset]:
     responses = list(association.send_c_find(keys, StudyRootQueryRetrieveInformationModelFind))
-    _check(responses[-1][0], f"{peer} was asked by {calling_ae} what it holds", (_SUCCESS,))
-    return [match for response, match in responses if response.Status in _PENDING and match is not None]
+    last = responses[-1][0]
+    found = tuple(match for response, match in responses if response.get("Status") in _PENDING and match is not None)
+    _check(last, f"{peer} was asked by {calling_ae} what it holds", (_SUCCESS, *(_CUT if found else ())))
+    return Matches(found, complete=last.Status == _SUCCESS, status=int(last.Status))
+
+
+def _study(match: Dataset) -> StudyEntry:
+    return StudyEntry(
+        study_uid=_text(match, "StudyInstanceUID"),
+        patient_id=_text(match, "PatientID"),
+        accession_number=_text(match, "AccessionNumber"),
+        date=_text(match, "StudyDate"),
+        description=_text(match, "StudyDescription"),
+        modalities=_texts(match, "ModalitiesInStudy"),
+        instances=_number(match, "NumberOfStudyRelatedInstances"),
+    )
 
 
 def _check(response: Dataset, what: str, good: Iterable[int]) -> None:

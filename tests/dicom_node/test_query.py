@@ -11,7 +11,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 from dicom_node.errors import PeerError, PeerRefusedError
 from dicom_node.scu.association import Peer
 from dicom_node.scu.c_store import send
-from dicom_node.scu.query import SeriesEntry, StudyEntry, find_series, find_studies, move_study
+from dicom_node.scu.query import Matches, SeriesEntry, StudyEntry, find_headers, find_series, find_studies, move_study
 from tests.support.instances import small_instance
 from tests.support.peers import orthanc
 
@@ -51,16 +51,17 @@ def test_studies_are_found_by_what_is_known_of_them(pacs):
     assert found(modality="MR") == ["1.2.9"]
     assert found(accession_number="A77") == ["1.2.9"]
     assert found(patient_id="P1", modality="MR") == []
-    assert find_studies(pacs.peer, calling_ae="VOXTELL", patient_id="P1") == [FIRST]
+    assert find_studies(pacs.peer, calling_ae="VOXTELL", patient_id="P1") == Matches((FIRST,), True, 0)
 
 
 def test_series_come_with_their_counts(pacs):
-    assert find_series(pacs.peer, "1.2.3", calling_ae="VOXTELL") == [SeriesEntry("1.2.3", "1.2.3.4", "CT", "", 3)]
+    (found,) = find_series(pacs.peer, "1.2.3", calling_ae="VOXTELL")
+    assert found == SeriesEntry("1.2.3", "1.2.3.4", "CT", "", 3)
     assert {(entry.series_uid, entry.modality) for entry in find_series(pacs.peer, "1.2.9", calling_ae="VOXTELL")} == {
         ("1.2.9.1", "MR"),
         ("1.2.9.2", "CT"),
     }
-    assert find_series(pacs.peer, "1.2.404", calling_ae="VOXTELL") == []
+    assert find_series(pacs.peer, "1.2.404", calling_ae="VOXTELL") == Matches((), True, 0)
 
 
 def test_a_study_is_sent_to_the_listener(pacs, site):
@@ -94,3 +95,57 @@ def test_a_pacs_that_fails_to_answer_a_question(status, error):
             find_studies(Peer("PACS", "127.0.0.1", server.server_address[1]), calling_ae="A")
     finally:
         server.shutdown()
+
+
+def answering(*statuses: int):
+    """A PACS that gives a match for each status but the last, and ends with that one."""
+    ae = AE("PACS")
+    ae.supported_contexts = [build_context(StudyRootQueryRetrieveInformationModelFind)]
+
+    def answer(_event: evt.Event):
+        for number, status in enumerate(statuses):
+            match = Dataset()
+            match.StudyInstanceUID = f"1.2.{number}"
+            yield status, match if status in (0xFF00, 0xFF01) else None
+
+    return ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, answer)])
+
+
+@pytest.mark.parametrize(
+    ("statuses", "limit", "complete"),
+    [
+        ([0xFF00, 0xFF00, 0x0000], None, True),
+        ([0xFF00, 0xFF00, 0xFE00], None, False),
+        ([0xFF00, 0xFF01, 0xA700], None, False),
+        ([0xFF00, 0xFF00, 0x0000], 2, False),
+        ([0xFF00, 0xFF00, 0x0000], 3, True),
+        ([0x0000], 1, True),
+    ],
+    ids=["all", "cancelled", "out of resources", "as many as the limit", "fewer than the limit", "none"],
+)
+def test_a_list_that_the_pacs_cut_is_no_error_and_no_whole_list(statuses, limit, complete):
+    server = answering(*statuses)
+    try:
+        found = find_studies(Peer("PACS", "127.0.0.1", server.server_address[1]), calling_ae="A", limit=limit)
+    finally:
+        server.shutdown()
+    assert (len(found), found.complete, found.status) == (len(statuses) - 1, complete, statuses[-1])
+
+
+def test_orthanc_cuts_its_list_and_says_so(pacs, tmp_path):
+    with orthanc(tmp_path / "orthanc", LimitFindResults=2) as small:
+        paths = []
+        for number in range(5):
+            paths.append(tmp_path / f"{number}.dcm")
+            day = f"2025010{number + 1}"
+            one = small_instance(1, series=f"1.2.{number}.1", StudyInstanceUID=f"1.2.{number}", StudyDate=day)
+            one.SOPInstanceUID = f"1.2.{number}.1.1"
+            one.save_as(paths[-1], enforce_file_format=True)
+        assert {outcome.result for outcome in send(paths, small.peer, calling_ae="TEST")} == {"ok"}
+        found = find_studies(small.peer, calling_ae="VOXTELL")
+        assert (len(found), found.complete) == (2, False)
+        assert find_studies(small.peer, calling_ae="VOXTELL", dates="20250101-20250102").complete
+        said: list[str] = []
+        listed = list(find_headers(small.peer, {"StudyDate": ""}, calling_ae="VOXTELL", on_cut=said.append))
+    assert len(listed) == 2
+    assert said == [f"{small.peer} cut its list after 2 studies: there are more that match; ask for fewer at a time."]

@@ -214,7 +214,7 @@ def pacs(tmp_path_factory):
 
 def asked(pacs, protocols: list[Protocol], **keys: str):
     node = Settings()
-    return told([one for answers in of_pacs(pacs.peer, keys, protocols, node) for one in answers])
+    return told([one for answers in of_pacs(pacs.peer, keys, protocols, node, pytest.fail) for one in answers])
 
 
 @pytest.mark.peers
@@ -275,7 +275,7 @@ def test_a_pacs_that_keeps_little_leaves_much_open(tmp_path):
     with running([program("dcmqrscp"), "-c", tmp_path / "dcmqrscp.cfg"]) as process:
         wait_for_peer(here, process)
         assert {outcome.result for outcome in send(images, here, calling_ae="TEST")} == {"ok"}
-        ((first, second),) = of_pacs(here, {}, [by_words, other], Settings())
+        ((first, second),) = of_pacs(here, {}, [by_words, other], Settings(), pytest.fail)
     assert [(finding.condition, finding.holds) for finding in first.conditions] == [
         ("Modality equals 'CT'", True),
         ("SeriesDescription equals 'thin'", None),

@@ -79,7 +79,7 @@ def test_of_a_series_in_a_pacs_the_number_of_its_images_is_not_known(monkeypatch
     )
 
     def asked() -> bool | None:
-        ((answer,),) = dry_run.of_pacs(Peer("PACS", "127.0.0.1", 104), {}, [vessels], Settings())
+        ((answer,),) = dry_run.of_pacs(Peer("PACS", "127.0.0.1", 104), {}, [vessels], Settings(), print)
         return answer.taken
 
     assert asked() is False, "one object of an unknown class counts as one image"

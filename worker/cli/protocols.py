@@ -98,8 +98,11 @@ def explain(
         told = studies(*explain_folder(folder, known, settings))
     else:
         keys = {"StudyDate": date, "ModalitiesInStudy": modality, "PatientID": patient_id, "AccessionNumber": accession}
-        listed = of_pacs(peer_named(str(from_pacs), settings), keys, known, settings)
+        cut: list[str] = []
+        listed = of_pacs(peer_named(str(from_pacs), settings), keys, known, settings, on_cut=cut.append)
         told = studies(answer for answers in listed for answer in answers)
+        for sentence in cut:
+            typer.echo(f"voxtell-dicom: {sentence}", err=True)
     if as_json:
         print_json([one.facts() for one in told])
     else:

@@ -4,7 +4,7 @@ Nothing is stored, retrieved or enqueued. Of a series that a PACS lists only tho
 same for all its images. A condition on any other attribute stays open (`None`); it is never guessed.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -160,9 +160,15 @@ def _and_a_report(protocol: Protocol, taken: Answer, findings: Sequence[Finding]
 
 
 def of_pacs(
-    peer: Peer, keys: Mapping[str, str], protocols: Sequence[Protocol], settings: Settings
+    peer: Peer,
+    keys: Mapping[str, str],
+    protocols: Sequence[Protocol],
+    settings: Settings,
+    on_cut: Callable[[str], object],
 ) -> Iterator[list[Explained]]:
     """Yields the answers for each study that a PACS lists for `keys`, study by study, in the order of the PACS.
+
+    `on_cut` is called with a sentence where the PACS cut its list.
 
     `keys` are matching keys of C-FIND by keyword, such as {"StudyDate": "20260101-"} (PS3.4 C.2.2.2). Nothing is
     retrieved; the attributes that the protocols ask for are requested as return keys.
@@ -174,7 +180,8 @@ def of_pacs(
     asked = {keyword_of(name) for protocol in protocols for name in protocol.match.names()}
     study_keys = dict.fromkeys(sorted(asked & STUDY_ATTRIBUTES | SHOWN | {"SOPClassesInStudy"}), "") | dict(keys)
     series = sorted(asked & SERIES_ATTRIBUTES | {"Modality", "SeriesNumber", "SeriesDescription", COUNT})
-    listed = list(find_headers(peer, study_keys, series=series, calling_ae=settings.ae_title))
+    asked_as = settings.ae_title
+    listed = list(find_headers(peer, study_keys, series=series, calling_ae=asked_as, on_cut=on_cut))
     every = (header for study, found in listed for header in (study, *found))
     told = {element.keyword for header in every for element in header if not element.is_empty}
     for study, found in listed:
