@@ -28,7 +28,6 @@ from dicom_node.objects.common import (
     item,
     looked_for,
     masks_of,
-    refer_to_predecessor,
     reference_item,
     result_dataset,
     titled,
@@ -86,7 +85,6 @@ def write_rtstruct(
     missing = [region for region, mask in zip(regions, packed, strict=True) if not len(mask.held)]
     _describe(dataset, series, provenance, looked_for(missing))
     dataset.StructureSetLabel = set_label
-    refer_to_predecessor(dataset, series, provenance)
     if replaced := provenance.predecessor(reference.sop_class_uid):
         dataset.PredecessorStructureSetSequence = [
             reference_item(one.sop_class_uid, one.sop_uid) for one in replaced[:1]

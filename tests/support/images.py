@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from dicom_node.objects.provenance import Algorithm, Provenance
+from tests.support.iods import JUDGED, violations
 
 PROVENANCE = Provenance(
     Algorithm("VoxTell", "0.1", "sha256:" + "ab" * 32, "Not for diagnosis without review."),
@@ -40,10 +41,11 @@ def tool(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def iod_errors(dataset: Dataset, folder: Path) -> list[str]:
-    """What dciodvfy calls an error in an object."""
+    """What dciodvfy calls an error in an object, and dicom-validator in those that it is asked about."""
     path = folder / f"{dataset.SOPInstanceUID}.dcm"
     dataset.save_as(path, enforce_file_format=True)
-    return [line for line in tool("dciodvfy", path).stderr.splitlines() if line.startswith("Error")]
+    errors = [line for line in tool("dciodvfy", path).stderr.splitlines() if line.startswith("Error")]
+    return errors + (violations(dcmread(path)) if dataset.SOPClassUID in JUDGED else [])
 
 
 def result_errors(dataset: Dataset, folder: Path) -> list[str]:
