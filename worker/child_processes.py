@@ -17,7 +17,7 @@ log = get_logger(__name__)
 # third of this time before it finds that out.
 SETTLING_SECONDS: Final = 45.0
 RESTART_SECONDS: Final = 2.0  # a role that dies is started again after this long
-STOP_SECONDS: Final = 20.0  # how long a process may take to end when it is told to
+ENDING_SECONDS: Final = 5.0  # that a role may need beyond the time for its work, to end its own processes
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _LIBC: Final = ctypes.CDLL(None)  # loaded here: after a fork another thread's lock of the loader would be held for ever
 
@@ -31,8 +31,9 @@ class RoleError(WorkerError):
 class ChildProcesses:
     """Roles of the node as child processes of this one. A role that dies is started again at the next look."""
 
-    def __init__(self, roles: Sequence[str]) -> None:
-        """Starts the roles."""
+    def __init__(self, roles: Sequence[str], stop_seconds: float) -> None:
+        """Starts the roles; told to end, they may go on with their work for `stop_seconds`."""
+        self._stop_seconds = stop_seconds
         self._running = [(role, start_role(role)) for role in roles]
         self._settled_at = time.monotonic() + SETTLING_SECONDS
 
@@ -54,10 +55,10 @@ class ChildProcesses:
                 log.error("role_not_started", child=role, problem=str(error))
 
     def end(self) -> None:
-        """Asks the roles to end, in their order, so that nothing new comes in; kills what is left after 20 s."""
+        """Asks the roles to end, in their order, so that nothing new comes in; kills what is left after their time."""
         for _, child in self._running:
             child.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + self._stop_seconds + ENDING_SECONDS
         for _, child in self._running:
             try:
                 child.wait(max(0.1, deadline - time.monotonic()))

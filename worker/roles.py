@@ -145,7 +145,7 @@ def _reports(settings: Settings, stop: threading.Event) -> Iterator[None]:
         yield
         return
     failed: list[RoleError] = []
-    children = ChildProcesses([REPORTS_ROLE])
+    children = ChildProcesses([REPORTS_ROLE], settings.stop_seconds)
 
     def watch() -> None:
         try:
@@ -222,7 +222,14 @@ def _celery_worker(settings: Settings, role: str, queue: str, module: str, *, pr
     with running_queue(settings), at_work(settings.home, role):
         app = celery_app(settings, takes=True)
         app.conf.include = [module]
-        code = work(app, role, queue, processes=processes, log_level=settings.log_level)
+        code = work(
+            app,
+            role,
+            queue,
+            processes=processes,
+            log_level=settings.log_level,
+            stop_seconds=settings.stop_seconds,
+        )
     if code:
         raise RoleError(f"{role} ended by an error: see its message above")
 
@@ -245,7 +252,7 @@ def up(settings: Settings) -> None:
 def _run_roles(settings: Settings) -> None:
     """Runs the queue and the roles until SIGTERM or SIGINT."""
     with _stop_on_signal() as stop, running_queue(settings, ours=True):
-        children = ChildProcesses([LISTEN] * settings.listeners + list(ROLES[1:]))
+        children = ChildProcesses([LISTEN] * settings.listeners + list(ROLES[1:]), settings.stop_seconds)
         try:
             while not stop.wait(RESTART_SECONDS):
                 _see_to_the_queue(settings)

@@ -200,6 +200,11 @@ class Settings(BaseSettings):
     delivery_lease_seconds: float = Field(
         60.0, gt=0, description="A sender that is silent for this long has lost its delivery, in s."
     )
+    stop_seconds: float = Field(
+        20.0,
+        ge=1,
+        description="How long a worker that is told to stop may go on with what it is at; then it gives it back, in s.",
+    )
     max_attempts: int = Field(3, ge=1, description="Attempts at a segmentation before it is FAILED.")
     max_deliveries: int = Field(20, ge=1, description="Attempts at a delivery before it is FAILED.")
     commitment_wait_seconds: float = Field(

@@ -4,8 +4,8 @@ Files go out as they lie on the disk, without being decoded, in the transfer syn
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -49,6 +49,7 @@ class SendOutcome:
     retry: Literal["later", "final"] | None  # None unless failed
     message: str
     silent: bool = False  # the peer fell silent: whatever else goes there now meets the same silence
+    withheld: bool = False  # it was not sent, since this process is to stop
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,16 @@ class _Item:
 
 
 def send(
-    paths: Sequence[Path], peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    paths: Sequence[Path],
+    peer: Peer,
+    *,
+    calling_ae: str,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> list[SendOutcome]:
     """Sends DICOM files to `peer` by C-STORE; returns one outcome per path, in order.
+
+    `stopped` is asked before each file; once it says so, the files that are left are withheld.
 
     One association serves all files whose presentation contexts fit into it (128); further ones follow. Transfer
     syntaxes stay as stored; where the peer takes only implicit VR little endian, uncompressed data sets are rewritten.
@@ -82,7 +90,10 @@ def send(
     for batch in _batches(items):
         try:
             with associated(peer, _contexts(batch), calling_ae=calling_ae, timeouts=timeouts) as association:
-                outcomes.update((item.path, _send_one(association, item, peer)) for item in batch)
+                outcomes.update(
+                    (item.path, _withheld(item, peer) if stopped() else _send_one(association, item, peer))
+                    for item in batch
+                )
         except (PeerError, PeerRefusedError) as error:
             if not any(outcome.status is not None for outcome in outcomes.values()):
                 raise
@@ -123,6 +134,10 @@ def _batches(items: Sequence[_Item]) -> Iterator[list[_Item]]:
 def _contexts(batch: Sequence[_Item]) -> list[PresentationContext]:
     wanted = set().union(*(_proposals(item) for item in batch))
     return [build_context(sop_class, syntax) for sop_class, syntax in sorted(wanted)]
+
+
+def _withheld(item: _Item, peer: Peer) -> SendOutcome:
+    return replace(_failed(item, "later", f"{item.sop_uid} was not sent to {peer}: the sender stops."), withheld=True)
 
 
 def _send_one(association: Association, item: _Item, peer: Peer) -> SendOutcome:

@@ -27,6 +27,7 @@ from dicom_node.store import Store
 from tests.support.delivering import pacs, segmented
 from tests.support.peers import orthanc, orthanc_plugin
 from tests.support.ports import free_port as free_tcp_port
+from worker import stopping
 from worker.errors import SettingsError
 from worker.job_spec import Priority, Route
 from worker.ledger import DeliveryState, Job, JobState
@@ -318,6 +319,25 @@ def test_an_object_refused_for_good_does_not_end_the_others(sender: DeliveryWork
     assert ended.state is DeliveryState.FAILED, "the first one is refused for good"
     assert len(ended.taken) == 1
     assert "1 of 2 objects are there" in ended.reason
+
+
+@pytest.mark.peers
+def test_a_sender_that_is_stopped_ends_with_the_object_at_hand_and_the_attempt_does_not_count(
+    sender: DeliveryWorker, tmp_path: Path, free_port: int
+) -> None:
+    job = segmented(sender, "pacs")
+    with pacs(tmp_path / "pacs", free_port, on_arrival=lambda _arrival: stopping.stop_within(0)):
+        delivery.run(job.id, "pacs")
+        (waiting,) = sender.ledger.deliveries.of_job(job.id)
+        assert (waiting.state, waiting.attempts) == (DeliveryState.PENDING, 0)
+        assert len(waiting.taken) == 1
+        assert sender.ledger.deliveries.due() == [(job.id, "pacs")]
+        stopping.go_on()
+        delivery.run(job.id, "pacs")
+    stopping.go_on()
+    (ended,) = sender.ledger.deliveries.of_job(job.id)
+    assert (ended.state, ended.attempts) == (DeliveryState.DELIVERED, 1)
+    assert len(list(Store(tmp_path / "pacs").walk())) == 2
 
 
 @pytest.mark.peers

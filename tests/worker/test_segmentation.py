@@ -17,7 +17,8 @@ import pytest
 from dicom_node.removal import StoreRemoval
 from dicom_node.synthesis import ct_series
 from tests.support.twins import ThresholdSegmenter
-from voxtell import OutOfMemoryError
+from voxtell import CancelledError, OutOfMemoryError
+from worker import stopping
 from worker.destinations.dicom import DicomDestination
 from worker.engines import loading
 from worker.engines.devices import device_lock
@@ -42,6 +43,21 @@ class Failing(ThresholdSegmenter):
 
     def __call__(self, *_args: Any, **_options: Any) -> Any:
         raise self.error
+
+
+class Stopped(ThresholdSegmenter):
+    """Is told to stop while it is at its first window, as if by SIGTERM, as often as `stops` says."""
+
+    def __init__(self, stops: int) -> None:
+        self.stops = stops
+
+    def __call__(self, *args: Any, cancelled: Callable[[], bool], **options: Any) -> Any:
+        if self.stops:
+            self.stops -= 1
+            stopping.stop_within(0)
+        if cancelled():
+            raise CancelledError
+        return super().__call__(*args, **options)
 
 
 @pytest.fixture
@@ -292,6 +308,38 @@ def test_images_that_lie_aside_to_be_removed_come_back_for_a_job_that_needs_them
     segmentation.run(job.id)
     assert desk.ledger.jobs.get(job.id).state is JobState.SEGMENTED
     assert StoreRemoval(desk.store).leaving() == []
+
+
+def test_a_job_whose_worker_is_stopped_is_given_back_and_the_attempt_does_not_count(
+    desk: SegmentationWorker, queued: Callable[..., Job]
+) -> None:
+    """Two attempts are allowed, and the worker is stopped three times while it is at the job."""
+    job = queued("above 300")
+    desk.engine = Stopped(3)  # type: ignore[assignment]
+    for _ in range(3):
+        segmentation.run(job.id)
+        waiting = desk.ledger.jobs.get(job.id)
+        assert (waiting.state, waiting.attempts) == (JobState.QUEUED, 0)
+        assert waiting.reason == "given back: the worker was stopped"
+        assert desk.ledger.jobs.due() == [job.id], "another worker may take it at once"
+        stopping.go_on()
+    segmentation.run(job.id)
+    done = desk.ledger.jobs.get(job.id)
+    assert (done.state, done.attempts, done.reason) == (JobState.SEGMENTED, 1, "")
+
+
+def test_a_worker_that_lost_its_job_gives_nothing_back(desk: SegmentationWorker, queued: Callable[..., Job]) -> None:
+    job = queued("above 300")
+
+    class CancelledByAPerson(Stopped):
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            desk.ledger.jobs.cancel(job.id)
+            return super().__call__(*args, **options)
+
+    desk.engine = CancelledByAPerson(1)  # type: ignore[assignment]
+    segmentation.run(job.id)
+    assert desk.ledger.jobs.get(job.id).state is JobState.CANCELLED
+    stopping.go_on()
 
 
 def test_the_unexpected_fails_the_job_and_not_the_worker(desk: SegmentationWorker, queued: Callable[..., Job]) -> None:

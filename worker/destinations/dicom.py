@@ -65,10 +65,11 @@ class DicomDestination(Destination):
         return Peer(self.ae_title, self.host, self.port, tls)
 
     def send(self, paths: Sequence[Path], settings: "Settings") -> "list[SendOutcome]":
-        """Sends the files in one association; see `dicom_node.scu.c_store.send`."""
+        """Sends the files in one association, until this process must stop; see `dicom_node.scu.c_store.send`."""
         from dicom_node.scu import c_store
+        from worker.stopping import must_give_back
 
-        return c_store.send(paths, self.peer(settings), calling_ae=settings.ae_title)
+        return c_store.send(paths, self.peer(settings), calling_ae=settings.ae_title, stopped=must_give_back)
 
     def check(self, settings: "Settings", senders: Senders) -> str:
         """Sends a C-ECHO, and proposes a presentation context for every kind of object in the form that it gets."""

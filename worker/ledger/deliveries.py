@@ -80,6 +80,16 @@ class DeliveryLedger:
         waiting |= {"next_try_at": self._database.now() + wait_seconds, "taken": [*delivery.taken, *taken]}
         return self._database.update(self._sending(delivery).values(waiting)) == 1
 
+    def give_back(self, delivery: Delivery, reason: str, *, taken: Collection[str] = ()) -> bool:
+        """Returns a claimed delivery: SENDING -> PENDING, due now, and the attempt does not count; False if it is lost.
+
+        `taken` as in `postpone`.
+        """
+        waiting: dict[str, Any] = {"state": DeliveryState.PENDING, "reason": reason}
+        waiting |= {"next_try_at": self._database.now(), "taken": [*delivery.taken, *taken]}
+        waiting["attempts"] = deliveries.c.attempts - 1
+        return self._database.update(self._sending(delivery).values(waiting)) == 1
+
     def hold(self, destination: str, wait_seconds: float) -> None:
         """Puts off everything that waits for a destination that cannot be reached, until the wait is over."""
         waiting = (deliveries.c.state == DeliveryState.PENDING) | awaited()

@@ -8,7 +8,7 @@ changes nothing.
 ```
             add               claim                segmented
    (new) ---------> QUEUED ----------> SEGMENTING -----------> SEGMENTED | REVIEW | SENDING
-                      ^  <---------------- | postpone, lost lease              | release
+                      ^  <---------------- | postpone, give_back              | release
                       | retry              | fail                              v
                       +--- FAILED <--------+                                SENDING, then as its deliveries say
                       +--- CANCELLED <---- cancel (of any unfinished job), superseded (before anything was sent)
@@ -174,6 +174,11 @@ class JobLedger:
     def postpone(self, job: Job, reason: str, wait_seconds: float) -> bool:
         """Puts a claimed job off: SEGMENTING -> QUEUED, due when the wait is over; False if the claim is lost."""
         return self._leave(job, state=JobState.QUEUED, reason=reason, next_try_at=self._database.now() + wait_seconds)
+
+    def give_back(self, job: Job, reason: str) -> bool:
+        """Returns a claimed job: SEGMENTING -> QUEUED, due now, and the attempt does not count; False if it is lost."""
+        fresh = {"attempts": jobs.c.attempts - 1, "next_try_at": self._database.now()}
+        return self._leave(job, state=JobState.QUEUED, reason=reason, **fresh)
 
     def fail(self, job: Job, reason: str) -> bool:
         """Ends a claimed job: SEGMENTING -> FAILED with the reason; False if the claim is lost."""

@@ -2,7 +2,7 @@
 
 Added to Celery: the processes end with their parent even when that is killed (on Linux), they end in time when told to,
 and a queue that refuses commands for a while does not end them. The signals that Docker and systemd send reach the
-parent (SIGTERM: finish the tasks at hand, for 20 s at most).
+parent (SIGTERM: finish the tasks at hand, and give back what cannot be finished in `stop_seconds`).
 """
 
 import os
@@ -24,19 +24,22 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from kombu import Connection
 
-from worker.child_processes import STOP_SECONDS, end_with_parent
+from worker.child_processes import end_with_parent
 from worker.queue.checked_transport import CheckedTransport
+from worker.stopping import stop_within
 
 REFUSED_SECONDS = 2.0  # until a queue that refused is asked again
 
 
-def work(app: Celery, role: str, queue: str, *, processes: int, log_level: str) -> int:
+def work(app: Celery, role: str, queue: str, *, processes: int, log_level: str, stop_seconds: float) -> int:
     """Takes messages from `queue` until SIGTERM or SIGINT; returns the exit code of Celery's worker.
 
-    `processes`: child processes, forked by Celery. `role` names the worker in its own messages. Call it from the main
+    `processes`: child processes, forked by Celery. `role` names the worker in its own messages. `stop_seconds`: how
+    long tasks at hand may go on after the signal (`worker.stopping`); then the process ends. Call it from the main
     thread, once in a process.
     """
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root and pickle: only JSON is accepted here
+    OwnSignals.stop_seconds = LastMinute.stop_seconds = stop_seconds
     app.steps["worker"].update((OwnSignals, LastMinute))
     worker_process_init.connect(_end_with_worker)
     worker = app.Worker(
@@ -82,33 +85,35 @@ class OwnSignals(StartStopStep):  # type: ignore[misc]
     """
 
     requires: ClassVar = {"celery.worker.components:Pool"}
+    stop_seconds: ClassVar[float]
 
     def start(self, _worker: object) -> None:
         """Replaces the handlers; Celery's are in place by now."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _stop_soon)
+            signal.signal(number, self._stop_soon)
 
-
-def _stop_soon(_number: int, _frame: FrameType | None) -> None:
-    """Has the worker's loop end."""
-    state.should_stop = os.EX_OK
+    def _stop_soon(self, _number: int, _frame: FrameType | None) -> None:
+        """Has the worker's loop end, and tells the children until when they may work."""
+        stop_within(self.stop_seconds)
+        state.should_stop = os.EX_OK
 
 
 class LastMinute(StartStopStep):  # type: ignore[misc]
-    """Exits the process when it has not ended 20 s after it was told to stop.
+    """Exits the process when it has not ended `stop_seconds` after it was told to stop.
 
     Celery waits without limit for children that it cannot reach. Work that is cut off so is claimed anew when its lease
     has run out.
     """
 
     requires: ClassVar = {"celery.worker.components:Pool"}  # so this is told to stop before the pool is
+    stop_seconds: ClassVar[float]
 
     def start(self, _worker: object) -> None:
         """Does nothing: only the end matters."""
 
     def stop(self, _worker: object) -> None:
         """Starts the timer, in a thread that ends with the process."""
-        last = threading.Timer(STOP_SECONDS, os._exit, [os.EX_SOFTWARE])
+        last = threading.Timer(self.stop_seconds, os._exit, [os.EX_SOFTWARE])
         last.daemon = True
         last.start()
 

@@ -17,6 +17,7 @@ and the next attempt sends the objects once more, under the same UIDs.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import structlog
 from celery import shared_task
@@ -39,6 +40,8 @@ from worker.results.for_destination import objects_of
 from worker.settings import Settings, load
 
 log = get_logger(__name__)
+
+_GIVEN_BACK: Final = "given back: the worker was stopped"
 
 
 @shared_task(name=DELIVER_TASK)
@@ -165,11 +168,15 @@ class DeliveryWorker:
         A destination is asked for storage commitment directly after it has taken everything.
         """
         failed = [outcome for outcome in outcomes if outcome.result == "failed"]
+        taken = [outcome.path.name for outcome in outcomes if outcome.result != "failed"]
         for outcome in outcomes:
             if outcome.result == "warning":
                 log.warning("object_sent_with_warning", sop_uid=outcome.sop_uid, message=outcome.message)
+        if withheld := [outcome for outcome in failed if outcome.withheld]:
+            self.ledger.deliveries.give_back(delivery, _GIVEN_BACK, taken=taken)
+            log.warning("delivery_given_back", objects=len(withheld), reason=_GIVEN_BACK)
+            return
         if failed:
-            taken = [outcome.path.name for outcome in outcomes if outcome.result != "failed"]
             there = len(delivery.taken) + len(taken)
             reason = failed[0].message + (f" {there} of {there + len(failed)} objects are there." if there else "")
             self._not_sent(delivery, reason, final=all(outcome.retry == "final" for outcome in failed), taken=taken)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import structlog
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -26,6 +27,7 @@ from celery import shared_task
 from dicom_node.removal import StoreRemoval
 from dicom_node.store import Store
 from voxtell.engine import Engine
+from voxtell.errors import CancelledError
 from worker.engines.devices import device_lock, means_gpu
 from worker.engines.loading import engine_key, load_with_device_lock, settings_for
 from worker.errors import BrokerError, WorkerError
@@ -41,9 +43,11 @@ from worker.results.forms import label_map_wanted
 from worker.results.write import references_to, write_outputs
 from worker.settings import Settings, load
 from worker.steps.pipeline import segment
+from worker.stopping import must_give_back
 
 log = get_logger(__name__)
 
+_GIVEN_BACK: Final = "given back: the worker was stopped"
 
 leave_process = os._exit
 """Exits at once, without clean-up; Celery starts a new process."""
@@ -124,6 +128,7 @@ class SegmentationWorker:
         | error that may pass, attempts left | QUEUED, not before the backoff is over |
         | error for good, no attempt left, time limit | FAILED, with the reason |
         | images came again with other content | CANCELLED, with the reason |
+        | worker stopped before the end | QUEUED, and the attempt does not count |
         | claim lost to a person or another worker | left as it is |
 
         An error in the process's CUDA context would meet every later job as well, so after an unexpected error on a
@@ -135,6 +140,9 @@ class SegmentationWorker:
                 self._do(job, lost)
         except TakenBackError as error:
             log.warning("job_taken_back", reason=str(error))
+        except CancelledError:  # else its claim is lost
+            if must_give_back() and self.ledger.jobs.give_back(job, _GIVEN_BACK):
+                log.warning("job_given_back", reason=_GIVEN_BACK)
         except ImagesReplacedError as error:
             if self.ledger.jobs.give_up(job, str(error)):
                 log.warning("job_taken_back", reason=str(error))
@@ -160,8 +168,8 @@ class SegmentationWorker:
     def _do(self, job: Job, lost: threading.Event) -> None:
         """Segments the job's images, publishes the results, and enqueues the deliveries that follow.
 
-        The network stops soon after `lost` is set. Before the folder is renamed into place the lease is renewed once
-        more: only the worker that still holds the claim may publish.
+        The network stops soon after `lost` is set, or when the worker must give its jobs back. Before the folder is
+        renamed into place the lease is renewed once more: only the worker that still holds the claim may publish.
         """
         spec = job.spec
         wanted = settings_for(spec, self.settings)
@@ -177,7 +185,7 @@ class SegmentationWorker:
                 even=spec.engine.resample_spacing,
                 character_set=self.settings.character_set or "",
                 turn=device_lock(self.settings.home, engine.device),
-                cancelled=lost.is_set,
+                cancelled=lambda: lost.is_set() or must_give_back(),
             )
         before = self.ledger.jobs.predecessor(job)
         with self.store.results(job.id) as folder:
