@@ -94,6 +94,19 @@ class VolumeFacts:
     resampled_mm: float | None = None  # spacing of the grid that a spacing which changes was made even on
 
 
+@dataclass(frozen=True)
+class _Geometry:
+    """The facts of a volume that follow from where its slices lie; as in VolumeFacts."""
+
+    plane: Plane
+    oblique_degrees: float
+    slices: int
+    spacing_mm: float
+    coverage_mm: float
+    field_mm: float
+    resampled_mm: float | None = None
+
+
 def facts_of(outline: HeaderVolume) -> VolumeFacts:
     """Returns the facts of one volume.
 
@@ -106,22 +119,54 @@ def facts_of(outline: HeaderVolume) -> VolumeFacts:
     frames, headers = grid.frames, [file.header for file in outline.files]
     normal = np.cross(*grid.orientation)
     axis = int(np.abs(normal).argmax())
-    types = _image_types(frames)
-    words = " ".join(_texts(headers, "SeriesDescription"))
-    projection = bool(types & _PROJECTIONS) or bool(_PROJECTION_WORDS.search(words))
-    reformatted = bool(types & _REFORMATS) or bool(_REFORMAT_WORDS.search(words))
-    kernel = " ".join(sorted({frame.facts.get("ConvolutionKernel", "") for frame in frames} - {""}))
-    contrast, said = _contrast(headers)
     field = _numbers(headers, "ReconstructionDiameter")
-    return VolumeFacts(
-        modality=" ".join(_texts(headers, "Modality")),
+    geometry = _Geometry(
         plane=_PLANES[axis],
         oblique_degrees=float(np.degrees(np.arccos(min(1.0, abs(normal[axis]) / np.linalg.norm(normal))))),
         slices=len(frames),
         spacing_mm=grid.widest_mm,
-        thickness_mm=max(_thicknesses(frames), default=None),
         coverage_mm=grid.step_mm * (grid.places[-1] + 1),
         field_mm=max(field) if field else frames[0].spacing[1] * frames[0].size[1],
+        resampled_mm=None if grid.widest_mm == grid.step_mm else grid.step_mm,
+    )
+    kernel = " ".join(sorted({frame.facts.get("ConvolutionKernel", "") for frame in frames} - {""}))
+    return _facts(headers, geometry, _image_types(frames), kernel, _thicknesses(frames))
+
+
+def listed_facts(header: Dataset, images: int) -> VolumeFacts:
+    """Returns the facts of a series of which a list tells some attributes, and no image is here.
+
+    The plane is that of Image Orientation (Patient), else axial. The spacing is Spacing Between Slices, else Slice
+    Thickness, else 0.0 mm, and then the extent is 0.0 mm too: series of which neither is told are equal in both.
+    """
+    types = {value.strip().upper() for value in _text(header, "ImageType").replace("\\", " ").split()}
+    thick = _numbers([header], "SliceThickness")
+    spacing = next(iter(_numbers([header], "SpacingBetweenSlices") + thick), 0.0)
+    field = _numbers([header], "ReconstructionDiameter")
+    cosines = [float(value) for value in header.get("ImageOrientationPatient") or ()]
+    normal = np.cross(cosines[:3], cosines[3:]) if len(cosines) == 6 else np.array([0.0, 0.0, 1.0])
+    plane = _PLANES[int(np.abs(normal).argmax())]
+    geometry = _Geometry(plane, 0.0, images, spacing, spacing * images, max(field, default=0.0))
+    return _facts([header], geometry, types, _text(header, "ConvolutionKernel"), set(thick))
+
+
+def _facts(
+    headers: Sequence[Dataset], geometry: _Geometry, types: set[str], kernel: str, thicknesses: set[float]
+) -> VolumeFacts:
+    """Returns the facts of a volume from its geometry, its image types, its kernel, and the words of its headers."""
+    words = " ".join(_texts(headers, "SeriesDescription"))
+    projection = bool(types & _PROJECTIONS) or bool(_PROJECTION_WORDS.search(words))
+    reformatted = bool(types & _REFORMATS) or bool(_REFORMAT_WORDS.search(words))
+    contrast, said = _contrast(headers)
+    return VolumeFacts(
+        modality=" ".join(_texts(headers, "Modality")),
+        plane=geometry.plane,
+        oblique_degrees=geometry.oblique_degrees,
+        slices=geometry.slices,
+        spacing_mm=geometry.spacing_mm,
+        thickness_mm=max(thicknesses, default=None),
+        coverage_mm=geometry.coverage_mm,
+        field_mm=geometry.field_mm,
         kernel=kernel,
         sharpness=sharpness_of(kernel, " ".join(_texts(headers, "Manufacturer"))),
         image_type=tuple(sorted(types)),
@@ -133,7 +178,7 @@ def facts_of(outline: HeaderVolume) -> VolumeFacts:
         body_part=" ".join(_texts(headers, "BodyPartExamined")),
         acquired=min(map(_moment, headers)),
         phantom_said=_phantom(headers),
-        resampled_mm=None if grid.widest_mm == grid.step_mm else grid.step_mm,
+        resampled_mm=geometry.resampled_mm,
     )
 
 

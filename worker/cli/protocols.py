@@ -8,6 +8,7 @@
 import datetime
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +16,13 @@ import typer
 
 from worker.cli.explained import print_studies
 from worker.cli.peers import peer_named
-from worker.cli.printing import Json, print_json
+from worker.cli.printing import Json, print_json, print_table
 from worker.errors import ProtocolError
+from worker.explain.descriptions import of_rows, read_rows
 from worker.explain.dry_run import explain_folder, of_pacs, studies
 from worker.explain.explained import ExplainedStudy
 from worker.explain.history import history_of
+from worker.explain.score import Score, score, unknown
 from worker.private_home import load_privately
 from worker.protocols import (
     Protocol,
@@ -107,6 +110,63 @@ def explain(
         print_json([one.facts() for one in told])
     else:
         print_studies(told, verbose=verbose, past=study is not None)
+
+
+@app.command("try")
+def try_descriptions(
+    descriptions: Annotated[Path, typer.Argument(help="CSV: a line of DICOM keywords, then a series a line.")],
+    expect: Annotated[str, typer.Option(help="Column with the protocols that should take the series: scores.")] = "",
+    protocols: Folder = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every condition with what was there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Says which protocols would take the series of a table, such as a worklist export; with --expect how often right.
+
+    Rows with the same StudyInstanceUID are one study, of which the best is chosen. Columns that no DICOM keyword names
+    are left out, but for Instances. Protocols are asked whether or not this node has their model.
+    """
+    known = _protocols(protocols, load_privately())
+    rows = read_rows(descriptions)
+    if expect and not all(expect in row.cells for row in rows):
+        raise typer.BadParameter(f"--expect {expect!r} is no column of {descriptions}.")
+    names = [protocol.name for protocol in known]
+    if missing := unknown((row.cells[expect] for row in rows) if expect else (), names):
+        raise typer.BadParameter(f"column {expect} names {', '.join(missing)}; the protocols are {', '.join(names)}.")
+    answers = of_rows(rows, known, str(descriptions))
+    each = [answers[i * len(known) : (i + 1) * len(known)] for i in range(len(rows))]
+    told = studies(answers)
+    scores = (
+        score([(f"{row.line}", row.cells[expect], said) for row, said in zip(rows, each, strict=True)], names)
+        if expect
+        else []
+    )
+    if as_json:
+        print_json({"studies": [one.facts() for one in told], "scores": [_scored(one) for one in scores]})
+        return
+    print_studies(told, verbose=verbose, past=False)
+    _print_scores(scores)
+
+
+def _print_scores(scores: Sequence[Score]) -> None:
+    """Prints a line for each protocol, then the lines of the table at which it is wrong."""
+    if not scores:
+        return
+    columns = ("protocol", "expected", "taken", "false takes", "", "misses", "")
+    print_table(columns, (_score_row(one) for one in scores))
+    for one in scores:
+        for word, lines in (("takes falsely", one.false), ("misses", one.missed)):
+            if lines:
+                typer.echo(f"{one.protocol} {word} line {', '.join(lines)}")
+
+
+def _score_row(one: Score) -> tuple[object, ...]:
+    shares = f"{one.false_share:.1%}", f"{one.missed_share:.1%}"
+    return one.protocol, one.expected, one.taken, len(one.false), shares[0], len(one.missed), shares[1]
+
+
+def _scored(one: Score) -> dict[str, Any]:
+    """Returns a score as JSON values."""
+    return asdict(one) | {"false_share": one.false_share, "missed_share": one.missed_share}
 
 
 def _history(study: str, protocols: Sequence[Protocol], settings: Settings) -> list[ExplainedStudy]:

@@ -138,7 +138,7 @@ def explain_folder(
             for protocol, said in zip(protocols, verdicts, strict=True):
                 facts = (volume.study_uid, volume.series_uid, volume.label, len(volume.files))
                 taken = None if _open(said[i]) else said[i].taken
-                judged = _and_a_report(protocol, taken, said[i].findings)
+                judged = and_a_report(protocol, taken, said[i].findings)
                 answers.append(Explained(*facts, protocol.name, *judged, volume.name, study_facts(volume)))
     return answers, unread
 
@@ -149,7 +149,7 @@ def _open(verdict: Verdict) -> bool:
     return not verdict.taken and None in answers and False not in answers
 
 
-def _and_a_report(protocol: Protocol, taken: Answer, findings: Sequence[Finding]) -> tuple[Answer, tuple[Finding, ...]]:
+def and_a_report(protocol: Protocol, taken: Answer, findings: Sequence[Finding]) -> tuple[Answer, tuple[Finding, ...]]:
     """Leaves the answer open (None) where all else is satisfied and the study's report would decide."""
     if taken and protocol.report.use and (protocol.report.required or not protocol.prompts):
         return None, (*findings, Finding("a report of the study with findings", "", None))
@@ -201,7 +201,7 @@ def _of_listed(candidates: Sequence[Candidate], protocols: Sequence[Protocol], s
             if taken and rivals > 1 and protocol.choose.take == "best":
                 taken, findings = None, [*findings, Finding(f"the best of {rivals}", "seen in the images only", None)]
             facts = (str(header.StudyInstanceUID), str(header.SeriesInstanceUID), _words(header), candidate.at_least)
-            answer = _and_a_report(protocol, taken, findings)
+            answer = and_a_report(protocol, taken, findings)
             answers.append(Explained(*facts, protocol.name, *answer, about=_about(header)))
     return answers
 

@@ -75,9 +75,9 @@ class Candidate:
 
     def _instances(self) -> list[Values] | None:
         """Counts the images of the series, frames of multi-frame images counted; None if that is not known."""
-        if self.only is None:
-            return [(sum(map(_frames, self.headers)),)]
-        return None if self.instances is None else [(self.instances,)]
+        if self.instances is not None:
+            return [(self.instances,)]
+        return [(sum(map(_frames, self.headers)),)] if self.only is None else None
 
 
 def _frames(header: Dataset) -> int:
