@@ -22,7 +22,7 @@ from worker.explain.descriptions import of_rows, read_rows
 from worker.explain.dry_run import explain_folder, of_pacs, studies
 from worker.explain.explained import ExplainedStudy
 from worker.explain.history import history_of
-from worker.explain.score import Score, score, unknown
+from worker.explain.score import HitsAndMisses, score, unknown
 from worker.private_home import load_privately
 from worker.protocols import (
     Protocol,
@@ -147,7 +147,7 @@ def try_descriptions(
     _print_scores(scores)
 
 
-def _print_scores(scores: Sequence[Score]) -> None:
+def _print_scores(scores: Sequence[HitsAndMisses]) -> None:
     """Prints a line for each protocol, then the lines of the table at which it is wrong."""
     if not scores:
         return
@@ -159,12 +159,12 @@ def _print_scores(scores: Sequence[Score]) -> None:
                 typer.echo(f"{one.protocol} {word} line {', '.join(lines)}")
 
 
-def _score_row(one: Score) -> tuple[object, ...]:
+def _score_row(one: HitsAndMisses) -> tuple[object, ...]:
     shares = f"{one.false_share:.1%}", f"{one.missed_share:.1%}"
     return one.protocol, one.expected, one.taken, len(one.false), shares[0], len(one.missed), shares[1]
 
 
-def _scored(one: Score) -> dict[str, Any]:
+def _scored(one: HitsAndMisses) -> dict[str, Any]:
     """Returns a score as JSON values."""
     return asdict(one) | {"false_share": one.false_share, "missed_share": one.missed_share}
 

@@ -1,5 +1,6 @@
-"""Asks the protocols about series that a table lists: one row each, whose columns are DICOM attributes. No image is here.
+"""Asks the protocols about series that a table lists, one row each, whose columns are DICOM attributes.
 
+No image is here.
 The rows go through `worker.selection.choose`, as the volumes of the node do. Rows with the same StudyInstanceUID are
 one study, so that the best of them is chosen; without that column each row is a study. What the table does not tell is
 absent from the series, but for the number of images: without a column for it there are enough.

@@ -8,7 +8,7 @@ from worker.explain.dry_run import Explained
 
 
 @dataclass(frozen=True)
-class Score:
+class HitsAndMisses:
     """How often a protocol is right. `false` and `missed` name the series, by the line of the table where they stand.
 
     `protocol` is a name or a pattern of the column, of which any protocol will do.
@@ -31,7 +31,7 @@ class Score:
         return len(self.missed) / self.expected if self.expected else 0.0
 
 
-def score(rows: Sequence[tuple[str, str, Sequence[Explained]]], protocols: Sequence[str]) -> list[Score]:
+def score(rows: Sequence[tuple[str, str, Sequence[Explained]]], protocols: Sequence[str]) -> list[HitsAndMisses]:
     """Scores each protocol over rows of (line, what is expected, the answers); in the order of `protocols`.
 
     What is expected is a list of names between blanks, commas or semicolons. In a name `*` stands for any part, so that
@@ -51,7 +51,7 @@ def unknown(expected: Iterable[str], protocols: Sequence[str]) -> list[str]:
     return [name for name in names if not any(_fits(name, one) for one in protocols)]
 
 
-def _score(protocol: str, rows: Sequence[tuple[str, set[str], Sequence[Explained]]]) -> Score:
+def _score(protocol: str, rows: Sequence[tuple[str, set[str], Sequence[Explained]]]) -> HitsAndMisses:
     """Scores one protocol, or those of one pattern together."""
     expected, taken = set(), set()
     for line, names, answers in rows:
@@ -61,7 +61,9 @@ def _score(protocol: str, rows: Sequence[tuple[str, set[str], Sequence[Explained
             taken.add(line)
     lines = [line for line, _, _ in rows]
     false = tuple(line for line in lines if line in taken - expected)
-    return Score(protocol, len(expected), len(taken), false, tuple(one for one in lines if one in expected - taken))
+    return HitsAndMisses(
+        protocol, len(expected), len(taken), false, tuple(one for one in lines if one in expected - taken)
+    )
 
 
 def _fits(pattern: str, name: str) -> bool:
