@@ -6,32 +6,22 @@ for a new kind.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 from pydicom import Dataset
-from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
-from pydicom.uid import (
-    UID,
-    EnhancedSRStorage,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RTStructureSetStorage,
-    SecondaryCaptureImageStorage,
-    SegmentationStorage,
-)
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import ResultError
 from dicom_node.masks.measures import Extent
 from dicom_node.masks.packed import Masks
 from dicom_node.objects import Form
-from dicom_node.objects.preview import write_preview
-from dicom_node.objects.provenance import LABEL_MAP_STORAGE, ObjectReference, Provenance
-from dicom_node.objects.rtstruct import Holes, uid_options, write_rtstruct
-from dicom_node.objects.seg import Segmentation, SegmentationType, write_seg
-from dicom_node.objects.sr import write_sr
+from dicom_node.objects.preview import PREVIEW_KIND, write_preview
+from dicom_node.objects.provenance import ObjectKind, ObjectReference, Provenance
+from dicom_node.objects.rtstruct import RTSTRUCT_KIND, Holes, uid_options, write_rtstruct
+from dicom_node.objects.seg import SEG_KINDS, Segmentation, SegmentationType, write_seg
+from dicom_node.objects.sr import SR_KINDS, write_sr
 from dicom_node.objects.verify import check_rtstruct, check_seg
 from dicom_node.regions import Region
 from dicom_node.series import ImageSeries
@@ -82,16 +72,13 @@ class OutputKind:
     """Describes one kind of object. An output that exists in several forms has one kind per form.
 
     `write` makes the object from a `Content` and returns it verified; it raises `ResultError` where the object does not
-    lie where its masks lie. `holds` decides beforehand whether there is anything to write. `name` and what
-    `uid_options` returns go into the UIDs, so a change of either gives every future object of this kind another
-    identity.
+    lie where its masks lie. `holds` decides beforehand whether there is anything to write. The name of `identity` and
+    what `uid_options` returns go into the UIDs, so a change of either gives every future object of this kind others.
     """
 
     output: str  # the word of a protocol that asks for it
     stem: str  # of its file in the results folder
-    name: str  # goes into its UIDs: never changed
-    sop_class: UID
-    purpose: Code  # what it is to an object that refers to it; no context group of PS3.16 has codes for all of them
+    identity: ObjectKind  # its name in UIDs, its SOP class, and what it is to other objects
     write: Callable[[Content], Dataset]  # makes and verifies it
     form: Form | None = None  # None: there is one only
     brings: tuple[str, ...] = ()  # outputs that come along with it
@@ -105,6 +92,11 @@ class OutputKind:
         """The name of its file in the results folder."""
         return f"{self.stem}.dcm"
 
+    @property
+    def sop_class(self) -> UID:
+        """The SOP class of the object."""
+        return self.identity.sop_class
+
     def is_made_of(self, content: Content) -> bool:
         """Whether it is asked for, in this form, and would hold anything."""
         in_form = self.form != "labelmap" or content.label_map
@@ -113,8 +105,7 @@ class OutputKind:
     def reference(self, content: Content) -> ObjectReference:
         """Returns its identity, which is known before it is written."""
         series, regions, options = content.series, content.regions, self.uid_options(content)
-        named = content.provenance.reference(self.name, self.sop_class, series, regions, *options)
-        return replace(named, purpose=self.purpose)
+        return content.provenance.reference(self.identity, series, regions, *options)
 
 
 def _segmentation(form: Form, kind: SegmentationType) -> Callable[[Content], Dataset]:
@@ -173,18 +164,14 @@ KINDS: Final[dict[str, OutputKind]] = {
             output="seg",
             form="binary",
             stem="seg",
-            name="SEG",
-            sop_class=SegmentationStorage,
-            purpose=codes.DCM.SegmentationResult,
+            identity=SEG_KINDS["BINARY"],
             write=_segmentation("binary", "BINARY"),
         ),
         OutputKind(
             output="sr",
             form="binary",
             stem="sr",
-            name="SR",
-            sop_class=EnhancedSRStorage,
-            purpose=codes.DCM.ImagingMeasurementReport,
+            identity=SR_KINDS["binary"],
             brings=("seg",),  # it measures the segments of that object
             holds=_looked_for,
             write=_report("binary"),
@@ -193,9 +180,7 @@ KINDS: Final[dict[str, OutputKind]] = {
             output="seg",
             form="labelmap",
             stem="seg-labelmap",
-            name="SEG labelmap",
-            sop_class=LABEL_MAP_STORAGE,
-            purpose=codes.DCM.SegmentationResult,
+            identity=SEG_KINDS["LABELMAP"],
             whole_bytes=True,
             write=_segmentation("labelmap", "LABELMAP"),
         ),
@@ -203,18 +188,14 @@ KINDS: Final[dict[str, OutputKind]] = {
             output="sr",
             form="labelmap",
             stem="sr-labelmap",
-            name="SR labelmap",
-            sop_class=EnhancedSRStorage,
-            purpose=codes.DCM.ImagingMeasurementReport,
+            identity=SR_KINDS["labelmap"],
             brings=("seg",),
             write=_report("labelmap"),
         ),
         OutputKind(
             output="rtstruct",
             stem="rtstruct",
-            name="RTSTRUCT",
-            sop_class=RTStructureSetStorage,
-            purpose=codes.DCM.RTStructureSet,
+            identity=RTSTRUCT_KIND,
             syntaxes=(ImplicitVRLittleEndian,),  # explicit VR has no room for contours of many points (PS3.5 7.1.2)
             holds=lambda content: content.found or any(region.placeholder for region in content.regions),
             uid_options=lambda content: uid_options(content.holes, content.name_length),
@@ -223,9 +204,7 @@ KINDS: Final[dict[str, OutputKind]] = {
         OutputKind(
             output="preview",
             stem="preview",
-            name="preview",
-            sop_class=SecondaryCaptureImageStorage,
-            purpose=codes.DCM.IllustrationOfROI,
+            identity=PREVIEW_KIND,
             whole_bytes=True,
             write=_preview,
         ),

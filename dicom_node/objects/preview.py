@@ -27,13 +27,15 @@ from dicom_node.objects.common import (
     result_dataset,
     titled,
 )
-from dicom_node.objects.provenance import Provenance
+from dicom_node.objects.provenance import ObjectKind, Provenance
 from dicom_node.picture.lettering import is_drawable
 from dicom_node.picture.planes import Pictured
 from dicom_node.picture.sheet import Words, picture
 from dicom_node.regions import EmptyMask, Region, label_of, one_line
 from dicom_node.series import ImageSeries
 from dicom_node.volume import network_axes, to_network
+
+PREVIEW_KIND: Final = ObjectKind("preview", SecondaryCaptureImageStorage, codes.DCM.IllustrationOfROI)
 
 
 def write_preview(
@@ -50,7 +52,7 @@ def write_preview(
     packed = masks_of(series, masks, regions)
     if not any(len(mask.held) for mask in packed.packed):
         raise ResultError("no mask holds a voxel: there is nothing to show")
-    reference = provenance.reference("preview", SecondaryCaptureImageStorage, series, regions)
+    reference = provenance.reference(PREVIEW_KIND, series, regions)
     dataset = result_dataset(series, provenance, reference, "OT")
     pixels = drawn(series, packed, regions, provenance)
     dataset.SeriesDescription = titled("Preview, UNAPPROVED, not for diagnosis", series)

@@ -23,6 +23,15 @@ LABEL_MAP_STORAGE: Final = UID("1.2.840.10008.5.1.4.1.1.66.7")  # Label Map Segm
 
 
 @dataclass(frozen=True)
+class ObjectKind:
+    """Says what a kind of object is called; the module that writes the kind has it."""
+
+    name: str  # goes into its UIDs: never changed
+    sop_class: UID
+    purpose: Code  # what it is to an object that refers to it; no context group of PS3.16 has codes for all of them
+
+
+@dataclass(frozen=True)
 class ObjectReference:
     """Names one object of a result, so that others can refer to it."""
 
@@ -111,8 +120,7 @@ class Provenance:
     def uid(self, kind: str, series: ImageSeries, regions: Sequence[Region], *more: str) -> str:
         """Returns the UID that belongs to this work on `series`.
 
-        kind: which object, such as "SEG"; it is part of the UID and must never change. more: options that change the
-        object.
+        kind: the name of the object's kind, such as "SEG". more: options that change the object.
         """
         sources = sorted(f"{reference.sop_uid}#{reference.frame_number or ''}" for reference in series.references)
         prompts = [region.prompt + (f" <- {region.sentence}" if region.sentence else "") for region in regions]
@@ -127,11 +135,11 @@ class Provenance:
         return derived_uid(kind, *facts, *more, *([f"revision {self.revision}"] if self.revision else []))
 
     def reference(
-        self, kind: str, sop_class: UID, series: ImageSeries, regions: Sequence[Region], *more: str
+        self, kind: ObjectKind, series: ImageSeries, regions: Sequence[Region], *more: str
     ) -> ObjectReference:
         """Returns the identity of the object of that kind that belongs to this work, whether it is written or not."""
-        sop_uid, series_uid = (self.uid(name, series, regions, *more) for name in (kind, f"{kind} series"))
-        return ObjectReference(sop_class, sop_uid, series_uid)
+        sop_uid, series_uid = (self.uid(name, series, regions, *more) for name in (kind.name, f"{kind.name} series"))
+        return ObjectReference(kind.sop_class, sop_uid, series_uid, kind.purpose)
 
     def others(self, one: ObjectReference) -> tuple[ObjectReference, ...]:
         """Returns the objects of this result except `one`."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
+from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
@@ -33,13 +34,14 @@ from dicom_node.objects.common import (
     titled,
 )
 from dicom_node.objects.patient import carried
-from dicom_node.objects.provenance import ObjectReference, Provenance
+from dicom_node.objects.provenance import ObjectKind, ObjectReference, Provenance
 from dicom_node.regions import Region, asked_by, label_of, one_line, shortened, without_side
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
 Holes = Literal["keyhole", "xor"]
 
+RTSTRUCT_KIND: Final = ObjectKind("RTSTRUCT", RTStructureSetStorage, codes.DCM.RTStructureSet)
 SET_LABEL: Final = "AUTO UNAPPROVED"
 """The Structure Set Label unless a protocol has one of its own."""
 
@@ -114,7 +116,7 @@ def rtstruct_reference(
 ) -> ObjectReference:
     """Returns the identity of the structure set that `write_rtstruct` would write with these options."""
     options = uid_options(holes, name_length, placeholders)
-    return provenance.reference("RTSTRUCT", RTStructureSetStorage, series, regions, *options)
+    return provenance.reference(RTSTRUCT_KIND, series, regions, *options)
 
 
 def uid_options(holes: Holes, name_length: int, placeholders: bool = False) -> tuple[str, str, str]:

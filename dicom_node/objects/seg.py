@@ -18,7 +18,7 @@ from highdicom.seg import SegmentDescription
 from numpy.typing import NDArray
 from pydicom import DataElement, Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import UID, SegmentationStorage
+from pydicom.uid import SegmentationStorage
 from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.errors import ResultError
@@ -36,7 +36,7 @@ from dicom_node.objects.common import (
     titled,
 )
 from dicom_node.objects.patient import carried
-from dicom_node.objects.provenance import LABEL_MAP_STORAGE, Provenance
+from dicom_node.objects.provenance import LABEL_MAP_STORAGE, ObjectKind, Provenance
 from dicom_node.regions import Region, asked_by, label_of, one_line, shortened
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
@@ -46,10 +46,9 @@ _POSITION: Final = 0x00200032
 
 SegmentationType = Literal["BINARY", "LABELMAP"]
 
-# The name that goes into the UIDs, and the SOP class.
-_KINDS: Final[dict[SegmentationType, tuple[str, UID]]] = {
-    "BINARY": ("SEG", SegmentationStorage),
-    "LABELMAP": ("SEG labelmap", LABEL_MAP_STORAGE),
+SEG_KINDS: Final[dict[SegmentationType, ObjectKind]] = {
+    "BINARY": ObjectKind("SEG", SegmentationStorage, codes.DCM.SegmentationResult),
+    "LABELMAP": ObjectKind("SEG labelmap", LABEL_MAP_STORAGE, codes.DCM.SegmentationResult),
 }
 
 
@@ -103,7 +102,7 @@ def write_seg(
     overlap = overlapping(segments)
     if form == "LABELMAP" and overlap:
         raise ResultError("segments overlap: a label map can hold one of them per voxel only; write them as BINARY")
-    reference = provenance.reference(*_KINDS[form], series, regions)
+    reference = provenance.reference(SEG_KINDS[form], series, regions)
     dataset = result_dataset(series, provenance, reference, "SEG")
     _describe(dataset, result, series, provenance)
     dataset.SegmentSequence = [

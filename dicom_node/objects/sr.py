@@ -57,13 +57,18 @@ from pydicom.valuerep import DA, TM
 from dicom_node.masks.measures import Measures, measure
 from dicom_node.masks.packed import Masks, PackedMask
 from dicom_node.modalities import procedure_of, quantity_of
+from dicom_node.objects import Form
 from dicom_node.objects.common import coded, describe, documents, item, masks_of, result_dataset, titled
-from dicom_node.objects.provenance import LABEL_MAP_STORAGE, Provenance, Review
+from dicom_node.objects.provenance import LABEL_MAP_STORAGE, ObjectKind, Provenance, Review
 from dicom_node.objects.seg import Segmentation
 from dicom_node.regions import EmptyMask, Region, asked_by, one_line, shortened
 from dicom_node.series import ImageSeries
 from dicom_node.uids import derived_uid
 
+SR_KINDS: Final[dict[Form, ObjectKind]] = {
+    "binary": ObjectKind("SR", EnhancedSRStorage, codes.DCM.ImagingMeasurementReport),
+    "labelmap": ObjectKind("SR labelmap", EnhancedSRStorage, codes.DCM.ImagingMeasurementReport),
+}
 _MILLILITRE: Final = Code("ml", "UCUM", "milliliter")
 _ENGLISH: Final = Code("en-US", "RFC5646", "English (United States)")
 _EVALUATIONS: Final = Code("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500 row 12
@@ -281,8 +286,8 @@ def _document(
     The evidence is the SEG, if there is one, and the source images; other objects of the result are Pertinent Other
     Evidence (C.17.2).
     """
-    kind = "SR labelmap" if seg is not None and seg.SOPClassUID == LABEL_MAP_STORAGE else "SR"
-    reference = provenance.reference(kind, EnhancedSRStorage, series, regions)
+    form: Form = "labelmap" if seg is not None and seg.SOPClassUID == LABEL_MAP_STORAGE else "binary"
+    reference = provenance.reference(SR_KINDS[form], series, regions)
     document = EnhancedSR(
         # highdicom takes the patient from the first piece of evidence; the shared header fills it in below.
         evidence=[_evidence(series.headers[0] if seg is None else seg), *series.headers],

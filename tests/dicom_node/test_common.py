@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import EnhancedSRStorage, SegmentationStorage
 
 from dicom_node.objects.kinds import KINDS
-from dicom_node.objects.provenance import LABEL_MAP_STORAGE, ObjectReference, Provenance, Review
+from dicom_node.objects.provenance import ObjectReference, Provenance, Review
 from dicom_node.objects.rtstruct import rtstruct_reference, write_rtstruct
-from dicom_node.objects.seg import write_seg
-from dicom_node.objects.sr import write_sr
+from dicom_node.objects.seg import SEG_KINDS, write_seg
+from dicom_node.objects.sr import SR_KINDS, write_sr
 from dicom_node.regions import Region, region_for
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import ct_series
@@ -51,7 +50,7 @@ def of_work(series: ImageSeries, work: Provenance, regions: list[Region] = REGIO
 
 
 def own(dataset: Dataset) -> ObjectReference:
-    purpose = next(kind.purpose for kind in KINDS.values() if kind.sop_class == dataset.SOPClassUID)
+    purpose = next(kind.identity.purpose for kind in KINDS.values() if kind.sop_class == dataset.SOPClassUID)
     return ObjectReference(dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.SeriesInstanceUID, purpose)
 
 
@@ -64,10 +63,10 @@ def uids_in(dataset: Dataset, keyword: str) -> set[str]:
 @pytest.mark.long
 def test_uids_are_known_before_anything_is_written(ct: ImageSeries) -> None:
     made = of_work(ct, PROVENANCE)
-    assert own(made["SEG"]) == PROVENANCE.reference("SEG", SegmentationStorage, ct, REGIONS)
-    assert own(made["labels"]) == PROVENANCE.reference("SEG labelmap", LABEL_MAP_STORAGE, ct, REGIONS)
-    assert own(made["SR"]) == PROVENANCE.reference("SR", EnhancedSRStorage, ct, REGIONS)
-    assert own(made["SR of labels"]) == PROVENANCE.reference("SR labelmap", EnhancedSRStorage, ct, REGIONS)
+    assert own(made["SEG"]) == PROVENANCE.reference(SEG_KINDS["BINARY"], ct, REGIONS)
+    assert own(made["labels"]) == PROVENANCE.reference(SEG_KINDS["LABELMAP"], ct, REGIONS)
+    assert own(made["SR"]) == PROVENANCE.reference(SR_KINDS["binary"], ct, REGIONS)
+    assert own(made["SR of labels"]) == PROVENANCE.reference(SR_KINDS["labelmap"], ct, REGIONS)
     assert own(made["RTSTRUCT"]) == rtstruct_reference(ct, REGIONS, PROVENANCE)
     assert (
         len({one.SOPInstanceUID for one in made.values()}) == len({one.SeriesInstanceUID for one in made.values()}) == 5

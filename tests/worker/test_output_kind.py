@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MultiFrameTrueColorSecondaryCapt
 
 from dicom_node.objects.common import refer_to_source, result_dataset
 from dicom_node.objects.kinds import KINDS, Content, OutputKind
+from dicom_node.objects.provenance import ObjectKind
 from dicom_node.synthesis import ct_series
 from tests.support.twins import ThresholdSegmenter
 from worker.destinations.dicom import DicomDestination, kinds_for, syntaxes_for
@@ -23,12 +24,12 @@ from worker.results.forms import in_form_for
 from worker.results.write import write_outputs
 from worker.steps.segmentation import segment
 
-SOP_CLASS = MultiFrameTrueColorSecondaryCaptureImageStorage
+IDENTITY = ObjectKind("hologram", MultiFrameTrueColorSecondaryCaptureImageStorage, codes.DCM.IllustrationOfROI)
 
 
 def write_hologram(content: Content) -> Dataset:
     provenance = content.provenance
-    reference = provenance.reference("hologram", SOP_CLASS, content.series, content.regions)
+    reference = provenance.reference(IDENTITY, content.series, content.regions)
     dataset = result_dataset(content.series, provenance, reference, "OT")
     refer_to_source(dataset, content.series)
     return dataset
@@ -37,9 +38,7 @@ def write_hologram(content: Content) -> Dataset:
 HOLOGRAM = OutputKind(
     output="hologram",
     stem="hologram",
-    name="hologram",
-    sop_class=SOP_CLASS,
-    purpose=codes.DCM.IllustrationOfROI,
+    identity=IDENTITY,
     brings=("rtstruct",),
     syntaxes=(ExplicitVRLittleEndian,),
     whole_bytes=True,
@@ -74,10 +73,10 @@ def test_it_is_written_listed_and_named_by_the_preview(made: tuple[JobSpec, Resu
     _, result, folder = made
     assert result.files == ("seg.dcm", "rtstruct.dcm", "preview.dcm", "hologram.dcm"), "it brings a structure set"
     listed = result.objects[-1]
-    assert (listed.kind, listed.form, listed.sop_class_uid) == ("hologram", None, SOP_CLASS)
+    assert (listed.kind, listed.form, listed.sop_class_uid) == ("hologram", None, IDENTITY.sop_class)
     preview = pydicom.dcmread(folder / "preview.dcm")
     (named,) = (one for one in preview.ReferencedInstanceSequence if one.ReferencedSOPInstanceUID == listed.sop_uid)
-    assert named.PurposeOfReferenceCodeSequence[0].CodeValue == HOLOGRAM.purpose.value
+    assert named.PurposeOfReferenceCodeSequence[0].CodeValue == IDENTITY.purpose.value
 
 
 @pytest.mark.peers
@@ -105,7 +104,7 @@ def test_a_destination_is_asked_whether_it_takes_it() -> None:
 def test_protocols_know_every_kind_of_the_table_and_names_are_said_once() -> None:
     assert {kind.output for kind in KINDS.values()} == {*get_args(Output)} - {*NOT_SENT}
     assert {one for kind in KINDS.values() for one in kind.brings} <= {*get_args(Output)}
-    assert len({kind.name for kind in KINDS.values()}) == len(KINDS)
+    assert len({kind.identity.name for kind in KINDS.values()}) == len(KINDS)
 
 
 def test_a_kind_is_written_after_what_it_brings() -> None:

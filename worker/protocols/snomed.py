@@ -26,14 +26,15 @@ def is_concept_id(code: str) -> bool:
 
 def is_known(code: str) -> bool:
     """Whether the concept is in the subset that DICOM uses, as pydicom has it, so that its meaning is known."""
-    return code in known_codes()
+    return code in meanings()
 
 
 @cache
-def known_codes() -> frozenset[str]:
-    """Returns the concept ids in pydicom's copy of DICOM's tables."""
-    table: Mapping[str, Mapping[str, object]] = concepts["SCT"]  # type: ignore[assignment]
-    return frozenset(code for meanings in table.values() for code in meanings)
+def meanings() -> dict[str, str]:
+    """Returns the meaning of each concept id in pydicom's copy of DICOM's tables; the shortest where it has several."""
+    table: Mapping[str, Mapping[str, tuple[str, object]]] = concepts["SCT"]  # type: ignore[assignment]
+    known = [(code, meaning) for keyword in sorted(table) for code, (meaning, _) in table[keyword].items()]
+    return dict(sorted(known, key=lambda one: -len(one[1])))
 
 
 def _dihedral(one: int, other: int) -> int:

@@ -6,12 +6,10 @@ Pure functions; masks are packed, and few are unpacked at one time.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
-from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from dicom_node.masks import postprocess
@@ -21,6 +19,7 @@ from dicom_node.masks.postprocess import Affine
 from dicom_node.regions import Region, label_of, region_for
 from worker.errors import WorkerError
 from worker.job_spec import Derived, Finish, Prompt
+from worker.protocols.snomed import meanings
 
 
 class StructureError(WorkerError):
@@ -202,15 +201,7 @@ def _region_of_prompt(prompt: Prompt) -> Region:
 
 def _concept(code: str, label: str) -> Code:
     """Returns the SNOMED CT concept with the meaning that pydicom's dictionary has for it, else with the label."""
-    return Code(code, "SCT", _meanings().get(code) or label_of(label))
-
-
-@cache
-def _meanings() -> dict[str, str]:
-    """Returns the meaning of each SNOMED CT code in pydicom's dictionary; the shortest where it has several."""
-    concepts = [getattr(codes.SCT, keyword) for keyword in dir(codes.SCT)]
-    known = sorted((one for one in concepts if isinstance(one, Code)), key=lambda one: -len(one.meaning))
-    return {one.value: one.meaning for one in known}
+    return Code(code, "SCT", meanings().get(code) or label_of(label))
 
 
 def _region_of_derived(structure: Derived) -> Region:
