@@ -1,11 +1,14 @@
 """Asks a PACS what it holds (C-FIND) and has it send studies (C-MOVE), by the study root model of PS3.4 annex C.
 
-Every function opens an association of its own and waits for the last response; values come as the PACS wrote them.
+Every function but `asking` opens an association for one question and waits for the last response; values come as the
+PACS wrote them.
 
 Many PACSs limit how many matches they give, and say it in different ways: Orthanc with the status Cancel, others as out
 of resources, some not at all. `Matches.complete` is False where the list is known to be cut.
 """
 
+import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
@@ -25,7 +28,8 @@ from dicom_node.scu.association import DEFAULT_TIMEOUTS, Peer, Timeouts, associa
 _PENDING: Final = (0xFF00, 0xFF01)  # a match, PS3.4 table C.4-1
 _SUCCESS: Final = 0x0000
 _SOME_FAILED: Final = 0xB000  # sub-operations complete, one or more failed, PS3.4 table C.4-2
-_CUT: Final = (0xFE00, 0xA700)  # "matching terminated due to Cancel", "out of resources": after some matches, a limit
+_CANCELLED: Final = 0xFE00  # nobody here cancels: the PACS has sent as many matches as it sends (PS3.4 table C.4-1)
+_OUT_OF_RESOURCES: Final = 0xA700  # after some matches, a limit of the PACS
 _RECOVERABLE: Final = (0xA700, 0xA701, 0xA702, 0x0110, 0x0213)  # out of resources; PS3.7 annex C
 
 
@@ -37,6 +41,7 @@ class StudyEntry:
     patient_id: str
     accession_number: str
     date: str  # YYYYMMDD
+    time: str  # HHMMSS.FFFFFF, or a beginning of it
     description: str
     modalities: tuple[str, ...]
     instances: int | None
@@ -84,11 +89,27 @@ class MoveReport:
     failed: int
 
 
+@contextlib.contextmanager
+def asking(
+    peer: Peer, *, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> Iterator[Callable[..., Matches[StudyEntry]]]:
+    """Yields a function that asks for studies as `find_studies` does, any number of times on one association.
+
+    Raises:
+        PeerError: when the peer does not answer, ends the association or is short of resources.
+        PeerRefusedError: when the peer refuses the association or the query.
+    """
+    model = StudyRootQueryRetrieveInformationModelFind
+    with associated(peer, [build_context(model)], calling_ae=calling_ae, timeouts=timeouts) as association:
+        yield functools.partial(_studies, association, peer, calling_ae)
+
+
 def find_studies(
     peer: Peer,
     *,
     calling_ae: str,
     dates: str = "",
+    times: str = "",
     modality: str = "",
     patient_id: str = "",
     accession_number: str = "",
@@ -97,24 +118,23 @@ def find_studies(
 ) -> Matches[StudyEntry]:
     """Returns the studies of a PACS that match every key given; an empty key matches all.
 
-    `dates` is a day or a range (20250101-20250131, PS3.4 section C.2.2.2.5); the other keys may have the wildcards `*`
-    and `?` (section C.2.2.2.4). A list of `limit` studies or more is taken for cut, whatever the PACS says: some cut
-    theirs in silence.
+    `dates` is a day or a range (20250101-20250131, PS3.4 section C.2.2.2.5), `times` a range of times of day; the other
+    keys may have the wildcards `*` and `?` (section C.2.2.2.4). A list of `limit` studies or more is taken for cut,
+    whatever the PACS says: some cut theirs in silence.
 
     Raises:
         PeerError: when the peer does not answer, ends the association or is short of resources.
         PeerRefusedError: when the peer refuses the association or the query. Both name the peer and what it said.
     """
-    keys = Dataset()
-    keys.QueryRetrieveLevel = "STUDY"
-    keys.StudyDate = dates
-    keys.ModalitiesInStudy = modality
-    keys.PatientID = patient_id
-    keys.AccessionNumber = accession_number
-    for keyword in ("StudyInstanceUID", "StudyDescription", "NumberOfStudyRelatedInstances"):
-        setattr(keys, keyword, "")
-    found = _find(peer, keys, calling_ae, timeouts).of(_study)
-    return replace(found, complete=False) if limit is not None and len(found) >= limit else found
+    with asking(peer, calling_ae=calling_ae, timeouts=timeouts) as ask:
+        return ask(
+            dates=dates,
+            times=times,
+            modality=modality,
+            patient_id=patient_id,
+            accession_number=accession_number,
+            limit=limit,
+        )
 
 
 def find_series(
@@ -208,6 +228,31 @@ def move_study(
     return MoveReport(int(last.get("NumberOfCompletedSuboperations") or 0) + warned, failed)
 
 
+def _studies(
+    association: Association,
+    peer: Peer,
+    calling_ae: str,
+    *,
+    dates: str = "",
+    times: str = "",
+    modality: str = "",
+    patient_id: str = "",
+    accession_number: str = "",
+    limit: int | None = None,
+) -> Matches[StudyEntry]:
+    keys = Dataset()
+    keys.QueryRetrieveLevel = "STUDY"
+    keys.StudyDate = dates
+    keys.StudyTime = times
+    keys.ModalitiesInStudy = modality
+    keys.PatientID = patient_id
+    keys.AccessionNumber = accession_number
+    for keyword in ("StudyInstanceUID", "StudyDescription", "NumberOfStudyRelatedInstances"):
+        setattr(keys, keyword, "")
+    found = _matches(association, peer, keys, calling_ae).of(study_entry)
+    return replace(found, complete=False) if limit is not None and len(found) >= limit else found
+
+
 def _find(peer: Peer, keys: Dataset, calling_ae: str, timeouts: Timeouts) -> Matches[Dataset]:
     model = StudyRootQueryRetrieveInformationModelFind
     with associated(peer, [build_context(model)], calling_ae=calling_ae, timeouts=timeouts) as association:
@@ -218,16 +263,19 @@ def _matches(association: Association, peer: Peer, keys: Dataset, calling_ae: st
     responses = list(association.send_c_find(keys, StudyRootQueryRetrieveInformationModelFind))
     last = responses[-1][0]
     found = tuple(match for response, match in responses if response.get("Status") in _PENDING and match is not None)
-    _check(last, f"{peer} was asked by {calling_ae} what it holds", (_SUCCESS, *(_CUT if found else ())))
+    cut = (_CANCELLED, _OUT_OF_RESOURCES) if found else (_CANCELLED,)
+    _check(last, f"{peer} was asked by {calling_ae} what it holds", (_SUCCESS, *cut))
     return Matches(found, complete=last.Status == _SUCCESS, status=int(last.Status))
 
 
-def _study(match: Dataset) -> StudyEntry:
+def study_entry(match: Dataset) -> StudyEntry:
+    """Returns what a match at the study level tells, by C-FIND or QIDO-RS."""
     return StudyEntry(
         study_uid=_text(match, "StudyInstanceUID"),
         patient_id=_text(match, "PatientID"),
         accession_number=_text(match, "AccessionNumber"),
         date=_text(match, "StudyDate"),
+        time=_text(match, "StudyTime"),
         description=_text(match, "StudyDescription"),
         modalities=_texts(match, "ModalitiesInStudy"),
         instances=_number(match, "NumberOfStudyRelatedInstances"),

@@ -39,7 +39,7 @@ def pacs(tmp_path_factory):
         yield running
 
 
-FIRST = StudyEntry("1.2.3", "P1", "", "20250110", "Abdomen", ("CT",), 3)
+FIRST = StudyEntry("1.2.3", "P1", "", "20250110", "", "Abdomen", ("CT",), 3)
 
 
 def test_studies_are_found_by_what_is_known_of_them(pacs):
@@ -120,8 +120,17 @@ def answering(*statuses: int):
         ([0xFF00, 0xFF00, 0x0000], 2, False),
         ([0xFF00, 0xFF00, 0x0000], 3, True),
         ([0x0000], 1, True),
+        ([0xFE00], None, False),
     ],
-    ids=["all", "cancelled", "out of resources", "as many as the limit", "fewer than the limit", "none"],
+    ids=[
+        "all",
+        "cancelled",
+        "out of resources",
+        "as many as the limit",
+        "fewer than the limit",
+        "none",
+        "none of many",
+    ],
 )
 def test_a_list_that_the_pacs_cut_is_no_error_and_no_whole_list(statuses, limit, complete):
     server = answering(*statuses)
