@@ -35,7 +35,7 @@ _SQL_WILDCARDS: Final = "%_"  # Orthanc 1.10 compares with every ID where they s
 _CHARACTERS: Final = [chr(code) for code in range(0x20, 0x7F) if chr(code) not in _WILDCARDS + _SQL_WILDCARDS]
 
 
-class Ask(Protocol):
+class AsksForStudies(Protocol):
     """Asks a PACS for studies, as `dicom_node.scu.query.asking` yields it."""
 
     def __call__(
@@ -110,7 +110,7 @@ def studies_between(first: date, last: date, *, modality: str = "") -> Window:
     return Window(f"{first:%Y%m%d}{_MIDNIGHT}", f"{last:%Y%m%d}{_LAST_SECOND}", modality=modality)
 
 
-def step(window: Window, ask: Ask, *, limit: int | None = None) -> Done | Split | Failed:
+def step(window: Window, ask: AsksForStudies, *, limit: int | None = None) -> Done | Split | Failed:
     """Asks one window; returns its studies, or what to ask instead where the PACS cut its list.
 
     `limit` is the number of matches from which on a list counts as cut although the PACS does not say so.
@@ -147,7 +147,7 @@ def smaller(window: Window, found: Matches[StudyEntry] | None = None) -> Split:
     return _by_patient(window, found)
 
 
-def hidden_limit(window: Window, done: Done, ask: Ask) -> int | None:
+def hidden_limit(window: Window, done: Done, ask: AsksForStudies) -> int | None:
     """Asks a window that is done once more in smaller ones; returns the limit of a PACS that had cut it silently.
 
     To be asked of windows with one of the SUSPICIOUS numbers of matches, and of some others. None: nothing was missing.
