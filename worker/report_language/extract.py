@@ -7,7 +7,7 @@ earlier one, and the limit is not reached. Everything else is left out with its 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from worker.report_language.findings.context import is_denied, reason_for, trigger_scopes
@@ -21,7 +21,7 @@ from worker.report_language.language.data_files import ReportLanguage, load_lang
 from worker.report_language.language.lexicon import Lexicon, WordKind
 from worker.report_language.language.rules import REPORT, Reason, Rules
 from worker.report_language.language.sentences import Sentence, sentences
-from worker.report_language.language.tokens import visible
+from worker.report_language.language.tokens import Token, visible
 
 # A report of more distinct findings than this is rare, and each prompt costs the network a pass of its decoder.
 DEFAULT_LIMIT = 32
@@ -132,8 +132,26 @@ def _repeats(found: _Found, earlier: _Found) -> bool:
 def _findings(text: str, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:
     """Yields every finding that the report names, in the order of the text."""
     tokens = lexicon.tokens(text)
+    foreign = _foreign_lines(text, tokens, rules)
     for sentence in sentences(text, tokens, lexicon, rules):
-        yield from _of_sentence(text, as_item(sentence, lexicon), lexicon, rules)
+        start, end = sentence.span
+        unread = any(start < line_end and line_start < end for line_start, line_end in foreign)
+        for found in _of_sentence(text, as_item(sentence, lexicon), lexicon, rules):
+            yield replace(found, reason=Reason.OTHER_LANGUAGE) if unread else found
+
+
+def _foreign_lines(text: str, tokens: Sequence[Token], rules: Rules) -> list[tuple[int, int]]:
+    """Returns the lines, characters from and to, that hold a phrase of another language.
+
+    Findings have the same names in many languages ("Tumor", "Pneumothorax"), but the rules read neither a side nor a
+    denial there. Whole lines, since a dot of an abbreviation ("re. Niere") looks like the end of a sentence.
+    """
+    lines: list[tuple[int, int]] = []
+    for at, token in enumerate(tokens):
+        if (not lines or token.start >= lines[-1][1]) and rules.foreign.longest(tokens, at):
+            end = text.find("\n", token.start)
+            lines.append((text.rfind("\n", 0, token.start) + 1, len(text) if end < 0 else end))
+    return lines
 
 
 def _of_sentence(text: str, sentence: Sentence, lexicon: Lexicon, rules: Rules) -> Iterator[_Found]:

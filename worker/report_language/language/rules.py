@@ -34,6 +34,7 @@ class Reason(StrEnum):
     NO_VOLUME = "not a thing with a volume"  # "Scoliosis."
     REPEATED = "repeated"
     OVER_LIMIT = "over the limit"
+    OTHER_LANGUAGE = "in another language"  # in English rules: "Kein Pneumothorax rechts."
 
 
 class Direction(StrEnum):
@@ -74,6 +75,7 @@ class RulesFile(BaseModel):
     pseudo: list[str] = []  # phrases that hold a trigger word and are none: "no change"
     stops: list[str] = []  # where the scope of every trigger ends
     backward_stops: list[str] = []  # the same for scopes that go back
+    foreign: list[str] = []  # phrases of other languages: in their line these rules read neither sides nor denials
     triggers: list[TriggerGroup]
 
 
@@ -97,7 +99,7 @@ class Rules:
     """The rules of one language, compiled.
 
     `sections` gives the kind of a title; `context` the trigger of a phrase, or None where the phrase only looks like
-    one; `triggers` the same without those; `stops` the ends of scopes.
+    one; `triggers` the same without those; `stops` the ends of scopes; `foreign` phrases of other languages.
     """
 
     def __init__(self, file: RulesFile) -> None:
@@ -116,6 +118,7 @@ class Rules:
         self.triggers = PhrasePatterns(compiled)
         pseudo = [(phrase, None) for phrase in file.pseudo]
         self.context: PhrasePatterns[Trigger | None] = PhrasePatterns([*pseudo, *compiled])
+        self.foreign = PhrasePatterns((phrase, True) for phrase in file.foreign)
         self.stops = PhrasePatterns(
             [(phrase, Stop(backward_only=False)) for phrase in file.stops]
             + [(phrase, Stop(backward_only=True)) for phrase in file.backward_stops]
