@@ -39,9 +39,10 @@ def deciding_facts(value: BaseModel, circumstances: Mapping[str, Any]) -> dict[s
 
 
 def revision_of(replacements: Mapping[str, int], instances: Collection[str]) -> str:
-    """Returns what tells the content of images from earlier content under the same SOP Instance UIDs.
+    """Returns what told the content of images from earlier content before the ledger had digests of it.
 
-    `replacements`: how often each was replaced (`dicom_node.store.Store.replacements`). "" where none was.
+    Jobs of that time hold it as their revision (`worker.selection.contents`); "" where none was replaced.
+    `replacements`: how often each was (`dicom_node.store.Store.replacements`).
     """
     replaced = sorted((uid, count) for uid, count in replacements.items() if uid in set(instances))
     return digest_of(replaced) if replaced else ""

@@ -140,7 +140,9 @@ class JobSpec(Frozen):
     series_uid: str
     volume: str | None = None  # which volume of a series that holds several (phase, echo, b-value); None: the only one
     instances: tuple[str, ...]  # SOP Instance UIDs, sorted
-    revision: str = ""  # which content of the instances, where later ones replaced them (`worker.identity.revision_of`)
+    revision: str = (
+        ""  # which content of the instances, where later ones replaced the first (`worker.selection.contents`)
+    )
     frames: str | None = None  # digest of the frames, where a multi-frame image holds frames of other volumes, too
     protocol: str
     protocol_digest: str
@@ -159,6 +161,7 @@ class JobSpec(Frozen):
     window: tuple[str, str] | None = None  # local time of day from and to, "22:00", "06:00": only then it is started
     release: bool = False  # a person must release the result before it is sent
     shadow: bool = False  # processed, never sent
+    content: str = ""  # digest of the images' files, where others may take their place; `revision` tells them apart
 
     @classmethod
     def of(cls, *, instances: Sequence[str], **facts: object) -> Self:
@@ -185,5 +188,6 @@ class JobSpec(Frozen):
         return self.job_id == older.job_id
 
 
-CIRCUMSTANCES: Final = dict.fromkeys(("volume", "routes", "priority", "window", "release", "shadow"), True)
-"""The fields that change nothing of what a result is: a volume's name, and where, when and how the result goes."""
+CIRCUMSTANCES: Final = dict.fromkeys(("volume", "routes", "priority", "window", "release", "shadow", "content"), True)
+"""The fields that change nothing of what a result is: a volume's name, where, when and how the result goes, and the
+content, for which the revision stands."""

@@ -94,8 +94,7 @@ class Settings(BaseSettings):
     conflict: Literal["keep", "newer"] = Field(
         "keep",
         description="An image that comes again with other content, such as a corrected Patient ID. keep: the first "
-        "stands, the other lies in quarantine. newer: the later one takes its place, each change makes new jobs, "
-        "and retention leaves the study.",
+        "stands, the other lies in quarantine. newer: the later one takes its place, and its content makes new jobs.",
     )
     character_set: CharacterSet | None = Field(
         None,

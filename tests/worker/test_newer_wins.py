@@ -1,5 +1,6 @@
 """Where newer wins, corrected images make a new job with results of its own, and the old one is superseded and told."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.synthesis import ct_series
-from dicom_node.uids import SeriesKey
 from tests.support.images import edit
 from tests.support.listening import QUIET, IntakeSite
 from tests.support.twins import ThresholdSegmenter
@@ -17,9 +17,12 @@ from worker.explain.history import history_of
 from worker.identity import revision_of
 from worker.job_spec import JobSpec
 from worker.ledger import DeliveryState, Job, JobState, Ledger
+from worker.ledger.states import IMAGES_REPLACED
 from worker.protocols import read_folder
 from worker.queue.embedded_server import running_queue
 from worker.result import Result, ResultObject
+from worker.selection.contents import with_content
+from worker.steps.delivery import DeliveryWorker
 from worker.steps.segmentation import SegmentationWorker
 
 pytestmark = pytest.mark.peers
@@ -94,14 +97,44 @@ def test_results_that_were_sent_are_superseded_and_explained(node: IntakeSite, i
     assert f"job {new.id} replaces it" in series.jobs[0].sentence
 
 
-def test_each_correction_is_a_job_of_its_own_also_back_and_forth(node: IntakeSite, images: list[Path]) -> None:
-    node.receives(*images, ago=QUIET + 1)
-    node.tick()
-    for turn, patient in enumerate(("A", "B", "A")):
+def test_a_former_content_that_comes_back_is_the_job_that_it_was(node: IntakeSite, images: list[Path]) -> None:
+    node.receives(*corrected(images, "A"), ago=QUIET + 1)
+    (first,) = node.tick()
+    for turn, patient in enumerate(("B", "A", "B", "A")):
         node.receives(*corrected(images, patient), ago=QUIET + 1, association=f"a{turn}")
         jobs = node.tick()
-        assert len(jobs) == turn + 2
-        assert [job.id for job in jobs if not job.superseded_by] == [jobs[-1].id]
+        assert len(jobs) == 2
+        (standing,) = (job for job in jobs if not job.superseded_by)
+        assert (standing.state, standing.id == first.id) == (JobState.QUEUED, patient == "A")
+    assert node.queued[0] == 5, "each time one message"
+
+
+@pytest.mark.parametrize("patient", ["A", "B"])
+def test_whoever_removes_the_images_loses_nothing(node: IntakeSite, images: list[Path], patient: str) -> None:
+    node.receives(*corrected(images, "A"), ago=QUIET + 1)
+    (old,) = node.tick()
+    shutil.rmtree(node.store.studies / old.study_uid)
+    node.receives(*corrected(images, patient), ago=QUIET + 1, association="a2")
+    jobs = node.tick()
+    assert node.store.replacements(old.spec.series_key) == {}
+    assert len(jobs) == (1 if patient == "A" else 2)
+    if patient == "B":
+        assert superseded(node, old, jobs[-1]).state is JobState.CANCELLED
+        shutil.rmtree(node.store.studies / old.study_uid)
+        node.receives(*images, ago=QUIET + 1, association="a3")
+        assert node.tick() == jobs, "the same content is the same work"
+
+
+def test_a_job_of_before_is_known_by_its_count(node: IntakeSite, images: list[Path]) -> None:
+    """Earlier versions told contents apart by how often each image was replaced."""
+    node.receives(*images, ago=QUIET + 1)
+    (first,) = node.tick()
+    node.receives(*corrected(images), ago=0, association="a2")
+    counted = revision_of(node.store.replacements(first.spec.series_key), first.spec.instances)
+    of_before = first.spec.model_copy(update={"revision": counted, "content": ""})
+    assert node.ledger.jobs.add(of_before)
+    node.receives(*images, ago=QUIET + 1, association="a3")
+    assert [job.id for job in node.tick()] == [first.id, of_before.job_id], "the same content is the same work"
 
 
 def test_one_corrected_image_is_enough_and_is_noted_at_once(node: IntakeSite, images: list[Path]) -> None:
@@ -131,10 +164,11 @@ def test_a_lost_ledger_gives_the_corrected_job_its_id_again(
     node.tick()
     node.receives(*corrected(images), ago=QUIET + 1, association="a2")
     new = node.tick()[-1]
-    key = SeriesKey(new.study_uid, new.series_uid)
     other = Ledger(f"sqlite:///{tmp_path / 'other.sqlite'}")
-    assert revision_of(node.store.replacements(key), new.spec.instances) == new.spec.revision
-    assert other.jobs.add(new.spec)
+    plain = new.spec.model_copy(update={"revision": "", "content": ""})
+    again = with_content(plain, node.store, other, newer_wins=True)
+    assert again == new.spec
+    assert other.jobs.add(again)
     assert other.jobs.find()[0].id == new.id
     other.close()
 
@@ -211,6 +245,49 @@ def test_the_right_results_wait_until_one_that_is_being_sent_has_ended(sending: 
     sending.ledger.deliveries.end(on_its_way, DeliveryState.DELIVERED)
     assert sending.ledger.jobs.get(old.id).state is JobState.CANCELLED
     assert sending.ledger.deliveries.claim(new.id, "pacs", 60)
+
+
+@pytest.fixture
+def sender(sending: IntakeSite) -> Iterator[DeliveryWorker]:
+    made = DeliveryWorker(sending.settings)
+    yield made
+    made.ledger.close()
+
+
+def test_a_delivery_that_a_worker_has_claimed_is_not_sent_once_the_correction_is_there(
+    sending: IntakeSite, images: list[Path], sender: DeliveryWorker
+) -> None:
+    sending.receives(*corrected(images, "A"), ago=QUIET + 1)
+    old = sends(sending, *sending.tick())
+    claimed = sending.ledger.deliveries.claim(old.id, "pacs", 60)
+    assert claimed
+    sending.receives(*corrected(images, "B"), ago=0, association="a2")
+    sender.attempt(claimed)
+    found = sending.ledger.jobs.get(old.id)
+    assert (found.state, found.reason) == (JobState.CANCELLED, IMAGES_REPLACED)
+    assert {one.state for one in sending.ledger.deliveries.of_job(old.id)} == {DeliveryState.PENDING}
+    assert sending.ledger.deliveries.due() == []
+    sending.receives(*corrected(images, "A"), ago=QUIET + 1, association="a3")
+    (again,) = sending.tick()
+    assert (again.id, again.state) == (old.id, JobState.QUEUED), "the content is what it was"
+
+
+def test_results_whose_content_comes_back_are_sent_again(sending: IntakeSite, images: list[Path]) -> None:
+    """People were told to withdraw them."""
+    sending.receives(*corrected(images, "A"), ago=QUIET + 1)
+    first = sends(sending, *sending.tick())
+    for name in ("pacs", "plan"):
+        claimed = sending.ledger.deliveries.claim(first.id, name, 60)
+        assert claimed
+        sending.ledger.deliveries.end(claimed, DeliveryState.DELIVERED, taken=["seg.dcm"])
+    sending.receives(*corrected(images, "B"), ago=QUIET + 1, association="a2")
+    sending.tick()
+    sending.receives(*corrected(images, "A"), ago=QUIET + 1, association="a3")
+    sending.tick()
+    again = sends(sending, sending.ledger.jobs.get(first.id))
+    assert (again.state, again.superseded_by) == (JobState.SENDING, None)
+    assert not any(one.taken for one in sending.ledger.deliveries.of_job(first.id))
+    assert sending.ledger.deliveries.due() == [(first.id, "pacs"), (first.id, "plan")]
 
 
 # -- the segmentation reads the content that its job was made for

@@ -404,13 +404,14 @@ def _happens(site: RetentionSite, meanwhile: str) -> None:
         site.ledger.jobs.retry(job.id)
 
 
-def test_a_study_with_replaced_images_stays(site):
-    """The counts beside its images tell a content that comes next from one that has a job."""
+@pytest.mark.parametrize("content", ["", "0123456789abcdef"])
+def test_a_study_with_replaced_images_stays_where_its_job_holds_no_content(site, content):
+    """The counts beside its images tell the content of such a job from the next."""
     site.arrived("1.2.3", "1.2.3.4")
-    site.arrived("1.2.5", "1.2.5.4")
+    assert site.ledger.jobs.add(work(series="1.2.3.4", images=1).model_copy(update={"content": content}))
+    site.ledger.jobs.cancel(site.ledger.jobs.find()[0].id)
     (image,) = site.store.series_paths(SeriesKey("1.2.3", "1.2.3.4"))
     count_replacement(image, image.with_suffix(".unfinished"))
     site.clock.passes(10 * DAY)
-    site.rounds(site.retention(keep_unused_days=5))
-    assert site.has_images("1.2.3", "1.2.3.4")
-    assert not site.has_images("1.2.5", "1.2.5.4")
+    site.rounds(site.retention(keep_unused_days=5, keep_images_days=5, keep_failed_days=5))
+    assert site.has_images("1.2.3", "1.2.3.4") is (not content)

@@ -61,6 +61,15 @@ def retry_failed(connection: sa.Connection, job_id: str, now: float) -> None:
     connection.execute(sa.update(deliveries).where(failed).values(waiting))
 
 
+def start_over(connection: sa.Connection, job_id: str, now: float) -> None:
+    """Makes all deliveries of a job PENDING with nothing sent, those of fallbacks go; who is at one loses it."""
+    mine = deliveries.c.job_id == job_id
+    connection.execute(sa.delete(deliveries).where(mine, deliveries.c.stands_in_for.is_not(None)))
+    again: dict[str, object] = {"state": DeliveryState.PENDING, "attempts": 0, "reason": "", "next_try_at": now}
+    again |= {"taken": [], "transaction_uid": None, "claims": deliveries.c.claims + 1}
+    connection.execute(sa.update(deliveries).where(mine).values(again))
+
+
 def forget_taken(connection: sa.Connection, job_id: str) -> None:
     """Has every file of the job's PENDING deliveries sent again, also those that the destination took."""
     unsent = (deliveries.c.job_id == job_id) & (deliveries.c.state == DeliveryState.PENDING)

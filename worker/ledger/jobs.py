@@ -22,14 +22,13 @@ import sqlalchemy as sa
 
 from worker.errors import UnknownJobError
 from worker.job_spec import JobSpec, Priority
-from worker.ledger import windows
+from worker.ledger import known_work, windows
 from worker.ledger.database import Database, insert
-from worker.ledger.job_of_deliveries import forget_taken, has_deliveries, open_deliveries, retry_failed
-from worker.ledger.known_work import known_id
+from worker.ledger.job_of_deliveries import forget_taken, has_deliveries, open_deliveries, retry_failed, start_over
 from worker.ledger.records import Job, as_record
 from worker.ledger.routing import destinations
 from worker.ledger.schema import jobs
-from worker.ledger.states import JobState, those
+from worker.ledger.states import IMAGES_REPLACED, JobState, those
 from worker.ledger.superseding import came_before_removal, on_volume_of, replaces, supersede_older
 from worker.result import Result
 
@@ -71,12 +70,35 @@ class JobLedger:
         with self._database.write() as connection:
             if came_before_removal(connection, spec):
                 return False
-            if known_id(connection, spec) is not None:
+            if known_work.known_id(connection, spec) is not None:
                 return False
             statement = insert(connection, jobs).values(row).on_conflict_do_nothing().returning(jobs.c.id)
             if connection.execute(statement).first() is None:
                 return False
-            supersede_older(connection, spec, now)
+            supersede_older(connection, spec, spec.job_id, now)
+        return True
+
+    def revised(self, spec: JobSpec, counted: str) -> JobSpec:
+        """Returns a specification with the revision of its content; see `worker.ledger.known_work.revised`."""
+        with self._database.read() as connection:
+            return known_work.revised(connection, spec, counted)
+
+    def stands_again(self, spec: JobSpec) -> bool:
+        """Starts the job of this work again if its images had come with other content, and now came with its own again.
+
+        The results are computed and sent once more under their UIDs, since people were told to withdraw them; the job
+        on the other content is superseded. Returns whether the job starts.
+        """
+        now = self._database.now()
+        again = {"state": JobState.QUEUED, "reason": "", "superseded_by": None, "cleaned_at": None, "attempts": 0}
+        with self._database.write() as connection:
+            job_id = known_work.known_id(connection, spec)
+            if job_id is None or not known_work.was_replaced(connection, spec, job_id):
+                return False
+            mine = sa.update(jobs).where(jobs.c.id == job_id)
+            connection.execute(mine.values(again | {"next_try_at": now, "updated_at": now}))
+            start_over(connection, job_id, now)
+            supersede_older(connection, spec, job_id, now)
         return True
 
     def hasten(self, spec: JobSpec) -> bool:
@@ -87,7 +109,7 @@ class JobLedger:
         """
         now = self._database.now()
         with self._database.write() as connection:
-            job_id = known_id(connection, spec)
+            job_id = known_work.known_id(connection, spec)
             queued = (jobs.c.id == job_id) & (jobs.c.state == JobState.QUEUED)
             row = connection.execute(sa.select(jobs.c.priority, jobs.c.work).where(queued)).first()
             if row is None:
@@ -104,7 +126,7 @@ class JobLedger:
     def id_of(self, spec: JobSpec) -> str:
         """Returns the id of the job that does this work, or the one that it would get."""
         with self._database.read() as connection:
-            return known_id(connection, spec) or spec.job_id
+            return known_work.known_id(connection, spec) or spec.job_id
 
     def get(self, job_id: str) -> Job:
         """Returns the job of that id, or the only one whose id starts with it.
@@ -184,9 +206,15 @@ class JobLedger:
         """Ends a claimed job: SEGMENTING -> FAILED with the reason; False if the claim is lost."""
         return self._leave(job, state=JobState.FAILED, reason=reason)
 
-    def give_up(self, job: Job, reason: str) -> bool:
-        """Ends a claimed job whose input is no more: SEGMENTING -> CANCELLED; False if the claim is lost."""
-        return self._leave(job, state=JobState.CANCELLED, reason=reason)
+    def give_up(self, job: Job) -> bool:
+        """Ends a claimed job whose images have other content: SEGMENTING -> CANCELLED; False if the claim is lost."""
+        return self._leave(job, state=JobState.CANCELLED, reason=IMAGES_REPLACED)
+
+    def withdraw(self, job_id: str) -> bool:
+        """Ends the sending of a job whose images have other content now: SENDING -> CANCELLED; False if it ended."""
+        sending = sa.update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.SENDING)
+        ended = {"state": JobState.CANCELLED, "reason": IMAGES_REPLACED, "updated_at": self._database.now()}
+        return self._database.update(sending.values(ended)) == 1
 
     def cancel(self, job_id: str) -> Job:
         """Cancels a job in any unfinished state. A worker that is at it stops after its next renewal of the lease.

@@ -6,7 +6,7 @@ the one guarded UPDATE of a transition, which names the state that it leaves and
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 State = TypeVar("State", bound=StrEnum)
 
@@ -112,6 +112,11 @@ class DeliveryState(StrEnum):
     def is_delivered(self) -> bool:
         """Whether the destination has the results."""
         return self in (DeliveryState.DELIVERED, DeliveryState.COMMITTED)
+
+
+IMAGES_REPLACED: Final = "its images came again with other content; the protocols are asked about that one"
+"""The reason of a job that ended because its images were replaced, before a job on the new content was there. The job
+starts again where they come back as they were."""
 
 
 def those(states: type[State], condition: Callable[[State], bool]) -> list[State]:

@@ -31,29 +31,27 @@ def came_before_removal(connection: sa.Connection, spec: JobSpec) -> bool:
     return any(set(spec.instances) < instances for instances in known)
 
 
-def supersede_older(connection: sa.Connection, spec: JobSpec, now: float) -> None:
-    """Marks the older jobs on the volume as superseded by this one; those that have sent nothing become CANCELLED.
+def supersede_older(connection: sa.Connection, spec: JobSpec, job_id: str, now: float) -> None:
+    """Marks the other jobs on the volume as superseded by this one; those that have sent nothing become CANCELLED.
 
     Where the images came again with other content, jobs that are being sent become so, too: what has not left yet must
     not, since it may stand under the wrong patient.
     """
     candidates = sa.select(jobs.c.id, jobs.c.work).where(
-        on_volume_of(spec), jobs.c.id != spec.job_id, jobs.c.superseded_by.is_(None)
+        on_volume_of(spec), jobs.c.id != job_id, jobs.c.superseded_by.is_(None)
     )
     rows = connection.execute(candidates).all()
     found = {str(row.id): JobSpec.model_validate(row.work) for row in rows}
-    older = {job_id: its for job_id, its in found.items() if is_same_volume(spec, its)}
-    wrong = {job_id for job_id, its in older.items() if its.revision != spec.revision}
-    connection.execute(sa.update(jobs).where(jobs.c.id.in_(older)).values(superseded_by=spec.job_id, updated_at=now))
-    _cancel(connection, wrong, lambda state: state.is_unfinished, spec, "its images came again with other content")
-    _cancel(connection, older.keys() - wrong, lambda state: state.is_unsent, spec, "later images arrived")
+    older = {other: its for other, its in found.items() if is_same_volume(spec, its)}
+    wrong = {other for other, its in older.items() if its.revision != spec.revision}
+    connection.execute(sa.update(jobs).where(jobs.c.id.in_(older)).values(superseded_by=job_id, updated_at=now))
+    _cancel(connection, wrong, lambda state: state.is_unfinished, job_id, "its images came again with other content")
+    _cancel(connection, older.keys() - wrong, lambda state: state.is_unsent, job_id, "later images arrived")
 
 
-def _cancel(
-    connection: sa.Connection, job_ids: Set[str], which: Callable[[JobState], bool], by: JobSpec, why: str
-) -> None:
+def _cancel(connection: sa.Connection, job_ids: Set[str], which: Callable[[JobState], bool], by: str, why: str) -> None:
     in_state = jobs.c.state.in_(those(JobState, which))
-    reason = f"superseded by job {by.job_id}: {why}"
+    reason = f"superseded by job {by}: {why}"
     connection.execute(
         sa.update(jobs).where(jobs.c.id.in_(job_ids), in_state).values(state=JobState.CANCELLED, reason=reason)
     )

@@ -132,9 +132,12 @@ class Retention:
     def _set_aside(self, use: RetentionStatus, why: str) -> int:
         """Sets a study aside, unless its status has changed since it was listed; returns how many bytes it has.
 
-        A study with replaced images stays: the counts beside them tell its next contents from those that have jobs.
+        A study stays where images were replaced and a job of before holds no content: the counts beside the images tell
+        its content from the next.
         """
-        if any_replaced(self._settings.home / "studies" / use.uid):
+        if any_replaced(self._settings.home / "studies" / use.uid) and not all(
+            job.spec.content for job in self._ledger.jobs.of_study(use.uid)
+        ):
             return 0
         with self._removal.alone():
             if self._ledger.retention.studies(use.uid) != [use]:

@@ -126,7 +126,6 @@ def job_spec(
     *,
     volume: str | None = None,
     frames: str | None = None,
-    revision: str = "",
 ) -> JobSpec:
     """Returns the job of a protocol on one volume, with these prompts.
 
@@ -136,7 +135,6 @@ def job_spec(
         prompts: the protocol's own and those of a report.
         volume: its name, where the series holds several.
         frames: the digest of its frames, where a multi-frame image holds frames of other volumes, too.
-        revision: which content of its images, where later ones replaced them (`worker.identity.revision_of`).
 
     Raises:
         InactiveError: when the node does not have the protocol's model.
@@ -147,7 +145,6 @@ def job_spec(
         volume=volume,
         instances=tuple(sorted(instances)),
         frames=frames,
-        revision=revision,
         protocol=protocol.name,
         protocol_digest=protocol.digest,
         prompts=tuple(prompts),

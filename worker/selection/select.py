@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from dicom_node.store import Store
 from dicom_node.uids import SeriesKey
 from worker.findings import Finding
-from worker.identity import revision_of
 from worker.job_spec import JobSpec, Prompt
 from worker.ledger import Ledger, Series, SeriesState, StudyFacts
 from worker.protocols import Protocol
@@ -29,6 +28,7 @@ from worker.reports.inbox import ReportInbox
 from worker.reports.reported import Reported
 from worker.selection.answers import Judged, Question, SeriesFiles, judge
 from worker.selection.choose import Verdict
+from worker.selection.contents import with_content
 from worker.selection.looks import Looks
 from worker.selection.study_volumes import StudyVolume, log_unread
 from worker.settings import Settings
@@ -150,10 +150,10 @@ class Selection:
         for verdict in verdicts:
             if not verdict.taken:
                 continue
-            replaced = self._store.replacements(SeriesKey(verdict.volume.study_uid, verdict.volume.series_uid))
-            revision = revision_of(replaced, verdict.volume.instances)
-            spec = spec_of(protocol, verdict.volume, self._settings, reported.prompts, revision=revision)
-            new = self._ledger.jobs.add(spec) or self._ledger.jobs.hasten(spec)
+            spec = spec_of(protocol, verdict.volume, self._settings, reported.prompts)
+            spec = with_content(spec, self._store, self._ledger, newer_wins=self._settings.conflict == "newer")
+            jobs = self._ledger.jobs
+            new = jobs.add(spec) or jobs.stands_again(spec) or jobs.hasten(spec)
             again = protocol.choose.take == "best" and self._ledger.best_volume.prefer(spec)
             if new or again:
                 added.append(self._ledger.jobs.id_of(spec))
@@ -187,10 +187,8 @@ def spec_of(
     volume: StudyVolume,
     settings: Settings,
     from_report: Sequence[Prompt] = (),
-    *,
-    revision: str = "",
 ) -> JobSpec:
-    """Returns the job of a protocol on one volume, whose images are there in the revision of `revision_of`.
+    """Returns the job of a protocol on one volume, on the first content of its images.
 
     The prompts from the report follow the protocol's own; one whose name the protocol has already is left out.
 
@@ -207,5 +205,4 @@ def spec_of(
         (*protocol.prompts, *more),
         volume=volume.name or None,
         frames=volume.frames,
-        revision=revision,
     )

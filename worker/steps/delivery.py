@@ -29,6 +29,7 @@ from dicom_node.scu.transcode import Syntax, transcoded
 from dicom_node.store import Store
 from worker.errors import BrokerError, WorkerError
 from worker.ledger import Delivery, DeliveryState, Ledger
+from worker.ledger.states import IMAGES_REPLACED
 from worker.logs import get_logger
 from worker.maintenance.destination_lock import destination_lock
 from worker.maintenance.leases import kept
@@ -37,11 +38,16 @@ from worker.maintenance.storage_commitment import CommitmentRequests
 from worker.queue.broker import Broker, celery_app
 from worker.queue.messages import COMMIT_TASK, DELIVER_TASK
 from worker.results.for_destination import objects_of
+from worker.selection.contents import is_former
 from worker.settings import Settings, load
 
 log = get_logger(__name__)
 
 _GIVEN_BACK: Final = "given back: the worker was stopped"
+
+
+class FormerContentError(WorkerError):
+    """Images of a job came again with other content before its results were sent."""
 
 
 @shared_task(name=DELIVER_TASK)
@@ -123,6 +129,10 @@ class DeliveryWorker:
             lease = self.settings.delivery_lease_seconds
             with kept(lambda: self.ledger.deliveries.renew(delivery, lease), lease):
                 outcomes = self._send(delivery)
+        except FormerContentError as error:
+            if self.ledger.jobs.withdraw(delivery.job_id):
+                log.warning("job_taken_back", reason=str(error))
+            self.ledger.deliveries.postpone(delivery, str(error), 0.0)
         except PeerError as error:  # there was no association: the others that wait for it need not try it too
             self._not_sent(delivery, str(error), final=False)
             self.ledger.deliveries.hold(delivery.destination, backoff(self.settings, delivery.attempts))
@@ -138,10 +148,13 @@ class DeliveryWorker:
         """Sends the objects that the destination has not taken in an earlier attempt; one outcome per object.
 
         Raises:
+            FormerContentError: when the images have other content now than the job was made for.
             PeerError: when there is no association.
             PeerRefusedError: when the destination refuses the association or the whole request.
             WorkerError: when nothing can be sent, such as results that are lost.
         """
+        if is_former(self.ledger.jobs.get(delivery.job_id).spec, self.store):
+            raise FormerContentError(IMAGES_REPLACED)
         destination = self.settings.destination(delivery.destination)
         objects = objects_of(delivery, self.ledger, self.store, destination)
         paths = [path for path in objects if path.name not in delivery.taken]

@@ -31,9 +31,9 @@ from voxtell.errors import CancelledError
 from worker.engines.devices import device_lock, means_gpu
 from worker.engines.loading import engine_key, load_with_device_lock, settings_for
 from worker.errors import BrokerError, WorkerError
-from worker.identity import revision_of
 from worker.job_spec import JobSpec
 from worker.ledger import Job, Ledger
+from worker.ledger.states import IMAGES_REPLACED
 from worker.logs import get_logger
 from worker.maintenance.leases import kept
 from worker.maintenance.retries import backoff
@@ -41,6 +41,7 @@ from worker.queue.broker import TIME_LIMIT_GRACE_SECONDS, Broker, celery_app
 from worker.queue.messages import SEGMENT_TASK
 from worker.results.forms import label_map_wanted
 from worker.results.write import references_to, write_outputs
+from worker.selection.contents import is_former
 from worker.settings import Settings, load
 from worker.steps.pipeline import segment
 from worker.stopping import must_give_back
@@ -144,7 +145,7 @@ class SegmentationWorker:
             if must_give_back() and self.ledger.jobs.give_back(job, _GIVEN_BACK):
                 log.warning("job_given_back", reason=_GIVEN_BACK)
         except ImagesReplacedError as error:
-            if self.ledger.jobs.give_up(job, str(error)):
+            if self.ledger.jobs.give_up(job):
                 log.warning("job_taken_back", reason=str(error))
         except SoftTimeLimitExceeded:
             self._failed(job, self._too_long)
@@ -174,9 +175,10 @@ class SegmentationWorker:
         spec = job.spec
         wanted = settings_for(spec, self.settings)
         engine = self._engine_for(wanted)
+        images = self._images(spec)
         with self._unchanged(spec):
             done = segment(
-                self._images(spec),
+                images,
                 spec.prompts,
                 engine,
                 derived=spec.derived,
@@ -215,17 +217,14 @@ class SegmentationWorker:
         Raises:
             ImagesReplacedError: when it is not; whatever went wrong in the block has this cause then.
         """
-        self._require_revision(spec)
+        before = self.store.replacements(spec.series_key)  # a count grows before its content changes
+        if is_former(spec, self.store):
+            raise ImagesReplacedError(IMAGES_REPLACED)
         try:
             yield
         finally:
-            self._require_revision(spec)
-
-    def _require_revision(self, spec: JobSpec) -> None:
-        if revision_of(self.store.replacements(spec.series_key), spec.instances) != spec.revision:
-            raise ImagesReplacedError(
-                "its images came again with other content; the protocols are asked about that one"
-            )
+            if self.store.replacements(spec.series_key) != before:
+                raise ImagesReplacedError(IMAGES_REPLACED)
 
     def _images(self, spec: JobSpec) -> list[Path]:
         """Returns the files of exactly the instances that the job names, in its order.
