@@ -10,7 +10,7 @@ The content tree:
           tracking identifier and UID, referenced segment and source series, finding category, type and site, algorithm
           Volume (ml); mean and standard deviation of the intensity, where its unit is known
           Comments: the sentence of the radiology report that asked for it, and reasons for a review
-        Measurement Group, one per segment (TID 1501), with the same tracking identifier
+        Measurement Group, one per segment after all of those (TID 1501), with the same tracking identifier
           Diameter, maximum (mm), with its two ends on their images: TID 1411 has no place for coordinates
       Qualitative Evaluations: a comment for each structure that was asked for and has no segment
 
@@ -92,12 +92,13 @@ def write_sr(
     """
     seg = segmentation.dataset
     found = [mask for mask in masks_of(series, masks, segmentation.regions).packed if len(mask.held)]
-    groups = [
-        group
+    pairs = [
+        _groups(number, region, mask, series, seg, provenance)
         for number, (region, mask) in enumerate(zip(segmentation.found, found, strict=True), start=1)
         if seg is not None
-        for group in _groups(number, region, mask, series, seg, provenance)
     ]
+    # One group per segment goes first: 3D Slicer's QuantitativeReporting takes the nth group for the nth segment's.
+    groups = [group for kind in zip(*pairs, strict=True) for group in kind]
     content = _content(groups, series, provenance)
     if missing := [region for region in segmentation.not_found if not region.placeholder]:
         content.ContentSequence.append(_not_there(missing, () if groups else provenance.review))

@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from voxtell.training.measure import Disagreement
 
 GROUND, INK, LETTER = "#10141a", "#f0f3f7", "#78cdeb"
-CONTOUR, MASK = "#3ddc84", "#ff7043"
+CONTOUR, MASK = "#3ddc84", "#e05cff"  # far apart also for people who are colour-blind
 DARK = [withStroke(linewidth=3, foreground="black")]  # around letters, which may lie on bone
 
 

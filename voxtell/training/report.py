@@ -132,6 +132,8 @@ counts the slices alone that the planner contoured: where a structure begins and
 
 {table(header, rows)}
 
+The line in each box is the median, the triangle the mean, circles are single patients.
+
 ![Dice per structure](figures/dice.png)"""
 
 
