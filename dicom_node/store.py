@@ -36,6 +36,7 @@ from dicom_node.errors import StoreError
 from dicom_node.images.differences import differing_attributes, is_correction
 from dicom_node.images.headers import sop_class_of
 from dicom_node.storage.durable import fsync, locked, publish
+from dicom_node.storage.home_id import home_id
 from dicom_node.storage.incoming import Incoming
 from dicom_node.storage.links import Links
 from dicom_node.storage.quarantine import FIRST, LATER, Quarantine
@@ -101,6 +102,7 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
             fsync(home)
             self.workspace = Workspace(home / "incoming")
+            self.id = home_id(home, self.workspace.new_path())
             self._quarantine = Quarantine(home / "quarantine", self.workspace)
             with self.incoming() as probe:  # finds out here that a file system has no hard links
                 self._place(probe, linked := self.workspace.new_path())

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from socket import gethostname
 from types import FrameType
 
 from dicom_node.commitment import StorageCommitment
@@ -70,7 +71,9 @@ def listen(settings: Settings) -> None:
     _begin(settings, LISTEN)
     ship_protocols(settings.protocols_folder)
     store = Store(settings.home, newer_wins=settings.conflict == "newer")
-    ledger = Ledger(settings.ledger_url)
+    ledger = Ledger(settings.ledger_url, store_id=store.id)
+    for other in ledger.stores.note(gethostname()):
+        log.info("ledger_of_several_stores", store=other.id, host=other.host)
     intake = Intake(settings, store, ledger, Broker(celery_app(settings)))
     listener = _dicom_listener(settings, store, ledger, intake)
     stow = _stow(settings, store, listener)

@@ -19,7 +19,7 @@ class Site:
         self.home = home
         self.settings = Settings(home=home, **settings)
         self.store = Store(home, newer_wins=self.settings.conflict == "newer")
-        self.ledger = ledger or Ledger(self.settings.ledger_url, clock)
+        self.ledger = ledger or Ledger(self.settings.ledger_url, clock, store_id=self.store.id)
 
     def close(self) -> None:
         """Lets go of the ledger."""

@@ -11,6 +11,7 @@ Ledger
   .deliveries    results on their way to a destination; the job follows       tables deliveries, jobs
   .commitments   storage commitment of what was delivered                     tables deliveries, jobs
   .retention     what may be removed from the disk                            reads; notes removals in jobs
+  .stores        which homes of images and results work on this ledger        table stores
   .clock         the time, and its repair                                     tables series, jobs, deliveries
 ```
 
@@ -37,6 +38,7 @@ from worker.ledger.reports import ReportLedger
 from worker.ledger.retention import RetentionLedger
 from worker.ledger.series import SeriesLedger
 from worker.ledger.states import DeliveryState, JobState, SeriesState
+from worker.ledger.stores import StoreLedger
 from worker.ledger.studies import StudyLedger
 from worker.masking import SecretUrl
 
@@ -64,13 +66,17 @@ class Ledger:
     Args:
         url: SQLAlchemy URL of the database.
         clock: returns the time in seconds since 1970-01-01 UTC.
+        store_id: whose series are settled, jobs done and results sent here (`Store.id`); None sees those of all stores.
 
     Raises:
         LedgerError: when the database does not answer or holds other tables.
     """
 
-    def __init__(self, url: str | SecretUrl, clock: Callable[[], float] = time.time) -> None:
-        self.database = Database(url, clock)
+    def __init__(
+        self, url: str | SecretUrl, clock: Callable[[], float] = time.time, *, store_id: str | None = None
+    ) -> None:
+        self.database = Database(url, clock, store_id=store_id)
+        self.stores = StoreLedger(self.database)
         self.clock = LedgerClock(self.database)
         self.series = SeriesLedger(self.database)
         self.studies = StudyLedger(self.database)

@@ -133,7 +133,7 @@ class CommitmentLedger:
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
             .where(awaited(), deliveries.c.next_try_at <= self._database.now())
-            .where(jobs.c.state.in_(those(JobState, lambda state: state.follows_deliveries)))
+            .where(jobs.c.state.in_(those(JobState, lambda state: state.follows_deliveries)), self._database.mine(jobs))
             .order_by(deliveries.c.next_try_at, jobs.c.id)
         )
 

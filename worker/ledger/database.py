@@ -26,7 +26,10 @@ class Database:
         LedgerError: when the database does not answer.
     """
 
-    def __init__(self, url: str | SecretUrl, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, url: str | SecretUrl, clock: Callable[[], float] = time.time, *, store_id: str | None = None
+    ) -> None:
+        self.store_id = store_id
         self.engine = open_engine(url)
         self._reading = for_reading(self.engine)
         self.clock = clock
@@ -38,6 +41,15 @@ class Database:
     def now(self) -> float:
         """Returns the time by the ledger's clock, in seconds since 1970-01-01 UTC."""
         return self.clock()
+
+    def mine(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        """Returns a condition: the row of `series` or `jobs` belongs to the store that this ledger was opened for.
+
+        True of all rows where it was opened for none; rows of an older version, which name no store, belong to each.
+        """
+        if self.store_id is None:
+            return sa.true()
+        return table.c.store_id.is_(None) | (table.c.store_id == self.store_id)
 
     def read(self) -> AbstractContextManager[sa.Connection]:
         """Opens a transaction for queries, which cannot write and takes no lock.

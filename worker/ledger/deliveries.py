@@ -50,7 +50,8 @@ class DeliveryLedger:
         last there must be the newest.
         """
         now = self._database.now()
-        alive = sa.select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.state == JobState.SENDING).exists()
+        sending = (jobs.c.id == job_id) & (jobs.c.state == JobState.SENDING) & self._database.mine(jobs)
+        alive = sa.select(jobs.c.id).where(sending).exists()
         claimed = self._database.update_returning(
             Delivery,
             sa.update(deliveries)
@@ -158,7 +159,7 @@ class DeliveryLedger:
             sa.select(deliveries.c.job_id, deliveries.c.destination)
             .join(jobs, jobs.c.id == deliveries.c.job_id)
             .where(deliveries.c.state == DeliveryState.PENDING, deliveries.c.next_try_at <= self._database.now())
-            .where(jobs.c.state == JobState.SENDING, ~overtakes())
+            .where(jobs.c.state == JobState.SENDING, self._database.mine(jobs), ~overtakes())
             .order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id, deliveries.c.destination)
         )
 

@@ -66,6 +66,7 @@ class JobLedger:
             "next_try_at": windows.next_open(spec.window, now) if spec.window else now,
             "lease_until": 0.0,
             "priority": int(spec.priority),
+            "store_id": self._database.store_id,
         }
         with self._database.write() as connection:
             if came_before_removal(connection, spec):
@@ -169,10 +170,12 @@ class JobLedger:
     def claim(self, job_id: str, lease_seconds: float) -> Job | None:
         """Claims a job: QUEUED -> SEGMENTING, and counts the attempt; None if not due, or another worker has it.
 
-        Outside the hours of its protocol the job stays QUEUED until they begin.
+        A job whose images lie in another store is none of this worker's. Outside the hours of its protocol the job
+        stays QUEUED until they begin.
         """
         now = self._database.now()
-        queued = sa.update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.QUEUED, jobs.c.next_try_at <= now)
+        due = (jobs.c.state == JobState.QUEUED) & (jobs.c.next_try_at <= now)
+        queued = sa.update(jobs).where(jobs.c.id == job_id, due, self._database.mine(jobs))
         taken = queued.values(
             state=JobState.SEGMENTING,
             attempts=jobs.c.attempts + 1,
@@ -230,8 +233,9 @@ class JobLedger:
         return self.get(job.id)
 
     def due(self, limit: int | None = None) -> list[str]:
-        """Returns the ids of QUEUED jobs that are due, by priority and age; the first `limit` of them."""
+        """Returns the ids of this store's QUEUED jobs that are due, by priority and age; the first `limit` of them."""
         due = (jobs.c.state == JobState.QUEUED) & (jobs.c.next_try_at <= self._database.now())
+        due &= self._database.mine(jobs)
         with self._database.read() as connection:
             query = sa.select(jobs.c.id).where(due).order_by(jobs.c.priority, jobs.c.created_at, jobs.c.id).limit(limit)
             return [str(row.id) for row in connection.execute(query)]

@@ -33,6 +33,7 @@ class Series:
     full_with: int = 0  # how many images it had when it was last proved complete; 0: never
     looks: int = 0  # at its headers, in a row, that did not come to their end
     reason: str = ""  # why it is UNREADABLE
+    store_id: str | None = None  # that holds its images; None: any
 
     @property
     def series_key(self) -> SeriesKey:
@@ -43,6 +44,15 @@ class Series:
     def origin(self) -> Origin:
         """Who sent it: the last association or request that brought an image of it."""
         return Origin(self.calling_ae, self.called_ae, self.address)
+
+
+@dataclass(frozen=True)
+class StoreSeen:
+    """A store that uses the ledger."""
+
+    id: str
+    host: str
+    seen_at: float  # when its listener was started last
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class Job:
     superseded_by: str | None
     priority: int
     cleaned_at: float | None
+    store_id: str | None = None  # that holds its images and results; None: any
 
     @property
     def series_key(self) -> SeriesKey:

@@ -46,16 +46,19 @@ class RetentionLedger:
         self._database = database
 
     def studies(self, study_uid: str | None = None) -> list[RetentionStatus]:
-        """Returns the status of every study, or of this one; those that have not changed for longest first."""
+        """Returns the status of every study of this store, or of one; those unchanged for longest first."""
         arriving = sa.func.max(sa.case((is_unsettled(), RetentionNeed.NEEDED), else_=RetentionNeed.UNUSED))
         known = sa.select(series.c.study_uid, arriving.label("need"), sa.func.max(series.c.last_at).label("since"))
+        known = known.where(self._database.mine(series))
         if study_uid is not None:
             known = known.where(series.c.study_uid == study_uid)
         found: dict[str, list[tuple[RetentionNeed, float]]] = defaultdict(list)
         with self._database.read() as connection:
             for row in connection.execute(known.group_by(series.c.study_uid)):
                 found[row.study_uid].append((RetentionNeed(row.need), row.since))
-        of_study = sa.true() if study_uid is None else jobs.c.study_uid == study_uid
+        of_study = self._database.mine(jobs)
+        if study_uid is not None:
+            of_study &= jobs.c.study_uid == study_uid
         for study, use in self._statuses_of_jobs(of_study):
             found[study].append((use.need, use.since))
         uses = (

@@ -50,6 +50,7 @@ series = sa.Table(
     sa.Column("full_with", sa.Integer, nullable=False, default=0),  # images when it was last proved complete
     sa.Column("looks", sa.Integer, nullable=False, default=0, server_default="0"),  # in a row, without an end
     sa.Column("reason", CleanText, nullable=False, default="", server_default=""),  # why it is UNREADABLE
+    sa.Column("store_id", sa.String(32), nullable=True),  # that holds its images; NULL: written by an older version
 )
 
 jobs = sa.Table(
@@ -72,6 +73,7 @@ jobs = sa.Table(
     sa.Column("superseded_by", sa.String(32), nullable=True),
     sa.Column("priority", sa.Integer, nullable=False, default=1),  # worker.job_spec.Priority: smaller goes first
     sa.Column("cleaned_at", sa.Float, nullable=True),  # when retention removed its images and results
+    sa.Column("store_id", sa.String(32), nullable=True),  # that holds its images and results; NULL as in series
 )
 
 deliveries = sa.Table(
@@ -134,4 +136,12 @@ studies = sa.Table(
     sa.Column("accession_number", CleanString(64), nullable=False, default="", server_default=""),
     sa.Column("study_date", CleanString(16), nullable=False, default="", server_default=""),
     sa.Column("description", CleanString(64), nullable=False, default="", server_default=""),
+)
+
+stores = sa.Table(
+    "stores",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),  # dicom_node.storage.home_id
+    sa.Column("host", CleanString(255), nullable=False),  # of the listener that was started last
+    sa.Column("seen_at", sa.Float, nullable=False),
 )

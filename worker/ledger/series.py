@@ -39,8 +39,9 @@ class SeriesLedger:
             **asdict(origin),
             "first_at": now,
             "last_at": now,
+            "store_id": self._database.store_id,
         }
-        renewed = {name: row[name] for name in ("state", "calling_ae", "called_ae", "address", "last_at")}
+        renewed = {name: row[name] for name in ("state", "calling_ae", "called_ae", "address", "last_at", "store_id")}
         self._database.upsert(series, row, renewed)
 
     def quiet_from_now(self, key: SeriesKey) -> None:
@@ -48,8 +49,8 @@ class SeriesLedger:
         self._database.update(sa.update(series).where(_is(key), is_unsettled()).values(last_at=self._database.now()))
 
     def unsettled(self) -> list[Series]:
-        """Returns the series that are RECEIVING or FULL."""
-        return self._database.select(Series, sa.select(series).where(is_unsettled()))
+        """Returns the series of this store that are RECEIVING or FULL."""
+        return self._database.select(Series, sa.select(series).where(is_unsettled(), self._database.mine(series)))
 
     def of_study(self, study_uid: str) -> list[Series]:
         """Returns the series of a study that have arrived, in the order of their UIDs."""
@@ -87,11 +88,15 @@ class SeriesLedger:
         return self._database.update(mine.values(state=SeriesState.UNREADABLE, reason=reason)) == 1
 
     def asked_about_since(self, seconds: float) -> list[Series]:
-        """Returns the SETTLED and FULL series that got an image or a decision since a time (s since 1970-01-01 UTC)."""
+        """Returns the SETTLED and FULL series of this store that got an image or a decision since a time.
+
+        `seconds`: since 1970-01-01 UTC.
+        """
         mine = (decisions.c.study_uid == series.c.study_uid) & (decisions.c.series_uid == series.c.series_uid)
         decided = sa.select(decisions.c.at).where(mine, decisions.c.at >= seconds).exists()
         late = series.c.state.in_(_ASKED_ABOUT) & (decided | (series.c.last_at >= seconds))
-        return self._database.select(Series, sa.select(series).where(late).order_by(series.c.last_at))
+        here = sa.select(series).where(late, self._database.mine(series))
+        return self._database.select(Series, here.order_by(series.c.last_at))
 
     def open_again(self, key: SeriesKey) -> bool:
         """Marks such a series RECEIVING, so that the protocols are asked about it again; returns whether it was one."""

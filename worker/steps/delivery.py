@@ -87,8 +87,8 @@ class DeliveryWorker:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.ledger = Ledger(settings.ledger_url)
         self.store = Store(settings.home)
+        self.ledger = Ledger(settings.ledger_url, store_id=self.store.id)
         self.commitments = CommitmentRequests(settings, self.ledger, self.store)
         self.broker = Broker(celery_app(settings))
 

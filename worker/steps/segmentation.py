@@ -90,8 +90,8 @@ class SegmentationWorker:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.ledger = Ledger(settings.ledger_url)
         self.store = Store(settings.home, newer_wins=settings.conflict == "newer")
+        self.ledger = Ledger(settings.ledger_url, store_id=self.store.id)
         self.broker = Broker(celery_app(settings))
         self._other: tuple[tuple[object, ...], Engine] | None = None
 
