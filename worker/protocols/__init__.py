@@ -4,6 +4,7 @@
 yaml_file      YAML in, a Protocol out, or one sentence that names the file, the line and the field
 protocol       the fields of a protocol and its digest
   conditions   what its `match` asks of DICOM attributes;  attributes: the values that a series has for them
+  described    which region its words name, and what else they say;  words, words.toml: the lists
   preferences  how it chooses among the volumes that match
   structure_checks, snomed   whether its structures, names and codes make sense
 folder         the protocols in force: files are read again when they change

@@ -11,16 +11,20 @@ nor false, and so is a group whose answer depends on it (Kleene's three-valued l
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from worker.findings import Answer, Finding
 from worker.protocols.attributes import UNREADABLE, AttributeName, Candidate, Values
+from worker.protocols.described import TEXTS, ask_region, ask_says
+from worker.protocols.words import OwnWords, vocabulary
 
-_GROUPS = ("all", "any", "not")
+_GROUPS = ("all", "any", "not", "region", "says", "words")
 _ANY = "any of these"
 _AGE = re.compile(r"(\d{3})([DWMY])")
+NO_WORDS: OwnWords = MappingProxyType({})
 _PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 
 
@@ -111,7 +115,11 @@ class Condition(BaseModel):
 
 
 class Match(BaseModel):
-    """The conditions under `match`: by attribute, with `all`, `any` and `not` for groups. All of them must hold."""
+    """The conditions under `match`: by attribute, with `all`, `any` and `not` for groups. All of them must hold.
+
+    `region` asks which regions of the body the series shows, `says` what else its descriptions say: one of these.
+    `words` are a site's own, beside those of `worker/protocols/words.toml`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -119,34 +127,60 @@ class Match(BaseModel):
     all: tuple["Match", ...] = Field((), min_length=1)
     any: tuple["Match", ...] = Field((), min_length=1)
     not_: "Match | None" = None
+    region: tuple[str, ...] = Field((), min_length=1)
+    says: tuple[str, ...] = Field((), min_length=1)
+    words: dict[str, tuple[str, ...]] = {}
+
+    @field_validator("region", "says", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """Reads `neck` as `[neck]`."""
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("region", "says", "words")
+    @classmethod
+    def _listed(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses a region, or a list of words, that there is not."""
+        regions, says = vocabulary().region_names, set(vocabulary().says)
+        known = sorted({"region": regions, "says": says}.get(str(info.field_name), regions | says))
+        for name in value:
+            if name not in known:
+                raise ValueError(f"there are no words for '{name}'; there are for {', '.join(known)}")
+        return value
 
     @model_validator(mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """Tells groups (`all`, `any`, `not`) from attributes, which stand side by side in a file."""
+        """Tells groups and words (`all`, `any`, `not`, `region`, `says`) from attributes, which stand side by side in a file."""
         if not isinstance(value, Mapping):
             raise ValueError("conditions are a mapping, such as Modality: CT")
         groups = {"not_" if key == "not" else key: value[key] for key in _GROUPS if key in value}
         return {"attributes": {str(k): v for k, v in value.items() if k not in _GROUPS}, **groups}
 
-    def judge(self, candidate: Candidate) -> tuple[Answer, list[Finding]]:
-        """Returns whether the series matches (None: open), and the finding of each condition."""
-        findings: list[Finding] = []
-        answers: list[Answer] = []
-        for name, condition in self.attributes.items():
-            findings.append(_ask_attribute(name, condition, candidate))
-            answers.append(findings[-1].holds)
+    def judge(self, candidate: Candidate, own: OwnWords = NO_WORDS) -> tuple[Answer, list[Finding]]:
+        """Returns whether the series matches (None: open), and the finding of each condition.
+
+        `own`: words of a group around this one, beside its own.
+        """
+        own = {**own, **self.words}
+        findings = [_ask_attribute(name, condition, candidate) for name, condition in self.attributes.items()]
+        findings += [ask_region(self.region, candidate, own)] if self.region else []
+        answers: list[Answer] = [finding.holds for finding in findings]
+        if self.says:
+            said = [ask_says(name, candidate, own) for name in self.says]
+            answers.append(_either(finding.holds for finding in said))
+            findings += said if len(said) == 1 else _grouped(_ANY, answers[-1], said)
         for part in self.all:
-            answer, inner = part.judge(candidate)
+            answer, inner = part.judge(candidate, own)
             answers.append(answer)
             findings += inner
         if self.any:
-            judged = [part.judge(candidate) for part in self.any]
+            judged = [part.judge(candidate, own) for part in self.any]
             answers.append(_either(answer for answer, _ in judged))
             members = [finding for answer, inner in judged for finding in _as_one(answer, inner)]
             findings += _grouped(_ANY, answers[-1], members)
         if self.not_ is not None:
-            answer, inner = self.not_.judge(candidate)
+            answer, inner = self.not_.judge(candidate, own)
             answers.append(_opposite(answer))
             findings += _negated(inner, answers[-1])
         return _both(answers), findings
@@ -156,9 +190,18 @@ class Match(BaseModel):
         answer, findings = self.judge(candidate)
         return bool(answer), findings
 
+    @property
+    def asks_words(self) -> bool:
+        """Whether a condition asks the lists of words."""
+        inner = (*self.all, *self.any, *((self.not_,) if self.not_ is not None else ()))
+        return bool(self.region or self.says) or any(part.asks_words for part in inner)
+
     def names(self) -> Iterator[str]:
         """Yields every attribute that the conditions ask for."""
         yield from self.attributes
+        yield from TEXTS if self.region else ()
+        for name in self.says:
+            yield from vocabulary().looked_at[name]
         for part in (*self.all, *self.any, *((self.not_,) if self.not_ is not None else ())):
             yield from part.names()
 

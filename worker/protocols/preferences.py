@@ -4,7 +4,8 @@
       take: best                     # one volume per study; `all`, the default: every volume that matches
       prefer:                        # the first that tells two volumes apart decides
         - axial
-        - {BodyPartExamined: {regex: "NECK|HEAD"}}     # conditions as under `match`: those that satisfy them first
+        - named                      # whose own words name the region of `match`, before those by the study's words
+        - {says: portal venous}      # conditions as under `match`: those that satisfy them first
         - soft kernel
         - thin
       never: [projection, phantom]   # projection (MIP and the like), reformatted (MPR), derived, phantom
@@ -21,8 +22,11 @@ from dicom_node.ranking.order import Kind, Quality
 from worker.job_spec import Frozen
 from worker.protocols.conditions import Match
 
+Named = Literal["named"]
+"""Prefers volumes whose own description names the protocol's region, then those whose protocol's name does."""
+
 Preference = Annotated[
-    Annotated[Quality, Tag("quality")] | Annotated[Match, Tag("conditions")],
+    Annotated[Quality | Named, Tag("quality")] | Annotated[Match, Tag("conditions")],
     Discriminator(lambda value: "quality" if isinstance(value, str) else "conditions"),
 ]
 """A quality by name, or conditions on attributes: a volume that satisfies them goes before one that does not."""

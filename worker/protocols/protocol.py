@@ -16,6 +16,7 @@ from worker.protocols.attributes import Candidate
 from worker.protocols.conditions import Match
 from worker.protocols.preferences import Choose
 from worker.protocols.structure_checks import PlacedError, check_structures
+from worker.protocols.words import vocabulary
 
 NOT_SENT = ("nifti",)
 """Outputs that are no DICOM objects: they stay in the results folder."""
@@ -113,6 +114,8 @@ class Protocol(Frozen):
         """Checks what spans several fields; names the field of the first problem."""
         if not self.prompts and not self.report.use:
             raise PlacedError(("prompts",), "nothing to segment: give prompts, or report: {use: true}")
+        if "named" in self.choose.prefer and not self.match.region:
+            raise PlacedError(("choose", "prefer"), "named needs a region under match, such as region: neck")
         check_structures(self.prompts, self.derived)
         self._check_outputs()
         for i, route in enumerate(self.destinations or ()):
@@ -153,6 +156,8 @@ class Protocol(Frozen):
         facts = deciding_facts(self, CIRCUMSTANCES)
         if not self.report.use:
             facts.pop("report", None)
+        if self.match.asks_words or any(isinstance(one, Match) and one.asks_words for one in self.choose.prefer):
+            facts["words"] = vocabulary().digest
         return digest_of(facts)
 
     def ask(self, candidate: Candidate) -> tuple[bool, list[Finding]]:

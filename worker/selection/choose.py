@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from dicom_node.ranking.facts import VolumeFacts
 from dicom_node.ranking.order import Wish, rank, refused, wish_for
 from worker.findings import Finding, VolumeFindings
-from worker.protocols import Protocol
+from worker.protocols import Match, Protocol
+from worker.protocols.described import names_itself
 from worker.protocols.preferences import Preference
 from worker.selection.study_volumes import StudyVolume
 
@@ -117,7 +118,7 @@ def _best(protocol: Protocol, verdicts: Sequence[Verdict], done: Done) -> list[V
         decided[index] = verdicts[index].but(Finding("nothing of the study segmented yet", already, False))
     taken = [verdicts[index].volume for index in order]
     labels = [volume.label for volume in taken]
-    for number, place in enumerate(rank(labels, [_wish(one, taken) for one in protocol.choose.prefer]), start=1):
+    for number, place in enumerate(rank(labels, [_wish(one, taken, protocol.match) for one in protocol.choose.prefer]), start=1):
         index = order[place.volume]
         why = f"number {number}, {place.behind_first}" if place.behind_first else "number 1"
         decided[index] = verdicts[index].but(Finding(f"the best of {len(taken)}", why, number == 1))
@@ -138,8 +139,11 @@ def _natural(volume: StudyVolume) -> tuple[float, str, str]:
     return number, volume.series_uid, volume.name
 
 
-def _wish(preference: Preference, volumes: Sequence[StudyVolume]) -> Wish:
+def _wish(preference: Preference, volumes: Sequence[StudyVolume], match: Match) -> Wish:
     """Scores the volumes by a preference: a named quality, or 1.0 where its conditions hold and 0.0 elsewhere."""
+    if preference == "named":
+        near = [names_itself(match.region, volume.candidate, match.words) for volume in volumes]
+        return Wish("named", tuple(score for score, _ in near), tuple(words for _, words in near))
     if isinstance(preference, str):
         return wish_for(preference, [volume.facts for volume in volumes if volume.facts is not None])
     answers = [preference.ask(volume.candidate) for volume in volumes]
