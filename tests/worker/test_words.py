@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 
+from worker.errors import ProtocolError
 from worker.explain.descriptions import Row, of_rows, read_rows
+from worker.explain.dry_run import studies
 from worker.explain.score import score
 from worker.protocols import Candidate, read_folder
 from worker.protocols.words import plain, regions_in, said_in, vocabulary
@@ -125,6 +127,18 @@ def test_the_name_of_another_region_in_the_protocol_counts_alone():
     assert takers(ProtocolName="Abdomen^Routine", StudyDescription="CT Abd/Pelvis") == {TRUNK, "ct-pelvis-oar"}
 
 
+def test_the_reason_is_said_in_plain_words():
+    cells = {"Modality": "CT", "StudyDescription": "CT neck biopsy", "SeriesDescription": "Thorax 2.0"}
+    (said,) = studies([one for one in of_rows([Row(2, cells)], SHIPPED, "list") if one.protocol == NECK])
+    sentence = said.series[0].decisions[0].sentence
+    assert "it shows thorax by SeriesDescription, not neck (and 1 more condition fails)" in sentence
+    cells["SeriesDescription"] = "Hals 2.0"
+    (said,) = studies([one for one in of_rows([Row(2, cells)], SHIPPED, "list") if one.protocol == NECK])
+    assert (
+        "it says intervention ('biopsy' in StudyDescription), which is excluded" in said.series[0].decisions[0].sentence
+    )
+
+
 def test_what_a_list_does_not_tell_stays_open():
     header = Dataset()
     header.Modality, header.StudyDescription, header.SeriesDescription = "CT", "CT neck", "ax 2.0"
@@ -148,9 +162,9 @@ def test_a_site_adds_words_of_its_own():
 
 def test_words_that_there_are_not_are_refused_with_the_line():
     for match in ("{region: throat}", "{says: throat}", "{region: neck, words: {throat: [x]}}"):
-        with pytest.raises(Exception, match="line 2, .*there are no words for 'throat'; there are for"):
+        with pytest.raises(ProtocolError, match=r"line 2, .*there are no words for 'throat'; there are for"):
             parse_protocol(f"name: neck\nmatch: {match}\nprompts: [larynx]\n", "a.yaml")
-    with pytest.raises(Exception, match="line 3, choose.prefer.*named needs a region"):
+    with pytest.raises(ProtocolError, match=r"line 3, choose.prefer.*named needs a region"):
         parse_protocol(
             "name: a\nmatch: {Modality: CT}\nchoose: {take: best, prefer: [named]}\nprompts: [larynx]\n", "a.yaml"
         )

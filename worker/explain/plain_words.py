@@ -96,7 +96,7 @@ def _alone(finding: Finding) -> str:
     """Says why one condition fails."""
     condition = _CONDITION.fullmatch(finding.condition)
     if condition is None:
-        return _of_the_node(finding)
+        return _excluded(finding) if finding.condition.startswith("not says ") else _of_the_node(finding)
     if condition["no"]:
         return _excluded(finding)
     name, operators, found = condition["name"], condition["operators"], finding.found
@@ -128,6 +128,8 @@ def _of_the_node(finding: Finding) -> str:
     if finding.condition == "an active protocol":
         reason = re.sub(r"^protocol '.*?' is inactive: ", "", found)
         return f"it is inactive: {_FIRST_PART.split(reason)[0]}"
+    if finding.condition.startswith("region "):
+        return f"it shows {found}, not {finding.condition.removeprefix('region ')}"
     if finding.condition.startswith("the best of "):
         return f"another volume is better: this is {found} of {finding.condition.removeprefix('the best of ')}"
     if finding.condition.startswith("none of "):
@@ -136,6 +138,8 @@ def _of_the_node(finding: Finding) -> str:
 
 
 def _excluded(finding: Finding) -> str:
+    if (says := finding.condition.removeprefix("not ")).startswith("says "):
+        return f"it {says} ({finding.found}), which is excluded"
     (name, *_) = _attributes(finding) or [finding.condition]
     return f"{name} is {finding.found}, which is excluded"
 

@@ -151,7 +151,7 @@ class Match(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """Tells groups and words (`all`, `any`, `not`, `region`, `says`) from attributes, which stand side by side in a file."""
+        """Tells groups (`all`, `any`, `not`) and words (`region`, `says`) from attributes, which stand side by side."""
         if not isinstance(value, Mapping):
             raise ValueError("conditions are a mapping, such as Modality: CT")
         groups = {"not_" if key == "not" else key: value[key] for key in _GROUPS if key in value}

@@ -8,7 +8,7 @@ description counts alone. "Whole body" names no part: it speaks against none.
 
 from collections.abc import Collection, Sequence
 
-from worker.findings import Answer, Finding
+from worker.findings import Finding
 from worker.protocols.attributes import Candidate
 from worker.protocols.words import OwnWords, regions_in, said_in, vocabulary
 

@@ -35,7 +35,7 @@ def plain(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class WordLists:
     """The lists: words of each set of regions, words of what else is said, and how words are joined."""
 
     joined: tuple[str, ...]
@@ -70,10 +70,10 @@ class Vocabulary:
 
 
 @cache
-def vocabulary() -> Vocabulary:
+def vocabulary() -> WordLists:
     """Returns the lists of `words.toml`."""
     table: dict[str, Any] = tomllib.loads((files("worker.protocols") / "words.toml").read_text(encoding="utf-8"))
-    return Vocabulary(
+    return WordLists(
         joined=tuple(sorted(table["joined"], key=len, reverse=True)),
         spanning=frozenset(table["spanning"]),
         kernels=frozenset(table["kernels"]),

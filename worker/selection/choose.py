@@ -118,7 +118,9 @@ def _best(protocol: Protocol, verdicts: Sequence[Verdict], done: Done) -> list[V
         decided[index] = verdicts[index].but(Finding("nothing of the study segmented yet", already, False))
     taken = [verdicts[index].volume for index in order]
     labels = [volume.label for volume in taken]
-    for number, place in enumerate(rank(labels, [_wish(one, taken, protocol.match) for one in protocol.choose.prefer]), start=1):
+    for number, place in enumerate(
+        rank(labels, [_wish(one, taken, protocol.match) for one in protocol.choose.prefer]), start=1
+    ):
         index = order[place.volume]
         why = f"number {number}, {place.behind_first}" if place.behind_first else "number 1"
         decided[index] = verdicts[index].but(Finding(f"the best of {len(taken)}", why, number == 1))
