@@ -246,17 +246,21 @@ def _grown(mask: Mask, by: int) -> Mask:
 def number(canvas: Image.Image, cuts: Sequence[Mask], texts: Sequence[str], colours: Sequence[Rgb]) -> None:
     """Writes a text at each mask of a plane: in its middle where it fits, else beside it; none where there is no room.
 
-    cuts: bool, one element per voxel of the plane; the picture is stretched over them. Larger masks go first.
+    cuts: bool, one element per voxel of the plane; the picture is stretched over them. Larger masks go first, each
+    where no smaller one lies in it, if there is room. A digit's width is kept between texts, for 1 and 4 are not 14.
     """
     draw, typeface = ImageDraw.Draw(canvas), font(NUMBER_PIXELS, "semibold")
+    apart = typeface.getlength("0")
     taken: list[Area] = []
     order = sorted((place for place, cut in enumerate(cuts) if cut.any()), key=lambda place: -int(cuts[place].sum()))
-    for place in order:
+    for turn, place in enumerate(order):
         half = typeface.getlength(texts[place]) / 2 + 2, NUMBER_PIXELS * 0.42
-        for x, y in _places(cuts[place], canvas.size, half):
+        own = cuts[place] & ~np.any([cuts[smaller] for smaller in order[turn + 1 :]], axis=0)
+        alone = _places(own, canvas.size, half)[:-_BESIDE] if own.any() else []
+        for x, y in (*alone, *_places(cuts[place], canvas.size, half)):
             area = (x - half[0], y - half[1], x + half[0], y + half[1])
             if _inside(area, canvas.size) and not any(_meets(area, other) for other in taken):
-                taken.append(area)
+                taken.append((area[0] - apart, area[1], area[2] + apart, area[3]))
                 draw.text(
                     (x, y),
                     texts[place],
@@ -267,6 +271,9 @@ def number(canvas: Image.Image, cuts: Sequence[Mask], texts: Sequence[str], colo
                     stroke_fill=(0, 0, 0),
                 )
                 break
+
+
+_BESIDE: Final = 8  # places around a mask
 
 
 def _places(cut: Mask, size: tuple[int, int], half: tuple[float, float]) -> list[tuple[float, float]]:

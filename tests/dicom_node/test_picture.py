@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from dicom_node.masks.packed import bounding_box
 from dicom_node.picture import panels, sheet
-from dicom_node.picture.drawing import Drawing, _legible, letters, luminance, number
+from dicom_node.picture.drawing import NUMBER_PIXELS, Drawing, _legible, letters, luminance, number
 from dicom_node.picture.lettering import fitting, font, is_drawable, width, wrapped
 from dicom_node.picture.panels import INSET, MARGIN, TITLE_HEIGHT, WIDTH
 from dicom_node.picture.planes import Pictured, best_planes, cuts, hidden, more_levels, survey
@@ -285,19 +285,43 @@ def test_the_notice_what_is_missing_and_what_is_to_be_reviewed_are_written(writt
     assert "To be reviewed: The spleen lies in the air." in texts
 
 
-def test_numbers_stand_on_their_structures_and_none_on_another():
-    canvas = Image.new("RGB", (400, 300))
-    large, thin, small = np.zeros((3, 30, 40), bool)
-    large[5:25, 5:15], thin[10, 20:38], small[10:12, 8:10] = True, True, True
-    seen: list[tuple[float, float]] = []
+def places_of_numbers(masks, texts):
+    """Where the numbers of masks bool (30, 40) stand on a picture of 400 x 300 pixels, by text."""
+    seen: dict[str, tuple[float, float]] = {}
 
     class Recording(ImageDraw.ImageDraw):
-        def text(self, xy, *_arguments, **_options):
-            seen.append(xy)
+        def text(self, xy, text, **_options):
+            seen[text] = xy
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ImageDraw, "Draw", Recording)
-        number(canvas, [large, thin, small], ["1", "2", "3"], [RED, GREEN, RED])
+        number(Image.new("RGB", (400, 300)), masks, texts, [RED] * len(masks))
+    return seen
+
+
+def test_the_number_of_a_structure_stands_beside_those_that_lie_in_it():
+    outer, inner = np.zeros((2, 30, 40), bool)
+    outer[4:26, 6:34], inner[12:18, 17:23] = True, True
+    seen = places_of_numbers([outer, inner], ["1", "2"])
+    assert seen["2"] == (pytest.approx(200, abs=10), pytest.approx(150, abs=10))
+    x, y = seen["1"]
+    assert 60 < x < 340
+    assert 40 < y < 260
+    assert abs(x - 200) > 40 or abs(y - 150) > 40, "and not on the contour of the inner one"
+
+
+def test_two_numbers_never_read_as_one():
+    one, other = np.zeros((2, 30, 40), bool)
+    one[14:17, 20:22], other[14:17, 18:20] = True, True
+    (x, y), (a, b) = places_of_numbers([one, other], ["1", "4"]).values()
+    size = font(NUMBER_PIXELS, "semibold").getlength("0")
+    assert abs(x - a) >= 2 * size or abs(y - b) >= NUMBER_PIXELS * 0.8
+
+
+def test_numbers_stand_on_their_structures_and_none_on_another():
+    large, thin, small = np.zeros((3, 30, 40), bool)
+    large[5:25, 5:15], thin[10, 20:38], small[10:12, 8:10] = True, True, True
+    seen = list(places_of_numbers([large, thin, small], ["1", "2", "3"]).values())
     (x, y), *others = seen  # the largest first; columns and rows are turned: index 10 of 40 lies at 300 of 400
     assert (x, y) == (pytest.approx(300, abs=20), pytest.approx(150, abs=60))
     assert len(seen) == 3
