@@ -8,7 +8,7 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +34,7 @@ _REJECTIONS: Final = {
     (3, 1): "it is congested",
     (3, 2): "it has reached its limit of associations",
 }
+_RECEIVED_PDU_BYTES: Final = 2**17  # of images that a peer sends to us: a slice of 512 x 512 is five of them
 _TRANSIENT: Final = 2  # result of an A-ASSOCIATE-RJ, PS3.8 table 9-21
 
 
@@ -94,18 +95,20 @@ def associated(
     calling_ae: str,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    on_store: Callable[[evt.Event], int] | None = None,
 ) -> Iterator[Association]:
     """Opens an association with `peer`, and releases it at the end of the `with` block.
 
     `contexts` has 1 to 128 presentation contexts, of which the peer accepted at least one; `roles` are negotiations as
-    pynetdicom's build_role makes them (PS3.7 annex D.3.3.4). The association may end within the block: its
+    pynetdicom's build_role makes them (PS3.7 annex D.3.3.4). `on_store` takes what the peer sends by C-STORE on this
+    association, which is C-GET, and returns a status. The association may end within the block: its
     `is_established` tells.
 
     Raises:
         PeerError: when the peer does not answer, is busy, or its host name is unknown.
         PeerRefusedError: when the peer refuses the association or every context. Both say who, why and what to check.
     """
-    attempt = _Attempt(peer, calling_ae, contexts, timeouts, roles)
+    attempt = _Attempt(peer, calling_ae, contexts, timeouts, roles, on_store)
     association = attempt.associate()
     try:
         if not association.is_established:
@@ -168,6 +171,7 @@ class _Attempt:
     contexts: Sequence[PresentationContext]
     timeouts: Timeouts
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation]
+    on_store: Callable[[evt.Event], int] | None
     connected: float = 0.0  # when, in seconds of the monotonic clock; 0: not
     accepted: bool = False
 
@@ -187,6 +191,13 @@ class _Attempt:
         ae.acse_timeout = self.timeouts.association
         ae.dimse_timeout = self.timeouts.response
         ae.network_timeout = self.timeouts.response
+        handlers: list[tuple[evt.InterventionEvent | evt.NotificationEvent, Callable[..., object]]] = [
+            (evt.EVT_CONN_OPEN, self._connected),
+            (evt.EVT_ACCEPTED, self._accepted),
+        ]
+        if self.on_store:
+            ae.maximum_pdu_size = _RECEIVED_PDU_BYTES
+            handlers.append((evt.EVT_C_STORE, self.on_store))
         peer = self.peer
         try:
             return ae.associate(
@@ -196,7 +207,7 @@ class _Attempt:
                 ae_title=peer.ae_title,
                 ext_neg=list(self.roles),
                 tls_args=(peer.tls, peer.host) if peer.tls else None,
-                evt_handlers=[(evt.EVT_CONN_OPEN, self._connected), (evt.EVT_ACCEPTED, self._accepted)],
+                evt_handlers=handlers,
             )
         except socket.gaierror as error:
             raise PeerError(f"{peer} cannot be reached: the host name {peer.host} is unknown; check it.") from error

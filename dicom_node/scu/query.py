@@ -9,7 +9,7 @@ of resources, some not at all. `Matches.complete` is False where the list is kno
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -28,6 +28,7 @@ from dicom_node.scu.association import DEFAULT_TIMEOUTS, Peer, Timeouts, associa
 _PENDING: Final = (0xFF00, 0xFF01)  # a match, PS3.4 table C.4-1
 _SUCCESS: Final = 0x0000
 _SOME_FAILED: Final = 0xB000  # sub-operations complete, one or more failed, PS3.4 table C.4-2
+_UNKNOWN_DESTINATION: Final = 0xA801  # move destination unknown, PS3.4 table C.4-2
 _CANCELLED: Final = 0xFE00  # nobody here cancels: the PACS has sent as many matches as it sends (PS3.4 table C.4-1)
 _OUT_OF_RESOURCES: Final = 0xA700  # after some matches, a limit of the PACS
 _RECOVERABLE: Final = (0xA700, 0xA701, 0xA702, 0x0110, 0x0213)  # out of resources; PS3.7 annex C
@@ -82,8 +83,8 @@ class Matches(Generic[Entry]):
 
 
 @dataclass(frozen=True)
-class MoveReport:
-    """How a C-MOVE ended: how many instances the PACS sent (with warnings too), and how many it could not send."""
+class RetrieveReport:
+    """How a C-GET or C-MOVE ended: how many instances the PACS sent (with warnings too), and how many not."""
 
     sent: int
     failed: int
@@ -204,28 +205,64 @@ def find_headers(
 
 
 def move_study(
-    peer: Peer, study_uid: str, *, to_ae: str, calling_ae: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
-) -> MoveReport:
-    """Has `peer` send a study to the AE title `to_ae`, which it must know; returns when it has sent everything.
+    peer: Peer,
+    study_uid: str,
+    *,
+    to_ae: str,
+    calling_ae: str,
+    series: Sequence[str] = (),
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+) -> RetrieveReport:
+    """Has `peer` send a study, or those of its series that are named, to the AE title `to_ae`, which it must know.
 
-    `timeouts.response` is the time that may pass between two of its responses, of which it need not send one for each
-    instance.
+    Returns when it has sent everything. `timeouts.response` is the time that may pass between two of its responses, of
+    which it need not send one for each instance.
 
     Raises:
         PeerError: when the peer does not answer, ends the association or is short of resources.
         PeerRefusedError: when the peer refuses, as when it does not know `to_ae` (status 0xA801).
     """
-    keys = Dataset()
-    keys.QueryRetrieveLevel = "STUDY"
-    keys.StudyInstanceUID = study_uid
     model = StudyRootQueryRetrieveInformationModelMove
+    responses: list[Dataset] = []
     with associated(peer, [build_context(model)], calling_ae=calling_ae, timeouts=timeouts) as association:
-        responses = [response for response, _ in association.send_c_move(keys, to_ae, model)]
-    last = responses[-1]
-    _check(last, f"{peer} was asked by {calling_ae} to send {study_uid} to {to_ae}", (_SUCCESS, _SOME_FAILED))
-    failed = int(last.get("NumberOfFailedSuboperations") or 0)
-    warned = int(last.get("NumberOfWarningSuboperations") or 0)
-    return MoveReport(int(last.get("NumberOfCompletedSuboperations") or 0) + warned, failed)
+        for keys in retrieve_keys(study_uid, series):
+            responses += [response for response, _ in association.send_c_move(keys, to_ae, model)][-1:]
+            if responses[-1].get("Status") == _UNKNOWN_DESTINATION:
+                raise PeerRefusedError(
+                    f"{peer} does not know {to_ae} to send images to (status 0xA801); enter this node there under "
+                    f"{to_ae}, with its address and port."
+                )
+    return retrieve_report(responses, f"{peer} was asked by {calling_ae} to send {study_uid} to {to_ae}")
+
+
+def retrieve_keys(study_uid: str, series: Sequence[str]) -> Iterator[Dataset]:
+    """Yields the identifiers that ask for a study as a whole, or for each of the series named (PS3.4 C.4.2.2.1)."""
+    for series_uid in series or ("",):
+        keys = Dataset()
+        keys.QueryRetrieveLevel = "SERIES" if series_uid else "STUDY"
+        keys.StudyInstanceUID = study_uid
+        if series_uid:
+            keys.SeriesInstanceUID = series_uid
+        yield keys
+
+
+def retrieve_report(responses: Sequence[Dataset], asked: str) -> RetrieveReport:
+    """Sums up the last responses to C-GET or C-MOVE; `asked` begins the sentence of an error.
+
+    Raises:
+        PeerError: when a response is missing or says that the peer is short of resources.
+        PeerRefusedError: when a response has another failure status.
+    """
+    sent = failed = 0
+    for response in responses:
+        _check(response, asked, (_SUCCESS, _SOME_FAILED))
+        sent += _count(response, "Completed") + _count(response, "Warning")
+        failed += _count(response, "Failed")
+    return RetrieveReport(sent, failed)
+
+
+def _count(response: Dataset, kind: str) -> int:
+    return int(response.get(f"NumberOf{kind}Suboperations") or 0)
 
 
 def _studies(

@@ -9,7 +9,7 @@ from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 
-from dicom_node.upper_layer.sockets import PolledSocket
+from dicom_node.upper_layer.sockets import PolledSocket, acknowledge_at_once
 from dicom_node.upper_layer.timers import use_steady_timers
 
 # `Association.send_c_store(path)` sends a file as it lies on the disk, without decoding it or holding it in memory.
@@ -17,6 +17,7 @@ from dicom_node.upper_layer.timers import use_steady_timers
 _config.STORE_SEND_CHUNKED_DATASET = True
 
 _FIRST_BYTES: Final = 16
+_MOST_READ: Final = 2**18  # bytes
 _LOOK_SECONDS: Final = 0.1  # how late who waits for an answer sees that the association has ended
 
 
@@ -48,15 +49,24 @@ class Requestor(AE):  # type: ignore[misc]
 
 
 class _HearingSocket(PolledSocket):
-    """Keeps the first bytes that came, which say what answers there when it is no DICOM, and how reading failed."""
+    """Reads as much as is there at once, and acknowledges it at once.
+
+    It also keeps the first bytes that came, which say what answers there when it is no DICOM, and how reading failed.
+    """
 
     first = b""
     failure: OSError | None = None
 
     def recv(self, nr_bytes: int) -> bytearray:
-        """Reads `nr_bytes`, or fewer when the peer closes."""
+        """Reads `nr_bytes`, or fewer when the peer closes.
+
+        pynetdicom reads 4 kB at a time, and a peer that collects small writes waits 40 ms for each acknowledgement.
+        """
+        content = bytearray()
         try:
-            content: bytearray = super().recv(nr_bytes)
+            while len(content) < nr_bytes and (piece := self.socket.recv(min(nr_bytes - len(content), _MOST_READ))):
+                content += piece
+            acknowledge_at_once(self.socket)
         except OSError as error:
             self.failure = error
             raise

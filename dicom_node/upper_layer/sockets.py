@@ -34,6 +34,15 @@ class BrokenPduError(DicomNodeError):
     """The connection broke within a PDU."""
 
 
+def acknowledge_at_once(connection: socket.socket) -> None:
+    """Acknowledges what was read without the delay of 40 ms for which a sender of small writes (Nagle) would wait.
+
+    To be called after each read: Linux forgets the wish after a while; other systems know none.
+    """
+    if _ACKNOWLEDGE_AT_ONCE is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, _ACKNOWLEDGE_AT_ONCE, 1)
+
+
 class PolledSocket(AssociationSocket):  # type: ignore[misc]
     """Closes what pynetdicom 3.0 leaves to the garbage collector, and waits for descriptors of any number."""
 
@@ -103,10 +112,8 @@ class BufferedSocket(PolledSocket):
         count = self.socket.recv_into(self._buffer[len(rest) :])
         self._start, self._end = 0, len(rest) + count
         self.wants_more = False
-        # A sender that collects small writes (Nagle, as most do) waits for the acknowledgement that we would put off
-        # for 40 ms. Linux forgets the wish after a while.
-        if count < _SMALL_READ and _ACKNOWLEDGE_AT_ONCE is not None:
-            self.socket.setsockopt(socket.IPPROTO_TCP, _ACKNOWLEDGE_AT_ONCE, 1)
+        if count < _SMALL_READ:
+            acknowledge_at_once(self.socket)
         return bool(count)
 
     def recv(self, nr_bytes: int) -> bytearray:
