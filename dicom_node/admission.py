@@ -13,6 +13,7 @@ import ipaddress
 import socket
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -140,6 +141,40 @@ class ConnectionAdmission:
         with contextlib.suppress(OSError):  # below TLS, whose objects belong to the connection's own thread or loop
             socket.socket.shutdown(self._open.pop(oldest).connection, socket.SHUT_RDWR)
         return plain(str(oldest[0]))
+
+
+class Place:
+    """A place of `Places`. It is free again as soon as nobody holds this object."""
+
+
+class Places:
+    """Places for work that peers ask for, so many in all and per address. Any thread may call its methods."""
+
+    def __init__(self, *, in_all: int, per_address: int, wait_seconds: float) -> None:
+        """Lends `in_all` places, of which one address gets `per_address`; who asks for one waits `wait_seconds`."""
+        self._most, self._most_per_address, self._wait_seconds = in_all, per_address, wait_seconds
+        self._taken: Counter[str] = Counter()
+        self._changed = threading.Condition()  # of an RLock: a place may be given back within `take`
+
+    def take(self, address: str) -> Place | None:
+        """Returns a place for a peer at this address, or None when none became free in time."""
+        network = network_of(address)
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._has_one_for(network), self._wait_seconds):
+                return None
+            self._taken[network] += 1
+        place = Place()
+        weakref.finalize(place, self._give_back, network).atexit = False
+        return place
+
+    def _has_one_for(self, network: str) -> bool:
+        return self._taken.total() < self._most and self._taken[network] < self._most_per_address
+
+    def _give_back(self, network: str) -> None:
+        with self._changed:
+            self._taken[network] -= 1
+            self._taken += Counter()  # forgets addresses that hold none
+            self._changed.notify_all()
 
 
 def plain(address: str) -> str:

@@ -28,23 +28,30 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context, build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
+from dicom_node.admission import Place, Places
 from dicom_node.errors import DicomNodeError, PeerError, PeerRefusedError
 from dicom_node.images.header_limits import Walk
 from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
 from dicom_node.scu.association import DEFAULT_TIMEOUTS, Peer, Timeouts, associated
 from dicom_node.store import Store
+from dicom_node.uids import is_uid
 
 _log = logging.getLogger(__name__)
 
 _TRANSFER_SYNTAXES: Final = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)  # none inflates
 _MOST_ELEMENTS: Final = 150_000  # elements and items of a request, of which an instance has three
 
+_MOST_AT_ONCE: Final = 12  # requests that are read or wait for their report; each may name 50,000 instances
+_MOST_PER_ADDRESS: Final = 4
+_WAIT_SECONDS: Final = 10.0  # for a place, after which a peer hears "resource limitation" and may ask again
+
 _REQUEST: Final = 1  # the only action type, PS3.4 table J.3-1
 _SUCCESS: Final = 0x0000
 _PROCESSING_FAILURE: Final = 0x0110
 _NO_SUCH_EVENT_TYPE: Final = 0x0113
 _INVALID_ARGUMENT: Final = 0x0115
-_RECOVERABLE: Final = (0x0110, 0x0213)  # processing failure, resource limitation: PS3.7 annex C
+_RESOURCE_LIMITATION: Final = 0x0213
+_RECOVERABLE: Final = (_PROCESSING_FAILURE, _RESOURCE_LIMITATION)  # PS3.7 annex C
 
 
 class _ReportType(enum.IntEnum):
@@ -126,10 +133,14 @@ def request_commitment(
 
 @dataclass(frozen=True)
 class _Question:
-    """What a peer asks: a transaction, and the SOP classes of the instances that it means by their UIDs."""
+    """What a peer asks: a transaction, and the SOP classes of the instances that it means by their UIDs.
+
+    `place` is held until the report is out.
+    """
 
     transaction_uid: str
     wanted: Mapping[str, str]
+    place: Place
 
 
 class StorageCommitment:
@@ -159,6 +170,7 @@ class StorageCommitment:
         self._peer_of = peer_of
         self._timeouts = timeouts
         self._questions: weakref.WeakKeyDictionary[Association, _Question] = weakref.WeakKeyDictionary()
+        self._places = Places(in_all=_MOST_AT_ONCE, per_address=_MOST_PER_ADDRESS, wait_seconds=_WAIT_SECONDS)
         self._reading = threading.Lock()  # one at a time: objects made of a data set take many times its bytes
 
     def contexts(self) -> list[PresentationContext]:
@@ -173,12 +185,16 @@ class StorageCommitment:
             (evt.EVT_N_EVENT_REPORT, self._report_received),
             (evt.EVT_N_ACTION, self._question_received),
             (evt.EVT_PDU_SENT, self._answer_sent),
+            (evt.EVT_CONN_CLOSE, self._connection_closed),
         ]
 
     def _report_received(self, event: evt.Event) -> tuple[int, None]:
         """Takes a report; whatever goes wrong becomes a status, after which the peer may report again (a door)."""
         if event.event_type not in list(_ReportType):
             return _NO_SUCH_EVENT_TYPE, None
+        place = self._place(event)  # held until the report is noted
+        if place is None:
+            return _RESOURCE_LIMITATION, None
         try:
             with self._reading:
                 report = _read_report(_information(event, event.request.EventInformation))
@@ -193,13 +209,29 @@ class StorageCommitment:
         return _SUCCESS, None
 
     def _question_received(self, event: evt.Event) -> tuple[int, None]:
+        place = self._place(event)
+        if place is None:
+            return _RESOURCE_LIMITATION, None
         try:
             with self._reading:
-                question = _read_question(_information(event, event.request.ActionInformation))
+                question = _read_question(_information(event, event.request.ActionInformation), place)
         except PYDICOM_ERRORS:
             return _INVALID_ARGUMENT, None
         self._questions[event.assoc] = question
         return _SUCCESS, None
+
+    def _place(self, event: evt.Event) -> Place | None:
+        """Returns a place for a request; None, with a line of the log, where its peer has too many at work."""
+        peer = event.assoc.requestor
+        place = self._places.take(peer.address)
+        if place is None:
+            facts = {"peer": peer.ae_title, "address": peer.address, "seconds": _WAIT_SECONDS}
+            _log.warning("commitment_put_off", extra=facts)
+        return place
+
+    def _connection_closed(self, event: evt.Event) -> None:
+        """Forgets a question whose N-ACTION response did not go out any more."""
+        self._questions.pop(event.assoc, None)
 
     def _answer_sent(self, event: evt.Event) -> None:
         """Starts the report of a question whose N-ACTION response is on its way; other PDUs start none."""
@@ -284,14 +316,22 @@ def _information(event: evt.Event, encoded: BytesIO | None) -> Dataset:
     return read_dataset(BytesIO(content), implicit, little)
 
 
-def _read_question(information: Dataset) -> _Question:
+def _read_question(information: Dataset, place: Place) -> _Question:
     wanted = {
         str(item.ReferencedSOPInstanceUID): str(item.ReferencedSOPClassUID)
         for item in information.ReferencedSOPSequence
     }
     if not wanted:
         raise ValueError("no instance is named")
-    return _Question(str(information.TransactionUID), wanted)
+    return _Question(_transaction_uid(information), wanted, place)
+
+
+def _transaction_uid(information: Dataset) -> str:
+    """Returns the UID of a transaction, which goes into the log. Raises `ValueError` where it is none."""
+    uid = str(information.TransactionUID)
+    if not is_uid(uid):
+        raise ValueError("the transaction has no UID")
+    return uid
 
 
 def _read_report(information: Dataset) -> CommitmentReport:
@@ -300,4 +340,4 @@ def _read_report(information: Dataset) -> CommitmentReport:
         str(item.ReferencedSOPInstanceUID): int(item.get("FailureReason", _PROCESSING_FAILURE))
         for item in information.get("FailedSOPSequence") or []
     }
-    return CommitmentReport(str(information.TransactionUID), frozenset(map(str, committed)), failed)
+    return CommitmentReport(_transaction_uid(information), frozenset(map(str, committed)), failed)

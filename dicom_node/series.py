@@ -27,7 +27,7 @@ from dicom_node.errors import SeriesError
 from dicom_node.images.frames import File, Frame, NoPositionError, frames_of, read_files, text_of
 from dicom_node.images.grid import Grid, arrange, require_one_rescale, require_places, require_uniform
 from dicom_node.images.pixels import decode
-from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, unreadable
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, damage, unreadable
 from dicom_node.images.volumes_of_series import separate, stacks, without_doubles
 from dicom_node.modalities import is_image, labels
 
@@ -270,7 +270,7 @@ def _images(files: Sequence[File]) -> tuple[list[Frame], list[str]]:
             nowhere.append(error)
             notes.append(f"{error}, and is left out")
         except PYDICOM_ERRORS as error:
-            damaged = SeriesError(f"the header of {file.path.name} cannot be read: {error}")
+            damaged = SeriesError(f"the header of {file.path.name} cannot be read: {damage(error, file.header)}")
             raise unreadable(file.path, error) or damaged from error
     if len(nowhere) > len(frames):  # slices whose place was lost, and no picture beside them
         raise nowhere[0]

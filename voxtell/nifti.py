@@ -25,13 +25,18 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
 from voxtell.engine import Spacing
-from voxtell.errors import FileError
+from voxtell.errors import FileError, OutOfMemoryError
+from voxtell.host_memory import free_host_bytes, gib
 from voxtell.orientation import MILLIMETRES, NiftiGrid, grid_of
 
 ENDINGS: Final = (".nii.gz", ".nii")  # in any case of letters: scanners and Windows write CT.NII.GZ
 MOST_VOXELS: Final = 2**30  # a volume of 1024 x 1024 x 1024; as float32 it takes 4 GiB
 GZIP_MAGIC: Final = b"\x1f\x8b"
 SLACK_BYTES: Final = 2**20  # zeros that may follow the last voxel, as some writers pad their files
+_BYTES_BESIDE: Final = (
+    6  # of a voxel, at most, while it lies there as stored: its float32, whether it is NaN, is finite
+)
+_BYTES_TURNED: Final = 8  # of a voxel in two orders of the axes, as `read_image` turns it
 
 
 @dataclass(frozen=True)
@@ -99,10 +104,12 @@ def read_image(path: Path, read_as: ReadAs = PLAIN) -> NiftiImage:
 
     Raises:
         FileError: when `read_voxels` raises it.
+        OutOfMemoryError: when it announces more voxels than there is memory for.
     """
     values, grid = read_voxels(path, read_as)
-    turned = apply_orientation(values, grid.orientation)
-    return NiftiImage(np.ascontiguousarray(turned.transpose(2, 1, 0)), grid)
+    with _file_errors(path):
+        turned = apply_orientation(values, grid.orientation)
+        return NiftiImage(np.ascontiguousarray(turned.transpose(2, 1, 0)), grid)
 
 
 def read_voxels(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.float32], NiftiGrid]:
@@ -113,15 +120,17 @@ def read_voxels(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.flo
     Raises:
         FileError: when the file is missing, truncated, damaged or too large; is no single 3-D volume of real, finite
             numbers; or has no orientation, or one that contradicts itself or is degenerate. Says what to do.
+        OutOfMemoryError: when it announces more voxels than there is memory for.
     """
     with _file_errors(path), path.open("rb") as file:
         stream = _decompressed(file)
         header, head = _header(path, stream)
         shape = _shape(path, header)
         grid = grid_of(path, header, shape, read_as.orientation)
+        _require_memory(path, shape, header.get_data_dtype().itemsize)
         stored = _stored(path, header, head, stream)
         values = _scaled(stored.reshape(header.get_data_shape(), order="F").reshape(shape, order="F"), header)
-    return _finite(path, values, read_as.nan), grid
+        return _finite(path, values, read_as.nan), grid
 
 
 def write_mask(path: Path, values: npt.NDArray[Any], image: NiftiImage) -> None:
@@ -161,6 +170,11 @@ def _file_errors(path: Path) -> Iterator[None]:
         raise FileError(f"{path} is damaged or was cut off: {error}; get the file again") from None
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
+    except MemoryError:
+        raise OutOfMemoryError(
+            f"{path} holds more voxels than there is memory for, {gib(free_host_bytes())} are free; "
+            "try again when other programs have ended, or cut out a part of the image"
+        ) from None
     except (HeaderDataError, ValueError, KeyError) as error:
         raise FileError(f"{path} cannot be read as NIfTI: {error}") from None
 
@@ -196,6 +210,23 @@ def _shape(path: Path, header: Nifti1Header | Nifti2Header) -> tuple[int, int, i
     if min(shape) < 1 or prod(shape) > MOST_VOXELS:
         raise FileError(f"{path} announces a volume of {shape} voxels; at most {MOST_VOXELS} can be read, at least one")
     return shape[0], shape[1], shape[2]
+
+
+def _require_memory(path: Path, shape: tuple[int, int, int], stored_bytes: int) -> None:
+    """Checks, before the voxels are read, that there is memory for them; `stored_bytes` are those of one in the file.
+
+    Linux hands out memory that it does not have and ends the process that touches it.
+
+    Raises:
+        OutOfMemoryError: when there is not.
+    """
+    needed = prod(shape) * max(stored_bytes + _BYTES_BESIDE, _BYTES_TURNED)
+    free = free_host_bytes()
+    if needed > free:
+        raise OutOfMemoryError(
+            f"{path} announces a volume of {shape} voxels, which take {gib(needed)} of memory while they are read, and "
+            f"{gib(free)} are free; try again when other programs have ended, or cut out a part of the image"
+        )
 
 
 def _stored(path: Path, header: Nifti1Header | Nifti2Header, head: bytes, stream: BinaryIO) -> npt.NDArray[Any]:

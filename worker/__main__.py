@@ -153,6 +153,8 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check that it exists and may be written"
+    if isinstance(error, MemoryError):
+        return "this takes more memory than is free now; try again when other programs have ended"
     return f"unexpected {type(error).__name__}: {error}; run it again with --debug for the traceback"
 
 

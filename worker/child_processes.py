@@ -1,5 +1,6 @@
 """Child processes of the node that are started again when they die, and that end with their parent."""
 
+import contextlib
 import ctypes
 import signal
 import subprocess
@@ -19,6 +20,7 @@ SETTLING_SECONDS: Final = 45.0
 RESTART_SECONDS: Final = 2.0  # a role that dies is started again after this long
 ENDING_SECONDS: Final = 5.0  # that a role may need beyond the time for its work, to end its own processes
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_M_ARENA_MAX: Final = -8  # mallopt(3)
 _LIBC: Final = ctypes.CDLL(None)  # loaded here: after a fork another thread's lock of the loader would be held for ever
 
 
@@ -79,3 +81,13 @@ def end_with_parent(by: signal.Signals = signal.SIGTERM) -> None:
     """
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, by)
+
+
+def limit_arenas(most: int) -> None:
+    """Has glibc serve this process's memory from at most so many arenas; does nothing with another C library.
+
+    By default there are eight for each core, a thread takes any of them, and each keeps in parts what it once lent:
+    a process with a thread for each connection grows for an hour until all of them have been as large as they get.
+    """
+    with contextlib.suppress(AttributeError):
+        _LIBC.mallopt(_M_ARENA_MAX, most)

@@ -5,6 +5,8 @@ after a person has corrected a setting, a file or a command). The message is one
 the docstring of the class.
 """
 
+import traceback
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from worker.masking import masked
@@ -19,6 +21,20 @@ class WorkerError(Exception):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(masked(message or (type(self).__doc__ or "").strip()))
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns the reason to note, for people, for an error that no package of the node defines.
+
+    Its own text may quote anything, and is for the log alone.
+    """
+    if isinstance(error, MemoryError):
+        return "the memory of this machine was full"
+    if isinstance(error, OSError) and error.strerror:
+        return f"the system refused {error.filename or 'a call'}: {error.strerror}"
+    steps = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(steps[-1].filename).name}, line {steps[-1].lineno})" if steps else ""
+    return f"the node met an error that it does not know{where}; unexpected_error in the worker's log says more"
 
 
 class SettingsError(WorkerError):

@@ -28,7 +28,7 @@ from dicom_node.commitment import StorageCommitment
 from dicom_node.listener import Listener
 from dicom_node.store import Store
 from worker import logs
-from worker.child_processes import RESTART_SECONDS, ChildProcesses, RoleError
+from worker.child_processes import RESTART_SECONDS, ChildProcesses, RoleError, limit_arenas
 from worker.destinations.dicom import peer_by_ae_title
 from worker.engines.devices import processes_for
 from worker.errors import BrokerError
@@ -52,6 +52,7 @@ log = get_logger(__name__)
 
 ROLES = (LISTEN, SEGMENT, DELIVER)
 REPORTS_ROLE = "receive-reports"  # a child of each listener
+RECEIVING_ARENAS = 2  # of malloc, in processes with a thread for each connection
 MOST_DELIVERING = 8  # processes; each takes some 80 MB
 
 
@@ -69,6 +70,7 @@ def listen(settings: Settings) -> None:
         RoleError: when the process for reports ended at once; its own message, above this one, says why.
     """
     _begin(settings, LISTEN)
+    limit_arenas(RECEIVING_ARENAS)
     ship_protocols(settings.protocols_folder)
     store = Store(settings.home, newer_wins=settings.conflict == "newer")
     ledger = Ledger(settings.ledger_url, store_id=store.id)
@@ -182,6 +184,7 @@ def receive_reports(settings: Settings) -> None:
     from worker.servers.ports import serving_reports
 
     _begin(settings, REPORTS_ROLE)
+    limit_arenas(RECEIVING_ARENAS)
     _let_it_go_first()
     ledger = Ledger(settings.ledger_url)
     with _stop_on_signal() as stop, serving_reports(settings, ReportInbox.of(settings, ledger)):

@@ -84,14 +84,16 @@ class _Ends(Walk):
     has_pixels: bool = False
 
     def run_to_end(self) -> bool:
-        """Returns whether the file has all bytes that its elements announce.
+        """Returns whether the file ends with an element, and each sequence without a length by its delimiter.
+
+        Fragments of pixels are such a sequence (PS3.5 section A.4): a file may be cut off between two of them.
 
         Raises:
             LimitError: when the data set is beyond a limit.
         """
-        self._behind = self.end
+        self._behind, self._open_end = self.end, False
         self.run()
-        return self._behind <= self.end
+        return self._behind == self.end and not self._open_end
 
     def _elements(self, at: int, end: int, depth: int, implicit: bool) -> int:
         behind = super()._elements(at, end, depth, implicit)
@@ -103,7 +105,10 @@ class _Ends(Walk):
         self.has_pixels = self.has_pixels or (not depth and tag == _PIXEL_DATA)
         if not depth and tag >= PIXELS_FROM and length != UNDEFINED:
             return at + length  # the limits are those of what stands before the pixels
-        return super()._value(tag, vr, length, at, end, depth, implicit)
+        behind = super()._value(tag, vr, length, at, end, depth, implicit)
+        if length == UNDEFINED and self.delimited != (depth + 1, behind):
+            self._open_end = True
+        return behind
 
 
 W = TypeVar("W", bound=Walk)

@@ -23,7 +23,7 @@ from dicom_node.errors import SeriesError
 from dicom_node.images.character_sets import read_as_site
 from dicom_node.images.header_limits import BoundedReader, LimitError
 from dicom_node.images.headers import read_to_pixels
-from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, unreadable
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, damage, unreadable
 
 THREADS: Final = min(8, os.cpu_count() or 1)
 # Orientations whose two directions are perpendicular to this (six decimals) are taken as they are.
@@ -165,7 +165,7 @@ def read_file(path: Path, character_set: str = "") -> File:
     except LimitError as error:
         raise SeriesError(f"{path.name} is not read: {error}; ask its sender what it is") from error
     except PYDICOM_ERRORS as error:
-        damaged = SeriesError(f"{path.name} is not a readable DICOM file ({error}); send it again")
+        damaged = SeriesError(f"{path.name} is not a readable DICOM file ({damage(error)}); send it again")
         raise unreadable(path, error) or damaged from error
 
 

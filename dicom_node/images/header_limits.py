@@ -104,6 +104,7 @@ class Walk:
     found: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # tag: length as written, value
     elements: int = 0
     kept_bytes: int = 0
+    delimited: tuple[int, int] = (0, 0)  # depth of the sequence whose delimiter was seen last, and the byte behind it
 
     def run(self) -> "Walk":
         """Walks to the end, or to `stop_at`; returns self.
@@ -177,6 +178,7 @@ class Walk:
             group, element, rest = self._tag(head)
             at += SMALLEST_ELEMENT
             if group << 16 | element == _ITEM_ENDS[1]:
+                self.delimited = depth, at
                 return at
             self._spend()
             length = self._length(rest)

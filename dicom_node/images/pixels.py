@@ -19,7 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 from dicom_node.errors import SeriesError
 from dicom_node.images.announced import inflated_image, require_announced, require_possible
 from dicom_node.images.frames import THREADS, File, Frame
-from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, unreadable
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, damage, unreadable
 
 # Bytes of tag, VR and length before the value of Pixel Data (PS3.5 7.1).
 _PLAIN: Final = {ImplicitVRLittleEndian: 8, ExplicitVRLittleEndian: 12}
@@ -64,7 +64,8 @@ def _decode_file(path: Path, frames: Sequence[Frame], places: Sequence[int], out
             for place, stored in zip(places, iter_pixels(source, indices=indices), strict=True):
                 _rescale(stored, frames[place], out[place])
     except PYDICOM_ERRORS as error:
-        damaged = SeriesError(f"the pixels of {path.name} cannot be decoded: {error}")
+        said = damage(error, frames[places[0]].file.header)
+        damaged = SeriesError(f"the pixels of {path.name} cannot be decoded: {said}")
         raise unreadable(path, error) or damaged from error
 
 
@@ -89,11 +90,12 @@ def _require_low_bits(file: File) -> None:
     PS3.5 8.1.1 forbids other places since 2014. Compressed values are decoded whatever the header says.
 
     Raises:
-        ValueError: when High Bit is not Bits Stored - 1.
+        SeriesError: when High Bit is not Bits Stored - 1.
     """
     header = file.header
     if not header.file_meta.TransferSyntaxUID.is_encapsulated and header.get("HighBit", -1) >= header.BitsStored:
-        raise ValueError(f"High Bit {header.HighBit} of {header.BitsStored} Bits Stored")
+        said = f"High Bit {header.HighBit} of {header.BitsStored} Bits Stored"
+        raise SeriesError(f"the pixels of {file.path.name} cannot be decoded: {said}")
 
 
 def _stored_plainly(file: File) -> NDArray[np.integer] | None:

@@ -185,6 +185,62 @@ def test_a_request_that_cannot_be_answered_ends_its_association(site, tmp_path):
         assert answer(connection)[0] == 7  # A-ABORT: it has no message id
 
 
+QUESTION = ((0x0003, MODEL), (0x1001, MODEL_INSTANCE), (0x1008, US_1))
+INSTANCE = (
+    struct.pack("<HHL", 0x0008, 0x1150, 26)
+    + CTImageStorage.encode()
+    + b"\0"
+    + struct.pack("<HHL", 0x0008, 0x1155, 10)
+    + b"1.2.3.4.1\0"
+)
+
+
+def question() -> bytes:
+    """Asks about one instance, in implicit VR."""
+    item = b"\xfe\xff\x00\xe0" + struct.pack("<L", len(INSTANCE)) + INSTANCE
+    return TRANSACTION + struct.pack("<HHL", 0x0008, 0x1199, len(item)) + item
+
+
+def test_questions_without_end_wait_for_each_other_and_are_put_off(site, tmp_path, monkeypatch, caplog):
+    """Each costs a thread, the instances that it names, and an association to a peer that may not answer."""
+    monkeypatch.setattr(commitment, "_MOST_PER_ADDRESS", 2)
+    monkeypatch.setattr(commitment, "_WAIT_SECONDS", 0.1)
+    answered = threading.Event()
+
+    def nowhere(_ae_title: str) -> None:
+        answered.wait(30)
+
+    service = StorageCommitment(Store(tmp_path / "home"), ae_title="VOXTELL", peer_of=nowhere)
+    with site(services=[service]) as here:
+        with connect(here.peer.port) as connection:
+            connection.sendall(request((1, StorageCommitmentPushModel.encode(), [IMPLICIT])))
+            assert answer(connection)[0] == 2
+            said = [asked(connection, ACTION, *QUESTION, data=question()) for _ in range(4)]
+            assert said == [0, 0, 0x0213, 0x0213]
+        answered.set()
+        wait_until(lambda: not any(thread.name == "commitment" for thread in threading.enumerate()))
+        with connect(here.peer.port) as connection:
+            connection.sendall(request((1, StorageCommitmentPushModel.encode(), [IMPLICIT])))
+            assert answer(connection)[0] == 2
+            assert asked(connection, ACTION, *QUESTION, data=question()) == 0, "its places are free again"
+    assert "commitment_put_off" in {record.message for record in caplog.records}
+
+
+@pytest.mark.parametrize("uid", [b"Doe^Jane", b"1" * 66, b"\x1b[31mx"])
+@pytest.mark.filterwarnings("ignore")  # pydicom's, of what is no UID
+def test_a_transaction_without_a_uid_is_refused(site, tmp_path, uid):
+    """It would go into the log as it came."""
+    reports = []
+    service = StorageCommitment(Store(tmp_path / "home"), ae_title="VOXTELL", on_report=reports.append)
+    named = (*NAMED, (0x1002, US_1))
+    with site(services=[service]) as here, connect(here.peer.port) as connection:
+        connection.sendall(request((1, StorageCommitmentPushModel.encode(), [IMPLICIT])))
+        assert answer(connection)[0] == 2
+        transaction = struct.pack("<HHL", 0x0008, 0x1195, len(uid)) + uid
+        assert asked(connection, EVENT_REPORT, *named, data=transaction) == 0x0115
+    assert reports == []
+
+
 FIND = b"1.2.840.10008.5.1.4.1.2.2.1\0"  # Study Root Query/Retrieve, which is offered to nobody
 MB = 2**20
 

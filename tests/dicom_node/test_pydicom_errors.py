@@ -1,13 +1,17 @@
 """Whatever bytes come: pydicom meets them with one of the errors that are named, and with no other."""
 
 import io
+import re
 import warnings
 import zlib
 from collections.abc import Callable
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -15,7 +19,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
+from dicom_node.images.header_limits import LimitError
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, damage
 from dicom_node.scp.instance_uids import HeaderError, read_uids
 from dicom_node.storage.part10 import file_start
 from tests.support.instances import data_set, small_instance
@@ -98,6 +103,41 @@ def test_damaged_instances_are_met_with_named_errors(
     judged(lambda: read_uids(io.BytesIO(encoded), syntax))
     judged(lambda: read_uids(io.BytesIO(content), syntax))
     judged(lambda: read_all(START + content))
+
+
+def test_what_is_said_of_damage_names_attributes_and_quotes_no_value() -> None:
+    """pydicom's own words quote the value, which may be a patient's."""
+    inner = Dataset()
+    inner[0x00280030] = RawDataElement(BaseTag(0x00280030), "DS", 8, b"DOE^JANE", 0, False, True)
+    header = small_instance(ReferencedImageSequence=[inner])  # with another damaged attribute within
+    header[0x00200032] = RawDataElement(BaseTag(0x00200032), "DS", 8, b"DOE^JANE", 0, False, True)
+    for cause, said in [
+        (
+            ValueError("could not convert string to float: 'DOE^JANE'"),
+            "its PixelSpacing, ImagePositionPatient are damaged",
+        ),
+        (LimitError("it has more than 5 elements"), "it has more than 5 elements"),
+    ]:
+        assert said in damage(cause, header)
+        assert "DOE" not in damage(cause, header)
+    assert "PixelSpacing" in damage(ValueError(), header), "at any depth"
+    with pytest.raises(AttributeError) as missing:
+        _ = small_instance().SliceThickness
+    assert damage(missing.value, small_instance()) == "SliceThickness is missing"
+    assert damage(EOFError("'DOE^JANE'")) == "it was cut off within an element"
+    assert damage(ValueError("'DOE^JANE'"), small_instance()) == "its bytes are damaged"
+
+
+@given(places=DAMAGE, end=st.integers(0, len(WHOLE)) | st.just(len(WHOLE)))
+def test_whatever_was_read_of_damaged_bytes_can_be_described(places: list[tuple[int, int, bytes]], end: int) -> None:
+    judged(lambda: _describe(dcmread(io.BytesIO(START + damaged(places, end)))))
+
+
+def _describe(header: Dataset) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        said = damage(ValueError("?"), header)
+    assert re.fullmatch(r"its [\w(), ]+ (is|are) damaged", said)
 
 
 @given(places=DAMAGE.filter(bool))

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from dicom_node.conflicts import conflicts_in
 from dicom_node.errors import StoreError
@@ -93,6 +95,51 @@ def test_only_a_correction_replaces(store: Store, later: bytes, outcome: Outcome
     receipt = put(store, later)
     assert receipt.outcome is outcome
     assert first.path.read_bytes() == (later if outcome is Outcome.REPLACED else content(**WRONG))
+
+
+def compressed(*, cut: int = 0, **values: object) -> bytes:
+    """An image of two fragments of pixels, without its last bytes; the last 8 are the delimiter of the fragments."""
+    image = small_instance(1, **values)
+    image.file_meta.TransferSyntaxUID = RLELossless
+    image.PixelData = encapsulate([bytes(64), bytes(range(64))])
+    image["PixelData"].is_undefined_length = True
+    file = part10(image)
+    return file[: len(file) - cut]
+
+
+def last_in_sequences(*, cut: int) -> bytes:
+    """An image that ends with a sequence in an item of a sequence, both without lengths, without its last bytes."""
+    image = small_instance(1, **RIGHT)
+    outer = Dataset()
+    outer.ReferencedSeriesSequence = [Dataset()]
+    outer["ReferencedSeriesSequence"].is_undefined_length = True
+    image.add_new(0x7FE10010, "LO", "PRIVATE")
+    image.add_new(0x7FE11001, "SQ", [outer])
+    image[0x7FE11001].is_undefined_length = True
+    file = part10(image)
+    return file[: len(file) - cut]
+
+
+@pytest.mark.parametrize(
+    ("cut", "outcome"),
+    [
+        (0, Outcome.REPLACED),
+        (8, Outcome.CONFLICT),  # between the last fragment and the delimiter
+        (8 + 72, Outcome.CONFLICT),  # between two fragments
+        (4, Outcome.CONFLICT),  # within the delimiter
+        (20, Outcome.CONFLICT),  # within a fragment
+    ],
+)
+def test_a_compressed_image_that_was_cut_off_replaces_nothing(store: Store, cut: int, outcome: Outcome) -> None:
+    put(store, compressed(**WRONG))
+    assert put(store, compressed(cut=cut, **RIGHT)).outcome is outcome
+
+
+@pytest.mark.parametrize("cut", range(41))
+def test_an_image_whose_last_sequence_was_cut_off_replaces_nothing(store: Store, cut: int) -> None:
+    """A sequence without a length needs its delimiter, also where another one ends at the same byte."""
+    put(store, content(**WRONG))
+    assert put(store, last_in_sequences(cut=cut)).outcome is (Outcome.CONFLICT if cut else Outcome.REPLACED)
 
 
 def test_one_uid_for_all_slices_replaces_nothing(store: Store) -> None:

@@ -178,13 +178,16 @@ def _memory(looks: Sequence[Look], verdict: Verdict) -> None:
     verdict.counts["memory, most"] = _mib(most)
     if most > MOST_BYTES:
         verdict.faults.append(f"its processes used {_mib(most)} together, and may use {_mib(MOST_BYTES)}")
-    warm = [look.bytes for look in looks if WARM_SECONDS <= look.at < 1.5 * WARM_SECONDS]
-    last = [look.bytes for look in looks if look.at > looks[-1].at - WARM_SECONDS / 2]
+    warm = [look for look in looks if WARM_SECONDS <= look.at < 1.5 * WARM_SECONDS]
+    last = [look for look in looks if look.at > looks[-1].at - WARM_SECONDS / 2]
     if looks[-1].at < 2 * WARM_SECONDS or not warm:
         verdict.counts["memory, flat"] = f"not judged: {looks[-1].at:.0f} s are too short"
         return
-    before, after = statistics.median(warm), statistics.median(last)
+    before, after = (statistics.median(look.bytes for look in part) for part in (warm, last))
     verdict.counts["memory, after a minute and at the end"] = f"{_mib(before)}, {_mib(after)}"
+    for process in sorted(warm[0].memory.keys() & last[-1].memory.keys(), key=lambda one: (one.role, one.pid)):
+        ours = (statistics.median(look.memory.get(process, 0) for look in part) for part in (warm, last))
+        verdict.counts[f"  {process.role} ({process.pid})"] = ", ".join(map(_mib, ours))
     if after > before * (1 + GROWTH) + GROWTH_BYTES:
         verdict.faults.append(f"its memory grew from {_mib(before)} after a minute to {_mib(after)}")
 

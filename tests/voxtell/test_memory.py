@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.support.live_tensors import window_bytes
+from voxtell import host_memory
 from voxtell.errors import CancelledError, OutOfMemoryError
 from voxtell.inference import memory, tiling
 from voxtell.inference.memory import Admission, admit
@@ -111,10 +112,10 @@ def cgroup(folder: Path, limit: str) -> Path:
 
 def test_a_containers_limit_counts_and_its_file_cache_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_most = memory.free_bytes(CPU)
-    monkeypatch.setattr(memory, "CGROUP", cgroup(tmp_path, str(3 * GIB + 5)))
+    monkeypatch.setattr(host_memory, "CGROUP", cgroup(tmp_path, str(3 * GIB + 5)))
     assert memory.free_bytes(CPU) == min(at_most, GIB + 5)
 
 
 def test_a_container_without_a_limit_has_the_hosts_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "CGROUP", cgroup(tmp_path, "max"))
+    monkeypatch.setattr(host_memory, "CGROUP", cgroup(tmp_path, "max"))
     assert memory.free_bytes(CPU) > GIB

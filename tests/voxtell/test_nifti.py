@@ -2,6 +2,8 @@
 
 import gzip
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 from tests.support.examples import examples
 from tests.support.nifti_files import write_image
 from voxtell import nifti
-from voxtell.errors import FileError
+from voxtell.errors import FileError, OutOfMemoryError
 from voxtell.nifti import ReadAs
 
 AXES = ["".join(codes) for order in itertools.permutations(["RL", "AP", "SI"]) for codes in itertools.product(*order)]
@@ -251,6 +253,58 @@ def test_a_wrong_file_is_refused_in_one_sentence(make: Callable[[Path], object],
     make(tmp_path / "a.nii")
     with pytest.raises(FileError, match=sentence):
         nifti.read_image(tmp_path / "a.nii")
+
+
+def announcing(path: Path, size: int) -> Path:
+    """A header of size x size x size float32 voxels, of which none follow."""
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    header.set_data_shape((size, size, size))
+    header["magic"], header["vox_offset"], header["sform_code"] = b"n+1", 352, 2
+    header["srow_x"], header["srow_y"], header["srow_z"] = np.eye(4)[:3]
+    path.write_bytes(header.binaryblock + bytes(4))
+    return path
+
+
+def test_a_volume_for_which_there_is_no_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = announcing(tmp_path / "a.nii", 1000)
+    monkeypatch.setattr(nifti, "free_host_bytes", lambda: 4 * 2**30)
+    with pytest.raises(OutOfMemoryError, match=r"which take 9\.3 GiB of memory while they are read, and 4\.0 GiB are"):
+        nifti.read_image(path)
+    monkeypatch.setattr(nifti, "free_host_bytes", lambda: 16 * 2**30)
+    with pytest.raises(FileError, match="holds 0 % of the voxels"):
+        nifti.read_image(path)
+
+
+READS_WITHIN = """
+import resource, sys
+from pathlib import Path
+from voxtell import errors, nifti
+most = int(Path("/proc/self/statm").read_text().split()[0]) * 4096 + 2**30
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+if sys.argv[2] == "unforeseen":
+    nifti.free_host_bytes = lambda: 2**40
+try:
+    nifti.read_voxels(Path(sys.argv[1]))
+except errors.OutOfMemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="limits on the address space are Linux's")
+@pytest.mark.parametrize(("estimate", "sentence"), [("foreseen", "announces a volume"), ("unforeseen", "holds more")])
+def test_in_a_process_with_little_memory_a_large_volume_is_a_sentence(
+    other_programs: None, tmp_path: Path, estimate: str, sentence: str
+) -> None:
+    path = announcing(tmp_path / "a.nii", 900)  # 2.9 GB
+    done = subprocess.run(
+        [sys.executable, "-c", READS_WITHIN, str(path), estimate], capture_output=True, text=True, check=True
+    )
+    assert sentence in done.stdout
+    assert "try again when other programs have ended" in done.stdout
 
 
 @pytest.mark.long

@@ -5,13 +5,23 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
 from structlog.testing import capture_logs
 
 from dicom_node.errors import UnreadableError
 from dicom_node.synthesis import Subject, ct_series
 from tests.support.examples import examples
 from worker.protocols import Candidate, Match
-from worker.selection.study_volumes import FolderError, candidates_in, read_headers, readable, series_in, studies_in
+from worker.selection.study_volumes import (
+    FolderError,
+    candidates_in,
+    read_headers,
+    readable,
+    series_in,
+    studies_in,
+    volumes_of,
+)
 
 
 def ct(folder, slices, **subject):
@@ -49,6 +59,15 @@ def test_a_file_that_the_disk_does_not_give_makes_no_smaller_series(tmp_path):
     with pytest.raises(UnreadableError, match=r"0002.dcm cannot be read: Input/output error") as caught:
         readable(sorted(tmp_path.iterdir()))
     assert caught.value.retry == "later"
+
+
+def test_a_damaged_header_is_named_with_its_attribute_and_without_its_value(tmp_path):
+    paths = ct(tmp_path, 3)
+    header = dcmread(paths[1])
+    header[0x00280008] = RawDataElement(BaseTag(0x00280008), "IS", 8, b"DOE^JANE", 0, False, True)  # NumberOfFrames
+    header.save_as(paths[1])
+    (volume,) = volumes_of(readable(paths))
+    assert volume.problem == "the header of 0002.dcm cannot be read: its NumberOfFrames is damaged"
 
 
 def test_headers_stay_beside_their_files(tmp_path):

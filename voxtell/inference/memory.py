@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
-from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
 import torch
 
 from voxtell.errors import OutOfMemoryError
+from voxtell.host_memory import free_host_bytes, gib
 from voxtell.inference import tiling
 from voxtell.model.plans import Plans, Triple
 
 CPU = torch.device("cpu")
-CGROUP = Path("/sys/fs/cgroup")
 
 # Share of the free memory that the estimate may fill; the rest is for what the estimate does not count.
 SHARE = 0.9
@@ -80,8 +78,8 @@ def admit(
     if best.prompts < 1 or SHARE * free_bytes(device) < window:
         needed = 2 * each + window + (results if device == CPU else 0)
         raise OutOfMemoryError(
-            f"windows of {plans.patch_size} over a volume of {shape} take {_gib(needed / SHARE)} of memory, "
-            f"{_gib(free_bytes(device))} are free on {device}; try again when other work there has ended"
+            f"windows of {plans.patch_size} over a volume of {shape} take {gib(needed / SHARE)} of memory, "
+            f"{gib(free_bytes(device))} are free on {device}; try again when other work there has ended"
         )
     return best
 
@@ -97,15 +95,12 @@ def features_bytes(plans: Plans, number_bytes: int) -> int:
 def free_bytes(device: torch.device) -> int:
     """Returns the bytes that new tensors may take on a device.
 
-    On a GPU this includes what torch has reserved and does not use. On the CPU the container's limit counts where it is
-    lower than what the machine has.
+    On a GPU this includes what torch has reserved and does not use.
     """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
-    available = int(psutil.virtual_memory().available)
-    limit = _free_in_cgroup()
-    return available if limit is None else min(available, limit)
+    return free_host_bytes()
 
 
 @contextmanager
@@ -139,21 +134,3 @@ def shortage_said() -> Iterator[None]:
         if not any(words in str(error) for words in SHORTAGES):
             raise
         raise OutOfMemoryError from error
-
-
-def _free_in_cgroup() -> int | None:
-    """Returns the bytes that a container's memory limit (cgroup v2) leaves, or None where there is no limit.
-
-    Inactive file pages count as free: the kernel drops them before it kills anything.
-    """
-    try:
-        limit = (CGROUP / "memory.max").read_text().strip()
-        used = int((CGROUP / "memory.current").read_text())
-        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-    except OSError:
-        return None
-    return None if limit == "max" else max(0, int(limit) - used + int(stat.get("inactive_file", 0)))
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"

@@ -12,7 +12,6 @@ The child ends when its parent does: the socket tells it, and a timer ends a que
 
 import atexit
 import contextlib
-import ctypes
 import os
 import pickle
 import resource
@@ -28,13 +27,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
+from worker.child_processes import limit_arenas
 from worker.errors import WorkerError
 
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")
 
 _GRACE_SECONDS: Final = 5.0  # after its time is over, for a child that its parent did not end
-_M_ARENA_MAX: Final = -8  # mallopt(3): every arena of a thread would reserve 64 MB of the limit
 _LIKELY_VICTIM: Final = "1000"  # proc(5), oom_score_adj: where a container is full, the child goes and not the listener
 
 
@@ -152,8 +151,7 @@ def serve(connection: Connection, memory_bytes: int, seconds: float) -> None:
 
 
 def _limit(memory_bytes: int) -> None:
-    with contextlib.suppress(AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+    limit_arenas(1)  # each would reserve 64 MB of the limit
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_LIKELY_VICTIM)
     pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -17,7 +17,7 @@ from dicom_node.errors import SeriesError, UnreadableError
 from dicom_node.images.character_sets import undeclared_text
 from dicom_node.images.frames import File, read_file
 from dicom_node.images.grid import VariableSpacingError
-from dicom_node.images.pydicom_errors import PYDICOM_ERRORS
+from dicom_node.images.pydicom_errors import PYDICOM_ERRORS, damage
 from dicom_node.origin import FROM_A_FOLDER, Origin
 from dicom_node.ranking.facts import VolumeFacts, facts_of
 from dicom_node.series import HeaderVolume, header_volumes
@@ -131,11 +131,13 @@ def read_all(paths: Sequence[Path], character_set: str = "") -> tuple[list[File]
     return found, unread
 
 
-def _problem(path: Path, error: BaseException) -> str:
+def _problem(path: Path, error: Exception) -> str:
     """Says in one sentence why a file is no instance of a series."""
     if isinstance(error, AttributeError):
         return f"{path.name} names no series or no instance: it is a DICOMDIR, or was cut off"
-    return str(error) if isinstance(error, SeriesError) else f"the header of {path.name} cannot be read: {error}"
+    return (
+        str(error) if isinstance(error, SeriesError) else f"the header of {path.name} cannot be read: {damage(error)}"
+    )
 
 
 def read_headers(paths: Sequence[Path]) -> tuple[list[Path], list[pydicom.Dataset]]:
@@ -159,7 +161,7 @@ def volumes_of(files: Sequence[File], origin: Origin = FROM_A_FOLDER) -> list[St
     except SeriesError as error:
         return [_volume(HeaderVolume("", ()), files, origin, str(error))]
     except PYDICOM_ERRORS as error:
-        return [_volume(HeaderVolume("", ()), files, origin, f"a header is damaged: {error}")]
+        return [_volume(HeaderVolume("", ()), files, origin, _damage(error, files))]
     return [_volume(outline, outline.files, origin, "") for outline in found]
 
 
@@ -184,7 +186,7 @@ def _volume(outline: HeaderVolume, files: Sequence[File], origin: Origin, proble
                 with suppress(SeriesError, *PYDICOM_ERRORS):
                     resampled = facts_of(replace(outline, even=True))
         except PYDICOM_ERRORS as error:
-            problem = f"a header is damaged: {error}"
+            problem = _damage(error, outline.files)
     first = files[0].header
     candidate = Candidate([file.header for file in files], origin)
     number = _said(first, "SeriesNumber")
@@ -209,6 +211,15 @@ def _volume(outline: HeaderVolume, files: Sequence[File], origin: Origin, proble
         study_date=_said(first, "StudyDate"),
         study_description=_said(first, "StudyDescription"),
     )
+
+
+def _damage(error: Exception, files: Sequence[File]) -> str:
+    """Says which header is damaged, as far as one can tell, and in which attributes."""
+    unnamed = damage(error)
+    for file in files:
+        if (named := damage(error, file.header)) != unnamed:
+            return f"the header of {file.path.name} cannot be read: {named}"
+    return f"a header cannot be read: {unnamed}"
 
 
 def _part_of_files(outline: HeaderVolume) -> str | None:

@@ -27,7 +27,7 @@ from dicom_node.errors import DicomNodeError, PeerError
 from dicom_node.scu.c_store import SendOutcome
 from dicom_node.scu.transcode import Syntax, transcoded
 from dicom_node.store import Store
-from worker.errors import BrokerError, WorkerError
+from worker.errors import BrokerError, WorkerError, reason_of
 from worker.ledger import Delivery, DeliveryState, Ledger
 from worker.ledger.states import IMAGES_REPLACED
 from worker.logs import get_logger
@@ -140,7 +140,7 @@ class DeliveryWorker:
             self._not_sent(delivery, str(error), final=error.retry != "later")
         except Exception as error:
             log.exception("unexpected_error")
-            self._not_sent(delivery, f"unexpected {type(error).__name__}: {error}", final=False)
+            self._not_sent(delivery, reason_of(error), final=False)
         else:
             self._judge(delivery, outcomes)
 

@@ -31,6 +31,7 @@ def series_from_nifti(path: Path, folder: Path, subject: Subject | None = None, 
 
     Raises:
         FileError: when the file cannot be read (see `voxtell.nifti`); nothing is written.
+        OutOfMemoryError: when there is no memory for it; nothing is written.
         SeriesError: when a DICOM series cannot hold the image, such as a single slice; nothing is written.
     """
     image, affine = slices_of(path, read_as)
@@ -44,6 +45,7 @@ def slices_of(path: Path, read_as: ReadAs = PLAIN) -> tuple[npt.NDArray[np.float
 
     Raises:
         FileError: when the file cannot be read (see `voxtell.nifti.read_voxels`).
+        OutOfMemoryError: when there is no memory for it.
     """
     values, grid = read_voxels(path, read_as)
     return values.transpose(2, 1, 0), _affine(grid)
@@ -56,7 +58,11 @@ def _affine(grid: NiftiGrid) -> npt.NDArray[np.float64]:
 
 def _named(subject: Subject, path: Path, image: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> Subject:
     """Fills what the caller left open: patient ID and study key from a digest of the voxels, names from the file's."""
-    digest = hashlib.sha256(np.ascontiguousarray(image).tobytes() + affine.tobytes()).hexdigest()
+    voxels = hashlib.sha256(
+        np.ascontiguousarray(image).data
+    )  # as it lies there: a copy of the bytes may be one too many
+    voxels.update(affine.tobytes())
+    digest = voxels.hexdigest()
     name = shortened(one_line(stem(path)), 64)
     return replace(
         subject,

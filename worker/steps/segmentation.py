@@ -30,7 +30,7 @@ from voxtell.engine import Engine
 from voxtell.errors import CancelledError
 from worker.engines.devices import device_lock, means_gpu
 from worker.engines.loading import engine_key, load_with_device_lock, settings_for
-from worker.errors import BrokerError, WorkerError
+from worker.errors import BrokerError, WorkerError, reason_of
 from worker.job_spec import JobSpec
 from worker.ledger import Job, Ledger
 from worker.ledger.states import IMAGES_REPLACED
@@ -156,7 +156,7 @@ class SegmentationWorker:
             reason = str(error)
             if retry is None:
                 log.exception("unexpected_error")
-                reason = _unexpected(error)
+                reason = reason_of(error)
             if (passing or broken) and job.attempts < self.settings.max_attempts:
                 self.ledger.jobs.postpone(job, reason, backoff(self.settings, job.attempts))
                 log.warning("job_postponed", reason=reason)
@@ -276,10 +276,3 @@ class SegmentationWorker:
         """Marks the job FAILED and logs it, unless the claim is lost."""
         if self.ledger.jobs.fail(job, reason):
             log.error("job_failed", reason=reason)
-
-
-def _unexpected(error: Exception) -> str:
-    """Makes a sentence for people of an error that no package of the node defines: the reason to note."""
-    if isinstance(error, MemoryError):
-        return "the memory of this machine was full"
-    return f"unexpected {type(error).__name__}: {error}; the worker's log has the traceback"
