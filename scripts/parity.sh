@@ -4,6 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 upstream=.venv-upstream
+# Values that SegVol's and Text3DSAM's own code computed, where they are at hand: each folder has a check.py of its own.
+references=${VOXTELL_REFERENCES:-../shared/engine/references}
+for check in segvol:build text3dsam:build; do
+  folder=$references/${check%:*}
+  if [ -d "$folder" ]; then
+    .venv/bin/python "$folder/check.py" "scripts.parity.$check" "$folder"
+  else
+    echo "parity: $folder is not there; ${check%:*} is not compared (set VOXTELL_REFERENCES)" >&2
+  fi
+done
 image=${1:-${VOXTELL_TEST_DATA:-../shared/data}/ct_totalseg_nifti/ct_small.nii.gz}
 if [ ! -f "$image" ]; then
   echo "parity: $image is not there; name a CT as NIfTI, or set VOXTELL_TEST_DATA" >&2
