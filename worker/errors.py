@@ -67,6 +67,12 @@ class UnknownJobError(WorkerError):
     retry: ClassVar[Retry] = "usage"
 
 
+class UnknownRunError(WorkerError):
+    """The ledger has no such archive run, or has one already."""
+
+    retry: ClassVar[Retry] = "usage"
+
+
 class EngineMissingError(WorkerError):
     """This installation has no segmentation engine; install it with: pip install "voxtell-dicom[gpu]"."""
 

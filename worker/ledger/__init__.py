@@ -11,6 +11,8 @@ Ledger
   .deliveries    results on their way to a destination; the job follows       tables deliveries, jobs
   .commitments   storage commitment of what was delivered                     tables deliveries, jobs
   .retention     what may be removed from the disk                            reads; notes removals in jobs
+  .runs          archive runs, and the parts of their listings                 tables runs, windows, entries
+  .entries       the studies of archive runs, each with one outcome            tables entries, runs
   .stores        which homes of images and results work on this ledger        table stores
   .clock         the time, and its repair                                     tables series, jobs, deliveries
 ```
@@ -31,11 +33,13 @@ from worker.ledger.clock import LedgerClock
 from worker.ledger.commitments import CommitmentLedger
 from worker.ledger.database import Database
 from worker.ledger.deliveries import DeliveryLedger
+from worker.ledger.entries import EntryLedger
 from worker.ledger.jobs import JobLedger
 from worker.ledger.listing import JobFilter, ListingLedger
 from worker.ledger.records import Decision, Delivery, Job, Report, Series, StudyFacts
 from worker.ledger.reports import ReportLedger
 from worker.ledger.retention import RetentionLedger
+from worker.ledger.runs import RunLedger
 from worker.ledger.series import SeriesLedger
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 from worker.ledger.stores import StoreLedger
@@ -87,6 +91,8 @@ class Ledger:
         self.deliveries = DeliveryLedger(self.database, self.jobs)
         self.commitments = CommitmentLedger(self.database, self.jobs)
         self.retention = RetentionLedger(self.database)
+        self.runs = RunLedger(self.database)
+        self.entries = EntryLedger(self.database)
 
     def close(self) -> None:
         """Closes the connections of this process."""

@@ -12,6 +12,7 @@ from dicom_node.origin import Origin
 from dicom_node.uids import SeriesKey
 from worker.findings import VolumeFindings
 from worker.job_spec import JobSpec
+from worker.ledger.archive_states import EntryState, RunState, StudyOutcome, WindowState
 from worker.ledger.states import DeliveryState, JobState, SeriesState
 from worker.result import Result
 
@@ -148,6 +149,72 @@ class Report:
     read_at: float | None
 
 
+@dataclass(frozen=True)
+class Run:
+    """An archive run: where its studies come from, and what is to become of them."""
+
+    id: str
+    name: str
+    source: Mapping[str, Any]
+    filters: Mapping[str, Any]
+    limits: Mapping[str, Any]
+    protocols: Mapping[str, str]  # their digests, by name
+    outputs: Mapping[str, Any]
+    state: RunState
+    reason: str
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    store_id: str | None = None  # that its studies are fetched to; None: any
+
+
+@dataclass(frozen=True)
+class ListingWindow:
+    """A part of a run's listing: the studies from one date and time to another, with further keys of the query."""
+
+    run_id: str
+    lo: str  # YYYYMMDDHHMMSS
+    hi: str
+    keys: str  # JSON with sorted keys
+    state: WindowState
+    matches: int
+    reason: str
+    attempts: int
+    next_try_at: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One study of a run: what the source says of it, how far it has come, and how it ended."""
+
+    run_id: str
+    study_uid: str
+    accession: str
+    study_date: str
+    modalities: str  # separated by backslashes, as in Modalities in Study
+    series: list[Mapping[str, Any]]
+    images_expected: int | None  # None: the source does not count them
+    source_ref: str  # the folder or member of an archive that it lies in
+    state: EntryState
+    reason: str
+    attempts: int
+    claims: int
+    lease_until: float
+    next_try_at: float
+    images: int
+    bytes: int
+    fetch_s: float | None
+    listed_at: float
+    fetched_at: float | None
+    ended_at: float | None
+    outcome: StudyOutcome | None
+    outcome_detail: Mapping[str, Any]
+
+
+def _outcome(text: str | None) -> StudyOutcome | None:
+    return None if text is None else StudyOutcome(text)
+
+
 def _result(facts: Mapping[str, Any]) -> Result | None:
     """Reads the result in a job's column; None where it is empty."""
     return Result.model_validate(facts) if facts else None
@@ -157,6 +224,9 @@ _READ_AS: Mapping[type, Mapping[str, Callable[[Any], Any]]] = {
     Series: {"state": SeriesState},
     Job: {"state": JobState, "work": JobSpec.model_validate, "result": _result},
     Delivery: {"state": DeliveryState},
+    Run: {"state": RunState},
+    ListingWindow: {"state": WindowState},
+    Entry: {"state": EntryState, "outcome": _outcome},
 }
 
 

@@ -145,3 +145,64 @@ stores = sa.Table(
     sa.Column("host", CleanString(255), nullable=False),  # of the listener that was started last
     sa.Column("seen_at", sa.Float, nullable=False),
 )
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.String(12), primary_key=True),
+    sa.Column("name", CleanString(64), nullable=False, unique=True),
+    sa.Column("source", sa.JSON, nullable=False),  # a PACS, folders, archives, a list or another run
+    sa.Column("filters", sa.JSON, nullable=False),
+    sa.Column("limits", sa.JSON, nullable=False),  # worker.archive.limits
+    sa.Column("protocols", sa.JSON, nullable=False),  # digests by name, as they were at the start
+    sa.Column("outputs", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", CleanText, nullable=False, default="", server_default=""),  # why it is PAUSED
+    sa.Column("store_id", sa.String(32), nullable=True),  # as in series: where its studies are fetched to
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float, nullable=True),
+    sa.Column("ended_at", sa.Float, nullable=True),
+)
+
+listing_windows = sa.Table(
+    "windows",
+    metadata,
+    sa.Column("run_id", sa.String(12), sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("lo", sa.String(14), primary_key=True),  # YYYYMMDDHHMMSS, both ends included; "": studies without a date
+    sa.Column("hi", sa.String(14), primary_key=True),
+    sa.Column("keys", CleanString(255), primary_key=True),  # JSON: further keys of the query
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("matches", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.Column("reason", CleanText, nullable=False, default="", server_default=""),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.Column("next_try_at", sa.Float, nullable=False, default=0.0, server_default="0"),
+)
+
+entries = sa.Table(
+    "entries",
+    metadata,
+    sa.Column("run_id", sa.String(12), sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("study_uid", CleanString(64), primary_key=True),
+    sa.Column("accession", CleanString(64), nullable=False, default="", server_default=""),
+    sa.Column("study_date", CleanString(16), nullable=False, default="", server_default=""),
+    sa.Column("modalities", CleanString(64), nullable=False, default="", server_default=""),
+    sa.Column("series", sa.JSON, nullable=False, default=list, server_default="[]"),  # uid, modality, images of each
+    sa.Column("images_expected", sa.Integer, nullable=True),
+    sa.Column("source_ref", sa.Text, nullable=False, default="", server_default=""),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", CleanText, nullable=False, default="", server_default=""),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0, server_default="0"),  # as in jobs
+    sa.Column("claims", sa.Integer, nullable=False, default=0, server_default="0"),  # as in jobs
+    sa.Column("lease_until", sa.Float, nullable=False, default=0.0, server_default="0"),
+    sa.Column("next_try_at", sa.Float, nullable=False, default=0.0, server_default="0"),
+    sa.Column("images", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.Column("bytes", sa.BigInteger, nullable=False, default=0, server_default="0"),
+    sa.Column("fetch_s", sa.Float, nullable=True),
+    sa.Column("listed_at", sa.Float, nullable=False),
+    sa.Column("fetched_at", sa.Float, nullable=True),
+    sa.Column("ended_at", sa.Float, nullable=True),
+    sa.Column("outcome", sa.String(16), nullable=True),  # written together with the state DONE
+    sa.Column("outcome_detail", sa.JSON, nullable=False, default=dict, server_default="{}"),
+    sa.Index("ix_entries_run_id_state", "run_id", "state"),
+    sa.Index("ix_entries_study_uid", "study_uid"),
+)

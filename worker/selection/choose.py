@@ -19,6 +19,7 @@ from worker.protocols.preferences import Preference
 from worker.selection.study_volumes import StudyVolume
 
 COMPLETE = "a complete study"
+REGULAR = "one regular volume"
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ def _fits(protocol: Protocol, volume: StudyVolume) -> Verdict:
     if volume.facts is None:
         way_out = "; or let the protocol resample it (engine: {resample_spacing: true})" if volume.resampled else ""
         said = f"not: {volume.problem}{way_out}"
-        return Verdict(volume, False, (*findings, Finding("one regular volume", said, False)))
-    verdict = Verdict(volume, matches, (*findings, Finding("one regular volume", _shape(volume.facts), True)))
+        return Verdict(volume, False, (*findings, Finding(REGULAR, said, False)))
+    verdict = Verdict(volume, matches, (*findings, Finding(REGULAR, _shape(volume.facts), True)))
     if why := refused(volume.facts, protocol.choose.never):
         return verdict.but(Finding(f"none of {', '.join(protocol.choose.never)}", why, False))
     return verdict
