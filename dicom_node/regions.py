@@ -35,8 +35,8 @@ _SIDE_WORDS: Final = {
     "both": "both",
     "bilateral": "both",
 }
-# After one of these words, or just before one or "of", a side tells where something else lies: "cyst near the left
-# kidney", "mass left of the liver".
+# After one of these words, or just before one or "of", a side tells where something else lies, or what is not meant:
+# "cyst near the left kidney", "mass left of the liver", "everything except the left lung", "lung after right lobectomy".
 _RELATIONS: Final = frozenset(
     {
         "near",
@@ -52,6 +52,11 @@ _RELATIONS: Final = frozenset(
         "along",
         "from",
         "to",
+        "except",
+        "excluding",
+        "without",
+        "not",
+        "after",
     }
 )
 # Beside these words RT is radiotherapy, LT a transplant of the liver, and "left" what remains.
@@ -62,7 +67,12 @@ _NO_SIDE_AFTER: Final = {
     "left": frozenset({"remaining", "remains", "remnant", "residual", "what", "is"}),
 }
 _NO_SIDE_BEFORE: Final = {
-    "rt": frozenset({"change", "changes", "dose", "field", "fields", "fibrosis", "necrosis", "plan", "planning"}),
+    "rt": frozenset(
+        {
+            *("change", "changes", "dose", "field", "fields", "fibrosis", "necrosis", "plan", "planning"),
+            *("couch", "table", "mask", "board", "bolus"),
+        }
+    ),
     "lt": frozenset({"artery", "donor", "graft", "recipient"}),
 }
 _SPELLING: Final = {"tumour": "tumor", "oesophagus": "esophagus", "haematoma": "hematoma", "oedema": "edema"}

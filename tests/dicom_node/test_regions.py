@@ -67,6 +67,12 @@ def test_structures_are_coded_with_their_side(prompt: str, meaning: str, side: s
         ("post RT changes", ""),
         ("lung fibrosis after RT", ""),
         ("RT field", ""),
+        ("RT table", ""),
+        ("everything except the right hand", ""),
+        ("torso without the left hand", ""),
+        ("hand, not the left", ""),
+        ("chest after right pneumonectomy", ""),
+        ("left hand without the thumb", "left"),
         ("RT hand", "right"),
         ("post-RT fibrosis in the left hand", "left"),
         ("LT artery stenosis", ""),  # of a transplanted liver
