@@ -36,7 +36,7 @@ _SIDE_WORDS: Final = {
     "bilateral": "both",
 }
 # After one of these words, or just before one or "of", a side tells where something else lies, or what is not meant:
-# "cyst near the left kidney", "mass left of the liver", "everything except the left lung", "lung after right lobectomy".
+# "cyst near the left kidney", "mass left of the liver", "all except the left lung", "lung after right lobectomy".
 _RELATIONS: Final = frozenset(
     {
         "near",
