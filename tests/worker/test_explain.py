@@ -322,6 +322,24 @@ def test_the_command_line_asks_a_pacs(pacs, tmp_path):
     ]
 
 
+@pytest.mark.peers
+def test_the_command_line_says_where_the_pacs_cut_its_lists(tmp_path, monkeypatch):
+    images = [small_instance(n, series=f"1.2.{n}.1", StudyInstanceUID=f"1.2.{n}", Modality="CT") for n in range(1, 6)]
+    (tmp_path / "protocols").mkdir()
+    match = {"name": "a", "match": {"Modality": "CT"}, "prompts": ["liver"]}
+    (tmp_path / "protocols" / "a.yaml").write_text(yaml.safe_dump(match))
+    for number, image in enumerate(images):
+        image.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+    monkeypatch.setenv("VOXTELL_HOME", str(tmp_path / "home"))
+    with orthanc(tmp_path / "orthanc", LimitFindResults=3) as pacs:
+        send(sorted(tmp_path.glob("*.dcm")), pacs.peer, calling_ae="TEST")
+        words = ["explain", "--from-pacs", str(pacs.peer), "--protocols", str(tmp_path / "protocols"), "--json"]
+        cut, whole = (CliRunner().invoke(app, [*words, *more]) for more in ([], ["--accession", "nobody"]))
+    assert (cut.exit_code, len(json.loads(cut.stdout))) == (0, 3)
+    assert cut.stderr.startswith(f"voxtell-dicom: {pacs.peer} cut its list after 3 studies: ")
+    assert (whole.exit_code, whole.stderr) == (0, ""), "a whole list needs no word"
+
+
 @pytest.mark.processes
 def test_the_command_line_takes_one_source_and_says_when_a_pacs_is_down(tmp_path, free_port):
     assert voxtell_dicom("protocols", "explain", tmp_path, "--study", "1.2.3", home=tmp_path).returncode == 2
