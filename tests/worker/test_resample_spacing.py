@@ -3,20 +3,24 @@
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from pydicom import dcmread
+from typer.testing import CliRunner
 
 from dicom_node.errors import SeriesError
 from dicom_node.images.frames import read_files
 from dicom_node.synthesis import ct_series
 from tests.support.images import edit
 from tests.support.twins import ThresholdSegmenter
+from worker.__main__ import app
 from worker.job_spec import EngineOptions, JobSpec, Prompt
 from worker.protocols import Protocol
 from worker.results.write import write_outputs
 from worker.selection.choose import Verdict, choose
 from worker.selection.study_volumes import volumes_of
+from worker.steps import offline
 from worker.steps.pipeline import segment
 
 DEPTHS = [0, 3, 6, 9, 12, 18, 24, 30]  # mm
@@ -44,7 +48,10 @@ def test_without_the_setting_the_cause_and_the_way_out_are_said(paths: list[Path
     verdict = asked(paths)
     assert not verdict.taken
     assert "spacing changes from 3 to 6 mm at 0005.dcm" in verdict.reason
-    assert "or let the protocol resample it (engine: {resample_spacing: true})" in verdict.reason
+    assert (
+        "or let the protocol resample it (engine: {resample_spacing: true}, or run --resample-spacing)"
+        in verdict.reason
+    )
     assert "missing" not in verdict.reason
 
 
@@ -106,3 +113,24 @@ def test_what_lies_between_the_slices_alone_is_not_found(paths: list[Path], tmp_
 
     done = segment(paths, (Prompt(text="x"),), Between(), even=True)  # type: ignore[arg-type]
     assert [one.extent for one in done.structures] == [None]
+
+
+# -- from the command line, by the same code
+
+
+def test_run_and_volume_have_a_switch_for_it(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOXTELL_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(offline, "load_engine", lambda _settings: ThresholdSegmenter())
+    folder = str(paths[0].parent)
+    run = ["run", folder, "-p", "above 300", "-o"]
+    refused = CliRunner().invoke(app, [*run, str(tmp_path / "first")])
+    assert refused.exit_code != 0
+    done = CliRunner().invoke(app, [*run, str(tmp_path / "second"), "--resample-spacing"])
+    assert done.exit_code == 0, done.output
+    assert len(dcmread(tmp_path / "second" / "seg.dcm").PerFrameFunctionalGroupsSequence) == 5
+    nifti = tmp_path / "seen.nii.gz"
+    assert CliRunner().invoke(app, ["volume", folder, "-o", str(nifti)]).exit_code != 0
+    assert CliRunner().invoke(app, ["volume", folder, "-o", str(nifti), "--resample-spacing"]).exit_code == 0
+    assert nibabel.load(nifti).shape[2] == 11, "3 mm from 0 to 30"

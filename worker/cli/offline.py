@@ -23,6 +23,12 @@ Orientation = Annotated[
     ),
 ]
 Nan = Annotated[float | None, typer.Option(help="Value to use for NaN in a NIfTI file, such as -1024.")]
+ResampleSpacing = Annotated[
+    bool,
+    typer.Option(
+        "--resample-spacing", help="Also take volumes whose spacing changes by design, on a regular grid in between."
+    ),
+]
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="What to segment; may be given many times.")]
 
 
@@ -52,6 +58,7 @@ def run(
     nothing_found: Annotated[
         int, typer.Option(min=0, max=125, help="Exit code when no structure was found in any volume.")
     ] = 0,
+    resample_spacing: ResampleSpacing = False,
     as_json: Json = False,
 ) -> None:
     """Segments a study, or many: every volume that a protocol takes, or every volume.
@@ -68,7 +75,18 @@ def run(
     sent = Sent("labelmap" if labelmap else "binary", seg_syntax)
     try:
         with progress_bar("reading headers") as progress:
-            done = run_study(load(), study, output, asked, report, protocol, outputs, sent=sent, progress=progress)
+            done = run_study(
+                load(),
+                study,
+                output,
+                asked,
+                report,
+                protocol,
+                outputs,
+                sent=sent,
+                resample_spacing=resample_spacing,
+                progress=progress,
+            )
     except UsedFolderError as error:
         raise typer.BadParameter(f"{error}.") from None
     if as_json:
@@ -137,6 +155,7 @@ def volume(
     name: Annotated[
         str | None, typer.Option("--volume", help="Which volume of a series of several, such as EchoTime=90.")
     ] = None,
+    resample_spacing: ResampleSpacing = False,
 ) -> None:
     """Writes exactly the volume that the network would see, as NIfTI."""
     from dicom_node.series import read_series, read_volume
@@ -146,7 +165,8 @@ def volume(
     found = series_in(series)
     if len(found) > 1:
         raise typer.BadParameter(f"{series} holds {len(found)} series; name the folder of one.")
-    read = read_series(found[0].paths) if name is None else read_volume(found[0].paths, name)
+    paths, even = found[0].paths, resample_spacing
+    read = read_series(paths, even=even) if name is None else read_volume(paths, name, even=even)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_nifti(to_network(read, straighten=load().resample_tilt), output)
     for note in read.notes:

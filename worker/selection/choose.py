@@ -91,7 +91,11 @@ def _fits(protocol: Protocol, volume: StudyVolume) -> Verdict:
     if volume.resampled and protocol.engine.resample_spacing:
         volume = replace(volume, facts=volume.resampled, problem="")
     if volume.facts is None:
-        way_out = "; or let the protocol resample it (engine: {resample_spacing: true})" if volume.resampled else ""
+        way_out = (
+            "; or let the protocol resample it (engine: {resample_spacing: true}, or run --resample-spacing)"
+            if volume.resampled
+            else ""
+        )
         said = f"not: {volume.problem}{way_out}"
         return Verdict(volume, False, (*findings, Finding(REGULAR, said, False)))
     verdict = Verdict(volume, matches, (*findings, Finding(REGULAR, _shape(volume.facts), True)))

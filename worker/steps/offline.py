@@ -95,6 +95,7 @@ def run_study(
     outputs: tuple[Output, ...],
     *,
     sent: Sent = Sent(),
+    resample_spacing: bool = False,
     progress: Callable[[str, float], None] = lambda _what, _part: None,
 ) -> list[VolumeResult]:
     """Segments the volumes that the protocol takes, or every volume if no protocol is given.
@@ -107,6 +108,7 @@ def run_study(
         report: file of a radiology report whose findings become prompts.
         outputs: kinds of results, instead of the protocol's; () leaves these as they are.
         sent: how the objects are written.
+        resample_spacing: take volumes whose spacing changes by design, too, as a protocol may.
         progress: called with what is being done and the part of all work that is done, 0 to 1.
 
     Returns:
@@ -121,6 +123,8 @@ def run_study(
     asked = read_protocol(protocol) if protocol else EVERYTHING
     if outputs:
         asked = asked.model_copy(update={"outputs": outputs})
+    if resample_spacing:
+        asked = asked.model_copy(update={"engine": asked.engine.model_copy(update={"resample_spacing": True})})
     reported = _reported(asked, prompts, report, settings)
     chosen, reasons = _choose(asked, reported, study, settings)
     folders = _folders(output, chosen)
