@@ -20,6 +20,7 @@ from worker.report_language.formats.read import report_text
 from worker.reports.inbox import ReportInbox
 from worker.reports.narrative import is_narrative, narrative
 from worker.reports.reported import Reported
+from worker.settings import load
 
 STUDY, SERIES = "1.2.3.4", "1.2.3.4.1"
 ASKED = FromReport(wait_minutes=30)
@@ -187,7 +188,7 @@ def test_of_a_thousand_reports_on_a_study_the_newest_are_read(
     read: list[bytes] = []
     monkeypatch.setattr("worker.reports.inbox.MOST_REPORTS", 3)
     monkeypatch.setattr(
-        "worker.reports.inbox.report_text", lambda content: read.append(content) or report_text(content)
+        "worker.reports.inbox.report_text", lambda content, **more: read.append(content) or report_text(content, **more)
     )
     assert texts(inbox.prompts_for(ASKED, STUDY, "")) == ["mass in the left kidney"]
     assert len(read) == 3
@@ -322,3 +323,26 @@ def test_a_new_ledger_learns_of_the_reports_on_the_disk(inbox: ReportInbox, tmp_
     assert recovered.recover() == 0
     assert texts(recovered.prompts_for(ASKED, STUDY, "")) == ["nodule in the right upper lobe"]
     other.close()
+
+
+@pytest.mark.parametrize(("declared", "nested"), [(None, True), (None, False), ("ISO_IR 6", True)])
+def test_the_sites_character_set_is_that_of_a_structured_report_too(
+    tmp_path: Path, declared: str | None, nested: bool
+) -> None:
+    words = "Иванов has a nodule in the left lung."
+    item = Dataset()
+    item.ValueType, item.TextValue = "TEXT", "?" * len(words)
+    whole = item
+    if nested:
+        whole = Dataset()
+        whole.ValueType, whole.ContentSequence = "CONTAINER", [item]
+    more = {"SpecificCharacterSet": declared} if declared else {}
+    content = document(StudyInstanceUID=STUDY, ContentSequence=[whole], **more)
+    content = content.replace(b"?" * len(words), words.encode("cp1251"))
+    settings = load(home=tmp_path, character_set="cp1251")
+    ledger = Ledger(settings.ledger_url)
+    inbox = ReportInbox.of(settings, ledger)
+    inbox.take(content, source="http")
+    (prompt,) = inbox.prompts_for(ASKED, STUDY, "").prompts
+    assert (prompt.text, prompt.sentence) == ("nodule in the left lung", words)
+    ledger.close()

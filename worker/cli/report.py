@@ -34,15 +34,16 @@ def prompts(
     """Prints the prompts that a report gives, each with its sentence, and what was left out with the reason."""
     from worker.report_language import load_language, prompts_from_text
     from worker.report_language.formats.read import read_report
-    from worker.reports.reported import drawable
+    from worker.reports.reported import codec_for, drawable
 
     if folders := [str(file) for file in files if file.is_dir()]:
         raise typer.BadParameter(f"{', '.join(folders)} is a folder; name the files of reports.")
     settings = load()
     words = load_language(language or settings.report_language, settings.report_language_folder)
+    codec = codec_for(settings)
     answers: list[dict[str, Any]] = []
     for file in files:
-        found = drawable(prompts_from_text(read_report(file), language=words, include_uncertain=uncertain))
+        found = drawable(prompts_from_text(read_report(file, codec=codec), language=words, include_uncertain=uncertain))
         answers.append({"file": str(file)} | asdict(found))
     if as_json:
         print_json(answers)

@@ -35,7 +35,7 @@ from worker.report_language.formats.oru import ACCESSION_FIELDS
 from worker.report_language.formats.read import report_links, report_text, single_reports
 from worker.report_language.formats.report_file import MAX_BYTES
 from worker.reports.narrative import Document
-from worker.reports.reported import Reported, current, language_of, reported_by
+from worker.reports.reported import Reported, codec_for, current, language_of, reported_by
 from worker.reports.sr_limits import require_ordinary
 from worker.settings import Settings
 
@@ -50,7 +50,7 @@ class ReportInbox:
     """The reports of one node. One object may be shared by threads, and several processes may use one folder.
 
     `accession_fields` are the fields of an ORU that may hold the accession number, the surest first; `language` is that
-    of the reports, None: English.
+    of the reports, None: English; `codec` is Python's name of the site's character set.
 
     Raises:
         OSError: when its folder cannot be made.
@@ -62,8 +62,10 @@ class ReportInbox:
         ledger: Ledger,
         accession_fields: Sequence[str] = ACCESSION_FIELDS,
         language: ReportLanguage | None = None,
+        codec: str = "",
     ) -> None:
         self.folder = home / "reports"
+        self._codec = codec
         self._ledger, self._accession_fields = ledger, tuple(accession_fields)
         self._language = language or load_language()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,7 @@ class ReportInbox:
             LanguageError: when the node has no such report language, or its files are not valid.
             OSError: when its folder cannot be made.
         """
-        return cls(settings.home, ledger, settings.hl7_accession_fields, language_of(settings))
+        return cls(settings.home, ledger, settings.hl7_accession_fields, language_of(settings), codec_for(settings))
 
     def take(self, content: bytes, *, source: Source, study_uid: str = "", accession: str = "") -> str:
         """Keeps a report, links it and has the protocols asked again; returns its id.
@@ -98,7 +100,9 @@ class ReportInbox:
             raise NotAReportError(f"the message holds {len(reports)} reports; send each alone with its study")
         linked = [(report, self._links(report, study_uid, accession)) for report in reports]
         for report in reports:
-            report_text(report)  # refused now, while the sender listens, and not when a protocol asks
+            report_text(
+                report, codec=self._codec
+            )  # refused now, while the sender listens, and not when a protocol asks
         beside = f"{study_uid}\n{accession}\n" if study_uid or accession else ""
         ids = [hashlib.sha256(beside.encode() + report).hexdigest() for report in reports]
         for report_id, (report, _) in zip(ids, linked, strict=True):
@@ -204,7 +208,7 @@ class ReportInbox:
             if report.study_uid is None and report_links(content, self._accession_fields).contradicts(patient_id):
                 log.warning("report_of_another_patient", report=report.id[:16])
                 return ""
-            return report_text(content)
+            return report_text(content, codec=self._codec)
         except (OSError, ReportError) as error:
             log.warning("report_unreadable", report=report.id[:16], problem=type(error).__name__)
             return ""

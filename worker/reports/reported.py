@@ -33,6 +33,15 @@ def language_of(settings: Settings) -> ReportLanguage:
     return load_language(settings.report_language, settings.report_language_folder)
 
 
+def codec_for(settings: Settings) -> str:
+    """Returns Python's name of the character set of reports in DICOM that declare none; "" where the site has none."""
+    if not settings.character_set:
+        return ""
+    from dicom_node.images.character_sets import codec_of  # brings pydicom, which most processes need not load
+
+    return codec_of(settings.character_set)
+
+
 def reported_by(text: str, options: FromReport, language: ReportLanguage) -> Reported:
     """Reads what the text of a report asks for.
 

@@ -24,7 +24,7 @@ from worker.protocols import Match, Protocol, inactive, read_protocol
 from worker.protocols.preferences import Choose
 from worker.protocols.protocol import FromReport
 from worker.report_language.formats.read import read_report
-from worker.reports.reported import Reported, language_of, reported_by
+from worker.reports.reported import Reported, codec_for, language_of, reported_by
 from worker.result import Result
 from worker.results.as_sent import as_sent
 from worker.results.writable import require_writable
@@ -208,7 +208,7 @@ def _reported(protocol: Protocol, prompts: Sequence[str], report: Path | None, s
         return Reported(given, found=bool(given), line=f"{len(given)} prompts" if given else "no report is given")
     if not protocol.report.use:
         raise NothingToDoError(f"protocol '{protocol.name}' takes no prompts from reports; leave --report out")
-    reported = reported_by(read_report(report), protocol.report, language_of(settings))
+    reported = reported_by(read_report(report, codec=codec_for(settings)), protocol.report, language_of(settings))
     if not reported.prompts and not protocol.prompts:
         left = "; ".join(f"{one.text} ({one.reason})" for one in reported.left_out) or "no finding is named"
         raise NothingToDoError(f"{report} gives no prompt: {left}")

@@ -43,6 +43,9 @@ def sr_text(file: ReportFile) -> str:
     """
     try:
         document = dcmread(BytesIO(file.content))
+        if file.codec and str(document.get("SpecificCharacterSet") or "") in ("", "ISO_IR 6"):
+            implicit, little_endian = document.original_encoding
+            document.set_original_encoding(implicit, little_endian, file.codec)  # before a value is decoded
         is_report = document.get("Modality") == "SR" or "ContentSequence" in document
         text = "\n".join(_lines(document, 0))
     except _DAMAGED as error:

@@ -14,8 +14,8 @@ from worker.report_language.formats.table import format_names, format_of
 from worker.report_language.language.tokens import MAX_CHARACTERS
 
 
-def read_report(path: Path | str) -> str:
-    """Reads the report text of a file.
+def read_report(path: Path | str, *, codec: str = "") -> str:
+    """Reads the report text of a file; `codec` as for `report_text`.
 
     Raises:
         ReportTooLargeError: when the file has more than MAX_BYTES, or its text more than MAX_CHARACTERS.
@@ -30,11 +30,13 @@ def read_report(path: Path | str) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise ReportError(f"{path}: {error.strerror or 'cannot be read'}; check path and permissions") from error
-    return report_text(content, name=str(path))
+    return report_text(content, name=str(path), codec=codec)
 
 
-def report_text(content: bytes, *, name: str = "the report") -> str:
+def report_text(content: bytes, *, name: str = "the report", codec: str = "") -> str:
     r"""Reads the report text of a file's bytes; `name` stands for the file in error messages.
+
+    codec: Python's name of the site's character set, in which a DICOM SR is read that declares none.
 
     The ORU message `MSH|^~\&|...\rOBX|1|TX|^FINDINGS||Nodule in the right upper lobe.` gives
     `"Nodule in the right upper lobe."`.
@@ -43,7 +45,7 @@ def report_text(content: bytes, *, name: str = "the report") -> str:
         NotAReportError: when the bytes hold no report text, are damaged, or are a report that was taken back.
         ReportTooLargeError: when the text has more than MAX_CHARACTERS.
     """
-    file = ReportFile(content, name)
+    file = ReportFile(content, name, codec)
     text = format_of(file).text(file)
     if not text.strip():
         raise NotAReportError(f"{name}: holds no report text; give a file of the format {format_names()}")

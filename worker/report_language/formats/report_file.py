@@ -14,10 +14,14 @@ _C1 = re.compile("[\x80-\x9f\ufffd]")  # the others, and what could not be decod
 
 
 class ReportFile:
-    """The content of one report file. `name` stands for it in error messages, which never quote the report."""
+    """The content of one report file.
 
-    def __init__(self, content: bytes, name: str = "the report") -> None:
-        self.content, self.name = content, name
+    name: stands for it in error messages, which never quote the report. codec: Python's name of the site's character
+    set, in which a DICOM SR is read that declares none; "" where the site has none.
+    """
+
+    def __init__(self, content: bytes, name: str = "the report", codec: str = "") -> None:
+        self.content, self.name, self.codec = content, name, codec
 
     @cached_property
     def text(self) -> str:
