@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -73,20 +74,10 @@ def run(
     _check_asked(prompts, by_file=report is not None or protocol is not None)
     asked = list(dict.fromkeys(prompts or ()))
     sent = Sent("labelmap" if labelmap else "binary", seg_syntax)
+    segmented = partial(run_study, load(), study, output, asked, report, protocol, outputs, sent=sent)
     try:
         with progress_bar("reading headers") as progress:
-            done = run_study(
-                load(),
-                study,
-                output,
-                asked,
-                report,
-                protocol,
-                outputs,
-                sent=sent,
-                resample_spacing=resample_spacing,
-                progress=progress,
-            )
+            done = segmented(resample_spacing=resample_spacing, progress=progress)
     except UsedFolderError as error:
         raise typer.BadParameter(f"{error}.") from None
     if as_json:
