@@ -4,9 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 upstream=.venv-upstream
-# Values that SegVol's and Text3DSAM's own code computed, where they are at hand: each folder has a check.py of its own.
+# Values that the own code of SegVol, Text3DSAM and the challenge computed, where they are at hand: each folder has a check.py of its own.
 references=${VOXTELL_REFERENCES:-../shared/engine/references}
-for check in segvol:build text3dsam:build; do
+for check in segvol:build text3dsam:build challenge:score; do
   folder=$references/${check%:*}
   if [ -d "$folder" ]; then
     .venv/bin/python "$folder/check.py" "scripts.parity.$check" "$folder"
