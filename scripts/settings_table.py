@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Writes docs/reference/settings.md from the fields of `worker.settings`; run it after a change (a test compares)."""
 
-import re
 from pathlib import Path
-from typing import get_args
 
 from pydantic.fields import FieldInfo
 
 from worker.destinations.destination import Destination
 from worker.destinations.kinds import KINDS
 from worker.settings import PREFIX, Settings
+from worker.value_faults import allowed
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 
@@ -61,18 +60,7 @@ def page() -> str:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    return f"| `{name}` | {_kind(field)} | {_default(field)} | {field.description} |\n"
-
-
-def _kind(field: FieldInfo) -> str:
-    """The type in words: choices by name, others by what is written in the variable."""
-    written = str(field.annotation)
-    if written.startswith("typing.Literal"):
-        return ", ".join(get_args(field.annotation))
-    if "tuple[" in written:
-        return "JSON list"
-    names = {"Path": "path", "bool": "true or false", "int": "whole number", "float": "number"}
-    return next((words for name, words in names.items() if re.search(rf"\b{name}\b", written)), "text")
+    return f"| `{name}` | {allowed(field)} | {_default(field)} | {field.description} |\n"
 
 
 def _default(field: FieldInfo) -> str:

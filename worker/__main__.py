@@ -131,7 +131,7 @@ def main() -> None:
     except typer.Exit as end:
         code = end.exit_code
     except TyperException as error:  # wrong words: exit code 2
-        print(f"voxtell-dicom: {error.format_message()} See voxtell-dicom --help.", file=sys.stderr)  # noqa: T201
+        print(f"voxtell-dicom: {_usage_sentence(error)} See voxtell-dicom --help.", file=sys.stderr)  # noqa: T201
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
@@ -142,6 +142,16 @@ def main() -> None:
         print(masked(said), file=sys.stderr)  # noqa: T201
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_sentence(error: TyperException) -> str:
+    """Makes the sentence for wrong words; where a value is not what its option takes, in ours instead of pydantic's."""
+    if found := getattr(error.__cause__, "errors", None):
+        from worker.value_faults import fault_of
+
+        fault = fault_of(found()[0])
+        error.message = f"{fault[2:].rstrip('.')}." if fault.startswith(": ") else f"it{fault}."
+    return error.format_message()
 
 
 def _sentence(error: Exception) -> str:

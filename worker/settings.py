@@ -7,6 +7,7 @@ The `description` of each field is a text for administrators: docs/reference/set
 span two settings are validators of the classes.
 """
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,11 +18,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.destinations.destination import Destination
 from worker.destinations.dicom import AeTitle
-from worker.destinations.kinds import AnyDestination
+from worker.destinations.kinds import KINDS, AnyDestination
 from worker.errors import SettingsError
 from worker.masking import SecretUrl, WellFormed
+from worker.value_faults import json_fault, nearest, setting_fault
 
 PREFIX = "VOXTELL_"
+PARTS = {name: field for kind in KINDS for name, field in kind.model_fields.items()}  # of VOXTELL_DESTINATIONS
 NOT_SETTINGS = {"VOXTELL_TEST_DATA"}  # the folder of the tests' images; the node does not read it
 
 
@@ -33,6 +36,18 @@ def _known_character_set(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    """Refuses what is neither an IP address nor a network."""
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError(
+            "is neither an IP address nor a network; write 10.1.0.7 or 10.1.0.0/16 (no bits beyond the mask), or IPv6"
+        ) from None
+    return value
+
+
+Network = Annotated[str, AfterValidator(_network)]
 CharacterSet = Annotated[str, AfterValidator(_known_character_set)]
 QueueUrl = Annotated[SecretUrl, WellFormed("redis://", "rediss://")]
 
@@ -60,7 +75,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the ports listen on; :: takes IPv6 and IPv4.")
     port: int = Field(11112, ge=0, le=65535, description="TCP port of the listener; 0 picks a free one.")
     allowed_calling_aets: tuple[AeTitle, ...] = Field((), description="AE titles that may send; empty means all.")
-    allowed_addresses: tuple[str, ...] = Field(
+    allowed_addresses: tuple[Network, ...] = Field(
         (), description="Addresses or networks (10.1.0.0/16) that may send; empty means all."
     )
     require_called_ae: bool = Field(False, description="Reject peers that call this node by another AE title.")
@@ -315,22 +330,10 @@ def load(**overrides: object) -> Settings:
     known = {PREFIX + name.upper() for name in Settings.model_fields} | NOT_SETTINGS
     for variable in sorted(os.environ):
         if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            raise SettingsError(f"{variable} is no setting of this node{_nearest(variable.upper(), known)}")
+            raise SettingsError(f"{variable} is no setting of this node{nearest(variable.upper(), known)}")
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        first = error.errors()[0]
-        field, *inside = (str(part) for part in first["loc"])
-        where = PREFIX + field.upper() + (f", {'.'.join(inside)}" if inside else "")
-        message = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"setting {where}: {message}") from None  # the value may be a secret
+        raise SettingsError(setting_fault(error.errors()[0], PREFIX, Settings.model_fields, PARTS)) from None
     except ValueError as error:  # pydantic-settings could not parse a JSON value, and says of which field
-        raise SettingsError(f"not valid JSON: {error}: {error.__cause__}; quote the variable's value") from None
-
-
-def _nearest(variable: str, known: set[str]) -> str:
-    """Makes the end of an error sentence: "; did you mean VOXTELL_PORT?", or "; unset it"."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(variable, known, n=1)
-    return f"; did you mean {near[0]}?" if near else "; unset it"
+        raise SettingsError(json_fault(error, PREFIX)) from None

@@ -89,6 +89,9 @@ def test_doctor_names_what_is_not_in_place_and_what_is(tmp_path: Path, free_port
     assert done.returncode == 1
     checks = {check["check"]: check for check in json.loads(done.stdout)}
     assert [name for name, check in checks.items() if not check["ok"]] == ["listener", "workers"]
+    assert checks["listener"]["message"].startswith(
+        f"no listener works on {tmp_path}: start the node with `voxtell-dicom up`, or `voxtell-dicom listen` alone ("
+    )
     assert "nothing listens there" in checks["listener"]["message"]
     assert checks["workers"]["message"] == (
         f"no segment-worker and no deliver-worker works on {tmp_path}: jobs wait; `voxtell-dicom up` starts all, "

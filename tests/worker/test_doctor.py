@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from dicom_node.listener import Listener
 from dicom_node.objects.kinds import KINDS
+from dicom_node.scp.access import EVERYBODY, Access
 from dicom_node.store import Store
 from dicom_node.tls import server_context
 from tests.support.certificates import Authority
@@ -68,11 +69,24 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 @contextmanager
-def listening(node: Machine, tls: ssl.SSLContext | None = None, roles: Sequence[str] = ROLES) -> Iterator[None]:
+def listening(
+    node: Machine,
+    tls: ssl.SSLContext | None = None,
+    roles: Sequence[str] = ROLES,
+    access: Access = EVERYBODY,
+) -> Iterator[None]:
     """The node's listener is up, and these roles are at work on its home."""
     with ExitStack() as stack:
         up = stack.enter_context(
-            Listener(Store(node.home), ae_title="VOXTELL", host="127.0.0.1", port=0, on_arrival=lambda _: None, tls=tls)
+            Listener(
+                Store(node.home),
+                ae_title="VOXTELL",
+                host="127.0.0.1",
+                port=0,
+                on_arrival=lambda _: None,
+                tls=tls,
+                access=access,
+            )
         )
         for role in roles:
             stack.enter_context(at_work(node.home, role))
@@ -146,6 +160,25 @@ def test_the_listener_of_another_home_on_the_port_is_told(node: Machine) -> None
     assert checks["listener"]["message"].startswith("another node has the port: VOXTELL@127.0.0.1:")
     assert f"no listener works on {node.home}" in checks["listener"]["message"]
     assert (checks["listener"]["mark"], code) == ("FAIL", 1)
+
+
+@pytest.mark.parametrize("allowed", [["CT1"], ["CT1", "VOXTELL"]])
+def test_doctor_asks_by_an_ae_title_that_may_send(node: Machine, allowed: list[str]) -> None:
+    node.set(allowed_calling_aets=json.dumps(allowed))
+    with listening(node, access=Access(calling_aes=tuple(allowed))):
+        code, checks = node.doctor()
+    assert (checks["listener"]["mark"], code) == ("ok", 0)
+
+
+def test_an_address_of_doctor_that_may_not_send_is_a_note(node: Machine) -> None:
+    node.set(allowed_addresses='["10.1.0.0/16"]')
+    with listening(node, access=Access(networks=("10.1.0.0/16",))):
+        code, checks = node.doctor()
+    assert "VOXTELL_ALLOWED_ADDRESSES has no 127.0.0.1, from where doctor asks" in checks["listener"]["message"]
+    assert (checks["listener"]["mark"], code) == ("note", 0)
+    node.set(allowed_addresses='["10.1.0.0/16", "127.0.0.1"]')
+    with listening(node):
+        assert node.doctor()[1]["listener"]["mark"] == "ok"
 
 
 def test_another_program_on_the_port_is_told(node: Machine) -> None:

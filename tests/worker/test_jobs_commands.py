@@ -152,7 +152,7 @@ def test_a_result_that_a_newer_one_has_replaced_is_not_sent_after_it(ledger: Led
     ledger.jobs.segmented(claim, result.Result.model_validate({"files": ["seg.dcm"]}))
     assert deliver(ledger, claim, "pacs", DeliveryState.DELIVERED) is JobState.DELIVERED
     done = jobs("retry", "--all")
-    assert (done.exit_code, done.output) == (0, "")
+    assert (done.exit_code, done.output) == (0, "no failed job is left to retry\n")
     one = jobs("retry", old.id)
     assert isinstance(one.exception, UnknownJobError)
     assert str(one.exception) == (

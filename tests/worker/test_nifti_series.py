@@ -77,8 +77,9 @@ def test_images_of_one_patient_and_accession_are_one_study(tmp_path: Path) -> No
         nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / f"{name}.nii")
         command = ["nifti-to-dicom", str(tmp_path / f"{name}.nii"), "-o", str(tmp_path / name), "--patient-id", "P"]
         for extra in ([], ["--accession", "A"]):
+            command[3] = str(tmp_path / f"{name}-{len(extra)}")
             CliRunner().invoke(app, [*command, *extra], catch_exceptions=False)
-            studies.append(dcmread(next((tmp_path / name).iterdir())).StudyInstanceUID)
+            studies.append(dcmread(next(Path(command[3]).iterdir())).StudyInstanceUID)
     alone_a, together_a, alone_b, together_b = studies
     assert together_a == together_b
     assert len({alone_a, alone_b, together_a}) == 3
@@ -126,3 +127,12 @@ def test_what_dicom_cannot_hold_is_refused_before_anything_is_written(make, sent
     with pytest.raises((FileError, SeriesError), match=sentence):
         series_from_nifti(tmp_path / "a.nii.gz", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_files_is_left_alone(tmp_path: Path) -> None:
+    write_image(tmp_path / "t1.nii.gz")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "other.dcm").touch()
+    done = CliRunner().invoke(app, ["nifti-to-dicom", str(tmp_path / "t1.nii.gz"), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["other.dcm"]

@@ -64,3 +64,13 @@ def test_doctor_says_how_it_is_with_the_protocols(folder, tmp_path, text, mark, 
     name, answer, said = _checked("protocols", _protocols, Settings(home=tmp_path))
     assert (name, answer) == ("protocols", mark)
     assert message in said
+
+
+@pytest.mark.processes
+def test_run_takes_a_protocol_of_the_node_by_its_name(folder, tmp_path):
+    (folder / "any-file.yaml").write_text(GOOD)
+    (folder / "bad.yaml").write_text("name: [\n")
+    command = ("run", tmp_path / "no-study", "-o", tmp_path / "out", "--protocol")
+    assert "no-study is not a folder" in voxtell_dicom(*command, "good", home=tmp_path).stderr
+    done = voxtell_dicom(*command, "other", home=tmp_path)
+    assert f"'other' is no file, and {folder} has no protocol of that name (good)" in done.stderr

@@ -7,6 +7,7 @@ destination takes), and writing a key to the queue that is gone after a second, 
 """
 
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,8 @@ from typing import Literal
 import typer
 
 from dicom_node.conflicts import conflicts_in
-from dicom_node.errors import DicomNodeError
+from dicom_node.errors import DicomNodeError, PeerError
+from dicom_node.scp.access import Access
 from dicom_node.scu.association import Peer, echo
 from dicom_node.storage.part10 import IMPLEMENTATION_VERSION_NAME
 from worker.cli.printing import Json, print_json
@@ -182,20 +184,52 @@ def _engine(settings: Settings) -> str:
 
 
 def _listener(settings: Settings) -> str:
-    """Checks that the node's own listener answers a C-ECHO, and no other program or node that has its port."""
+    """Checks that the node's own listener answers a C-ECHO, and no other program or node that has its port.
+
+    It asks by an AE title that may send. Where this machine's address may not, it says so instead of asking.
+    """
     peer = Peer(settings.ae_title, settings.host, settings.port, tls_to_itself(settings))
-    report = echo(peer, calling_ae=settings.ae_title)
+    works = is_at_work(settings.home, LISTEN)
+    if works and (address := _shut_out(settings)):
+        raise NotHereError(
+            f"{peer} is at work and takes connections; it is not asked by C-ECHO, since VOXTELL_ALLOWED_ADDRESSES has "
+            f"no {address}, from where doctor asks"
+        )
+    allowed = settings.allowed_calling_aets
+    calling = settings.ae_title if not allowed or settings.ae_title in allowed else allowed[0]
+    try:
+        report = echo(peer, calling_ae=calling)
+    except PeerError as error:
+        if works:
+            raise
+        raise WorkerError(
+            f"no listener works on {settings.home}: start the node with `voxtell-dicom up`, or `voxtell-dicom listen` "
+            f"alone ({error})"
+        ) from None
     if report.implementation != IMPLEMENTATION_VERSION_NAME:
         raise WorkerError(
             f"another program has the port: {peer} answers and is {report.implementation}; end it, or set another "
             "VOXTELL_PORT"
         )
-    if not is_at_work(settings.home, LISTEN):
+    if not works:
         raise WorkerError(
             f"another node has the port: {peer} answers, and no listener works on {settings.home}; correct "
             "VOXTELL_HOME or set another VOXTELL_PORT; a listener that an older version started has to be started again"
         )
     return f"{peer} answers{' by TLS' if peer.tls else ''}"
+
+
+def _shut_out(settings: Settings) -> str | None:
+    """Returns the address from which doctor reaches the listener, where that may not send; None where it may.
+
+    Raises:
+        OSError: when nothing takes the connection.
+    """
+    if not settings.allowed_addresses:
+        return None
+    with socket.create_connection((settings.host, settings.port), timeout=10) as connection:
+        address = str(connection.getsockname()[0])
+    return None if Access(networks=settings.allowed_addresses).allows(address) else address
 
 
 def _workers(settings: Settings) -> str:

@@ -140,6 +140,8 @@ def retry(
     wanted = (
         [job_id] if job_id else [job.id for job in ledger.jobs.find(JobState.FAILED, EVERY) if not job.superseded_by]
     )
+    if not wanted:
+        typer.echo("no failed job is left to retry")
     for one in wanted:
         try:
             job = start_again(one, ledger, store)

@@ -7,11 +7,12 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command, get_group
 
 
@@ -41,11 +42,45 @@ class Declared:
             alone.command(self.name, cls=getattr(module, self.command_class) if self.command_class else None)(found)
             command = get_command(alone)
         command.name = self.name
+        _plain_words(command)
         return command
 
     def listed(self) -> TyperCommand:
         """Returns a stand-in that has the name and help alone, for lists; imports nothing."""
         return TyperCommand(self.name, help=self.help)
+
+
+def _plain_words(command: Any) -> None:
+    """Has the help of a command and its subcommands say PATH and NUMBER, not Python's types."""
+    for part in getattr(command, "commands", {}).values():
+        _plain_words(part)
+    _plain_params(command)
+
+
+def _plain_params(command: Any) -> None:
+    """Names the kinds of values of a command's own options and arguments."""
+    for param in command.get_params(typer.Context(command)):
+        word = _word_for(param)
+        param.display_type_rich = partial(_shown, word)
+        if isinstance(param, TyperArgument) and param.metavar is None:
+            param.metavar = str(param.name).upper()
+
+
+def _shown(word: str | None, ctx: typer.Context) -> str | None:  # noqa: ARG001 (typer gives it)
+    return word
+
+
+def _word_for(param: TyperArgument | TyperOption) -> str | None:
+    """Returns what stands behind the name of an option or argument in the help; None for a switch."""
+    kind = param.type_descriptor
+    if isinstance(param, TyperOption) and param.is_flag:
+        return None
+    if kind.is_choice:
+        return "|".join(str(getattr(one, "value", one)) for one in kind.choices or ())
+    name = param.bare_type().lower()
+    if kind.is_path or "path" in name:
+        return "PATH"
+    return "NUMBER" if any(word in name for word in ("int", "float")) else "TEXT"
 
 
 @contextmanager
@@ -118,6 +153,7 @@ def lazy_group(declared: Sequence[Declared]) -> type[TyperGroup]:
 
         def format_help(self, ctx: Any, formatter: Any) -> None:
             """Writes the help of the group from the declared lines."""
+            _plain_params(self)
             with self._lazy.as_list():
                 super().format_help(ctx, formatter)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.printing import Json, print_json, print_table
+from worker.cli.printing import Json, plain, print_json, print_table
 from worker.private_home import load_privately
 from worker.settings import load
 
@@ -73,4 +73,4 @@ def info(folder: Folder = None, as_json: Json = False) -> None:
     if as_json:
         print_json(facts)
     else:
-        print_table(("", ""), facts.items())
+        print_table(("", ""), ((name, plain(value)) for name, value in facts.items()))

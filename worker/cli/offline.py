@@ -31,6 +31,10 @@ ResampleSpacing = Annotated[
     ),
 ]
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", "-p", help="What to segment; may be given many times.")]
+ProtocolNamed = Annotated[
+    Path | None,
+    typer.Option(help="A protocol that chooses series and prompts: a file, or the name of one of the node's."),
+]
 
 
 def run(
@@ -43,7 +47,7 @@ def run(
     output: Out,
     prompts: Prompts = None,
     report: Annotated[Path | None, typer.Option(help="A radiology report that gives the prompts.")] = None,
-    protocol: Annotated[Path | None, typer.Option(help="A protocol file that chooses series and prompts.")] = None,
+    protocol: ProtocolNamed = None,
     seg: Annotated[bool, typer.Option("--seg", help="Write DICOM-SEG (the default).")] = False,
     labelmap: Annotated[
         bool, typer.Option("--labelmap", help="Write DICOM-SEG as a label map; BINARY where segments overlap.")
@@ -74,7 +78,7 @@ def run(
     _check_asked(prompts, by_file=report is not None or protocol is not None)
     asked = list(dict.fromkeys(prompts or ()))
     sent = Sent("labelmap" if labelmap else "binary", seg_syntax)
-    segmented = partial(run_study, load(), study, output, asked, report, protocol, outputs, sent=sent)
+    segmented = partial(run_study, load(), study, output, asked, report, _file_of(protocol), outputs, sent=sent)
     try:
         with progress_bar("reading headers") as progress:
             done = segmented(resample_spacing=resample_spacing, progress=progress)
@@ -86,6 +90,26 @@ def run(
         _say_found(done)
     if nothing_found and not any(one.result.found for one in done):
         raise typer.Exit(nothing_found)
+
+
+def _file_of(protocol: Path | None) -> Path | None:
+    """Returns the file of a protocol, which may be given by its name in the node's folder.
+
+    Raises:
+        ProtocolError: when there is neither such a file nor such a protocol; lists those that there are.
+    """
+    if protocol is None or protocol.exists() or len(protocol.parts) > 1 or protocol.suffix:
+        return protocol
+    from worker.errors import ProtocolError
+    from worker.protocols import files_by_name, ship_protocols
+
+    folder = load().protocols_folder
+    ship_protocols(folder)
+    known = files_by_name(folder)
+    if str(protocol) not in known:
+        names = ", ".join(known) or "none is valid"
+        raise ProtocolError(f"'{protocol}' is no file, and {folder} has no protocol of that name ({names})")
+    return known[str(protocol)]
 
 
 def _check_asked(prompts: Sequence[str] | None, *, by_file: bool) -> None:
@@ -126,6 +150,9 @@ def nifti_to_dicom(
     """Writes a NIfTI image as a DICOM series with proper headers, on the same grid in the same place."""
     from voxtell.nifti import ReadAs
     from worker.steps.nifti_series import NOBODY, series_from_nifti
+
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise typer.BadParameter(f"{output} holds files already; name a new folder.")
 
     subject = replace(
         NOBODY,

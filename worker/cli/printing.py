@@ -1,7 +1,7 @@
 """How commands print: a table or lines for people, JSON for programs."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -33,6 +33,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     if not console.is_terminal:
         console.width = _UNBOUNDED
     console.print(table)
+
+
+def plain(value: Any) -> str:
+    """Returns a fact of JSON as people read it: yes, no, none, or items with commas between them."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {plain(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value)) or "none"
+    return str(value)
 
 
 def result_lines(result: Result) -> Iterator[str]:

@@ -16,7 +16,7 @@ docs/reference/protocols.md describes the files for people.
 
 from worker.protocols.attributes import Candidate
 from worker.protocols.conditions import Match
-from worker.protocols.folder import problems_in, read_folder, ship_protocols
+from worker.protocols.folder import files_by_name, problems_in, read_folder, ship_protocols
 from worker.protocols.on_this_node import (
     beyond_bundled,
     inactive,
@@ -33,6 +33,7 @@ __all__ = [
     "Match",
     "Protocol",
     "beyond_bundled",
+    "files_by_name",
     "inactive",
     "open_protocol_folder",
     "problems_in",

@@ -66,6 +66,17 @@ def problems_in(folder: Path) -> list[ProtocolError]:
     return problems
 
 
+def files_by_name(folder: Path) -> dict[str, Path]:
+    """Returns the file of each valid protocol of a folder by the protocol's name, in the order of the files' names."""
+    found: dict[str, Path] = {}
+    for path in protocol_files(folder):
+        try:
+            found.setdefault(read_protocol(path).name, path)
+        except ProtocolError:  # `protocols check` tells what is wrong with it
+            continue
+    return found
+
+
 def ship_protocols(folder: Path) -> None:
     """Makes the folder with the shipped protocols if there is none; an existing folder is never touched."""
     if folder.exists():
