@@ -166,7 +166,7 @@ def test_weights_that_no_mask_depends_on_may_be_there(network: SegVol) -> None:
 
 
 @pytest.mark.long
-def test_the_published_network_has_its_published_number_of_weights() -> None:
+def test_the_published_network_is_of_its_published_size() -> None:
     with torch.device("meta"):
         network = SegVol(SegVolSizes())
     read = sum(tensor.numel() for tensor in network.state_dict().values())
