@@ -33,7 +33,7 @@ class VoxTell(nn.Module):
         self.encoder = build_encoder(plans.encoder)
         self.project_bottleneck_embed = mlp(plans.memory_channels, prompt.query_dim, prompt.query_dim)
         self.project_text_embed = mlp(prompt.text_dim, prompt.query_dim, prompt.query_dim)
-        with torch.device("cpu"):  # `arange` on the device "meta" would import torch's compiler and sympy: 2 s
+        with torch.device("cpu"):  # `arange` on the device "meta" would import torch's compiler and sympy: 1.5 s
             self.register_buffer("pos_embed", sine_positions(plans.memory_grid, prompt.query_dim))
         self.transformer_decoder = PromptDecoder(prompt)
         self.project_to_decoder_channels = nn.ModuleList(
