@@ -76,6 +76,9 @@ class _Digests(Walk):
             self._digest.update(piece if length > 0 else piece.rstrip(_PADDING))
 
 
+_LEAST_ELEMENT: Final = 8  # bytes of an element without a value
+
+
 @dataclass
 class _Ends(Walk):
     """Walks to the end of the pixels and what follows them, to see whether the file was cut off."""
@@ -86,6 +89,7 @@ class _Ends(Walk):
     def run_to_end(self) -> bool:
         """Returns whether the file ends with an element, and each sequence without a length by its delimiter.
 
+        A few zeros behind the last element, too few for another, are padding of whoever wrote the file.
         Fragments of pixels are such a sequence (PS3.5 section A.4): a file may be cut off between two of them.
 
         Raises:
@@ -93,7 +97,14 @@ class _Ends(Walk):
         """
         self._behind, self._open_end = self.end, False
         self.run()
-        return self._behind == self.end and not self._open_end
+        return not self._open_end and (self._behind == self.end or self._is_padded())
+
+    def _is_padded(self) -> bool:
+        rest = self.end - self._behind
+        if not 0 < rest < _LEAST_ELEMENT:
+            return False
+        self.stream.seek(self._behind)
+        return not any(self.stream.read(rest))
 
     def _elements(self, at: int, end: int, depth: int, implicit: bool) -> int:
         behind = super()._elements(at, end, depth, implicit)

@@ -171,8 +171,9 @@ def _compare(name: str, found: Extent, wanted: Extent, spacing: Sequence[float],
         )
     here, there = np.array(found.spread), np.array(wanted.spread)
     deviations = np.sqrt(np.maximum(there[_DIAGONAL], 0))
-    turned = np.abs(here - there) - TOLERANCE_SPREAD * np.outer(deviations, deviations)[np.triu_indices(3)]
-    if turned.max() > allowed**2:
+    # What may lie `allowed` off changes the covariance of two axes by as much times the deviations on both.
+    shares = TOLERANCE_SPREAD * np.outer(deviations, deviations) + allowed * np.add.outer(deviations, deviations)
+    if (np.abs(here - there) - shares[np.triu_indices(3)]).max() > allowed**2:
         raise ResultError(
             f"{name} is mirrored or turned in its place: the covariances of its coordinates are {_figures(here)}, not "
             f"{_figures(there)} mm2; the result is not sent"

@@ -31,4 +31,4 @@ def home_id(home: Path, unfinished: Path) -> str:
         finally:
             unfinished.unlink()
         fsync(home)
-    return path.read_text()
+    return path.read_text().strip()

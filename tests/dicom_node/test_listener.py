@@ -182,7 +182,13 @@ def test_an_instance_that_cannot_be_placed_is_refused_and_quarantined(
         note = json.loads(kept.with_suffix(".json").read_text())
         assert reason in note["reason"]
         assert (note["calling_ae"], note["address"]) == ("SCU", "127.0.0.1")
-    assert {entry.name for entry in here.store.home.iterdir()} == {"studies", "results", "quarantine", "incoming"}
+    assert {entry.name for entry in here.store.home.iterdir()} == {
+        "studies",
+        "results",
+        "quarantine",
+        "incoming",
+        "home-id",
+    }
 
 
 @pytest.mark.peers

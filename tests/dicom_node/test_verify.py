@@ -9,10 +9,10 @@ import pytest
 from pydicom import Dataset
 
 from dicom_node.errors import ResultError
-from dicom_node.masks.measures import Extent, extent
+from dicom_node.masks.measures import Extent, extent, extent_of, joined
 from dicom_node.objects.rtstruct import Holes, write_rtstruct
 from dicom_node.objects.seg import write_seg
-from dicom_node.objects.verify import check_rtstruct, check_seg, check_way_back
+from dicom_node.objects.verify import _compare, check_rtstruct, check_seg, check_way_back
 from dicom_node.regions import region_for
 from dicom_node.series import ImageSeries, read_series
 from dicom_node.synthesis import write_slices
@@ -141,6 +141,31 @@ def test_a_mask_that_is_mirrored_in_its_place_is_not_passed_on(tmp_path: Path, a
     check_way_back("kidney", seen, network, mask, ct)
     with pytest.raises(ResultError, match="kidney is mirrored or turned in its place"):
         check_way_back("kidney", seen, network, mirrored, ct)
+
+
+@pytest.mark.parametrize("jitter", [0.01, 0.03, 0.05])
+@pytest.mark.parametrize(("step", "pixel"), [(5.0, 0.5), (3.0, 0.5), (10.0, 0.5), (2.5, 0.7)])
+def test_slices_that_jitter_as_much_as_the_reader_accepts_make_no_mask_a_mirrored_one(
+    step: float, pixel: float, jitter: float
+) -> None:
+    """A lesion on few slices, whose outer ones lie apart in opposite directions."""
+    rows, columns = np.ogrid[:40, :40]
+    disc = (rows - 20) ** 2 + (columns - 20) ** 2 <= 3**2
+    for slices in (2, 3, 5):
+        mask = np.zeros((21, 40, 40), dtype=bool)
+        mask[9 : 9 + slices] = disc
+        places = np.arange(21) * step
+        places[9] -= jitter * step
+        places[8 + slices] += jitter * step
+        down, across = np.nonzero(disc)
+        parts = [
+            extent_of(
+                np.stack([across * pixel, down * pixel, np.full(len(down), places[place])], 1), step * pixel * pixel
+            )
+            for place in range(9, 9 + slices)
+        ]
+        affine = affine_of(np.eye(3)[:, ::-1], (step, pixel, pixel), (0, 0, 0))
+        _compare("lesion", joined(parts), extent(mask, affine), (step, pixel, pixel))
 
 
 def test_a_seg_shifted_by_one_voxel_on_any_axis_is_not_passed_on(ct: ImageSeries) -> None:

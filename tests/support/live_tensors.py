@@ -50,7 +50,7 @@ class LiveTensors(TorchDispatchMode):
 def window_bytes(plans: Plans, prompts: int, number: torch.dtype) -> int:
     """Most bytes held at once while a window is encoded and decoded for some prompts, on any device but the CPU."""
     with torch.device("meta"):
-        network = VoxTell(plans).eval().to(number)
+        network = VoxTell(plans).eval().to(number).to("meta")
         window = torch.empty(1, 1, *plans.patch_size, dtype=number).contiguous(memory_format=torch.channels_last_3d)
         texts = torch.empty(1, prompts, plans.prompt.text_dim, dtype=number)
     for parameter in network.parameters():

@@ -1,5 +1,6 @@
 """Two listeners with a store each on one ledger: each sees to its own images and leaves those of the other alone."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,39 @@ def test_a_listener_settles_no_series_whose_images_lie_elsewhere(
     assert waiting.store_id == there.store.id
     (job,) = there.tick()
     assert job.state is JobState.QUEUED
+
+
+def test_a_home_that_was_lost_gives_its_jobs_to_the_one_that_gets_the_images_again(
+    two: tuple[IntakeSite, IntakeSite], tmp_path: Path
+) -> None:
+    lost, new = two
+    images = study(tmp_path, 1)
+    lost.ledger.stores.note("lost")
+    lost.receives(*images, ago=QUIET + 1)
+    (job,) = lost.tick()
+    lost.ledger.jobs.claim(job.id, LEASE)
+    new.receives(*images, ago=QUIET + 1)
+    new.tick()
+    assert new.ledger.jobs.get(job.id).store_id == lost.store.id, "it is at work on it"
+    new.ledger.database.clock = lambda: time.time() + 3600
+    new.ledger.jobs.free_lost_leases(3)
+    new.ledger.jobs.add(job.spec)
+    assert new.ledger.jobs.due() == [job.id]
+    assert new.ledger.jobs.claim(job.id, LEASE).store_id == new.store.id
+
+
+def test_a_person_may_have_a_failed_job_of_a_lost_home_done_here(ledger_url: str, clock: Clock) -> None:
+    lost, new = (Ledger(ledger_url, clock, store_id=32 * name) for name in "ab")
+    lost.stores.note("lost")
+    lost.jobs.add(work())
+    lost.jobs.fail(lost.jobs.claim(work().job_id, LEASE), "no images")
+    assert new.jobs.retry(work().job_id).store_id == 32 * "a", "that home was at work just now"
+    lost.jobs.fail(lost.jobs.claim(work().job_id, LEASE), "no images")
+    clock.passes(3600)
+    assert new.jobs.retry(work().job_id).store_id == 32 * "b"
+    assert new.jobs.due() == [work().job_id]
+    lost.close()
+    new.close()
 
 
 def test_what_an_older_version_wrote_belongs_to_the_one_store_there_was(

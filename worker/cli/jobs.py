@@ -136,7 +136,8 @@ def retry(
     if (job_id is None) is not all_failed:
         raise typer.BadParameter("give the id of a job, or --all")
     settings = load_privately()
-    ledger, store = Ledger(settings.ledger_url), Store(settings.home)
+    store = Store(settings.home)
+    ledger = Ledger(settings.ledger_url, store_id=store.id)
     wanted = (
         [job_id] if job_id else [job.id for job in ledger.jobs.find(JobState.FAILED, EVERY) if not job.superseded_by]
     )

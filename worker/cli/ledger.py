@@ -66,7 +66,7 @@ def look_again(study: Annotated[str, typer.Argument(help="Study Instance UID.")]
 
 def _rebuild(settings: Settings, store: Store) -> None:
     """Enters the series and reports that are missing, and prints how many; who sent a series is lost."""
-    ledger = Ledger(settings.ledger_url)
+    ledger = Ledger(settings.ledger_url, store_id=store.id)
     found = {stored.series_key for stored in store.walk()}
     lost = sorted(found - ledger.series.known())
     for key in lost:

@@ -25,7 +25,7 @@ class BestVolumeLedger:
         """
         done = jobs.c.state.in_(those(JobState, lambda state: state.has_results))
         mine = (jobs.c.study_uid == study_uid) & (jobs.c.protocol == protocol)
-        query = sa.select(jobs.c.series_uid, _VOLUME.label("volume")).where(mine, done)
+        query = sa.select(jobs.c.series_uid, _VOLUME.label("volume")).where(mine, done, self._database.mine(jobs))
         with self._database.read() as connection:
             return {(str(row.series_uid), str(row.volume)) for row in connection.execute(query)}
 
@@ -38,6 +38,7 @@ class BestVolumeLedger:
         now = self._database.now()
         other = (jobs.c.series_uid != spec.series_uid) | ((spec.volume or "") != _VOLUME)
         rivals = (jobs.c.study_uid == spec.study_uid) & (jobs.c.protocol == spec.protocol) & other
+        rivals &= self._database.mine(jobs)
         again = {"state": JobState.QUEUED, "reason": "", "superseded_by": None, "attempts": 0, "updated_at": now}
         unsent = jobs.c.state.in_(those(JobState, lambda state: state.is_unsent))
         with self._database.write() as connection:

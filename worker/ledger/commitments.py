@@ -42,7 +42,8 @@ class CommitmentLedger:
         The next question is due after `wait_seconds`, and after twice that wait with each further question.
         """
         now = self._database.now()
-        mine = (deliveries.c.job_id == job_id) & (deliveries.c.destination == destination)
+        here = sa.select(jobs.c.id).where(jobs.c.id == job_id, self._database.mine(jobs)).exists()
+        mine = (deliveries.c.job_id == job_id) & (deliveries.c.destination == destination) & here
         found = self._database.select(
             Delivery, sa.select(deliveries).where(mine, awaited(), deliveries.c.next_try_at <= now)
         )

@@ -28,7 +28,7 @@ from worker.ledger.job_of_deliveries import forget_taken, has_deliveries, open_d
 from worker.ledger.records import Job, as_record
 from worker.ledger.routing import destinations
 from worker.ledger.schema import jobs
-from worker.ledger.states import IMAGES_REPLACED, JobState, those
+from worker.ledger.states import CANCELLED_BY_A_PERSON, IMAGES_REPLACED, JobState, those
 from worker.ledger.superseding import came_before_removal, on_volume_of, replaces, supersede_older
 from worker.result import Result
 
@@ -71,7 +71,8 @@ class JobLedger:
         with self._database.write() as connection:
             if came_before_removal(connection, spec):
                 return False
-            if known_work.known_id(connection, spec) is not None:
+            if (known := known_work.known_id(connection, spec)) is not None:
+                known_work.adopt(connection, known, self._database.store_id, now, images_came=True)
                 return False
             statement = insert(connection, jobs).values(row).on_conflict_do_nothing().returning(jobs.c.id)
             if connection.execute(statement).first() is None:
@@ -226,7 +227,7 @@ class JobLedger:
             UnknownJobError: when there is no such job, or it is finished.
         """
         job = self.get(job_id)
-        cancelled = {"state": JobState.CANCELLED, "reason": "cancelled", "updated_at": self._database.now()}
+        cancelled = {"state": JobState.CANCELLED, "reason": CANCELLED_BY_A_PERSON, "updated_at": self._database.now()}
         update = sa.update(jobs).where(jobs.c.id == job.id, _unfinished()).values(cancelled)
         if not self._database.update(update):
             raise UnknownJobError(f"job {job.id} is {job.state}; only unfinished jobs can be cancelled")
@@ -301,6 +302,7 @@ class JobLedger:
             fresh = {"state": state, "attempts": 0, "reason": "", "next_try_at": now, "updated_at": now}
             if not connection.execute(sa.update(jobs).where(ended).values(fresh)).rowcount:
                 raise UnknownJobError(f"job {job.id} is {job.state}; only failed and cancelled jobs are started again")
+            known_work.adopt(connection, job.id, self._database.store_id, now)
             retry_failed(connection, job.id, now)
             if state is JobState.QUEUED:  # by another model the new objects are others, although files are called alike
                 forget_taken(connection, job.id)

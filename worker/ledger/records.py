@@ -53,7 +53,7 @@ class StoreSeen:
 
     id: str
     host: str
-    seen_at: float  # when its listener was started last
+    seen_at: float  # when its listener was last at work
 
 
 @dataclass(frozen=True)

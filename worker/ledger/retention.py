@@ -85,7 +85,8 @@ class RetentionLedger:
         """
         mine = jobs.c.study_uid == study_uid if study_uid is not None else jobs.c.id == job_id
         with self._database.write() as connection:
-            connection.execute(sa.update(jobs).where(mine).values(cleaned_at=self._database.now()))
+            cleaned = sa.update(jobs).where(mine, self._database.mine(jobs))
+            connection.execute(cleaned.values(cleaned_at=self._database.now()))
             if study_uid is not None:
                 forget_facts(connection, study_uid)
 

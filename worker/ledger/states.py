@@ -114,6 +114,8 @@ class DeliveryState(StrEnum):
         return self in (DeliveryState.DELIVERED, DeliveryState.COMMITTED)
 
 
+CANCELLED_BY_A_PERSON: Final = "cancelled"
+"""The reason of a job that `jobs cancel` ended: only a person starts it again."""
 IMAGES_REPLACED: Final = "its images came again with other content; the protocols are asked about that one"
 """The reason of a job that ended because its images were replaced, before a job on the new content was there. The job
 starts again where they come back as they were."""

@@ -1,7 +1,7 @@
 """Stores: which homes of images and results work on this ledger. Each sees its own series and jobs, and no other's.
 
-Table `stores`, written when a listener starts. Rows of `series` and `jobs` without a store were written by an older
-version, when there was one store only.
+Table `stores`, written when a listener starts and with each sweep. Rows of `series` and `jobs` without a store were
+written by an older version, when there was one store only.
 """
 
 import sqlalchemy as sa
@@ -22,6 +22,11 @@ class StoreLedger:
         row = {"id": self._database.store_id, "host": host, "seen_at": self._database.now()}
         self._database.upsert(stores, row, {name: row[name] for name in ("host", "seen_at")})
         return [one for one in self.all() if one.id != self._database.store_id]
+
+    def still_at_work(self) -> None:
+        """Notes that the store of this ledger is at work."""
+        mine = sa.update(stores).where(stores.c.id == self._database.store_id)
+        self._database.update(mine.values(seen_at=self._database.now()))
 
     def all(self) -> list[StoreSeen]:
         """Returns the stores that have ever used the ledger, seen last first."""

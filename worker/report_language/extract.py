@@ -14,8 +14,9 @@ from worker.report_language.findings.context import is_denied, reason_for, trigg
 from worker.report_language.findings.lists import as_item
 from worker.report_language.findings.mentions import mentions
 from worker.report_language.findings.places import DESCRIPTION, Mention
-from worker.report_language.findings.prompt_text import PromptWriter, titled_organ
+from worker.report_language.findings.prompt_text import PromptWriter
 from worker.report_language.findings.separate_places import add_separate_places
+from worker.report_language.findings.titles import titled_organ
 from worker.report_language.language.chunks import Chunk, chunk
 from worker.report_language.language.data_files import ReportLanguage, load_language
 from worker.report_language.language.lexicon import Lexicon, WordKind

@@ -181,6 +181,7 @@ class Intake:
         It also repairs deadlines after the clock was set back, and gives up questions for storage commitment that have
         had no answer often enough. Changes the tables of series, jobs and deliveries.
         """
+        self._ledger.stores.still_at_work()
         mended = self._ledger.clock.repair(
             lease_seconds=self._settings.delivery_lease_seconds,
             longest_wait_seconds=self._settings.max_backoff_seconds,

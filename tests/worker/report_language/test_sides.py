@@ -211,3 +211,16 @@ def test_the_english_lines_of_a_report_in_two_languages_are_read() -> None:
 )
 def test_foreign_words_that_english_has_too_leave_nothing_out(text: str) -> None:
     assert prompts_from_text(text).prompts[0].prompt == "cyst in the left kidney"
+
+
+def test_a_side_of_a_neighbour_is_none_of_the_finding() -> None:
+    (found,) = prompts_from_text("Right lobe of liver: hemangioma left of the gallbladder.").prompts
+    assert (found.prompt, found.side) == ("hemangioma in the right lobe of liver", "right")
+    (found,) = prompts_from_text("Cyst left of the gallbladder.").prompts
+    assert found.side == ""
+
+
+def test_a_name_in_a_line_makes_it_no_other_language() -> None:
+    for name in ("Dr. van der Berg", "Prof. Von und zu Stein", "Dr Bei Wang"):
+        (found,) = prompts_from_text(f"2 cm nodule in the right upper lobe. Discussed with {name}.").prompts
+        assert found.side == "right"

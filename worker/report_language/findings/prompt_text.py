@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from worker.report_language.findings.places import WHERE, Mention, Span, aside_end, is_numbered
 from worker.report_language.findings.separate_places import sites_named
+from worker.report_language.findings.titles import BILATERAL, contradict, side_of, titled_organ
 from worker.report_language.language.chunks import Chunk, chunk
 from worker.report_language.language.lexicon import Lexicon, WordKind
 from worker.report_language.language.sentences import Sentence
@@ -29,7 +30,6 @@ _LEADING = frozenset({WordKind.PREPOSITION, WordKind.RELATION, WordKind.ARTICLE}
 _LONGEST_ABBREVIATION = 5
 _WORD_PART = re.compile(r"[^-/]+")
 _NUMBER = re.compile(r" (?:\d+\w?|[ivx]+[ab]?)$", re.IGNORECASE)
-BILATERAL = "bilateral"  # the name that every lexicon gives to both sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class PromptWriter:
         self.span = sentence.span
         self.sentence = text[slice(*self.span)]
         self._text, self._tokens, self._chunks, self._lexicon = text, sentence.tokens, chunks, lexicon
+        self._of = lexicon.file.part_of.partition("{finding}")[2].split()[:1]  # "of", in the language of the report
         self._title = sentence.title
         self._title_chunks = chunk(sentence.title, lexicon)
 
@@ -61,8 +62,9 @@ class PromptWriter:
         The place is that of its own phrase, else the one that the sentence names apart from it, else the organ of the
         title: "Left kidney: 2 cm cyst" gives "cyst in the left kidney" with site "left kidney" and side "left".
         """
-        if mention.apart is not None and _contradict(
-            _side(self._pieces([mention.apart])), _side(self._pieces([*mention.kept, *mention.place]))
+        mention = replace(mention, place=[span for span in mention.place if not self._is_beside(span)])
+        if mention.apart is not None and contradict(
+            side_of(self._pieces([mention.apart])), side_of(self._pieces([*mention.kept, *mention.place]))
         ):
             mention = replace(mention, apart=None)  # "**Right kidney** A cyst on the left": not in that kidney
         organ = self._organ_for(mention)
@@ -76,7 +78,7 @@ class PromptWriter:
             return PromptText(
                 self._lexicon.file.located_at.format(finding=finding, site=level),
                 site,
-                _side(named),
+                side_of(named),
                 self._key(mention, named, organ),
             )
         place = _merged(mention.place)
@@ -96,9 +98,9 @@ class PromptWriter:
             named += self._pieces([mention.whole])
         elif organ is not None and (place or self._kind(mention.head) is WordKind.STATE) and self._are_parts(named):
             finding = self._lexicon.file.part_of.format(finding=finding, site=self._title_words(organ))
-            return PromptText(finding, site, _side([*named, organ]), self._key(mention, named, organ))
+            return PromptText(finding, site, side_of([*named, organ]), self._key(mention, named, organ))
         told = self._title_chunks[0] if self._title_chunks else None
-        if told is not None and told.kind is WordKind.SIDE and not _side(named):  # "LEFT: small effusion"
+        if told is not None and told.kind is WordKind.SIDE and not side_of(named):  # "LEFT: small effusion"
             side_word = self._title_words(told)
             return PromptText(
                 self._lexicon.file.sided.format(side=side_word, finding=finding),
@@ -106,7 +108,13 @@ class PromptWriter:
                 told.side,
                 self._key(mention, named, told),
             )
-        return PromptText(finding, site, _side(named), self._key(mention, named))
+        return PromptText(finding, site, side_of(named), self._key(mention, named))
+
+    def _is_beside(self, span: Span) -> bool:
+        """Whether the span names a side of a neighbour and not of the finding: "left" of "left of the gallbladder"."""
+        behind = self._chunks[span[1] : span[1] + 1]
+        sides = all(piece.kind is WordKind.SIDE for piece in self._pieces([span]))
+        return sides and any(piece.kind is WordKind.PREPOSITION and piece.concept in self._of for piece in behind)
 
     def _organ_for(self, mention: Mention) -> Chunk | None:
         """Returns the organ of the title.
@@ -117,8 +125,8 @@ class PromptWriter:
         if self._chunks[mention.head].located:
             return None
         organ = titled_organ(self._title_chunks, self._lexicon)
-        own = _side(self._pieces([*mention.kept, *mention.place, *([mention.apart] if mention.apart else [])]))
-        if organ is None or _contradict(organ.side, own):
+        own = side_of(self._pieces([*mention.kept, *mention.place, *([mention.apart] if mention.apart else [])]))
+        if organ is None or contradict(organ.side, own):
             return None
         if organ.side == BILATERAL and own not in ("", BILATERAL):  # "Both kidneys: cyst on the left" is in one
             site = next(piece for piece in self._title_chunks[::-1] if piece.kind is WordKind.SITE)
@@ -132,7 +140,7 @@ class PromptWriter:
         if within and organ.concept not in within:
             return False  # "Liver: esophageal varices"
         pieces = self._pieces([*mention.kept, *mention.place])
-        return not own or ({organ.concept} == set(own) and bool(organ.side) and not _side(pieces))
+        return not own or ({organ.concept} == set(own) and bool(organ.side) and not side_of(pieces))
 
     def _tells_level(self, organ: Chunk, mention: Mention) -> bool:
         """Whether the title is a level ("C3-4:") and the finding names its site but no level of its own."""
@@ -221,7 +229,7 @@ class PromptWriter:
         named = self._pieces([*mention.kept, *mention.place])
         kept = list(mention.kept)
         singular = self._lexicon.singular(words[-1])
-        if _side(named) not in ("", BILATERAL) and singular != words[-1] and mention.place:
+        if side_of(named) not in ("", BILATERAL) and singular != words[-1] and mention.place:
             told = next(piece for piece in named if piece.side)
             side_word = self._text[self._tokens[told.start].start : self._tokens[told.end - 1].end]
             words = [side_word.lower(), *words[:-1], singular]
@@ -229,7 +237,7 @@ class PromptWriter:
             kept += mention.place
         site = " ".join(words)
         finding = self._located(mention, self._words(kept), site)
-        return PromptText(finding, site, _side([*named, organ]), self._key(mention, named, organ))
+        return PromptText(finding, site, side_of([*named, organ]), self._key(mention, named, organ))
 
     def _own_place(self, mention: Mention) -> list[Span]:
         """Returns the words of place before the finding, with the "and" between them: "hilar and mediastinal"."""
@@ -285,48 +293,6 @@ class PromptWriter:
         return word if short and not article and not self.sentence.isupper() else word.lower()
 
 
-def titled_organ(title: Sequence[Chunk], lexicon: Lexicon) -> Chunk | None:
-    """Finds the organ that a title names: "Left kidney:" gives the kidney with side "left".
-
-    None when the title names no organ, several of them, or a region too wide to say where a finding is ("Abdomen:").
-    """
-    organs: list[Chunk] = []
-    start = 0
-    for i, piece in enumerate(title):
-        if piece.kind not in WHERE:
-            start = i + 1
-        elif piece.kind is WordKind.SITE:
-            last = i
-            while last + 1 < len(title) and _counts(title, last + 1, piece, lexicon):  # "Segment 6", "Segment II"
-                last += 1
-            if last + 1 < len(title) and title[last + 1].kind is WordKind.SIDE:  # "Knee RT"
-                last += 1
-            side = _side(title[start : last + 1])
-            whole = replace(piece, start=title[start].start, end=title[last].end, side=side)
-            joined = organs and organs[-1].start == whole.start  # "L4-L5"
-            organs[-1:] = [whole] if joined else [*organs[-1:], whole]
-    if len(organs) == 2 and _is_one_place(organs, title, lexicon):
-        organs = [replace(organs[1], start=organs[0].start, side=_side(organs))]
-    return organs[0] if len(organs) == 1 and organs[0].concept not in lexicon.regions else None
-
-
-def _is_one_place(organs: Sequence[Chunk], title: Sequence[Chunk], lexicon: Lexicon) -> bool:
-    """Whether two sites of a title are one place: "L5/S1", "Lobe of the parotid", "Right parotid, superficial lobe"."""
-    between = [piece for piece in title if organs[0].end <= piece.start and piece.end <= organs[1].start]
-    kinds = {piece.kind for piece in between}
-    if all(lexicon.is_code(organ.concept) for organ in organs):
-        return kinds == {WordKind.JOIN}
-    part = any(organ.concept in lexicon.parts for organ in organs) or organs[0].concept == organs[1].concept
-    comma = [piece.concept for piece in between] == [","]
-    return part and (comma or (WordKind.PREPOSITION in kinds and kinds <= {WordKind.PREPOSITION, WordKind.ARTICLE}))
-
-
-def _counts(title: Sequence[Chunk], at: int, site: Chunk, lexicon: Lexicon) -> bool:
-    """Whether the chunk at `at` is the number of the site before it: the 6 of "Segment 6", the II of "Segment II"."""
-    roman = title[at].kind is WordKind.POSITION and site.concept in lexicon.numbered
-    return roman or is_numbered(title, at, lexicon)
-
-
 def _merged(spans: Sequence[Span]) -> list[Span]:
     """Joins the spans that touch: [(1, 2), (2, 4), (6, 7)] becomes [(1, 4), (6, 7)]."""
     merged: list[Span] = []
@@ -336,14 +302,3 @@ def _merged(spans: Sequence[Span]) -> list[Span]:
         else:
             merged.append((start, end))
     return merged
-
-
-def _contradict(title: str, own: str) -> bool:
-    """Whether a title of this side cannot hold a finding of that side: "Right kidney:" none on the left or on both."""
-    return bool(title and own) and title not in (own, BILATERAL)
-
-
-def _side(chunks: Sequence[Chunk]) -> str:
-    """Returns the side that the chunks name: left, right, "" for none, and bilateral for both."""
-    sides = {piece.side for piece in chunks if piece.side}
-    return BILATERAL if len(sides) > 1 else next(iter(sides), "")
